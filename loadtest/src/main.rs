@@ -1,0 +1,2 @@
+//! The load generator. Skeleton until its own issue.
+fn main() {}

@@ -1,0 +1,96 @@
+//! Newtypes for every index and address. Not here: anything that can fail at run time, or does I/O.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+macro_rules! index {
+    ($(#[$doc:meta])* $name:ident($inner:ty)) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(pub $inner);
+
+        impl $name {
+            /// The position in the table that this id indexes.
+            #[must_use]
+            pub fn index(self) -> usize {
+                self.0 as usize
+            }
+        }
+    };
+}
+
+index!(
+    /// Position of a listener in one snapshot.
+    ListenerId(u16)
+);
+index!(
+    /// Position of a route in one snapshot.
+    RouteId(u32)
+);
+index!(
+    /// Position of a cluster in one snapshot.
+    ClusterId(u32)
+);
+index!(
+    /// Position of an endpoint among all endpoints of one snapshot (clusters own consecutive ranges).
+    EndpointId(u32)
+);
+index!(
+    /// Number of a worker, 0 to workers - 1.
+    WorkerId(u16)
+);
+
+/// Who gets the events of a socket: a slot of one of a worker's tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// A client's connection.
+    Downstream(u32),
+    /// A connection to an endpoint.
+    Upstream(u32),
+}
+
+/// Where a listener binds or an endpoint is reached: `127.0.0.1:80`, `[::1]:80` or `unix:/path`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Address {
+    /// IPv4 or IPv6 address and port.
+    Inet(SocketAddr),
+    /// Path of a Unix-domain stream socket (unix(7)), at most 107 bytes.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Inet(address) => write!(f, "{address}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// Why a text is not an [`Address`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AddressError {
+    /// Neither IP:PORT nor unix:/path.
+    #[error("not an address; write IP:PORT, [IPv6]:PORT or unix:/path")]
+    Form,
+    /// The kernel's `sun_path` holds 108 bytes with its end mark (unix(7)).
+    #[error("the socket path is longer than 107 bytes")]
+    PathLength,
+}
+
+impl FromStr for Address {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            return match path.len() {
+                0 => Err(AddressError::Form),
+                1..=107 => Ok(Self::Unix(PathBuf::from(path))),
+                _ => Err(AddressError::PathLength),
+            };
+        }
+        text.parse().map(Self::Inet).map_err(|_| AddressError::Form)
+    }
+}

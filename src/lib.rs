@@ -1,0 +1,6 @@
+//! cairn: a thread-per-core HTTP proxy for bare-metal Linux.
+//!
+//! The modules stand in the order of a request's life. A module imports only modules declared below it.
+
+pub mod id;
+pub mod limits;

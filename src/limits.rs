@@ -1,0 +1,95 @@
+//! Every cap and size that is fixed at build time, with the relations between them checked by the compiler.
+//! What an operator may change has its default here and its key in `config`.
+
+use std::time::Duration;
+
+/// Largest request or response head that can be configured, bytes. Spans into a head are `u16`s.
+pub const HEAD_BYTES_MAX: usize = 60 * 1024;
+/// Default of `listener.limits.header_bytes`.
+pub const HEADER_BYTES: usize = 16 * 1024;
+/// Longest request line (RFC 9112 section 3 recommends at least 8000 octets); above: 414.
+pub const REQUEST_LINE_BYTES: usize = 8 * 1024;
+/// Longest response head; above: 502.
+pub const RESPONSE_HEAD_BYTES: usize = 48 * 1024;
+/// Interim responses (1xx) relayed for one request; above: 502.
+pub const INTERIM_RESPONSES: u16 = 128;
+/// Longest list of protocols in Upgrade that is offered to an origin; a longer one is not offered.
+pub const UPGRADE_BYTES: usize = 30;
+/// Unread request body, bytes, that is read and dropped after an answer so that the connection can be kept.
+pub const DRAIN_BYTES: u64 = 64 * 1024;
+/// Default of `listener.limits.header_count`.
+pub const HEADER_COUNT: usize = 100;
+/// Largest value of `listener.limits.header_count`: the size of the parser's field table.
+pub const HEADER_COUNT_MAX: usize = 256;
+/// Longest field name, bytes; above: 431.
+pub const FIELD_NAME_BYTES: usize = 256;
+/// Longest chunk-size line with its extensions, bytes (RFC 9112 section 7.1.1).
+pub const CHUNK_LINE_BYTES: usize = 256;
+/// Chunk extension bytes allowed in one body, so that one byte of data cannot cost a kilobyte of line.
+pub const CHUNK_EXTENSION_BYTES: usize = 4 * 1024;
+/// Longest method, bytes; above: 501 (RFC 9110 section 9.1).
+pub const METHOD_BYTES: usize = 128;
+/// Empty lines skipped before a request line (RFC 9112 section 2.2 asks for at least one); above: 400.
+pub const LEADING_EMPTY_LINES: usize = 32;
+/// Field names that one message may nominate in `Connection`, so that marking them stays cheap; above: refused.
+pub const CONNECTION_OPTIONS: usize = 64;
+/// Largest body or chunk length taken from the wire: far above any body, far below where arithmetic could wrap.
+pub const BODY_LENGTH_MAX: u64 = (1 << 62) - 1;
+/// Size of the compiled route tables of all listeners together; above: a build error. Positions in them are `u32`s.
+pub const ROUTE_TABLE_BYTES_MAX: usize = 1024 * 1024 * 1024;
+
+const _: () = assert!(HEADER_BYTES <= HEAD_BYTES_MAX);
+const _: () = assert!(HEAD_BYTES_MAX < u16::MAX as usize);
+const _: () = assert!(REQUEST_LINE_BYTES < HEADER_BYTES);
+const _: () = assert!(HEADER_COUNT <= HEADER_COUNT_MAX);
+
+/// Bytes of one receive buffer: one whole TLS record (RFC 8446 section 5.2: 16 KiB + 256 + 5) behind its headroom. Not a
+/// multiple of a page, so that the heads of different connections fall into different cache sets.
+pub const BUFFER_BYTES: usize = 17 * 1024;
+/// Bytes kept free in front of what the kernel writes: a rewritten head, a chunk-size line or a frame header goes there.
+pub const BUFFER_HEADROOM: usize = 512;
+/// Bytes kept free behind: the CRLF of a chunk, an authentication tag.
+pub const BUFFER_TAILROOM: usize = 64;
+/// Receive buffers of one worker; reserved as address space, resident only once used.
+pub const BUFFERS: usize = 16 * 1024;
+/// Buffers offered to the kernel at a time: one for each socket, within these bounds. Few, so that the same warm ones go round
+/// and that one bulk transfer cannot take many with one receive. The upper bound is a power of two.
+pub const BUFFERS_OFFERED_MIN: usize = 64;
+/// See [`BUFFERS_OFFERED_MIN`].
+pub const BUFFERS_OFFERED_MAX: usize = 1024;
+/// Free buffers below which one connection may hold only [`QUEUE_BYTES_SCARCE`].
+pub const BUFFERS_SCARCE: usize = BUFFERS / 4;
+/// Bytes that one direction of an exchange may hold before its source is paused.
+pub const QUEUE_BYTES: usize = 256 * 1024;
+/// The same when buffers are scarce.
+pub const QUEUE_BYTES_SCARCE: usize = BUFFER_BYTES;
+/// Largest head in one buffer of the second pool, which holds heads that arrived in several pieces.
+pub const HEAD_BUFFER_BYTES: usize = 63 * 1024;
+/// Such buffers of one worker.
+pub const HEAD_BUFFERS: usize = 1024;
+/// Bytes of a sent request that are kept for a replay on a fresh connection.
+pub const REPLAY_BYTES: usize = 64 * 1024;
+/// Pieces in one `sendmsg(2)`.
+pub const SEND_PIECES: usize = 64;
+/// Bodies up to this size are copied behind their head when they did not arrive with it: one piece is cheaper to send
+/// than two.
+pub const COALESCE_BYTES: usize = 2 * 1024;
+
+/// Entries of a worker's submission queue.
+pub const SUBMISSIONS: u32 = 1024;
+/// Entries of its completion queue; the kernel keeps what does not fit (IORING_FEAT_NODROP).
+pub const COMPLETIONS: u32 = 8 * 1024;
+/// How long a tunnel may be silent in both directions.
+pub const TUNNEL_IDLE: Duration = Duration::from_secs(3600);
+/// How long a connection that is to be closed is read on, so that the client gets the answer instead of a reset.
+pub const LINGER: Duration = Duration::from_secs(5);
+/// Connections of one worker above `limits.connections` that are read on for so long; more are closed at once.
+pub const REFUSED_CONNECTIONS: u32 = 1024;
+/// Milliseconds of one tick of the timer wheel.
+pub const TICK_MS: u64 = 16;
+
+const _: () = assert!(BUFFER_BYTES - BUFFER_HEADROOM - BUFFER_TAILROOM >= 16 * 1024 + 256 + 5);
+const _: () = assert!(BUFFER_BYTES < HEAD_BUFFER_BYTES && HEAD_BUFFER_BYTES < u16::MAX as usize);
+const _: () = assert!(HEAD_BUFFER_BYTES >= HEAD_BYTES_MAX + BUFFER_HEADROOM + BUFFER_TAILROOM);
+const _: () = assert!(BUFFERS <= u16::MAX as usize + 1 && BUFFERS_OFFERED_MAX.is_power_of_two());
+const _: () = assert!(BUFFERS_OFFERED_MIN < BUFFERS_OFFERED_MAX && BUFFERS_OFFERED_MAX < BUFFERS_SCARCE);
