@@ -2,5 +2,6 @@
 //!
 //! The modules stand in the order of a request's life. A module imports only modules declared below it.
 
+pub mod runtime;
 pub mod id;
 pub mod limits;

@@ -1,0 +1,57 @@
+//! The turn clock: read once a turn, so that everything in a turn happens at the same time and costs no call.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::Tick;
+use crate::limits::TICK_MS;
+
+/// Monotonic time of one worker (CLOCK_MONOTONIC: steps of the wall clock neither fire nor stop a time-out).
+#[derive(Debug)]
+pub struct Clock {
+    start: Instant,
+    now: Duration,
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self { start: Instant::now(), now: Duration::ZERO }
+    }
+}
+
+impl Clock {
+    /// Reads the clock.
+    pub fn turn(&mut self) {
+        self.now = self.start.elapsed();
+    }
+
+    /// Time of this turn since the worker started.
+    #[must_use]
+    pub fn now(&self) -> Duration {
+        self.now
+    }
+
+    /// The same in ticks.
+    #[must_use]
+    pub fn tick(&self) -> Tick {
+        (self.now.as_millis() as u64 / TICK_MS) as Tick
+    }
+
+    /// The tick at which `after` has certainly passed.
+    #[must_use]
+    pub fn deadline(&self, after: Duration) -> Tick {
+        let ticks = (after.as_millis() as u64).div_ceil(TICK_MS) + 1;
+        self.tick().saturating_add(ticks.min(u64::from(Tick::MAX / 2)) as Tick)
+    }
+
+    /// How long until `tick` begins; zero if it has.
+    #[must_use]
+    pub fn until(&self, tick: Tick) -> Duration {
+        Duration::from_millis(u64::from(tick) * TICK_MS).saturating_sub(self.now)
+    }
+
+    /// Seconds of the wall clock since 1970.
+    #[must_use]
+    pub fn wall_seconds() -> u64 {
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
+    }
+}

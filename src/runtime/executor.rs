@@ -1,0 +1,167 @@
+//! One glommio executor a worker, pinned to one CPU, with two task queues: exchanges, and background work with a low share.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use glommio::{ExecutorJoinHandle, Latency, LocalExecutorBuilder, Placement, Shares, TaskQueueHandle};
+
+/// Shares of the executor's time when both queues have work.
+const EXCHANGE_SHARES: usize = 1000;
+const BACKGROUND_SHARES: usize = 10;
+/// How long runnable exchanges may wait for background work.
+const EXCHANGE_LATENCY: Duration = Duration::from_millis(1);
+
+/// A running executor.
+#[derive(Debug)]
+pub struct Worker<T: Send + 'static>(ExecutorJoinHandle<T>);
+
+/// The executor could not be started or ended badly.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecutorError {
+    /// glommio could not set up its thread or rings.
+    #[error(
+        "cannot start an executor on CPU {cpu}: {problem}; check `ulimit -l` (512 KiB a worker) and that the CPU is online"
+    )]
+    Start {
+        /// The CPU it was to be pinned to.
+        cpu: usize,
+        /// What glommio says.
+        problem: String,
+    },
+    /// The worker's thread panicked.
+    #[error("a worker ended without its result: {0}")]
+    Lost(String),
+}
+
+/// The low-share task queue of one executor.
+#[derive(Clone, Debug)]
+pub struct Background {
+    queue: TaskQueueHandle,
+    /// Tasks spawned and not finished.
+    running: Rc<Cell<usize>>,
+}
+
+/// Starts an executor pinned to `cpu` and runs `main` in its latency-sensitive queue.
+///
+/// # Errors
+/// When the thread or the executor's own rings cannot be created.
+pub fn spawn<T, F, R>(name: &str, cpu: usize, main: F) -> Result<Worker<T>, ExecutorError>
+where
+    T: Send + 'static,
+    F: FnOnce(Background) -> R + Send + 'static,
+    R: Future<Output = T> + 'static,
+{
+    let failed = |error: glommio::GlommioError<()>| ExecutorError::Start { cpu, problem: error.to_string() };
+    LocalExecutorBuilder::new(Placement::Fixed(cpu))
+        .name(name)
+        .spawn(move || async move {
+            let executor = glommio::executor();
+            let shares = |shares| Shares::Static(shares);
+            let exchanges =
+                executor.create_task_queue(shares(EXCHANGE_SHARES), Latency::Matters(EXCHANGE_LATENCY), "exchanges");
+            let queue = executor.create_task_queue(shares(BACKGROUND_SHARES), Latency::NotImportant, "background");
+            let background = Background { queue, running: Rc::default() };
+            let main = glommio::spawn_local_into(main(background), exchanges);
+            match main {
+                Ok(main) => main.await,
+                // The queue was created two lines above, so this is our bug, not anybody's input.
+                Err(error) => panic!("the exchange queue vanished: {error}"),
+            }
+        })
+        .map(Worker)
+        .map_err(failed)
+}
+
+impl<T: Send + 'static> Worker<T> {
+    /// Waits for the worker's end.
+    ///
+    /// # Errors
+    /// When its thread panicked.
+    pub fn join(self) -> Result<T, ExecutorError> {
+        self.0.join().map_err(|error| ExecutorError::Lost(error.to_string()))
+    }
+}
+
+impl Background {
+    /// Runs `task` whenever exchanges leave time for it. Allocates; not for the path of a request.
+    pub fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        let running = Rc::clone(&self.running);
+        running.set(running.get() + 1);
+        let counted = async move {
+            task.await;
+            running.set(running.get() - 1);
+        };
+        if let Ok(task) = glommio::spawn_local_into(counted, self.queue) {
+            task.detach();
+        }
+    }
+
+    /// Whether a task waits to run: then the ring must not block.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.running.get() > 0
+    }
+
+    /// Lets other task queues run.
+    pub async fn give_way(&self) {
+        glommio::executor().yield_task_queue_now().await;
+    }
+}
+
+/// The CPUs that this process may use: its affinity mask, cut to its cgroup's quota (sched_setaffinity(2), cgroups(7)).
+///
+/// # Errors
+/// When the mask cannot be read.
+pub fn allowed_cpus() -> io::Result<Vec<usize>> {
+    let mask = rustix::thread::sched_getaffinity(None)?;
+    let mut cpus: Vec<usize> = (0..rustix::thread::CpuSet::MAX_CPU).filter(|&cpu| mask.is_set(cpu)).collect();
+    if let Some(quota) = cgroup_quota() {
+        cpus.truncate(quota.max(1));
+    }
+    Ok(cpus)
+}
+
+/// Whole CPUs that the cgroup's `cpu.max` grants, rounded up; None without a quota.
+fn cgroup_quota() -> Option<usize> {
+    let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    let path = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
+    let text = std::fs::read_to_string(format!("/sys/fs/cgroup{path}/cpu.max")).ok()?;
+    parse_quota(&text)
+}
+
+fn parse_quota(text: &str) -> Option<usize> {
+    let (quota, period) = text.trim().split_once(' ')?;
+    let (quota, period): (usize, usize) = (quota.parse().ok()?, period.parse().ok()?);
+    (period > 0).then(|| quota.div_ceil(period))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quotas_round_up() {
+        assert_eq!(parse_quota("max 100000\n"), None);
+        assert_eq!(parse_quota("150000 100000\n"), Some(2));
+        assert_eq!(parse_quota("100000 100000\n"), Some(1));
+        assert_eq!(parse_quota("nonsense"), None);
+    }
+
+    #[test]
+    fn an_executor_runs_background_work_beside_its_main() {
+        let cpu = allowed_cpus().expect("an affinity mask")[0];
+        let worker = spawn("test", cpu, |background| async move {
+            let done = Rc::new(Cell::new(false));
+            let flag = Rc::clone(&done);
+            background.spawn(async move { flag.set(true) });
+            while background.is_busy() {
+                background.give_way().await;
+            }
+            done.get()
+        });
+        assert!(worker.expect("an executor").join().expect("its result"));
+    }
+}

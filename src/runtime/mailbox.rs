@@ -1,0 +1,34 @@
+//! One letter from the control thread to a worker; a newer one replaces it.
+
+use std::sync::Arc;
+
+use crossbeam::queue::ArrayQueue;
+
+/// A slot that holds the latest value sent and not yet taken.
+#[derive(Debug)]
+pub struct Mailbox<T>(Arc<ArrayQueue<T>>);
+
+impl<T> Clone for Mailbox<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T> Default for Mailbox<T> {
+    fn default() -> Self {
+        Self(Arc::new(ArrayQueue::new(1)))
+    }
+}
+
+impl<T> Mailbox<T> {
+    /// Leaves a letter; returns the one that nobody had taken.
+    pub fn put(&self, letter: T) -> Option<T> {
+        self.0.force_push(letter)
+    }
+
+    /// Takes the letter.
+    #[must_use]
+    pub fn take(&self) -> Option<T> {
+        self.0.pop()
+    }
+}

@@ -1,0 +1,197 @@
+//! Time-outs: a hashed timer wheel with lazy re-arming. Not here: reading a clock.
+//!
+//! Moving a deadline later, which every exchange does several times, is one store: the timer stays where it is linked and is
+//! linked anew when that slot comes round. Only a deadline that moves earlier touches the lists.
+
+/// Time since the worker started, in units of `limits::TICK_MS`.
+pub type Tick = u32;
+
+const SLOTS: usize = 1024;
+const NONE: u32 = u32::MAX;
+
+/// Timers numbered by their owner, one deadline each.
+#[derive(Debug)]
+pub struct Wheel {
+    nodes: Vec<Node>,
+    slots: Box<[u32; SLOTS]>,
+    /// One bit a slot: whether its list has a node.
+    occupied: [u64; SLOTS / 64],
+    /// All slots up to this tick have been visited.
+    visited: Tick,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Node {
+    /// When it fires; NONE: never.
+    deadline: Tick,
+    /// When its slot is visited, at most `SLOTS - 1` ticks ahead; NONE: in no list.
+    visit: Tick,
+    next: u32,
+    previous: u32,
+}
+
+const UNLINKED: Node = Node { deadline: NONE, visit: NONE, next: NONE, previous: NONE };
+
+impl Default for Wheel {
+    fn default() -> Self {
+        Self { nodes: Vec::new(), slots: Box::new([NONE; SLOTS]), occupied: [0; SLOTS / 64], visited: 0 }
+    }
+}
+
+impl Wheel {
+    /// Makes `timer` fire at the first visit at or after `deadline`.
+    pub fn set(&mut self, timer: u32, deadline: Tick) {
+        if self.nodes.len() <= timer as usize {
+            self.nodes.resize(timer as usize + 1, UNLINKED);
+        }
+        let node = &mut self.nodes[timer as usize];
+        node.deadline = deadline;
+        if node.visit == NONE || deadline < node.visit {
+            self.unlink(timer);
+            self.link(timer);
+        }
+    }
+
+    /// Makes `timer` never fire.
+    pub fn clear(&mut self, timer: u32) {
+        if let Some(node) = self.nodes.get_mut(timer as usize) {
+            node.deadline = NONE;
+        }
+    }
+
+    /// Whether `timer` will fire.
+    #[must_use]
+    pub fn is_set(&self, timer: u32) -> bool {
+        self.nodes.get(timer as usize).is_some_and(|node| node.deadline != NONE)
+    }
+
+    /// The first tick at which a slot has to be visited.
+    #[must_use]
+    pub fn next(&self) -> Option<Tick> {
+        let start = self.visited.wrapping_add(1) as usize % SLOTS;
+        let mut word = self.occupied[start / 64] & (u64::MAX << (start % 64));
+        for step in 0..=self.occupied.len() {
+            let index = (start / 64 + step) % self.occupied.len();
+            if word != 0 {
+                let slot = index * 64 + word.trailing_zeros() as usize;
+                let ahead = (slot + SLOTS - start) % SLOTS;
+                return Some(self.visited + 1 + ahead as Tick);
+            }
+            word = self.occupied[(index + 1) % self.occupied.len()];
+        }
+        None
+    }
+
+    /// Visits every slot up to `now` and puts the timers that fire into `due`.
+    pub fn expire(&mut self, now: Tick, due: &mut Vec<u32>) {
+        let first = self.visited.max(now.saturating_sub(SLOTS as Tick - 1));
+        for tick in first..=now {
+            self.visited = tick;
+            let slot = tick as usize % SLOTS;
+            if self.occupied[slot / 64] & 1 << (slot % 64) == 0 {
+                continue;
+            }
+            let mut timer = self.slots[slot];
+            while timer != NONE {
+                let Node { deadline, next, .. } = self.nodes[timer as usize];
+                self.unlink(timer);
+                if deadline <= now {
+                    self.nodes[timer as usize].deadline = NONE;
+                    due.push(timer);
+                } else if deadline != NONE {
+                    self.link(timer);
+                }
+                timer = next;
+            }
+        }
+    }
+
+    fn link(&mut self, timer: u32) {
+        let node = &mut self.nodes[timer as usize];
+        node.visit = node.deadline.clamp(self.visited + 1, self.visited + SLOTS as Tick - 1);
+        let slot = node.visit as usize % SLOTS;
+        (node.previous, node.next) = (NONE, self.slots[slot]);
+        if let Some(next) = self.nodes.get_mut(self.slots[slot] as usize) {
+            next.previous = timer;
+        }
+        self.slots[slot] = timer;
+        self.occupied[slot / 64] |= 1 << (slot % 64);
+    }
+
+    fn unlink(&mut self, timer: u32) {
+        let Node { visit, next, previous, .. } = self.nodes[timer as usize];
+        if visit == NONE {
+            return;
+        }
+        self.nodes[timer as usize].visit = NONE;
+        if let Some(next) = self.nodes.get_mut(next as usize) {
+            next.previous = previous;
+        }
+        if let Some(previous) = self.nodes.get_mut(previous as usize) {
+            previous.next = next;
+            return;
+        }
+        let slot = visit as usize % SLOTS;
+        self.slots[slot] = next;
+        if next == NONE {
+            self.occupied[slot / 64] &= !(1 << (slot % 64));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fired(wheel: &mut Wheel, now: Tick) -> Vec<u32> {
+        let mut due = Vec::new();
+        wheel.expire(now, &mut due);
+        due.sort_unstable();
+        due
+    }
+
+    #[test]
+    fn agrees_with_a_sorted_list() {
+        let (mut wheel, mut naive) = (Wheel::default(), vec![NONE; 64]);
+        let mut seed = 7u32;
+        let mut random = |below: u32| {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (seed >> 8) % below
+        };
+        let mut now = 0;
+        for _ in 0..20_000 {
+            let timer = random(64);
+            match random(8) {
+                0 => {
+                    wheel.clear(timer);
+                    naive[timer as usize] = NONE;
+                }
+                1 => {
+                    let reach = if random(9) == 0 { 3000 } else { 20 };
+                    now += random(reach);
+                    let due: Vec<u32> = (0..64).filter(|&t| naive[t as usize] <= now).collect();
+                    due.iter().for_each(|&t| naive[t as usize] = NONE);
+                    assert_eq!(fired(&mut wheel, now), due);
+                }
+                _ => {
+                    let deadline = now + 1 + random(2500);
+                    wheel.set(timer, deadline);
+                    naive[timer as usize] = deadline;
+                }
+            }
+            let first = naive.iter().copied().min().unwrap_or(NONE);
+            assert!(first == NONE || wheel.next().is_some_and(|tick| tick <= first));
+        }
+    }
+
+    #[test]
+    fn an_empty_wheel_never_wakes() {
+        let mut wheel = Wheel::default();
+        assert_eq!(wheel.next(), None);
+        wheel.set(3, 10);
+        assert_eq!(wheel.next(), Some(10));
+        wheel.clear(3);
+        assert_eq!(fired(&mut wheel, 50), Vec::<u32>::new());
+        assert_eq!(wheel.next(), None);
+    }
+}
