@@ -1,0 +1,156 @@
+//! A move-only claim on a range of one buffer. Not here: where buffers come from.
+
+use super::Pool;
+
+/// Bytes `start..end` of a buffer, with the unused room around them that nobody else may touch.
+///
+/// Invariant: `floor <= start <= end <= ceiling`, and `floor..ceiling` overlaps no other lease of the buffer.
+#[derive(Debug)]
+pub struct Lease {
+    pub(super) pool: &'static Pool,
+    pub(super) buffer: u16,
+    pub(super) floor: u16,
+    pub(super) start: u16,
+    pub(super) end: u16,
+    pub(super) ceiling: u16,
+}
+
+impl Lease {
+    /// The bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: `start..end` lies inside the buffer, no other lease covers it, and the kernel writes to a buffer only
+        // before its first lease exists; every byte of the mapping is initialised (anonymous pages read as zero).
+        unsafe { std::slice::from_raw_parts(self.pointer(self.start), self.len()) }
+    }
+
+    /// The bytes, to be changed in place.
+    #[must_use]
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        self.window(self.start, self.end)
+    }
+
+    /// Number of bytes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        usize::from(self.end - self.start)
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// Drops the first `count` bytes (at most all); their room becomes headroom.
+    pub fn advance(&mut self, count: usize) {
+        self.start += count.min(self.len()) as u16;
+    }
+
+    /// Keeps the first `count` bytes; the room of the others becomes tailroom.
+    pub fn truncate(&mut self, count: usize) {
+        self.end = self.start + count.min(self.len()) as u16;
+    }
+
+    /// Splits off the first `count` bytes (at most all) with the headroom; this lease keeps the rest with the tailroom.
+    #[must_use]
+    pub fn split_to(&mut self, count: usize) -> Self {
+        let cut = self.start + count.min(self.len()) as u16;
+        self.pool.retain(self.buffer);
+        let (pool, buffer, floor, start) = (self.pool, self.buffer, self.floor, self.start);
+        (self.floor, self.start) = (cut, cut);
+        Self { pool, buffer, floor, start, end: cut, ceiling: cut }
+    }
+
+    /// Puts `bytes` in front if the headroom allows; says whether it did.
+    #[must_use]
+    pub fn prepend(&mut self, bytes: &[u8]) -> bool {
+        if bytes.len() > usize::from(self.start - self.floor) {
+            return false;
+        }
+        let start = self.start - bytes.len() as u16;
+        self.window(start, self.start).copy_from_slice(bytes);
+        self.start = start;
+        true
+    }
+
+    /// Appends as many of `bytes` as the tailroom allows; returns how many.
+    #[must_use]
+    pub fn append(&mut self, bytes: &[u8]) -> usize {
+        let count = bytes.len().min(self.spare());
+        let end = self.end + count as u16;
+        self.window(self.end, end).copy_from_slice(&bytes[..count]);
+        self.end = end;
+        count
+    }
+
+    /// Bytes that can be appended.
+    #[must_use]
+    pub fn spare(&self) -> usize {
+        usize::from(self.ceiling - self.end)
+    }
+
+    /// First byte, for the kernel to read. Valid until the lease is dropped.
+    #[must_use]
+    pub fn as_ptr(&self) -> *const u8 {
+        self.pointer(self.start)
+    }
+
+    fn pointer(&self, offset: u16) -> *mut u8 {
+        // SAFETY: offsets of a lease are at most the size of its buffer.
+        unsafe { self.pool.address(self.buffer).as_ptr().add(usize::from(offset)) }
+    }
+
+    fn window(&mut self, from: u16, to: u16) -> &mut [u8] {
+        debug_assert!(self.floor <= from && from <= to && to <= self.ceiling);
+        // SAFETY: `from..to` lies within `floor..ceiling`, which no other lease overlaps and the kernel does not write.
+        unsafe { std::slice::from_raw_parts_mut(self.pointer(from), usize::from(to - from)) }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.pool.release(self.buffer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lease(text: &[u8]) -> Lease {
+        let pool = Pool::new(2, 256, 32, 16).expect("half a kilobyte");
+        let mut lease = pool.take().expect("a free buffer");
+        assert_eq!(lease.append(text), text.len());
+        lease
+    }
+
+    #[test]
+    fn prepend_uses_headroom_and_what_was_dropped() {
+        let mut lease = lease(b"old head body");
+        lease.advance(9);
+        assert!(lease.prepend(&[b'x'; 41]));
+        assert!(!lease.prepend(b"y"));
+        assert_eq!(&lease.bytes()[41..], b"body");
+    }
+
+    #[test]
+    fn split_ranges_do_not_reach_into_each_other() {
+        let mut rest = lease(b"firstsecond");
+        let mut first = rest.split_to(5);
+        assert_eq!((first.append(b"!"), rest.prepend(b"!")), (0, false));
+        first.truncate(4);
+        assert_eq!(first.append(b"TT"), 1);
+        assert_eq!((first.bytes(), rest.bytes()), (&b"firsT"[..], &b"second"[..]));
+    }
+
+    #[test]
+    fn counts_beyond_the_end_are_cut() {
+        let mut lease = lease(b"abc");
+        lease.truncate(9);
+        lease.advance(2);
+        assert_eq!(lease.bytes(), b"c");
+        assert_eq!(lease.split_to(9).bytes(), b"c");
+        assert!(lease.is_empty());
+    }
+}

@@ -1,0 +1,203 @@
+//! One region of equal buffers with a last-in-first-out free list. Not thread-safe: each worker has its own.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::ptr::NonNull;
+
+use super::Lease;
+
+/// A worker's buffers of one size. Lives as long as the process, because the kernel may write to it at any time.
+#[derive(Debug)]
+pub struct Pool {
+    /// First byte of a mapping of `count * bytes` bytes that is never unmapped.
+    base: NonNull<u8>,
+    bytes: usize,
+    headroom: usize,
+    tailroom: usize,
+    /// Live leases of each buffer; 0: free, or offered to the kernel.
+    leases: Box<[Cell<u16>]>,
+    /// Last in, first out: the buffer used last is the one in cache.
+    free: RefCell<Vec<u16>>,
+    /// The fewest free buffers since the last [`Pool::is_stale`]: so many at the bottom of the list were not touched.
+    untouched: Cell<usize>,
+    /// The same for the time before it.
+    stale: Cell<usize>,
+    /// Buffers at the bottom of the list whose pages have been given back.
+    trimmed: Cell<usize>,
+}
+
+/// The region could not be reserved.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot reserve {bytes} bytes of buffers: {source}; raise the address-space limit (ulimit -v)")]
+pub struct PoolError {
+    bytes: usize,
+    source: io::Error,
+}
+
+impl Pool {
+    /// Reserves `count` buffers of `bytes` bytes each (both within `u16`). Pages become resident when first written.
+    ///
+    /// # Errors
+    /// When the address space is limited too tightly.
+    pub fn new(count: usize, bytes: usize, headroom: usize, tailroom: usize) -> Result<&'static Self, PoolError> {
+        assert!(count <= usize::from(u16::MAX) + 1 && bytes <= usize::from(u16::MAX) && headroom + tailroom < bytes);
+        let size = count * bytes;
+        let base = map(size).map_err(|source| PoolError { bytes: size, source })?;
+        let free = (0..count).rev().map(|index| index as u16).collect();
+        Ok(Box::leak(Box::new(Self {
+            base,
+            bytes,
+            headroom,
+            tailroom,
+            leases: vec![Cell::new(0); count].into(),
+            free: RefCell::new(free),
+            untouched: Cell::new(count),
+            stale: Cell::new(0),
+            trimmed: Cell::new(count),
+        })))
+    }
+
+    /// An empty lease with the pool's headroom in front, or None when every buffer is in use.
+    #[must_use]
+    pub fn take(&'static self) -> Option<Lease> {
+        let buffer = self.pop()?;
+        Some(self.lease(buffer, 0))
+    }
+
+    /// Buffers that nobody holds.
+    #[must_use]
+    pub fn available(&self) -> usize {
+        self.free.borrow().len()
+    }
+
+    /// Bytes of one buffer between headroom and tailroom.
+    #[must_use]
+    pub fn payload(&self) -> usize {
+        self.bytes - self.headroom - self.tailroom
+    }
+
+    /// First lease of a buffer that was popped, with `filled` bytes behind the headroom.
+    pub(super) fn lease(&'static self, buffer: u16, filled: usize) -> Lease {
+        self.leases[usize::from(buffer)].set(1);
+        let start = self.headroom as u16;
+        let end = start + filled.min(self.payload()) as u16;
+        Lease { pool: self, buffer, floor: 0, start, end, ceiling: self.bytes as u16 }
+    }
+
+    /// Whether buffers that a burst has left resident were not used since the last call; then they are to be given back with
+    /// [`Pool::trim`].
+    pub fn is_stale(&self) -> bool {
+        self.stale.set(self.untouched.replace(self.available()));
+        self.trimmed.get() < self.stale.get()
+    }
+
+    /// Gives the pages of up to `most` stale buffers back to the kernel. Returns whether there are more.
+    pub fn trim(&self, most: usize) -> bool {
+        let stale = self.stale.get().min(self.untouched.get());
+        let first = self.trimmed.get().min(stale);
+        let last = stale.min(first + most);
+        for &buffer in &self.free.borrow()[first..last] {
+            forget(self.address(buffer), self.bytes);
+        }
+        self.trimmed.set(self.trimmed.get().max(last));
+        last < stale
+    }
+
+    pub(super) fn pop(&self) -> Option<u16> {
+        let mut free = self.free.borrow_mut();
+        let buffer = free.pop()?;
+        self.untouched.set(self.untouched.get().min(free.len()));
+        self.trimmed.set(self.trimmed.get().min(free.len()));
+        Some(buffer)
+    }
+
+    pub(super) fn address(&self, buffer: u16) -> NonNull<u8> {
+        // SAFETY: `buffer` is below the count of buffers, so the offset stays inside the mapping.
+        unsafe { self.base.add(usize::from(buffer) * self.bytes) }
+    }
+
+    /// Where the kernel may write, and how much.
+    pub(super) fn writable(&self, buffer: u16) -> (u64, u32) {
+        ((self.address(buffer).as_ptr() as usize + self.headroom) as u64, self.payload() as u32)
+    }
+
+    pub(super) fn retain(&self, buffer: u16) {
+        let leases = &self.leases[usize::from(buffer)];
+        leases.set(leases.get() + 1);
+    }
+
+    pub(super) fn release(&self, buffer: u16) {
+        let leases = &self.leases[usize::from(buffer)];
+        leases.set(leases.get() - 1);
+        if leases.get() == 0 {
+            self.free.borrow_mut().push(buffer);
+        }
+    }
+}
+
+pub(super) fn map(size: usize) -> io::Result<NonNull<u8>> {
+    let (protection, flags) =
+        (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE);
+    // SAFETY: a fresh anonymous mapping touches no existing memory; the result is checked below.
+    let base = unsafe { libc::mmap(std::ptr::null_mut(), size, protection, flags, -1, 0) };
+    if base == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    NonNull::new(base.cast()).ok_or_else(io::Error::last_os_error)
+}
+
+/// Gives back the whole pages within a buffer; they read as zero when they are touched again.
+fn forget(address: NonNull<u8>, bytes: usize) {
+    let page = rustix::param::page_size();
+    let start = (address.as_ptr() as usize).next_multiple_of(page);
+    let end = (address.as_ptr() as usize + bytes) / page * page;
+    if start < end {
+        // SAFETY: the pages lie wholly inside one buffer of our mapping that no lease and no operation refers to.
+        unsafe { libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_DONTNEED) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pool() -> &'static Pool {
+        Pool::new(4, 1024, 64, 16).expect("four kilobytes")
+    }
+
+    #[test]
+    fn a_buffer_returns_with_its_last_lease() {
+        let pool = pool();
+        let mut first = pool.take().expect("a free buffer");
+        assert_eq!(first.append(b"0123456789"), 10);
+        let second = first.split_to(4);
+        drop(first);
+        assert_eq!(pool.available(), 3);
+        assert_eq!(second.bytes(), b"0123");
+        drop(second);
+        assert_eq!(pool.available(), 4);
+    }
+
+    #[test]
+    fn trimming_spares_what_was_used_since() {
+        let pool = Pool::new(64, 16 * 1024, 64, 16).expect("a megabyte");
+        let held: Vec<_> = (0..32).filter_map(|_| pool.take()).collect();
+        drop(held);
+        assert!(!pool.is_stale(), "32 were untouched and never resident");
+        assert_eq!(pool.trimmed.get(), 32);
+        assert!(pool.is_stale(), "now all 64 are untouched, 32 of them not yet given back");
+        assert!(pool.trim(16));
+        assert!(!pool.trim(16));
+        assert!(!pool.is_stale());
+        assert_eq!((pool.trimmed.get(), pool.available()), (64, 64));
+    }
+
+    #[test]
+    fn an_empty_pool_says_so() {
+        let pool = pool();
+        let all: Vec<_> = std::iter::from_fn(|| pool.take()).collect();
+        assert_eq!((all.len(), pool.available()), (4, 0));
+        drop(all);
+        assert_eq!(pool.available(), 4);
+    }
+}

@@ -1,0 +1,105 @@
+//! The ring of buffers that the kernel picks from when bytes arrive (io_uring_register_buf_ring(3)).
+//! Not here: registering it, which is the driver's.
+
+use std::cell::Cell;
+use std::io;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use super::{Lease, Pool};
+
+/// `struct io_uring_buf` of the kernel's ABI. Cells, because the kernel reads them behind the compiler's back.
+#[repr(C)]
+#[derive(Debug)]
+struct Entry {
+    address: Cell<u64>,
+    bytes: Cell<u32>,
+    buffer: Cell<u16>,
+    /// In the first entry: the ring's tail.
+    tail: AtomicU16,
+}
+
+/// Buffers offered to the kernel, and the record of which they are.
+#[derive(Debug)]
+pub struct ProvidedRing {
+    pool: &'static Pool,
+    /// A page-aligned mapping of `mask + 1` entries that is never unmapped.
+    entries: NonNull<Entry>,
+    mask: u16,
+    tail: u16,
+    /// Buffers that the kernel holds, at most `mask + 1`.
+    offered: usize,
+    /// Ring position of each offered buffer, by buffer.
+    position: Box<[u16]>,
+}
+
+impl ProvidedRing {
+    /// An empty ring of `entries` (a power of two, at most 32,768) over `pool`.
+    ///
+    /// # Errors
+    /// When memory for the ring cannot be mapped.
+    pub fn new(pool: &'static Pool, entries: usize) -> io::Result<Self> {
+        assert!(entries.is_power_of_two() && entries <= 32 * 1024);
+        let memory = super::pool::map(entries * size_of::<Entry>())?.cast();
+        let position = vec![0; usize::from(u16::MAX) + 1].into();
+        Ok(Self { pool, entries: memory, mask: (entries - 1) as u16, tail: 0, offered: 0, position })
+    }
+
+    /// Address and entry count for the registration.
+    #[must_use]
+    pub fn registration(&self) -> (u64, u16) {
+        (self.entries.as_ptr() as u64, self.mask + 1)
+    }
+
+    /// Buffers that the kernel may still pick.
+    #[must_use]
+    pub fn offered(&self) -> usize {
+        self.offered
+    }
+
+    /// Offers free buffers until the kernel has `target` of them or the pool is dry. Returns whether it has any.
+    pub fn refill(&mut self, target: usize) -> bool {
+        let before = self.tail;
+        while self.offered < target.min(usize::from(self.mask) + 1) {
+            let Some(buffer) = self.pool.pop() else { break };
+            let (address, bytes) = self.pool.writable(buffer);
+            let entry = self.entry(self.tail);
+            entry.address.set(address);
+            entry.bytes.set(bytes);
+            entry.buffer.set(buffer);
+            self.position[usize::from(buffer)] = self.tail;
+            self.tail = self.tail.wrapping_add(1);
+            self.offered += 1;
+        }
+        if self.tail != before {
+            // The kernel reads an entry only after the tail has moved past it.
+            self.entry(0).tail.store(self.tail, Ordering::Release);
+        }
+        self.offered > 0
+    }
+
+    /// Claims what one completion filled: `bytes` in `buffer` and, with a bundle, in the buffers offered after it.
+    /// Calls `each` with one lease a buffer, in order.
+    pub fn claim(&mut self, buffer: u16, bytes: usize, mut each: impl FnMut(Lease)) {
+        let mut position = self.position[usize::from(buffer)];
+        let mut left = bytes;
+        loop {
+            let filled = left.min(self.pool.payload());
+            let buffer = self.entry(position).buffer.get();
+            self.offered -= 1;
+            each(self.pool.lease(buffer, filled));
+            left -= filled;
+            if left == 0 {
+                return;
+            }
+            position = position.wrapping_add(1);
+        }
+    }
+
+    fn entry(&self, position: u16) -> &Entry {
+        // SAFETY: the masked position is within the mapping.
+        let entry = unsafe { self.entries.add(usize::from(position & self.mask)) };
+        // SAFETY: the mapping is aligned, zeroed at first, never unmapped, and the kernel does not write to it.
+        unsafe { entry.as_ref() }
+    }
+}

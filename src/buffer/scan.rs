@@ -1,0 +1,543 @@
+//! SIMD byte classification, chosen at run time: which bytes end a field name, a field value, a request target or a
+//! host name. It knows bytes, not HTTP messages: what a mark means is decided by `http`.
+#![allow(unsafe_code, reason = "vector intrinsics need it; every function on the outside is safe")]
+
+/// Bytes classified at once; one bit each in a `u64`.
+const BLOCK: usize = 64;
+/// Blocks classified ahead of the reader: few, for behind a head there may be a body.
+const AHEAD: usize = 8;
+
+/// Bytes that one call of the lanes classifies: half a block.
+const PIECE: usize = 32;
+
+/// Where field lines can end, a few blocks ahead: bit i of word n stands for byte `64 * n + i`.
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+struct FieldMarks {
+    /// The byte is no tchar (RFC 9110 section 5.6.2), or it is `_`: few names have one, and those need a second look.
+    not_plain: [u64; AHEAD],
+    /// The byte cannot stand in a field value: a control other than HTAB, or DEL (RFC 9110 section 5.5).
+    not_value: [u64; AHEAD],
+}
+
+/// Reads field lines from left to right.
+///
+/// Invariant: `marks` describes `buf[base..base + AHEAD * BLOCK]`; bits of bytes beyond the end of `buf` are 0.
+#[derive(Debug)]
+pub struct FieldCursor<'a> {
+    buf: &'a [u8],
+    base: usize,
+    marks: FieldMarks,
+}
+
+impl<'a> FieldCursor<'a> {
+    /// A cursor that has looked at nothing yet.
+    #[inline(always)]
+    pub fn new(buf: &'a [u8]) -> Self {
+        Self { buf, base: buf.len(), marks: FieldMarks::default() }
+    }
+
+    /// Looks ahead from `at` on, where the first line begins. Apart from `new`, so that the marks are written in place.
+    #[inline(always)]
+    pub fn begin(&mut self, at: usize) {
+        self.base = at;
+        classify_fields(self.buf, at, &mut self.marks);
+    }
+
+    /// For a line that begins at `at`: the first byte that is no tchar or is `_`, and the first that cannot stand in a
+    /// value; each `buf.len()` if there is none. The first is never behind the second. Each
+    /// line begins behind the end of the one before.
+    #[inline(always)]
+    pub fn line(&mut self, at: usize) -> (usize, usize) {
+        debug_assert!(at >= self.base, "a cursor only moves forward");
+        let offset = at.wrapping_sub(self.base);
+        let block = offset / BLOCK;
+        if let (Some(plain), Some(value)) = (self.marks.not_plain.get(block), self.marks.not_value.get(block)) {
+            let (plain, value) = (plain >> (offset % BLOCK), value >> (offset % BLOCK));
+            if value != 0 {
+                return (
+                    at.wrapping_add(plain.trailing_zeros() as usize),
+                    at.wrapping_add(value.trailing_zeros() as usize),
+                );
+            }
+            // Most lines are shorter than a block, so they end in this one or the next.
+            let block = block.wrapping_add(1);
+            let next = self.base.wrapping_add(block * BLOCK);
+            if let (Some(next_plain), Some(value)) = (self.marks.not_plain.get(block), self.marks.not_value.get(block))
+                && *value != 0
+            {
+                let plain = if plain != 0 {
+                    at.wrapping_add(plain.trailing_zeros() as usize)
+                } else {
+                    next.wrapping_add(next_plain.trailing_zeros() as usize)
+                };
+                return (plain, next.wrapping_add(value.trailing_zeros() as usize));
+            }
+        }
+        self.long_line(at)
+    }
+
+    /// The first byte at or after `at` that is no tchar or is `_`, or `buf.len()`. It leaves the cursor where it is.
+    pub fn not_plain(&self, at: usize) -> usize {
+        let rest = self.buf.get(at..).unwrap_or_default();
+        rest.iter().position(|byte| CLASSES[usize::from(*byte)] & NOT_PLAIN != 0).map_or(self.buf.len(), |i| at + i)
+    }
+
+    /// The first byte at or after `at` that cannot stand in a field value, or `buf.len()`; as for `line`.
+    #[inline(always)]
+    pub fn not_value(&mut self, at: usize) -> usize {
+        self.line(at).1
+    }
+
+    /// A line that reaches over more than two blocks or over those that are classified.
+    #[inline(never)]
+    fn long_line(&mut self, at: usize) -> (usize, usize) {
+        let mut plain = None;
+        let mut from = at;
+        loop {
+            let offset = from - self.base;
+            let block = offset / BLOCK;
+            if let (Some(plains), Some(values)) = (self.marks.not_plain.get(block), self.marks.not_value.get(block)) {
+                let (plains, values) = (plains >> (offset % BLOCK), values >> (offset % BLOCK));
+                if plain.is_none() && plains != 0 {
+                    plain = Some(from + plains.trailing_zeros() as usize);
+                }
+                if values != 0 {
+                    let end = from + values.trailing_zeros() as usize;
+                    return (plain.unwrap_or(end), end);
+                }
+                from = self.base + (block + 1) * BLOCK;
+                continue;
+            }
+            if from >= self.buf.len() {
+                return (plain.unwrap_or(self.buf.len()), self.buf.len());
+            }
+            self.base = from;
+            self.marks = FieldMarks::default();
+            classify_fields(self.buf, from, &mut self.marks);
+        }
+    }
+}
+
+/// The first byte of `buf` from `at` on that cannot stand in a request target (or `buf.len()`), and the first `?`
+/// before it.
+#[inline(always)]
+pub fn find_target_end(buf: &[u8], at: usize) -> (usize, Option<usize>) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: AVX2 was detected.
+            return unsafe { x86::avx2_target_end(buf, at) };
+        }
+        if is_x86_feature_detected!("ssse3") {
+            // SAFETY: SSSE3 was detected.
+            return unsafe { x86::ssse3_target_end(buf, at) };
+        }
+    }
+    portable_target_end(buf, at)
+}
+
+/// The first byte of `buf` from `at` on that cannot stand in a host name: no letter, digit, or one of `-._~`.
+#[inline(always)]
+pub fn find_host_end(buf: &[u8], at: usize) -> usize {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: AVX2 was detected.
+            return unsafe { x86::avx2_host_end(buf, at) };
+        }
+        if is_x86_feature_detected!("ssse3") {
+            // SAFETY: SSSE3 was detected.
+            return unsafe { x86::ssse3_host_end(buf, at) };
+        }
+    }
+    portable_host_end(buf, at)
+}
+
+#[inline(always)]
+fn classify_fields(buf: &[u8], at: usize, marks: &mut FieldMarks) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: AVX2 was detected.
+            return unsafe { x86::avx2_fields(buf, at, marks) };
+        }
+        if is_x86_feature_detected!("ssse3") {
+            // SAFETY: SSSE3 was detected.
+            return unsafe { x86::ssse3_fields(buf, at, marks) };
+        }
+    }
+    portable_fields(buf, at, marks);
+}
+
+/// One instruction set's way to classify a piece. Values exist only where the instructions do.
+///
+/// The functions below that take lanes are inlined into one function for each set, and so compiled for it.
+trait Lanes: Copy {
+    fn field_marks(self, piece: &[u8; PIECE]) -> [u32; 2];
+    fn target_marks(self, piece: &[u8; PIECE]) -> [u32; 2];
+    /// The bytes that cannot stand in a host name.
+    fn not_host(self, piece: &[u8; PIECE]) -> [u32; 1];
+}
+
+/// Writes the marks of what there is of `buf` from `at` on; `marks` has to be empty.
+#[inline(always)]
+fn fields<L: Lanes>(lanes: L, buf: &[u8], mut at: usize, marks: &mut FieldMarks) {
+    let outs = marks.not_plain.iter_mut().zip(&mut marks.not_value);
+    for (not_plain, not_value) in outs {
+        if at >= buf.len() {
+            return;
+        }
+        let (low, high) = match buf.get(at..).and_then(<[u8]>::first_chunk::<BLOCK>) {
+            Some(block) => {
+                let (pieces, _) = block.as_chunks();
+                (lanes.field_marks(&pieces[0]), lanes.field_marks(&pieces[1]))
+            }
+            None => {
+                let half = |at| piece(buf, at, |piece| lanes.field_marks(piece));
+                (half(at), half(at.saturating_add(PIECE)))
+            }
+        };
+        (*not_plain, *not_value) = (join(low[0], high[0]), join(low[1], high[1]));
+        at = at.saturating_add(BLOCK);
+    }
+}
+
+fn join(low: u32, high: u32) -> u64 {
+    u64::from(low) | u64::from(high) << PIECE
+}
+
+#[inline(always)]
+fn target_end<L: Lanes>(lanes: L, buf: &[u8], mut at: usize) -> (usize, Option<usize>) {
+    let mut query = None;
+    while at < buf.len() {
+        let [not_target, mark] = piece(buf, at, |piece| lanes.target_marks(piece));
+        if query.is_none() && mark.trailing_zeros() < not_target.trailing_zeros() {
+            query = Some(at.wrapping_add(mark.trailing_zeros() as usize));
+        }
+        if not_target != 0 {
+            return (at.wrapping_add(not_target.trailing_zeros() as usize), query);
+        }
+        at = at.wrapping_add(PIECE);
+    }
+    (buf.len(), query)
+}
+
+#[inline(always)]
+fn host_end<L: Lanes>(lanes: L, buf: &[u8], mut at: usize) -> usize {
+    while at < buf.len() {
+        let [not_host] = piece(buf, at, |piece| lanes.not_host(piece));
+        if not_host != 0 {
+            return at.wrapping_add(not_host.trailing_zeros() as usize);
+        }
+        at = at.wrapping_add(PIECE);
+    }
+    buf.len()
+}
+
+/// The marks of `buf[at..at + 32]`, as far as the buffer goes.
+#[inline(always)]
+fn piece<const N: usize>(buf: &[u8], at: usize, classify: impl Fn(&[u8; PIECE]) -> [u32; N]) -> [u32; N] {
+    let Some(rest) = buf.get(at..).filter(|rest| !rest.is_empty()) else { return [0; N] };
+    if let Some(piece) = rest.first_chunk() {
+        return classify(piece);
+    }
+    // Less than a piece is left, so the shifts are by 1 to 31.
+    let missing = PIECE - rest.len();
+    if let Some(piece) = buf.last_chunk() {
+        // The bytes before `at` come along and are shifted out.
+        return classify(piece).map(|marks| marks >> missing);
+    }
+    let mut piece = [0; PIECE];
+    for (to, from) in piece.iter_mut().zip(rest) {
+        *to = *from;
+    }
+    classify(&piece).map(|marks| marks << missing >> missing)
+}
+
+#[inline(never)]
+fn portable_fields(buf: &[u8], at: usize, marks: &mut FieldMarks) {
+    fields(Portable, buf, at, marks);
+}
+
+#[inline(never)]
+fn portable_target_end(buf: &[u8], at: usize) -> (usize, Option<usize>) {
+    target_end(Portable, buf, at)
+}
+
+#[inline(never)]
+fn portable_host_end(buf: &[u8], at: usize) -> usize {
+    host_end(Portable, buf, at)
+}
+
+/// Any machine: a table, byte by byte.
+#[derive(Clone, Copy, Debug)]
+struct Portable;
+
+const NOT_PLAIN: u8 = 1;
+const NOT_VALUE: u8 = 2;
+const NOT_TARGET: u8 = 4;
+const QUERY: u8 = 8;
+const NOT_HOST: u8 = 16;
+
+/// The classes of each byte: the definition that the vector tables below are derived from.
+const CLASSES: [u8; 256] = {
+    let mut table = [0; 256];
+    let mut i = 0;
+    while i < 256 {
+        let byte = i as u8;
+        if !is_tchar(byte) || byte == b'_' {
+            table[i] |= NOT_PLAIN;
+        }
+        if (byte < b' ' && byte != b'\t') || byte == 0x7f {
+            table[i] |= NOT_VALUE;
+        }
+        if byte <= b' ' || byte >= 0x7f || byte == b'#' {
+            table[i] |= NOT_TARGET;
+        }
+        if byte == b'?' {
+            table[i] |= QUERY;
+        }
+        if !byte.is_ascii_alphanumeric() && !matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            table[i] |= NOT_HOST;
+        }
+        i += 1;
+    }
+    table
+};
+
+/// RFC 9110 section 5.6.2.
+pub const fn is_tchar(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
+        )
+}
+
+impl Portable {
+    fn marks(piece: &[u8; PIECE], class: u8) -> u32 {
+        piece.iter().rev().fold(0, |bits, byte| bits << 1 | u32::from(CLASSES[usize::from(*byte)] & class != 0))
+    }
+}
+
+impl Lanes for Portable {
+    fn field_marks(self, piece: &[u8; PIECE]) -> [u32; 2] {
+        [Self::marks(piece, NOT_PLAIN), Self::marks(piece, NOT_VALUE)]
+    }
+
+    fn target_marks(self, piece: &[u8; PIECE]) -> [u32; 2] {
+        [Self::marks(piece, NOT_TARGET), Self::marks(piece, QUERY)]
+    }
+
+    fn not_host(self, piece: &[u8; PIECE]) -> [u32; 1] {
+        [Self::marks(piece, NOT_HOST)]
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::{CLASSES, FieldMarks, Lanes, NOT_HOST, NOT_PLAIN, NOT_TARGET, NOT_VALUE, PIECE};
+    use core::arch::x86_64::*;
+
+    /// A byte class as a matrix: entry `low` has bit `high` set if byte `high << 4 | low` is (`is`) or is not (`!is`)
+    /// in the class, for ASCII. A shuffle by the low nibble and one by the high nibble look it up.
+    const fn matrix(class: u8, is: bool) -> [u8; 16] {
+        let mut table = [0; 16];
+        let mut byte = 0;
+        while byte < 128 {
+            if (CLASSES[byte] & class != 0) == is {
+                table[byte & 15] |= 1 << (byte >> 4);
+            }
+            byte += 1;
+        }
+        table
+    }
+
+    /// High nibble → its bit in a matrix; none beyond ASCII.
+    const HIGH: [u8; 16] = [1, 2, 4, 8, 16, 32, 64, 128, 0, 0, 0, 0, 0, 0, 0, 0];
+    // Bytes beyond ASCII look up 0 everywhere: outside of "may", and outside of "must not".
+    const PLAIN: [u8; 16] = matrix(NOT_PLAIN, false);
+    const BAD_VALUE: [u8; 16] = matrix(NOT_VALUE, true);
+    const TARGET: [u8; 16] = matrix(NOT_TARGET, false);
+    const HOST: [u8; 16] = matrix(NOT_HOST, false);
+
+    #[target_feature(enable = "avx2")]
+    pub(super) fn avx2_fields(buf: &[u8], at: usize, marks: &mut FieldMarks) {
+        super::fields(Avx2(()), buf, at, marks);
+    }
+
+    #[target_feature(enable = "avx2")]
+    pub(super) fn avx2_target_end(buf: &[u8], at: usize) -> (usize, Option<usize>) {
+        super::target_end(Avx2(()), buf, at)
+    }
+
+    #[target_feature(enable = "avx2")]
+    pub(super) fn avx2_host_end(buf: &[u8], at: usize) -> usize {
+        super::host_end(Avx2(()), buf, at)
+    }
+
+    #[target_feature(enable = "ssse3")]
+    pub(super) fn ssse3_fields(buf: &[u8], at: usize, marks: &mut FieldMarks) {
+        super::fields(Ssse3(()), buf, at, marks);
+    }
+
+    #[target_feature(enable = "ssse3")]
+    pub(super) fn ssse3_target_end(buf: &[u8], at: usize) -> (usize, Option<usize>) {
+        super::target_end(Ssse3(()), buf, at)
+    }
+
+    #[target_feature(enable = "ssse3")]
+    pub(super) fn ssse3_host_end(buf: &[u8], at: usize) -> usize {
+        super::host_end(Ssse3(()), buf, at)
+    }
+
+    /// Made only in functions that enable AVX2, so that holding one proves the feature.
+    #[derive(Clone, Copy, Debug)]
+    struct Avx2(());
+
+    impl Lanes for Avx2 {
+        #[inline(always)]
+        fn field_marks(self, piece: &[u8; PIECE]) -> [u32; 2] {
+            // SAFETY: an `Avx2` exists only inside functions that enable AVX2, whose callers detected it.
+            unsafe { avx2_field_marks(piece) }
+        }
+
+        #[inline(always)]
+        fn target_marks(self, piece: &[u8; PIECE]) -> [u32; 2] {
+            // SAFETY: an `Avx2` exists only inside functions that enable AVX2, whose callers detected it.
+            unsafe { avx2_target_marks(piece) }
+        }
+
+        #[inline(always)]
+        fn not_host(self, piece: &[u8; PIECE]) -> [u32; 1] {
+            // SAFETY: an `Avx2` exists only inside functions that enable AVX2, whose callers detected it.
+            unsafe { avx2_not_host(piece) }
+        }
+    }
+
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn avx2_field_marks(piece: &[u8; PIECE]) -> [u32; 2] {
+        let bytes = avx2_load(piece);
+        [avx2_outside(bytes, &PLAIN), !avx2_outside(bytes, &BAD_VALUE)]
+    }
+
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn avx2_target_marks(piece: &[u8; PIECE]) -> [u32; 2] {
+        let bytes = avx2_load(piece);
+        let query = _mm256_cmpeq_epi8(bytes, _mm256_set1_epi8(b'?' as i8));
+        [avx2_outside(bytes, &TARGET), _mm256_movemask_epi8(query) as u32]
+    }
+
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn avx2_not_host(piece: &[u8; PIECE]) -> [u32; 1] {
+        [avx2_outside(avx2_load(piece), &HOST)]
+    }
+
+    /// The bytes that are not in the matrix.
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn avx2_outside(bytes: __m256i, matrix: &[u8; 16]) -> u32 {
+        let nibbles = _mm256_and_si256(_mm256_srli_epi16::<4>(bytes), _mm256_set1_epi8(15));
+        let row = _mm256_shuffle_epi8(avx2_table(&HIGH), nibbles);
+        let column = _mm256_shuffle_epi8(avx2_table(matrix), bytes);
+        let outside = _mm256_cmpeq_epi8(_mm256_and_si256(column, row), _mm256_setzero_si256());
+        _mm256_movemask_epi8(outside) as u32
+    }
+
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn avx2_table(table: &[u8; 16]) -> __m256i {
+        _mm256_broadcastsi128_si256(sse_load(table))
+    }
+
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn avx2_load(piece: &[u8; PIECE]) -> __m256i {
+        // SAFETY: 32 bytes are read from a reference to 32 bytes; the load needs no alignment.
+        unsafe { _mm256_loadu_si256(piece.as_ptr().cast()) }
+    }
+
+    /// Made only in functions that enable SSSE3, so that holding one proves the feature.
+    #[derive(Clone, Copy, Debug)]
+    struct Ssse3(());
+
+    impl Lanes for Ssse3 {
+        #[inline(always)]
+        fn field_marks(self, piece: &[u8; PIECE]) -> [u32; 2] {
+            // SAFETY: an `Ssse3` exists only inside functions that enable SSSE3, whose callers detected it.
+            unsafe { ssse3_field_marks(piece) }
+        }
+
+        #[inline(always)]
+        fn target_marks(self, piece: &[u8; PIECE]) -> [u32; 2] {
+            // SAFETY: an `Ssse3` exists only inside functions that enable SSSE3, whose callers detected it.
+            unsafe { ssse3_target_marks(piece) }
+        }
+
+        #[inline(always)]
+        fn not_host(self, piece: &[u8; PIECE]) -> [u32; 1] {
+            // SAFETY: an `Ssse3` exists only inside functions that enable SSSE3, whose callers detected it.
+            unsafe { ssse3_not_host(piece) }
+        }
+    }
+
+    #[target_feature(enable = "ssse3")]
+    #[inline]
+    fn ssse3_field_marks(piece: &[u8; PIECE]) -> [u32; 2] {
+        [ssse3_outside(piece, &PLAIN), !ssse3_outside(piece, &BAD_VALUE)]
+    }
+
+    #[target_feature(enable = "ssse3")]
+    #[inline]
+    fn ssse3_target_marks(piece: &[u8; PIECE]) -> [u32; 2] {
+        [ssse3_outside(piece, &TARGET), sse_equal(piece, b'?')]
+    }
+
+    #[target_feature(enable = "ssse3")]
+    #[inline]
+    fn ssse3_not_host(piece: &[u8; PIECE]) -> [u32; 1] {
+        [ssse3_outside(piece, &HOST)]
+    }
+
+    /// The bytes that are not in the matrix.
+    #[target_feature(enable = "ssse3")]
+    #[inline]
+    fn ssse3_outside(piece: &[u8; PIECE], matrix: &[u8; 16]) -> u32 {
+        sse_halves(piece, |bytes| {
+            let nibbles = _mm_and_si128(_mm_srli_epi16::<4>(bytes), _mm_set1_epi8(15));
+            let row = _mm_shuffle_epi8(sse_load(&HIGH), nibbles);
+            let column = _mm_shuffle_epi8(sse_load(matrix), bytes);
+            _mm_cmpeq_epi8(_mm_and_si128(column, row), _mm_setzero_si128())
+        })
+    }
+
+    #[target_feature(enable = "sse2")]
+    #[inline]
+    fn sse_equal(piece: &[u8; PIECE], byte: u8) -> u32 {
+        sse_halves(piece, |bytes| _mm_cmpeq_epi8(bytes, _mm_set1_epi8(byte as i8)))
+    }
+
+    #[target_feature(enable = "sse2")]
+    #[inline]
+    fn sse_halves(piece: &[u8; PIECE], classify: impl Fn(__m128i) -> __m128i) -> u32 {
+        let (low, high) = piece.split_at(16);
+        let bits = |half: &[u8]| {
+            let half = half.first_chunk().map_or(_mm_setzero_si128(), |half| sse_load(half));
+            _mm_movemask_epi8(classify(half)) as u32
+        };
+        bits(low) | bits(high) << 16
+    }
+
+    #[target_feature(enable = "sse2")]
+    #[inline]
+    fn sse_load(bytes: &[u8; 16]) -> __m128i {
+        // SAFETY: 16 bytes are read from a reference to 16 bytes; the load needs no alignment.
+        unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }
+    }
+}
+
+#[cfg(test)]
+mod tests;
