@@ -1,0 +1,307 @@
+//! The turn, and what each completion means. Not here: deciding what to do about it.
+
+use std::io;
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::time::Duration;
+
+use io_uring::cqueue;
+use io_uring::types::{SubmitArgs, Timespec};
+
+use super::socket::{Phase, Recv};
+use super::submit::{GENERATION_MASK, Op};
+use super::{Completion, Errno, Event, Fault, Ring};
+use crate::buffer::Queue;
+use crate::id::Owner;
+use crate::limits;
+
+/// How long accepting rests when descriptors or memory ran out.
+const ACCEPT_REST: Duration = Duration::from_millis(100);
+
+impl Ring {
+    /// One turn: sends what is queued, waits (if `block`) for a completion or the next deadline, and collects what happened.
+    ///
+    /// # Errors
+    /// When the ring itself is broken, which leaves nothing to do but to end the worker.
+    pub fn turn(&mut self, block: bool) -> io::Result<()> {
+        debug_assert!(self.upstream.is_empty() && self.completions.is_empty() && self.due.is_empty());
+        self.free.append(&mut self.freed);
+        self.flush();
+        self.feed();
+        self.enter(block)?;
+        self.collect();
+        self.clock.turn();
+        let now = self.clock.tick();
+        self.wheel.expire(now, &mut self.due);
+        if self.resume_accepting.is_some_and(|tick| tick <= now) {
+            self.resume_accepting = None;
+            for index in 0..self.listeners.len() {
+                if !self.listeners[index].armed {
+                    self.accept(index);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The next thing that happened, completions before deadlines.
+    pub fn next_event(&mut self) -> Option<Event> {
+        while let Some(completion) = self.upstream.pop_front().or_else(|| self.completions.pop_front()) {
+            if let Some(event) = self.complete(completion) {
+                return Some(event);
+            }
+        }
+        while let Some(slot) = self.due.pop() {
+            let socket = &self.sockets[slot as usize];
+            // What happened in this turn may have set a later deadline.
+            if socket.is_live() && !self.wheel.is_set(slot) {
+                return Some(Event::Deadline(socket.owner));
+            }
+        }
+        None
+    }
+
+    /// Offers buffers to the kernel again and re-arms the receives that ended for want of them.
+    fn feed(&mut self) {
+        let target = self.sockets().clamp(limits::BUFFERS_OFFERED_MIN, limits::BUFFERS_OFFERED_MAX);
+        if !self.provided.refill(target) {
+            return;
+        }
+        // One each for the buffers there are: the others stay for the next turn instead of failing again.
+        for _ in 0..self.starved.len().min(self.provided.offered()) {
+            let Some(slot) = self.starved.pop() else { break };
+            let socket = &self.sockets[slot as usize];
+            if socket.phase == Phase::Open && socket.recv == Recv::Starved {
+                self.submit_receive(slot);
+            }
+        }
+    }
+
+    fn enter(&mut self, block: bool) -> io::Result<()> {
+        let wait = self.wait();
+        let time = Timespec::new().sec(wait.as_secs()).nsec(wait.subsec_nanos());
+        let args = SubmitArgs::new().timespec(&time);
+        let want = usize::from(block && !wait.is_zero());
+        loop {
+            let result = if want > 0 { self.uring.submitter().submit_with_args(want, &args) } else { self.poll() };
+            match result.map_err(|error| (error.raw_os_error(), error)) {
+                Ok(_) | Err((Some(libc::ETIME | libc::EINTR), _)) => {}
+                // The completion queue is full or memory is short: make room first.
+                Err((Some(libc::EBUSY | libc::EAGAIN), _)) => {}
+                Err((_, error)) => return Err(error),
+            }
+            if self.uring.submission().is_empty() {
+                self.arena.clear();
+                return Ok(());
+            }
+            self.collect();
+        }
+    }
+
+    /// Submits and runs the kernel's deferred work without waiting.
+    fn poll(&self) -> io::Result<usize> {
+        let submitter = self.uring.submitter();
+        // A wait of no time still carries IORING_ENTER_GETEVENTS, without which deferred work does not run.
+        let time = Timespec::new();
+        submitter.submit_with_args(1, &SubmitArgs::new().timespec(&time))
+    }
+
+    /// Submits in the middle of a turn, when the queue or the arena is full.
+    pub(super) fn submit(&mut self) {
+        // Errors are temporary here (EBUSY, EAGAIN, EINTR); a broken ring shows in `enter`.
+        if self.uring.submit().is_err() {
+            self.collect();
+        }
+        if self.uring.submission().is_empty() {
+            self.arena.clear();
+        }
+    }
+
+    fn wait(&self) -> Duration {
+        let tick = [self.wheel.next(), self.resume_accepting].into_iter().flatten().min();
+        let idle = Duration::from_secs(60);
+        match tick {
+            // Not when a receive waits for buffers that somebody must first give back: the completions of sends do that.
+            Some(tick) => self.clock.until(tick).clamp(Duration::from_millis(1), idle),
+            None => idle,
+        }
+    }
+
+    fn collect(&mut self) {
+        for entry in self.uring.completion() {
+            let (tag, result, flags) = (entry.user_data(), entry.result(), entry.flags());
+            let (op, slot, _) = Op::of(tag);
+            let of_socket = matches!(op, Op::Connect | Op::Receive | Op::Send);
+            let owner = self.sockets.get(slot as usize).filter(|_| of_socket).map(|socket| socket.owner);
+            let queue = match owner {
+                Some(Owner::Upstream(_)) => &mut self.upstream,
+                _ => &mut self.completions,
+            };
+            queue.push_back(Completion { tag, result, flags });
+        }
+    }
+
+    fn complete(&mut self, completion: Completion) -> Option<Event> {
+        let (op, slot, generation) = Op::of(completion.tag);
+        match op {
+            Op::Accept => return self.accepted(slot as usize, completion),
+            Op::Wake => {
+                self.arm_waker();
+                return Some(Event::Woken);
+            }
+            Op::Forget => return None,
+            Op::Connect | Op::Receive | Op::Send => {}
+        }
+        let socket = self.sockets.get_mut(slot as usize)?;
+        debug_assert_eq!(socket.generation & GENERATION_MASK, generation, "a slot was freed with operations in flight");
+        if !cqueue::more(completion.flags) {
+            socket.in_flight -= 1;
+        }
+        let event = match op {
+            Op::Connect => self.connected(slot, completion),
+            Op::Receive => self.received(slot, completion),
+            Op::Send => self.sent(slot, completion),
+            _ => None,
+        };
+        self.release_if_idle(slot);
+        event
+    }
+
+    fn accepted(&mut self, index: usize, completion: Completion) -> Option<Event> {
+        let listener = self.listeners.get_mut(index)?;
+        if !cqueue::more(completion.flags) {
+            listener.armed = false;
+        }
+        let (id, open, armed) = (listener.id, listener.socket.is_some(), listener.armed);
+        if completion.result >= 0 {
+            if !armed && open {
+                self.accept(index);
+            }
+            // SAFETY: a fresh descriptor that the kernel has just installed for us and that nobody else knows.
+            let descriptor = unsafe { OwnedFd::from_raw_fd(completion.result) };
+            return Some(Event::Accepted(id, descriptor));
+        }
+        let error = Errno(-completion.result);
+        match error.0 {
+            _ if armed || !open => None,
+            // The client was gone before it was accepted (accept(2)).
+            libc::ECONNABORTED | libc::EINTR | libc::EPROTO => {
+                self.accept(index);
+                None
+            }
+            _ => {
+                self.resume_accepting = Some(self.clock.deadline(ACCEPT_REST));
+                Some(Event::AcceptPaused(id, error))
+            }
+        }
+    }
+
+    fn connected(&mut self, slot: u32, completion: Completion) -> Option<Event> {
+        let socket = &mut self.sockets[slot as usize];
+        if socket.phase != Phase::Connecting {
+            return None;
+        }
+        let owner = socket.owner;
+        if completion.result < 0 {
+            socket.phase = Phase::Broken;
+            return Some(Event::Failed(owner, Fault::Connect(Errno(-completion.result))));
+        }
+        socket.phase = Phase::Open;
+        self.submit_receive(slot);
+        self.mark_dirty(slot);
+        Some(Event::Connected(owner))
+    }
+
+    fn received(&mut self, slot: u32, completion: Completion) -> Option<Event> {
+        let mut queue = Queue::default();
+        if let (Some(buffer), 1..) = (cqueue::buffer_select(completion.flags), completion.result) {
+            let pieces = &mut self.pieces;
+            self.provided.claim(buffer, completion.result as usize, |lease| queue.push(pieces, lease));
+        }
+        let socket = &mut self.sockets[slot as usize];
+        let resume = socket.recv == Recv::Cancelling { resume: true };
+        let paused = socket.recv == Recv::Cancelling { resume: false };
+        if !cqueue::more(completion.flags) {
+            socket.recv = Recv::Off;
+        }
+        let (ended, owner) = (socket.recv == Recv::Off, socket.owner);
+        if socket.phase != Phase::Open {
+            queue.clear(&mut self.pieces);
+            return None;
+        }
+        match completion.result {
+            1.. => {
+                if ended && !paused {
+                    self.submit_receive(slot);
+                }
+                Some(Event::Received(owner, queue))
+            }
+            0 => {
+                socket.recv = Recv::Ended;
+                Some(Event::Ended(owner))
+            }
+            error => match -error {
+                libc::ENOBUFS => {
+                    if !paused {
+                        socket.recv = Recv::Starved;
+                        self.starved.push(slot);
+                    }
+                    None
+                }
+                libc::ECANCELED | libc::EINTR | libc::EAGAIN => {
+                    if ended && (resume || !paused) {
+                        self.submit_receive(slot);
+                    }
+                    None
+                }
+                error => {
+                    socket.phase = Phase::Broken;
+                    Some(Event::Failed(owner, Fault::Receive(Errno(error))))
+                }
+            },
+        }
+    }
+
+    fn sent(&mut self, slot: u32, completion: Completion) -> Option<Event> {
+        let socket = &mut self.sockets[slot as usize];
+        socket.sending = false;
+        if !matches!(socket.phase, Phase::Open | Phase::Broken) {
+            return None;
+        }
+        let owner = socket.owner;
+        if completion.result < 0 {
+            socket.mute = true;
+            return Some(Event::Failed(owner, Fault::Send(Errno(-completion.result))));
+        }
+        self.retire(slot, completion.result as usize);
+        let socket = &self.sockets[slot as usize];
+        let drained = socket.out.is_empty();
+        if !drained || socket.finish {
+            self.mark_dirty(slot);
+        }
+        Some(Event::Sent(owner, drained))
+    }
+
+    /// Drops, or keeps for a replay, the first `count` bytes of what was queued.
+    fn retire(&mut self, slot: u32, mut count: usize) {
+        let socket = &mut self.sockets[slot as usize];
+        while count > 0 {
+            let Some(mut lease) = socket.out.pop(&mut self.pieces) else { break };
+            let part = if count < lease.len() {
+                let part = lease.split_to(count);
+                socket.out.push_front(&mut self.pieces, lease);
+                part
+            } else {
+                lease
+            };
+            count -= part.len();
+            if socket.keep && socket.sent.bytes() + part.len() <= limits::REPLAY_BYTES {
+                socket.sent.push(&mut self.pieces, part);
+            } else {
+                (socket.keep, socket.lossy) = (false, true);
+            }
+        }
+        if socket.lossy {
+            socket.sent.clear(&mut self.pieces);
+        }
+    }
+}

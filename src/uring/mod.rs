@@ -1,0 +1,367 @@
+//! **Unsafe is allowed here**: the io_uring driver of one worker; the only importer of `io_uring`. It moves bytes between
+//! sockets and leases and knows nothing of HTTP.
+//!
+//! Driver contract, cited by each SAFETY comment as *the contract*:
+//! * memory that an operation reads or writes belongs to a lease held in the socket's slot, to a buffer of the provided ring,
+//!   or to a field of [`Ring`] that is neither moved nor freed while the ring lives;
+//! * a slot is freed only when the kernel has completed every operation on it (`in_flight` is 0), and only the completion of
+//!   a send drops the leases that it was reading;
+//! * what the kernel copies when it consumes a submission (`iovec`, `msghdr`, `sockaddr`) lives in [`Arena`], which is emptied
+//!   only after the submission queue is empty (IORING_FEAT_SUBMIT_STABLE).
+#![allow(unsafe_code, reason = "one of the two modules that may: it hands memory to the kernel")]
+
+mod complete;
+mod net;
+mod socket;
+mod start;
+mod submit;
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
+use std::time::Duration;
+
+use io_uring::IoUring;
+
+use crate::buffer::{Lease, Pieces, Pool, ProvidedRing, Queue};
+use crate::id::{Address, ListenerId, Owner};
+use crate::limits;
+use crate::runtime::{Clock, Tick, Wheel};
+
+pub use net::{BindError, Waker, bind, claim, local_port, peer, share};
+use socket::{Phase, Recv, Socket};
+pub use start::{StartError, raise_descriptor_limit};
+use submit::Arena;
+
+/// A socket of one ring. A stale id (its socket was closed) is ignored wherever it is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketId {
+    slot: u32,
+    generation: u32,
+}
+
+/// What happened. Never about a socket that was closed before the event is taken.
+#[derive(Debug)]
+pub enum Event {
+    /// A client connected. The descriptor is to be adopted or dropped.
+    Accepted(ListenerId, OwnedFd),
+    /// Accepting failed (EMFILE, ENFILE, ENOBUFS, ENOMEM); it is paused and resumed by itself.
+    AcceptPaused(ListenerId, Errno),
+    /// A connection to an endpoint stands.
+    Connected(Owner),
+    /// Bytes arrived, in order.
+    Received(Owner, Queue),
+    /// The peer sent its FIN.
+    Ended(Owner),
+    /// Part of what was queued went out; whether all of it has.
+    Sent(Owner, bool),
+    /// Nothing more is sent, or, unless the fault is [`Fault::Send`], received.
+    Failed(Owner, Fault),
+    /// The socket's deadline has passed.
+    Deadline(Owner),
+    /// Another thread called [`Waker::wake`].
+    Woken,
+}
+
+/// What broke.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// connect(2) failed.
+    Connect(Errno),
+    /// recv(2) failed.
+    Receive(Errno),
+    /// send(2) failed.
+    Send(Errno),
+}
+
+/// An `errno` value (errno(3)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Errno(pub i32);
+
+impl std::fmt::Display for Errno {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        io::Error::from_raw_os_error(self.0).fmt(f)
+    }
+}
+
+/// One worker's ring, sockets, buffers and timers.
+pub struct Ring {
+    uring: IoUring,
+    /// The kernel can fill several buffers with one receive (6.10; IORING_FEAT_RECVSEND_BUNDLE).
+    bundles: bool,
+    pool: &'static Pool,
+    /// Buffers of `limits::HEAD_BUFFER_BYTES`.
+    large: &'static Pool,
+    provided: ProvidedRing,
+    pieces: Pieces,
+    sockets: Vec<Socket>,
+    free: Vec<u32>,
+    /// Freed in this turn; reused from the next one on, so that no event of this turn meets a new owner.
+    freed: Vec<u32>,
+    listeners: Vec<Accepting>,
+    resume_accepting: Option<Tick>,
+    wheel: Wheel,
+    due: Vec<u32>,
+    clock: Clock,
+    /// Sockets with something to send.
+    dirty: Vec<u32>,
+    /// Sockets whose receive ended for want of buffers.
+    starved: Vec<u32>,
+    /// Completions on connections to endpoints. Taken first: what an idle one received or how it ended has to be known before
+    /// a request is sent on it.
+    upstream: VecDeque<Completion>,
+    /// All others.
+    completions: VecDeque<Completion>,
+    arena: Arena,
+    waker: Waker,
+    /// Where the kernel writes the waker's counter.
+    wake_count: Box<u64>,
+}
+
+#[derive(Debug)]
+struct Accepting {
+    id: ListenerId,
+    /// None once closed.
+    socket: Option<OwnedFd>,
+    armed: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Completion {
+    tag: u64,
+    result: i32,
+    flags: u32,
+}
+
+impl Ring {
+    /// Adds a listening socket and starts to accept from it.
+    pub fn listen(&mut self, id: ListenerId, socket: OwnedFd) {
+        self.listeners.push(Accepting { id, socket: Some(socket), armed: false });
+        self.accept(self.listeners.len() - 1);
+    }
+
+    /// Stops accepting and closes the listening sockets.
+    pub fn stop_listening(&mut self) {
+        for index in 0..self.listeners.len() {
+            if let Some(socket) = self.listeners[index].socket.take() {
+                self.cancel_all(socket.as_raw_fd());
+                self.close_descriptor(socket.into_raw_fd());
+            }
+        }
+    }
+
+    /// Takes over an accepted connection and starts to receive from it.
+    pub fn adopt(&mut self, descriptor: OwnedFd, owner: Owner) -> SocketId {
+        let id = self.insert(descriptor, owner, Phase::Open);
+        self.receive(id);
+        id
+    }
+
+    /// Begins to connect to an endpoint. [`Event::Connected`] or [`Event::Failed`] follows; what is queued meanwhile is sent
+    /// after the former.
+    ///
+    /// # Errors
+    /// When no socket can be made (EMFILE, ENFILE, ENOMEM).
+    pub fn connect(&mut self, address: &Address, owner: Owner) -> Result<SocketId, Errno> {
+        let (descriptor, address) = net::upstream(address).map_err(|error| Errno(error.raw_os_error().unwrap_or(0)))?;
+        let id = self.insert(descriptor, owner, Phase::Connecting);
+        self.submit_connect(id.slot, address);
+        Ok(id)
+    }
+
+    /// Receives again after [`Ring::pause`]. Received bytes come as [`Event::Received`] until then.
+    pub fn receive(&mut self, id: SocketId) {
+        let Some(socket) = self.live(id) else { return };
+        match socket.recv {
+            Recv::Off if socket.phase == Phase::Open => self.submit_receive(id.slot),
+            Recv::Cancelling { .. } => socket.recv = Recv::Cancelling { resume: true },
+            _ => {}
+        }
+    }
+
+    /// Stops receiving, so that the peer is slowed by its window. What the kernel has already taken still comes.
+    pub fn pause(&mut self, id: SocketId) {
+        let Some(socket) = self.live(id) else { return };
+        match socket.recv {
+            Recv::Armed => {
+                socket.recv = Recv::Cancelling { resume: false };
+                self.submit_cancel_receive(id.slot);
+            }
+            Recv::Cancelling { .. } => socket.recv = Recv::Cancelling { resume: false },
+            Recv::Starved => socket.recv = Recv::Off,
+            Recv::Off | Recv::Ended => {}
+        }
+    }
+
+    /// Queues bytes. Everything queued for a socket in one turn leaves in one send.
+    pub fn send(&mut self, id: SocketId, lease: Lease) {
+        if self.live(id).is_some() {
+            self.sockets[id.slot as usize].out.push(&mut self.pieces, lease);
+            self.mark_dirty(id.slot);
+        }
+    }
+
+    /// Queues several pieces at once.
+    pub fn send_all(&mut self, id: SocketId, queue: &mut Queue) {
+        if self.live(id).is_some() {
+            self.sockets[id.slot as usize].out.append(&mut self.pieces, queue);
+            self.mark_dirty(id.slot);
+        } else {
+            queue.clear(&mut self.pieces);
+        }
+    }
+
+    /// Bytes queued and not yet taken by the kernel.
+    #[must_use]
+    pub fn unsent(&self, id: SocketId) -> usize {
+        self.sockets
+            .get(id.slot as usize)
+            .filter(|socket| socket.generation == id.generation)
+            .map_or(0, |s| s.out.bytes())
+    }
+
+    /// Sends FIN once everything queued has gone.
+    pub fn finish(&mut self, id: SocketId) {
+        if let Some(socket) = self.live(id) {
+            socket.finish = true;
+            self.mark_dirty(id.slot);
+        }
+    }
+
+    /// Keeps what is sent from now on, up to `limits::REPLAY_BYTES`, or stops keeping it and forgets what was kept.
+    pub fn keep_sent(&mut self, id: SocketId, keep: bool) {
+        if self.live(id).is_some() {
+            let socket = &mut self.sockets[id.slot as usize];
+            socket.keep = keep;
+            socket.lossy = false;
+            socket.sent.clear(&mut self.pieces);
+        }
+    }
+
+    /// Takes back everything queued since [`Ring::keep_sent`], sent or not, for another connection. None when a part of it is
+    /// gone or the kernel is still reading it.
+    pub fn reclaim(&mut self, id: SocketId) -> Option<Queue> {
+        self.live(id).filter(|socket| !socket.sending && !socket.lossy)?;
+        let socket = &mut self.sockets[id.slot as usize];
+        let mut all = std::mem::take(&mut socket.sent);
+        all.append(&mut self.pieces, &mut socket.out);
+        Some(all)
+    }
+
+    /// Closes the socket and drops what is queued. No event about it follows.
+    pub fn close(&mut self, id: SocketId) {
+        if self.live(id).is_none() {
+            return;
+        }
+        self.wheel.clear(id.slot);
+        let socket = &mut self.sockets[id.slot as usize];
+        socket.phase = Phase::Closing;
+        let (descriptor, in_flight) = (std::mem::replace(&mut socket.descriptor, -1), socket.in_flight);
+        if in_flight > 0 {
+            self.cancel_all(descriptor);
+        }
+        self.close_descriptor(descriptor);
+        self.release_if_idle(id.slot);
+    }
+
+    /// Closes with RST, so that the peer cannot take what it has for a whole message (socket(7), SO_LINGER).
+    pub fn abort(&mut self, id: SocketId) {
+        if let Some(socket) = self.live(id) {
+            net::linger_zero(socket.descriptor);
+            self.close(id);
+        }
+    }
+
+    /// Sets the socket's one deadline; None: never.
+    pub fn set_deadline(&mut self, id: SocketId, after: Option<Duration>) {
+        if self.live(id).is_none() {
+            return;
+        }
+        match after {
+            Some(after) => self.wheel.set(id.slot, self.clock.deadline(after)),
+            None => self.wheel.clear(id.slot),
+        }
+    }
+
+    /// An empty buffer, or None when all are in use.
+    #[must_use]
+    pub fn buffer(&self) -> Option<Lease> {
+        self.pool.take()
+    }
+
+    /// An empty buffer for a head that does not fit an ordinary one, or None when all are in use.
+    #[must_use]
+    pub fn large_buffer(&self) -> Option<Lease> {
+        self.large.take()
+    }
+
+    /// Bytes that one direction of an exchange may hold now.
+    #[must_use]
+    pub fn queue_limit(&self) -> usize {
+        if self.pool.available() < limits::BUFFERS_SCARCE { limits::QUEUE_BYTES_SCARCE } else { limits::QUEUE_BYTES }
+    }
+
+    /// The nodes of every queue of this worker.
+    pub fn pieces(&mut self) -> &mut Pieces {
+        &mut self.pieces
+    }
+
+    /// The clock of this turn.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Lets other threads end this ring's wait.
+    #[must_use]
+    pub fn waker(&self) -> Waker {
+        self.waker.clone()
+    }
+
+    /// The buffer pools, for upkeep.
+    #[must_use]
+    pub fn pools(&self) -> [&'static Pool; 2] {
+        [self.pool, self.large]
+    }
+
+    /// Sockets that are open or whose operations the kernel has not given back.
+    #[must_use]
+    pub fn sockets(&self) -> usize {
+        self.sockets.len() - self.free.len() - self.freed.len()
+    }
+
+    fn insert(&mut self, descriptor: OwnedFd, owner: Owner, phase: Phase) -> SocketId {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.sockets.push(Socket::default());
+            (self.sockets.len() - 1) as u32
+        });
+        let socket = &mut self.sockets[slot as usize];
+        socket.open(descriptor.into_raw_fd(), owner, phase);
+        SocketId { slot, generation: socket.generation }
+    }
+
+    /// The socket, unless it was closed.
+    fn live(&mut self, id: SocketId) -> Option<&mut Socket> {
+        let socket = self.sockets.get_mut(id.slot as usize)?;
+        (socket.generation == id.generation && socket.is_live()).then_some(socket)
+    }
+
+    fn mark_dirty(&mut self, slot: u32) {
+        let socket = &mut self.sockets[slot as usize];
+        if !socket.dirty {
+            socket.dirty = true;
+            self.dirty.push(slot);
+        }
+    }
+
+    fn release_if_idle(&mut self, slot: u32) {
+        let socket = &mut self.sockets[slot as usize];
+        if socket.phase == Phase::Closing && socket.in_flight == 0 {
+            socket.out.clear(&mut self.pieces);
+            socket.sent.clear(&mut self.pieces);
+            socket.phase = Phase::Free;
+            socket.generation = socket.generation.wrapping_add(1);
+            self.freed.push(slot);
+        }
+    }
+}

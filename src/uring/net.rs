@@ -1,0 +1,192 @@
+//! Making sockets and waking a ring. Not here: moving bytes.
+
+use std::io::{self, Read};
+use std::net::IpAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::event::EventfdFlags;
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
+
+use crate::id::Address;
+
+/// Connections that the kernel queues before they are accepted; cut to net.core.somaxconn by it.
+const BACKLOG: i32 = 4096;
+
+/// How often a Unix-domain socket whose process may just have ended is tried, and for how long.
+const STALE_PROBES: usize = 3;
+const STALE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// A listening socket could not be made.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {source}{cure}")]
+pub struct BindError {
+    address: Address,
+    source: io::Error,
+    cure: &'static str,
+}
+
+/// Ends the wait of one ring from any thread (eventfd(2)).
+#[derive(Clone, Debug)]
+pub struct Waker(Arc<OwnedFd>);
+
+/// Makes sure that no other process listens on `address`: with SO_REUSEPORT the kernel would share the port out between both
+/// without a word. The sockets of a killed process may stay for a moment, until the kernel lets go of its rings.
+///
+/// # Errors
+/// As [`bind`].
+pub fn claim(address: &Address) -> Result<(), BindError> {
+    let Address::Inet(inet) = address else { return Ok(()) };
+    let attempt = || {
+        let socket = Socket::new(Domain::for_address(*inet), Type::STREAM.cloexec(), None)?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&SockAddr::from(*inet))?;
+        socket.listen(1)
+    };
+    let mut outcome = attempt();
+    for _ in 0..STALE_PROBES * 10 {
+        if !outcome.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse) {
+            break;
+        }
+        #[allow(clippy::disallowed_methods, reason = "at start, before anything runs that could wait for an event")]
+        std::thread::sleep(STALE_PATIENCE / 30);
+        outcome = attempt();
+    }
+    outcome.map_err(|source| blame(address, source))
+}
+
+/// A socket that listens on `address`. TCP sockets share their port with the other workers' (SO_REUSEPORT, socket(7)) and
+/// accepted connections inherit TCP_NODELAY.
+///
+/// # Errors
+/// With the address, the kernel's reason, and what to do about it.
+pub fn bind(address: &Address) -> Result<OwnedFd, BindError> {
+    listener(address).map(OwnedFd::from).map_err(|source| blame(address, source))
+}
+
+fn blame(address: &Address, source: io::Error) -> BindError {
+    let cure = match source.kind() {
+        io::ErrorKind::AddrInUse => "; another process holds it: stop that one or choose another `bind`",
+        io::ErrorKind::PermissionDenied => "; give the binary CAP_NET_BIND_SERVICE or use a port above 1023",
+        io::ErrorKind::AddrNotAvailable => "; no interface of this machine has that address",
+        _ => "",
+    };
+    BindError { address: address.clone(), source, cure }
+}
+
+fn listener(address: &Address) -> io::Result<Socket> {
+    let name = socket_address(address)?;
+    let socket = Socket::new(name.domain(), Type::STREAM.cloexec(), None)?;
+    match address {
+        Address::Inet(address) => {
+            socket.set_reuse_address(true)?;
+            socket.set_reuse_port(true)?;
+            socket.set_tcp_nodelay(true)?;
+            if address.is_ipv6() {
+                socket.set_only_v6(false)?;
+            }
+        }
+        Address::Unix(path) => remove_stale(path)?,
+    }
+    socket.bind(&name)?;
+    socket.listen(BACKLOG)?;
+    Ok(socket)
+}
+
+/// Removes the socket file of a process that is gone; one that still answers is left alone. The kernel lets go of the ring of
+/// a killed process a moment after the process, and with it of its sockets: until then one can connect, to be hung up on.
+fn remove_stale(path: &std::path::Path) -> io::Result<()> {
+    let Ok(metadata) = std::fs::symlink_metadata(path) else { return Ok(()) };
+    if !metadata.file_type().is_socket() {
+        return Ok(());
+    }
+    for _ in 0..STALE_PROBES {
+        let Ok(mut probe) = UnixStream::connect(path) else { return std::fs::remove_file(path) };
+        probe.set_read_timeout(Some(STALE_PATIENCE))?;
+        match probe.read(&mut [0]) {
+            Ok(0) => {}
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
+            _ => break,
+        }
+    }
+    Err(io::ErrorKind::AddrInUse.into())
+}
+
+/// A fresh socket for a connection to an endpoint, with the address in the kernel's form.
+pub(super) fn upstream(address: &Address) -> io::Result<(OwnedFd, SockAddr)> {
+    let name = socket_address(address)?;
+    let socket = match address {
+        Address::Inet(_) => Socket::new_raw(name.domain(), Type::STREAM.cloexec(), Some(Protocol::TCP))?,
+        Address::Unix(_) => Socket::new_raw(Domain::UNIX, Type::STREAM.cloexec(), None)?,
+    };
+    if matches!(address, Address::Inet(_)) {
+        socket.set_tcp_nodelay(true)?;
+    }
+    Ok((socket.into(), name))
+}
+
+/// Makes the next close of `descriptor` send RST.
+pub(super) fn linger_zero(descriptor: i32) {
+    // SAFETY: the descriptor is open: the slot of a live socket owns it.
+    let descriptor = unsafe { BorrowedFd::borrow_raw(descriptor) };
+    // A failure leaves an ordinary FIN.
+    let _ = SockRef::from(&descriptor).set_linger(Some(Duration::ZERO));
+}
+
+/// Sends FIN (shutdown(2)). Not through the ring: IORING_OP_SHUTDOWN always runs on a kernel thread, which looks its
+/// descriptor up only there, when it may have been closed and belong to another connection.
+pub(super) fn finish(descriptor: i32) {
+    // SAFETY: the descriptor is open: the slot of a live socket owns it.
+    let descriptor = unsafe { BorrowedFd::borrow_raw(descriptor) };
+    // A failure means that the connection is gone, which its receive reports.
+    let _ = SockRef::from(&descriptor).shutdown(std::net::Shutdown::Write);
+}
+
+/// IP address and port of a connection's other end; None for a Unix-domain socket.
+#[must_use]
+pub fn peer(descriptor: &OwnedFd) -> Option<(IpAddr, u16)> {
+    let address = SockRef::from(descriptor).peer_addr().ok()?.as_socket()?;
+    Some((address.ip().to_canonical(), address.port()))
+}
+
+fn socket_address(address: &Address) -> io::Result<SockAddr> {
+    match address {
+        Address::Inet(address) => Ok(SockAddr::from(*address)),
+        Address::Unix(path) => SockAddr::unix(path),
+    }
+}
+
+impl Waker {
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self(Arc::new(rustix::event::eventfd(0, EventfdFlags::CLOEXEC)?)))
+    }
+
+    /// Ends the ring's current wait, or its next one.
+    pub fn wake(&self) {
+        // It fails only when the counter is full: then the ring is being woken anyway.
+        let _ = rustix::io::write(&*self.0, &1u64.to_ne_bytes());
+    }
+}
+
+impl AsFd for Waker {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// The port that a listening socket got.
+#[must_use]
+pub fn local_port(descriptor: &OwnedFd) -> Option<u16> {
+    Some(SockRef::from(descriptor).local_addr().ok()?.as_socket()?.port())
+}
+
+/// Another descriptor for the same listening socket.
+///
+/// # Errors
+/// When no descriptor is left.
+pub fn share(descriptor: &OwnedFd, address: &Address) -> Result<OwnedFd, BindError> {
+    descriptor.try_clone().map_err(|source| BindError { address: address.clone(), source, cure: "; raise `ulimit -n`" })
+}

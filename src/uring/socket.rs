@@ -1,0 +1,90 @@
+//! One socket's slot: what the kernel holds of it, and what waits to be sent. Not here: submitting.
+
+use crate::buffer::Queue;
+use crate::id::Owner;
+
+/// The state of one descriptor. About a hundred bytes, so that idle connections are cheap.
+#[derive(Debug)]
+pub(super) struct Socket {
+    /// -1 when closed.
+    pub(super) descriptor: i32,
+    /// Counts the slot's owners; part of every tag.
+    pub(super) generation: u32,
+    pub(super) owner: Owner,
+    pub(super) phase: Phase,
+    pub(super) recv: Recv,
+    /// Operations that the kernel has not completed for good.
+    pub(super) in_flight: u8,
+    /// A send is in flight: the front of `out` belongs to the kernel.
+    pub(super) sending: bool,
+    /// In the ring's list of sockets to flush.
+    pub(super) dirty: bool,
+    /// Send FIN when `out` is empty.
+    pub(super) finish: bool,
+    /// A send failed: nothing more is sent, though what the peer sent before may still arrive.
+    pub(super) mute: bool,
+    /// Keep what was sent.
+    pub(super) keep: bool,
+    /// Something sent since was not kept.
+    pub(super) lossy: bool,
+    pub(super) out: Queue,
+    pub(super) sent: Queue,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    Free,
+    Connecting,
+    Open,
+    /// Failed to connect or to receive; the owner was told and has yet to close it.
+    Broken,
+    /// Closed; waits for the kernel to give back its operations.
+    Closing,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Recv {
+    Off,
+    Armed,
+    /// Ended for want of buffers; armed again when there are some.
+    Starved,
+    /// A cancellation is on its way; `resume`: arm again when it has arrived.
+    Cancelling {
+        resume: bool,
+    },
+    /// FIN received.
+    Ended,
+}
+
+impl Default for Socket {
+    fn default() -> Self {
+        Self {
+            descriptor: -1,
+            generation: 0,
+            owner: Owner::Downstream(u32::MAX),
+            phase: Phase::Free,
+            recv: Recv::Off,
+            in_flight: 0,
+            sending: false,
+            dirty: false,
+            finish: false,
+            mute: false,
+            keep: false,
+            lossy: false,
+            out: Queue::default(),
+            sent: Queue::default(),
+        }
+    }
+}
+
+impl Socket {
+    pub(super) fn open(&mut self, descriptor: i32, owner: Owner, phase: Phase) {
+        debug_assert!(self.phase == Phase::Free && self.in_flight == 0);
+        let (generation, dirty) = (self.generation, self.dirty);
+        *self = Self { descriptor, generation, owner, phase, dirty, ..Self::default() };
+    }
+
+    pub(super) fn is_live(&self) -> bool {
+        matches!(self.phase, Phase::Connecting | Phase::Open | Phase::Broken)
+    }
+}

@@ -1,0 +1,173 @@
+//! Setting a ring up, and saying what is wrong with the machine when that fails.
+
+use std::collections::VecDeque;
+use std::io;
+
+use io_uring::{IoUring, Probe, opcode};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use super::Ring;
+use super::net::Waker;
+use super::submit::{Arena, GROUP};
+use crate::buffer::{Pieces, Pool, PoolError, ProvidedRing};
+use crate::limits;
+use crate::runtime::{Clock, Wheel};
+
+/// Why a worker cannot have its ring. Each names the cure.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// io_uring or a feature of it is missing.
+    #[error("the kernel's io_uring lacks {missing}; cairn needs Linux 6.1 or newer (this is {release})")]
+    Kernel {
+        /// The feature or operation.
+        missing: &'static str,
+        /// uname(2)'s release.
+        release: String,
+    },
+    /// kernel.io_uring_disabled forbids it.
+    #[error(
+        "io_uring is disabled by sysctl; run `sysctl kernel.io_uring_disabled=0`, or set kernel.io_uring_group to cairn's group"
+    )]
+    Sysctl,
+    /// A seccomp filter or security module forbids it.
+    #[error(
+        "io_uring_setup is forbidden, most likely by a seccomp filter: allow io_uring_setup, io_uring_enter and io_uring_register in the container's or unit's profile"
+    )]
+    Seccomp,
+    /// RLIMIT_MEMLOCK is too small.
+    #[error("io_uring cannot lock its memory; raise `ulimit -l` (LimitMEMLOCK=) to 8 MiB or more")]
+    MemoryLock,
+    /// RLIMIT_NOFILE is used up.
+    #[error("no file descriptor is left; raise `ulimit -n` (LimitNOFILE=)")]
+    Descriptors,
+    /// The buffers could not be reserved.
+    #[error(transparent)]
+    Buffers(#[from] PoolError),
+    /// Anything else.
+    #[error("cannot set up io_uring ({step}): {source}")]
+    Other {
+        /// The call that failed.
+        step: &'static str,
+        /// Its reason.
+        source: io::Error,
+    },
+}
+
+/// Raises the soft limit of file descriptors to the hard one and returns it.
+///
+/// # Errors
+/// When the kernel refuses, which it has no reason to.
+pub fn raise_descriptor_limit() -> Result<u64, StartError> {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })
+        .map_err(|error| StartError::Other { step: "setrlimit(RLIMIT_NOFILE)", source: error.into() })?;
+    Ok(limit.maximum.unwrap_or(u64::MAX))
+}
+
+impl Ring {
+    /// A ring for the calling thread, which must be the only one to use it (IORING_SETUP_SINGLE_ISSUER).
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub fn new() -> Result<Self, StartError> {
+        let uring = setup()?;
+        require_features(&uring)?;
+        let (headroom, tailroom) = (limits::BUFFER_HEADROOM, limits::BUFFER_TAILROOM);
+        let pool = Pool::new(limits::BUFFERS, limits::BUFFER_BYTES, headroom, tailroom)?;
+        let large = Pool::new(limits::HEAD_BUFFERS, limits::HEAD_BUFFER_BYTES, headroom, tailroom)?;
+        let provided = ProvidedRing::new(pool, limits::BUFFERS_OFFERED_MAX).map_err(other("buffer ring"))?;
+        let (address, entries) = provided.registration();
+        // SAFETY: the mapping is page-aligned, holds `entries` entries and is never unmapped.
+        let registered = unsafe { uring.submitter().register_buf_ring_with_flags(address, entries, GROUP, 0) };
+        registered.map_err(|error| classify("buffer ring", error))?;
+        // Saves the kernel a descriptor look-up each turn; works without.
+        let _ = uring.submitter().register_ring_fd();
+        let bundles = uring.params().is_feature_recvsend_bundle();
+        let waker = Waker::new().map_err(|error| classify("eventfd", error))?;
+        let mut ring = Self {
+            uring,
+            bundles,
+            pool,
+            large,
+            provided,
+            pieces: Pieces::new(2 * limits::BUFFERS),
+            sockets: Vec::with_capacity(1024),
+            free: Vec::with_capacity(1024),
+            freed: Vec::with_capacity(1024),
+            listeners: Vec::new(),
+            resume_accepting: None,
+            wheel: Wheel::default(),
+            due: Vec::with_capacity(1024),
+            clock: Clock::default(),
+            dirty: Vec::with_capacity(1024),
+            starved: Vec::with_capacity(1024),
+            upstream: VecDeque::with_capacity(limits::COMPLETIONS as usize),
+            completions: VecDeque::with_capacity(limits::COMPLETIONS as usize),
+            arena: Arena::default(),
+            waker,
+            wake_count: Box::new(0),
+        };
+        ring.arm_waker();
+        Ok(ring)
+    }
+}
+
+fn setup() -> Result<IoUring, StartError> {
+    IoUring::builder()
+        .setup_single_issuer()
+        .setup_defer_taskrun()
+        .setup_submit_all()
+        .setup_clamp()
+        .setup_cqsize(limits::COMPLETIONS)
+        .build(limits::SUBMISSIONS)
+        .map_err(|error| classify("io_uring_setup", error))
+}
+
+fn require_features(uring: &IoUring) -> Result<(), StartError> {
+    let params = uring.params();
+    let mut probe = Probe::new();
+    uring.submitter().register_probe(&mut probe).map_err(other("probe"))?;
+    let has = |code| probe.is_supported(code);
+    let needs = [
+        (params.is_feature_nodrop(), "IORING_FEAT_NODROP"),
+        (params.is_feature_submit_stable(), "IORING_FEAT_SUBMIT_STABLE"),
+        (params.is_feature_ext_arg(), "IORING_FEAT_EXT_ARG"),
+        (has(opcode::AcceptMulti::CODE), "accept"),
+        (has(opcode::RecvMulti::CODE), "recv"),
+        (has(opcode::SendMsg::CODE), "sendmsg"),
+        (has(opcode::Connect::CODE), "connect"),
+        // Introduced by the release that also brought multishot receive.
+        (has(opcode::SendZc::CODE), "multishot receive"),
+    ];
+    match needs.iter().find(|(present, _)| !present) {
+        Some((_, missing)) => Err(StartError::Kernel { missing, release: release() }),
+        None => Ok(()),
+    }
+}
+
+fn classify(step: &'static str, error: io::Error) -> StartError {
+    match error.raw_os_error() {
+        Some(libc::ENOSYS) if disabled_by_sysctl() => StartError::Sysctl,
+        Some(libc::ENOSYS) => {
+            StartError::Kernel { missing: "the whole interface (or seccomp hides it)", release: release() }
+        }
+        Some(libc::EINVAL) => StartError::Kernel { missing: "DEFER_TASKRUN or buffer rings", release: release() },
+        Some(libc::EPERM | libc::EACCES) if disabled_by_sysctl() => StartError::Sysctl,
+        Some(libc::EPERM | libc::EACCES) => StartError::Seccomp,
+        Some(libc::ENOMEM) => StartError::MemoryLock,
+        Some(libc::EMFILE | libc::ENFILE) => StartError::Descriptors,
+        _ => StartError::Other { step, source: error },
+    }
+}
+
+fn disabled_by_sysctl() -> bool {
+    std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").is_ok_and(|value| value.trim() != "0")
+}
+
+fn release() -> String {
+    rustix::system::uname().release().to_string_lossy().into_owned()
+}
+
+fn other(step: &'static str) -> impl FnOnce(io::Error) -> StartError {
+    move |source| StartError::Other { step, source }
+}
