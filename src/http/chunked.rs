@@ -1,0 +1,451 @@
+//! The chunked transfer coding, decoded in place: which bytes go on as they stand, and which are cut out.
+//! It neither copies nor parses trailers.
+
+use crate::buffer::scan::is_tchar;
+use crate::http::number::{HEX_DIGITS, hex_digit};
+use crate::limits::{BODY_LENGTH_MAX, CHUNK_EXTENSION_BYTES, CHUNK_LINE_BYTES};
+
+/// Decodes one chunked body, however its bytes are cut into buffers (RFC 9112 section 7.1).
+///
+/// The concatenation of all `Framing` and `Data` pieces is the same body without extensions and leading zeros and
+/// without its last chunk; it does not depend on the cuts. No byte has to be kept from one buffer to the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChunkedDecoder {
+    /// The chunk size so far, then the data that is still to come.
+    left: u64,
+    /// Bytes of the current size line.
+    line: u16,
+    /// Extension bytes of the whole body.
+    extensions: u16,
+    state: State,
+}
+
+const _: () = assert!(size_of::<ChunkedDecoder>() <= 24);
+const _: () = assert!(CHUNK_LINE_BYTES + CHUNK_EXTENSION_BYTES < u16::MAX as usize);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Before the first digit.
+    Size,
+    /// After digits that were all zero.
+    Zeros,
+    /// After a digit that was not.
+    Digits,
+    /// Whitespace that has to lead to `;`.
+    BeforeSemicolon,
+    /// After `;`: whitespace or the name of an extension.
+    BeforeName,
+    Name,
+    /// Whitespace after a name: `=` or `;` has to follow.
+    AfterName,
+    /// After `=`: whitespace, a token or a quoted string.
+    BeforeValue,
+    Value,
+    Quoted,
+    Escaped,
+    AfterQuoted,
+    /// After the CR of a size line.
+    SizeLf,
+    Data,
+    DataCr,
+    DataLf,
+    /// The last chunk's line has ended.
+    Done,
+}
+
+/// What to do with some bytes of a chunked body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// What they are.
+    pub kind: PieceKind,
+    /// How many; 0 for `NeedMore` only.
+    pub len: usize,
+}
+
+/// The kinds of piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PieceKind {
+    /// Size digits and line ends: goes on if the body is passed on chunked.
+    Framing,
+    /// Data.
+    Data,
+    /// An extension, leading zeros, or the size of the last chunk: cut out.
+    Skip,
+    /// The end of the last chunk's line; the trailer section follows. The writer adds a last chunk of its own.
+    LastChunk,
+    /// The input is used up, or the body was over before.
+    NeedMore,
+}
+
+/// Bytes that can be passed on in one piece.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Run {
+    /// Length of the run: framing and data.
+    pub len: usize,
+    /// The data in it.
+    pub data: usize,
+}
+
+/// Why a chunked body is refused: 400 in a request; in a response the connection is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ChunkError {
+    /// The chunk size is no hexadecimal number, or too large to be one.
+    BadSize,
+    /// An extension does not follow the grammar.
+    BadExtension,
+    /// A size line, or all extensions of the body, are longer than allowed.
+    ExtensionTooLong,
+    /// A size line or chunk data does not end with CRLF.
+    BadLineEnd,
+}
+
+impl ChunkError {
+    /// The reason code.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::BadSize => "bad_chunk_size",
+            Self::BadExtension => "bad_chunk_extension",
+            Self::ExtensionTooLong => "chunk_extension_too_long",
+            Self::BadLineEnd => "bad_chunk_end",
+        }
+    }
+}
+
+impl ChunkedDecoder {
+    /// Whether the next byte begins a size line.
+    #[must_use]
+    pub fn is_between_chunks(&self) -> bool {
+        self.state == State::Size
+    }
+
+    /// A decoder at the beginning of a body.
+    pub fn new() -> Self {
+        Self { left: 0, line: 0, extensions: 0, state: State::Size }
+    }
+
+    /// The last chunk's line has ended; trailers follow.
+    pub fn is_done(&self) -> bool {
+        self.state == State::Done
+    }
+
+    /// The next piece of `input`, as long as it is of one kind. The caller goes on behind it.
+    #[inline]
+    pub fn next(&mut self, input: &[u8]) -> Result<Piece, ChunkError> {
+        if self.state == State::Data {
+            let len = usize::try_from(self.left).unwrap_or(usize::MAX).min(input.len());
+            return Ok(self.take_data(len));
+        }
+        if let Some(len) = self.take_plain(input) {
+            return Ok(Piece { kind: PieceKind::Framing, len });
+        }
+        let Some((first, rest)) = input.split_first().filter(|_| self.state != State::Done) else {
+            return Ok(Piece { kind: PieceKind::NeedMore, len: 0 });
+        };
+        let kind = self.take_byte(*first)?;
+        let mut len = 1;
+        for byte in rest {
+            if matches!(self.state, State::Data | State::Done) {
+                break;
+            }
+            let before = *self;
+            if self.take_byte(*byte)? != kind {
+                *self = before;
+                break;
+            }
+            len += 1;
+        }
+        Ok(Piece { kind, len })
+    }
+
+    /// The longest run at the beginning of `input` that can be passed on as it stands: it ends before bytes to skip,
+    /// before the last chunk, and with the input.
+    #[inline]
+    pub fn run(&mut self, input: &[u8]) -> Result<Run, ChunkError> {
+        let mut run = Run::default();
+        while let Some(rest) = input.get(run.len..) {
+            if let Some((len, data)) = self.whole_chunk(rest) {
+                run.len += len;
+                run.data += data;
+                continue;
+            }
+            let before = *self;
+            let piece = self.next(rest)?;
+            match piece.kind {
+                PieceKind::Framing => {}
+                PieceKind::Data => run.data += piece.len,
+                PieceKind::Skip | PieceKind::LastChunk | PieceKind::NeedMore => {
+                    *self = before;
+                    break;
+                }
+            }
+            run.len += piece.len;
+        }
+        Ok(run)
+    }
+
+    #[inline(always)]
+    fn take_data(&mut self, len: usize) -> Piece {
+        if len == 0 {
+            return Piece { kind: PieceKind::NeedMore, len: 0 };
+        }
+        self.left -= len as u64;
+        if self.left == 0 {
+            self.state = State::DataCr;
+        }
+        Piece { kind: PieceKind::Data, len }
+    }
+
+    /// Takes the common lines at once if they are whole: `size CRLF` without extension, and the CRLF behind data.
+    /// They could go byte by byte as well, with the same outcome.
+    #[inline(always)]
+    fn take_plain(&mut self, input: &[u8]) -> Option<usize> {
+        match self.state {
+            State::DataCr if input.starts_with(b"\r\n") => {
+                self.state = State::Size;
+                Some(2)
+            }
+            State::Size => {
+                let (size, len) = plain_size(input)?;
+                (self.left, self.state) = (size, State::Data);
+                Some(len)
+            }
+            _ => None,
+        }
+    }
+
+    /// The length of the whole chunk at the beginning of `input` and of its data, if all of it is there and plain.
+    #[inline(always)]
+    fn whole_chunk(&self, input: &[u8]) -> Option<(usize, usize)> {
+        if self.state != State::Size {
+            return None;
+        }
+        let (size, start) = plain_size(input)?;
+        let size = usize::try_from(size).ok()?;
+        let end = start.checked_add(size)?;
+        let is_whole = input.get(end..)?.starts_with(b"\r\n");
+        is_whole.then_some((end + 2, size))
+    }
+
+    /// Takes one byte outside of data.
+    #[inline]
+    fn take_byte(&mut self, byte: u8) -> Result<PieceKind, ChunkError> {
+        match (self.state, byte) {
+            (State::Size | State::Zeros | State::Digits, _) => match hex_digit(byte) {
+                Some(digit) => self.take_digit(digit),
+                None if self.state == State::Size => Err(ChunkError::BadSize),
+                None => self.end_size(byte),
+            },
+            (State::SizeLf, b'\n') => {
+                self.line = 0;
+                if self.left == 0 {
+                    self.state = State::Done;
+                    return Ok(PieceKind::LastChunk);
+                }
+                self.state = State::Data;
+                Ok(PieceKind::Framing)
+            }
+            (State::DataCr, b'\r') => {
+                self.state = State::DataLf;
+                Ok(PieceKind::Framing)
+            }
+            (State::DataLf, b'\n') => {
+                self.state = State::Size;
+                Ok(PieceKind::Framing)
+            }
+            (State::SizeLf | State::DataCr | State::DataLf, _) => Err(ChunkError::BadLineEnd),
+            (State::Data | State::Done, _) => Ok(PieceKind::NeedMore),
+            _ => self.take_extension(byte),
+        }
+    }
+
+    #[inline(always)]
+    fn take_digit(&mut self, digit: u8) -> Result<PieceKind, ChunkError> {
+        let size = self.left << 4 | u64::from(digit);
+        self.line += 1;
+        if usize::from(self.line) > HEX_DIGITS || size > BODY_LENGTH_MAX {
+            return Err(ChunkError::BadSize);
+        }
+        self.left = size;
+        if size == 0 {
+            self.state = State::Zeros;
+            return Ok(PieceKind::Skip);
+        }
+        self.state = State::Digits;
+        Ok(PieceKind::Framing)
+    }
+
+    /// What follows the digits: the line end, an extension, or whitespace before one.
+    #[inline(always)]
+    fn end_size(&mut self, byte: u8) -> Result<PieceKind, ChunkError> {
+        match byte {
+            b'\r' => Ok(self.end_line()),
+            b';' | b' ' | b'\t' => {
+                self.state = State::BeforeSemicolon;
+                self.take_extension(byte)
+            }
+            b'\n' => Err(ChunkError::BadLineEnd),
+            _ => Err(ChunkError::BadSize),
+        }
+    }
+
+    /// The CR of a size line; that of the last chunk goes with the chunk.
+    #[inline(always)]
+    fn end_line(&mut self) -> PieceKind {
+        self.state = State::SizeLf;
+        if self.left == 0 { PieceKind::Skip } else { PieceKind::Framing }
+    }
+
+    /// One byte of `*( BWS ";" BWS name [ BWS "=" BWS ( token / quoted-string ) ] )` (RFC 9112 section 7.1.1).
+    fn take_extension(&mut self, byte: u8) -> Result<PieceKind, ChunkError> {
+        use State::*;
+        self.state = match (self.state, byte) {
+            (Name | Value | AfterQuoted, b'\r') => return Ok(self.end_line()),
+            (Escaped, b'\t' | b' '..=b'~' | 0x80..) => Quoted,
+            (Quoted, b'"') => AfterQuoted,
+            (Quoted, b'\\') => Escaped,
+            (Quoted, b'\t' | b' '..=b'~' | 0x80..) => Quoted,
+            (BeforeValue, b'"') => Quoted,
+            (BeforeSemicolon | BeforeName | AfterName | BeforeValue, b' ' | b'\t') => self.state,
+            (BeforeSemicolon | Name | AfterName | Value | AfterQuoted, b';') => BeforeName,
+            (Name | AfterName, b'=') => BeforeValue,
+            (Name, b' ' | b'\t') => AfterName,
+            (Value | AfterQuoted, b' ' | b'\t') => BeforeSemicolon,
+            (BeforeName | Name, _) if is_tchar(byte) => Name,
+            (BeforeValue | Value, _) if is_tchar(byte) => Value,
+            (_, b'\r' | b'\n') => return Err(ChunkError::BadLineEnd),
+            _ => return Err(ChunkError::BadExtension),
+        };
+        self.line += 1;
+        self.extensions += 1;
+        if usize::from(self.line) > CHUNK_LINE_BYTES || usize::from(self.extensions) > CHUNK_EXTENSION_BYTES {
+            return Err(ChunkError::ExtensionTooLong);
+        }
+        Ok(PieceKind::Skip)
+    }
+}
+
+/// The size and the length of a line of digits and CRLF, if it is one and can go on as it stands: leading zeros are cut
+/// out, so they go byte by byte, and so do sizes with so many digits that they have to be counted.
+#[inline(always)]
+fn plain_size(input: &[u8]) -> Option<(u64, usize)> {
+    let (mut size, mut len) = (0, 0);
+    loop {
+        match hex_digit(*input.get(len)?) {
+            Some(0) if len == 0 => return None,
+            Some(_) if len == HEX_DIGITS - 1 => return None,
+            Some(digit) => size = size << 4 | u64::from(digit),
+            None => break,
+        }
+        len += 1;
+    }
+    (len > 0 && input.get(len..)?.starts_with(b"\r\n")).then_some((size, len + 2))
+}
+
+impl Default for ChunkedDecoder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Decodes `input` cut into buffers of `cut` bytes: what is passed on, the data, and the bytes taken.
+    fn decode(input: &[u8], cut: usize) -> Result<(Vec<u8>, Vec<u8>, usize), ChunkError> {
+        let (mut decoder, mut passed, mut data, mut taken) = (ChunkedDecoder::new(), Vec::new(), Vec::new(), 0);
+        for buffer in input.chunks(cut) {
+            let mut rest = buffer;
+            loop {
+                let piece = decoder.next(rest)?;
+                let (bytes, behind) = rest.split_at(piece.len);
+                match piece.kind {
+                    PieceKind::Data => data.extend_from_slice(bytes),
+                    PieceKind::NeedMore => break,
+                    _ => {}
+                }
+                if matches!(piece.kind, PieceKind::Data | PieceKind::Framing) {
+                    passed.extend_from_slice(bytes);
+                }
+                taken += piece.len;
+                rest = behind;
+            }
+        }
+        Ok((passed, data, taken))
+    }
+
+    #[test]
+    fn pieces_do_not_depend_on_the_cuts() {
+        for (input, passed, data) in [
+            ("5\r\nhello\r\n0\r\n", "5\r\nhello\r\n", "hello"),
+            ("0000a;a=b\r\n0123456789\r\n000;c\r\n", "a\r\n0123456789\r\n", "0123456789"),
+            ("5 ; a = \"b\\\"c;\" ;d\r\nhello\r\n1\r\n!\r\n0\r\n", "5\r\nhello\r\n1\r\n!\r\n", "hello!"),
+            ("7\r\n\r\n0\r\n\r\n\r\n0\r\n", "7\r\n\r\n0\r\n\r\n\r\n", "\r\n0\r\n\r\n"),
+            (
+                "1A\r\nabcdefghijklmnopqrstuvwxyz\r\n0\r\n",
+                "1A\r\nabcdefghijklmnopqrstuvwxyz\r\n",
+                "abcdefghijklmnopqrstuvwxyz",
+            ),
+        ] {
+            let input = [input, "X-Trailer: v\r\n\r\n"].concat();
+            for cut in 1..=input.len() {
+                let (got_passed, got_data, taken) = decode(input.as_bytes(), cut).unwrap();
+                assert_eq!(got_passed.escape_ascii().to_string(), passed.as_bytes().escape_ascii().to_string());
+                assert_eq!(got_data, data.as_bytes());
+                assert!(input[taken..].starts_with("X-Trailer"), "{input:?} cut {cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_in_the_grammar_is_refused() {
+        use ChunkError::*;
+        for (input, error) in [
+            ("+5\r\nhello\r\n", BadSize),
+            ("0x5\r\nhello\r\n", BadSize),
+            ("\r\n", BadSize),
+            (" 5\r\n", BadSize),
+            ("5.0\r\n", BadSize),
+            ("5h\r\n", BadSize),
+            ("00000000000000005\r\n", BadSize),
+            ("4000000000000000\r\n", BadSize),
+            ("10000000000000005\r\n", BadSize),
+            ("5\nhello\n", BadLineEnd),
+            ("5\rhello", BadLineEnd),
+            ("5\r\nhello\n0\r\n", BadLineEnd),
+            ("5\r\nhello\rX", BadLineEnd),
+            ("5\r\nhelloX\r\n", BadLineEnd),
+            ("0 \r\n", BadLineEnd),
+            ("5;\r\n", BadLineEnd),
+            ("5;\nhello", BadLineEnd),
+            ("5;a=\"b\r\n", BadLineEnd),
+            ("5;a=\"\n\"\r\n", BadLineEnd),
+            ("5\r\r;ABCD\r\n", BadLineEnd),
+            ("5 5\r\n", BadExtension),
+            ("5;a=\0\r\n", BadExtension),
+            ("5;a b\r\n", BadExtension),
+        ] {
+            for cut in [1, 2, input.len()] {
+                assert_eq!(decode(input.as_bytes(), cut), Err(error), "{input:?} cut {cut}");
+            }
+        }
+        let long = format!("5;a={}\r\n", "x".repeat(CHUNK_LINE_BYTES));
+        assert_eq!(decode(long.as_bytes(), 7), Err(ExtensionTooLong));
+        let many = format!("1;a={}\r\nx\r\n", "x".repeat(200)).repeat(30);
+        assert_eq!(decode(many.as_bytes(), 1000), Err(ExtensionTooLong));
+    }
+
+    #[test]
+    fn a_run_is_all_that_needs_no_cut() {
+        let mut decoder = ChunkedDecoder::new();
+        let input = b"5\r\nhello\r\n3\r\nabc\r\n3;x\r\nabc\r\n0\r\n\r\n";
+        assert_eq!(decoder.run(input), Ok(Run { len: 19, data: 8 }));
+        assert_eq!(decoder.run(&input[19..]), Ok(Run { len: 0, data: 0 }));
+        assert_eq!(decoder.next(&input[19..]), Ok(Piece { kind: PieceKind::Skip, len: 2 }));
+        assert_eq!(decoder.run(&input[21..]), Ok(Run { len: 7, data: 3 }));
+        assert_eq!(decoder.next(&input[28..]), Ok(Piece { kind: PieceKind::Skip, len: 2 }));
+        assert_eq!(decoder.next(&input[30..]), Ok(Piece { kind: PieceKind::LastChunk, len: 1 }));
+        assert_eq!(decoder.next(&input[31..]), Ok(Piece { kind: PieceKind::NeedMore, len: 0 }));
+        assert!(decoder.is_done());
+    }
+}

@@ -1,0 +1,195 @@
+//! The field table of one head: spans in order of arrival, with an index of the known names. Not a map.
+
+use crate::http::{FieldName, Span};
+use crate::limits::HEADER_COUNT_MAX;
+
+/// One field line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Field {
+    /// The name, as it was written.
+    pub name: Span,
+    /// The value without the whitespace around it.
+    pub value: Span,
+    /// Which known field it is.
+    pub id: FieldName,
+    /// It must not travel on: `Connection` nominates it, or it could be taken for a field that cairn relies on.
+    pub dropped: bool,
+}
+
+/// A table of fields with room for `HEADER_COUNT_MAX`, allocated once and used for one head after the other.
+#[derive(Clone, Debug)]
+pub struct Fields {
+    table: Box<[Field; HEADER_COUNT_MAX]>,
+    index: Index,
+    /// Index of the last field with each id; meaningful where `index.seen` has the bit.
+    last: [u8; 64],
+}
+
+/// What is known about all fields of a table.
+#[derive(Clone, Copy, Debug, Default)]
+struct Index {
+    len: usize,
+    /// Bit i: a field with id i is in the table.
+    seen: u64,
+    /// Bit i: more than one field with id i is in the table.
+    repeated: u64,
+    /// Some name has a `_`.
+    has_underscore: bool,
+}
+
+// `last` holds indices in bytes.
+const _: () = assert!(HEADER_COUNT_MAX <= 256);
+
+impl Fields {
+    /// An empty table.
+    pub fn new() -> Self {
+        Self { table: Box::new([Field::default(); HEADER_COUNT_MAX]), index: Index::default(), last: [0; 64] }
+    }
+
+    /// Forgets all fields.
+    #[inline]
+    pub fn clear(&mut self) {
+        self.index = Index::default();
+    }
+
+    /// The fields in order of arrival.
+    #[inline]
+    pub fn as_slice(&self) -> &[Field] {
+        self.table.get(..self.index.len).unwrap_or_default()
+    }
+
+    /// The fields in order of arrival.
+    pub fn iter(&self) -> core::slice::Iter<'_, Field> {
+        self.as_slice().iter()
+    }
+
+    /// Number of fields.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.index.len
+    }
+
+    /// No field at all.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.index.len == 0
+    }
+
+    /// The first field with this id; none for `Other`.
+    #[inline]
+    pub fn get(&self, id: FieldName) -> Option<Field> {
+        if id == FieldName::Other || !self.any(id.bit()) {
+            return None;
+        }
+        if self.repeats(id) {
+            return self.all(id).next().copied();
+        }
+        self.table.get(usize::from(self.last[id as usize & 63])).copied()
+    }
+
+    /// How many fields have this id.
+    pub fn count(&self, id: FieldName) -> usize {
+        match self.any(id.bit()) {
+            true if !self.repeats(id) => 1,
+            false if id != FieldName::Other => 0,
+            _ => self.all(id).count(),
+        }
+    }
+
+    /// The first field with this name, in any case.
+    pub fn find(&self, head: &[u8], name: &[u8]) -> Option<Field> {
+        self.iter().find(|field| field.name.of(head).eq_ignore_ascii_case(name)).copied()
+    }
+
+    /// All fields with this id.
+    pub fn all(&self, id: FieldName) -> impl Iterator<Item = &Field> {
+        self.iter().filter(move |field| field.id == id)
+    }
+
+    /// The table to be filled with up to `max` fields; whatever was in it is forgotten.
+    #[inline(always)]
+    pub(super) fn fill(&mut self, max: usize) -> Filling<'_> {
+        let Self { table, index, last } = self;
+        *index = Index::default();
+        let room = table.get_mut(..max.min(HEADER_COUNT_MAX)).unwrap_or_default();
+        Filling { slots: room.iter_mut(), last, done: index, index: Index::default() }
+    }
+
+    /// Some field's id is in this set of bits.
+    #[inline(always)]
+    pub(super) fn any(&self, ids: u64) -> bool {
+        self.index.seen & ids != 0
+    }
+
+    /// More than one field has this id.
+    #[inline(always)]
+    pub(super) fn repeats(&self, id: FieldName) -> bool {
+        self.index.repeated & id.bit() != 0
+    }
+
+    /// Some name has a `_`.
+    #[inline(always)]
+    pub(super) fn has_underscore(&self) -> bool {
+        self.index.has_underscore
+    }
+
+    /// The fields, to mark them.
+    pub(super) fn as_mut_slice(&mut self) -> &mut [Field] {
+        self.table.get_mut(..self.index.len).unwrap_or_default()
+    }
+}
+
+/// A table that is being filled. Nothing is in the table unless `finish` is called.
+pub(super) struct Filling<'a> {
+    slots: core::slice::IterMut<'a, Field>,
+    last: &'a mut [u8; 64],
+    done: &'a mut Index,
+    index: Index,
+}
+
+impl<'a> Filling<'a> {
+    /// Room for one more field, if there is any.
+    #[inline(always)]
+    pub(super) fn room(&mut self) -> Option<&'a mut Field> {
+        self.slots.next()
+    }
+
+    /// Counts the field that was put where there was room.
+    #[inline(always)]
+    pub(super) fn count(&mut self, id: FieldName) {
+        let index = &mut self.index;
+        if id != FieldName::Other {
+            self.last[id as usize & 63] = index.len as u8;
+            index.repeated |= index.seen & id.bit();
+            index.seen |= id.bit();
+        }
+        index.len = index.len.wrapping_add(1);
+    }
+
+    /// Notes that some name has a `_`.
+    #[cold]
+    pub(super) fn note_underscore(&mut self) {
+        self.done.has_underscore = true;
+    }
+
+    /// All fields are in.
+    #[inline(always)]
+    pub(super) fn finish(self) {
+        *self.done = Index { has_underscore: self.done.has_underscore, ..self.index };
+    }
+}
+
+impl Default for Fields {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<'a> IntoIterator for &'a Fields {
+    type Item = &'a Field;
+    type IntoIter = core::slice::Iter<'a, Field>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}

@@ -1,0 +1,73 @@
+//! How a body is delimited, from Content-Length and Transfer-Encoding (RFC 9112 section 6). It reads no body.
+
+use crate::buffer::scan::is_tchar;
+use crate::http::connection::trim;
+use crate::http::name::is;
+use crate::http::{FieldName, Fields, parse_decimal};
+
+/// How the body of a message ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BodyFraming {
+    /// There is no body.
+    #[default]
+    None,
+    /// After so many bytes.
+    Length(u64),
+    /// With the last chunk and its trailer section.
+    Chunked,
+    /// With the connection: responses only.
+    Close,
+}
+
+/// What Transfer-Encoding says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Coding {
+    /// Exactly one coding, `chunked`.
+    Chunked,
+    /// `chunked` at the end, behind codings that are not implemented.
+    Unknown,
+    /// Anything else: the end of the body cannot be known.
+    Malformed,
+}
+
+/// The transfer coding of a message that has the field.
+pub(super) fn transfer_coding(head: &[u8], fields: &Fields) -> Coding {
+    match fields.get(FieldName::TransferEncoding) {
+        Some(field) if !fields.repeats(FieldName::TransferEncoding) && is(field.value.of(head), b"chunked") => {
+            Coding::Chunked
+        }
+        _ => other_coding(head, fields),
+    }
+}
+
+#[cold]
+fn other_coding(head: &[u8], fields: &Fields) -> Coding {
+    let mut codings = fields
+        .all(FieldName::TransferEncoding)
+        .flat_map(|field| field.value.of(head).split(|byte| *byte == b','))
+        .map(trim)
+        .peekable();
+    while let Some(coding) = codings.next() {
+        match (is(coding, b"chunked"), codings.peek()) {
+            (true, None) => return Coding::Unknown,
+            (false, Some(_)) if is_coding(coding) => {}
+            _ => return Coding::Malformed,
+        }
+    }
+    Coding::Malformed
+}
+
+/// A transfer coding other than chunked: a token, perhaps with parameters.
+fn is_coding(coding: &[u8]) -> bool {
+    let name = trim(coding.split(|byte| *byte == b';').next().unwrap_or_default());
+    !name.is_empty() && name.iter().copied().all(is_tchar) && !is(name, b"chunked")
+}
+
+/// The only Content-Length; `None` if it is repeated or no number. Repeats are refused even where they agree.
+#[inline]
+pub(super) fn content_length(head: &[u8], fields: &Fields) -> Option<u64> {
+    if fields.repeats(FieldName::ContentLength) {
+        return None;
+    }
+    parse_decimal(fields.get(FieldName::ContentLength)?.value.of(head))
+}

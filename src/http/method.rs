@@ -1,0 +1,64 @@
+//! Methods and versions by name, not what they allow an exchange to do.
+
+/// A request method that matters to a proxy. All are case-sensitive (RFC 9110 section 9.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Method {
+    /// GET
+    #[default]
+    Get,
+    /// HEAD
+    Head,
+    /// POST
+    Post,
+    /// PUT
+    Put,
+    /// DELETE
+    Delete,
+    /// CONNECT
+    Connect,
+    /// OPTIONS
+    Options,
+    /// TRACE
+    Trace,
+    /// PATCH (RFC 5789)
+    Patch,
+    /// Any other token.
+    Other,
+}
+
+impl Method {
+    /// The method with this name.
+    #[inline]
+    pub fn lookup(name: &[u8]) -> Self {
+        match name {
+            b"GET" => Self::Get,
+            b"HEAD" => Self::Head,
+            b"POST" => Self::Post,
+            b"PUT" => Self::Put,
+            b"DELETE" => Self::Delete,
+            b"CONNECT" => Self::Connect,
+            b"OPTIONS" => Self::Options,
+            b"TRACE" => Self::Trace,
+            b"PATCH" => Self::Patch,
+            _ => Self::Other,
+        }
+    }
+
+    /// Sending it twice means the same as sending it once (RFC 9110 section 9.2.2). Unknown methods are not trusted.
+    pub fn is_idempotent(self) -> bool {
+        match self {
+            Self::Get | Self::Head | Self::Put | Self::Delete | Self::Options | Self::Trace => true,
+            Self::Post | Self::Connect | Self::Patch | Self::Other => false,
+        }
+    }
+}
+
+/// The version whose rules a message follows. A higher 1.x is read as 1.1 (RFC 9110 section 2.5).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Version {
+    /// HTTP/1.0: closes unless asked to persist, knows no transfer coding.
+    Http10,
+    /// HTTP/1.1
+    #[default]
+    Http11,
+}

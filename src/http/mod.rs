@@ -1,0 +1,34 @@
+//! Sans-I/O HTTP/1: bytes in, offsets out. No I/O, no clock, no allocation per message.
+//!
+//! A head is parsed into spans of the buffer it stands in; a body is cut into pieces of the buffers it arrives in.
+//! Whatever is ambiguous is refused, never repaired (RFC 9112 section 11).
+
+mod chunked;
+mod connection;
+mod fields;
+mod framing;
+mod head;
+mod method;
+mod name;
+mod number;
+pub mod path;
+mod request;
+mod response;
+mod span;
+mod target;
+
+pub use chunked::{ChunkError, ChunkedDecoder, Piece, PieceKind, Run};
+pub use connection::nominates_fields;
+pub use fields::{Field, Fields};
+pub use framing::BodyFraming;
+pub use head::{FieldError, HeadLimits, TrailerError, parse_trailers};
+pub use method::{Method, Version};
+pub use name::{FieldName, hop_by_hop, is_forwardable_trailer};
+pub use number::{parse_decimal, parse_hex, write_decimal, write_hex};
+pub use request::{RequestError, RequestHead, parse_request};
+pub use response::{ResponseError, ResponseHead, parse_response};
+pub use span::Span;
+pub use target::Target;
+
+#[cfg(test)]
+mod tests;

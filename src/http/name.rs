@@ -1,0 +1,320 @@
+//! The field names that a proxy reads, writes or removes, and their rules. Not a registry of all fields.
+
+/// Lists the names once: for the enum, the table and the texts.
+macro_rules! field_names {
+    ($($id:ident $text:literal)*) => {
+        /// A field name that cairn treats specially; all others are `Other`.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum FieldName {
+            /// A field that is only passed on.
+            #[default]
+            Other,
+            $(#[doc = $text] $id,)*
+        }
+
+        /// Each known name in lower case.
+        const NAMES: &[(&[u8], FieldName)] = &[$(($text.as_bytes(), FieldName::$id),)*];
+    };
+}
+
+field_names! {
+    Host "host"
+    ContentLength "content-length"
+    TransferEncoding "transfer-encoding"
+    Connection "connection"
+    KeepAlive "keep-alive"
+    ProxyConnection "proxy-connection"
+    Te "te"
+    Trailer "trailer"
+    Upgrade "upgrade"
+    Expect "expect"
+    Via "via"
+    Forwarded "forwarded"
+    XForwardedFor "x-forwarded-for"
+    XForwardedProto "x-forwarded-proto"
+    XForwardedHost "x-forwarded-host"
+    XForwardedPort "x-forwarded-port"
+    XRealIp "x-real-ip"
+    XRequestId "x-request-id"
+    ProxyAuthenticate "proxy-authenticate"
+    ProxyAuthorization "proxy-authorization"
+    ProxyAuthenticationInfo "proxy-authentication-info"
+    Proxy "proxy"
+    Http2Settings "http2-settings"
+    XRewriteUrl "x-rewrite-url"
+    XOriginalUrl "x-original-url"
+    XHttpMethodOverride "x-http-method-override"
+    MaxForwards "max-forwards"
+    Date "date"
+    Server "server"
+    Location "location"
+    Traceparent "traceparent"
+    Tracestate "tracestate"
+    ContentType "content-type"
+    ContentEncoding "content-encoding"
+    CacheControl "cache-control"
+    Accept "accept"
+    AcceptEncoding "accept-encoding"
+    Cookie "cookie"
+    SetCookie "set-cookie"
+    Authorization "authorization"
+    UserAgent "user-agent"
+    Range "range"
+    WwwAuthenticate "www-authenticate"
+}
+
+// One bit a name in the sets of `Fields`, whose bit 0 is `Other`.
+const _: () = assert!(NAMES.len() < 64);
+
+impl FieldName {
+    /// The id of a field name, in any case. `name` must be a token: other bytes can look like letters here.
+    pub fn lookup(name: &[u8]) -> Self {
+        let [first, .., before, last] = name else {
+            return if is(name, b"te") { Self::Te } else { Self::Other };
+        };
+        let (len, at) = SLOTS[slot(*first, *before, *last, name.len())];
+        let at = usize::from(at) % IDS.len();
+        if usize::from(len) == name.len() && is(name, NAMES[at].0) { IDS[at] } else { Self::Other }
+    }
+
+    /// The id of the name in the first `len` bytes of `wide`; what stands behind it does not matter.
+    #[inline(always)]
+    pub(super) fn lookup_wide(wide: &[u8; WIDE], len: usize) -> Self {
+        if !(2..=WIDE).contains(&len) {
+            return Self::Other;
+        }
+        let (before, last) = (wide[(len - 2) % WIDE], wide[(len - 1) % WIDE]);
+        let (known_len, at) = SLOTS[slot(wide[0], before, last, len)];
+        if usize::from(known_len) != len {
+            return Self::Other;
+        }
+        let at = usize::from(at) % IDS.len();
+        if KNOWN[at].matches(wide) { IDS[at] } else { Self::Other }
+    }
+
+    /// The bit of this name in a set of names.
+    #[inline(always)]
+    pub(super) const fn bit(self) -> u64 {
+        1 << self as u8
+    }
+}
+
+/// Bytes compared at once: at least as many as the longest known name has.
+pub(super) const WIDE: usize = 32;
+
+/// A known name, ready to be compared with 32 bytes at once.
+#[derive(Clone, Copy)]
+struct Known {
+    /// The name in lower case, then zeros.
+    text: [u64; WIDE / 8],
+    /// All ones for each byte of the name, then zeros.
+    mask: [u64; WIDE / 8],
+}
+
+impl Known {
+    const NOTHING: Self = Self { text: [0; WIDE / 8], mask: [0; WIDE / 8] };
+
+    const fn new(name: &[u8]) -> Self {
+        let mut known = Self::NOTHING;
+        let mut at = 0;
+        while at < name.len() {
+            known.text[at / 8] |= (name[at] as u64) << (at % 8 * 8);
+            known.mask[at / 8] |= 0xff << (at % 8 * 8);
+            at += 1;
+        }
+        known
+    }
+
+    /// For tokens only: a byte or'ed with 0x20 is a letter, digit or hyphen if it was one, in either case.
+    #[inline(always)]
+    fn matches(&self, wide: &[u8; WIDE]) -> bool {
+        let (words, _) = wide.as_chunks::<8>();
+        let differs = |i: usize| ((u64::from_le_bytes(words[i]) | LOWER) & self.mask[i]) ^ self.text[i];
+        differs(0) | differs(1) | differs(2) | differs(3) == 0
+    }
+}
+
+/// Whether a token is `text`, which is in lower case, in any case: in pieces, the last overlapping the one before.
+#[inline]
+pub(super) fn is(token: &[u8], text: &[u8]) -> bool {
+    if token.len() != text.len() {
+        return false;
+    }
+    if let (Some(last), Some(want)) = (token.last_chunk(), text.last_chunk()) {
+        let same = |got: &[u8; 8], want: &[u8; 8]| u64::from_le_bytes(*got) | LOWER == u64::from_le_bytes(*want);
+        let (pieces, wanted) = (token.as_chunks().0, text.as_chunks().0);
+        return same(last, want) && pieces.iter().zip(wanted).all(|(got, want)| same(got, want));
+    }
+    let same = |got: &[u8; 4], want: &[u8; 4]| u32::from_le_bytes(*got) | LOWER as u32 == u32::from_le_bytes(*want);
+    match (token.first_chunk(), text.first_chunk(), token.last_chunk(), text.last_chunk()) {
+        (Some(first), Some(want), Some(last), Some(want_last)) => same(first, want) && same(last, want_last),
+        _ => token.iter().zip(text).all(|(byte, want)| byte | 0x20 == *want),
+    }
+}
+
+const LOWER: u64 = u64::from_le_bytes([0x20; 8]);
+
+/// Where a name's entry in `SLOTS` is: the factor was found by search so that no two known names share one.
+#[inline(always)]
+const fn slot(first: u8, before: u8, last: u8, len: usize) -> usize {
+    let key = u32::from_le_bytes([first | 0x20, before | 0x20, last | 0x20, len as u8]);
+    (key.wrapping_mul(0x7ed7_cc99) >> 25) as usize
+}
+
+/// Slot → length of its name and index of the name in `KNOWN` and `IDS`.
+const SLOTS: [(u8, u8); 128] = {
+    let mut slots = [(0, 0); 128];
+    let mut i = 0;
+    while i < NAMES.len() {
+        let (text, _) = NAMES[i];
+        let at = slot(text[0], text[text.len() - 2], text[text.len() - 1], text.len());
+        assert!(slots[at].0 == 0, "two names in one slot: search for new weights");
+        slots[at] = (text.len() as u8, i as u8);
+        i += 1;
+    }
+    slots
+};
+
+/// `NAMES`, ready to be compared; the rest is never looked at.
+static KNOWN: [Known; 64] = {
+    let mut known = [Known::NOTHING; 64];
+    let mut i = 0;
+    while i < NAMES.len() {
+        known[i] = Known::new(NAMES[i].0);
+        i += 1;
+    }
+    known
+};
+
+/// The ids of `NAMES`.
+static IDS: [FieldName; 64] = {
+    let mut ids = [FieldName::Other; 64];
+    let mut i = 0;
+    while i < NAMES.len() {
+        ids[i] = NAMES[i].1;
+        i += 1;
+    }
+    ids
+};
+
+/// Fields that speak to the next hop only and are never passed on (RFC 9110 section 7.6.1), with the proxy's own
+/// (section 11.7) and `Proxy`, which CGI turns into a variable that clients of the origin obey.
+pub fn hop_by_hop(id: FieldName) -> bool {
+    use FieldName::*;
+    matches!(
+        id,
+        Connection
+            | KeepAlive
+            | ProxyConnection
+            | Te
+            | TransferEncoding
+            | Upgrade
+            | Http2Settings
+            | ProxyAuthenticate
+            | ProxyAuthorization
+            | ProxyAuthenticationInfo
+            | Proxy
+    )
+}
+
+/// Whether a trailer field may travel on: nothing that frames, routes, authenticates, or controls how a message is
+/// handled (RFC 9110 section 6.5.1), for a recipient may merge trailers into the header section.
+pub fn is_forwardable_trailer(name: &[u8], id: FieldName) -> bool {
+    use FieldName::*;
+    if hop_by_hop(id) {
+        return false;
+    }
+    match id {
+        Host | ContentLength | Trailer | Expect | Via | Forwarded | XForwardedFor | XForwardedProto
+        | XForwardedHost | XForwardedPort | XRealIp | XRequestId | XRewriteUrl | XOriginalUrl | XHttpMethodOverride
+        | MaxForwards | Date | Location | Traceparent | Tracestate | ContentType | ContentEncoding | CacheControl
+        | Accept | AcceptEncoding | Cookie | SetCookie | Authorization | Range | WwwAuthenticate => false,
+        Other => !CONTROL_FIELDS.iter().any(|control| name.eq_ignore_ascii_case(control)),
+        _ => true,
+    }
+}
+
+/// Request and response controls without an id of their own.
+const CONTROL_FIELDS: [&[u8]; 13] = [
+    b"age",
+    b"content-range",
+    b"expires",
+    b"if-match",
+    b"if-modified-since",
+    b"if-none-match",
+    b"if-range",
+    b"if-unmodified-since",
+    b"pragma",
+    b"retry-after",
+    b"vary",
+    b"warning",
+    b"authentication-info",
+];
+
+/// Whether a name with `_` would be taken for a name that cairn knows by readers that make no difference between `_`
+/// and `-` (CGI variables and all that was modelled on them).
+pub(super) fn is_alias(name: &[u8]) -> bool {
+    let mut plain = [0; WIDE];
+    if !name.contains(&b'_') || name.len() > WIDE {
+        return false;
+    }
+    for (to, from) in plain.iter_mut().zip(name) {
+        *to = if *from == b'_' { b'-' } else { *from };
+    }
+    FieldName::lookup_wide(&plain, name.len()) != FieldName::Other
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_known_name_is_found_in_any_case_and_no_neighbour_is() {
+        for (text, id) in NAMES {
+            assert_eq!(FieldName::lookup(text), *id);
+            assert_eq!(FieldName::lookup(&text.to_ascii_uppercase()), *id);
+            for i in 0..text.len() {
+                for other in (b'!'..=b'~').filter(|byte| crate::buffer::scan::is_tchar(*byte)) {
+                    let mut near = text.to_vec();
+                    near[i] = other;
+                    let want = if near.eq_ignore_ascii_case(text) { *id } else { FieldName::Other };
+                    assert_eq!(FieldName::lookup(&near), want, "{}", near.escape_ascii());
+                }
+            }
+        }
+        for name in ["", "x", "te:", "hosts", "x-forwarded-fo", "content-lengthhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhh"] {
+            assert_eq!(FieldName::lookup(name.as_bytes()), FieldName::Other, "{name}");
+        }
+    }
+
+    #[test]
+    fn aliases_are_names_with_underscores_for_hyphens() {
+        for (name, want) in
+            [("X_Forwarded_For", true), ("X-Forwarded_Proto", true), ("X-Forwarded-For", false), ("X_Other", false)]
+        {
+            assert_eq!(is_alias(name.as_bytes()), want, "{name}");
+        }
+    }
+
+    #[test]
+    fn trailers_that_control_anything_stay_here() {
+        for (name, want) in [
+            ("X-Checksum", true),
+            ("Server-Timing", true),
+            ("grpc-status", true),
+            ("Content-Length", false),
+            ("Transfer-Encoding", false),
+            ("Host", false),
+            ("Cookie", false),
+            ("Connection", false),
+            ("Content-Encoding", false),
+            ("Cache-Control", false),
+            ("Range", false),
+            ("If-None-Match", false),
+            ("Proxy-Authorization", false),
+        ] {
+            assert_eq!(is_forwardable_trailer(name.as_bytes(), FieldName::lookup(name.as_bytes())), want, "{name}");
+        }
+    }
+}

@@ -1,0 +1,458 @@
+//! Request heads: the request line, then what the fields mean for the exchange. Bodies and paths are elsewhere.
+
+use crate::buffer::scan::{self, FieldCursor};
+use crate::http::connection::{self, Options};
+use crate::http::framing::{self, Coding};
+use crate::http::head::{parse_fields, worth_parsing};
+use crate::http::name::{is, is_alias};
+use crate::http::{
+    BodyFraming, Field, FieldError, FieldName, Fields, HeadLimits, Method, Span, Target, Version, target,
+};
+use crate::limits::{LEADING_EMPTY_LINES, METHOD_BYTES};
+
+/// A parsed request head. One is kept as scratch and filled again and again; spans are into the parsed bytes.
+#[derive(Clone, Debug, Default)]
+pub struct RequestHead {
+    /// The method.
+    pub method: Method,
+    /// The method as it was written.
+    pub method_text: Span,
+    /// The version whose rules apply.
+    pub version: Version,
+    /// The form of the target.
+    pub target: Target,
+    /// The whole target.
+    pub raw_target: Span,
+    /// The scheme of an absolute-form target, else empty.
+    pub scheme: Span,
+    /// Host and port: from an absolute-form or authority-form target, else from Host. Empty only in HTTP/1.0.
+    pub authority: Span,
+    /// The path as it was written, without the query; see [`RequestHead::path`].
+    pub path: Span,
+    /// What follows the first `?`.
+    pub query: Option<Span>,
+    /// The fields.
+    pub fields: Fields,
+    /// How the body ends; never `Close`.
+    pub body: BodyFraming,
+    /// The client can take another response on this connection.
+    pub keep_alive: bool,
+    /// The client waits for 100 before it sends a body.
+    pub expect_continue: bool,
+    /// The protocols that the client offers to switch to, if the offer may be passed on.
+    pub upgrade: Option<Span>,
+    /// The client takes trailers.
+    pub te_trailers: bool,
+}
+
+impl RequestHead {
+    /// An empty head with its field table.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The path to route and forward by: never empty where the target has one (RFC 9112 sections 3.2.1 and 3.2.4).
+    pub fn path<'a>(&self, head: &'a [u8]) -> &'a [u8] {
+        match (self.target, self.path.of(head)) {
+            (Target::Absolute, []) if self.method == Method::Options && self.query.is_none() => b"*",
+            (Target::Absolute, []) => b"/",
+            (_, path) => path,
+        }
+    }
+}
+
+/// Why a request is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RequestError {
+    /// The method is no token, or is not followed by one space.
+    BadMethod,
+    /// The method is longer than any that exists.
+    MethodTooLong,
+    /// The target has no valid form for its method.
+    BadTarget,
+    /// The version is malformed or missing.
+    BadVersion,
+    /// A version of HTTP that is not 1.x.
+    UnsupportedVersion,
+    /// The request line is longer than allowed.
+    RequestLineTooLong,
+    /// The section of field lines is refused.
+    Fields(FieldError),
+    /// HTTP/1.1 without Host.
+    MissingHost,
+    /// More than one Host.
+    DuplicateHost,
+    /// Host is no authority.
+    BadHost,
+    /// Content-Length is repeated, no number, or too large to be one.
+    BadContentLength,
+    /// Transfer-Encoding does not end with one `chunked`.
+    BadTransferEncoding,
+    /// Transfer-Encoding has codings before `chunked`.
+    UnknownTransferCoding,
+    /// Transfer-Encoding in HTTP/1.0.
+    TransferEncodingInHttp10,
+    /// Content-Length and Transfer-Encoding.
+    ConflictingFraming,
+    /// An expectation other than `100-continue`.
+    UnknownExpectation,
+    /// `Connection` nominates a field that the message cannot be without, or too many.
+    BadConnection,
+}
+
+impl RequestError {
+    /// The status to answer with.
+    pub fn status(self) -> u16 {
+        match self {
+            Self::Fields(error) => error.status(),
+            Self::RequestLineTooLong => 414,
+            Self::UnknownExpectation => 417,
+            Self::MethodTooLong | Self::UnknownTransferCoding => 501,
+            Self::UnsupportedVersion => 505,
+            Self::BadMethod
+            | Self::BadTarget
+            | Self::BadVersion
+            | Self::MissingHost
+            | Self::DuplicateHost
+            | Self::BadHost
+            | Self::BadContentLength
+            | Self::BadTransferEncoding
+            | Self::TransferEncodingInHttp10
+            | Self::ConflictingFraming
+            | Self::BadConnection => 400,
+        }
+    }
+
+    /// The reason code.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::BadMethod => "bad_method",
+            Self::MethodTooLong => "method_too_long",
+            Self::BadTarget => "bad_target",
+            Self::BadVersion => "bad_version",
+            Self::UnsupportedVersion => "unsupported_version",
+            Self::RequestLineTooLong => "request_line_too_long",
+            Self::Fields(error) => error.reason(),
+            Self::MissingHost => "missing_host",
+            Self::DuplicateHost => "duplicate_host",
+            Self::BadHost => "bad_host",
+            Self::BadContentLength => "bad_content_length",
+            Self::BadTransferEncoding => "bad_transfer_encoding",
+            Self::UnknownTransferCoding => "unknown_transfer_coding",
+            Self::TransferEncodingInHttp10 => "transfer_encoding_in_http10",
+            Self::ConflictingFraming => "conflicting_framing",
+            Self::UnknownExpectation => "unknown_expectation",
+            Self::BadConnection => "bad_connection",
+        }
+    }
+}
+
+impl From<FieldError> for RequestError {
+    fn from(error: FieldError) -> Self {
+        Self::Fields(error)
+    }
+}
+
+/// Parses the request head at the beginning of `buf`.
+///
+/// - `Ok(Some(n))`: `head` is filled; the head has n bytes including its empty line and any empty lines before it.
+/// - `Ok(None)`: more bytes are needed; `head` means nothing.
+/// - `Err`: no further byte can make it acceptable.
+///
+/// `scanned` is 0 for a new head and kept by the caller between attempts; `buf` only grows between them. The outcome
+/// is the same however the bytes arrive. Cost: one pass; a head that comes byte by byte is parsed twice.
+pub fn parse_request(
+    buf: &[u8],
+    limits: &HeadLimits,
+    scanned: &mut usize,
+    head: &mut RequestHead,
+) -> Result<Option<usize>, RequestError> {
+    let view = limits.view(buf);
+    if *scanned != 0 && !has_news(view, limits, *scanned) {
+        *scanned = view.len();
+        return Ok(None);
+    }
+    let Some(end) = syntax(view, limits, head)? else {
+        *scanned = view.len();
+        return if view.len() >= limits.head_bytes() { Err(FieldError::TooLarge.into()) } else { Ok(None) };
+    };
+    *scanned = 0;
+    finish(view, head)?;
+    Ok(Some(end))
+}
+
+/// Whether parsing once more can give another outcome than the last attempt.
+fn has_news(view: &[u8], limits: &HeadLimits, scanned: usize) -> bool {
+    // The request line is certainly too long once this many bytes came without its end.
+    let line = limits.request_line.saturating_add(2 + 2 * LEADING_EMPTY_LINES);
+    view.len() >= limits.head_bytes() || (scanned <= line && view.len() > line) || worth_parsing(view, scanned)
+}
+
+/// Start line and field lines; the offset behind the empty line.
+fn syntax(view: &[u8], limits: &HeadLimits, head: &mut RequestHead) -> Result<Option<usize>, RequestError> {
+    let Some(start) = skip_empty_lines(view)? else { return Ok(None) };
+    // Before the request line is read, so that the processor works on both at once.
+    let mut cursor = FieldCursor::new(view);
+    cursor.begin(start);
+    let max = start.saturating_add(limits.request_line).saturating_add(2);
+    let line = view.get(..max).unwrap_or(view);
+    let Some(at) = request_line(line, start, head)? else {
+        return if view.len() >= max { Err(RequestError::RequestLineTooLong) } else { Ok(None) };
+    };
+    Ok(parse_fields(&mut cursor, view, at, limits.field_count, &mut head.fields)?)
+}
+
+/// The offset of the request line (RFC 9112 section 2.2).
+#[inline(always)]
+fn skip_empty_lines(buf: &[u8]) -> Result<Option<usize>, RequestError> {
+    let mut at = 0;
+    if buf.first().is_some_and(|first| *first > b'\r') {
+        return Ok(Some(0));
+    }
+    loop {
+        match buf.get(at..) {
+            Some([b'\r', b'\n', ..]) if at < 2 * LEADING_EMPTY_LINES => at = at.wrapping_add(2),
+            Some([b'\r'] | []) | None => return Ok(None),
+            Some([b'\r' | b'\n', ..]) => return Err(FieldError::BadLineEnd.into()),
+            Some(_) => return Ok(Some(at)),
+        }
+    }
+}
+
+/// Reads `method SP target SP version CRLF` (RFC 9112 section 3); returns the offset behind it.
+#[inline(always)]
+fn request_line(line: &[u8], start: usize, head: &mut RequestHead) -> Result<Option<usize>, RequestError> {
+    let (method, method_end) = match line.get(start..).and_then(<[u8]>::first_chunk) {
+        Some(word) if *word == *b"GET " => (Method::Get, start.wrapping_add(3)),
+        Some(word) if *word == *b"PUT " => (Method::Put, start.wrapping_add(3)),
+        _ => match method(line, start)? {
+            Some(found) => found,
+            None => return Ok(None),
+        },
+    };
+    head.method = method;
+    head.method_text = Span::between(start, method_end);
+    let target_start = method_end.wrapping_add(1);
+    let (target_end, query) = scan::find_target_end(line, target_start);
+    match line.get(target_end) {
+        None => return Ok(None),
+        Some(b' ') if target_end > target_start => {}
+        Some(b'\r' | b'\n') => return Err(RequestError::BadVersion),
+        Some(_) => return Err(RequestError::BadTarget),
+    }
+    split_target(line, (target_start, target_end), query, head)?;
+    let at = target_end.wrapping_add(1);
+    if line.get(at..).and_then(<[u8]>::first_chunk).is_some_and(|version| *version == *b"HTTP/1.1\r\n") {
+        head.version = Version::Http11;
+        return Ok(Some(at.wrapping_add(10)));
+    }
+    let Some((version, end)) = version(line, at)? else { return Ok(None) };
+    head.version = version;
+    Ok(Some(end))
+}
+
+/// A method other than the most common, and the offset of the space behind it.
+fn method(line: &[u8], start: usize) -> Result<Option<(Method, usize)>, RequestError> {
+    let rest = line.get(start..).unwrap_or_default();
+    if let Some(b"POST ") = rest.first_chunk() {
+        return Ok(Some((Method::Post, start + 4)));
+    }
+    let len = rest.iter().position(|byte| !scan::is_tchar(*byte)).unwrap_or(rest.len());
+    if len > METHOD_BYTES {
+        return Err(RequestError::MethodTooLong);
+    }
+    match rest.get(len) {
+        None => Ok(None),
+        Some(b' ') if len > 0 => Ok(Some((Method::lookup(rest.get(..len).unwrap_or_default()), start + len))),
+        Some(_) => Err(RequestError::BadMethod),
+    }
+}
+
+/// `HTTP/d.d CRLF` other than the most common, and the offset behind it. `HTTP/2` and above may come without a minor.
+fn version(line: &[u8], at: usize) -> Result<Option<(Version, usize)>, RequestError> {
+    let rest = line.get(at..).unwrap_or_default();
+    let common = rest.iter().zip(b"HTTP/").take_while(|(got, want)| got == want).count();
+    if common < 5 {
+        return if common == rest.len() { Ok(None) } else { Err(RequestError::BadVersion) };
+    }
+    let rest = rest.get(5..).unwrap_or_default();
+    let (version, len) = match rest {
+        [b'1', b'.', b'0', ..] => (Some(Version::Http10), 3),
+        [b'1', b'.', b'1'..=b'9', ..] => (Some(Version::Http11), 3),
+        [b'0'..=b'9', b'.', b'0'..=b'9', ..] => (None, 3),
+        [b'2'..=b'9', b'\r', ..] => (None, 1),
+        [] | [b'0'..=b'9'] | [b'0'..=b'9', b'.'] => return Ok(None),
+        _ => return Err(RequestError::BadVersion),
+    };
+    match rest.get(len..) {
+        Some([b'\r', b'\n', ..]) => {}
+        Some([] | [b'\r']) | None => return Ok(None),
+        Some(_) => return Err(RequestError::BadVersion),
+    }
+    match version {
+        Some(version) => Ok(Some((version, at + 5 + len + 2))),
+        None => Err(RequestError::UnsupportedVersion),
+    }
+}
+
+/// Finds the form of the target and its parts (RFC 9112 section 3.2).
+#[inline(always)]
+fn split_target(
+    line: &[u8],
+    (start, end): (usize, usize),
+    query: Option<usize>,
+    head: &mut RequestHead,
+) -> Result<(), RequestError> {
+    head.raw_target = Span::between(start, end);
+    head.query = query.map(|mark| Span::between(mark.wrapping_add(1), end));
+    head.path = Span::between(start, query.unwrap_or(end));
+    head.scheme = Span::default();
+    head.authority = Span::default();
+    if let (Some(b'/'), false) = (line.get(start), head.method == Method::Connect) {
+        head.target = Target::Origin;
+        return Ok(());
+    }
+    other_target(line.get(start..end).unwrap_or_default(), start, head)
+}
+
+/// A target that is not in origin-form.
+fn other_target(target: &[u8], start: usize, head: &mut RequestHead) -> Result<(), RequestError> {
+    let end = start + target.len();
+    match (head.method, target) {
+        (Method::Connect, authority) if target::is_connect_authority(authority) => {
+            head.target = Target::Authority;
+            head.authority = Span::between(start, end);
+            head.path = Span::default();
+        }
+        (Method::Connect, _) => return Err(RequestError::BadTarget),
+        (Method::Options, b"*") => head.target = Target::Asterisk,
+        _ => {
+            let parts = target::absolute(target).ok_or(RequestError::BadTarget)?;
+            head.target = Target::Absolute;
+            head.scheme = Span::between(start, start + parts.scheme);
+            head.authority = Span::between(start + parts.scheme + 3, start + parts.authority);
+            head.path = Span::between(start + parts.authority, head.path.end());
+        }
+    }
+    Ok(())
+}
+
+/// Fields that change more than what is passed on.
+const MEANINGFUL: u64 = FieldName::TransferEncoding.bit()
+    | FieldName::ContentLength.bit()
+    | FieldName::Connection.bit()
+    | FieldName::Expect.bit();
+
+/// Gives the fields their meaning.
+#[inline(always)]
+fn finish(buf: &[u8], head: &mut RequestHead) -> Result<(), RequestError> {
+    host(buf, head)?;
+    if head.fields.has_underscore() || head.fields.any(FieldName::Proxy.bit()) {
+        mark_impostors(buf, &mut head.fields);
+    }
+    head.keep_alive = head.version == Version::Http11;
+    head.body = BodyFraming::None;
+    head.expect_continue = false;
+    head.upgrade = None;
+    head.te_trailers = false;
+    if head.fields.any(MEANINGFUL) { meaning(buf, head) } else { Ok(()) }
+}
+
+/// Host, and which authority counts (RFC 9112 section 3.2).
+#[inline(always)]
+fn host(buf: &[u8], head: &mut RequestHead) -> Result<(), RequestError> {
+    let Some(field) = head.fields.get(FieldName::Host) else {
+        return if head.version == Version::Http10 { Ok(()) } else { Err(RequestError::MissingHost) };
+    };
+    if head.fields.repeats(FieldName::Host) {
+        return Err(RequestError::DuplicateHost);
+    }
+    if !target::is_authority(buf, field.value.start.into(), field.value.end()) {
+        return Err(RequestError::BadHost);
+    }
+    if head.authority.is_empty() {
+        head.authority = field.value;
+    }
+    Ok(())
+}
+
+/// Drops `Proxy`, and names that only differ from known ones by `_` for `-`: what reads them as the same must not take
+/// them for the fields that were checked here.
+#[cold]
+fn mark_impostors(buf: &[u8], fields: &mut Fields) {
+    for field in fields.as_mut_slice() {
+        field.dropped = match field.id {
+            FieldName::Other => is_alias(field.name.of(buf)),
+            FieldName::Proxy => true,
+            _ => false,
+        };
+    }
+}
+
+/// The fields of `MEANINGFUL`.
+fn meaning(buf: &[u8], head: &mut RequestHead) -> Result<(), RequestError> {
+    let options = if head.fields.any(FieldName::Connection.bit()) {
+        connection::options(buf, &mut head.fields)
+    } else {
+        Options::default()
+    };
+    if options.names_required || options.too_many {
+        return Err(RequestError::BadConnection);
+    }
+    head.body = body(buf, head)?;
+    head.keep_alive = match head.version {
+        Version::Http11 => !options.close,
+        Version::Http10 => options.keep_alive && !options.close,
+    };
+    let expects = expects(buf, &head.fields)?;
+    // In 1.0 it is ignored, and without a body there is nothing to continue (RFC 9110 section 10.1.1).
+    let has_body = !matches!(head.body, BodyFraming::None | BodyFraming::Length(0));
+    if head.version == Version::Http11 {
+        head.expect_continue = expects && has_body;
+        head.upgrade = connection::upgrade(buf, &head.fields, options);
+        head.te_trailers = options.te && takes_trailers(buf, &head.fields);
+    }
+    Ok(())
+}
+
+/// Whether there is an expectation; if so, it has to be the only one that exists (RFC 9110 section 10.1.1).
+fn expects(buf: &[u8], fields: &Fields) -> Result<bool, RequestError> {
+    let is_continue = |field: &Field| is(field.value.of(buf), b"100-continue");
+    let all_are = match fields.get(FieldName::Expect) {
+        None => return Ok(false),
+        Some(_) if fields.repeats(FieldName::Expect) => fields.all(FieldName::Expect).all(is_continue),
+        Some(field) => is_continue(&field),
+    };
+    if all_are { Ok(true) } else { Err(RequestError::UnknownExpectation) }
+}
+
+/// `TE` has `trailers` (RFC 9110 section 10.1.4).
+fn takes_trailers(buf: &[u8], fields: &Fields) -> bool {
+    fields
+        .all(FieldName::Te)
+        .any(|field| connection::members(field.value.of(buf)).any(|coding| coding.eq_ignore_ascii_case(b"trailers")))
+}
+
+/// How the body ends (RFC 9112 section 6.3).
+fn body(buf: &[u8], head: &RequestHead) -> Result<BodyFraming, RequestError> {
+    let fields = &head.fields;
+    let has_length = fields.any(FieldName::ContentLength.bit());
+    if !fields.any(FieldName::TransferEncoding.bit()) {
+        if !has_length {
+            return Ok(BodyFraming::None);
+        }
+        let length = framing::content_length(buf, fields).ok_or(RequestError::BadContentLength)?;
+        return Ok(BodyFraming::Length(length));
+    }
+    if has_length {
+        return Err(RequestError::ConflictingFraming);
+    }
+    if head.version == Version::Http10 {
+        return Err(RequestError::TransferEncodingInHttp10);
+    }
+    match framing::transfer_coding(buf, fields) {
+        Coding::Chunked => Ok(BodyFraming::Chunked),
+        Coding::Unknown => Err(RequestError::UnknownTransferCoding),
+        Coding::Malformed => Err(RequestError::BadTransferEncoding),
+    }
+}

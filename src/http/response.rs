@@ -1,0 +1,201 @@
+//! Response heads: the status line, then how the body ends. What to do about a bad one is decided by the exchange.
+
+use crate::buffer::scan::FieldCursor;
+use crate::http::connection::{self, Options};
+use crate::http::framing::{self, Coding};
+use crate::http::head::{parse_fields, worth_parsing};
+use crate::http::{BodyFraming, FieldError, FieldName, Fields, HeadLimits, Method, Span, Version};
+
+/// A parsed response head. One is kept as scratch and filled again and again; spans are into the parsed bytes.
+#[derive(Clone, Debug, Default)]
+pub struct ResponseHead {
+    /// 100 to 599.
+    pub status: u16,
+    /// The version whose rules apply.
+    pub version: Version,
+    /// The reason phrase; may be empty.
+    pub reason: Span,
+    /// The fields.
+    pub fields: Fields,
+    /// How the body ends, given the method it answers.
+    pub body: BodyFraming,
+    /// The connection can carry another exchange once the body has ended.
+    pub keep_alive: bool,
+    /// The protocols named by `Upgrade`, if `Connection` nominates it.
+    pub upgrade: Option<Span>,
+}
+
+impl ResponseHead {
+    /// An empty head with its field table.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+/// Why a response is refused. All are the upstream's failure: 502.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ResponseError {
+    /// The first line is no status line of HTTP/1.x.
+    BadStatusLine,
+    /// The status is not within 100 and 599.
+    BadStatus,
+    /// The section of field lines is refused.
+    Fields(FieldError),
+    /// Content-Length is repeated, no number, or too large to be one.
+    BadContentLength,
+    /// Transfer-Encoding is not exactly `chunked`.
+    BadTransferEncoding,
+    /// Transfer-Encoding in HTTP/1.0.
+    TransferEncodingInHttp10,
+    /// Content-Length and Transfer-Encoding.
+    ConflictingFraming,
+    /// `Connection` nominates too many fields.
+    BadConnection,
+}
+
+impl ResponseError {
+    /// The reason code.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::BadStatusLine => "bad_status_line",
+            Self::BadStatus => "bad_status",
+            Self::Fields(error) => error.reason(),
+            Self::BadContentLength => "bad_content_length",
+            Self::BadTransferEncoding => "bad_transfer_encoding",
+            Self::TransferEncodingInHttp10 => "transfer_encoding_in_http10",
+            Self::ConflictingFraming => "conflicting_framing",
+            Self::BadConnection => "bad_connection",
+        }
+    }
+}
+
+impl From<FieldError> for ResponseError {
+    fn from(error: FieldError) -> Self {
+        Self::Fields(error)
+    }
+}
+
+/// Parses the response head at the beginning of `buf`, which answers a request with the given method.
+///
+/// The contract is that of [`parse_request`](crate::http::parse_request). Interim responses are heads of their own.
+pub fn parse_response(
+    buf: &[u8],
+    limits: &HeadLimits,
+    scanned: &mut usize,
+    request: Method,
+    head: &mut ResponseHead,
+) -> Result<Option<usize>, ResponseError> {
+    let view = limits.view(buf);
+    let is_full = view.len() >= limits.head_bytes();
+    if *scanned != 0 && !is_full && !worth_parsing(view, *scanned) {
+        *scanned = view.len();
+        return Ok(None);
+    }
+    let Some(end) = syntax(view, limits, head)? else {
+        *scanned = view.len();
+        return if is_full { Err(FieldError::TooLarge.into()) } else { Ok(None) };
+    };
+    *scanned = 0;
+    finish(view, request, head)?;
+    Ok(Some(end))
+}
+
+/// Start line and field lines; the offset behind the empty line.
+fn syntax(view: &[u8], limits: &HeadLimits, head: &mut ResponseHead) -> Result<Option<usize>, ResponseError> {
+    // Before the status line is read, so that the processor works on both at once.
+    let mut cursor = FieldCursor::new(view);
+    cursor.begin(0);
+    let Some(start) = status_line(view, head)? else { return Ok(None) };
+    let end = cursor.not_value(start);
+    match view.get(end..) {
+        Some([b'\r', b'\n', ..]) => {}
+        Some([] | [b'\r']) | None => return Ok(None),
+        Some(_) => return Err(ResponseError::BadStatusLine),
+    }
+    head.reason = Span::between(start, end);
+    let at = end.wrapping_add(2);
+    Ok(parse_fields(&mut cursor, view, at, limits.field_count, &mut head.fields)?)
+}
+
+/// Reads `HTTP/1.d SP ddd [SP]` (RFC 9112 section 4); returns the offset of the reason phrase, or of the CR where even
+/// the space before it is missing.
+#[inline(always)]
+fn status_line(buf: &[u8], head: &mut ResponseHead) -> Result<Option<usize>, ResponseError> {
+    let start = match buf.first_chunk::<13>() {
+        Some([b'H', b'T', b'T', b'P', b'/', b'1', b'.', minor, b' ', a, b, c, end]) => {
+            let [a, b, c] = [a, b, c].map(|digit| digit.wrapping_sub(b'0'));
+            let minor = minor.wrapping_sub(b'0');
+            if a > 9 || b > 9 || c > 9 || minor > 9 || !matches!(end, b' ' | b'\r') {
+                return Err(ResponseError::BadStatusLine);
+            }
+            head.version = if minor == 0 { Version::Http10 } else { Version::Http11 };
+            head.status = u16::from(a) * 100 + u16::from(b) * 10 + u16::from(c);
+            if *end == b' ' { 13 } else { 12 }
+        }
+        Some(_) => return Err(ResponseError::BadStatusLine),
+        None => return if may_begin_status_line(buf) { Ok(None) } else { Err(ResponseError::BadStatusLine) },
+    };
+    if (100..600).contains(&head.status) { Ok(Some(start)) } else { Err(ResponseError::BadStatus) }
+}
+
+/// Whether fewer than 13 bytes can still become a status line.
+fn may_begin_status_line(buf: &[u8]) -> bool {
+    buf.iter().zip(b"HTTP/1.d ddd").all(|(got, want)| got == want || *want == b'd' && got.is_ascii_digit())
+}
+
+/// Fields that change more than what is passed on.
+const MEANINGFUL: u64 =
+    FieldName::TransferEncoding.bit() | FieldName::ContentLength.bit() | FieldName::Connection.bit();
+
+/// Gives the fields their meaning.
+#[inline(always)]
+fn finish(buf: &[u8], request: Method, head: &mut ResponseHead) -> Result<(), ResponseError> {
+    let mut options = Options::default();
+    let mut framing = BodyFraming::Close;
+    head.upgrade = None;
+    if head.fields.any(MEANINGFUL) {
+        if head.fields.any(FieldName::Connection.bit()) {
+            options = connection::options(buf, &mut head.fields);
+            if options.too_many {
+                return Err(ResponseError::BadConnection);
+            }
+            head.upgrade = connection::upgrade(buf, &head.fields, options);
+        }
+        framing = body(buf, &head.fields, head.version)?;
+    }
+    // No body, whatever the fields say (RFC 9112 section 6.3, rules 1 and 2).
+    let has_body = match head.status {
+        100..200 | 204 | 304 => false,
+        200..300 => !matches!(request, Method::Head | Method::Connect),
+        _ => request != Method::Head,
+    };
+    head.body = if has_body { framing } else { BodyFraming::None };
+    head.keep_alive = match head.version {
+        _ if head.body == BodyFraming::Close || options.close => false,
+        Version::Http11 => true,
+        Version::Http10 => options.keep_alive,
+    };
+    Ok(())
+}
+
+/// What the fields say about the end of the body (RFC 9112 section 6.3, rules 3 to 8).
+fn body(buf: &[u8], fields: &Fields, version: Version) -> Result<BodyFraming, ResponseError> {
+    let has_length = fields.any(FieldName::ContentLength.bit());
+    if !fields.any(FieldName::TransferEncoding.bit()) {
+        if !has_length {
+            return Ok(BodyFraming::Close);
+        }
+        let length = framing::content_length(buf, fields).ok_or(ResponseError::BadContentLength)?;
+        return Ok(BodyFraming::Length(length));
+    }
+    if has_length {
+        return Err(ResponseError::ConflictingFraming);
+    }
+    if version == Version::Http10 {
+        return Err(ResponseError::TransferEncodingInHttp10);
+    }
+    match framing::transfer_coding(buf, fields) {
+        Coding::Chunked => Ok(BodyFraming::Chunked),
+        Coding::Unknown | Coding::Malformed => Err(ResponseError::BadTransferEncoding),
+    }
+}

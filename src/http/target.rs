@@ -1,0 +1,129 @@
+//! The four forms of a request target (RFC 9112 section 3.2) and the syntax of an authority. It does not touch paths.
+
+use core::net::Ipv6Addr;
+
+use crate::buffer::scan;
+
+/// The form of a request target.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Target {
+    /// `/path?query`
+    #[default]
+    Origin,
+    /// `http://host/path?query`, authoritative over Host.
+    Absolute,
+    /// `host:port`, with CONNECT only.
+    Authority,
+    /// `*`, with OPTIONS only.
+    Asterisk,
+}
+
+/// The parts of an absolute-form target as offsets into it: scheme `..scheme`, authority `scheme + 3..authority`, and
+/// the rest is path and query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Absolute {
+    pub(super) scheme: usize,
+    pub(super) authority: usize,
+}
+
+/// Splits an absolute-form target. Only `http` and `https` can be proxied; userinfo is refused (RFC 9110 section 4.2.4).
+pub(super) fn absolute(target: &[u8]) -> Option<Absolute> {
+    let scheme = target.iter().position(|byte| *byte == b':')?;
+    let (name, rest) = (target.get(..scheme)?, target.get(scheme..)?);
+    if !(name.eq_ignore_ascii_case(b"http") || name.eq_ignore_ascii_case(b"https")) {
+        return None;
+    }
+    let rest = rest.strip_prefix(b"://")?;
+    let len = rest.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len());
+    authority_port(rest.get(..len)?)?;
+    Some(Absolute { scheme, authority: scheme + 3 + len })
+}
+
+/// `host:port` with both present, for CONNECT (RFC 9110 section 9.3.6).
+pub(super) fn is_connect_authority(authority: &[u8]) -> bool {
+    matches!(authority_port(authority), Some(Some(_)))
+}
+
+/// `uri-host [ ":" port ]`, stricter than RFC 3986: a name is made of unreserved characters only, so that it can go
+/// into logs, redirects and lookups as it stands; no userinfo, no IPvFuture; a port is at most 65535.
+///
+/// Returns the port, `None` within for no port or an empty one.
+pub(super) fn authority_port(authority: &[u8]) -> Option<Option<u16>> {
+    port_behind(authority, 0, authority.len())
+}
+
+/// Whether `head[start..end]` is an authority.
+#[inline]
+pub(super) fn is_authority(head: &[u8], start: usize, end: usize) -> bool {
+    port_behind(head, start, end).is_some()
+}
+
+/// The port of the authority `buf[start..end]`. What stands around it only makes it faster to look at.
+#[inline(always)]
+fn port_behind(buf: &[u8], start: usize, end: usize) -> Option<Option<u16>> {
+    let mut host_end = scan::find_host_end(buf, start).min(end);
+    if host_end == start {
+        host_end = start + literal_len(buf.get(start..end)?)?;
+    }
+    match buf.get(host_end..end)? {
+        [] | [b':'] => Some(None),
+        [b':', digits @ ..] => port(digits).map(Some),
+        _ => None,
+    }
+}
+
+/// The length of an IPv6 literal with its brackets.
+#[cold]
+fn literal_len(authority: &[u8]) -> Option<usize> {
+    let close = authority.iter().position(|byte| *byte == b']')?;
+    let address = core::str::from_utf8(authority.get(..close)?.strip_prefix(b"[")?).ok()?;
+    // Reads the grammar of an IPv6address and nothing more: no sign, no zone.
+    address.parse::<Ipv6Addr>().ok()?;
+    Some(close + 1)
+}
+
+fn port(digits: &[u8]) -> Option<u16> {
+    let mut value: u16 = 0;
+    for byte in digits {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        value = value.checked_mul(10)?.checked_add(u16::from(digit))?;
+    }
+    Some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn authorities() {
+        for (text, want) in [
+            ("case.test", Some(None)),
+            ("CASE.test:80", Some(Some(80))),
+            ("a_b.test:", Some(None)),
+            ("127.0.0.1:65535", Some(Some(65535))),
+            ("[::1]", Some(None)),
+            ("[2001:db8::7]:8080", Some(Some(8080))),
+            ("", None),
+            (":80", None),
+            ("case.test:65536", None),
+            ("case.test:-1", None),
+            ("case.test:80:80", None),
+            ("::1", None),
+            ("[::1]x", None),
+            ("[:::1]", None),
+            ("[fe80::1%25eth0]", None),
+            ("[::1", None),
+            ("user@case.test", None),
+            ("a,b", None),
+            ("a b", None),
+            ("case%2etest", None),
+            ("case.test/x", None),
+        ] {
+            assert_eq!(authority_port(text.as_bytes()), want, "{text}");
+        }
+    }
+}
