@@ -1,0 +1,278 @@
+//! One body on its way through: where it ends, and what of its framing goes on. Not here: sockets, time-outs.
+
+use super::{BuffersExhausted, gather};
+use crate::buffer::{Lease, Queue};
+use crate::http::{self, BodyFraming, ChunkError, ChunkedDecoder, Fields, HeadLimits, PieceKind, TrailerError};
+use crate::limits;
+use crate::uring::Ring;
+
+/// How far the body of one received message has been read.
+#[derive(Clone, Copy, Debug)]
+pub enum Body {
+    /// Read to its end.
+    Done,
+    /// Bytes to come.
+    Length(u64),
+    /// Chunked (RFC 9112 section 7.1).
+    Chunked {
+        /// Where in its framing.
+        decoder: ChunkedDecoder,
+        /// Whether trailers may go on.
+        trailers: bool,
+    },
+    /// The last chunk was read, the trailer section follows.
+    Trailers {
+        /// Bytes of it known to hold no end.
+        scanned: usize,
+        /// Whether it may go on.
+        forward: bool,
+    },
+    /// Ends with the connection (responses only).
+    Close,
+}
+
+/// What the receiving side wants of the body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// The bytes as they came; chunks stay chunks.
+    Same,
+    /// The data without chunk framing.
+    Data,
+    /// The data in chunks, though it came without.
+    Chunks,
+}
+
+/// The body cannot be read on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyError {
+    /// Against the chunk grammar or a bound of it.
+    Chunk(ChunkError),
+    /// Against the trailer grammar or a bound of it.
+    Trailer(TrailerError),
+    /// No buffer is free.
+    Exhausted,
+}
+
+impl From<BuffersExhausted> for BodyError {
+    fn from(BuffersExhausted: BuffersExhausted) -> Self {
+        Self::Exhausted
+    }
+}
+
+impl Body {
+    /// A body that is about to arrive. `trailers`: whether its trailers may go on.
+    #[must_use]
+    pub fn new(framing: BodyFraming, trailers: bool) -> Self {
+        match framing {
+            BodyFraming::None | BodyFraming::Length(0) => Self::Done,
+            BodyFraming::Length(length) => Self::Length(length),
+            BodyFraming::Chunked => Self::Chunked { decoder: ChunkedDecoder::new(), trailers },
+            BodyFraming::Close => Self::Close,
+        }
+    }
+
+    /// Whether it was read to its end.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        matches!(self, Self::Done)
+    }
+
+    /// Moves what of `input` belongs to this body to `out`, framed as `delivery` says, and leaves the rest. Returns the bytes
+    /// of data moved.
+    ///
+    /// # Errors
+    /// See [`BodyError`]; what was moved before stays moved.
+    pub fn read(
+        &mut self,
+        ring: &mut Ring,
+        input: &mut Queue,
+        out: &mut Queue,
+        delivery: Delivery,
+        trailers: &mut Fields,
+    ) -> Result<u64, BodyError> {
+        let mut data = 0;
+        while !self.is_done() {
+            if let Self::Trailers { .. } = self {
+                if self.read_trailers(ring, input, out, delivery, trailers)? {
+                    continue;
+                }
+                break;
+            }
+            let Some(lease) = input.pop(ring.pieces()) else { break };
+            data += match self {
+                Self::Length(left) => {
+                    let count = read_length(left, lease, ring, input, out);
+                    if *left == 0 {
+                        *self = Self::Done;
+                    }
+                    count
+                }
+                Self::Close => {
+                    let count = lease.len() as u64;
+                    push(ring, out, lease, delivery)?;
+                    count
+                }
+                Self::Chunked { .. } => self.read_chunks(lease, ring, input, out, delivery)?,
+                Self::Done | Self::Trailers { .. } => 0,
+            };
+        }
+        Ok(data)
+    }
+
+    /// Reads the chunks of one piece. Runs of framing and data go on in place; extensions are cut out.
+    fn read_chunks(
+        &mut self,
+        mut lease: Lease,
+        ring: &mut Ring,
+        input: &mut Queue,
+        out: &mut Queue,
+        delivery: Delivery,
+    ) -> Result<u64, BodyError> {
+        let Self::Chunked { decoder, trailers } = self else { return Ok(0) };
+        let (mut data, mut run) = (0, 0);
+        loop {
+            // The usual end goes on in place.
+            if delivery == Delivery::Same && decoder.is_between_chunks() && lease.bytes()[run..].starts_with(LAST_CHUNK)
+            {
+                out.push(ring.pieces(), lease.split_to(run + LAST_CHUNK.len()));
+                input.push_front(ring.pieces(), lease);
+                *self = Self::Done;
+                return Ok(data);
+            }
+            let piece = decoder.next(&lease.bytes()[run..]).map_err(BodyError::Chunk)?;
+            match piece.kind {
+                PieceKind::Data => {
+                    data += piece.len as u64;
+                    run += piece.len;
+                }
+                PieceKind::Framing if delivery == Delivery::Same => run += piece.len,
+                PieceKind::Framing | PieceKind::Skip => {
+                    out.push(ring.pieces(), lease.split_to(run));
+                    lease.advance(piece.len);
+                    run = 0;
+                }
+                PieceKind::NeedMore => {
+                    out.push(ring.pieces(), lease);
+                    return Ok(data);
+                }
+                PieceKind::LastChunk => {
+                    out.push(ring.pieces(), lease.split_to(run));
+                    lease.advance(piece.len);
+                    input.push_front(ring.pieces(), lease);
+                    *self = Self::Trailers { scanned: 0, forward: *trailers };
+                    return Ok(data);
+                }
+            }
+        }
+    }
+
+    /// Reads the trailer section once it is whole and writes the last chunk with the fields that may go on. Returns whether
+    /// it was whole.
+    fn read_trailers(
+        &mut self,
+        ring: &mut Ring,
+        input: &mut Queue,
+        out: &mut Queue,
+        delivery: Delivery,
+        trailers: &mut Fields,
+    ) -> Result<bool, BodyError> {
+        const LIMITS: HeadLimits =
+            HeadLimits { head_bytes: limits::HEADER_BYTES, field_count: limits::HEADER_COUNT, request_line: 0 };
+        let Self::Trailers { scanned, forward } = self else { return Ok(true) };
+        let forward = *forward && delivery == Delivery::Same;
+        let length = loop {
+            let Some(bytes) = input.front(ring.pieces()) else { return Ok(false) };
+            if let Some(length) = http::parse_trailers(bytes, &LIMITS, scanned, trailers).map_err(BodyError::Trailer)? {
+                break length;
+            }
+            if !gather(ring, input)? {
+                return Ok(false);
+            }
+        };
+        *self = Self::Done;
+        let Some(mut rest) = input.pop(ring.pieces()) else { return Ok(true) };
+        let section = rest.split_to(length);
+        input.push_front(ring.pieces(), rest);
+        if forward {
+            write_trailers(section.bytes(), trailers, ring, out)?;
+        } else if delivery == Delivery::Same {
+            end_chunks(ring, out)?;
+        }
+        Ok(true)
+    }
+}
+
+/// A last chunk without extension or trailers.
+const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+fn read_length(left: &mut u64, mut lease: Lease, ring: &mut Ring, input: &mut Queue, out: &mut Queue) -> u64 {
+    let count = (*left).min(lease.len() as u64);
+    *left -= count;
+    if count == lease.len() as u64 {
+        out.push(ring.pieces(), lease);
+    } else {
+        out.push(ring.pieces(), lease.split_to(count as usize));
+        input.push_front(ring.pieces(), lease);
+    }
+    count
+}
+
+/// Queues data, with a chunk's framing around it if asked for.
+fn push(ring: &mut Ring, out: &mut Queue, mut lease: Lease, delivery: Delivery) -> Result<(), BodyError> {
+    if delivery != Delivery::Chunks || lease.is_empty() {
+        out.push(ring.pieces(), lease);
+        return Ok(());
+    }
+    let mut line = [0; 18];
+    let mut digits = [0; 16];
+    let digits = http::write_hex(lease.len() as u64, &mut digits);
+    line[..digits.len()].copy_from_slice(digits);
+    line[digits.len()..digits.len() + 2].copy_from_slice(b"\r\n");
+    let line = &line[..digits.len() + 2];
+    let ended = lease.spare() >= 2 && lease.append(b"\r\n") == 2;
+    if !lease.prepend(line) {
+        let line = written(ring, line)?;
+        out.push(ring.pieces(), line);
+    }
+    out.push(ring.pieces(), lease);
+    if !ended {
+        let end = written(ring, b"\r\n")?;
+        out.push(ring.pieces(), end);
+    }
+    Ok(())
+}
+
+/// The end of a body that was delivered as [`Delivery::Chunks`].
+///
+/// # Errors
+/// When no buffer is free.
+pub fn end_chunks(ring: &mut Ring, out: &mut Queue) -> Result<(), BuffersExhausted> {
+    let end = written(ring, LAST_CHUNK)?;
+    out.push(ring.pieces(), end);
+    Ok(())
+}
+
+fn write_trailers(section: &[u8], trailers: &Fields, ring: &mut Ring, out: &mut Queue) -> Result<(), BodyError> {
+    let mut lease = ring.buffer().ok_or(BodyError::Exhausted)?;
+    let mut room = lease.append(b"0\r\n") == 3;
+    for field in trailers.iter() {
+        let name = field.name.of(section);
+        if field.dropped || !http::is_forwardable_trailer(name, field.id) {
+            continue;
+        }
+        for part in [name, b": ", field.value.of(section), b"\r\n"] {
+            room &= lease.append(part) == part.len();
+        }
+    }
+    room &= lease.append(b"\r\n") == 2;
+    out.push(ring.pieces(), lease);
+    // The section fits: its bound is below the size of a buffer.
+    if room { Ok(()) } else { Err(BodyError::Exhausted) }
+}
+
+fn written(ring: &Ring, bytes: &[u8]) -> Result<Lease, BuffersExhausted> {
+    let mut lease = ring.buffer().ok_or(BuffersExhausted)?;
+    debug_assert!(lease.spare() >= bytes.len());
+    let _ = lease.append(bytes);
+    Ok(lease)
+}

@@ -1,0 +1,31 @@
+//! Joins pieces, because the parsers read one run of bytes. Not here: how many bytes a head may have.
+
+use super::BuffersExhausted;
+use crate::buffer::Queue;
+use crate::uring::Ring;
+
+/// Joins the first two pieces of `queue`; false when there is only one. Copies the later piece behind the earlier one, or
+/// both into a large buffer, so that a peer that drips bytes holds one buffer and not many.
+///
+/// # Errors
+/// When a large buffer is needed and none is free.
+pub fn gather(ring: &mut Ring, queue: &mut Queue) -> Result<bool, BuffersExhausted> {
+    let Some(mut first) = queue.pop(ring.pieces()) else { return Ok(false) };
+    let Some(mut second) = queue.pop(ring.pieces()) else {
+        queue.push_front(ring.pieces(), first);
+        return Ok(false);
+    };
+    let needed = first.len() + second.len();
+    let large = (first.spare() < second.len()).then(|| ring.large_buffer()).flatten();
+    if let Some(mut large) = large.filter(|large| large.spare() >= needed) {
+        let copied = large.append(first.bytes());
+        debug_assert_eq!(copied, first.len());
+        first = large;
+    }
+    let copied = first.append(second.bytes());
+    second.advance(copied);
+    let stuck = copied == 0;
+    queue.push_front(ring.pieces(), second);
+    queue.push_front(ring.pieces(), first);
+    if stuck { Err(BuffersExhausted) } else { Ok(true) }
+}

@@ -1,0 +1,44 @@
+//! Puts a written head in front of the bytes that follow it. Not here: what the head says.
+
+use crate::buffer::{Lease, Queue};
+use crate::limits;
+use crate::uring::Ring;
+
+/// Every buffer of the worker is in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BuffersExhausted;
+
+/// Queues `head` and then `body`, in one piece if possible: in front of the body in its own buffer (where the received head
+/// was), or with a short body copied behind it.
+///
+/// # Errors
+/// When a buffer is needed and none is free; then nothing is queued.
+pub fn place(ring: &mut Ring, out: &mut Queue, head: &[u8], mut body: Option<Lease>) -> Result<(), BuffersExhausted> {
+    if let Some(body) = body.take_if(|body| body.prepend(head)) {
+        out.push(ring.pieces(), body);
+        return Ok(());
+    }
+    let mut placed = Queue::default();
+    let mut rest = head;
+    while !rest.is_empty() {
+        let Some(mut lease) = ring.buffer() else {
+            placed.clear(ring.pieces());
+            return Err(BuffersExhausted);
+        };
+        rest = &rest[lease.append(rest)..];
+        if let Some(short) = body.take_if(|body| rest.is_empty() && body.len() <= coalesced(&lease)) {
+            let copied = lease.append(short.bytes());
+            debug_assert_eq!(copied, short.len());
+        }
+        placed.push(ring.pieces(), lease);
+    }
+    if let Some(body) = body {
+        placed.push(ring.pieces(), body);
+    }
+    out.append(ring.pieces(), &mut placed);
+    Ok(())
+}
+
+fn coalesced(lease: &Lease) -> usize {
+    limits::COALESCE_BYTES.min(lease.spare())
+}

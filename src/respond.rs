@@ -1,0 +1,199 @@
+//! 7: answers made here, written from prebuilt parts. Not here: deciding to make one.
+
+use crate::http::write_decimal;
+
+/// An answer that cairn makes itself: a status, the reason code that logs and bodies carry, and the error type of RFC 9209
+/// section 2.3 where one fits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Status code (RFC 9110 section 15).
+    pub status: u16,
+    /// Snake-case reason code.
+    pub reason: &'static str,
+    /// `error` parameter of Proxy-Status.
+    pub error: &'static str,
+}
+
+/// How an answer is to be put.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    /// The client prefers JSON.
+    pub json: bool,
+    /// The request was HEAD: no body.
+    pub head: bool,
+    /// The connection stays open.
+    pub keep_alive: bool,
+    /// The client speaks HTTP/1.0 and has to be told that the connection stays open.
+    pub old: bool,
+    /// Seconds since 1970, for Date.
+    pub now: u64,
+}
+
+impl Answer {
+    /// Writes head and body.
+    pub fn write(&self, manner: &Manner, out: &mut Vec<u8>) {
+        let start = out.len();
+        write_body(self, manner.json, out);
+        let body = out.len() - start;
+        out.truncate(start);
+        write_status_line(self.status, out);
+        put(out, &[b"content-type: ", if manner.json { b"application/json" } else { b"text/plain" }, b"\r\n"]);
+        put(
+            out,
+            &[
+                b"proxy-status: cairn; error=",
+                self.error.as_bytes(),
+                b"; details=\"",
+                self.reason.as_bytes(),
+                b"\"\r\n",
+            ],
+        );
+        write_framing(Some(body), manner, out);
+        if !manner.head {
+            write_body(self, manner.json, out);
+        }
+    }
+}
+
+/// Writes what follows the fields of a configured answer: date, framing and body. A status without content (RFC 9110
+/// sections 15.3.5 and 15.4.5) gets none.
+pub fn write_rest(status: u16, body: &[u8], manner: &Manner, out: &mut Vec<u8>) {
+    write_framing((!matches!(status, 204 | 304)).then_some(body.len()), manner, out);
+    if !manner.head {
+        out.extend_from_slice(body);
+    }
+}
+
+/// Writes `HTTP/1.1 404 Not Found` and the line's end.
+pub fn write_status_line(status: u16, out: &mut Vec<u8>) {
+    put(out, &[b"HTTP/1.1 "]);
+    put(out, &[write_decimal(u64::from(status), &mut [0; 20]), b" ", phrase(status).as_bytes(), b"\r\n"]);
+}
+
+fn write_framing(length: Option<usize>, manner: &Manner, out: &mut Vec<u8>) {
+    put(out, &[b"date: "]);
+    write_date(manner.now, out);
+    out.extend_from_slice(b"\r\n");
+    if let Some(length) = length {
+        put(out, &[b"content-length: ", write_decimal(length as u64, &mut [0; 20]), b"\r\n"]);
+    }
+    let connection: &[u8] = match (manner.keep_alive, manner.old) {
+        (false, _) => b"connection: close\r\n",
+        (true, true) => b"connection: keep-alive\r\n",
+        (true, false) => b"",
+    };
+    put(out, &[connection, b"\r\n"]);
+}
+
+fn write_body(answer: &Answer, json: bool, out: &mut Vec<u8>) {
+    let mut digits = [0; 20];
+    let status = write_decimal(u64::from(answer.status), &mut digits);
+    let (phrase, reason) = (phrase(answer.status).as_bytes(), answer.reason.as_bytes());
+    if json {
+        put(out, &[b"{\"status\":", status, b",\"title\":\"", phrase, b"\",\"reason\":\"", reason, b"\"}\n"]);
+    } else {
+        put(out, &[status, b" ", phrase, b": ", reason, b"\n"]);
+    }
+}
+
+fn put(out: &mut Vec<u8>, parts: &[&[u8]]) {
+    parts.iter().for_each(|part| out.extend_from_slice(part));
+}
+
+/// The reason phrase of a status that cairn or its configuration sends.
+#[must_use]
+pub fn phrase(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        201 => "Created",
+        202 => "Accepted",
+        204 => "No Content",
+        301 => "Moved Permanently",
+        302 => "Found",
+        303 => "See Other",
+        307 => "Temporary Redirect",
+        308 => "Permanent Redirect",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        410 => "Gone",
+        413 => "Content Too Large",
+        414 => "URI Too Long",
+        417 => "Expectation Failed",
+        421 => "Misdirected Request",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        505 => "HTTP Version Not Supported",
+        _ => "",
+    }
+}
+
+/// Writes an IMF-fixdate (RFC 9110 section 5.6.7): `Sun, 06 Nov 1994 08:49:37 GMT`.
+pub fn write_date(seconds: u64, out: &mut Vec<u8>) {
+    const DAYS: &[u8; 21] = b"ThuFriSatSunMonTueWed";
+    const MONTHS: &[u8; 36] = b"JanFebMarAprMayJunJulAugSepOctNovDec";
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    let (year, month, day) = civil(days);
+    let weekday = (days % 7) as usize * 3;
+    let month = (month as usize - 1) * 3;
+    let two = |value: u64| [b'0' + (value / 10 % 10) as u8, b'0' + (value % 10) as u8];
+    put(out, &[&DAYS[weekday..weekday + 3], b", ", &two(day), b" ", &MONTHS[month..month + 3], b" "]);
+    put(out, &[&two(year / 100), &two(year % 100), b" ", &two(second / 3600), b":", &two(second / 60 % 60), b":"]);
+    put(out, &[&two(second % 60), b" GMT"]);
+}
+
+/// Year, month and day of a day since 1970, in the Gregorian calendar: counts from 1 March of year 0, so that the leap day is
+/// the last of its year.
+fn civil(days: u64) -> (u64, u64, u64) {
+    let days = days + 719_468;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let (day, month) = (day - (153 * month + 2) / 5 + 1, if month < 10 { month + 3 } else { month - 9 });
+    (era * 400 + year + u64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(write: impl FnOnce(&mut Vec<u8>)) -> String {
+        let mut out = Vec::new();
+        write(&mut out);
+        String::from_utf8(out).expect("ASCII")
+    }
+
+    #[test]
+    fn dates_follow_the_calendar() {
+        for (seconds, date) in [
+            (0, "Thu, 01 Jan 1970 00:00:00 GMT"),
+            (784_111_777, "Sun, 06 Nov 1994 08:49:37 GMT"),
+            (951_782_400, "Tue, 29 Feb 2000 00:00:00 GMT"),
+            (4_107_542_399, "Sun, 28 Feb 2100 23:59:59 GMT"),
+        ] {
+            assert_eq!(text(|out| write_date(seconds, out)), date);
+        }
+    }
+
+    #[test]
+    fn an_answer_carries_its_reason_and_length() {
+        let answer = Answer { status: 404, reason: "no_route", error: "destination_not_found" };
+        let manner = Manner { json: true, head: false, keep_alive: false, old: false, now: 0 };
+        assert_eq!(
+            text(|out| answer.write(&manner, out)),
+            "HTTP/1.1 404 Not Found\r\ncontent-type: application/json\r\n\
+             proxy-status: cairn; error=destination_not_found; details=\"no_route\"\r\n\
+             date: Thu, 01 Jan 1970 00:00:00 GMT\r\ncontent-length: 55\r\nconnection: close\r\n\r\n\
+             {\"status\":404,\"title\":\"Not Found\",\"reason\":\"no_route\"}\n"
+        );
+    }
+}
