@@ -2,6 +2,8 @@
 //!
 //! The modules stand in the order of a request's life. A module imports only modules declared below it.
 
+pub mod upstream;
+pub mod pool;
 pub mod forward;
 pub mod respond;
 pub mod http;

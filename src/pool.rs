@@ -1,0 +1,97 @@
+//! 5: idle upstream connections of one worker, by endpoint. Last in, first out: the warmest connection is used, the surplus
+//! ages and is closed. Not here: the connections themselves.
+
+use crate::id::EndpointId;
+
+const NONE: u32 = u32::MAX;
+
+/// Lists of idle connections, by their numbers.
+#[derive(Debug, Default)]
+pub struct Pool {
+    /// By endpoint.
+    tops: Vec<Top>,
+    /// By connection: its neighbours towards the top and the bottom.
+    links: Vec<Links>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Top {
+    connection: u32,
+    count: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Links {
+    above: u32,
+    below: u32,
+}
+
+impl Pool {
+    /// Empty lists for `endpoints` endpoints.
+    #[must_use]
+    pub fn new(endpoints: usize) -> Self {
+        Self { tops: vec![Top { connection: NONE, count: 0 }; endpoints], links: Vec::new() }
+    }
+
+    /// Idle connections of an endpoint.
+    #[must_use]
+    pub fn len(&self, endpoint: EndpointId) -> u32 {
+        self.tops[endpoint.index()].count
+    }
+
+    /// Adds a connection that is in no list.
+    pub fn put(&mut self, endpoint: EndpointId, connection: u32) {
+        let needed = connection as usize + 1;
+        if self.links.len() < needed {
+            self.links.resize(needed, Links { above: NONE, below: NONE });
+        }
+        let top = &mut self.tops[endpoint.index()];
+        self.links[connection as usize] = Links { above: NONE, below: top.connection };
+        if let Some(below) = self.links.get_mut(top.connection as usize) {
+            below.above = connection;
+        }
+        *top = Top { connection, count: top.count + 1 };
+    }
+
+    /// Takes the connection used last.
+    pub fn take(&mut self, endpoint: EndpointId) -> Option<u32> {
+        let connection = self.tops[endpoint.index()].connection;
+        (connection != NONE).then(|| {
+            self.remove(endpoint, connection);
+            connection
+        })
+    }
+
+    /// Removes a connection that is in the endpoint's list.
+    pub fn remove(&mut self, endpoint: EndpointId, connection: u32) {
+        let Links { above, below } = self.links[connection as usize];
+        let top = &mut self.tops[endpoint.index()];
+        top.count -= 1;
+        match self.links.get_mut(above as usize) {
+            Some(above) => above.below = below,
+            None => top.connection = below,
+        }
+        if let Some(below) = self.links.get_mut(below as usize) {
+            below.above = above;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn last_in_first_out_and_removal_anywhere() {
+        let (mut pool, one, two) = (Pool::new(2), EndpointId(0), EndpointId(1));
+        for connection in [3, 5, 4] {
+            pool.put(one, connection);
+        }
+        pool.put(two, 9);
+        pool.remove(one, 5);
+        assert_eq!((pool.len(one), pool.len(two)), (2, 1));
+        assert_eq!([pool.take(one), pool.take(one), pool.take(one)], [Some(4), Some(3), None]);
+        pool.remove(two, 9);
+        assert_eq!((pool.take(two), pool.len(two)), (None, 0));
+    }
+}
