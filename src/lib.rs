@@ -2,6 +2,9 @@
 //!
 //! The modules stand in the order of a request's life. A module imports only modules declared below it.
 
+pub mod snapshot;
+pub mod route;
+pub mod cluster;
 pub mod upstream;
 pub mod pool;
 pub mod forward;

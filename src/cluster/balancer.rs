@@ -1,0 +1,148 @@
+//! One worker's state for choosing endpoints: turns, randomness, requests in flight. Not here: the choice (one policy a file).
+
+use super::round_robin::Turn;
+use super::{Balance, Cluster, least_request, random};
+use crate::id::EndpointId;
+
+/// Draws of a policy that hit endpoints already tried, before the next free one in line is taken.
+const DRAWS: u32 = 8;
+
+/// The state for all clusters of one snapshot. Allocated when the snapshot is adopted, never later.
+///
+/// Endpoint ids belong to that snapshot: an exchange that outlives it must not tell a later balancer of its end.
+#[derive(Debug)]
+pub struct Balancer {
+    /// By `ClusterId`.
+    turns: Box<[Turn]>,
+    /// By `EndpointId`: requests of this worker in flight.
+    in_flight: Box<[u32]>,
+    random: Random,
+}
+
+/// Endpoints that an exchange has tried, at most [`Tried::CAPACITY`]; later ones are not remembered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tried {
+    list: [Option<EndpointId>; Self::CAPACITY],
+}
+
+impl Tried {
+    /// How many it holds.
+    pub const CAPACITY: usize = 4;
+
+    /// Remembers an endpoint.
+    pub fn insert(&mut self, endpoint: EndpointId) {
+        if let Some(free) = self.list.iter_mut().find(|entry| entry.is_none_or(|known| known == endpoint)) {
+            *free = Some(endpoint);
+        }
+    }
+
+    /// Whether the endpoint was tried.
+    #[must_use]
+    pub fn contains(&self, endpoint: EndpointId) -> bool {
+        self.list.contains(&Some(endpoint))
+    }
+
+    /// Whether nothing was tried.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.list[0].is_none()
+    }
+}
+
+impl Balancer {
+    /// `seed` makes the choices repeatable, and different between workers.
+    #[must_use]
+    pub fn new(clusters: &[Cluster], seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let turns = clusters.iter().map(|cluster| Turn::new(&cluster.shares, random.below(cluster.shares.total())));
+        let turns = turns.collect();
+        let endpoints = clusters.iter().map(|cluster| cluster.endpoints.len()).sum();
+        Self { turns, in_flight: vec![0; endpoints].into(), random }
+    }
+
+    /// An endpoint for the next request; one not yet tried if there is one. None where all weights are 0.
+    pub fn pick(&mut self, cluster: &Cluster, tried: &Tried) -> Option<EndpointId> {
+        let shares = cluster.shares.list();
+        if let [only] = shares {
+            return Some(only.endpoint);
+        }
+        let mut picked = self.draw(cluster)?;
+        if tried.is_empty() {
+            return Some(picked);
+        }
+        for _ in 1..DRAWS {
+            if !tried.contains(picked) {
+                return Some(picked);
+            }
+            picked = self.draw(cluster)?;
+        }
+        // The tried ones hold nearly all of the weight.
+        let from = self.random.below(shares.len() as u32) as usize;
+        let in_line = shares.iter().cycle().skip(from).take(Tried::CAPACITY + 1);
+        let mut others = in_line.map(|share| share.endpoint).filter(|endpoint| !tried.contains(*endpoint));
+        Some(others.next().unwrap_or(picked))
+    }
+
+    fn draw(&mut self, cluster: &Cluster) -> Option<EndpointId> {
+        match cluster.balance {
+            Balance::RoundRobin => self.turns.get_mut(cluster.id.index())?.pick(&cluster.shares),
+            Balance::Random => random::pick(&cluster.shares, &mut self.random),
+            Balance::LeastRequest => least_request::pick(&cluster.shares, &mut self.random, &self.in_flight),
+        }
+    }
+
+    /// A request to the endpoint begins.
+    pub fn begin(&mut self, endpoint: EndpointId) {
+        if let Some(count) = self.in_flight.get_mut(endpoint.index()) {
+            *count = count.saturating_add(1);
+        }
+    }
+
+    /// A request to the endpoint has ended, in whatever way.
+    pub fn end(&mut self, endpoint: EndpointId) {
+        if let Some(count) = self.in_flight.get_mut(endpoint.index()) {
+            debug_assert!(*count > 0, "every end has its begin");
+            *count = count.saturating_sub(1);
+        }
+    }
+
+    /// Requests of this worker in flight to the endpoint.
+    #[must_use]
+    pub fn in_flight(&self, endpoint: EndpointId) -> u32 {
+        self.in_flight.get(endpoint.index()).copied().unwrap_or(0)
+    }
+
+    /// 32 even random bits, for `route::Split::pick`.
+    pub fn random(&mut self) -> u32 {
+        self.random.next()
+    }
+}
+
+/// A small generator (xorshift64*): good enough to spread load, not for secrets.
+#[derive(Debug)]
+pub(super) struct Random {
+    /// Not 0.
+    state: u64,
+}
+
+impl Random {
+    pub(super) fn new(seed: u64) -> Self {
+        // One round of a mixing function, so that seeds 1, 2, 3 start far apart.
+        let mixed = (seed ^ (seed >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+        let mixed = (mixed ^ (mixed >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+        Self { state: (mixed ^ (mixed >> 33)) | 1 }
+    }
+
+    /// 32 even bits.
+    pub(super) fn next(&mut self) -> u32 {
+        self.state ^= self.state >> 12;
+        self.state ^= self.state << 25;
+        self.state ^= self.state >> 27;
+        (self.state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) as u32
+    }
+
+    /// Below `bound`, or 0 where that is 0; even to one part in 2^32 / `bound`.
+    pub(super) fn below(&mut self, bound: u32) -> u32 {
+        ((u64::from(self.next()) * u64::from(bound)) >> 32) as u32
+    }
+}

@@ -1,0 +1,45 @@
+//! What a cluster says, as plain data: the form that `config` produces. Not here: choosing an endpoint.
+
+use std::time::Duration;
+
+use crate::id::Address;
+
+/// One `[[cluster]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterSpec {
+    /// Unique name.
+    pub name: String,
+    /// At least one.
+    pub endpoints: Vec<EndpointSpec>,
+    /// How one of them is chosen.
+    pub balance: Balance,
+    /// `pool.max_idle`: idle connections kept per endpoint, over all workers. Default 128.
+    pub max_idle: u32,
+    /// `pool.idle`: how long one is kept. Default 55 s.
+    pub idle: Duration,
+    /// `timeouts.connect`. Default 2 s.
+    pub connect_timeout: Duration,
+    /// `timeouts.response`: end of the request head to the first response byte, and between reads of the response. Default 30 s.
+    pub response_timeout: Duration,
+}
+
+/// One endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointSpec {
+    /// Where it is.
+    pub address: Address,
+    /// Share of the traffic, 0 (none) to 65,535; default 1.
+    pub weight: u16,
+}
+
+/// `cluster.balance`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Balance {
+    /// In turn, by weight.
+    RoundRobin,
+    /// The less busy of two chosen at random, by weight (power of two choices).
+    #[default]
+    LeastRequest,
+    /// At random, by weight.
+    Random,
+}

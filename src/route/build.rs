@@ -1,0 +1,301 @@
+//! Compiles route specs to a [`Router`], and finds what only compiling finds. Not here: the lookup (`tree`).
+
+use std::cmp::Reverse;
+use std::collections::hash_map::Entry;
+use std::ops::RangeInclusive;
+
+use ahash::{HashMap, HashMapExt, HashSet, HashSetExt};
+
+use super::action::Action;
+use super::condition::Conditions;
+use super::edit::{Edits, Rewrite};
+use super::host;
+use super::spec::{HostPattern, PathPattern, RouteSpec, ValuePattern};
+use super::tree::{Draft, DraftId, Rule};
+use super::{Route, Router, Table};
+use crate::id::RouteId;
+use crate::limits::{REQUEST_LINE_BYTES, ROUTE_TABLE_BYTES_MAX};
+
+/// Why a route cannot be compiled.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("route {route:?}: {key}: {problem}")]
+pub struct BuildError {
+    /// Name of the route.
+    pub route: String,
+    /// Path of the key inside `[[route]]`.
+    pub key: &'static str,
+    /// What is wrong.
+    pub problem: String,
+}
+
+/// Order of the routes that hang on one node; the smaller is tried first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Rank {
+    path: PathClass,
+    methods: Reverse<bool>,
+    headers: Reverse<usize>,
+    query: Reverse<usize>,
+    /// Position in the file.
+    route: RouteId,
+}
+
+/// A literal path is tried before an expression before none. Only the root of a host holds more than one class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum PathClass {
+    Literal,
+    Regex,
+    Any,
+}
+
+/// All conditions of a route but host and literal path, in canonical order.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Signature<'a> {
+    path: PathClass,
+    regex: Option<&'a str>,
+    methods: Vec<&'a str>,
+    headers: Vec<&'a (String, ValuePattern)>,
+    query: Vec<&'a (String, ValuePattern)>,
+}
+
+pub(super) fn compile(specs: &[RouteSpec], listeners: usize) -> Result<Router, Vec<BuildError>> {
+    let mut errors = Vec::new();
+    let mut routes = Vec::with_capacity(specs.len());
+    let mut conditions = Vec::with_capacity(specs.len());
+    for (index, spec) in specs.iter().enumerate() {
+        check(spec, listeners, &mut errors);
+        conditions.push(Conditions::compile(spec, &mut errors));
+        match route(RouteId(index as u32), spec) {
+            Ok(route) => routes.push(route),
+            Err((key, problem)) => errors.push(BuildError { route: spec.name.clone(), key, problem }),
+        }
+    }
+    let (served, listeners) = share(specs, listeners);
+    let mut planter = Planter::new(specs);
+    let drafts: Vec<_> = served.iter().map(|table| planter.table(table)).collect();
+    errors.append(&mut planter.errors);
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    let (tree, place) = planter.draft.freeze();
+    let tables = drafts.into_iter().map(|draft| Table {
+        exact: place(draft.exact),
+        wildcard: place(draft.wildcard),
+        any: place(draft.any),
+        suffix_bytes: draft.suffix_bytes,
+    });
+    Ok(Router {
+        routes: routes.into(),
+        conditions: conditions.into(),
+        listeners: listeners.into(),
+        tables: tables.collect(),
+        tree,
+    })
+}
+
+fn route(id: RouteId, spec: &RouteSpec) -> Result<Route, (&'static str, String)> {
+    let response_edits = Edits::compile(&spec.response_headers);
+    let mut action = Action::compile(&spec.action)?;
+    if let Action::Respond(answer) = &mut action {
+        answer.head = response_edits.apply(&answer.head);
+    }
+    Ok(Route {
+        id,
+        name: spec.name.as_str().into(),
+        action,
+        timeout: spec.timeout,
+        rewrite: Rewrite::compile(spec)?,
+        names_method: !spec.methods.is_empty(),
+        request_edits: Edits::compile(&spec.request_headers),
+        response_edits,
+    })
+}
+
+/// What the tree relies on.
+fn check(spec: &RouteSpec, listeners: usize, errors: &mut Vec<BuildError>) {
+    let mut fail = |key, problem| errors.push(BuildError { route: spec.name.clone(), key, problem });
+    if let Some(id) = spec.listeners.iter().find(|id| id.index() >= listeners) {
+        fail("listeners", format!("there is no listener number {}", id.0));
+    }
+    for HostPattern::Exact(host) | HostPattern::Wildcard(host) in &spec.hosts {
+        if host.len() > host::BYTES_MAX {
+            fail("hosts", format!("{host:?} is longer than {} bytes", host::BYTES_MAX));
+        }
+    }
+    if let PathPattern::Exact(path) | PathPattern::Prefix(path) = &spec.path {
+        if !path.starts_with('/') {
+            fail(path_key(spec), format!("{path:?} does not begin with `/`"));
+        }
+        if path.len() > REQUEST_LINE_BYTES {
+            fail(path_key(spec), format!("is longer than a request line may be, {REQUEST_LINE_BYTES} bytes"));
+        }
+    }
+}
+
+fn path_key(spec: &RouteSpec) -> &'static str {
+    match spec.path {
+        PathPattern::Exact(_) => "path",
+        PathPattern::Prefix(_) => "path_prefix",
+        PathPattern::Regex(_) => "path_regex",
+        PathPattern::Any if spec.hosts.is_empty() => "name",
+        PathPattern::Any => "hosts",
+    }
+}
+
+/// The distinct sets of routes that listeners serve, in file order, and for each listener the set it serves.
+fn share(specs: &[RouteSpec], listeners: usize) -> (Vec<Vec<RouteId>>, Vec<u32>) {
+    let mut sets: Vec<Vec<RouteId>> = Vec::new();
+    let mut known: HashMap<Vec<RouteId>, u32> = HashMap::new();
+    let by_listener = (0..listeners).map(|listener| {
+        let serves =
+            |spec: &RouteSpec| spec.listeners.is_empty() || spec.listeners.iter().any(|id| id.index() == listener);
+        let numbered = specs.iter().enumerate().filter(|(_, spec)| serves(spec));
+        let set: Vec<_> = numbered.map(|(index, _)| RouteId(index as u32)).collect();
+        *known.entry(set).or_insert_with_key(|set| {
+            sets.push(set.clone());
+            sets.len() as u32 - 1
+        })
+    });
+    let by_listener = by_listener.collect();
+    (sets, by_listener)
+}
+
+struct DraftTable {
+    exact: DraftId,
+    wildcard: DraftId,
+    any: DraftId,
+    suffix_bytes: RangeInclusive<usize>,
+}
+
+/// Puts routes into the draft of the tree.
+struct Planter<'a> {
+    specs: &'a [RouteSpec],
+    /// By `RouteId`; equal numbers: equal signatures.
+    signatures: Vec<usize>,
+    draft: Draft,
+    /// (node, whether the path ends there, signature): the route that took it.
+    taken: HashMap<(DraftId, bool, usize), RouteId>,
+    /// Pairs that have been reported.
+    reported: HashSet<(RouteId, RouteId)>,
+    errors: Vec<BuildError>,
+}
+
+impl<'a> Planter<'a> {
+    fn new(specs: &'a [RouteSpec]) -> Self {
+        let mut numbers = HashMap::new();
+        let signatures = specs.iter().map(|spec| {
+            let next = numbers.len();
+            *numbers.entry(Signature::of(spec)).or_insert(next)
+        });
+        Self {
+            specs,
+            signatures: signatures.collect(),
+            draft: Draft::default(),
+            taken: HashMap::new(),
+            reported: HashSet::new(),
+            errors: Vec::new(),
+        }
+    }
+
+    fn table(&mut self, routes: &[RouteId]) -> DraftTable {
+        let (exact, wildcard, any) = (self.draft.root(), self.draft.root(), self.draft.root());
+        let mut suffixes: Option<(usize, usize)> = None;
+        for &id in routes {
+            let spec = &self.specs[id.index()];
+            if spec.hosts.is_empty() {
+                self.plant(any, id, "any host");
+            }
+            for pattern in &spec.hosts {
+                let (parent, host) = match pattern {
+                    HostPattern::Exact(host) => (exact, host),
+                    HostPattern::Wildcard(suffix) => {
+                        let (min, max) = suffixes.unwrap_or((usize::MAX, 0));
+                        suffixes = Some((min.min(suffix.len()), max.max(suffix.len())));
+                        (wildcard, suffix)
+                    }
+                };
+                if self.draft.bytes() > ROUTE_TABLE_BYTES_MAX {
+                    let problem = format!("with these hosts the tables exceed {ROUTE_TABLE_BYTES_MAX} bytes");
+                    self.errors.push(BuildError { route: spec.name.clone(), key: "hosts", problem });
+                    break;
+                }
+                let root = self.draft.child(parent, host.as_bytes());
+                self.plant(root, id, host);
+            }
+        }
+        let (min, max) = suffixes.unwrap_or((1, 0));
+        DraftTable { exact, wildcard, any, suffix_bytes: min..=max }
+    }
+
+    /// Hangs a route under the root of one host.
+    fn plant(&mut self, root: DraftId, id: RouteId, host: &str) {
+        let spec = &self.specs[id.index()];
+        let (node, ends) = match &spec.path {
+            PathPattern::Exact(path) => (self.draft.path(root, path), true),
+            PathPattern::Prefix(path) => (self.draft.path(root, path.trim_end_matches('/')), false),
+            PathPattern::Regex(_) | PathPattern::Any => (root, false),
+        };
+        match self.taken.entry((node, ends, self.signatures[id.index()])) {
+            Entry::Occupied(first) if *first.get() == id => {} // It names the host twice.
+            Entry::Occupied(first) => {
+                let first = *first.get();
+                self.duplicate(first, id, host);
+            }
+            Entry::Vacant(free) => {
+                free.insert(id);
+                let rank = Rank::of(spec, id);
+                self.draft.add(node, ends, rank, Rule::new(id, rank.conditional()));
+            }
+        }
+    }
+
+    fn duplicate(&mut self, first: RouteId, second: RouteId, host: &str) {
+        if self.reported.insert((first, second)) {
+            let (first, second) = (&self.specs[first.index()], &self.specs[second.index()]);
+            let problem = format!("matches the same requests as route {:?} (host {host})", first.name);
+            self.errors.push(BuildError { route: second.name.clone(), key: path_key(second), problem });
+        }
+    }
+}
+
+impl PathClass {
+    fn of(path: &PathPattern) -> Self {
+        match path {
+            PathPattern::Exact(_) | PathPattern::Prefix(_) => Self::Literal,
+            PathPattern::Regex(_) => Self::Regex,
+            PathPattern::Any => Self::Any,
+        }
+    }
+}
+
+impl Rank {
+    fn of(spec: &RouteSpec, route: RouteId) -> Self {
+        Self {
+            path: PathClass::of(&spec.path),
+            methods: Reverse(!spec.methods.is_empty()),
+            headers: Reverse(spec.headers.len()),
+            query: Reverse(spec.query.len()),
+            route,
+        }
+    }
+
+    fn conditional(&self) -> bool {
+        self.path == PathClass::Regex || self.methods.0 || self.headers.0 > 0 || self.query.0 > 0
+    }
+}
+
+impl<'a> Signature<'a> {
+    fn of(spec: &'a RouteSpec) -> Self {
+        let mut methods: Vec<_> = spec.methods.iter().map(String::as_str).collect();
+        methods.sort_unstable();
+        methods.dedup();
+        let mut headers: Vec<_> = spec.headers.iter().collect();
+        headers.sort_unstable();
+        let mut query: Vec<_> = spec.query.iter().collect();
+        query.sort_unstable();
+        let regex = match &spec.path {
+            PathPattern::Regex(text) => Some(text.as_str()),
+            PathPattern::Exact(_) | PathPattern::Prefix(_) | PathPattern::Any => None,
+        };
+        Self { path: PathClass::of(&spec.path), regex, methods, headers, query }
+    }
+}

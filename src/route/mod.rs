@@ -1,0 +1,172 @@
+//! 3: route. Which route answers a request.
+//!
+//! The most specific route wins: exact host, then wildcard host (longest suffix first), then no host; under a host exact
+//! path, then longest prefix, then regular expression, then no path; then a route with methods, then the one with more
+//! header conditions, then more query conditions, then the earlier one in the file. Where all routes of a more specific
+//! host or path fail on a condition, the less specific ones are tried. Not here: what the route's cluster does with it.
+
+mod action;
+mod build;
+mod condition;
+mod edit;
+mod explain;
+mod host;
+mod pattern;
+mod query;
+mod spec;
+mod tree;
+#[cfg(test)]
+mod tests;
+
+use std::ops::{ControlFlow, RangeInclusive};
+use std::time::Duration;
+
+use crate::id::{ListenerId, RouteId};
+pub use action::{Action, Redirect, Respond, Split};
+pub use build::BuildError;
+use condition::Conditions;
+pub use condition::Unmet;
+pub use edit::{Edits, Rewrite};
+pub use explain::{Considered, Verdict};
+pub use spec::{ActionSpec, HeaderEdits, HostPattern, PathPattern, RouteSpec, ValuePattern};
+use tree::{NodeId, Rule, Tree};
+
+/// What the router reads of a request.
+pub trait Request {
+    /// As sent.
+    fn method(&self) -> &[u8];
+    /// The authority as sent: in any case, perhaps with a port; empty if there is none.
+    fn host(&self) -> &[u8];
+    /// Normalised, without query.
+    fn path(&self) -> &[u8];
+    /// What follows the first `?`, as sent.
+    fn query(&self) -> Option<&[u8]>;
+    /// The value of the first field of that name, which is in lower case.
+    fn header(&self, name: &[u8]) -> Option<&[u8]>;
+}
+
+/// A compiled route.
+#[derive(Debug)]
+pub struct Route {
+    /// Its position in [`Router::routes`].
+    pub id: RouteId,
+    /// Unique.
+    pub name: Box<str>,
+    /// What to do.
+    pub action: Action,
+    /// From the end of the request head to the first response byte; None: the cluster's.
+    pub timeout: Option<Duration>,
+    /// New path and host.
+    pub rewrite: Option<Rewrite>,
+    /// Whether it has a condition on the method: only then does it serve TRACE and CONNECT.
+    pub names_method: bool,
+    /// Edits of the request's fields.
+    pub request_edits: Edits,
+    /// Edits of the response's fields.
+    pub response_edits: Edits,
+}
+
+/// All routes, compiled for lookup.
+#[derive(Debug)]
+pub struct Router {
+    /// By `RouteId`.
+    routes: Box<[Route]>,
+    /// By `RouteId`.
+    conditions: Box<[Option<Conditions>]>,
+    /// By `ListenerId`: position in `tables`. Listeners with the same routes share one.
+    listeners: Box<[u32]>,
+    tables: Box<[Table]>,
+    tree: Tree,
+}
+
+/// Where the routes of a listener hang in the tree.
+#[derive(Debug)]
+struct Table {
+    /// Its children are exact hosts.
+    exact: NodeId,
+    /// Its children are the suffixes of wildcard hosts.
+    wildcard: NodeId,
+    /// Routes without host.
+    any: NodeId,
+    /// Lengths of the suffixes under `wildcard`; bounds the probes that a host of many labels causes.
+    suffix_bytes: RangeInclusive<usize>,
+}
+
+impl Router {
+    /// Compiles the routes of `listeners` listeners.
+    ///
+    /// # Errors
+    /// Every bad regular expression, and every pair of routes with the same match on the same listener and host.
+    pub fn build(routes: &[RouteSpec], listeners: usize) -> Result<Self, Vec<BuildError>> {
+        build::compile(routes, listeners)
+    }
+
+    /// The route for a request. Allocates nothing and takes no lock. Costs a probe for each label of the host that wildcards reach, and one for each known path segment.
+    pub fn find<R: Request>(&self, listener: ListenerId, request: &R) -> Option<&Route> {
+        let found = self.walk(listener, request, |rule| {
+            if rule.conditional() && self.unmet(rule.route(), request).is_some() {
+                return ControlFlow::Continue(());
+            }
+            ControlFlow::Break(rule.route())
+        });
+        found.break_value().and_then(|id| self.routes.get(id.index()))
+    }
+
+    /// All routes, by id.
+    #[must_use]
+    pub fn routes(&self) -> &[Route] {
+        &self.routes
+    }
+
+    fn unmet<R: Request>(&self, route: RouteId, request: &R) -> Option<Unmet<'_>> {
+        self.conditions[route.index()].as_ref()?.unmet(request)
+    }
+
+    /// Shows `visit` every rule whose host and literal path match, most specific first, until it breaks.
+    #[inline]
+    fn walk<R: Request, B>(
+        &self,
+        listener: ListenerId,
+        request: &R,
+        mut visit: impl FnMut(Rule) -> ControlFlow<B>,
+    ) -> ControlFlow<B> {
+        let Some(table) = self.listeners.get(listener.index()).map(|&at| &self.tables[at as usize]) else {
+            return ControlFlow::Continue(());
+        };
+        let host = host::name(request.host());
+        if host.len() <= host::BYTES_MAX {
+            if host::is_lower(host) {
+                self.walk_named(table, host, request.path(), &mut visit)?;
+            } else {
+                let mut lower = [0; host::BYTES_MAX];
+                let lower = &mut lower[..host.len()];
+                lower.copy_from_slice(host);
+                lower.make_ascii_lowercase();
+                self.walk_named(table, lower, request.path(), &mut visit)?;
+            }
+        }
+        self.tree.walk(table.any, request.path(), &mut visit)
+    }
+
+    /// The rules with a host, which is in lower case.
+    fn walk_named<B>(
+        &self,
+        table: &Table,
+        host: &[u8],
+        path: &[u8],
+        visit: &mut impl FnMut(Rule) -> ControlFlow<B>,
+    ) -> ControlFlow<B> {
+        if let Some(root) = self.tree.child(table.exact, host) {
+            self.tree.walk(root, path, visit)?;
+        }
+        if table.suffix_bytes.is_empty() {
+            return ControlFlow::Continue(());
+        }
+        for suffix in host::parents(host).filter(|suffix| table.suffix_bytes.contains(&suffix.len())) {
+            if let Some(root) = self.tree.child(table.wildcard, suffix) {
+                self.tree.walk(root, path, visit)?;
+            }
+        }
+        ControlFlow::Continue(())
+    }
+}

@@ -1,0 +1,290 @@
+//! Specificity by example; against a naive router in `naive`.
+
+mod build;
+mod naive;
+
+use super::*;
+use crate::id::ClusterId;
+
+/// A request as text: `METHOD host/path?query` and fields.
+#[derive(Clone, Debug, Default)]
+struct Text {
+    method: String,
+    host: String,
+    path: String,
+    query: Option<String>,
+    headers: Vec<(String, String)>,
+}
+
+impl Text {
+    /// `GET a.example:80/x?q=1 name=value`
+    fn parse(line: &str) -> Self {
+        let mut words = line.split(' ');
+        let method = words.next().unwrap().to_owned();
+        let target = words.next().unwrap();
+        let (target, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query.into())));
+        let (host, path) = target.split_at(target.find('/').unwrap_or(target.len()));
+        let field = |field: &str| field.split_once('=').map(|(name, value)| (name.into(), value.into())).unwrap();
+        Self { method, host: host.into(), path: path.into(), query, headers: words.map(field).collect() }
+    }
+}
+
+impl Request for Text {
+    fn method(&self) -> &[u8] {
+        self.method.as_bytes()
+    }
+    fn host(&self) -> &[u8] {
+        self.host.as_bytes()
+    }
+    fn path(&self) -> &[u8] {
+        self.path.as_bytes()
+    }
+    fn query(&self) -> Option<&[u8]> {
+        self.query.as_deref().map(str::as_bytes)
+    }
+    fn header(&self, name: &[u8]) -> Option<&[u8]> {
+        self.headers.iter().find(|(field, _)| field.as_bytes() == name).map(|(_, value)| value.as_bytes())
+    }
+}
+
+fn bare(name: &str) -> RouteSpec {
+    RouteSpec {
+        name: name.into(),
+        listeners: Vec::new(),
+        hosts: Vec::new(),
+        path: PathPattern::Any,
+        methods: Vec::new(),
+        headers: Vec::new(),
+        query: Vec::new(),
+        action: ActionSpec::Cluster(ClusterId(0)),
+        timeout: None,
+        rewrite_path_prefix: None,
+        rewrite_host: None,
+        request_headers: HeaderEdits::default(),
+        response_headers: HeaderEdits::default(),
+    }
+}
+
+/// A route from words, its name being the whole text: `a.b` `*.b` host, `=/x` exact, `/x` prefix, `~re` expression,
+/// `GET` method, `h:name=value` header, `q:name=value` query; a value may be `~re`, `+` (present) or `-` (absent).
+fn route(text: &str) -> RouteSpec {
+    let mut spec = bare(text);
+    let value = |text: &str| {
+        let (name, value) = text.split_once('=').unwrap();
+        let pattern = match value {
+            "+" => ValuePattern::Present(true),
+            "-" => ValuePattern::Present(false),
+            _ => value.strip_prefix('~').map_or(ValuePattern::Exact(value.into()), |re| ValuePattern::Regex(re.into())),
+        };
+        (name.to_owned(), pattern)
+    };
+    for word in text.split(' ').filter(|word| !word.is_empty()) {
+        match word.as_bytes() {
+            [b'=', ..] => spec.path = PathPattern::Exact(word[1..].into()),
+            [b'/', ..] => spec.path = PathPattern::Prefix(word.into()),
+            [b'~', ..] => spec.path = PathPattern::Regex(word[1..].into()),
+            [b'*', b'.', ..] => spec.hosts.push(HostPattern::Wildcard(word[2..].into())),
+            [b'h', b':', ..] => spec.headers.push(value(&word[2..])),
+            [b'q', b':', ..] => spec.query.push(value(&word[2..])),
+            [b'#', ..] => {} // Only makes the name unique.
+            [b'A'..=b'Z', ..] => spec.methods.push(word.into()),
+            _ => spec.hosts.push(HostPattern::Exact(word.into())),
+        }
+    }
+    spec
+}
+
+fn router(routes: &[&str]) -> Router {
+    let specs: Vec<_> = routes.iter().map(|text| route(text)).collect();
+    Router::build(&specs, 1).unwrap()
+}
+
+fn check(routes: &[&str], expected: &[(&str, &str)]) {
+    let router = router(routes);
+    let mut reversed: Vec<_> = routes.to_vec();
+    reversed.reverse();
+    let reversed = self::router(&reversed);
+    for (line, name) in expected {
+        for router in [&router, &reversed] {
+            let found = router.find(ListenerId(0), &Text::parse(line)).map(|route| &*route.name);
+            assert_eq!(found.unwrap_or("none"), *name, "{line}");
+        }
+    }
+}
+
+#[test]
+fn hosts() {
+    check(
+        &["", "a.example", "*.example", "*.b.example", "[::1]", "x.b.example /only"],
+        &[
+            ("GET a.example/", "a.example"),
+            ("GET A.Example:8080/", "a.example"),
+            ("GET a.example./", "a.example"),
+            ("GET a.example.:80/", "a.example"),
+            ("GET b.example/", "*.example"),
+            ("GET c.d.example/", "*.example"),
+            ("GET c.b.example/", "*.b.example"),
+            ("GET c.d.B.EXAMPLE/", "*.b.example"),
+            ("GET x.b.example/only", "x.b.example /only"),
+            ("GET x.b.example/else", "*.b.example"),
+            ("GET .example/", "*.example"),
+            ("GET example/", ""),
+            ("GET aexample/", ""),
+            ("GET [::1]:80/", "[::1]"),
+            ("GET /", ""),
+        ],
+    );
+    check(&["a.example"], &[("GET b.example/", "none"), ("GET /", "none")]);
+}
+
+#[test]
+fn a_host_longer_than_a_name_can_be_is_no_named_host() {
+    let long = format!("{}.example", "a".repeat(246));
+    let fits = format!("{}.example", "a".repeat(245));
+    check(&["", "*.example"], &[(&format!("GET {fits}/"), "*.example"), (&format!("GET {long}/"), "")]);
+    check(&["", "*.example"], &[(&format!("GET {}/", long.to_uppercase()), "")]);
+}
+
+#[test]
+fn paths() {
+    check(
+        &["", "/", "/orders", "/orders/x/", "=/orders", "=/orders/x/y", "=/", "=/trail/", "=/a//b"],
+        &[
+            ("GET h/", "=/"),
+            ("GET h/else", "/"),
+            ("GET h/orders", "=/orders"),
+            ("GET h/orders/", "/orders"),
+            ("GET h/orders/7", "/orders"),
+            ("GET h/orders2", "/"),
+            ("GET h/Orders", "/"),
+            ("GET h/orders/x", "/orders/x/"),
+            ("GET h/orders/x/", "/orders/x/"),
+            ("GET h/orders/x/y", "=/orders/x/y"),
+            ("GET h/orders/x/y/", "/orders/x/"),
+            ("GET h/orders/x/z/q", "/orders/x/"),
+            ("GET h/orders/xy", "/orders"),
+            ("GET h/trail/", "=/trail/"),
+            ("GET h/trail", "/"),
+            ("GET h/trail/x", "/"),
+            ("GET h/a//b", "=/a//b"),
+            ("GET h/a/b", "/"),
+            ("OPTIONS h", "/"),
+        ],
+    );
+}
+
+#[test]
+fn expressions() {
+    check(
+        &["~/v[0-9]+/.*", "/v1/users", "", "~/x|/y"],
+        &[
+            ("GET h/v1/users/7", "/v1/users"),
+            ("GET h/v1/orders", "~/v[0-9]+/.*"),
+            ("GET h/a/v1/orders", ""),
+            ("GET h/x", "~/x|/y"),
+            ("GET h/y", "~/x|/y"),
+            ("GET h/x/z", ""),
+            ("GET h/z/y", ""),
+            ("GET h/v1/\u{e9}", "~/v[0-9]+/.*"),
+        ],
+    );
+}
+
+#[test]
+fn conditions() {
+    check(
+        &["/a", "/a GET", "/a h:x=1", "/a h:x=1 h:y=2", "/a q:d=1", "/a GET q:d=1", "/a q:d=~[0-9]+ q:e=+"],
+        &[
+            ("POST h/a", "/a"),
+            ("GET h/a", "/a GET"),
+            ("get h/a", "/a"),
+            ("GET h/a x=1", "/a GET"),
+            ("POST h/a x=1", "/a h:x=1"),
+            ("POST h/a x=1 y=2", "/a h:x=1 h:y=2"),
+            ("POST h/a x=1 y=3", "/a h:x=1"),
+            ("POST h/a?d=1 x=1", "/a h:x=1"),
+            ("POST h/a?d=1", "/a q:d=1"),
+            ("GET h/a?d=1", "/a GET q:d=1"),
+            ("GET h/a?d=2", "/a GET"),
+            ("POST h/a?d=2", "/a"),
+            ("POST h/a?d=22&e", "/a q:d=~[0-9]+ q:e=+"),
+            ("POST h/a?%64=2%32&e", "/a q:d=~[0-9]+ q:e=+"),
+            ("POST h/a?d=%31", "/a q:d=1"),
+            ("POST h/a?d=2&d=1", "/a"),
+        ],
+    );
+    check(
+        &["/a h:x=-", "/a h:x=~a.*", "/b h:x=+"],
+        &[
+            ("GET h/a", "/a h:x=-"),
+            ("GET h/a x=ab", "/a h:x=~a.*"),
+            ("GET h/a x=ba", "none"),
+            ("GET h/b x=", "/b h:x=+"),
+            ("GET h/b", "none"),
+        ],
+    );
+}
+
+#[test]
+fn failed_conditions_fall_through_to_the_less_specific() {
+    check(
+        &["a.b /x/y PUT", "a.b /x POST", "a.b ~/x/.* PATCH", "*.b /x DELETE", " /x", "=/x/y HEAD"],
+        &[
+            ("PUT a.b/x/y/z", "a.b /x/y PUT"),
+            ("POST a.b/x/y/z", "a.b /x POST"),
+            ("PATCH a.b/x/y/z", "a.b ~/x/.* PATCH"),
+            ("DELETE a.b/x/y/z", "*.b /x DELETE"),
+            ("GET a.b/x/y/z", " /x"),
+            ("HEAD a.b/x/y", "=/x/y HEAD"),
+            ("GET a.b/z", "none"),
+        ],
+    );
+}
+
+#[test]
+fn file_order_decides_between_equals() {
+    let router = router(&["/a h:x=1 #first", "/a h:y=1 #second"]);
+    let found = router.find(ListenerId(0), &Text::parse("GET h/a x=1 y=1"));
+    assert_eq!(found.map(|route| route.id), Some(RouteId(0)));
+}
+
+#[test]
+fn listeners_have_their_own_routes() {
+    let mut specs = [route("/a"), route("/b"), route("/c"), route("/b #other")];
+    specs[1].listeners = vec![ListenerId(1), ListenerId(2)];
+    specs[3].listeners = vec![ListenerId(0)];
+    let router = Router::build(&specs, 4).unwrap();
+    let found = |listener, line| router.find(ListenerId(listener), &Text::parse(line)).map(|route| route.id.0);
+    assert_eq!(found(0, "GET h/b"), Some(3));
+    assert_eq!(found(1, "GET h/b"), Some(1));
+    assert_eq!(found(2, "GET h/b"), Some(1));
+    assert_eq!(found(3, "GET h/b"), None);
+    assert_eq!(found(3, "GET h/c"), Some(2));
+    assert_eq!(found(4, "GET h/c"), None);
+    assert_eq!(router.tables.len(), 3, "listeners 1 and 2 share");
+}
+
+#[test]
+fn a_router_without_routes_finds_none() {
+    let router = Router::build(&[], 1).unwrap();
+    assert!(router.find(ListenerId(0), &Text::parse("GET h/")).is_none());
+    assert!(router.routes().is_empty());
+}
+
+#[test]
+fn explain_names_each_verdict_in_order() {
+    let router = router(&["/", "a.b /x PUT", "a.b /x q:d=1 h:x=1", "a.b ~/y", "*.b c.b a.b /x", "/z"]);
+    let considered = router.explain(ListenerId(0), &Text::parse("GET a.b/x?d=1"));
+    let considered: Vec<_> = considered.into_iter().map(|one| (one.route.0, one.verdict)).collect();
+    assert_eq!(
+        considered,
+        [
+            (1, Verdict::Unmet(Unmet::Method)),
+            (2, Verdict::Unmet(Unmet::Header("x"))),
+            (4, Verdict::Chosen),
+            (3, Verdict::Unmet(Unmet::Path)),
+            (0, Verdict::Shadowed(RouteId(4))),
+        ]
+    );
+    assert!(router.explain(ListenerId(1), &Text::parse("GET a.b/x")).is_empty());
+}
