@@ -1,0 +1,85 @@
+//! Why an exchange got no response from its origin, and the one map from cause to status, reason code and error type.
+
+use crate::http::{RequestError, ResponseError};
+use crate::respond::Answer;
+
+/// A cause, by blame: downstream, operator, upstream, us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// Downstream: the head breaks the grammar, a rule or a bound.
+    Request(RequestError),
+    /// Downstream: the path is ambiguous or forbidden.
+    Path,
+    /// Downstream: the body breaks its framing.
+    RequestBody,
+    /// Downstream: the body is larger than `limits.body_bytes`.
+    RequestBodySize,
+    /// Downstream: the head did not come in time.
+    RequestHeadTimeout,
+    /// Downstream: the body stalled.
+    RequestBodyTimeout,
+    /// Downstream: TRACE or CONNECT, which only a route that names them allows.
+    Method,
+    /// Downstream: `Max-Forwards: 0`.
+    MaxForwards,
+    /// Operator: no route matches.
+    NoRoute,
+    /// Operator: no endpoint of the cluster takes traffic.
+    NoEndpoint,
+    /// Upstream: connect(2) failed.
+    Connect,
+    /// Upstream: connecting took longer than `timeouts.connect`.
+    ConnectTimeout,
+    /// Upstream: the connection ended before a response.
+    Closed,
+    /// Upstream: the connection was reset before a response.
+    Reset,
+    /// Upstream: no response within `timeout` or `timeouts.response`.
+    ResponseTimeout,
+    /// Upstream: the response head breaks the grammar, a rule or a bound.
+    Response(ResponseError),
+    /// Upstream: the response body breaks its framing or ends too early.
+    ResponseBody,
+    /// Upstream: it switched to a protocol that was not offered.
+    Switch,
+    /// Upstream: more interim responses than `limits::INTERIM_RESPONSES`.
+    InterimFlood,
+    /// Us: no file descriptor or memory for a connection.
+    Descriptors,
+    /// Us: no buffer is free.
+    Buffers,
+    /// Us: more connections than `limits.connections`.
+    Connections,
+}
+
+impl Failure {
+    /// Status, reason code and error type (RFC 9209 section 2.3) of the answer.
+    #[must_use]
+    pub fn answer(self) -> Answer {
+        let (status, reason, error) = match self {
+            Self::Request(error) => (error.status(), error.reason(), "http_request_error"),
+            Self::Path => (400, "ambiguous_path", "http_request_error"),
+            Self::RequestBody => (400, "malformed_body", "http_request_error"),
+            Self::RequestBodySize => (413, "body_too_large", "http_request_error"),
+            Self::RequestHeadTimeout => (408, "head_timeout", "http_request_error"),
+            Self::RequestBodyTimeout => (408, "body_timeout", "http_request_error"),
+            Self::Method => (405, "method_not_allowed", "http_request_denied"),
+            Self::MaxForwards => (200, "max_forwards", "proxy_internal_response"),
+            Self::NoRoute => (404, "no_route", "destination_not_found"),
+            Self::NoEndpoint => (503, "no_endpoint", "destination_unavailable"),
+            Self::Connect => (502, "connect_failed", "connection_refused"),
+            Self::ConnectTimeout => (504, "connect_timeout", "connection_timeout"),
+            Self::Closed => (502, "upstream_closed", "connection_terminated"),
+            Self::Reset => (502, "upstream_reset", "connection_terminated"),
+            Self::ResponseTimeout => (504, "response_timeout", "http_response_timeout"),
+            Self::Response(error) => (502, error.reason(), "http_protocol_error"),
+            Self::ResponseBody => (502, "malformed_response_body", "http_response_incomplete"),
+            Self::Switch => (502, "unexpected_switch", "http_upgrade_failed"),
+            Self::InterimFlood => (502, "interim_flood", "http_protocol_error"),
+            Self::Descriptors => (503, "no_descriptors", "proxy_internal_error"),
+            Self::Buffers => (503, "no_buffers", "proxy_internal_error"),
+            Self::Connections => (503, "too_many_connections", "connection_limit_reached"),
+        };
+        Answer { status, reason, error }
+    }
+}

@@ -1,0 +1,525 @@
+//! One request and its response: routed, sent to an endpoint, retried if that is free, read back, given up. It knows no HTTP
+//! version of the downstream: `downstream` asks it for the response and hands it the request.
+//!
+//! The life of one: [`Exchanges::decide`] → [`Exchanges::open`] → request out with [`Exchanges::send`] while
+//! [`Exchanges::response_head`] and [`Exchanges::response_body`] bring the response → [`Exchanges::close`].
+
+mod failure;
+mod local;
+mod request;
+mod retry;
+
+use std::sync::Arc;
+
+use slab::Slab;
+
+use crate::buffer::{Lease, Queue};
+use crate::cluster::{Balancer, Tried};
+use crate::forward::{Delivery, place};
+use crate::http::path::{self, PathForm};
+use crate::http::{FieldName, Fields, Method, RequestHead, ResponseHead};
+use crate::id::{ClusterId, EndpointId, ListenerId, RouteId};
+use crate::limits;
+use crate::route::{self, Action, Route};
+use crate::runtime::Tick;
+use crate::snapshot::{Held, Snapshot};
+use crate::upstream::{End, HeadError, Upstreams};
+use crate::uring::{Event, Fault, Ring};
+
+pub use failure::Failure;
+pub use local::Local;
+pub use request::Peer;
+
+/// All exchanges of a worker, and what they use.
+pub struct Exchanges {
+    /// Sockets, buffers, timers.
+    pub ring: Ring,
+    /// Where heads are written before they are put in front of their body.
+    pub scratch: Vec<u8>,
+    /// The response head read last.
+    pub response: ResponseHead,
+    /// The trailer section read last.
+    pub trailers: Fields,
+    /// Connections to endpoints.
+    pub upstreams: Upstreams,
+    snapshot: Held,
+    balancer: Balancer,
+    table: Slab<Exchange>,
+    /// The path of the request being routed, where it had to be normalised; else empty.
+    path: Vec<u8>,
+    /// Workers that share the process-wide limits.
+    workers: u32,
+}
+
+/// One exchange.
+struct Exchange {
+    downstream: u32,
+    /// The configuration it began under.
+    snapshot: Held,
+    route: RouteId,
+    cluster: ClusterId,
+    endpoint: EndpointId,
+    upstream: Option<u32>,
+    method: Method,
+    tried: Tried,
+    /// Endpoints that could not be connected to.
+    attempts: u8,
+    /// The free retry was used.
+    retried: bool,
+    stage: Stage,
+    /// Why there will be no response.
+    failure: Option<Failure>,
+    /// The whole request was handed over.
+    request_done: bool,
+    /// When the route's `timeout` ends.
+    deadline: Option<Tick>,
+    interims: u16,
+    offer: Offer,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// No final response head yet.
+    Waiting,
+    /// The response body is being read.
+    Body,
+    /// Bytes go both ways unread.
+    Tunnel,
+}
+
+/// The protocols offered in Upgrade, to compare the origin's choice with.
+#[derive(Clone, Copy, Debug, Default)]
+struct Offer {
+    text: [u8; limits::UPGRADE_BYTES],
+    length: u8,
+}
+
+/// What a route says about a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Decision {
+    route: RouteId,
+    /// None: the route answers by itself.
+    cluster: Option<ClusterId>,
+}
+
+/// From whom a request came.
+#[derive(Clone, Copy, Debug)]
+pub struct Source<'a> {
+    /// Slot of the connection.
+    pub downstream: u32,
+    /// Where it was accepted.
+    pub listener: ListenerId,
+    /// Who sent it.
+    pub peer: &'a Peer,
+}
+
+/// The head of a response.
+#[derive(Debug)]
+pub struct Head {
+    /// Begins with it; the body may follow.
+    pub lease: Lease,
+    /// Its length.
+    pub length: usize,
+    /// What it is.
+    pub kind: HeadKind,
+}
+
+/// What a response head begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeadKind {
+    /// An interim response (RFC 9110 section 15.2); another head follows.
+    Interim,
+    /// A final response.
+    Final,
+    /// A tunnel: 101, or 2xx to CONNECT.
+    Tunnel,
+}
+
+impl Exchanges {
+    /// For one worker of `workers`, under a first snapshot.
+    #[must_use]
+    pub fn new(ring: Ring, snapshot: Arc<Snapshot>, workers: usize, seed: u64) -> Self {
+        Self {
+            ring,
+            scratch: Vec::with_capacity(limits::HEAD_BUFFER_BYTES),
+            response: ResponseHead::new(),
+            trailers: Fields::new(),
+            upstreams: Upstreams::new(snapshot.endpoint_count()),
+            balancer: Balancer::new(&snapshot.clusters, seed),
+            snapshot: Held::from(snapshot),
+            table: Slab::with_capacity(1024),
+            path: Vec::with_capacity(limits::REQUEST_LINE_BYTES),
+            workers: workers as u32,
+        }
+    }
+
+    /// The configuration that new exchanges begin under.
+    #[must_use]
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    /// Finds the route of a request.
+    ///
+    /// # Errors
+    /// With what is wrong with the request or the configuration.
+    pub fn decide(&mut self, request: &RequestHead, head: &[u8], listener: ListenerId) -> Result<Decision, Failure> {
+        let strict = self.snapshot.listeners[listener.index()].strict_paths;
+        let received = request.path(head);
+        self.path.clear();
+        match path::inspect(received) {
+            // An authority or an asterisk is no path.
+            _ if !received.starts_with(b"/") => {}
+            PathForm::Clean => {}
+            PathForm::Normalise => {
+                self.path.resize(received.len(), 0);
+                let length = path::normalise(received, &mut self.path).ok_or(Failure::Path)?;
+                self.path.truncate(length);
+            }
+            PathForm::Refused(_) if strict => return Err(Failure::Path),
+            PathForm::Refused(_) => {}
+        }
+        let routed = Routed { request, head, path: self.path(received) };
+        let route = self.snapshot.router.find(listener, &routed).ok_or(Failure::NoRoute)?;
+        let restricted = matches!(request.method, Method::Trace | Method::Connect);
+        if restricted && !route.names_method {
+            return Err(Failure::Method);
+        }
+        let hops = request.fields.get(FieldName::MaxForwards).filter(|_| request.method == Method::Options);
+        if hops.is_some_and(|field| field.value.of(head) == b"0") {
+            return Err(Failure::MaxForwards);
+        }
+        let cluster = match &route.action {
+            Action::Cluster(cluster) => Some(*cluster),
+            Action::Split(split) => Some(split.pick(self.balancer.random())),
+            Action::Redirect(_) | Action::Respond(_) => None,
+        };
+        Ok(Decision { route: route.id, cluster })
+    }
+
+    /// Begins an exchange that was decided to be forwarded: picks an endpoint, takes a connection, and writes the request
+    /// head to the scratch. None: the route answers by itself.
+    ///
+    /// # Errors
+    /// When no endpoint or no socket can be had.
+    pub fn open(
+        &mut self,
+        decision: Decision,
+        request: &RequestHead,
+        head: &[u8],
+        source: Source<'_>,
+    ) -> Result<Option<u32>, Failure> {
+        let Some(cluster) = decision.cluster else { return Ok(None) };
+        let snapshot = self.snapshot.clone();
+        let route = &snapshot.router.routes()[decision.route.index()];
+        let offer = request.upgrade.and_then(|protocols| Offer::new(protocols.of(head)));
+        self.write_request(request, head, source.peer, route, offer.is_some());
+        let now = self.ring.clock();
+        let entry = Exchange {
+            downstream: source.downstream,
+            route: decision.route,
+            cluster,
+            endpoint: EndpointId(0),
+            upstream: None,
+            method: request.method,
+            tried: Tried::default(),
+            attempts: 0,
+            retried: false,
+            stage: Stage::Waiting,
+            failure: None,
+            request_done: false,
+            deadline: route.timeout.map(|timeout| now.deadline(timeout)),
+            interims: 0,
+            offer: offer.unwrap_or_default(),
+            snapshot: self.snapshot.clone(),
+        };
+        let id = self.table.insert(entry) as u32;
+        if let Err(failure) = self.connect(id, false) {
+            self.table.remove(id as usize);
+            return Err(failure);
+        }
+        Ok(Some(id))
+    }
+
+    fn write_request(&mut self, request: &RequestHead, head: &[u8], peer: &Peer, route: &Route, offered: bool) {
+        let id = self.request_id();
+        self.scratch.clear();
+        let path = if self.path.is_empty() { request.path(head) } else { &self.path };
+        let upgrade = request.upgrade.filter(|_| offered).map(|protocols| protocols.of(head));
+        request::Forwarded { request, head, peer, route, path, upgrade, id }.write(&mut self.scratch);
+    }
+
+    /// Queues bytes of the request.
+    pub fn send(&mut self, id: u32, out: &mut Queue) {
+        let connection = self.table[id as usize].upstream.and_then(|index| self.upstreams.get(index));
+        match connection {
+            Some(connection) => self.ring.send_all(connection.socket, out),
+            None => out.clear(self.ring.pieces()),
+        }
+    }
+
+    /// Notes that the whole request was queued.
+    pub fn request_done(&mut self, id: u32) {
+        self.table[id as usize].request_done = true;
+    }
+
+    /// Bytes of the request, or of the tunnel's way up, that wait for the origin.
+    #[must_use]
+    pub fn unsent(&self, id: u32) -> usize {
+        let connection = self.table[id as usize].upstream.and_then(|index| self.upstreams.get(index));
+        connection.map_or(0, |connection| self.ring.unsent(connection.socket))
+    }
+
+    /// Sends FIN to the origin after what is queued: the tunnel's way up has ended.
+    pub fn end_upward(&mut self, id: u32) {
+        if let Some(connection) = self.table[id as usize].upstream.and_then(|index| self.upstreams.get(index)) {
+            self.ring.finish(connection.socket);
+        }
+    }
+
+    /// The next response head; None: not yet. [`Exchanges::response`] holds its fields.
+    ///
+    /// # Errors
+    /// When there will be none. The exchange is then to be closed.
+    pub fn response_head(&mut self, id: u32) -> Result<Option<Head>, Failure> {
+        let exchange = &mut self.table[id as usize];
+        if let Some(failure) = exchange.failure {
+            return Err(failure);
+        }
+        let Some(index) = exchange.upstream else { return Err(Failure::Closed) };
+        match self.upstreams.read_head(&mut self.ring, index, exchange.method, &mut self.response) {
+            Err(HeadError::Invalid(error)) => Err(Failure::Response(error)),
+            Err(HeadError::Exhausted) => Err(Failure::Buffers),
+            Ok(None) => match self.upstreams.get(index).and_then(|connection| connection.end) {
+                Some(end) => self.recover(id, end).map(|()| None),
+                None => Ok(None),
+            },
+            Ok(Some((lease, length))) => {
+                let kind = self.judge(id, &lease.bytes()[..length])?;
+                Ok(Some(Head { lease, length, kind }))
+            }
+        }
+    }
+
+    /// What a response head begins, and whether it may.
+    fn judge(&mut self, id: u32, head: &[u8]) -> Result<HeadKind, Failure> {
+        let exchange = &mut self.table[id as usize];
+        let status = self.response.status;
+        let tunnel = match status {
+            101 => {
+                let chosen = self.response.upgrade.map(|protocol| protocol.of(head));
+                if !chosen.is_some_and(|protocol| exchange.offer.contains(protocol)) || !exchange.request_done {
+                    return Err(Failure::Switch);
+                }
+                true
+            }
+            100..=199 => {
+                exchange.interims += 1;
+                let flood = exchange.interims > limits::INTERIM_RESPONSES;
+                return if flood { Err(Failure::InterimFlood) } else { Ok(HeadKind::Interim) };
+            }
+            _ => exchange.method == Method::Connect && (200..300).contains(&status),
+        };
+        exchange.stage = if tunnel { Stage::Tunnel } else { Stage::Body };
+        Ok(if tunnel { HeadKind::Tunnel } else { HeadKind::Final })
+    }
+
+    /// Gives back what followed a head, to be read as body.
+    pub fn put_back(&mut self, id: u32, lease: Lease) {
+        if let Some(index) = self.table[id as usize].upstream {
+            self.upstreams.put_back(&mut self.ring, index, lease);
+        }
+    }
+
+    /// Moves what has arrived of the response body to `out`. True: it is complete.
+    ///
+    /// # Errors
+    /// When it cannot be completed: the response is cut short.
+    pub fn response_body(&mut self, id: u32, out: &mut Queue, delivery: Delivery) -> Result<bool, Failure> {
+        let exchange = &self.table[id as usize];
+        let Some(index) = exchange.upstream else { return Err(Failure::Closed) };
+        if exchange.stage == Stage::Tunnel {
+            return match self.upstreams.read_raw(&mut self.ring, index, out) {
+                None => Ok(false),
+                Some(End::Closed) => Ok(true),
+                Some(_) => Err(Failure::Reset),
+            };
+        }
+        let read = self.upstreams.read_body(&mut self.ring, index, out, delivery, &mut self.trailers);
+        let done = read.map_err(|_| Failure::ResponseBody)?;
+        let ended = self.upstreams.get(index).is_none_or(|connection| connection.end.is_some());
+        if !done && ended {
+            return Err(Failure::ResponseBody);
+        }
+        Ok(done)
+    }
+
+    /// Stops or resumes receiving the response, because the downstream is slower than the origin.
+    pub fn pause_response(&mut self, id: u32, paused: bool) {
+        let Some(index) = self.table[id as usize].upstream else { return };
+        let was = self.upstreams.get(index).is_some_and(|connection| connection.paused);
+        if was != paused {
+            self.upstreams.set_paused(&mut self.ring, index, paused);
+            self.arm(id);
+        }
+    }
+
+    /// Ends the exchange. `complete`: request and response ended where they should, so that the connection may be kept.
+    pub fn close(&mut self, id: u32, complete: bool) {
+        let Some(exchange) = self.table.try_remove(id as usize) else { return };
+        let Some(index) = exchange.upstream else { return };
+        self.balancer.end(exchange.endpoint);
+        if !complete && exchange.stage == Stage::Tunnel {
+            // One side broke: the other is told so, and does not take what it has for all there is.
+            return self.upstreams.abort(&mut self.ring, index);
+        }
+        if !complete || !exchange.request_done || exchange.stage == Stage::Tunnel {
+            return self.upstreams.discard(&mut self.ring, index);
+        }
+        let cluster = &exchange.snapshot.clusters[exchange.cluster.index()];
+        let share = cluster.max_idle.div_ceil(self.workers);
+        self.upstreams.release(&mut self.ring, index, share, cluster.idle);
+    }
+
+    /// The route of an exchange, for its response edits.
+    #[must_use]
+    pub fn route(&self, id: u32) -> RouteOf {
+        let exchange = &self.table[id as usize];
+        RouteOf { snapshot: exchange.snapshot.clone(), route: exchange.route }
+    }
+
+    /// Takes in what happened on an upstream connection. Returns the downstream connection whose exchange it concerns.
+    pub fn note(&mut self, index: u32, event: Event) -> Option<u32> {
+        let exchange = self.upstreams.get(index)?.exchange;
+        let ring = &mut self.ring;
+        match event {
+            Event::Received(_, queue) => self.upstreams.received(ring, index, queue),
+            Event::Connected(_) => self.upstreams.connected(index),
+            Event::Ended(_) => self.upstreams.ended(ring, index, End::Closed),
+            // The response may have been sent before the endpoint stopped reading: what is received decides.
+            Event::Failed(_, Fault::Send(_)) => {}
+            Event::Failed(_, fault) => self.upstreams.ended(ring, index, End::Broken(fault)),
+            Event::Deadline(_) => {
+                let connected = self.upstreams.is_connected(index);
+                let end = if connected { End::ResponseTimeout } else { End::ConnectTimeout };
+                self.upstreams.ended(ring, index, end);
+            }
+            _ => {}
+        }
+        let id = exchange?;
+        self.arm(id);
+        Some(self.table.get(id as usize)?.downstream)
+    }
+
+    /// The path to route and forward by.
+    fn path<'a>(&'a self, received: &'a [u8]) -> &'a [u8] {
+        if self.path.is_empty() { received } else { &self.path }
+    }
+
+    /// Sets the deadline for the next thing that the origin has to do.
+    fn arm(&mut self, id: u32) {
+        let exchange = &self.table[id as usize];
+        let Some(connection) = exchange.upstream.and_then(|index| self.upstreams.get(index)) else { return };
+        let cluster = &exchange.snapshot.clusters[exchange.cluster.index()];
+        let connected = exchange.upstream.is_some_and(|index| self.upstreams.is_connected(index));
+        let route = exchange.deadline.map(|deadline| self.ring.clock().until(deadline));
+        let after = match exchange.stage {
+            _ if connection.paused => None,
+            Stage::Waiting if !connected => Some(route.unwrap_or(cluster.connect_timeout).min(cluster.connect_timeout)),
+            Stage::Waiting => Some(route.unwrap_or(cluster.response_timeout)),
+            Stage::Body => Some(cluster.response_timeout),
+            Stage::Tunnel => Some(limits::TUNNEL_IDLE),
+        };
+        self.ring.set_deadline(connection.socket, after);
+    }
+
+    /// A random identifier in hexadecimal.
+    fn request_id(&mut self) -> [u8; 32] {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut id = [0; 32];
+        for part in id.chunks_exact_mut(8) {
+            let mut bits = self.balancer.random();
+            for digit in part {
+                *digit = DIGITS[(bits & 15) as usize];
+                bits >>= 4;
+            }
+        }
+        id
+    }
+
+    /// Puts the scratch in front of `body` and queues both.
+    ///
+    /// # Errors
+    /// When no buffer is free.
+    pub fn place(&mut self, out: &mut Queue, body: Option<Lease>) -> Result<(), Failure> {
+        place(&mut self.ring, out, &self.scratch, body).map_err(|_| Failure::Buffers)
+    }
+
+    /// Exchanges under way.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+}
+
+/// A route held together with its snapshot.
+pub struct RouteOf {
+    snapshot: Held,
+    route: RouteId,
+}
+
+impl std::ops::Deref for RouteOf {
+    type Target = Route;
+
+    fn deref(&self) -> &Route {
+        &self.snapshot.router.routes()[self.route.index()]
+    }
+}
+
+impl Offer {
+    fn new(protocols: &[u8]) -> Option<Self> {
+        let mut offer = Self { length: protocols.len().try_into().ok()?, ..Self::default() };
+        offer.text.get_mut(..protocols.len())?.copy_from_slice(protocols);
+        Some(offer)
+    }
+
+    fn contains(&self, protocol: &[u8]) -> bool {
+        let mut offered = self.text[..usize::from(self.length)].split(|&byte| byte == b',');
+        !protocol.is_empty() && offered.any(|one| one.trim_ascii().eq_ignore_ascii_case(protocol))
+    }
+}
+
+/// A parsed request as the router sees it.
+struct Routed<'a> {
+    request: &'a RequestHead,
+    head: &'a [u8],
+    path: &'a [u8],
+}
+
+impl route::Request for Routed<'_> {
+    fn method(&self) -> &[u8] {
+        self.request.method_text.of(self.head)
+    }
+
+    fn host(&self) -> &[u8] {
+        self.request.authority.of(self.head)
+    }
+
+    fn path(&self) -> &[u8] {
+        self.path
+    }
+
+    fn query(&self) -> Option<&[u8]> {
+        self.request.query.map(|query| query.of(self.head))
+    }
+
+    fn header(&self, name: &[u8]) -> Option<&[u8]> {
+        self.request.fields.find(self.head, name).map(|field| field.value.of(self.head))
+    }
+}

@@ -1,0 +1,185 @@
+//! The request as an origin gets it: what is passed on, removed and added (DESIGN "Forwarding rules").
+//! Not here: where it goes.
+
+use crate::http::{BodyFraming, FieldName, Method, RequestHead, Version, hop_by_hop, parse_decimal, write_decimal};
+use crate::route::Route;
+
+/// Who sent the request, as far as it is known.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// IP address as text; empty for a Unix-domain socket.
+    text: [u8; 45],
+    length: u8,
+    /// Whether its forwarding fields are believed.
+    pub trusted: bool,
+    /// Whether names with `_` are passed on: applications take them for `-`.
+    pub underscores: bool,
+}
+
+impl Peer {
+    /// A peer with this address.
+    #[must_use]
+    pub fn new(address: Option<std::net::IpAddr>, trusted: bool, underscores: bool) -> Self {
+        use std::io::Write;
+        let mut text = [0; 45];
+        let mut rest = &mut text[..];
+        // The longest textual IPv6 address has 45 bytes.
+        let written = address.is_none_or(|address| write!(rest, "{address}").is_ok());
+        debug_assert!(written);
+        let length = 45 - rest.len() as u8;
+        Self { text, length, trusted, underscores }
+    }
+
+    /// The address as text.
+    #[must_use]
+    pub fn text(&self) -> &[u8] {
+        &self.text[..usize::from(self.length)]
+    }
+}
+
+/// Everything that the forwarded head is made of.
+#[derive(Debug)]
+pub(super) struct Forwarded<'a> {
+    pub(super) request: &'a RequestHead,
+    /// The received head that the spans point into.
+    pub(super) head: &'a [u8],
+    pub(super) peer: &'a Peer,
+    pub(super) route: &'a Route,
+    /// Normalised, not rewritten.
+    pub(super) path: &'a [u8],
+    /// The protocols offered in Upgrade.
+    pub(super) upgrade: Option<&'a [u8]>,
+    /// For X-Request-Id where none is kept.
+    pub(super) id: [u8; 32],
+}
+
+impl Forwarded<'_> {
+    /// Writes an HTTP/1.1 request head.
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        self.write_line(out);
+        let host = self.host();
+        put(out, &[b"host: ", host, b"\r\n"]);
+        for field in self.request.fields.iter() {
+            let name = field.name.of(self.head);
+            if field.dropped || hop_by_hop(field.id) || self.replaces(field.id) || self.refuses(name) {
+                continue;
+            }
+            if !self.route.request_edits.is_empty() && self.route.request_edits.removes(name) {
+                continue;
+            }
+            put(out, &[name, b": ", field.value.of(self.head), b"\r\n"]);
+        }
+        self.write_framing(out);
+        self.write_trace(host, out);
+        out.extend_from_slice(self.route.request_edits.appended());
+        out.extend_from_slice(b"\r\n");
+    }
+
+    fn write_line(&self, out: &mut Vec<u8>) {
+        put(out, &[self.request.method_text.of(self.head), b" "]);
+        if self.request.method == Method::Connect {
+            put(out, &[self.request.raw_target.of(self.head)]);
+        } else {
+            match &self.route.rewrite {
+                Some(rewrite) => {
+                    let (prefix, rest) = rewrite.path(self.path);
+                    put(out, &[prefix, rest]);
+                }
+                None => put(out, &[self.path]),
+            }
+            if let Some(query) = self.request.query {
+                put(out, &[b"?", query.of(self.head)]);
+            }
+        }
+        put(out, &[b" HTTP/1.1\r\n"]);
+    }
+
+    fn host(&self) -> &[u8] {
+        let rewritten = self.route.rewrite.as_ref().and_then(|rewrite| rewrite.host.as_deref());
+        rewritten.unwrap_or_else(|| self.request.authority.of(self.head))
+    }
+
+    /// Fields that are written anew or not at all.
+    fn replaces(&self, id: FieldName) -> bool {
+        use FieldName as F;
+        match id {
+            F::Host | F::ContentLength | F::XForwardedFor | F::Forwarded => true,
+            F::XForwardedProto | F::XForwardedHost | F::XForwardedPort | F::XRealIp | F::XRequestId => {
+                !self.peer.trusted
+            }
+            F::Expect => !self.request.expect_continue,
+            F::MaxForwards => self.counts_forwards(),
+            _ => false,
+        }
+    }
+
+    /// Max-Forwards counts only for these (RFC 9110 section 7.6.2).
+    fn counts_forwards(&self) -> bool {
+        matches!(self.request.method, Method::Options | Method::Trace)
+    }
+
+    /// Whether an application may take the name for another one.
+    fn refuses(&self, name: &[u8]) -> bool {
+        !self.peer.underscores && name.contains(&b'_')
+    }
+
+    fn write_framing(&self, out: &mut Vec<u8>) {
+        match self.request.body {
+            BodyFraming::Chunked => put(out, &[b"transfer-encoding: chunked\r\n"]),
+            BodyFraming::Length(length) => {
+                put(out, &[b"content-length: ", write_decimal(length, &mut [0; 20]), b"\r\n"]);
+            }
+            BodyFraming::None | BodyFraming::Close => {}
+        }
+        if let Some(protocols) = self.upgrade {
+            put(out, &[b"connection: upgrade\r\nupgrade: ", protocols, b"\r\n"]);
+        }
+        if let Some(field) = self.request.fields.get(FieldName::MaxForwards).filter(|_| self.counts_forwards()) {
+            let left = parse_decimal(field.value.of(self.head)).unwrap_or(0).saturating_sub(1);
+            put(out, &[b"max-forwards: ", write_decimal(left, &mut [0; 20]), b"\r\n"]);
+        }
+    }
+
+    /// Who forwarded what for whom. Written after `Connection` was applied to the received fields, so that no client can have
+    /// these removed.
+    fn write_trace(&self, host: &[u8], out: &mut Vec<u8>) {
+        let (fields, peer) = (&self.request.fields, self.peer.text());
+        let kept = |id| self.peer.trusted && fields.get(id).is_some_and(|field| !field.dropped);
+        self.write_list(b"x-forwarded-for: ", FieldName::XForwardedFor, &[peer], out);
+        if !kept(FieldName::XForwardedProto) {
+            put(out, &[b"x-forwarded-proto: http\r\n"]);
+        }
+        let original = self.request.authority.of(self.head);
+        if !kept(FieldName::XForwardedHost) {
+            put(out, &[b"x-forwarded-host: ", original, b"\r\n"]);
+        }
+        let (open, close): (&[u8], &[u8]) = if peer.contains(&b':') { (b"\"[", b"]\"") } else { (b"", b"") };
+        let node = if peer.is_empty() { b"unknown" } else { peer };
+        let element = [b"for=", open, node, close, b";host=\"", original, b"\";proto=http"];
+        self.write_list(b"forwarded: ", FieldName::Forwarded, &element, out);
+        if !kept(FieldName::XRequestId) {
+            put(out, &[b"x-request-id: ", &self.id, b"\r\n"]);
+        }
+        let version: &[u8] = if self.request.version == Version::Http10 { b"1.0" } else { b"1.1" };
+        put(out, &[b"via: ", version, b" cairn\r\n"]);
+        let _ = host;
+    }
+
+    /// One line: the received elements of a trusted peer, then ours.
+    fn write_list(&self, name: &[u8], id: FieldName, element: &[&[u8]], out: &mut Vec<u8>) {
+        let start = out.len();
+        out.extend_from_slice(name);
+        let first = out.len();
+        if self.peer.trusted {
+            for field in self.request.fields.all(id).filter(|field| !field.dropped && !field.value.is_empty()) {
+                put(out, &[field.value.of(self.head), b", "]);
+            }
+        }
+        put(out, element);
+        if out.len() == first { out.truncate(start) } else { out.extend_from_slice(b"\r\n") }
+    }
+}
+
+fn put(out: &mut Vec<u8>, parts: &[&[u8]]) {
+    parts.iter().for_each(|part| out.extend_from_slice(part));
+}
