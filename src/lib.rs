@@ -2,6 +2,9 @@
 //!
 //! The modules stand in the order of a request's life. A module imports only modules declared below it.
 
+pub mod worker;
+pub mod listener;
+pub mod downstream;
 pub mod exchange;
 pub mod snapshot;
 pub mod route;

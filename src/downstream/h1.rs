@@ -1,0 +1,357 @@
+//! HTTP/1.1 towards the client: heads in, heads out, bodies both ways, tunnels. Not here: closing and time-outs.
+
+use super::{Current, Downstream, Downstreams, Phase, Step, response};
+use crate::buffer::{Lease, Queue};
+use crate::exchange::{Exchanges, Failure, Head, HeadKind, Source};
+use crate::forward::{Body, BodyError, Delivery, end_chunks, gather};
+use crate::http::{self, BodyFraming, FieldName, Method, RequestHead, Version};
+use crate::limits;
+use crate::respond::Manner;
+use crate::runtime::Clock;
+
+impl Downstreams {
+    /// Reads a request head and begins its exchange.
+    pub(super) fn read_head(&mut self, x: &mut Exchanges, id: u32) -> Step {
+        let connection = &mut self.table[id as usize];
+        if x.ring.unsent(connection.socket) >= x.ring.queue_limit() {
+            // Answers to pipelined requests that nobody reads.
+            self.set_paused(x, id, true);
+            return Step::Wait;
+        }
+        loop {
+            let Some(lease) = connection.input.pop(x.ring.pieces()) else {
+                if connection.ended {
+                    connection.phase = Phase::Flush;
+                    return Step::Again;
+                }
+                self.set_paused(x, id, false);
+                return Step::Wait;
+            };
+            let spec = &x.snapshot().listeners[connection.listener.index()];
+            let timeout = spec.header_timeout;
+            match http::parse_request(lease.bytes(), &spec.head_limits(), &mut connection.scanned, &mut self.request) {
+                Ok(Some(length)) => {
+                    (connection.scanned, connection.partial) = (0, false);
+                    return self.begin(x, id, lease, length);
+                }
+                Ok(None) => connection.input.push_front(x.ring.pieces(), lease),
+                Err(error) => {
+                    connection.current = Current::default();
+                    connection.input.push_front(x.ring.pieces(), lease);
+                    return self.refuse(x, id, Failure::Request(error));
+                }
+            }
+            if !connection.partial {
+                connection.partial = true;
+                // Nothing of the exchange before decides how this one is refused.
+                connection.current = Current::default();
+                x.ring.set_deadline(connection.socket, Some(timeout));
+            }
+            match gather(&mut x.ring, &mut connection.input) {
+                Ok(true) => {}
+                Ok(false) if connection.ended => {
+                    self.remove(x, id, false);
+                    return Step::Gone;
+                }
+                Ok(false) => {
+                    self.set_paused(x, id, false);
+                    return Step::Wait;
+                }
+                Err(_) => return self.refuse(x, id, Failure::Buffers),
+            }
+        }
+    }
+
+    /// Routes a request whose head is whole and sends it on, or answers it.
+    fn begin(&mut self, x: &mut Exchanges, id: u32, mut lease: Lease, length: usize) -> Step {
+        let (connection, request) = (&mut self.table[id as usize], &self.request);
+        let head = &lease.bytes()[..length];
+        connection.current = Current::of(request, head, !self.draining);
+        let body_bytes = x.snapshot().listeners[connection.listener.index()].body_bytes;
+        let too_long = |length| body_bytes > 0 && length > body_bytes;
+        let outcome = match request.body {
+            BodyFraming::Length(length) if too_long(length) => Err(Failure::RequestBodySize),
+            _ => x.decide(request, head, connection.listener),
+        };
+        let source = Source { downstream: id, listener: connection.listener, peer: &connection.peer };
+        let opened =
+            outcome.and_then(|decision| x.open(decision, request, head, source).map(|exchange| (decision, exchange)));
+        match opened {
+            Ok((_, Some(exchange))) => {
+                connection.phase = Phase::Exchange(exchange);
+                lease.advance(length);
+                match lead_request(connection, x, exchange, lease) {
+                    Ok(()) => Step::Again,
+                    Err(failure) => self.refuse(x, id, failure),
+                }
+            }
+            Ok((decision, None)) => {
+                let (local, manner) = (x.local(decision), connection.manner());
+                x.write_local(&local, request, head, &manner);
+                lease.advance(length);
+                connection.input.push_front(x.ring.pieces(), lease);
+                self.send_scratch(x, id, manner.keep_alive)
+            }
+            Err(failure) => {
+                lease.advance(length);
+                connection.input.push_front(x.ring.pieces(), lease);
+                self.refuse(x, id, failure)
+            }
+        }
+    }
+
+    /// Hands over what has arrived of the request body.
+    pub(super) fn feed(&mut self, x: &mut Exchanges, id: u32, exchange: u32) -> Step {
+        let connection = &mut self.table[id as usize];
+        let limit = x.ring.queue_limit();
+        if connection.current.body.is_done() {
+            // What follows are requests that wait for their turn.
+            let full = connection.input.bytes() >= limit;
+            self.set_paused(x, id, full);
+            return Step::Wait;
+        }
+        if x.unsent(exchange) >= limit {
+            self.set_paused(x, id, true);
+            return Step::Wait;
+        }
+        let mut out = Queue::default();
+        let read = read_body(connection, x, &mut out);
+        x.send(exchange, &mut out);
+        if let Err(failure) = read {
+            return self.refuse(x, id, failure);
+        }
+        if connection.current.body.is_done() {
+            x.request_done(exchange);
+        }
+        if connection.ended && !connection.current.body.is_done() {
+            // The client gave up in the middle of its request.
+            self.remove(x, id, false);
+            return Step::Gone;
+        }
+        self.set_paused(x, id, false);
+        Step::Wait
+    }
+
+    /// Sends the client what has arrived of the response.
+    pub(super) fn deliver(&mut self, x: &mut Exchanges, id: u32, exchange: u32) -> Step {
+        loop {
+            let connection = &mut self.table[id as usize];
+            let full = x.ring.unsent(connection.socket) >= x.ring.queue_limit();
+            x.pause_response(exchange, full);
+            if full {
+                return Step::Wait;
+            }
+            if !connection.current.started {
+                match x.response_head(exchange) {
+                    Ok(None) => return Step::Wait,
+                    Ok(Some(head)) => {
+                        return self.deliver_head(x, id, exchange, head).unwrap_or_else(|f| self.refuse(x, id, f));
+                    }
+                    Err(failure) => return self.refuse(x, id, failure),
+                }
+            }
+            let mut out = Queue::default();
+            match x.response_body(exchange, &mut out, connection.current.delivery) {
+                Ok(done) => {
+                    let moved = !out.is_empty();
+                    x.ring.send_all(connection.socket, &mut out);
+                    if done {
+                        return self.complete(x, id, exchange);
+                    }
+                    if !moved {
+                        return Step::Wait;
+                    }
+                }
+                Err(failure) => {
+                    x.ring.send_all(connection.socket, &mut out);
+                    return self.refuse(x, id, failure);
+                }
+            }
+        }
+    }
+
+    /// Sends a response head with what came of its body.
+    fn deliver_head(&mut self, x: &mut Exchanges, id: u32, exchange: u32, head: Head) -> Result<Step, Failure> {
+        let Head { mut lease, length, kind } = head;
+        let connection = &mut self.table[id as usize];
+        let current = &mut connection.current;
+        if kind == HeadKind::Final {
+            // A client that is answered before it has sent its request is told that the connection ends (RFC 9112 section 9.6).
+            current.keep_alive &= current.body.is_done();
+            (current.delivery, current.keep_alive) = response::delivery(x.response.body, current);
+        }
+        x.scratch.clear();
+        let route = x.route(exchange);
+        let style = response::Style { kind, route: &route, current };
+        response::write(&style, &x.response, &lease.bytes()[..length], &mut x.scratch);
+        lease.advance(length);
+        if kind == HeadKind::Interim {
+            x.put_back(exchange, lease);
+            if !current.old {
+                let mut out = Queue::default();
+                x.place(&mut out, None)?;
+                x.ring.send_all(connection.socket, &mut out);
+            }
+            return Ok(Step::Again);
+        }
+        let (mut out, mut body) = (Queue::default(), Queue::default());
+        let spare = if lease.is_empty() {
+            Some(lease)
+        } else {
+            x.put_back(exchange, lease);
+            None
+        };
+        let done = match x.response_body(exchange, &mut body, current.delivery) {
+            Ok(done) => done,
+            Err(failure) => {
+                body.clear(x.ring.pieces());
+                return Err(failure);
+            }
+        };
+        let first = body.pop(x.ring.pieces()).or(spare);
+        if let Err(failure) = x.place(&mut out, first) {
+            body.clear(x.ring.pieces());
+            return Err(failure);
+        }
+        out.append(x.ring.pieces(), &mut body);
+        current.started = true;
+        x.ring.send_all(connection.socket, &mut out);
+        if kind == HeadKind::Tunnel {
+            connection.phase = Phase::Tunnel(exchange);
+            return Ok(Step::Again);
+        }
+        if done { Ok(self.complete(x, id, exchange)) } else { Ok(Step::Again) }
+    }
+
+    /// The response is complete.
+    fn complete(&mut self, x: &mut Exchanges, id: u32, exchange: u32) -> Step {
+        let connection = &mut self.table[id as usize];
+        let current = &mut connection.current;
+        if current.delivery == Delivery::Chunks && !current.head {
+            let mut out = Queue::default();
+            if end_chunks(&mut x.ring, &mut out).is_err() {
+                return self.refuse(x, id, Failure::Buffers);
+            }
+            x.ring.send_all(connection.socket, &mut out);
+        }
+        let whole = current.body.is_done();
+        x.close(exchange, whole);
+        connection.phase = if current.keep_alive && whole { Phase::Head } else { Phase::Flush };
+        Step::Again
+    }
+
+    /// Moves bytes both ways, unread, until both sides have ended.
+    pub(super) fn tunnel(&mut self, x: &mut Exchanges, id: u32, exchange: u32) -> Step {
+        let limit = x.ring.queue_limit();
+        let up_full = x.unsent(exchange) >= limit;
+        self.set_paused(x, id, up_full);
+        let connection = &mut self.table[id as usize];
+        if !up_full {
+            x.send(exchange, &mut connection.input);
+            if connection.ended && !connection.current.up_ended {
+                connection.current.up_ended = true;
+                x.end_upward(exchange);
+            }
+        }
+        let down_full = x.ring.unsent(connection.socket) >= limit;
+        x.pause_response(exchange, down_full);
+        if !down_full {
+            let mut out = Queue::default();
+            let ended = x.response_body(exchange, &mut out, Delivery::Same);
+            x.ring.send_all(connection.socket, &mut out);
+            match ended {
+                Ok(true) if !connection.current.down_ended => {
+                    connection.current.down_ended = true;
+                    x.ring.finish(connection.socket);
+                }
+                Ok(_) => {}
+                Err(failure) => return self.refuse(x, id, failure),
+            }
+        }
+        if connection.current.up_ended && connection.current.down_ended && x.unsent(exchange) == 0 {
+            x.close(exchange, true);
+            connection.phase = Phase::Flush;
+            return Step::Again;
+        }
+        Step::Wait
+    }
+}
+
+/// Sends the request head from the scratch with what came of the body.
+fn lead_request(connection: &mut Downstream, x: &mut Exchanges, exchange: u32, lease: Lease) -> Result<(), Failure> {
+    let (mut out, mut body) = (Queue::default(), Queue::default());
+    let spare = if lease.is_empty() {
+        Some(lease)
+    } else if connection.current.body.is_done() {
+        connection.input.push_front(x.ring.pieces(), lease);
+        None
+    } else {
+        connection.input.push_front(x.ring.pieces(), lease);
+        read_body(connection, x, &mut body)?;
+        None
+    };
+    let first = body.pop(x.ring.pieces()).or(spare);
+    if let Err(failure) = x.place(&mut out, first) {
+        body.clear(x.ring.pieces());
+        return Err(failure);
+    }
+    out.append(x.ring.pieces(), &mut body);
+    x.send(exchange, &mut out);
+    if connection.current.body.is_done() {
+        x.request_done(exchange);
+    }
+    Ok(())
+}
+
+/// Moves what has arrived of the request body to `out`; on failure nothing, so that no origin takes a refused body for whole.
+fn read_body(connection: &mut Downstream, x: &mut Exchanges, out: &mut Queue) -> Result<(), Failure> {
+    let current = &mut connection.current;
+    let read = current.body.read(&mut x.ring, &mut connection.input, out, Delivery::Same, &mut x.trailers);
+    let limit = x.snapshot().listeners[connection.listener.index()].body_bytes;
+    let outcome = match read {
+        Err(BodyError::Exhausted) => Err(Failure::Buffers),
+        Err(_) => Err(Failure::RequestBody),
+        Ok(count) => {
+            current.received += count;
+            if limit > 0 && current.received > limit { Err(Failure::RequestBodySize) } else { Ok(()) }
+        }
+    };
+    if outcome.is_err() {
+        out.clear(x.ring.pieces());
+    }
+    outcome
+}
+
+impl Current {
+    fn of(request: &RequestHead, head: &[u8], keep_alive: bool) -> Self {
+        let accept = request.fields.get(FieldName::Accept);
+        Self {
+            body: Body::new(request.body, !http::nominates_fields(head, &request.fields)),
+            keep_alive: keep_alive && request.keep_alive,
+            old: request.version == Version::Http10,
+            head: request.method == Method::Head,
+            json: accept.is_some_and(|field| memchr::memmem::find(field.value.of(head), b"json").is_some()),
+            expects: request.expect_continue,
+            ..Self::default()
+        }
+    }
+}
+
+impl Downstream {
+    /// How an answer of our own is put: the connection is kept only if the rest of the request can be dropped within a bound.
+    pub(super) fn manner(&self) -> Manner {
+        let current = &self.current;
+        let short = match current.body {
+            Body::Done => true,
+            Body::Length(left) => left <= limits::DRAIN_BYTES && !current.expects,
+            _ => false,
+        };
+        Manner {
+            json: current.json,
+            head: current.head,
+            keep_alive: current.keep_alive && short,
+            old: current.old,
+            now: Clock::wall_seconds(),
+        }
+    }
+}

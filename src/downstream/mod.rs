@@ -1,0 +1,408 @@
+//! 2: one client connection each: read and parse, hand over, deliver. `h1` today; another version goes beside it.
+//! Not here: routing, endpoints (`exchange`).
+
+mod h1;
+mod response;
+
+use std::os::fd::OwnedFd;
+
+use slab::Slab;
+
+use crate::buffer::Queue;
+use crate::exchange::{Exchanges, Failure, Peer};
+use crate::forward::{Body, Delivery};
+use crate::http::RequestHead;
+use crate::id::{ListenerId, Owner};
+use crate::limits;
+use crate::snapshot::ListenerSpec;
+use crate::uring::{self, Event, SocketId};
+
+/// Every client connection of a worker.
+pub struct Downstreams {
+    table: Slab<Downstream>,
+    /// Admitted connections, by listener.
+    counts: Vec<u32>,
+    /// Connections above the limit of their listener that are being told so.
+    refused: u32,
+    /// Workers that share the process-wide limits.
+    workers: u32,
+    /// The request head read last.
+    request: RequestHead,
+    draining: bool,
+}
+
+/// One client connection.
+struct Downstream {
+    socket: SocketId,
+    listener: ListenerId,
+    peer: Peer,
+    /// Within `limits.connections`.
+    admitted: bool,
+    phase: Phase,
+    /// Received and not read.
+    input: Queue,
+    /// Bytes of a partial head that hold no end.
+    scanned: usize,
+    /// A head has begun and not ended.
+    partial: bool,
+    /// The client has sent its FIN.
+    ended: bool,
+    /// Receiving is paused because nobody takes more.
+    paused: bool,
+    /// The current exchange.
+    current: Current,
+}
+
+/// What has to be known of a request while its response is made.
+struct Current {
+    body: Body,
+    /// Bytes of body read.
+    received: u64,
+    delivery: Delivery,
+    /// The connection can take another request afterwards.
+    keep_alive: bool,
+    /// The client speaks HTTP/1.0.
+    old: bool,
+    /// The request was HEAD.
+    head: bool,
+    /// The client prefers JSON.
+    json: bool,
+    /// The client waits for 100 before it sends the body.
+    expects: bool,
+    /// The final response head was sent.
+    started: bool,
+    /// The tunnel's way up, or down, has ended.
+    up_ended: bool,
+    down_ended: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Before or within a head.
+    Head,
+    /// Request and response go through an exchange.
+    Exchange(u32),
+    /// Bytes go through unread.
+    Tunnel(u32),
+    /// Answered; the rest of the request body is dropped.
+    Drain,
+    /// Answered for the last time: closed when all is sent.
+    Flush,
+    /// FIN sent; what the client still sends is dropped until it ends.
+    Linger,
+}
+
+/// Whether a connection can go on now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Again,
+    Wait,
+    /// It was closed.
+    Gone,
+}
+
+impl Default for Current {
+    fn default() -> Self {
+        Self {
+            body: Body::Done,
+            received: 0,
+            delivery: Delivery::Same,
+            keep_alive: false,
+            old: false,
+            head: false,
+            json: false,
+            expects: false,
+            started: false,
+            up_ended: false,
+            down_ended: false,
+        }
+    }
+}
+
+impl Downstreams {
+    /// None yet, for one worker of `workers`.
+    #[must_use]
+    pub fn new(workers: usize, listeners: usize) -> Self {
+        Self {
+            table: Slab::with_capacity(1024),
+            counts: vec![0; listeners],
+            refused: 0,
+            workers: workers as u32,
+            request: RequestHead::new(),
+            draining: false,
+        }
+    }
+
+    /// Takes over an accepted connection.
+    pub fn accept(&mut self, x: &mut Exchanges, listener: ListenerId, descriptor: OwnedFd) {
+        let spec = &x.snapshot().listeners[listener.index()];
+        let address = uring::peer(&descriptor).map(|(address, _)| address);
+        let trusted = address.is_none_or(|address| spec.trusted_proxies.iter().any(|net| net.contains(address)));
+        let (peer, cap) = (Peer::new(address, trusted, !spec.strict_paths), spec.connections);
+        let count = &mut self.counts[listener.index()];
+        let admitted = cap == 0 || *count < cap.div_ceil(self.workers);
+        let tally = if admitted { count } else { &mut self.refused };
+        *tally += 1;
+        // What a refused client sends is not read, so that closing waits until it has had time to take the answer.
+        let lingers = !admitted && *tally <= limits::REFUSED_CONNECTIONS;
+        let unread = if lingers { Body::Close } else { Body::Done };
+        let entry = self.table.vacant_entry();
+        let id = entry.key() as u32;
+        let socket = x.ring.adopt(descriptor, Owner::Downstream(id));
+        entry.insert(Downstream {
+            socket,
+            listener,
+            peer,
+            admitted,
+            phase: Phase::Head,
+            input: Queue::default(),
+            scanned: 0,
+            partial: false,
+            ended: false,
+            paused: false,
+            current: Current { body: unread, ..Current::default() },
+        });
+        if admitted {
+            self.arm(x, id);
+        } else if self.refuse(x, id, Failure::Connections) == Step::Again {
+            self.pump(x, id);
+        }
+    }
+
+    /// Takes in what happened on a client connection.
+    pub fn note(&mut self, x: &mut Exchanges, id: u32, event: Event) {
+        let Some(connection) = self.table.get_mut(id as usize) else { return };
+        match event {
+            Event::Received(_, mut queue) => {
+                connection.input.append(x.ring.pieces(), &mut queue);
+                self.pump(x, id);
+            }
+            Event::Ended(_) => {
+                connection.ended = true;
+                self.pump(x, id);
+            }
+            // Between requests nothing waits for room, unless too many answers do.
+            Event::Sent(..) if connection.phase == Phase::Head && !connection.paused => {}
+            Event::Sent(..) => self.pump(x, id),
+            Event::Failed(..) => self.remove(x, id, true),
+            Event::Deadline(_) => self.expire(x, id),
+            _ => {}
+        }
+    }
+
+    /// Does all that can be done on a connection now. Called after every event that concerns it or its exchange, so that no
+    /// order of events can leave it waiting for nothing.
+    pub fn pump(&mut self, x: &mut Exchanges, id: u32) {
+        loop {
+            let Some(connection) = self.table.get_mut(id as usize) else { return };
+            let step = match connection.phase {
+                Phase::Head => self.read_head(x, id),
+                Phase::Exchange(exchange) => match self.feed(x, id, exchange) {
+                    Step::Wait => self.deliver(x, id, exchange),
+                    step => step,
+                },
+                Phase::Tunnel(exchange) => self.tunnel(x, id, exchange),
+                Phase::Drain => self.drain(x, id),
+                Phase::Flush => self.flush(x, id),
+                Phase::Linger => self.linger(x, id),
+            };
+            match step {
+                Step::Again => {}
+                Step::Wait => return self.arm(x, id),
+                Step::Gone => return,
+            }
+        }
+    }
+
+    /// Goes on where something waits for the origin to take what was sent to it.
+    pub fn pump_waiting(&mut self, x: &mut Exchanges, id: u32) {
+        let waits = |connection: &Downstream| connection.paused || matches!(connection.phase, Phase::Tunnel(_));
+        if self.table.get(id as usize).is_some_and(waits) {
+            self.pump(x, id);
+        }
+    }
+
+    /// Closes what is idle and lets the rest end: no connection is kept after its current exchange.
+    pub fn begin_drain(&mut self, x: &mut Exchanges) {
+        self.draining = true;
+        let idle = |connection: &Downstream| connection.phase == Phase::Head && connection.input.is_empty();
+        let idle: Vec<u32> = self.table.iter().filter(|(_, c)| idle(c)).map(|(id, _)| id as u32).collect();
+        for id in idle {
+            self.remove(x, id, false);
+        }
+        for (_, connection) in &mut self.table {
+            connection.current.keep_alive = false;
+        }
+    }
+
+    /// Open connections.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
+    /// Answers a failure. The one place where an answer of our own begins, so that the rest of a refused request is always
+    /// dropped within a bound, or the connection closed.
+    fn refuse(&mut self, x: &mut Exchanges, id: u32, failure: Failure) -> Step {
+        let connection = &mut self.table[id as usize];
+        if let Phase::Exchange(exchange) | Phase::Tunnel(exchange) = connection.phase {
+            x.close(exchange, false);
+        }
+        if connection.current.started {
+            // The response has begun: only a cut can tell the client that it is not whole.
+            connection.phase = Phase::Flush;
+            self.remove(x, id, true);
+            return Step::Gone;
+        }
+        let fatal = matches!(
+            failure,
+            Failure::Request(_)
+                | Failure::RequestBody
+                | Failure::RequestBodySize
+                | Failure::RequestHeadTimeout
+                | Failure::RequestBodyTimeout
+                | Failure::Connections
+        );
+        connection.current.keep_alive &= !fatal;
+        let manner = connection.manner();
+        x.scratch.clear();
+        failure.answer().write(&manner, &mut x.scratch);
+        self.send_scratch(x, id, manner.keep_alive)
+    }
+
+    /// Sends an answer of our own from the scratch and goes on with what follows it.
+    fn send_scratch(&mut self, x: &mut Exchanges, id: u32, keep_alive: bool) -> Step {
+        let mut out = Queue::default();
+        if x.place(&mut out, None).is_err() {
+            self.remove(x, id, true);
+            return Step::Gone;
+        }
+        let connection = &mut self.table[id as usize];
+        x.ring.send_all(connection.socket, &mut out);
+        connection.phase = match connection.current.body {
+            _ if !keep_alive => Phase::Flush,
+            Body::Done => Phase::Head,
+            _ => Phase::Drain,
+        };
+        Step::Again
+    }
+
+    fn drain(&mut self, x: &mut Exchanges, id: u32) -> Step {
+        let connection = &mut self.table[id as usize];
+        let mut dropped = Queue::default();
+        let body = &mut connection.current.body;
+        let read = body.read(&mut x.ring, &mut connection.input, &mut dropped, Delivery::Data, &mut x.trailers);
+        dropped.clear(x.ring.pieces());
+        let ended = connection.ended || read.is_err();
+        connection.phase = match &connection.current.body {
+            Body::Done if !ended => Phase::Head,
+            _ if ended => Phase::Flush,
+            _ => {
+                // It may have been paused for an origin that is gone.
+                self.set_paused(x, id, false);
+                return Step::Wait;
+            }
+        };
+        Step::Again
+    }
+
+    /// Waits until everything is sent, then closes; after a request that was not read to its end only when the client has
+    /// had time to read the answer (RFC 9112 section 9.6).
+    fn flush(&mut self, x: &mut Exchanges, id: u32) -> Step {
+        let connection = &mut self.table[id as usize];
+        if x.ring.unsent(connection.socket) > 0 {
+            connection.input.clear(x.ring.pieces());
+            return Step::Wait;
+        }
+        let clean = connection.current.body.is_done() && connection.input.is_empty() && !connection.partial;
+        if clean || connection.ended {
+            self.remove(x, id, false);
+            return Step::Gone;
+        }
+        x.ring.finish(connection.socket);
+        x.ring.receive(connection.socket);
+        x.ring.set_deadline(connection.socket, Some(limits::LINGER));
+        connection.phase = Phase::Linger;
+        Step::Again
+    }
+
+    fn linger(&mut self, x: &mut Exchanges, id: u32) -> Step {
+        let connection = &mut self.table[id as usize];
+        connection.input.clear(x.ring.pieces());
+        if connection.ended {
+            self.remove(x, id, false);
+            return Step::Gone;
+        }
+        Step::Wait
+    }
+
+    /// Sets the deadline for the next thing that the client has to do.
+    fn arm(&mut self, x: &mut Exchanges, id: u32) {
+        let Some(connection) = self.table.get(id as usize) else { return };
+        let spec = &x.snapshot().listeners[connection.listener.index()];
+        let stalled = x.ring.unsent(connection.socket) > 0;
+        let after = match connection.phase {
+            // Set once, when the head began, and when lingering began.
+            Phase::Head if connection.partial => return,
+            Phase::Linger => return,
+            Phase::Head => Some(spec.idle_timeout),
+            Phase::Exchange(_) if connection.current.body.is_done() && !stalled => None,
+            Phase::Exchange(_) if connection.paused && !stalled => None,
+            Phase::Exchange(_) | Phase::Drain | Phase::Flush => Some(spec.body_timeout),
+            Phase::Tunnel(_) => Some(limits::TUNNEL_IDLE),
+        };
+        x.ring.set_deadline(connection.socket, after);
+    }
+
+    /// The deadline has passed.
+    fn expire(&mut self, x: &mut Exchanges, id: u32) {
+        let connection = &self.table[id as usize];
+        let stalled = x.ring.unsent(connection.socket) > 0;
+        let failure = match connection.phase {
+            Phase::Head if connection.partial => Failure::RequestHeadTimeout,
+            Phase::Exchange(_) if !stalled => Failure::RequestBodyTimeout,
+            phase => return self.remove(x, id, phase != Phase::Head && phase != Phase::Linger),
+        };
+        if self.refuse(x, id, failure) == Step::Again {
+            self.pump(x, id);
+        }
+    }
+
+    /// Closes a connection, with RST if `abort`, and gives up its exchange.
+    fn remove(&mut self, x: &mut Exchanges, id: u32, abort: bool) {
+        let Some(mut connection) = self.table.try_remove(id as usize) else { return };
+        let tally = if connection.admitted { &mut self.counts[connection.listener.index()] } else { &mut self.refused };
+        *tally -= 1;
+        connection.input.clear(x.ring.pieces());
+        if let Phase::Exchange(exchange) | Phase::Tunnel(exchange) = connection.phase {
+            x.close(exchange, false);
+        }
+        if abort { x.ring.abort(connection.socket) } else { x.ring.close(connection.socket) }
+    }
+
+    /// Stops or resumes receiving from a client.
+    fn set_paused(&mut self, x: &mut Exchanges, id: u32, paused: bool) {
+        let connection = &mut self.table[id as usize];
+        if connection.paused != paused {
+            connection.paused = paused;
+            if paused { x.ring.pause(connection.socket) } else { x.ring.receive(connection.socket) }
+        }
+    }
+}
+
+impl ListenerSpec {
+    /// Bounds of a request head.
+    fn head_limits(&self) -> crate::http::HeadLimits {
+        crate::http::HeadLimits {
+            head_bytes: self.header_bytes,
+            field_count: self.header_count,
+            request_line: limits::REQUEST_LINE_BYTES,
+        }
+    }
+}

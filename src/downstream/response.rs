@@ -1,0 +1,80 @@
+//! The response head as an HTTP/1.1 client gets it. Not here: the body.
+
+use super::Current;
+use crate::exchange::HeadKind;
+use crate::forward::Delivery;
+use crate::http::{BodyFraming, FieldName, ResponseHead, hop_by_hop, write_decimal};
+use crate::route::Route;
+
+/// What shapes the head besides the origin's fields.
+pub(super) struct Style<'a> {
+    pub(super) kind: HeadKind,
+    pub(super) route: &'a Route,
+    pub(super) current: &'a Current,
+}
+
+/// How a body is delivered to the client of this exchange, and whether the connection can be kept afterwards.
+pub(super) fn delivery(body: BodyFraming, current: &Current) -> (Delivery, bool) {
+    match body {
+        BodyFraming::None | BodyFraming::Length(_) => (Delivery::Same, current.keep_alive),
+        BodyFraming::Chunked if current.old => (Delivery::Data, false),
+        BodyFraming::Chunked => (Delivery::Same, current.keep_alive),
+        BodyFraming::Close if current.old => (Delivery::Same, false),
+        BodyFraming::Close => (Delivery::Chunks, current.keep_alive),
+    }
+}
+
+/// Writes the head.
+pub(super) fn write(style: &Style<'_>, response: &ResponseHead, head: &[u8], out: &mut Vec<u8>) {
+    let status = write_decimal(u64::from(response.status), &mut [0; 20]).first_chunk::<3>().copied().unwrap_or(*b"502");
+    put(out, &[b"HTTP/1.1 ", &status, b" ", response.reason.of(head), b"\r\n"]);
+    let edits = &style.route.response_edits;
+    let edited = style.kind == HeadKind::Final && !edits.is_empty();
+    for field in response.fields.iter() {
+        let name = field.name.of(head);
+        let removed = edited && edits.removes(name);
+        if field.dropped || removed || hop_by_hop(field.id) || field.id == FieldName::ContentLength {
+            continue;
+        }
+        put(out, &[name, b": ", field.value.of(head), b"\r\n"]);
+    }
+    if edited {
+        out.extend_from_slice(edits.appended());
+    }
+    match style.kind {
+        HeadKind::Interim => {}
+        HeadKind::Tunnel => {
+            if let Some(protocol) = response.upgrade {
+                put(out, &[b"connection: upgrade\r\nupgrade: ", protocol.of(head), b"\r\n"]);
+            }
+        }
+        HeadKind::Final => write_framing(style.current, response, head, out),
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+fn write_framing(current: &Current, response: &ResponseHead, head: &[u8], out: &mut Vec<u8>) {
+    match response.body {
+        BodyFraming::Length(length) => {
+            put(out, &[b"content-length: ", write_decimal(length, &mut [0; 20]), b"\r\n"]);
+        }
+        // HEAD and 304 say how long the body would be (RFC 9110 section 8.6); 204 has none to speak of.
+        BodyFraming::None if response.status != 204 => {
+            if let Some(length) = response.fields.get(FieldName::ContentLength) {
+                put(out, &[b"content-length: ", length.value.of(head), b"\r\n"]);
+            }
+        }
+        BodyFraming::None => {}
+        BodyFraming::Chunked | BodyFraming::Close if current.old => {}
+        BodyFraming::Chunked | BodyFraming::Close => put(out, &[b"transfer-encoding: chunked\r\n"]),
+    }
+    match (current.keep_alive, current.old) {
+        (false, _) => put(out, &[b"connection: close\r\n"]),
+        (true, true) => put(out, &[b"connection: keep-alive\r\n"]),
+        (true, false) => {}
+    }
+}
+
+fn put(out: &mut Vec<u8>, parts: &[&[u8]]) {
+    parts.iter().for_each(|part| out.extend_from_slice(part));
+}
