@@ -1,0 +1,244 @@
+//! Compares a parsed file with the schema: unknown keys, wrong types, values out of range, missing keys, rival keys.
+//! Not here: rules that need to know what a key means (`listener`, `route`, `cluster`).
+
+use toml::Spanned;
+use toml::de::{DeInteger, DeTable, DeValue};
+
+use super::nearest::nearest;
+use super::report::{Place, Problems};
+use super::schema::{self, Key, Kind, Preset, Table};
+use super::unit;
+
+/// Reports everything in `table` that `schema` does not allow. `at` is the table's own place.
+pub(super) fn table(file: usize, at: Place, table: &DeTable<'_>, schema: &'static Table, problems: &mut Problems) {
+    let mut check = Check { file, problems };
+    check.table(at, table, schema);
+}
+
+struct Check<'a> {
+    file: usize,
+    problems: &'a mut Problems,
+}
+
+impl Check<'_> {
+    fn place<T>(&self, node: &Spanned<T>) -> Place {
+        place(self.file, node)
+    }
+
+    fn table(&mut self, at: Place, table: &DeTable<'_>, schema: &'static Table) {
+        for (name, value) in table {
+            match schema.key(name.get_ref()) {
+                Some(key) => self.value(key, value),
+                None => self.unknown(self.place(name), name.get_ref(), schema),
+            }
+        }
+        let slips = table.keys().filter(|name| schema.key(name.get_ref()).is_none());
+        let meant: Vec<_> = slips.filter_map(|name| schema.nearest(name.get_ref())).collect();
+        for key in schema.keys {
+            if let Preset::Required(example) = key.preset
+                && !table.contains_key(key.name)
+                && !meant.contains(&key.name)
+            {
+                self.problems
+                    .add(at, format!("{} has no `{}`", schema.title, key.name))
+                    .help(format!("add `{} = {example}`: {}", key.name, key.doc));
+            }
+        }
+        self.choices(at, table, schema);
+    }
+
+    /// At most one, or exactly one, of the keys of each choice.
+    fn choices(&mut self, at: Place, table: &DeTable<'_>, schema: &'static Table) {
+        for choice in schema.choices {
+            let mut there: Vec<_> =
+                table.keys().filter(|name| choice.keys.contains(&name.get_ref().as_ref())).collect();
+            there.sort_by_key(|name| name.span().start);
+            match there.as_slice() {
+                [first, second, ..] => {
+                    let message = format!("`{}` and `{}` exclude each other", first.get_ref(), second.get_ref());
+                    let (first, second) = (self.place(first), self.place(second));
+                    self.problems
+                        .add(second, message)
+                        .note(first, "the other one is here")
+                        .help(format!("keep one of {}", list(choice.keys)));
+                }
+                [] if choice.required => {
+                    self.problems
+                        .add(at, format!("{} does nothing", schema.title))
+                        .help(format!("add one of {}", list(choice.keys)));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn unknown(&mut self, at: Place, name: &str, schema: &'static Table) {
+        let help = if let Some(known) = schema.nearest(name) {
+            format!("did you mean `{known}`?")
+        } else if let Some(owner) = schema.owner_below(name) {
+            format!("`{name}` belongs in {}", owner.title)
+        } else {
+            format!("it knows {}", list(&schema.keys.iter().map(|key| key.name).collect::<Vec<_>>()))
+        };
+        self.problems.add(at, format!("unknown key `{name}` in {}", schema.title)).help(help);
+    }
+
+    fn value(&mut self, key: &'static Key, node: &Spanned<DeValue<'_>>) {
+        let at = self.place(node);
+        match (&key.kind, node.get_ref()) {
+            (Kind::Text, DeValue::String(_)) => {}
+            (Kind::Word(words), DeValue::String(text)) => self.word(at, key, words, text),
+            (Kind::Number(min, max), DeValue::Integer(number)) => {
+                if !unsigned(number).is_some_and(|number| (*min..=*max).contains(&number)) {
+                    self.problems
+                        .add(at, format!("`{}` is out of range", key.name))
+                        .help(format!("{min} to {max}: {}", key.doc));
+                }
+            }
+            (Kind::Size(min, max), DeValue::String(_) | DeValue::Integer(_)) => {
+                self.size(at, key, *min, *max, node.get_ref());
+            }
+            (Kind::Time, DeValue::String(text)) => self.time(at, key, text),
+            (Kind::Texts, DeValue::Array(items)) => {
+                for item in items.iter().filter(|item| !matches!(item.get_ref(), DeValue::String(_))) {
+                    self.mismatch(self.place(item), key, item.get_ref());
+                }
+            }
+            (Kind::TextsOr(inner), DeValue::Array(items)) => {
+                for item in items.iter() {
+                    match item.get_ref() {
+                        DeValue::String(_) => {}
+                        DeValue::Table(table) => self.table(self.place(item), table, inner),
+                        other => self.mismatch(self.place(item), key, other),
+                    }
+                }
+            }
+            (Kind::Fields, DeValue::Table(fields)) => {
+                for item in fields.values().filter(|item| !matches!(item.get_ref(), DeValue::String(_))) {
+                    self.mismatch(self.place(item), key, item.get_ref());
+                }
+            }
+            (Kind::Conditions, DeValue::Table(conditions)) => {
+                for item in conditions.values() {
+                    self.condition(key, item);
+                }
+            }
+            (Kind::One(inner), DeValue::Table(table)) => self.table(at, table, inner),
+            (Kind::Many(inner), DeValue::Array(items)) => {
+                for item in items.iter() {
+                    match item.get_ref() {
+                        DeValue::Table(table) => self.table(self.place(item), table, inner),
+                        other => self.mismatch(self.place(item), key, other),
+                    }
+                }
+            }
+            (_, other) => self.mismatch(at, key, other),
+        }
+    }
+
+    fn word(&mut self, at: Place, key: &Key, words: &'static [&'static str], text: &str) {
+        if words.contains(&text) {
+            return;
+        }
+        let help = match nearest(text, words.iter().copied()) {
+            Some(word) => format!("did you mean \"{word}\"?"),
+            None => format!("it takes {}", list(words)),
+        };
+        self.problems.add(at, format!("\"{text}\" is not a value of `{}`", key.name)).help(help);
+    }
+
+    fn size(&mut self, at: Place, key: &Key, min: u64, max: u64, value: &DeValue<'_>) {
+        let problem = match size(value) {
+            None => format!("`{}` is not a size", key.name),
+            Some(bytes) if !(min..=max).contains(&bytes) => format!("`{}` is out of range", key.name),
+            Some(_) => return,
+        };
+        let help = if max == u64::MAX {
+            format!("write bytes, or \"16KiB\", \"1MiB\", \"1GiB\": {}", key.doc)
+        } else {
+            format!("{} to {}: {}", unit::size_text(min), unit::size_text(max), key.doc)
+        };
+        self.problems.add(at, problem).help(help);
+    }
+
+    fn time(&mut self, at: Place, key: &Key, text: &str) {
+        let problem = match unit::duration(text) {
+            None => format!("`{}` is not a duration", key.name),
+            Some(time) if time.is_zero() => format!("`{}` is zero, which would end everything at once", key.name),
+            Some(time) if time > schema::TIME_MAX => format!("`{}` is out of range", key.name),
+            Some(_) => return,
+        };
+        self.problems.add(at, problem).help(format!("write \"250ms\", \"5s\", \"1m\", up to \"24h\": {}", key.doc));
+    }
+
+    /// A string, `{ regex = "…" }` or `{ present = true }`.
+    fn condition(&mut self, key: &'static Key, node: &Spanned<DeValue<'_>>) {
+        let ok = match node.get_ref() {
+            DeValue::String(_) => true,
+            DeValue::Table(table) => match (table.len(), table.get("regex"), table.get("present")) {
+                (1, Some(regex), None) => matches!(regex.get_ref(), DeValue::String(_)),
+                (1, None, Some(present)) => matches!(present.get_ref(), DeValue::Boolean(_)),
+                _ => false,
+            },
+            _ => false,
+        };
+        if !ok {
+            self.problems
+                .add(self.place(node), format!("this is not a condition of `{}`", key.name))
+                .help("write \"exact\", { regex = \"…\" }, { present = true } or { present = false }");
+        }
+    }
+
+    fn mismatch(&mut self, at: Place, key: &Key, found: &DeValue<'_>) {
+        let expected = match key.kind {
+            Kind::Text | Kind::Word(_) => "a string",
+            Kind::Number(..) => "an integer",
+            Kind::Size(..) => "a size",
+            Kind::Time => "a duration in a string",
+            Kind::Texts => "an array of strings",
+            Kind::Fields | Kind::Conditions => "a table, name = value",
+            Kind::TextsOr(_) => "an array of strings or tables",
+            Kind::One(_) => "a table",
+            Kind::Many(_) => "an array of tables",
+        };
+        let kind = match found {
+            DeValue::String(_) => "a string",
+            DeValue::Integer(_) => "an integer",
+            DeValue::Float(_) => "a fraction",
+            DeValue::Boolean(_) => "a boolean",
+            DeValue::Datetime(_) => "a date",
+            DeValue::Array(_) => "an array",
+            DeValue::Table(_) => "a table",
+        };
+        let help = match &key.kind {
+            Kind::One(table) | Kind::Many(table) if table.title.starts_with('[') => format!("write {}", table.title),
+            _ => format!("write `{} = {}`", key.name, key.preset.example()),
+        };
+        self.problems.add(at, format!("`{}` takes {expected}, not {kind}", key.name)).help(help);
+    }
+}
+
+/// Where `node` stands.
+pub(super) fn place<T>(file: usize, node: &Spanned<T>) -> Place {
+    let span = node.span();
+    Place { file, start: span.start, end: span.end }
+}
+
+/// The integer, if it is not negative and fits.
+pub(super) fn unsigned(number: &DeInteger<'_>) -> Option<u64> {
+    u64::from_str_radix(number.as_str(), number.radix()).ok()
+}
+
+/// The bytes of a size in either form.
+pub(super) fn size(value: &DeValue<'_>) -> Option<u64> {
+    match value {
+        DeValue::String(text) => unit::size(text),
+        DeValue::Integer(number) => unsigned(number),
+        _ => None,
+    }
+}
+
+/// `a`, `b`, `c`
+pub(super) fn list(words: &[&str]) -> String {
+    words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
+}

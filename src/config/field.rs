@@ -1,0 +1,63 @@
+//! Names and values of header fields that an operator writes. Not here: fields on the wire (`http`).
+
+use super::report::Problems;
+use super::section::Text;
+use crate::http::{FieldName, hop_by_hop};
+
+/// Names and values to send. Reports what is not a field, what cairn owns, and what is there twice.
+pub(super) fn fields(entries: &[(Text<'_>, Text<'_>)], problems: &mut Problems) -> Vec<(String, String)> {
+    let mut fields: Vec<(String, String)> = Vec::with_capacity(entries.len());
+    for (name, value) in entries {
+        editable(*name, problems);
+        self::value(*value, problems);
+        if fields.iter().any(|(known, _)| known.eq_ignore_ascii_case(name.value)) {
+            problems
+                .add(name.at, format!("`{}` is here twice", name.value))
+                .help("field names are the same in any letter case");
+        }
+        fields.push((name.value.to_owned(), value.value.to_owned()));
+    }
+    fields
+}
+
+/// A field that an operator may change: none that frames a message or belongs to one connection (RFC 9110 section 7.6.1).
+pub(super) fn editable(field: Text<'_>, problems: &mut Problems) {
+    if !name(field, problems) {
+        return;
+    }
+    let id = FieldName::lookup(field.value.as_bytes());
+    let help = match id {
+        FieldName::Host => "use rewrite = { host = \"…\" }",
+        FieldName::ContentLength | FieldName::Trailer => "it frames the message; cairn writes it where it is due",
+        id if hop_by_hop(id) => "it belongs to one connection; cairn writes it where it is due and passes none on",
+        _ => return,
+    };
+    problems.add(field.at, format!("`{}` cannot be edited", field.value)).help(help);
+}
+
+/// Whether it is a field name (RFC 9110 section 5.1); reports it if not.
+pub(super) fn name(field: Text<'_>, problems: &mut Problems) -> bool {
+    let valid = is_token(field.value);
+    if !valid {
+        problems
+            .add(field.at, format!("\"{}\" is not a field name", field.value.escape_debug()))
+            .help("use letters, digits and !#$%&'*+-.^_`|~ (RFC 9110 section 5.6.2)");
+    }
+    valid
+}
+
+/// A field value (RFC 9110 section 5.5).
+pub(super) fn value(text: Text<'_>, problems: &mut Problems) {
+    if text.value.chars().any(|c| c.is_control() && c != '\t') {
+        problems.add(text.at, "the value holds a control character").help("only tabs may stand in a field value");
+    } else if text.value.trim_matches([' ', '\t']) != text.value {
+        problems
+            .add(text.at, "the value begins or ends with white space")
+            .help("a receiver would drop it; leave it out");
+    }
+}
+
+/// RFC 9110 section 5.6.2.
+pub(super) fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|c| c.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&c))
+}

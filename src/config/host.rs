@@ -1,0 +1,69 @@
+//! Hosts as an operator writes them: patterns of routes, targets of redirects and rewrites.
+//! Not here: hosts on the wire (`http`, `route`).
+
+use std::net::Ipv6Addr;
+
+use super::report::Problems;
+use super::section::Text;
+use crate::route::HostPattern;
+
+/// The patterns of `hosts`; empty: any.
+pub(super) fn patterns(texts: &[Text<'_>], problems: &mut Problems) -> Vec<HostPattern> {
+    if let [text] = texts
+        && text.value == "*"
+    {
+        return Vec::new();
+    }
+    let mut patterns = Vec::with_capacity(texts.len());
+    for text in texts {
+        let Some(pattern) = pattern(*text, problems) else { continue };
+        if patterns.contains(&pattern) {
+            problems.add(text.at, format!("\"{}\" is here twice", text.value)).help("leave one out");
+        }
+        patterns.push(pattern);
+    }
+    patterns
+}
+
+/// `host` or `host:port`, as in a Location or Host field.
+pub(super) fn authority(text: Text<'_>, problems: &mut Problems) -> String {
+    let (host, port) = match text.value.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (text.value, None),
+    };
+    if !is_host(host) || port.is_some_and(|port| port.parse::<u16>().is_err()) {
+        problems
+            .add(text.at, format!("\"{}\" is not a host", text.value.escape_debug()))
+            .help("write \"example.com\", \"example.com:8443\" or \"[::1]:8443\"");
+    }
+    text.value.to_owned()
+}
+
+fn pattern(text: Text<'_>, problems: &mut Problems) -> Option<HostPattern> {
+    let lower = text.value.to_ascii_lowercase();
+    let help = match lower.strip_prefix("*.") {
+        Some(rest) if is_host(rest) && !rest.starts_with('[') => return Some(HostPattern::Wildcard(rest.to_owned())),
+        None if is_host(&lower) => return Some(HostPattern::Exact(lower)),
+        _ if lower == "*" => "\"*\" is any host; it makes the others needless",
+        _ if lower.contains('*') => "`*` stands for whole labels at the front only: \"*.example.org\"",
+        _ if lower.contains("://") => "write the host alone, without scheme",
+        _ if lower.contains(':') && !lower.starts_with('[') => "write it without port; requests match on any port",
+        _ if !lower.is_ascii() => "write the form that is on the wire: \"xn--…\"",
+        _ if lower.ends_with('.') => "write it without the dot at its end",
+        _ => "write \"api.example.com\", \"*.example.org\", \"*\" or an address",
+    };
+    problems.add(text.at, format!("\"{}\" is not a host pattern", text.value.escape_debug())).help(help);
+    None
+}
+
+/// A name of labels (RFC 1123 section 2.1, with `_` as used inside clusters), an IPv4 address, or `[IPv6]`.
+fn is_host(text: &str) -> bool {
+    if let Some(address) = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')) {
+        return address.parse::<Ipv6Addr>().is_ok();
+    }
+    let known = |c: u8| c.is_ascii_alphanumeric() || b"-_".contains(&c);
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len()) && label.bytes().all(known) && !label.starts_with('-') && !label.ends_with('-')
+    };
+    text.len() <= 253 && text.split('.').all(is_label)
+}

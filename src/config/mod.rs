@@ -1,0 +1,193 @@
+//! Configuration: TOML to a checked [`Config`]. Every problem of every file is reported at once, each with its place and its
+//! cure. Only importer of `toml`. Not here: compiling what was checked (`snapshot`), or publishing it (`control`).
+//!
+//! A file goes through `files` (read, parse), `check` (each value against [`schema`]), and `listener`, `route`, `cluster`
+//! (rules between values, and the plain data that a snapshot is built from).
+
+mod check;
+mod cluster;
+mod field;
+mod files;
+mod host;
+mod listener;
+mod names;
+mod nearest;
+mod report;
+mod route;
+mod schema;
+mod section;
+mod unit;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+
+pub use report::Report;
+pub use schema::document;
+
+use files::Parsed;
+use names::Names;
+use report::{Place, Problems, Source};
+use section::Section;
+
+use crate::route::BuildError;
+use crate::snapshot::{Snapshot, SnapshotSpec};
+
+/// Where cairn stands; chooses defaults.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Role {
+    /// Faces the world: trusts no peer's forwarding fields, refuses ambiguous paths.
+    #[default]
+    Edge,
+    /// In front of an application boundary: trusts loopback and private ranges.
+    Waypoint,
+    /// Beside one process: as a waypoint.
+    Sidecar,
+}
+
+/// A configuration that is valid as far as reading it can tell.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// How many workers to start, at least 1.
+    pub workers: usize,
+    /// Its role.
+    pub role: Role,
+    /// What to serve.
+    pub snapshot: SnapshotSpec,
+    places: Places,
+}
+
+/// Where routes stand, for problems that only compiling finds.
+#[derive(Clone, Debug)]
+struct Places {
+    sources: Arc<[Source]>,
+    routes: Vec<RoutePlaces>,
+}
+
+/// One route: its name, its header, and its keys with the places of their values.
+#[derive(Clone, Debug)]
+struct RoutePlaces {
+    name: String,
+    header: Place,
+    keys: Vec<(String, Place)>,
+}
+
+/// Reads a file, or a directory with `cairn.toml` and `conf.d/*.toml`.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn load(path: &Path) -> Result<Config, Report> {
+    read(files::read(path)?)
+}
+
+/// Reads `text`; `name` stands for the file in reports.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn parse(name: &str, text: &str) -> Result<Config, Report> {
+    read(vec![Source { name: name.to_owned(), text: text.to_owned() }])
+}
+
+/// The configuration of `cairn run` without `-c`: a route for each way to answer, in front of two demo origins.
+///
+/// # Errors
+/// None while `conf/demo.toml` is valid, which a test sees to.
+pub fn demo(origins: [SocketAddr; 2]) -> Result<Config, Report> {
+    let [hello, echo] = origins.map(|origin| origin.to_string());
+    parse("demo.toml", &DEMO.replace(DEMO_HELLO, &hello).replace(DEMO_ECHO, &echo))
+}
+
+const DEMO: &str = include_str!("../../conf/demo.toml");
+const DEMO_HELLO: &str = "127.0.0.1:9001";
+const DEMO_ECHO: &str = "127.0.0.1:9002";
+
+impl Config {
+    /// `file:line` of a route, by its position; empty if there is none.
+    #[must_use]
+    pub fn route_place(&self, position: usize) -> String {
+        let route = self.places.routes.get(position);
+        route.map(|route| report::line(&self.places.sources, route.header)).unwrap_or_default()
+    }
+
+    /// Compiles it into what workers serve from.
+    ///
+    /// # Errors
+    /// What only compiling finds: two routes with the same match, for one.
+    pub fn compile(self, version: u64) -> Result<Snapshot, Report> {
+        Snapshot::build(version, self.snapshot).map_err(|errors| self.places.report(errors))
+    }
+}
+
+impl Places {
+    fn report(self, errors: Vec<BuildError>) -> Report {
+        let mut problems = Problems::default();
+        for error in errors {
+            let message = format!("route \"{}\": {}", error.route, error.problem);
+            problems.add(self.find(&error.route, error.key), message);
+        }
+        Report::new(self.sources, problems)
+    }
+
+    /// The value of a route's key, given as a path below the route; else the route's header.
+    fn find(&self, route: &str, key: &str) -> Place {
+        let key = key.split('.').next().unwrap_or(key);
+        let Some(route) = self.routes.iter().find(|places| places.name == route) else { return Place::START };
+        route.keys.iter().find(|(known, _)| known == key).map_or(route.header, |(_, place)| *place)
+    }
+}
+
+fn read(sources: Vec<Source>) -> Result<Config, Report> {
+    let sources: Arc<[Source]> = sources.into();
+    let mut problems = Problems::default();
+    let parsed = files::parse(&sources, &mut problems);
+    if !problems.is_empty() {
+        return Err(Report::new(Arc::clone(&sources), problems));
+    }
+    let config = build(&parsed, &sources, &mut problems);
+    if problems.is_empty() { Ok(config) } else { Err(Report::new(Arc::clone(&sources), problems)) }
+}
+
+/// Reads everything, so that every problem is found; the configuration is good only if none was.
+fn build(parsed: &[Parsed<'_>], sources: &Arc<[Source]>, problems: &mut Problems) -> Config {
+    let roots = files::check(parsed, problems);
+    let root = roots[0];
+    let all = |name: &str| roots.iter().flat_map(|root| root.many(name)).collect::<Vec<Section<'_>>>();
+    let (listeners, routes, clusters) = (all("listener"), all("route"), all("cluster"));
+    if !roots.iter().any(|root| root.has("listener")) {
+        problems
+            .add(root.at, "the configuration has no listener")
+            .help("add [[listener]] with name = \"public\" and bind = \"127.0.0.1:8080\"");
+    }
+    let listener_names = Names::read("listener", &listeners, problems);
+    let route_names = Names::read("route", &routes, problems);
+    let cluster_names = Names::read("cluster", &clusters, problems);
+    let role = match root.word("role") {
+        "waypoint" => Role::Waypoint,
+        "sidecar" => Role::Sidecar,
+        _ => Role::Edge,
+    };
+    let snapshot = SnapshotSpec {
+        listeners: listener::listeners(&listeners, &listener_names, role, problems),
+        routes: route::routes(&routes, &route_names, &listener_names, &cluster_names, problems),
+        clusters: cluster::clusters(&clusters, &cluster_names, problems),
+    };
+    let places = |(position, section): (usize, &Section<'_>)| RoutePlaces {
+        name: route_names.get(position).to_owned(),
+        header: section.at,
+        keys: section.places(),
+    };
+    let places = Places { sources: Arc::clone(sources), routes: routes.iter().enumerate().map(places).collect() };
+    Config { workers: workers(root), role, snapshot, places }
+}
+
+/// `workers.count`, or one per CPU in this process's affinity mask and quota.
+fn workers(root: Section<'_>) -> usize {
+    match usize::try_from(root.one("workers").number("count")) {
+        Ok(count) if count > 0 => count,
+        _ => thread::available_parallelism().map_or(1, usize::from),
+    }
+}
+
+#[cfg(test)]
+mod tests;

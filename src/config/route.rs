@@ -1,0 +1,286 @@
+//! `[[route]]` to [`RouteSpec`]. Not here: compiling matches, or finding the route of a request.
+
+use regex::Regex;
+
+use super::names::Names;
+use super::report::Problems;
+use super::section::{Condition, Section, Text};
+use super::{field, host};
+use crate::http::path::{self, PathForm};
+use crate::id::{ClusterId, ListenerId};
+use crate::route::{ActionSpec, HeaderEdits, PathPattern, RouteSpec, ValuePattern};
+
+/// All routes, in file order.
+pub(super) fn routes(
+    sections: &[Section<'_>],
+    names: &Names,
+    listeners: &Names,
+    clusters: &Names,
+    problems: &mut Problems,
+) -> Vec<RouteSpec> {
+    let mut routes = Vec::with_capacity(sections.len());
+    for (position, section) in sections.iter().enumerate() {
+        let mut reader = Reader { section: *section, listeners, clusters, problems };
+        routes.extend(reader.route(names.get(position).to_owned()));
+    }
+    routes
+}
+
+/// Methods of RFC 9110 and RFC 5789, to tell a slip in the letter case.
+const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
+
+struct Reader<'a> {
+    section: Section<'a>,
+    listeners: &'a Names,
+    clusters: &'a Names,
+    problems: &'a mut Problems,
+}
+
+impl<'a> Reader<'a> {
+    fn route(&mut self, name: String) -> Option<RouteSpec> {
+        let section = self.section;
+        // All is read before the action is asked for, so that every problem is found.
+        let listeners = self.listeners();
+        let hosts = host::patterns(&section.texts("hosts"), self.problems);
+        let path = self.path_pattern();
+        let methods = self.methods();
+        let headers = self.header_conditions();
+        let query = self.query_conditions();
+        let rewrite = section.one("rewrite");
+        let rewrite_path_prefix = self.rewrite_path_prefix(rewrite);
+        let rewrite_host = rewrite.text("host").map(|text| host::authority(text, self.problems));
+        let request_headers = self.edits(section.one("request_headers"));
+        let response_headers = self.edits(section.one("response_headers"));
+        self.effects();
+        Some(RouteSpec {
+            name,
+            listeners,
+            hosts,
+            path,
+            methods,
+            headers,
+            query,
+            action: self.action()?,
+            timeout: section.optional_time("timeout"),
+            rewrite_path_prefix,
+            rewrite_host,
+            request_headers,
+            response_headers,
+        })
+    }
+
+    fn listeners(&mut self) -> Vec<ListenerId> {
+        let mut listeners = Vec::new();
+        for text in self.section.texts("listeners") {
+            let Some(position) = self.listeners.find(text, self.problems) else { continue };
+            match u16::try_from(position).map(ListenerId) {
+                Ok(id) if !listeners.contains(&id) => listeners.push(id),
+                _ => {}
+            }
+        }
+        listeners
+    }
+
+    fn path_pattern(&mut self) -> PathPattern {
+        let section = self.section;
+        if let Some(text) = section.text("path") {
+            PathPattern::Exact(self.path(text))
+        } else if let Some(text) = section.text("path_prefix") {
+            PathPattern::Prefix(self.path(text))
+        } else if let Some(text) = section.text("path_regex") {
+            PathPattern::Regex(self.regex(text))
+        } else {
+            PathPattern::Any
+        }
+    }
+
+    fn methods(&mut self) -> Vec<String> {
+        let methods = self.section.texts("methods");
+        for method in &methods {
+            let upper = method.value.to_ascii_uppercase();
+            if !field::is_token(method.value) {
+                self.problems
+                    .add(method.at, format!("\"{}\" is not a method", method.value.escape_debug()))
+                    .help("a method is a token, such as \"GET\" (RFC 9110 section 9.1)");
+            } else if upper != method.value && METHODS.contains(&upper.as_str()) {
+                self.problems
+                    .add(method.at, format!("no client sends the method \"{}\"", method.value))
+                    .help(format!("methods have a letter case: write \"{upper}\""));
+            }
+        }
+        methods.into_iter().map(|method| method.value.to_owned()).collect()
+    }
+
+    fn header_conditions(&mut self) -> Vec<(String, ValuePattern)> {
+        let mut conditions = Vec::new();
+        for (name, condition) in self.section.conditions("headers") {
+            field::name(name, self.problems);
+            if let Condition::Exact(text) = condition {
+                field::value(text, self.problems);
+            }
+            conditions.push((name.value.to_ascii_lowercase(), self.pattern(condition)));
+        }
+        conditions
+    }
+
+    fn query_conditions(&mut self) -> Vec<(String, ValuePattern)> {
+        let conditions = self.section.conditions("query").into_iter();
+        conditions.map(|(name, condition)| (name.value.to_owned(), self.pattern(condition))).collect()
+    }
+
+    fn pattern(&mut self, condition: Condition<'_>) -> ValuePattern {
+        match condition {
+            Condition::Exact(text) => ValuePattern::Exact(text.value.to_owned()),
+            Condition::Regex(text) => ValuePattern::Regex(self.regex(text)),
+            Condition::Present(present) => ValuePattern::Present(present),
+        }
+    }
+
+    /// The bare expression is tried, so that anchors put around it later cannot close a group of it.
+    fn regex(&mut self, text: Text<'_>) -> String {
+        if let Err(error) = Regex::new(text.value) {
+            let error = error.to_string();
+            let why = error.lines().last().unwrap_or_default();
+            self.problems
+                .add(text.at, format!("the regular expression is invalid: {}", why.trim_start_matches("error: ")))
+                .help("the syntax is that of docs.rs/regex; it is matched against the whole value");
+        }
+        text.value.to_owned()
+    }
+
+    /// A path as requests have it when they are routed.
+    fn path(&mut self, text: Text<'_>) -> String {
+        let help = if !text.value.starts_with('/') {
+            "a path starts with \"/\"".to_owned()
+        } else if text.value.contains(['?', '#']) {
+            "write the path alone; conditions on the query stand in `query`".to_owned()
+        } else if !text.value.bytes().all(|c| c.is_ascii_graphic()) {
+            "write the form that is on the wire: other characters are percent-encoded".to_owned()
+        } else {
+            match path::inspect(text.value.as_bytes()) {
+                PathForm::Clean => return text.value.to_owned(),
+                PathForm::Normalise => format!("requests have it in its normal form: \"{}\"", normal(text.value)),
+                PathForm::Refused(error) => format!("readers disagree about its meaning ({})", error.reason()),
+            }
+        };
+        self.problems.add(text.at, format!("\"{}\" is not a path", text.value.escape_debug())).help(help);
+        text.value.to_owned()
+    }
+
+    fn rewrite_path_prefix(&mut self, rewrite: Section<'_>) -> Option<String> {
+        let text = rewrite.text("path_prefix")?;
+        if self.section.has("path_regex") {
+            self.problems
+                .add(text.at, "rewrite.path_prefix replaces what `path` or `path_prefix` matched")
+                .help("an expression matches the whole path; leave one of the two out");
+        }
+        Some(self.path(text))
+    }
+
+    fn edits(&mut self, section: Section<'_>) -> HeaderEdits {
+        let mut remove = Vec::new();
+        for text in section.texts("remove") {
+            field::editable(text, self.problems);
+            remove.push(text.value.to_ascii_lowercase());
+        }
+        HeaderEdits {
+            set: field::fields(&section.fields("set"), self.problems),
+            add: field::fields(&section.fields("add"), self.problems),
+            remove,
+        }
+    }
+
+    /// Keys that only matter when a request is forwarded.
+    fn effects(&mut self) {
+        let Some(answer) = ["redirect", "respond"].into_iter().find(|name| self.section.has(name)) else { return };
+        for name in ["timeout", "rewrite", "request_headers"] {
+            if self.section.has(name) {
+                self.problems
+                    .add(self.section.place(name), format!("`{name}` does nothing beside `{answer}`"))
+                    .help("leave it out: the request is not forwarded");
+            }
+        }
+    }
+
+    fn action(&mut self) -> Option<ActionSpec> {
+        let section = self.section;
+        if let Some(text) = section.text("cluster") {
+            self.cluster(text).map(ActionSpec::Cluster)
+        } else if section.has("split") {
+            Some(ActionSpec::Split(self.split()))
+        } else if section.has("redirect") {
+            Some(self.redirect(section.one("redirect")))
+        } else if section.has("respond") {
+            Some(self.respond(section.one("respond")))
+        } else {
+            None
+        }
+    }
+
+    fn cluster(&mut self, text: Text<'_>) -> Option<ClusterId> {
+        let position = self.clusters.find(text, self.problems)?;
+        u32::try_from(position).ok().map(ClusterId)
+    }
+
+    fn split(&mut self) -> Vec<(ClusterId, u32)> {
+        let mut sides: Vec<(ClusterId, u32)> = Vec::new();
+        for side in self.section.many("split") {
+            let Some(text) = side.text("cluster") else { continue };
+            let Some(id) = self.cluster(text) else { continue };
+            if sides.iter().any(|(other, _)| *other == id) {
+                self.problems
+                    .add(text.at, format!("\"{}\" is in the split twice", text.value))
+                    .help("add the weights up");
+            }
+            sides.push((id, u32::try_from(side.number("weight")).unwrap_or(u32::MAX)));
+        }
+        if sides.len() == self.section.length("split") && sides.iter().all(|(_, weight)| *weight == 0) {
+            self.problems
+                .add(self.section.place("split"), "the split sends traffic nowhere")
+                .help("give at least one cluster a weight of 1 or more");
+        }
+        sides
+    }
+
+    fn redirect(&mut self, redirect: Section<'a>) -> ActionSpec {
+        let status = redirect.number("status");
+        if (304..=306).contains(&status) {
+            self.problems
+                .add(redirect.place("status"), format!("{status} is not a redirect"))
+                .help("301 or 308: for good; 302 or 307: for now; 303: with GET");
+        }
+        if !["scheme", "host", "path"].iter().any(|name| redirect.has(name)) {
+            self.problems
+                .add(redirect.at, "the redirect leads back to where it came from")
+                .help("add scheme, host or path");
+        }
+        ActionSpec::Redirect {
+            status: u16::try_from(status).unwrap_or(0),
+            scheme: redirect.text("scheme").map(|text| text.value.to_owned()),
+            host: redirect.text("host").map(|text| host::authority(text, self.problems)),
+            path: redirect.text("path").map(|text| self.path(text)),
+        }
+    }
+
+    fn respond(&mut self, respond: Section<'a>) -> ActionSpec {
+        let status = respond.number("status");
+        let body = respond.text("body").map_or("", |text| text.value);
+        // RFC 9110 sections 15.3.5, 15.3.6 and 15.4.5.
+        if [204, 205, 304].contains(&status) && !body.is_empty() {
+            self.problems
+                .add(respond.place("body"), format!("a response with status {status} has no body"))
+                .help("leave `body` out, or choose another status");
+        }
+        ActionSpec::Respond {
+            status: u16::try_from(status).unwrap_or(0),
+            body: body.to_owned(),
+            headers: field::fields(&respond.fields("headers"), self.problems),
+        }
+    }
+}
+
+fn normal(path: &str) -> String {
+    let mut out = vec![0; path.len()];
+    let length = path::normalise(path.as_bytes(), &mut out).unwrap_or(0);
+    String::from_utf8_lossy(&out[..length]).into_owned()
+}

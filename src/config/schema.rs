@@ -1,0 +1,480 @@
+//! Every key of the configuration: type, range, default and meaning, once. Drives checking (`check`), reading (`section`)
+//! and the documented default file ([`document`]). Not here: rules between keys (`listener`, `route`, `cluster`).
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use super::nearest::nearest;
+use super::unit;
+use crate::limits;
+
+/// A table of the file.
+#[derive(Debug)]
+pub(super) struct Table {
+    /// As it is written: `[[listener]]`, `[listener.limits]`; or words, for an inline table.
+    pub(super) title: &'static str,
+    pub(super) doc: &'static str,
+    pub(super) keys: &'static [Key],
+    /// Sets of keys that exclude each other.
+    pub(super) choices: &'static [Choice],
+}
+
+/// Keys of which a table takes at most one.
+#[derive(Debug)]
+pub(super) struct Choice {
+    pub(super) keys: &'static [&'static str],
+    /// Exactly one.
+    pub(super) required: bool,
+}
+
+/// A key of a table.
+#[derive(Debug)]
+pub(super) struct Key {
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    pub(super) preset: Preset,
+    /// One line, with the unit.
+    pub(super) doc: &'static str,
+}
+
+/// What a key's value is.
+#[derive(Debug)]
+pub(super) enum Kind {
+    /// A string.
+    Text,
+    /// One of these strings.
+    Word(&'static [&'static str]),
+    /// An integer from the first to the second.
+    Number(u64, u64),
+    /// Bytes: `"16KiB"` or an integer, from the first to the second.
+    Size(u64, u64),
+    /// A duration from 1 ms to [`TIME_MAX`].
+    Time,
+    /// An array of strings.
+    Texts,
+    /// A table of strings under names of the operator's.
+    Fields,
+    /// A table of conditions under names of the operator's: a string, `{ regex = … }` or `{ present = … }`.
+    Conditions,
+    /// An array of strings or of such tables.
+    TextsOr(&'static Table),
+    /// A table.
+    One(&'static Table),
+    /// An array of tables.
+    Many(&'static Table),
+}
+
+/// What holds when a key is absent.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Preset {
+    /// It must be there; an example in TOML.
+    Required(&'static str),
+    /// Nothing; an example in TOML.
+    Optional(&'static str),
+    Word(&'static str),
+    Number(u64),
+    Size(u64),
+    Time(Duration),
+}
+
+/// Longest duration that a key takes.
+pub(super) const TIME_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Most listeners: each has one socket per worker.
+pub(super) const LISTENERS_MAX: usize = 1024;
+/// Largest weight of one side of a split.
+const SPLIT_WEIGHT_MAX: u64 = 1_000_000;
+
+const fn key(name: &'static str, kind: Kind, preset: Preset, doc: &'static str) -> Key {
+    Key { name, kind, preset, doc }
+}
+
+const fn seconds(count: u64) -> Preset {
+    Preset::Time(Duration::from_secs(count))
+}
+
+pub(super) static ROOT: Table = Table {
+    title: "the configuration",
+    doc: "",
+    keys: &[
+        key(
+            "role",
+            Kind::Word(&["edge", "waypoint", "sidecar"]),
+            Preset::Word("edge"),
+            "edge | waypoint | sidecar: how much peers are trusted, how strictly paths are read",
+        ),
+        key("workers", Kind::One(&WORKERS), Preset::Optional(""), ""),
+        key("listener", Kind::Many(&LISTENER), Preset::Optional(""), ""),
+        key("route", Kind::Many(&ROUTE), Preset::Optional(""), ""),
+        key("cluster", Kind::Many(&CLUSTER), Preset::Optional(""), ""),
+    ],
+    choices: &[],
+};
+
+static WORKERS: Table = Table {
+    title: "[workers]",
+    doc: "A worker is one pinned thread with its own sockets, connections and pools.",
+    keys: &[key("count", Kind::Number(0, 1024), Preset::Number(0), "0: one per CPU that the process may use")],
+    choices: &[],
+};
+
+static LISTENER: Table = Table {
+    title: "[[listener]]",
+    doc: "A bound address.",
+    keys: &[
+        key("name", Kind::Text, Preset::Required("\"public\""), "unique; for routes, logs and metrics"),
+        key("bind", Kind::Text, Preset::Required("\"127.0.0.1:8080\""), "IP:PORT, [IPv6]:PORT or unix:/path"),
+        key("protocol", Kind::Word(&["http"]), Preset::Word("http"), "HTTP/1.1 and HTTP/1.0"),
+        key(
+            "trusted_proxies",
+            Kind::Texts,
+            Preset::Optional("[\"10.0.0.0/8\", \"::1\"]"),
+            "whose forwarding fields are believed; absent: none at the edge, else private ranges",
+        ),
+        key("limits", Kind::One(&LISTENER_LIMITS), Preset::Optional(""), ""),
+        key("timeouts", Kind::One(&LISTENER_TIMEOUTS), Preset::Optional(""), ""),
+    ],
+    choices: &[],
+};
+
+static LISTENER_LIMITS: Table = Table {
+    title: "[listener.limits]",
+    doc: "",
+    keys: &[
+        key(
+            "header_bytes",
+            Kind::Size(1024, limits::HEAD_BYTES_MAX as u64),
+            Preset::Size(limits::HEADER_BYTES as u64),
+            "request line and fields; 431 above",
+        ),
+        key(
+            "header_count",
+            Kind::Number(1, limits::HEADER_COUNT_MAX as u64),
+            Preset::Number(limits::HEADER_COUNT as u64),
+            "fields of a request; 431 above",
+        ),
+        key("body_bytes", Kind::Size(0, u64::MAX), Preset::Size(0), "request body; 413 above; 0: no limit"),
+        key(
+            "connections",
+            Kind::Number(0, u32::MAX as u64),
+            Preset::Number(0),
+            "open at once, over all workers; 0: no limit",
+        ),
+    ],
+    choices: &[],
+};
+
+static LISTENER_TIMEOUTS: Table = Table {
+    title: "[listener.timeouts]",
+    doc: "",
+    keys: &[
+        key("header", Kind::Time, seconds(10), "first byte of a request to the end of its head; 408 above"),
+        key("body", Kind::Time, seconds(30), "between reads of a request body"),
+        key("idle", Kind::Time, seconds(75), "how long a connection waits for its next request"),
+    ],
+    choices: &[],
+};
+
+static ROUTE: Table = Table {
+    title: "[[route]]",
+    doc: "What to do with a request. The most specific wins: exact host, wildcard, none; then exact path, longest prefix, regex.",
+    keys: &[
+        key("name", Kind::Text, Preset::Optional("\"orders\""), "unique; absent: route-N, by position"),
+        key("listeners", Kind::Texts, Preset::Optional("[\"public\"]"), "absent: every listener"),
+        key(
+            "hosts",
+            Kind::Texts,
+            Preset::Optional("[\"api.example.com\", \"*.example.org\"]"),
+            "without port; *. stands for one or more labels; absent: any",
+        ),
+        key("path", Kind::Text, Preset::Optional("\"/orders\""), "the whole path"),
+        key(
+            "path_prefix",
+            Kind::Text,
+            Preset::Optional("\"/orders\""),
+            "whole segments: /orders, /orders/7, not /orders2",
+        ),
+        key("path_regex", Kind::Text, Preset::Optional("\"/orders/[0-9]+\""), "of the whole path"),
+        key("methods", Kind::Texts, Preset::Optional("[\"GET\", \"HEAD\"]"), "absent: any"),
+        key(
+            "headers",
+            Kind::Conditions,
+            Preset::Optional("{ x-canary = \"1\", x-user = { regex = \"[a-z]+\" }, x-debug = { present = false } }"),
+            "an exact value, an expression, or presence; all must hold",
+        ),
+        key("query", Kind::Conditions, Preset::Optional("{ debug = \"1\" }"), "as for headers"),
+        key("cluster", Kind::Text, Preset::Optional("\"orders\""), "forward to it"),
+        key(
+            "split",
+            Kind::Many(&SPLIT),
+            Preset::Optional("[{ cluster = \"orders\", weight = 90 }, { cluster = \"orders-next\", weight = 10 }]"),
+            "forward to one of them, by weight",
+        ),
+        key(
+            "redirect",
+            Kind::One(&REDIRECT),
+            Preset::Optional("{ status = 308, scheme = \"https\", host = \"example.com\", path = \"/new\" }"),
+            "answer with a Location; what is absent is kept",
+        ),
+        key(
+            "respond",
+            Kind::One(&RESPOND),
+            Preset::Optional("{ status = 200, body = \"ok\", headers = { content-type = \"text/plain\" } }"),
+            "answer from here",
+        ),
+        key(
+            "timeout",
+            Kind::Time,
+            Preset::Optional("\"30s\""),
+            "to the first response byte; 504 above; absent: the cluster's timeouts.response",
+        ),
+        key(
+            "rewrite",
+            Kind::One(&REWRITE),
+            Preset::Optional("{ path_prefix = \"/v1\", host = \"orders.internal\" }"),
+            "replaces the matched path or prefix, and Host",
+        ),
+        key(
+            "request_headers",
+            Kind::One(&REQUEST_HEADERS),
+            Preset::Optional("{ set = { x-edge = \"1\" }, add = { x-hop = \"edge\" }, remove = [\"cookie\"] }"),
+            "sent upstream",
+        ),
+        key(
+            "response_headers",
+            Kind::One(&RESPONSE_HEADERS),
+            Preset::Optional(
+                "{ set = { x-frame-options = \"DENY\" }, add = { vary = \"origin\" }, remove = [\"server\"] }",
+            ),
+            "sent downstream",
+        ),
+    ],
+    choices: &[
+        Choice { keys: &["path", "path_prefix", "path_regex"], required: false },
+        Choice { keys: &["cluster", "split", "redirect", "respond"], required: true },
+    ],
+};
+
+static SPLIT: Table = Table {
+    title: "route.split",
+    doc: "",
+    keys: &[
+        key("cluster", Kind::Text, Preset::Required("\"orders\""), "name of a cluster"),
+        key("weight", Kind::Number(0, SPLIT_WEIGHT_MAX), Preset::Required("90"), "share of the traffic; 0: none"),
+    ],
+    choices: &[],
+};
+
+static REDIRECT: Table = Table {
+    title: "route.redirect",
+    doc: "",
+    keys: &[
+        key(
+            "status",
+            Kind::Number(301, 308),
+            Preset::Number(308),
+            "301 or 308: for good; 302 or 307: for now; 303: with GET",
+        ),
+        key("scheme", Kind::Word(&["http", "https"]), Preset::Optional("\"https\""), "absent: kept"),
+        key("host", Kind::Text, Preset::Optional("\"example.com\""), "with an optional port; absent: kept"),
+        key("path", Kind::Text, Preset::Optional("\"/new\""), "the whole path; absent: kept; the query is kept"),
+    ],
+    choices: &[],
+};
+
+static RESPOND: Table = Table {
+    title: "route.respond",
+    doc: "",
+    keys: &[
+        key("status", Kind::Number(200, 599), Preset::Number(200), "not 1xx"),
+        key("body", Kind::Text, Preset::Optional("\"ok\""), "sent as it is"),
+        key(
+            "headers",
+            Kind::Fields,
+            Preset::Optional("{ content-type = \"text/plain\" }"),
+            "content-type defaults to text/plain",
+        ),
+    ],
+    choices: &[],
+};
+
+static REWRITE: Table = Table {
+    title: "route.rewrite",
+    doc: "",
+    keys: &[
+        key("path_prefix", Kind::Text, Preset::Optional("\"/v1\""), "replaces the matched path or prefix"),
+        key("host", Kind::Text, Preset::Optional("\"orders.internal\""), "replaces Host"),
+    ],
+    choices: &[],
+};
+
+const EDIT_KEYS: &[Key] = &[
+    key("set", Kind::Fields, Preset::Optional("{ x-edge = \"1\" }"), "replaces every field of that name"),
+    key("add", Kind::Fields, Preset::Optional("{ x-hop = \"edge\" }"), "appended, whatever is there"),
+    key("remove", Kind::Texts, Preset::Optional("[\"cookie\"]"), "dropped"),
+];
+
+static REQUEST_HEADERS: Table = Table { title: "route.request_headers", doc: "", keys: EDIT_KEYS, choices: &[] };
+
+static RESPONSE_HEADERS: Table = Table { title: "route.response_headers", doc: "", keys: EDIT_KEYS, choices: &[] };
+
+static CLUSTER: Table = Table {
+    title: "[[cluster]]",
+    doc: "A named set of endpoints and how they are used.",
+    keys: &[
+        key("name", Kind::Text, Preset::Required("\"orders\""), "unique; for routes, logs and metrics"),
+        key(
+            "endpoints",
+            Kind::TextsOr(&ENDPOINT),
+            Preset::Required(
+                "[\"127.0.0.1:9000\", { address = \"127.0.0.1:9001\", weight = 2 }, \"unix:/run/app.sock\"]",
+            ),
+            "IP:PORT, NAME:PORT (resolved when the file is loaded) or unix:/path",
+        ),
+        key(
+            "balance",
+            Kind::Word(&["least_request", "round_robin", "random"]),
+            Preset::Word("least_request"),
+            "least_request (the less busy of two) | round_robin | random; all by weight",
+        ),
+        key("pool", Kind::One(&CLUSTER_POOL), Preset::Optional(""), ""),
+        key("timeouts", Kind::One(&CLUSTER_TIMEOUTS), Preset::Optional(""), ""),
+    ],
+    choices: &[],
+};
+
+static ENDPOINT: Table = Table {
+    title: "cluster.endpoints",
+    doc: "",
+    keys: &[
+        key("address", Kind::Text, Preset::Required("\"10.0.0.2:9000\""), "IP:PORT, NAME:PORT or unix:/path"),
+        key("weight", Kind::Number(0, u16::MAX as u64), Preset::Number(1), "share of the traffic; 0: none"),
+    ],
+    choices: &[],
+};
+
+static CLUSTER_POOL: Table = Table {
+    title: "[cluster.pool]",
+    doc: "",
+    keys: &[
+        key(
+            "max_idle",
+            Kind::Number(0, u32::MAX as u64),
+            Preset::Number(128),
+            "idle connections kept per endpoint, over all workers; 0: none",
+        ),
+        key("idle", Kind::Time, seconds(55), "how long an idle connection is kept"),
+    ],
+    choices: &[],
+};
+
+static CLUSTER_TIMEOUTS: Table = Table {
+    title: "[cluster.timeouts]",
+    doc: "",
+    keys: &[
+        key("connect", Kind::Time, seconds(2), "to open a connection"),
+        key(
+            "response",
+            Kind::Time,
+            seconds(30),
+            "to the first response byte, and between reads of the response; 504 above",
+        ),
+    ],
+    choices: &[],
+};
+
+impl Preset {
+    /// The value as it is written in TOML; an example where there is no default.
+    pub(super) fn example(self) -> String {
+        match self {
+            Self::Required(example) | Self::Optional(example) => example.to_owned(),
+            Self::Word(word) => format!("\"{word}\""),
+            Self::Number(number) => number.to_string(),
+            Self::Size(bytes) => format!("\"{}\"", unit::size_text(bytes)),
+            Self::Time(time) => format!("\"{}\"", unit::duration_text(time)),
+        }
+    }
+}
+
+impl Table {
+    pub(super) fn key(&self, name: &str) -> Option<&'static Key> {
+        self.keys.iter().find(|key| key.name == name)
+    }
+
+    /// The key that was most likely meant by `name`.
+    pub(super) fn nearest(&self, name: &str) -> Option<&'static str> {
+        nearest(name, self.keys.iter().map(|key| key.name))
+    }
+
+    /// The table below this one that knows `name`.
+    pub(super) fn owner_below(&self, name: &str) -> Option<&'static Table> {
+        self.keys.iter().find_map(|key| match key.kind {
+            Kind::One(table) if table.key(name).is_some() => Some(table),
+            _ => None,
+        })
+    }
+}
+
+/// The documented default file: every key with its default, or commented out with an example where it has none.
+/// The text of `conf/cairn.toml`.
+#[must_use]
+pub fn document() -> String {
+    let mut text = String::from(HEADER);
+    render(&ROOT, &mut text);
+    text
+}
+
+const HEADER: &str = "\
+# Every key of cairn with its default. A key that is commented out has none: it shows an example.
+# Durations: \"250ms\", \"5s\", \"1m\", \"1h\". Sizes: \"16KiB\", \"1MiB\", or bytes. Unknown keys are errors.
+# `cairn check -c FILE` validates; `cairn explain -c FILE GET http://host/path` says what a request would meet.
+
+";
+
+/// Column at which the comments stand.
+const COMMENT_COLUMN: usize = 44;
+
+fn render(table: &Table, out: &mut String) {
+    for key in table.keys {
+        match &key.kind {
+            Kind::One(inner) | Kind::Many(inner) if inner.title.starts_with('[') => {
+                out.push('\n');
+                if !inner.doc.is_empty() {
+                    let _ = writeln!(out, "# {}", inner.doc);
+                }
+                let _ = writeln!(out, "{}", inner.title);
+                render(inner, out);
+            }
+            _ => render_key(table, key, out),
+        }
+    }
+}
+
+fn render_key(table: &Table, key: &Key, out: &mut String) {
+    // The first way of a required choice stands as it is, so that the file is valid.
+    let chosen = table.choices.iter().any(|choice| choice.required && choice.keys.first() == Some(&key.name));
+    let mark = if matches!(key.preset, Preset::Optional(_)) && !chosen { "# " } else { "" };
+    let value = key.preset.example();
+    let line = format!("{mark}{} = {value}", key.name);
+    let _ = if line.len() < COMMENT_COLUMN {
+        writeln!(out, "{line:COMMENT_COLUMN$}# {}", key.doc)
+    } else {
+        writeln!(out, "# {}: {}\n{line}", key.name, key.doc)
+    };
+    if let Kind::One(inner) | Kind::Many(inner) | Kind::TextsOr(inner) = &key.kind {
+        for key in inner.keys {
+            let default = match key.preset {
+                Preset::Required(_) | Preset::Optional(_) => String::new(),
+                preset => format!("; default {}", preset.example()),
+            };
+            let _ = writeln!(out, "#   {:14}{}{default}", key.name, key.doc);
+        }
+    }
+}
+
+/// Every key that is commented out in [`document`], for the test that each example is accepted.
+#[cfg(test)]
+pub(super) fn examples() -> Vec<String> {
+    let document = document();
+    let examples = document.lines().filter_map(|line| line.strip_prefix("# ")).filter(|line| line.contains(" = "));
+    examples.map(str::to_owned).collect()
+}

@@ -1,0 +1,195 @@
+//! Reads values out of a checked table, with the schema's defaults. Not here: complaints about types and ranges (`check` has
+//! made them; a value that it refused reads as absent, and the configuration is refused in the end anyway).
+
+use std::time::Duration;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::check::{place, size, unsigned};
+use super::report::Place;
+use super::schema::{Kind, Preset, Table};
+use super::unit;
+
+/// One table of a file. An absent one reads as all defaults.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Section<'a> {
+    file: usize,
+    /// Its header, or the braces of an inline table.
+    pub(super) at: Place,
+    table: Option<&'a DeTable<'a>>,
+    schema: &'static Table,
+}
+
+/// A string and its place.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Text<'a> {
+    pub(super) value: &'a str,
+    pub(super) at: Place,
+}
+
+/// The value of a condition, as it is written.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Condition<'a> {
+    Exact(Text<'a>),
+    Regex(Text<'a>),
+    Present(bool),
+}
+
+impl<'a> Section<'a> {
+    pub(super) fn new(file: usize, at: Place, table: &'a DeTable<'a>, schema: &'static Table) -> Self {
+        Self { file, at, table: Some(table), schema }
+    }
+
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.node(name).is_some()
+    }
+
+    /// Where the value of `name` stands; where the table does if it is absent.
+    pub(super) fn place(&self, name: &str) -> Place {
+        self.node(name).map_or(self.at, |node| place(self.file, node))
+    }
+
+    /// Every key that is there with the place of its value.
+    pub(super) fn places(&self) -> Vec<(String, Place)> {
+        let entries = self.table.into_iter().flat_map(|table| table.iter());
+        entries.map(|(name, node)| (name.get_ref().to_string(), place(self.file, node))).collect()
+    }
+
+    pub(super) fn text(&self, name: &str) -> Option<Text<'a>> {
+        self.as_text(self.node(name)?)
+    }
+
+    pub(super) fn word(&self, name: &str) -> &'a str {
+        match (self.text(name), self.preset(name)) {
+            (Some(text), _) => text.value,
+            (None, Preset::Word(word)) => word,
+            _ => "",
+        }
+    }
+
+    pub(super) fn number(&self, name: &str) -> u64 {
+        match (self.node(name).map(Spanned::get_ref), self.preset(name)) {
+            (Some(DeValue::Integer(number)), _) => unsigned(number).unwrap_or(0),
+            (_, Preset::Number(number)) => number,
+            _ => 0,
+        }
+    }
+
+    pub(super) fn size(&self, name: &str) -> u64 {
+        match (self.node(name).and_then(|node| size(node.get_ref())), self.preset(name)) {
+            (Some(bytes), _) => bytes,
+            (None, Preset::Size(bytes)) => bytes,
+            _ => 0,
+        }
+    }
+
+    pub(super) fn time(&self, name: &str) -> Duration {
+        match (self.optional_time(name), self.preset(name)) {
+            (Some(time), _) => time,
+            (None, Preset::Time(time)) => time,
+            _ => Duration::ZERO,
+        }
+    }
+
+    pub(super) fn optional_time(&self, name: &str) -> Option<Duration> {
+        unit::duration(self.text(name)?.value)
+    }
+
+    pub(super) fn texts(&self, name: &str) -> Vec<Text<'a>> {
+        self.items(name).iter().filter_map(|item| self.as_text(item)).collect()
+    }
+
+    /// Names and strings, in the order of the file.
+    pub(super) fn fields(&self, name: &str) -> Vec<(Text<'a>, Text<'a>)> {
+        let entries = self.entries(name).into_iter();
+        entries.filter_map(|(name, value)| Some((name, self.as_text(value)?))).collect()
+    }
+
+    /// Names and conditions, in the order of the file.
+    pub(super) fn conditions(&self, name: &str) -> Vec<(Text<'a>, Condition<'a>)> {
+        let entries = self.entries(name).into_iter();
+        entries.filter_map(|(name, value)| Some((name, self.as_condition(value)?))).collect()
+    }
+
+    /// The table under `name`.
+    pub(super) fn one(&self, name: &str) -> Section<'a> {
+        let found = self.node(name).and_then(|node| Some((place(self.file, node), node.get_ref().as_table()?)));
+        let (at, table) = found.map_or((self.at, None), |(at, table)| (at, Some(table)));
+        Section { file: self.file, at, table, schema: self.inner(name) }
+    }
+
+    /// The tables of the array under `name`.
+    pub(super) fn many(&self, name: &str) -> Vec<Section<'a>> {
+        let schema = self.inner(name);
+        let sections = self.items(name).iter().filter_map(|item| {
+            Some(Section {
+                file: self.file,
+                at: place(self.file, item),
+                table: Some(item.get_ref().as_table()?),
+                schema,
+            })
+        });
+        sections.collect()
+    }
+
+    /// How many items the array under `name` has, of whatever type.
+    pub(super) fn length(&self, name: &str) -> usize {
+        self.items(name).len()
+    }
+
+    /// The strings and tables of the array under `name`.
+    pub(super) fn texts_or_tables(&self, name: &str) -> Vec<Result<Text<'a>, Section<'a>>> {
+        let schema = self.inner(name);
+        let items = self.items(name).iter().filter_map(|item| match item.get_ref() {
+            DeValue::Table(table) => Some(Err(Section::new(self.file, place(self.file, item), table, schema))),
+            _ => Some(Ok(self.as_text(item)?)),
+        });
+        items.collect()
+    }
+
+    fn node(&self, name: &str) -> Option<&'a Spanned<DeValue<'a>>> {
+        debug_assert!(self.schema.key(name).is_some(), "{} has no key {name} in its schema", self.schema.title);
+        self.table?.get(name)
+    }
+
+    fn preset(&self, name: &str) -> Preset {
+        self.schema.key(name).map_or(Preset::Optional(""), |key| key.preset)
+    }
+
+    fn inner(&self, name: &str) -> &'static Table {
+        match self.schema.key(name).map(|key| &key.kind) {
+            Some(Kind::One(table) | Kind::Many(table) | Kind::TextsOr(table)) => table,
+            _ => self.schema,
+        }
+    }
+
+    fn items(&self, name: &str) -> &'a [Spanned<DeValue<'a>>] {
+        match self.node(name).map(Spanned::get_ref) {
+            Some(DeValue::Array(items)) => items,
+            _ => &[],
+        }
+    }
+
+    fn entries(&self, name: &str) -> Vec<(Text<'a>, &'a Spanned<DeValue<'a>>)> {
+        let table = self.node(name).and_then(|node| node.get_ref().as_table());
+        let entries = table.into_iter().flat_map(|table| table.iter());
+        let mut entries: Vec<_> =
+            entries.map(|(name, value)| (Text { value: name.get_ref(), at: place(self.file, name) }, value)).collect();
+        entries.sort_by_key(|(name, _)| name.at);
+        entries
+    }
+
+    fn as_text(&self, node: &'a Spanned<DeValue<'a>>) -> Option<Text<'a>> {
+        Some(Text { value: node.get_ref().as_str()?, at: place(self.file, node) })
+    }
+
+    fn as_condition(&self, node: &'a Spanned<DeValue<'a>>) -> Option<Condition<'a>> {
+        let Some(table) = node.get_ref().as_table() else { return self.as_text(node).map(Condition::Exact) };
+        match (table.get("regex"), table.get("present").map(Spanned::get_ref)) {
+            (Some(regex), None) => self.as_text(regex).map(Condition::Regex),
+            (None, Some(DeValue::Boolean(present))) => Some(Condition::Present(*present)),
+            _ => None,
+        }
+    }
+}

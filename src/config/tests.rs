@@ -1,0 +1,106 @@
+//! Tests of the configuration as a whole: the document against the schema and the code, and what needs several files.
+//! The texts of reports are in `tests/config/`.
+
+use super::*;
+
+/// Rewrites `conf/cairn.toml` when `CAIRN_UPDATE` is set.
+#[test]
+fn the_default_file_is_the_schema_written_out() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/conf/cairn.toml");
+    if std::env::var_os("CAIRN_UPDATE").is_some() {
+        std::fs::write(path, document()).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(path).unwrap(), document(), "CAIRN_UPDATE=1 cargo test rewrites it");
+}
+
+/// A file with the required keys alone equals the documented one, so each documented default is the code's.
+#[test]
+fn documented_defaults_are_those_of_the_code() {
+    let documented = parse("cairn.toml", &document()).unwrap();
+    let bare = "
+        [[listener]]
+        name = \"public\"
+        bind = \"127.0.0.1:8080\"
+        [[route]]
+        cluster = \"orders\"
+        [[cluster]]
+        name = \"orders\"
+        endpoints = [\"127.0.0.1:9000\", { address = \"127.0.0.1:9001\", weight = 2 }, \"unix:/run/app.sock\"]
+    ";
+    let bare = parse("bare.toml", bare).unwrap();
+    assert_eq!(documented.snapshot, bare.snapshot);
+    assert_eq!((documented.role, documented.workers), (bare.role, bare.workers));
+}
+
+/// Each commented line of the document, put to use in place of its rivals, is accepted and changes something.
+#[test]
+fn documented_examples_are_accepted() {
+    let document = document() + "\n[[cluster]]\nname = \"orders-next\"\nendpoints = [\"127.0.0.1:9009\"]\n";
+    let plain = parse("plain", &document).unwrap().snapshot;
+    let examples = schema::examples();
+    assert!(examples.len() > 15, "{examples:?}");
+    for example in examples {
+        let mut text = document.replace(&format!("# {example}"), &example);
+        if ["split", "redirect", "respond"].iter().any(|action| example.starts_with(action)) {
+            text = text.replace("\ncluster = \"orders\"", "\n");
+        }
+        if example.starts_with("rewrite") {
+            text = text.replace("# path_prefix", "path_prefix");
+        }
+        match parse("example", &text) {
+            Ok(config) => assert_ne!(config.snapshot, plain, "{example} does nothing"),
+            Err(report) => panic!("{example}\n{report}"),
+        }
+    }
+}
+
+#[test]
+fn role_chooses_trust_and_strictness() {
+    for (role, trusted, strict) in [("edge", 0, true), ("waypoint", 6, false), ("sidecar", 6, false)] {
+        let text = format!("role = \"{role}\"\n[[listener]]\nname = \"a\"\nbind = \"127.0.0.1:0\"\n");
+        let listener = &parse("role.toml", &text).unwrap().snapshot.listeners[0];
+        assert_eq!((listener.trusted_proxies.len(), listener.strict_paths), (trusted, strict), "{role}");
+    }
+}
+
+#[test]
+fn the_demo_takes_the_addresses_of_its_origins() {
+    let origins = ["127.0.0.1:4001".parse().unwrap(), "127.0.0.1:4002".parse().unwrap()];
+    let config = demo(origins).unwrap();
+    let endpoints = config.snapshot.clusters.iter().map(|cluster| cluster.endpoints[0].address.to_string());
+    assert_eq!(endpoints.collect::<Vec<_>>(), ["127.0.0.1:4001", "127.0.0.1:4002"]);
+}
+
+#[test]
+fn a_directory_is_read_in_order_and_its_parts_hold_no_scalars() {
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
+    std::fs::create_dir(directory.path().join("conf.d")).unwrap();
+    write("cairn.toml", "role = \"sidecar\"\n[[listener]]\nname = \"a\"\nbind = \"127.0.0.1:0\"\n");
+    write("conf.d/20-b.toml", "[[route]]\nname = \"last\"\ncluster = \"c\"\n");
+    write(
+        "conf.d/10-a.toml",
+        "[[route]]\nname = \"first\"\ncluster = \"c\"\n[[cluster]]\nname = \"c\"\nendpoints = [\"127.0.0.1:1\"]\n",
+    );
+    write("conf.d/notes.txt", "not read");
+    let config = load(directory.path()).unwrap();
+    let names: Vec<_> = config.snapshot.routes.iter().map(|route| route.name.as_str()).collect();
+    assert_eq!((config.role, names), (Role::Sidecar, vec!["first", "last"]));
+
+    write("conf.d/30-c.toml", "role = \"edge\"\n");
+    let report = load(directory.path()).unwrap_err().to_string();
+    assert!(report.contains("conf.d/30-c.toml:1:1: error: `role` stands in a part of a configuration"), "{report}");
+    std::fs::remove_file(directory.path().join("cairn.toml")).unwrap();
+    let report = load(directory.path()).unwrap_err().to_string();
+    assert!(report.contains("cairn.toml: error: No such file"), "{report}");
+}
+
+#[test]
+fn workers_are_counted() {
+    let count = |count: &str| {
+        let text = format!("[workers]\ncount = {count}\n[[listener]]\nname = \"a\"\nbind = \"127.0.0.1:0\"\n");
+        parse("workers.toml", &text).unwrap().workers
+    };
+    assert_eq!(count("3"), 3);
+    assert!(count("0") >= 1);
+}
