@@ -2,6 +2,8 @@
 //!
 //! The modules stand in the order of a request's life. A module imports only modules declared below it.
 
+pub mod server;
+pub mod control;
 pub mod config;
 pub mod worker;
 pub mod listener;

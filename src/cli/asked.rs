@@ -1,0 +1,120 @@
+//! The request that `cairn explain` asks about, read as a listener would read it. Not here: its route.
+
+use cairn::http::path::{self, PathForm};
+use cairn::http::{HeadLimits, RequestHead, parse_request};
+use cairn::limits::REQUEST_LINE_BYTES;
+use cairn::route::Request;
+use cairn::snapshot::ListenerSpec;
+
+/// A request that a listener accepts.
+#[derive(Debug)]
+pub(super) struct Asked<'a> {
+    bytes: &'a [u8],
+    head: RequestHead,
+    /// Normalised.
+    path: Vec<u8>,
+}
+
+/// The answer to a request that a listener refuses: status and reason code.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Refused(pub(super) u16, pub(super) &'static str);
+
+/// Writes a request head. `url` is `http://host/path?query`, or `/path?query`, whose host is a host field's or else `localhost`.
+pub(super) fn head(method: &str, url: &str, fields: &[String]) -> Result<String, String> {
+    let url = url.split('#').next().unwrap_or(url);
+    let (host, target) = match url.split_once("://") {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => {
+            let (host, target) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+            (host, if target.starts_with('/') { target.to_owned() } else { format!("/{target}") })
+        }
+        Some(_) => return Err(format!("{url}: listeners speak http")),
+        None if url.starts_with('/') || url == "*" => ("localhost", url.to_owned()),
+        None => return Err(format!("{url}: write http://HOST/PATH, or /PATH with -H host:NAME")),
+    };
+    let mut head = format!("{method} {target} HTTP/1.1\r\n");
+    let mut named = false;
+    for field in fields {
+        let Some((name, value)) = field.split_once(':') else { return Err(format!("-H {field}: write NAME:VALUE")) };
+        named |= name.eq_ignore_ascii_case("host");
+        head += &format!("{name}: {}\r\n", value.trim());
+    }
+    if !named {
+        head += &format!("host: {host}\r\n");
+    }
+    Ok(head + "\r\n")
+}
+
+impl<'a> Asked<'a> {
+    /// Reads the request with the limits of `listener`.
+    pub(super) fn read(bytes: &'a [u8], listener: &ListenerSpec) -> Result<Self, Refused> {
+        let limits = HeadLimits {
+            head_bytes: listener.header_bytes,
+            field_count: listener.header_count,
+            request_line: REQUEST_LINE_BYTES,
+        };
+        let mut head = RequestHead::new();
+        match parse_request(bytes, &limits, &mut 0, &mut head) {
+            Ok(Some(_)) => {}
+            Ok(None) => return Err(Refused(400, "incomplete")),
+            Err(error) => return Err(Refused(error.status(), error.reason())),
+        }
+        let sent = head.path(bytes);
+        let path = match path::inspect(sent) {
+            PathForm::Normalise => {
+                let mut out = vec![0; sent.len()];
+                let length = path::normalise(sent, &mut out).unwrap_or(0);
+                out.truncate(length);
+                out
+            }
+            PathForm::Refused(error) if listener.strict_paths && sent != b"*" => {
+                return Err(Refused(400, error.reason()));
+            }
+            PathForm::Clean | PathForm::Refused(_) => sent.to_vec(),
+        };
+        Ok(Self { bytes, head, path })
+    }
+}
+
+impl Request for Asked<'_> {
+    fn method(&self) -> &[u8] {
+        self.head.method_text.of(self.bytes)
+    }
+
+    fn host(&self) -> &[u8] {
+        self.head.authority.of(self.bytes)
+    }
+
+    fn path(&self) -> &[u8] {
+        &self.path
+    }
+
+    fn query(&self) -> Option<&[u8]> {
+        self.head.query.map(|query| query.of(self.bytes))
+    }
+
+    fn header(&self, name: &[u8]) -> Option<&[u8]> {
+        self.head.fields.find(self.bytes, name).map(|field| field.value.of(self.bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::head;
+
+    #[test]
+    fn urls_become_heads() {
+        let host = || vec!["Host: b".to_owned()];
+        let cases: [(&str, Vec<String>, Result<&str, &str>); 7] = [
+            ("http://a/x?y#z", vec![], Ok("GET /x?y HTTP/1.1\r\nhost: a\r\n\r\n")),
+            ("http://a:80", vec![], Ok("GET / HTTP/1.1\r\nhost: a:80\r\n\r\n")),
+            ("http://a?y", vec![], Ok("GET /?y HTTP/1.1\r\nhost: a\r\n\r\n")),
+            ("http://a/", host(), Ok("GET / HTTP/1.1\r\nHost: b\r\n\r\n")),
+            ("/x", host(), Ok("GET /x HTTP/1.1\r\nHost: b\r\n\r\n")),
+            ("https://a/", vec![], Err("https://a/: listeners speak http")),
+            ("a/x", vec![], Err("a/x: write http://HOST/PATH, or /PATH with -H host:NAME")),
+        ];
+        for (url, fields, expected) in cases {
+            assert_eq!(head("GET", url, &fields).as_deref().map_err(String::as_str), expected, "{url}");
+        }
+    }
+}

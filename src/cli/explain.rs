@@ -1,0 +1,203 @@
+//! `cairn explain`: prints the way of one request through a configuration. Not here: finding it (`route`).
+
+use std::fmt::{Display, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use cairn::cluster::{Balance, Cluster};
+use cairn::config;
+use cairn::id::{ClusterId, ListenerId};
+use cairn::route::{
+    Action, Considered, HostPattern, PathPattern, Request, Route, RouteSpec, Unmet, ValuePattern, Verdict,
+};
+use cairn::snapshot::Snapshot;
+
+use super::asked::{self, Asked, Refused};
+use super::{check, print, usage};
+
+/// What `explain` takes.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// A file, or a directory with cairn.toml and conf.d/*.toml
+    #[arg(short, long, value_name = "PATH")]
+    config: PathBuf,
+    method: String,
+    /// http://HOST/PATH, or /PATH with -H host:NAME
+    url: String,
+    /// A header field of the request; may be repeated
+    #[arg(short = 'H', value_name = "NAME:VALUE")]
+    fields: Vec<String>,
+    /// The listener that gets the request, instead of each in turn
+    #[arg(long, value_name = "NAME")]
+    listener: Option<String>,
+}
+
+/// Success if a listener has a route for the request.
+pub(super) fn explain(arguments: &Arguments) -> ExitCode {
+    let head = asked::head(&arguments.method, &arguments.url, &arguments.fields).unwrap_or_else(|error| usage(&error));
+    let config = match config::load(&arguments.config) {
+        Ok(config) => config,
+        Err(report) => return check::invalid(&arguments.config, &report),
+    };
+    let routes = config.snapshot.routes.clone();
+    let places: Vec<_> = (0..routes.len()).map(|position| config.route_place(position)).collect();
+    let snapshot = match config.compile(1) {
+        Ok(snapshot) => snapshot,
+        Err(report) => return check::invalid(&arguments.config, &report),
+    };
+    let wanted = |name: &str| arguments.listener.as_deref().is_none_or(|wanted| wanted == name);
+    if let Some(name) = arguments.listener.as_deref().filter(|_| !snapshot.listeners.iter().any(|it| wanted(&it.name)))
+    {
+        usage(&format!("there is no listener named {name}"));
+    }
+    let mut text = Text(String::new());
+    let mut found = false;
+    text.row("request", format_args!("{} {}", arguments.method, arguments.url));
+    for (listener, id) in snapshot.listeners.iter().zip(0..).filter(|(listener, _)| wanted(&listener.name)) {
+        text.gap();
+        text.row("listener", format_args!("{}, {}", listener.name, listener.bind));
+        match Asked::read(head.as_bytes(), listener) {
+            Ok(request) => {
+                let mut way = Way { snapshot: &snapshot, routes: &routes, places: &places, text: &mut text };
+                found |= way.print(ListenerId(id), &request);
+            }
+            Err(Refused(status, reason)) => text.row("answer", format_args!("{status}, {reason}")),
+        }
+    }
+    print(&text.0, if found { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Rows of a label and a text.
+struct Text(String);
+
+impl Text {
+    fn row(&mut self, label: &str, text: impl Display) {
+        let _ = writeln!(self.0, "{label:<10}{text}");
+    }
+
+    fn gap(&mut self) {
+        self.0.push('\n');
+    }
+}
+
+struct Way<'a> {
+    snapshot: &'a Snapshot,
+    routes: &'a [RouteSpec],
+    /// `file:line` of each route.
+    places: &'a [String],
+    text: &'a mut Text,
+}
+
+impl Way<'_> {
+    /// Whether there is a route.
+    fn print(&mut self, listener: ListenerId, request: &Asked<'_>) -> bool {
+        let considered = self.snapshot.router.explain(listener, request);
+        let chosen = considered.iter().find(|route| route.verdict == Verdict::Chosen);
+        match chosen.and_then(|chosen| self.snapshot.router.routes().get(chosen.route.index())) {
+            Some(route) => self.route(route, request),
+            None => self.text.row("answer", "404, no route"),
+        }
+        for other in considered.iter().filter(|other| other.verdict != Verdict::Chosen) {
+            self.other(other);
+        }
+        chosen.is_some()
+    }
+
+    fn route(&mut self, route: &Route, request: &Asked<'_>) {
+        let spec = &self.routes[route.id.index()];
+        self.text.row("route", format_args!("{}, {}", route.name, self.places[route.id.index()]));
+        self.text.row("because", because(spec));
+        match &route.action {
+            Action::Cluster(id) => self.cluster(*id, ""),
+            Action::Split(split) => {
+                let sum: u64 = split.shares().map(|(_, weight)| u64::from(weight)).sum();
+                for (id, weight) in split.shares() {
+                    self.cluster(id, &format!(", {weight} of {sum} requests"));
+                }
+            }
+            Action::Redirect(redirect) => {
+                let mut location = Vec::new();
+                let mut write = |part: &[u8]| location.extend_from_slice(part);
+                redirect.write_location(b"http", request.host(), request.path(), request.query(), &mut write);
+                let location = String::from_utf8_lossy(&location);
+                self.text.row("answer", format_args!("{}, location {location}", redirect.status));
+            }
+            Action::Respond(respond) => {
+                self.text.row("answer", format_args!("{}, {} bytes from here", respond.status, respond.body.len()));
+            }
+        }
+        if let Some(rewrite) = &route.rewrite {
+            let (front, rest) = rewrite.path(request.path());
+            let path = String::from_utf8_lossy(&[front, rest].concat()).into_owned();
+            let host = String::from_utf8_lossy(rewrite.host.as_deref().unwrap_or(request.host())).into_owned();
+            self.text.row("sends", format_args!("{path}, host {host}"));
+        }
+        if let Some(timeout) = route.timeout {
+            self.text.row("timeout", format_args!("{timeout:?} to the first response byte"));
+        }
+    }
+
+    fn cluster(&mut self, id: ClusterId, share: &str) {
+        let Some(cluster) = self.snapshot.clusters.get(id.index()) else { return };
+        self.text.row("cluster", format_args!("{}, {}{share}", cluster.name, balance(cluster)));
+        let sum: u64 = cluster.endpoints.iter().map(|endpoint| u64::from(endpoint.weight)).sum();
+        for endpoint in &cluster.endpoints {
+            self.text.row("endpoint", format_args!("{}, weight {} of {sum}", endpoint.address, endpoint.weight));
+        }
+    }
+
+    fn other(&mut self, other: &Considered<'_>) {
+        let spec = &self.routes[other.route.index()];
+        let place = &self.places[other.route.index()];
+        let why = match other.verdict {
+            Verdict::Chosen => return,
+            Verdict::Unmet(Unmet::Path) => "its path_regex does not match".to_owned(),
+            Verdict::Unmet(Unmet::Method) => format!("its methods are {}", spec.methods.join(", ")),
+            Verdict::Unmet(Unmet::Header(name)) => format!("its condition on header {name} does not hold"),
+            Verdict::Unmet(Unmet::Query(name)) => format!("its condition on query {name} does not hold"),
+            Verdict::Shadowed(by) => format!("fits too, but {} is more specific", self.routes[by.index()].name),
+        };
+        self.text.row("not", format_args!("{}, {place}: {why}", spec.name));
+    }
+}
+
+fn balance(cluster: &Cluster) -> &'static str {
+    match cluster.balance {
+        Balance::RoundRobin => "round_robin",
+        Balance::LeastRequest => "least_request",
+        Balance::Random => "random",
+    }
+}
+
+/// Every condition of a route, all of which hold.
+fn because(spec: &RouteSpec) -> String {
+    let mut conditions = Vec::new();
+    if !spec.hosts.is_empty() {
+        let hosts = spec.hosts.iter().map(|host| match host {
+            HostPattern::Exact(name) => name.clone(),
+            HostPattern::Wildcard(name) => format!("*.{name}"),
+        });
+        conditions.push(format!("host {}", hosts.collect::<Vec<_>>().join(" or ")));
+    }
+    match &spec.path {
+        PathPattern::Any => {}
+        PathPattern::Exact(path) => conditions.push(format!("path {path}")),
+        PathPattern::Prefix(path) => conditions.push(format!("path_prefix {path}")),
+        PathPattern::Regex(regex) => conditions.push(format!("path_regex {regex}")),
+    }
+    if !spec.methods.is_empty() {
+        conditions.push(format!("method {}", spec.methods.join(" or ")));
+    }
+    conditions.extend(spec.headers.iter().map(|(name, value)| format!("header {name} {}", pattern(value))));
+    conditions.extend(spec.query.iter().map(|(name, value)| format!("query {name} {}", pattern(value))));
+    if conditions.is_empty() { "it has no condition".to_owned() } else { conditions.join(", ") }
+}
+
+fn pattern(value: &ValuePattern) -> String {
+    match value {
+        ValuePattern::Exact(text) => format!("is \"{text}\""),
+        ValuePattern::Regex(regex) => format!("matches {regex}"),
+        ValuePattern::Present(true) => "is there".to_owned(),
+        ValuePattern::Present(false) => "is not there".to_owned(),
+    }
+}

@@ -1,0 +1,79 @@
+//! Verbs, their arguments and exit codes: 0 as asked, 1 not valid or not found, 2 wrong usage.
+//! Not here: anything that a verb does beyond reading arguments and printing.
+
+mod asked;
+mod check;
+mod explain;
+mod run;
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
+
+/// A thread-per-core HTTP proxy.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true, args_conflicts_with_subcommands = true)]
+struct Arguments {
+    /// Validate and exit, as `check`
+    #[arg(short = 't', requires = "config")]
+    test: bool,
+    /// Configuration to validate: a file, or a directory with cairn.toml and conf.d/*.toml
+    #[arg(short, long, value_name = "PATH", requires = "test")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    verb: Option<Verb>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Serve in the foreground; without -c a demo with origins of its own, on 127.0.0.1:8080
+    Run(run::Arguments),
+    /// Validate a configuration and report every error with its place
+    Check {
+        /// A file, or a directory with cairn.toml and conf.d/*.toml
+        #[arg(short, long, value_name = "PATH")]
+        config: PathBuf,
+    },
+    /// Say which route, cluster and endpoint a request would take, and why
+    Explain(explain::Arguments),
+    /// Show configuration
+    #[command(subcommand)]
+    Config(ConfigVerb),
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigVerb {
+    /// Print the documented default file
+    Default,
+}
+
+/// Reads the arguments and does what they ask for. Wrong ones end the process with 2.
+pub(crate) fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match (arguments.verb, arguments.config) {
+        (Some(Verb::Run(arguments)), _) => run::run(&arguments),
+        (Some(Verb::Check { config }), _) | (None, Some(config)) => check::check(&config),
+        (Some(Verb::Explain(arguments)), _) => explain::explain(&arguments),
+        (Some(Verb::Config(ConfigVerb::Default)), _) => print(&cairn::config::document(), ExitCode::SUCCESS),
+        (None, None) => usage("a verb is missing"),
+    }
+}
+
+/// Prints `text`. A reader that is gone is no error of ours.
+fn print(text: &str, code: ExitCode) -> ExitCode {
+    let _ = io::stdout().lock().write_all(text.as_bytes());
+    code
+}
+
+/// Prints `text` as a complaint: exit code 1.
+fn fail(text: &str) -> ExitCode {
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+    ExitCode::FAILURE
+}
+
+/// Says what is wrong with the arguments: exit code 2.
+fn usage(message: &str) -> ! {
+    Arguments::command().error(ErrorKind::ValueValidation, message).exit()
+}

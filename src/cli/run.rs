@@ -1,0 +1,66 @@
+//! `cairn run`: loads the configuration and serves it. Not here: serving (`server`).
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use cairn::control::demo;
+use cairn::{config, server};
+
+use super::{check, fail};
+
+/// What `run` takes.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// A file, or a directory with cairn.toml and conf.d/*.toml
+    #[arg(short, long, value_name = "PATH")]
+    config: Option<PathBuf>,
+    /// How many workers to start, instead of what the configuration says
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    workers: Option<u16>,
+}
+
+pub(super) fn run(arguments: &Arguments) -> ExitCode {
+    // The demo's origins live as long as this function.
+    let origins = match arguments.config {
+        Some(_) => None,
+        None => match demo::start() {
+            Ok(origins) => Some(origins),
+            Err(error) => return fail(&format!("the demo's origins cannot start: {error}\n")),
+        },
+    };
+    let path = arguments.config.clone().unwrap_or_else(|| PathBuf::from("of the demo"));
+    let loaded = match &origins {
+        Some(origins) => config::demo(origins.addresses()),
+        None => config::load(&path),
+    };
+    let mut config = match loaded {
+        Ok(config) => config,
+        Err(report) => return check::invalid(&path, &report),
+    };
+    if let Some(workers) = arguments.workers {
+        config.workers = usize::from(workers);
+    }
+    if origins.is_some() {
+        print_tour();
+    }
+    match server::run(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&format!("cairn: {error}\n")),
+    }
+}
+
+/// What to try with the demo.
+fn print_tour() {
+    let lines = [
+        "This is the demo: two origins of its own behind one listener. Try:",
+        "  curl -i http://127.0.0.1:8080/                           an answer made by a route",
+        "  curl -i http://127.0.0.1:8080/hello/you                  a JSON origin that says what it saw",
+        "  curl -i -d 'some words' http://127.0.0.1:8080/echo       an origin that echoes the body",
+        "  curl -i http://127.0.0.1:8080/moved                      a redirect",
+        "or open http://127.0.0.1:8080/hello in a browser. Ctrl-C drains and ends it.",
+        "",
+    ];
+    // Nobody to tell when stderr is closed.
+    let _ = std::io::stderr().write_all(lines.join("\n").as_bytes());
+}

@@ -1,0 +1,133 @@
+//! A warm exchange allocates nothing: a counting allocator watches a real worker on real sockets. One test in this file,
+//! because the allocator belongs to the whole process.
+#![allow(unsafe_code, reason = "a global allocator cannot be written without")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
+
+use cairn::id::WorkerId;
+use cairn::worker::{Order, Worker};
+use cairn::{config, listener, runtime};
+
+/// Allocations by threads that called [`watch`].
+static COUNT: AtomicU64 = AtomicU64::new(0);
+
+thread_local! {
+    static WATCHED: Cell<bool> = const { Cell::new(false) };
+}
+
+struct Counting;
+
+fn count() {
+    if WATCHED.try_with(Cell::get).unwrap_or(false) {
+        COUNT.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+// SAFETY: every call goes to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const REQUESTS: [&[u8]; 3] = [
+    b"GET /a?b=c HTTP/1.1\r\nHost: example.com\r\nUser-Agent: test\r\nAccept: */*\r\n\r\n",
+    b"POST /orders/1/../2 HTTP/1.1\r\nHost: example.com\r\nContent-Length: 5\r\n\r\nhello",
+    b"POST /c HTTP/1.1\r\nHost: example.com\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+];
+const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nServer: origin\r\n\r\nok";
+
+/// Answers every request, whose end is an empty line or the known body, with the same response.
+fn origin(listener: &TcpListener) {
+    for stream in listener.incoming() {
+        let mut stream = stream.expect("a connection");
+        std::thread::spawn(move || {
+            let (mut buffer, mut seen) = ([0; 4096], Vec::new());
+            while let Ok(count @ 1..) = stream.read(&mut buffer) {
+                seen.extend_from_slice(&buffer[..count]);
+                let ends = [&b"\r\n\r\n"[..], b"\r\n\r\nhello", b"0\r\n\r\n"];
+                let text = String::from_utf8_lossy(&seen).to_ascii_lowercase();
+                let end = match (text.contains("content-length: 5"), text.contains("chunked")) {
+                    (true, _) => ends[1],
+                    (_, true) => ends[2],
+                    _ => ends[0],
+                };
+                if seen.ends_with(end) {
+                    seen.clear();
+                    stream.write_all(RESPONSE).expect("a response");
+                }
+            }
+        });
+    }
+}
+
+fn exchange(client: &mut TcpStream, request: &[u8]) {
+    client.write_all(request).expect("a request");
+    let (mut response, mut length) = ([0; 1024], 0);
+    while !response[..length].ends_with(b"\r\n\r\nok") {
+        let count = client.read(&mut response[length..]).expect("a response");
+        assert!(count > 0, "the proxy closed the connection");
+        length += count;
+    }
+    assert!(response.starts_with(b"HTTP/1.1 200 OK\r\n"));
+}
+
+#[test]
+fn ten_thousand_warm_exchanges_allocate_nothing() {
+    let upstream = TcpListener::bind("127.0.0.1:0").expect("an origin");
+    let text = format!(
+        "[[listener]]\nname = \"l\"\nbind = \"127.0.0.1:0\"\n[[route]]\nname = \"r\"\nhosts = [\"example.com\"]\n\
+         path_prefix = \"/\"\ncluster = \"c\"\n[[cluster]]\nname = \"c\"\nendpoints = [\"{}\"]\n",
+        upstream.local_addr().expect("an address")
+    );
+    std::thread::spawn(move || origin(&upstream));
+    let snapshot = Arc::new(config::parse("test.toml", &text).expect("valid").compile(1).expect("compiles"));
+    let (mut sockets, bound) = listener::open(&snapshot.listeners, 1).expect("a port");
+    let sockets = sockets.remove(0);
+    let (started, start) = mpsc::channel();
+    let cpu = runtime::allowed_cpus().expect("an affinity mask")[0];
+    let executor = runtime::spawn("test", cpu, move |background| async move {
+        let (worker, reins) = Worker::new(WorkerId(0), 1, snapshot, sockets).expect("a ring");
+        started.send(reins).expect("a waiting test");
+        WATCHED.set(true);
+        worker.run(background).await
+    });
+    let executor = executor.expect("an executor");
+    let reins = start.recv().expect("a worker");
+
+    let mut client = TcpStream::connect(bound[0].to_string()).expect("a connection");
+    for turn in 0..300 {
+        exchange(&mut client, REQUESTS[turn % REQUESTS.len()]);
+    }
+    let before = COUNT.load(Ordering::Relaxed);
+    assert!(before > 0, "the counter counts: the first exchanges allocate");
+    for turn in 0..10_000 {
+        exchange(&mut client, REQUESTS[turn % REQUESTS.len()]);
+    }
+    assert_eq!(COUNT.load(Ordering::Relaxed) - before, 0, "allocations in 10,000 warm exchanges");
+
+    reins.order(Order::Stop);
+    executor.join().expect("no panic").expect("no fault");
+}

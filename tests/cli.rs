@@ -1,0 +1,109 @@
+//! The command as its users meet it: output and exit codes, on the files of `conf/` and on broken ones. `tests/config/NAME.txt`
+//! is the report on `NAME.toml`; `tests/explain/` holds command lines and what they print. Not here: serving.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+fn cairn(directory: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_cairn")).current_dir(directory).args(arguments).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+fn files(directory: &str, extension: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(Path::new(ROOT).join(directory)).unwrap();
+    let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension() == Some(extension.as_ref()));
+    files.sort();
+    assert!(!files.is_empty(), "{directory} holds no {extension} file");
+    files
+}
+
+/// Compares with the text of `path`, or writes it when `CAIRN_UPDATE` is set.
+fn expect(path: &Path, found: &str) {
+    if std::env::var_os("CAIRN_UPDATE").is_some() {
+        fs::write(path, found).unwrap();
+    }
+    let expected = fs::read_to_string(path).unwrap_or_default();
+    assert!(expected == found, "{} is not what was printed; CAIRN_UPDATE=1 rewrites it:\n{found}", path.display());
+}
+
+#[test]
+fn check_accepts_every_file_of_conf() {
+    for path in files("conf", "toml") {
+        let path = path.to_str().unwrap();
+        for arguments in [["check", "-c", path], ["-t", "-c", path]] {
+            let output = cairn(Path::new(ROOT), &arguments);
+            assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()), "{arguments:?}");
+            assert!(text(&output.stdout).starts_with(&format!("configuration {path} is valid: ")), "{arguments:?}");
+        }
+    }
+}
+
+#[test]
+fn check_says_what_it_found() {
+    let output = cairn(Path::new(ROOT), &["check", "-c", "conf/edge.toml"]);
+    let expected = "configuration conf/edge.toml is valid: 2 listeners, 6 routes, 4 clusters\n";
+    assert_eq!(text(&output.stdout), expected);
+    let output = cairn(Path::new(ROOT), &["check", "-c", "conf/minimal.toml"]);
+    let expected = "configuration conf/minimal.toml is valid: 1 listener, 1 route, 1 cluster\n";
+    assert_eq!(text(&output.stdout), expected);
+}
+
+#[test]
+fn check_reports_every_error_of_broken_files() {
+    for path in files("tests/config", "toml") {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let output = cairn(&Path::new(ROOT).join("tests/config"), &["check", "-c", name]);
+        assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), String::new()), "{name}");
+        expect(&path.with_extension("txt"), &text(&output.stderr));
+    }
+}
+
+/// A case is a line `$ arguments`; what follows is the output and the exit code.
+#[test]
+fn explain_prints_the_way_of_a_request() {
+    for path in files("tests/explain", "txt") {
+        let mut found = String::new();
+        for line in fs::read_to_string(&path).unwrap().lines().filter_map(|line| line.strip_prefix("$ ")) {
+            let arguments: Vec<_> = line.split(' ').collect();
+            let output = cairn(Path::new(ROOT), &arguments);
+            let code = output.status.code().unwrap();
+            found += &format!("$ {line}\n{}{}exit {code}\n\n", text(&output.stdout), text(&output.stderr));
+        }
+        expect(&path, &found);
+    }
+}
+
+#[test]
+fn a_missing_file_is_invalid_and_missing_arguments_are_wrong_usage() {
+    let output = cairn(Path::new(ROOT), &["check", "-c", "nowhere.toml"]);
+    assert_eq!(output.status.code(), Some(1));
+    let expected =
+        "nowhere.toml: error: No such file or directory (os error 2)\nconfiguration nowhere.toml is invalid: 1 error\n";
+    assert_eq!(text(&output.stderr), expected);
+    for arguments in [&[][..], &["check"], &["-t"], &["-c", "conf/edge.toml"], &["chekc"], &["run", "--workers", "0"]] {
+        assert_eq!(cairn(Path::new(ROOT), arguments).status.code(), Some(2), "{arguments:?}");
+    }
+}
+
+#[test]
+fn config_default_prints_the_documented_file() {
+    let output = cairn(Path::new(ROOT), &["config", "default"]);
+    let documented = fs::read_to_string(Path::new(ROOT).join("conf/cairn.toml")).unwrap();
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(0), documented));
+}
+
+#[test]
+fn only_verbs_that_do_something_are_listed() {
+    let help = text(&cairn(Path::new(ROOT), &["--help"]).stdout);
+    let verbs = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    let verbs: Vec<_> = verbs.filter_map(|line| line.split_whitespace().next()).collect();
+    assert_eq!(verbs, ["run", "check", "explain", "config", "help"]);
+}
