@@ -1,0 +1,131 @@
+//! Time-outs and limits towards clients, and what waiting clients cost. Not here: time-outs towards origins (`failures`).
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::harness::{End, Origin, Proxy, Setup, Wire, poll};
+
+const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+fn answered(client: &mut Wire) {
+    client.send(GET);
+    assert_eq!(client.message().unwrap().text(), "ok");
+}
+
+/// (listener keys, request, status and reason code; none: closed without a word)
+#[test]
+fn clients_that_stall_are_told_and_closed() {
+    const BODY: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n";
+    const CHUNKS: &str = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhe";
+    let origin = Origin::answering(OK);
+    for (keys, request, expected) in [
+        ("timeouts.header = \"100ms\"", "GET / HTTP/1.1\r\nHost: a\r\n", Some((408, "head_timeout"))),
+        ("timeouts.header = \"100ms\"", "G", Some((408, "head_timeout"))),
+        ("timeouts.body = \"100ms\"", BODY, Some((408, "body_timeout"))),
+        ("timeouts.body = \"100ms\"", CHUNKS, Some((408, "body_timeout"))),
+        ("timeouts.idle = \"500ms\"", "", None),
+    ] {
+        let proxy = Setup::to(&[&origin.address]).listener(keys).start();
+        for warm in [false, true] {
+            let mut client = proxy.client();
+            if warm {
+                answered(&mut client);
+            }
+            client.send(request);
+            if let Some(expected) = expected {
+                let answer = client.message().unwrap_or_else(|| panic!("{keys} {request:?} warm: {warm}"));
+                assert_eq!((answer.status(), &*answer.reason()), expected, "{keys} {request:?}");
+                assert_eq!(answer.field("connection").as_deref(), Some("close"));
+            }
+            assert_eq!(client.end(), End::Clean(Vec::new()), "{keys} {request:?}");
+        }
+    }
+}
+
+#[test]
+fn heads_that_drip_disturb_nobody() {
+    let origin = Origin::answering(OK);
+    let proxy = Setup::to(&[&origin.address]).listener("timeouts.header = \"1s\"").start();
+    let mut slow: Vec<_> = (0..200).map(|_| proxy.client()).collect();
+    let mut quick = proxy.client();
+    for byte in "GET / HTTP/1.1\r\nHost: a".bytes() {
+        for client in &mut slow {
+            client.send([byte]);
+        }
+        answered(&mut quick);
+    }
+    for client in &mut slow {
+        assert_eq!(client.message().unwrap().reason(), "head_timeout");
+        assert_eq!(client.end(), End::Clean(Vec::new()));
+    }
+    answered(&mut quick);
+}
+
+#[test]
+fn connections_above_the_limit_are_refused() {
+    let origin = Origin::answering(OK);
+    let proxy = Setup::to(&[&origin.address]).listener("limits.connections = 2").start();
+    let mut first = proxy.client();
+    let mut second = proxy.client();
+    answered(&mut first);
+    answered(&mut second);
+    for _ in 0..20 {
+        // The request is not read, and still the client must get its answer.
+        let mut third = proxy.client();
+        third.send(GET);
+        let answer = third.message().unwrap();
+        assert_eq!((answer.status(), &*answer.reason()), (503, "too_many_connections"));
+        assert_eq!(third.end(), End::Clean(Vec::new()));
+    }
+    drop(first);
+    poll(|| (proxy.ask(GET).status() == 200).then_some(()));
+    answered(&mut second);
+}
+
+#[test]
+fn clients_wait_while_there_are_no_descriptors() {
+    let origin = Origin::answering(OK);
+    let proxy = Setup::to(&[&origin.address]).start();
+    // Leaves one connection to the origin behind, which is enough for clients that ask one by one.
+    answered(&mut proxy.client());
+    proxy.limit_descriptors(proxy.descriptors() as u64 + 8);
+    let mut clients: Vec<_> = (0..40).map(|_| proxy.client()).collect();
+    clients.drain(..).for_each(|mut client| answered(&mut client));
+    proxy.limit_descriptors(1024);
+    (0..40).for_each(|_| assert_eq!(proxy.ask(GET).status(), 200));
+}
+
+/// Raises the limit of file descriptors; false: not far enough.
+fn may_open(count: u64) -> bool {
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+    limit.maximum.is_none_or(|maximum| maximum >= count)
+}
+
+fn hold(proxy: &Proxy, clients: &mut Vec<Wire>, count: usize) {
+    while clients.len() < count {
+        let mut client = proxy.client();
+        answered(&mut client);
+        clients.push(client);
+    }
+}
+
+#[test]
+fn an_idle_connection_costs_less_than_a_kilobyte() {
+    const FEW: usize = 2_000;
+    const MANY: usize = 8_000;
+    if !may_open(MANY as u64 + 1_000) {
+        eprintln!("skipped: the hard limit of file descriptors is too low");
+        return;
+    }
+    let origin = Origin::answering(OK);
+    let proxy = Setup::to(&[&origin.address]).start();
+    let mut clients = Vec::new();
+    hold(&proxy, &mut clients, FEW);
+    let before = proxy.memory();
+    hold(&proxy, &mut clients, MANY);
+    let grown = (proxy.memory() - before) * 1024 / (MANY - FEW) as u64;
+    assert!(grown <= 1024, "{grown} bytes a connection");
+    // All of them still work.
+    clients.iter_mut().for_each(answered);
+}

@@ -1,0 +1,456 @@
+//! The proxy as a process, origins as threads, and wires that speak HTTP/1 literally. Not here: what is expected of them.
+
+use std::fs;
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
+use socket2::{Domain, SockRef, Socket, Type};
+use tempfile::TempDir;
+
+/// Bound of every wait; only a failure takes so long.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a configuration holds besides one listener `public`, one route and one cluster `app`.
+#[derive(Default)]
+pub(crate) struct Setup {
+    endpoints: String,
+    listener: String,
+    route: String,
+    cluster: String,
+    more: String,
+}
+
+impl Setup {
+    /// Everything goes to these endpoints.
+    pub(crate) fn to(endpoints: &[&str]) -> Self {
+        Self { endpoints: format!("{endpoints:?}"), ..Self::default() }
+    }
+
+    /// Adds keys to the listener.
+    pub(crate) fn listener(mut self, keys: &str) -> Self {
+        self.listener = format!("{}{keys}\n", self.listener);
+        self
+    }
+
+    /// Adds keys to the route.
+    pub(crate) fn route(mut self, keys: &str) -> Self {
+        self.route = format!("{}{keys}\n", self.route);
+        self
+    }
+
+    /// Adds keys to the cluster.
+    pub(crate) fn cluster(mut self, keys: &str) -> Self {
+        self.cluster = format!("{}{keys}\n", self.cluster);
+        self
+    }
+
+    /// Adds tables.
+    pub(crate) fn more(mut self, tables: &str) -> Self {
+        self.more = format!("{}{tables}\n", self.more);
+        self
+    }
+
+    /// The configuration's text.
+    pub(crate) fn text(&self) -> String {
+        let Self { endpoints, listener, route, cluster, more } = self;
+        let bind = if listener.contains("bind =") { "" } else { "bind = \"127.0.0.1:0\"" };
+        format!(
+            "[workers]\ncount = 1\n[[listener]]\nname = \"public\"\n{bind}\n{listener}[[route]]\ncluster = \"app\"\n\
+             {route}[[cluster]]\nname = \"app\"\nendpoints = {endpoints}\n{cluster}{more}"
+        )
+    }
+
+    /// Starts the proxy.
+    pub(crate) fn start(&self) -> Proxy {
+        Proxy::start(&self.text(), &[])
+    }
+}
+
+/// A running `cairn run`; killed when dropped.
+pub(crate) struct Proxy {
+    child: Child,
+    addresses: Vec<(String, String)>,
+    lines: Receiver<String>,
+    _directory: TempDir,
+}
+
+fn command(config: &str, arguments: &[&str]) -> (TempDir, Command) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("cairn.toml");
+    fs::write(&path, config).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cairn"));
+    command.args(["run", "-c"]).arg(path).args(arguments).stdin(Stdio::null());
+    (directory, command)
+}
+
+/// Runs a configuration that is not to start.
+pub(crate) fn refused(config: &str) -> Output {
+    command(config, &[]).1.output().unwrap()
+}
+
+impl Proxy {
+    /// Starts it and waits until it is ready.
+    pub(crate) fn start(config: &str, arguments: &[&str]) -> Self {
+        let (directory, mut command) = command(config, arguments);
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let (sender, lines) = mpsc::channel();
+        let output = BufReader::new(child.stderr.take().unwrap());
+        // The channel's end is the end of stderr; nobody to tell when the test is over.
+        thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        let mut proxy = Self { child, addresses: Vec::new(), lines, _directory: directory };
+        let mut seen = String::new();
+        loop {
+            let line = proxy.lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("not ready; {config}\n{seen}"));
+            if let Some((name, address)) = line.strip_prefix("cairn: listener ").and_then(|l| l.split_once(" on ")) {
+                proxy.addresses.push((name.to_owned(), address.to_owned()));
+            } else if line.starts_with("cairn: ready, ") {
+                return proxy;
+            }
+            seen += &format!("{line}\n");
+        }
+    }
+
+    /// Where a listener listens.
+    pub(crate) fn address(&self, listener: &str) -> &str {
+        &self.addresses.iter().find(|(name, _)| name == listener).unwrap().1
+    }
+
+    /// A connection to the listener `public`.
+    pub(crate) fn client(&self) -> Wire {
+        Wire::connect(self.address("public"))
+    }
+
+    /// Sends one request on a connection of its own and reads the answer.
+    pub(crate) fn ask(&self, request: &str) -> Message {
+        let mut client = self.client();
+        client.send(request);
+        client.message().expect("an answer")
+    }
+
+    /// Open file descriptors.
+    pub(crate) fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
+    }
+
+    /// Lowers or raises how many it may have.
+    pub(crate) fn limit_descriptors(&self, count: u64) {
+        let pid = Some(Pid::from_child(&self.child));
+        let limit = Rlimit { current: Some(count), ..getrlimit(Resource::Nofile) };
+        prlimit(pid, Resource::Nofile, limit).unwrap();
+    }
+
+    /// Anonymous resident memory, KiB.
+    pub(crate) fn memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Waits until the process has ended.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        // Stderr ends with the process.
+        while !matches!(self.lines.recv_timeout(PATIENCE * 2), Err(mpsc::RecvTimeoutError::Disconnected)) {}
+        self.child.wait().unwrap()
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A listening origin; each connection gets a thread. Both end with the test process.
+pub(crate) struct Origin {
+    pub(crate) address: String,
+    accepted: Arc<AtomicUsize>,
+}
+
+impl Origin {
+    /// Serves connections, which are numbered from 0.
+    pub(crate) fn start(serve: impl Fn(Wire, usize) + Send + Sync + 'static) -> Self {
+        Self::on("127.0.0.1:0", serve)
+    }
+
+    /// The same on an address.
+    pub(crate) fn on(address: &str, serve: impl Fn(Wire, usize) + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind(address).unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let accepted = Arc::new(AtomicUsize::new(0));
+        let (counter, serve) = (Arc::clone(&accepted), Arc::new(serve));
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (wire, serve) = (Wire::new(stream.unwrap()), Arc::clone(&serve));
+                let number = counter.fetch_add(1, Ordering::SeqCst);
+                thread::spawn(move || serve(wire, number));
+            }
+        });
+        Self { address, accepted }
+    }
+
+    /// Answers every request with the same bytes.
+    pub(crate) fn answering(response: &'static str) -> Self {
+        Self::start(move |mut wire, _| {
+            while wire.message().is_some() {
+                wire.send(response);
+            }
+        })
+    }
+
+    /// The same, and passes on what it got.
+    pub(crate) fn recording(response: &'static str) -> (Self, Receiver<Message>) {
+        let (sender, requests) = mpsc::channel();
+        let origin = Self::start(move |mut wire, _| {
+            while let Some(request) = wire.message() {
+                // The test may be over.
+                let _ = sender.send(request);
+                wire.send(response);
+            }
+        });
+        (origin, requests)
+    }
+
+    /// Connections accepted so far.
+    pub(crate) fn connections(&self) -> usize {
+        self.accepted.load(Ordering::SeqCst)
+    }
+}
+
+/// The next thing that another thread reports.
+pub(crate) fn next<T>(reports: &Receiver<T>) -> T {
+    reports.recv_timeout(PATIENCE).expect("a report")
+}
+
+/// An address that refuses connections for as long as the socket lives.
+pub(crate) fn closed() -> (Socket, String) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap().to_string();
+    (socket, address)
+}
+
+/// A message as it was received.
+#[derive(Debug)]
+pub(crate) struct Message {
+    /// Start line and fields, with the empty line.
+    pub(crate) head: String,
+    /// Without chunk framing.
+    pub(crate) body: Vec<u8>,
+    /// The trailer section, without the empty line.
+    pub(crate) trailers: String,
+}
+
+impl Message {
+    /// The first line.
+    pub(crate) fn line(&self) -> &str {
+        self.head.lines().next().unwrap()
+    }
+
+    /// The status code.
+    pub(crate) fn status(&self) -> u16 {
+        self.line().split(' ').nth(1).unwrap().parse().unwrap()
+    }
+
+    /// The values of a field, joined.
+    pub(crate) fn field(&self, name: &str) -> Option<String> {
+        let values: Vec<_> = values(&self.head, name).collect();
+        (!values.is_empty()).then(|| values.join(", "))
+    }
+
+    /// The reason code in Proxy-Status; empty without one.
+    pub(crate) fn reason(&self) -> String {
+        let field = self.field("proxy-status").unwrap_or_default();
+        field.split('"').nth(1).unwrap_or_default().to_owned()
+    }
+
+    /// The body as text.
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+}
+
+fn values<'a>(head: &'a str, name: &'a str) -> impl Iterator<Item = &'a str> {
+    let fields = head.lines().skip(1).filter_map(|line| line.split_once(':'));
+    fields.filter(move |(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
+}
+
+/// How a connection ended, and what came before.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Clean(Vec<u8>),
+    Reset(Vec<u8>),
+}
+
+/// One side of a connection, read and written literally.
+pub(crate) struct Wire<S = TcpStream> {
+    pub(crate) stream: S,
+    input: Vec<u8>,
+}
+
+impl Wire {
+    /// Takes over a connection.
+    pub(crate) fn new(stream: TcpStream) -> Self {
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        Self::over(stream)
+    }
+
+    /// Connects.
+    pub(crate) fn connect(address: &str) -> Self {
+        Self::new(TcpStream::connect(address).unwrap())
+    }
+
+    /// Another handle on the same connection.
+    pub(crate) fn twin(&self) -> Self {
+        Self::new(self.stream.try_clone().unwrap())
+    }
+
+    /// Sends FIN.
+    pub(crate) fn finish(&self) {
+        self.stream.shutdown(Shutdown::Write).unwrap();
+    }
+
+    /// Closes with RST.
+    pub(crate) fn abort(self) {
+        SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
+    }
+}
+
+impl<S: Read + Write> Wire<S> {
+    /// Takes over a stream that has its time-outs set.
+    pub(crate) fn over(stream: S) -> Self {
+        Self { stream, input: Vec::new() }
+    }
+
+    /// Sends all of it.
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.stream.write_all(bytes.as_ref()).unwrap();
+    }
+
+    /// Receives more; 0 at the end.
+    fn fill(&mut self) -> io::Result<usize> {
+        let mut buffer = [0; 64 * 1024];
+        loop {
+            match self.stream.read(&mut buffer) {
+                Ok(count) => {
+                    self.input.extend_from_slice(&buffer[..count]);
+                    return Ok(count);
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    panic!("nothing came in time; before: {:?}", String::from_utf8_lossy(&self.input))
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Reads up to and with `end`; None if the connection ends before a byte.
+    pub(crate) fn until(&mut self, end: &[u8]) -> Option<String> {
+        loop {
+            if let Some(at) = memchr::memmem::find(&self.input, end) {
+                let rest = self.input.split_off(at + end.len());
+                return Some(String::from_utf8(std::mem::replace(&mut self.input, rest)).unwrap());
+            }
+            if !matches!(self.fill(), Ok(1..)) {
+                assert!(self.input.is_empty(), "cut short: {:?}", String::from_utf8_lossy(&self.input));
+                return None;
+            }
+        }
+    }
+
+    /// Reads a head.
+    pub(crate) fn head(&mut self) -> Option<String> {
+        self.until(b"\r\n\r\n")
+    }
+
+    /// Reads exactly `count` bytes, piece by piece.
+    pub(crate) fn take(&mut self, count: u64, see: &mut dyn FnMut(&[u8])) {
+        let mut left = count;
+        while left > 0 {
+            if self.input.is_empty() {
+                assert!(matches!(self.fill(), Ok(1..)), "cut short, {left} of {count} bytes are missing");
+            }
+            let part = self.input.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            see(&self.input[..part]);
+            self.input.drain(..part);
+            left -= part as u64;
+        }
+    }
+
+    /// Reads a chunked body, piece by piece, and returns the trailer section.
+    pub(crate) fn chunks(&mut self, see: &mut dyn FnMut(&[u8])) -> String {
+        loop {
+            let line = self.until(b"\r\n").expect("a chunk");
+            let length = u64::from_str_radix(line.split(['\r', ';']).next().unwrap(), 16).unwrap();
+            if length == 0 {
+                break;
+            }
+            self.take(length, see);
+            assert_eq!(self.until(b"\r\n").as_deref(), Some("\r\n"));
+        }
+        let mut trailers = String::new();
+        loop {
+            match self.until(b"\r\n").expect("the end of the chunks") {
+                line if line == "\r\n" => return trailers,
+                line => trailers += &line,
+            }
+        }
+    }
+
+    /// Reads what follows a head, as its framing says; without any, nothing. Returns the trailer section.
+    pub(crate) fn body(&mut self, head: &str, see: &mut dyn FnMut(&[u8])) -> String {
+        if let Some(length) = values(head, "content-length").next() {
+            self.take(length.parse().unwrap(), see);
+        } else if values(head, "transfer-encoding").any(|coding| coding == "chunked") {
+            return self.chunks(see);
+        }
+        String::new()
+    }
+
+    /// Reads a message; None if the connection ends before it.
+    pub(crate) fn message(&mut self) -> Option<Message> {
+        let head = self.head()?;
+        let mut body = Vec::new();
+        let trailers = self.body(&head, &mut |part| body.extend_from_slice(part));
+        Some(Message { head, body, trailers })
+    }
+
+    /// Reads to the end of the connection.
+    pub(crate) fn end(&mut self) -> End {
+        loop {
+            match self.fill() {
+                Ok(0) => return End::Clean(std::mem::take(&mut self.input)),
+                Ok(_) => {}
+                Err(_) => return End::Reset(std::mem::take(&mut self.input)),
+            }
+        }
+    }
+}
+
+/// Looks at something that gives no notice until it is as it should be.
+pub(crate) fn poll<T>(mut look: impl FnMut() -> Option<T>) -> T {
+    let end = std::time::Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(std::time::Instant::now() < end, "it did not come to that in time");
+        thread::park_timeout(Duration::from_millis(5));
+    }
+}

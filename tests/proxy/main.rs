@@ -1,0 +1,13 @@
+//! The real binary between scripted clients and origins on ephemeral ports, one module a topic. Not here: parsing
+//! (`tests/http.rs`), checking configurations (`tests/cli.rs`).
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod balance;
+mod bodies;
+mod bounds;
+mod failures;
+mod forwarding;
+mod framing;
+mod harness;
+mod tunnels;
+mod workers;
