@@ -271,16 +271,4 @@ impl Upstreams {
             if paused { ring.pause(connection.socket) } else { ring.receive(connection.socket) }
         }
     }
-
-    /// Connections, idle ones included.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.table.len()
-    }
-
-    /// Whether there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.table.is_empty()
-    }
 }

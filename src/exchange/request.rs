@@ -57,8 +57,7 @@ impl Forwarded<'_> {
     /// Writes an HTTP/1.1 request head.
     pub(super) fn write(&self, out: &mut Vec<u8>) {
         self.write_line(out);
-        let host = self.host();
-        put(out, &[b"host: ", host, b"\r\n"]);
+        put(out, &[b"host: ", self.host(), b"\r\n"]);
         for field in self.request.fields.iter() {
             let name = field.name.of(self.head);
             if field.dropped || hop_by_hop(field.id) || self.replaces(field.id) || self.refuses(name) {
@@ -70,7 +69,7 @@ impl Forwarded<'_> {
             put(out, &[name, b": ", field.value.of(self.head), b"\r\n"]);
         }
         self.write_framing(out);
-        self.write_trace(host, out);
+        self.write_trace(out);
         out.extend_from_slice(self.route.request_edits.appended());
         out.extend_from_slice(b"\r\n");
     }
@@ -142,7 +141,7 @@ impl Forwarded<'_> {
 
     /// Who forwarded what for whom. Written after `Connection` was applied to the received fields, so that no client can have
     /// these removed.
-    fn write_trace(&self, host: &[u8], out: &mut Vec<u8>) {
+    fn write_trace(&self, out: &mut Vec<u8>) {
         let (fields, peer) = (&self.request.fields, self.peer.text());
         let kept = |id| self.peer.trusted && fields.get(id).is_some_and(|field| !field.dropped);
         self.write_list(b"x-forwarded-for: ", FieldName::XForwardedFor, &[peer], out);
@@ -162,7 +161,6 @@ impl Forwarded<'_> {
         }
         let version: &[u8] = if self.request.version == Version::Http10 { b"1.0" } else { b"1.1" };
         put(out, &[b"via: ", version, b" cairn\r\n"]);
-        let _ = host;
     }
 
     /// One line: the received elements of a trusted peer, then ours.
