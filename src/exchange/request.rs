@@ -4,6 +4,20 @@
 use crate::http::{BodyFraming, FieldName, Method, RequestHead, Version, hop_by_hop, parse_decimal, write_decimal};
 use crate::route::Route;
 
+/// Fields besides those of [`FieldName`] in which a client may claim to be another one, or ask an application for another
+/// method or target than the one that was routed. Like all `X-Forwarded-*`, they are believed of trusted peers only.
+const CLAIMS: [&[u8]; 8] = [
+    b"cf-connecting-ip",
+    b"fastly-client-ip",
+    b"true-client-ip",
+    b"x-client-ip",
+    b"x-cluster-client-ip",
+    b"x-http-method",
+    b"x-method-override",
+    b"x-original-host",
+];
+const FORWARDED_PREFIX: &[u8] = b"x-forwarded-";
+
 /// Who sent the request, as far as it is known.
 #[derive(Clone, Debug)]
 pub struct Peer {
@@ -60,7 +74,7 @@ impl Forwarded<'_> {
         put(out, &[b"host: ", self.host(), b"\r\n"]);
         for field in self.request.fields.iter() {
             let name = field.name.of(self.head);
-            if field.dropped || hop_by_hop(field.id) || self.replaces(field.id) || self.refuses(name) {
+            if field.dropped || hop_by_hop(field.id) || self.replaces(field.id) || self.refuses(field.id, name) {
                 continue;
             }
             if !self.route.request_edits.is_empty() && self.route.request_edits.removes(name) {
@@ -106,6 +120,7 @@ impl Forwarded<'_> {
             F::XForwardedProto | F::XForwardedHost | F::XForwardedPort | F::XRealIp | F::XRequestId => {
                 !self.peer.trusted
             }
+            F::XOriginalUrl | F::XRewriteUrl | F::XHttpMethodOverride => !self.peer.trusted,
             F::Expect => !self.request.expect_continue,
             F::MaxForwards => self.counts_forwards(),
             _ => false,
@@ -117,9 +132,10 @@ impl Forwarded<'_> {
         matches!(self.request.method, Method::Options | Method::Trace)
     }
 
-    /// Whether an application may take the name for another one.
-    fn refuses(&self, name: &[u8]) -> bool {
-        !self.peer.underscores && name.contains(&b'_')
+    /// Whether an application may take the name for another one, or believe what only a trusted peer may say.
+    fn refuses(&self, id: FieldName, name: &[u8]) -> bool {
+        (!self.peer.underscores && name.contains(&b'_'))
+            || (id == FieldName::Other && !self.peer.trusted && is_claim(name))
     }
 
     fn write_framing(&self, out: &mut Vec<u8>) {
@@ -176,6 +192,12 @@ impl Forwarded<'_> {
         put(out, element);
         if out.len() == first { out.truncate(start) } else { out.extend_from_slice(b"\r\n") }
     }
+}
+
+fn is_claim(name: &[u8]) -> bool {
+    let start = name.get(..FORWARDED_PREFIX.len());
+    start.is_some_and(|start| start.eq_ignore_ascii_case(FORWARDED_PREFIX))
+        || CLAIMS.iter().any(|claim| claim.eq_ignore_ascii_case(name))
 }
 
 fn put(out: &mut Vec<u8>, parts: &[&[u8]]) {

@@ -81,8 +81,24 @@ fn forwarding_fields_are_replaced_for_strangers_and_appended_to_for_trusted_peer
         let got = forwarded(listener, "", &get(sent));
         assert_eq!(got.field(name).as_deref(), Some(value), "{listener} {sent}{}", got.head);
     }
-    for absent in ["x-forwarded-port", "x-real-ip"] {
-        assert_eq!(forwarded("", "", &get(&format!("{absent}: 9\r\n"))).field(absent), None);
+    for claim in [
+        "x-forwarded-port",
+        "X-Forwarded-Prefix",
+        "x-real-ip",
+        "True-Client-IP",
+        "X-Method-Override",
+        "X-Original-URL",
+        "X-Rewrite-Url",
+        "X-HTTP-Method-Override",
+    ] {
+        let sent = get(&format!("{claim}: 9\r\nX-Forwarded: 1\r\n"));
+        let got = ["", TRUSTING].map(|listener| forwarded(listener, "", &sent));
+        assert_eq!(got.each_ref().map(|got| got.field(claim)), [None, Some("9".to_owned())], "{claim}");
+        assert_eq!(got[0].field("x-forwarded").as_deref(), Some("1"));
+    }
+    // Applications read it as the variable HTTP_PROXY.
+    for listener in ["", TRUSTING] {
+        assert_eq!(forwarded(listener, "", &get("Proxy: http://b.example\r\n")).field("proxy"), None);
     }
     let made = [0, 1].map(|_| forwarded("", "", &get("X-Request-Id: abc\r\n")).field("x-request-id").unwrap());
     assert!(made[0] != made[1] && made.iter().all(|id| id.len() == 32), "{made:?}");
@@ -134,6 +150,8 @@ fn ambiguous_targets_are_refused_and_strangers_are_not_found() {
         ("/api/%00", "a", 400),
         ("/api/%2e%2e%2fx", "a", 400),
         ("/api/%zz", "a", 400),
+        ("https://a/api", "a", 421),
+        ("HTTPS://a/api", "a", 421),
     ] {
         let answer = proxy.ask(&format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n"));
         assert_eq!(answer.status(), status, "{target} {host}");
@@ -142,9 +160,13 @@ fn ambiguous_targets_are_refused_and_strangers_are_not_found() {
 
 #[test]
 fn names_that_applications_confuse_do_not_pass_the_edge() {
-    let sent = get("X_Real_Ip: 1.2.3.4\r\nX-Plain: 1\r\n");
-    let got = forwarded("", "", &sent);
-    assert_eq!((got.field("x_real_ip"), got.field("x-plain").as_deref()), (None, Some("1")));
+    for twin in ["X_Real_Ip", "X_Forwarded_For", "x-forwarded_proto", "X_Request-Id", "Proxy_Connection"] {
+        let sent = get(&format!("{twin}: 1.2.3.4\r\nX-Plain: 1\r\n"));
+        for listener in ["", TRUSTING] {
+            let got = forwarded(listener, "", &sent);
+            assert_eq!((got.field(twin), got.field("x-plain").as_deref()), (None, Some("1")), "{twin}");
+        }
+    }
 }
 
 #[test]
