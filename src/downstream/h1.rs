@@ -69,7 +69,10 @@ impl Downstreams {
         connection.current = Current::of(request, head, !self.draining);
         let body_bytes = x.snapshot().listeners[connection.listener.index()].body_bytes;
         let too_long = |length| body_bytes > 0 && length > body_bytes;
+        let https = request.scheme.of(head).eq_ignore_ascii_case(b"https");
         let outcome = match request.body {
+            // RFC 9110 section 7.4: only a trusted gateway may say that the client's side was encrypted.
+            _ if https && !connection.peer.trusted => Err(Failure::Misdirected),
             BodyFraming::Length(length) if too_long(length) => Err(Failure::RequestBodySize),
             _ => x.decide(request, head, connection.listener),
         };
@@ -179,6 +182,7 @@ impl Downstreams {
             // A client that is answered before it has sent its request is told that the connection ends (RFC 9112 section 9.6).
             current.keep_alive &= current.body.is_done();
             (current.delivery, current.keep_alive) = response::delivery(x.response.body, current);
+            current.endless = current.old && matches!(x.response.body, BodyFraming::Chunked | BodyFraming::Close);
         }
         x.scratch.clear();
         let route = x.route(exchange);
@@ -310,7 +314,8 @@ fn read_body(connection: &mut Downstream, x: &mut Exchanges, out: &mut Queue) ->
     let limit = x.snapshot().listeners[connection.listener.index()].body_bytes;
     let outcome = match read {
         Err(BodyError::Exhausted) => Err(Failure::Buffers),
-        Err(_) => Err(Failure::RequestBody),
+        Err(BodyError::Trailer(error)) => Err(Failure::RequestTrailers(error)),
+        Err(BodyError::Chunk(_)) => Err(Failure::RequestBody),
         Ok(count) => {
             current.received += count;
             if limit > 0 && current.received > limit { Err(Failure::RequestBodySize) } else { Ok(()) }

@@ -71,6 +71,8 @@ struct Current {
     expects: bool,
     /// The final response head was sent.
     started: bool,
+    /// The response ends with the connection.
+    endless: bool,
     /// The tunnel's way up, or down, has ended.
     up_ended: bool,
     down_ended: bool,
@@ -113,6 +115,7 @@ impl Default for Current {
             json: false,
             expects: false,
             started: false,
+            endless: false,
             up_ended: false,
             down_ended: false,
         }
@@ -254,9 +257,14 @@ impl Downstreams {
         if let Phase::Exchange(exchange) | Phase::Tunnel(exchange) = connection.phase {
             x.close(exchange, false);
         }
+        let tunnel = matches!(connection.phase, Phase::Tunnel(_));
         if connection.current.started {
-            // The response has begun: only a cut can tell the client that it is not whole.
+            // Only a cut can tell the client that the response is not whole. Its framing shows one, once all that came has been
+            // sent (RFC 9112 section 8); where the connection's end is the response's end, only RST does.
             connection.phase = Phase::Flush;
+            if !tunnel && !connection.current.endless {
+                return Step::Again;
+            }
             self.remove(x, id, true);
             return Step::Gone;
         }
@@ -264,6 +272,7 @@ impl Downstreams {
             failure,
             Failure::Request(_)
                 | Failure::RequestBody
+                | Failure::RequestTrailers(_)
                 | Failure::RequestBodySize
                 | Failure::RequestHeadTimeout
                 | Failure::RequestBodyTimeout

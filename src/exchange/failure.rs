@@ -1,6 +1,6 @@
 //! Why an exchange got no response from its origin, and the one map from cause to status, reason code and error type.
 
-use crate::http::{RequestError, ResponseError};
+use crate::http::{RequestError, ResponseError, TrailerError};
 use crate::respond::Answer;
 
 /// A cause, by blame: downstream, operator, upstream, us.
@@ -10,8 +10,12 @@ pub enum Failure {
     Request(RequestError),
     /// Downstream: the path is ambiguous or forbidden.
     Path,
+    /// Downstream: an https target, though the connection is not encrypted and nobody trusted has vouched for it.
+    Misdirected,
     /// Downstream: the body breaks its framing.
     RequestBody,
+    /// Downstream: the trailer section breaks the grammar or a bound.
+    RequestTrailers(TrailerError),
     /// Downstream: the body is larger than `limits.body_bytes`.
     RequestBodySize,
     /// Downstream: the head did not come in time.
@@ -58,8 +62,10 @@ impl Failure {
     pub fn answer(self) -> Answer {
         let (status, reason, error) = match self {
             Self::Request(error) => (error.status(), error.reason(), "http_request_error"),
+            Self::Misdirected => (421, "misdirected", "http_request_denied"),
             Self::Path => (400, "ambiguous_path", "http_request_error"),
             Self::RequestBody => (400, "malformed_body", "http_request_error"),
+            Self::RequestTrailers(error) => (error.status(), error.reason(), "http_request_error"),
             Self::RequestBodySize => (413, "body_too_large", "http_request_error"),
             Self::RequestHeadTimeout => (408, "head_timeout", "http_request_error"),
             Self::RequestBodyTimeout => (408, "body_timeout", "http_request_error"),
