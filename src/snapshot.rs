@@ -73,10 +73,14 @@ pub struct ListenerSpec {
     pub body_bytes: u64,
     /// `limits.connections`, process-wide; 0: no limit.
     pub connections: u32,
+    /// `limits.requests` of one connection; 0: no limit.
+    pub requests: u32,
     /// `timeouts.header`
     pub header_timeout: Duration,
     /// `timeouts.body`
     pub body_timeout: Duration,
+    /// `timeouts.body_rate`, bytes per second; 0: any.
+    pub body_rate: u64,
     /// `timeouts.idle`
     pub idle_timeout: Duration,
     /// Peers whose forwarding fields are believed, and appended to.

@@ -79,6 +79,8 @@ pub(super) enum Preset {
 
 /// Longest duration that a key takes.
 pub(super) const TIME_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Largest rate that a client can be asked for, bytes per second.
+const RATE_MAX: u64 = 1 << 30;
 /// Most listeners: each has one socket per worker.
 pub(super) const LISTENERS_MAX: usize = 1024;
 /// Largest weight of one side of a split.
@@ -159,6 +161,12 @@ static LISTENER_LIMITS: Table = Table {
             Preset::Number(0),
             "open at once, over all workers; 0: no limit",
         ),
+        key(
+            "requests",
+            Kind::Number(0, u32::MAX as u64),
+            Preset::Number(0),
+            "of one connection, which is then closed; 0: no limit",
+        ),
     ],
     choices: &[],
 };
@@ -169,6 +177,12 @@ static LISTENER_TIMEOUTS: Table = Table {
     keys: &[
         key("header", Kind::Time, seconds(10), "first byte of a request to the end of its head; 408 above"),
         key("body", Kind::Time, seconds(30), "between reads of a request body"),
+        key(
+            "body_rate",
+            Kind::Size(0, RATE_MAX),
+            Preset::Size(0),
+            "bytes per second, on average, that a body is sent and a response taken with, after `body`; 0: any",
+        ),
         key("idle", Kind::Time, seconds(75), "how long a connection waits for its next request"),
     ],
     choices: &[],

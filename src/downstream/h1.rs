@@ -1,5 +1,6 @@
 //! HTTP/1.1 towards the client: heads in, heads out, bodies both ways, tunnels. Not here: closing and time-outs.
 
+use super::pace::{Floor, Pace};
 use super::{Current, Downstream, Downstreams, Phase, Step, response};
 use crate::buffer::{Lease, Queue};
 use crate::exchange::{Exchanges, Failure, Head, HeadKind, Source};
@@ -66,8 +67,12 @@ impl Downstreams {
     fn begin(&mut self, x: &mut Exchanges, id: u32, mut lease: Lease, length: usize) -> Step {
         let (connection, request) = (&mut self.table[id as usize], &self.request);
         let head = &lease.bytes()[..length];
-        connection.current = Current::of(request, head, !self.draining);
-        let body_bytes = x.snapshot().listeners[connection.listener.index()].body_bytes;
+        let spec = &x.snapshot().listeners[connection.listener.index()];
+        connection.requests = connection.requests.saturating_add(1);
+        connection.taking = Pace::default();
+        let last = spec.requests > 0 && connection.requests >= spec.requests;
+        connection.current = Current::of(request, head, !self.draining && !last);
+        let body_bytes = spec.body_bytes;
         let too_long = |length| body_bytes > 0 && length > body_bytes;
         let https = request.scheme.of(head).eq_ignore_ascii_case(b"https");
         let outcome = match request.body {
@@ -114,6 +119,8 @@ impl Downstreams {
             return Step::Wait;
         }
         if x.unsent(exchange) >= limit {
+            // It is the origin that is slow.
+            connection.current.sending.pause(x.ring.clock().tick());
             self.set_paused(x, id, true);
             return Step::Wait;
         }
@@ -310,15 +317,24 @@ fn lead_request(connection: &mut Downstream, x: &mut Exchanges, exchange: u32, l
 /// Moves what has arrived of the request body to `out`; on failure nothing, so that no origin takes a refused body for whole.
 fn read_body(connection: &mut Downstream, x: &mut Exchanges, out: &mut Queue) -> Result<(), Failure> {
     let current = &mut connection.current;
+    let arrived = !connection.input.is_empty();
     let read = current.body.read(&mut x.ring, &mut connection.input, out, Delivery::Same, &mut x.trailers);
-    let limit = x.snapshot().listeners[connection.listener.index()].body_bytes;
+    let spec = &x.snapshot().listeners[connection.listener.index()];
+    let limit = spec.body_bytes;
     let outcome = match read {
         Err(BodyError::Exhausted) => Err(Failure::Buffers),
         Err(BodyError::Trailer(error)) => Err(Failure::RequestTrailers(error)),
         Err(BodyError::Chunk(_)) => Err(Failure::RequestBody),
         Ok(count) => {
             current.received += count;
-            if limit > 0 && current.received > limit { Err(Failure::RequestBodySize) } else { Ok(()) }
+            let waits = arrived && !current.body.is_done();
+            if limit > 0 && current.received > limit {
+                Err(Failure::RequestBodySize)
+            } else if waits && current.sending.falls_behind(Floor::of(spec), x.ring.clock().tick(), current.received) {
+                Err(Failure::RequestBodySlow)
+            } else {
+                Ok(())
+            }
         }
     };
     if outcome.is_err() {

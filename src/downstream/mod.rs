@@ -2,6 +2,7 @@
 //! Not here: routing, endpoints (`exchange`).
 
 mod h1;
+mod pace;
 mod response;
 
 use std::os::fd::OwnedFd;
@@ -16,6 +17,7 @@ use crate::id::{ListenerId, Owner};
 use crate::limits;
 use crate::snapshot::ListenerSpec;
 use crate::uring::{self, Event, SocketId};
+use pace::{Floor, Pace};
 
 /// Every client connection of a worker.
 pub struct Downstreams {
@@ -49,6 +51,10 @@ struct Downstream {
     ended: bool,
     /// Receiving is paused because nobody takes more.
     paused: bool,
+    /// Requests begun.
+    requests: u32,
+    /// How fast the client takes what is sent to it.
+    taking: Pace,
     /// The current exchange.
     current: Current,
 }
@@ -58,6 +64,8 @@ struct Current {
     body: Body,
     /// Bytes of body read.
     received: u64,
+    /// How fast they come.
+    sending: Pace,
     delivery: Delivery,
     /// The connection can take another request afterwards.
     keep_alive: bool,
@@ -108,6 +116,7 @@ impl Default for Current {
         Self {
             body: Body::Done,
             received: 0,
+            sending: Pace::default(),
             delivery: Delivery::Same,
             keep_alive: false,
             old: false,
@@ -163,6 +172,8 @@ impl Downstreams {
             partial: false,
             ended: false,
             paused: false,
+            requests: 0,
+            taking: Pace::default(),
             current: Current { body: unread, ..Current::default() },
         });
         if admitted {
@@ -184,9 +195,15 @@ impl Downstreams {
                 connection.ended = true;
                 self.pump(x, id);
             }
-            // Between requests nothing waits for room, unless too many answers do.
-            Event::Sent(..) if connection.phase == Phase::Head && !connection.paused => {}
-            Event::Sent(..) => self.pump(x, id),
+            Event::Sent(_, drained) => {
+                if drained {
+                    connection.taking.pause(x.ring.clock().tick());
+                }
+                // Between requests nothing waits for room, unless too many answers do.
+                if connection.phase != Phase::Head || connection.paused {
+                    self.pump(x, id);
+                }
+            }
             Event::Failed(..) => self.remove(x, id, true),
             Event::Deadline(_) => self.expire(x, id),
             _ => {}
@@ -276,6 +293,7 @@ impl Downstreams {
                 | Failure::RequestBodySize
                 | Failure::RequestHeadTimeout
                 | Failure::RequestBodyTimeout
+                | Failure::RequestBodySlow
                 | Failure::Connections
         );
         connection.current.keep_alive &= !fatal;
@@ -297,7 +315,11 @@ impl Downstreams {
         connection.phase = match connection.current.body {
             _ if !keep_alive => Phase::Flush,
             Body::Done => Phase::Head,
-            _ => Phase::Drain,
+            _ => {
+                let timeout = x.snapshot().listeners[connection.listener.index()].body_timeout;
+                x.ring.set_deadline(connection.socket, Some(timeout));
+                Phase::Drain
+            }
         };
         Step::Again
     }
@@ -351,19 +373,24 @@ impl Downstreams {
         Step::Wait
     }
 
-    /// Sets the deadline for the next thing that the client has to do.
+    /// Sets the deadline for the next thing that the client has to do, unless it has been too slow already.
     fn arm(&mut self, x: &mut Exchanges, id: u32) {
-        let Some(connection) = self.table.get(id as usize) else { return };
+        let Some(connection) = self.table.get_mut(id as usize) else { return };
         let spec = &x.snapshot().listeners[connection.listener.index()];
         let stalled = x.ring.unsent(connection.socket) > 0;
+        let (now, taken) = (x.ring.clock().tick(), x.ring.taken(connection.socket));
+        let measured = stalled && !matches!(connection.phase, Phase::Tunnel(_));
+        if measured && connection.taking.falls_behind(Floor::of(spec), now, taken) {
+            return self.remove(x, id, true);
+        }
         let after = match connection.phase {
-            // Set once, when the head began, and when lingering began.
+            // Set once, when the head, draining or lingering began: what drips does not move it.
             Phase::Head if connection.partial => return,
-            Phase::Linger => return,
+            Phase::Drain | Phase::Linger => return,
             Phase::Head => Some(spec.idle_timeout),
             Phase::Exchange(_) if connection.current.body.is_done() && !stalled => None,
             Phase::Exchange(_) if connection.paused && !stalled => None,
-            Phase::Exchange(_) | Phase::Drain | Phase::Flush => Some(spec.body_timeout),
+            Phase::Exchange(_) | Phase::Flush => Some(spec.body_timeout),
             Phase::Tunnel(_) => Some(limits::TUNNEL_IDLE),
         };
         x.ring.set_deadline(connection.socket, after);

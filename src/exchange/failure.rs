@@ -22,6 +22,8 @@ pub enum Failure {
     RequestHeadTimeout,
     /// Downstream: the body stalled.
     RequestBodyTimeout,
+    /// Downstream: the body comes slower than `timeouts.body_rate`.
+    RequestBodySlow,
     /// Downstream: TRACE or CONNECT, which only a route that names them allows.
     Method,
     /// Downstream: `Max-Forwards: 0`.
@@ -69,6 +71,7 @@ impl Failure {
             Self::RequestBodySize => (413, "body_too_large", "http_request_error"),
             Self::RequestHeadTimeout => (408, "head_timeout", "http_request_error"),
             Self::RequestBodyTimeout => (408, "body_timeout", "http_request_error"),
+            Self::RequestBodySlow => (408, "body_too_slow", "http_request_error"),
             Self::Method => (405, "method_not_allowed", "http_request_denied"),
             Self::MaxForwards => (200, "max_forwards", "proxy_internal_response"),
             Self::NoRoute => (404, "no_route", "destination_not_found"),

@@ -284,6 +284,7 @@ impl Ring {
     /// Drops, or keeps for a replay, the first `count` bytes of what was queued.
     fn retire(&mut self, slot: u32, mut count: usize) {
         let socket = &mut self.sockets[slot as usize];
+        socket.taken += count as u64;
         while count > 0 {
             let Some(mut lease) = socket.out.pop(&mut self.pieces) else { break };
             let part = if count < lease.len() {

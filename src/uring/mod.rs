@@ -220,6 +220,12 @@ impl Ring {
             .map_or(0, |s| s.out.bytes())
     }
 
+    /// Bytes of the socket that the kernel has taken.
+    #[must_use]
+    pub fn taken(&self, id: SocketId) -> u64 {
+        self.sockets.get(id.slot as usize).filter(|socket| socket.generation == id.generation).map_or(0, |s| s.taken)
+    }
+
     /// Sends FIN once everything queued has gone.
     pub fn finish(&mut self, id: SocketId) {
         if let Some(socket) = self.live(id) {

@@ -27,6 +27,8 @@ pub(super) struct Socket {
     pub(super) keep: bool,
     /// Something sent since was not kept.
     pub(super) lossy: bool,
+    /// Bytes that the kernel has taken.
+    pub(super) taken: u64,
     pub(super) out: Queue,
     pub(super) sent: Queue,
 }
@@ -71,6 +73,7 @@ impl Default for Socket {
             mute: false,
             keep: false,
             lossy: false,
+            taken: 0,
             out: Queue::default(),
             sent: Queue::default(),
         }

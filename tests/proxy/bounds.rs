@@ -1,5 +1,9 @@
 //! Time-outs and limits towards clients, and what waiting clients cost. Not here: time-outs towards origins (`failures`).
 
+use std::io::{Read, Write};
+use std::thread;
+use std::time::Duration;
+
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::harness::{End, Origin, Proxy, Setup, Wire, poll};
@@ -43,14 +47,84 @@ fn clients_that_stall_are_told_and_closed() {
 }
 
 #[test]
+fn bodies_that_drip_are_refused() {
+    const HEAD: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n";
+    let origin = Origin::answering(OK);
+    let keys = "timeouts.body = \"1s\"\ntimeouts.body_rate = \"100KiB\"";
+    let proxy = Setup::to(&[&origin.address]).listener(keys).start();
+    let mut client = proxy.client();
+    client.send(HEAD);
+    let mut twin = client.twin();
+    let drip = thread::spawn(move || {
+        while twin.stream.write_all(b"x").is_ok() {
+            thread::park_timeout(Duration::from_millis(5));
+        }
+    });
+    let answer = client.message().unwrap();
+    assert_eq!((answer.status(), &*answer.reason()), (408, "body_too_slow"));
+    assert_eq!(client.end(), End::Clean(Vec::new()));
+    drop(client);
+    drip.join().unwrap();
+    let mut quick = proxy.client();
+    quick.send(HEAD);
+    quick.send(vec![b'x'; 1_000_000]);
+    assert_eq!(quick.message().unwrap().text(), "ok");
+}
+
+#[test]
+fn responses_that_are_sipped_are_cut() {
+    const LENGTH: usize = 64 << 20;
+    let origin = Origin::start(|mut wire, _| {
+        wire.message();
+        wire.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {LENGTH}\r\n\r\n"));
+        // The proxy gives up in the middle.
+        let _ = wire.stream.write_all(&vec![b'x'; LENGTH]);
+    });
+    let keys = "timeouts.body = \"500ms\"\ntimeouts.body_rate = \"1GiB\"";
+    let proxy = Setup::to(&[&origin.address]).listener(keys).start();
+    let mut client = proxy.client();
+    client.send(GET);
+    client.head().unwrap();
+    let mut sip = vec![0; 64 << 10];
+    let mut total = 0;
+    loop {
+        match client.stream.read(&mut sip) {
+            Ok(count @ 1..) => total += count,
+            Ok(_) => panic!("ended cleanly after {total} bytes"),
+            Err(_) => break,
+        }
+        assert!(total < LENGTH / 2, "not cut");
+        thread::park_timeout(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn a_connection_takes_so_many_requests() {
+    let origin = Origin::answering(OK);
+    let proxy = Setup::to(&[&origin.address]).listener("limits.requests = 3").start();
+    let mut client = proxy.client();
+    client.send(GET.repeat(5));
+    for close in [None, None, Some("close")] {
+        let answer = client.message().unwrap();
+        assert_eq!((answer.text(), answer.field("connection").as_deref()), ("ok", close));
+    }
+    assert_eq!(client.end(), End::Clean(Vec::new()));
+}
+
+#[test]
 fn heads_that_drip_disturb_nobody() {
+    const SLOW: usize = 1_000;
+    if !may_open(2 * SLOW as u64) {
+        eprintln!("skipped: the hard limit of file descriptors is too low");
+        return;
+    }
     let origin = Origin::answering(OK);
     let proxy = Setup::to(&[&origin.address]).listener("timeouts.header = \"1s\"").start();
-    let mut slow: Vec<_> = (0..200).map(|_| proxy.client()).collect();
+    let mut slow: Vec<_> = (0..SLOW).map(|_| proxy.client()).collect();
     let mut quick = proxy.client();
-    for byte in "GET / HTTP/1.1\r\nHost: a".bytes() {
+    for part in ["G", "ET ", "/ HTTP/1.1\r", "\nHost:", " a"] {
         for client in &mut slow {
-            client.send([byte]);
+            client.send(part);
         }
         answered(&mut quick);
     }

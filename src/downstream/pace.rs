@@ -1,0 +1,93 @@
+//! How fast a client has to send its body and to take its response. Not here: silence, which a deadline ends.
+
+use std::time::Duration;
+
+use crate::limits::TICK_MS;
+use crate::runtime::Tick;
+use crate::snapshot::ListenerSpec;
+
+/// What a listener asks of its clients.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Floor {
+    /// Bytes per second; 0: nothing is asked.
+    rate: u64,
+    /// How long a client may be slower.
+    grace: Duration,
+}
+
+/// One direction of one exchange. Only the time counts in which something waits for the client.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Pace {
+    /// Bytes moved before the first measurement.
+    before: Option<u64>,
+    /// Since when something waits.
+    since: Option<Tick>,
+    /// Ticks waited before that.
+    waited: Tick,
+}
+
+impl Floor {
+    pub(super) fn of(listener: &ListenerSpec) -> Self {
+        Self { rate: listener.body_rate, grace: listener.body_timeout }
+    }
+}
+
+impl Pace {
+    /// From now on nothing waits for the client.
+    pub(super) fn pause(&mut self, now: Tick) {
+        if let Some(since) = self.since.take() {
+            self.waited = self.waited.saturating_add(now.saturating_sub(since));
+        }
+    }
+
+    /// Something waits for the client: whether its average is below `floor`. `moved` counts bytes and never goes back.
+    pub(super) fn falls_behind(&mut self, floor: Floor, now: Tick, moved: u64) -> bool {
+        if floor.rate == 0 {
+            return false;
+        }
+        let before = *self.before.get_or_insert(moved);
+        let since = *self.since.get_or_insert(now);
+        let waited = u64::from(self.waited.saturating_add(now.saturating_sub(since))) * TICK_MS;
+        u128::from(waited) > floor.grace.as_millis()
+            && moved.saturating_sub(before).saturating_mul(1000) < floor.rate.saturating_mul(waited)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Tick = (1000 / TICK_MS) as Tick;
+    const FLOOR: Floor = Floor { rate: 1000, grace: Duration::from_secs(1) };
+
+    #[test]
+    fn the_average_counts_after_the_grace() {
+        let mut pace = Pace::default();
+        for (tick, moved, behind) in [
+            (0, 500, false),
+            (SECOND, 500, false),
+            (SECOND + 10, 500, true),
+            (SECOND + 10, 1_800, false),
+            (10 * SECOND, 2_000, true),
+            (10 * SECOND, 11_000, false),
+        ] {
+            assert_eq!(pace.falls_behind(FLOOR, 7 + tick, moved), behind, "{tick} {moved}");
+        }
+        let mut free = Pace::default();
+        for tick in [0, 100 * SECOND] {
+            assert!(!free.falls_behind(Floor { rate: 0, ..FLOOR }, tick, 0));
+        }
+    }
+
+    #[test]
+    fn time_in_which_nothing_waits_does_not_count() {
+        let mut pace = Pace::default();
+        for round in 0..9 {
+            assert!(!pace.falls_behind(FLOOR, 100 * round * SECOND, 0));
+            pace.pause(100 * round * SECOND + SECOND / 10);
+            pace.pause(100 * round * SECOND + SECOND);
+        }
+        assert!(!pace.falls_behind(FLOOR, 900 * SECOND, 0));
+        assert!(pace.falls_behind(FLOOR, 901 * SECOND, 0));
+    }
+}
