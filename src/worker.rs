@@ -1,6 +1,6 @@
 //! The loop of one worker. It owns a ring and, through it, every connection that it accepted; nothing of it is shared.
 
-use std::io;
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
@@ -12,10 +12,12 @@ use crate::id::{Owner, WorkerId};
 use crate::listener::Sockets;
 use crate::runtime::Background;
 use crate::snapshot::Snapshot;
-use crate::uring::{Event, Ring, StartError, Waker};
+use crate::uring::{Errno, Event, Ring, StartError, Waker};
 
 /// How often buffers that a burst has left behind are given back.
 const UPKEEP: Duration = Duration::from_secs(10);
+/// How often the same complaint is made.
+const COMPLAINT: Duration = Duration::from_secs(1);
 /// Buffers given back between two turns.
 const UPKEEP_STEP: usize = 64;
 
@@ -59,11 +61,14 @@ pub struct Load {
 
 /// One worker.
 pub struct Worker {
+    id: WorkerId,
     exchanges: Exchanges,
     downstreams: Downstreams,
     order: Arc<AtomicU8>,
     draining: bool,
     next_upkeep: Duration,
+    /// What accept(2) failed with, and when that may be said again.
+    complaints: Vec<(Errno, Duration)>,
 }
 
 impl Worker {
@@ -85,7 +90,8 @@ impl Worker {
         let reins = Reins { order: Arc::clone(&order), waker: ring.waker() };
         let downstreams = Downstreams::new(workers, snapshot.listeners.len());
         let exchanges = Exchanges::new(ring, snapshot, workers, seed(id));
-        Ok((Self { exchanges, downstreams, order, draining: false, next_upkeep: UPKEEP }, reins))
+        let (draining, next_upkeep, complaints) = (false, UPKEEP, Vec::new());
+        Ok((Self { id, exchanges, downstreams, order, draining, next_upkeep, complaints }, reins))
     }
 
     /// Turns until the worker is told to end.
@@ -135,6 +141,7 @@ impl Worker {
         };
         match (owner, event) {
             (None, Event::Accepted(listener, descriptor)) => self.downstreams.accept(x, listener, descriptor),
+            (None, Event::AcceptPaused(_, error)) => self.complain(error),
             (None, _) => {}
             (Some(Owner::Downstream(id)), event) => self.downstreams.note(x, id, event),
             (Some(Owner::Upstream(id)), event) => {
@@ -146,6 +153,20 @@ impl Worker {
                 }
             }
         }
+    }
+
+    /// Says on stderr that clients have to wait, once a second for each cause. A reader of stderr that is stuck would stop the
+    /// worker here; one line a second fills a pipe only after minutes.
+    fn complain(&mut self, error: Errno) {
+        let now = self.exchanges.ring.clock().now();
+        match self.complaints.iter_mut().find(|(known, _)| *known == error) {
+            Some((_, again)) if *again > now => return,
+            Some((_, again)) => *again = now + COMPLAINT,
+            None => self.complaints.push((error, now + COMPLAINT)),
+        }
+        let line = format!("cairn: worker {}: accepting paused: {error}; {}\n", self.id.0, error.cure());
+        // Nobody to tell when stderr is closed.
+        let _ = io::stderr().write_all(line.as_bytes());
     }
 
     /// Does what the control thread asks for; true: end.

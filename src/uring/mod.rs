@@ -78,6 +78,18 @@ pub enum Fault {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Errno(pub i32);
 
+impl Errno {
+    /// What an operator can do when a descriptor could not be made.
+    #[must_use]
+    pub fn cure(self) -> &'static str {
+        match self.0 {
+            libc::EMFILE => "raise `ulimit -n`",
+            libc::ENFILE => "raise the system's fs.file-max",
+            _ => "the system lacks memory for sockets",
+        }
+    }
+}
+
 impl std::fmt::Display for Errno {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         io::Error::from_raw_os_error(self.0).fmt(f)

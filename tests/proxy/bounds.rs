@@ -159,13 +159,15 @@ fn connections_above_the_limit_are_refused() {
 #[test]
 fn clients_wait_while_there_are_no_descriptors() {
     let origin = Origin::answering(OK);
-    let proxy = Setup::to(&[&origin.address]).start();
+    let setup = Setup::to(&[&origin.address]);
+    let at_rest = setup.start().descriptors();
+    let proxy = Proxy::start_within(at_rest + 8, &setup.text());
     // Leaves one connection to the origin behind, which is enough for clients that ask one by one.
     answered(&mut proxy.client());
-    proxy.limit_descriptors(proxy.descriptors() as u64 + 8);
     let mut clients: Vec<_> = (0..40).map(|_| proxy.client()).collect();
     clients.drain(..).for_each(|mut client| answered(&mut client));
-    proxy.limit_descriptors(1024);
+    let line = proxy.said("cairn: worker 0: accepting paused: ");
+    assert!(line.contains("Too many open files") && line.ends_with("raise `ulimit -n`"), "{line}");
     (0..40).for_each(|_| assert_eq!(proxy.ask(GET).status(), 200));
 }
 

@@ -10,7 +10,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
+use rustix::process::{Pid, Signal, kill_process};
 use socket2::{Domain, SockRef, Socket, Type};
 use tempfile::TempDir;
 
@@ -98,7 +98,19 @@ pub(crate) fn refused(config: &str) -> Output {
 impl Proxy {
     /// Starts it and waits until it is ready.
     pub(crate) fn start(config: &str, arguments: &[&str]) -> Self {
-        let (directory, mut command) = command(config, arguments);
+        Self::ready(command(config, arguments), config)
+    }
+
+    /// The same with so many file descriptors and no way to get more.
+    pub(crate) fn start_within(descriptors: usize, config: &str) -> Self {
+        let (directory, inner) = command(config, &[]);
+        let mut outer = Command::new("sh");
+        outer.args(["-c", "ulimit -n \"$0\" && exec \"$@\"", &descriptors.to_string()]).arg(inner.get_program());
+        outer.args(inner.get_args()).stdin(Stdio::null());
+        Self::ready((directory, outer), config)
+    }
+
+    fn ready((directory, mut command): (TempDir, Command), config: &str) -> Self {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let (sender, lines) = mpsc::channel();
         let output = BufReader::new(child.stderr.take().unwrap());
@@ -134,16 +146,19 @@ impl Proxy {
         client.message().expect("an answer")
     }
 
+    /// Waits for a line on stderr that begins so.
+    pub(crate) fn said(&self, start: &str) -> String {
+        loop {
+            let line = self.lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("it did not say {start:?}"));
+            if line.starts_with(start) {
+                return line;
+            }
+        }
+    }
+
     /// Open file descriptors.
     pub(crate) fn descriptors(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
-    }
-
-    /// Lowers or raises how many it may have.
-    pub(crate) fn limit_descriptors(&self, count: u64) {
-        let pid = Some(Pid::from_child(&self.child));
-        let limit = Rlimit { current: Some(count), ..getrlimit(Resource::Nofile) };
-        prlimit(pid, Resource::Nofile, limit).unwrap();
     }
 
     /// Anonymous resident memory, KiB.
