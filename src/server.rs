@@ -85,10 +85,11 @@ async fn serve(
     }
     let mut reins = Vec::new();
     while reins.len() < workers {
-        match starts.recv().await {
-            Some((_, Ok(one))) => reins.push(one),
-            Some((_, Err(error))) => return Err(error.into()),
-            None => break,
+        tokio::select! {
+            biased;
+            Some((_, started)) = starts.recv() => reins.push(started?),
+            // It panicked before it could say whether it started.
+            _ = ends.recv() => return join(executors, &reins),
         }
     }
     announce(snapshot, bound, workers);

@@ -32,7 +32,7 @@ pub enum ExecutorError {
         problem: String,
     },
     /// The worker's thread panicked.
-    #[error("a worker ended without its result: {0}")]
+    #[error("a worker is lost: {0}; the process ends, because a dead worker would keep its share of the connections")]
     Lost(String),
 }
 
@@ -163,5 +163,30 @@ mod tests {
             done.get()
         });
         assert!(worker.expect("an executor").join().expect("its result"));
+    }
+
+    /// The server relies on both: what the worker owned is dropped, which ends its wait, and joining is an error.
+    #[test]
+    fn a_worker_that_panics_is_lost() {
+        struct Ending(std::sync::mpsc::Sender<()>);
+        impl Drop for Ending {
+            fn drop(&mut self) {
+                let _ = self.0.send(());
+            }
+        }
+        let cpu = allowed_cpus().expect("an affinity mask")[0];
+        let (sender, ended) = std::sync::mpsc::channel();
+        let worker = spawn("test", cpu, move |background| {
+            let ending = Ending(sender);
+            async move {
+                let _ending = ending;
+                background.give_way().await;
+                if allowed_cpus().is_ok() {
+                    panic!("on purpose");
+                }
+            }
+        });
+        ended.recv_timeout(Duration::from_secs(10)).expect("the end of the worker");
+        assert!(matches!(worker.expect("an executor").join(), Err(ExecutorError::Lost(_))));
     }
 }
