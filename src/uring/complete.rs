@@ -23,11 +23,19 @@ impl Ring {
     /// # Errors
     /// When the ring itself is broken, which leaves nothing to do but to end the worker.
     pub fn turn(&mut self, block: bool) -> io::Result<()> {
+        self.turn_within(if block { Duration::MAX } else { Duration::ZERO })
+    }
+
+    /// The same, but waits for `most` at most: for whoever has to act at a time that the wheel is too coarse for.
+    ///
+    /// # Errors
+    /// As [`Ring::turn`].
+    pub fn turn_within(&mut self, most: Duration) -> io::Result<()> {
         debug_assert!(self.upstream.is_empty() && self.completions.is_empty() && self.due.is_empty());
         self.free.append(&mut self.freed);
         self.flush();
         self.feed();
-        self.enter(block)?;
+        self.enter(most)?;
         self.collect();
         self.clock.turn();
         let now = self.clock.tick();
@@ -76,11 +84,11 @@ impl Ring {
         }
     }
 
-    fn enter(&mut self, block: bool) -> io::Result<()> {
-        let wait = self.wait();
+    fn enter(&mut self, most: Duration) -> io::Result<()> {
+        let wait = self.wait().min(most);
         let time = Timespec::new().sec(wait.as_secs()).nsec(wait.subsec_nanos());
         let args = SubmitArgs::new().timespec(&time);
-        let want = usize::from(block && !wait.is_zero());
+        let want = usize::from(!wait.is_zero());
         loop {
             let result = if want > 0 { self.uring.submitter().submit_with_args(want, &args) } else { self.poll() };
             match result.map_err(|error| (error.raw_os_error(), error)) {

@@ -1,0 +1,138 @@
+//! What is answered to a request, by options and path. Not here: sending it.
+
+use std::time::Duration;
+
+use cairn::http::{self, BodyFraming, Method, RequestHead, Version};
+
+use crate::args::OriginArguments;
+
+/// Bytes of filler that a body is made of; also the longest chunk.
+pub(super) const FILLER: [u8; 16 * 1024] = [b'x'; 16 * 1024];
+
+/// Room for a head that is not prebuilt.
+const HEAD_BYTES: usize = 128;
+
+/// One answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Answer {
+    status: u16,
+    /// Bytes of body.
+    pub(super) size: u64,
+    pub(super) delay: Duration,
+    /// In chunks, not by length.
+    pub(super) chunked: bool,
+    /// The connection ends with it.
+    pub(super) last: bool,
+    /// Head only.
+    pub(super) bodiless: bool,
+}
+
+/// The usual answer, and its head in bytes.
+#[derive(Debug)]
+pub(super) struct Answers {
+    usual: Answer,
+    head: Head,
+}
+
+/// A written head.
+#[derive(Clone, Debug)]
+pub(super) struct Head {
+    bytes: [u8; HEAD_BYTES],
+    len: usize,
+}
+
+impl Answers {
+    pub(super) fn new(arguments: &OriginArguments) -> Self {
+        let &OriginArguments { status, size, delay, chunked, .. } = arguments;
+        let usual = Answer { status, size, delay, chunked, last: false, bodiless: is_bodiless(status) };
+        Self { usual, head: Head::of(&usual) }
+    }
+
+    /// The answer to a request.
+    pub(super) fn choose(&self, bytes: &[u8], request: &RequestHead) -> Answer {
+        let mut answer = self.usual;
+        answer.last = !request.keep_alive;
+        answer.chunked &= request.version == Version::Http11;
+        answer.bodiless |= request.method == Method::Head;
+        answer.read_path(request.path(bytes));
+        answer
+    }
+
+    /// What to answer to bytes that are no request.
+    pub(super) fn refusal(&self, status: u16) -> Answer {
+        Answer { status, size: 0, chunked: false, last: true, bodiless: false, delay: Duration::ZERO }
+    }
+
+    /// Hands the head to `write`.
+    pub(super) fn with_head<T>(&self, answer: &Answer, write: impl FnOnce(&[u8]) -> T) -> T {
+        let usual = &self.usual;
+        let same = (answer.status, answer.size, answer.chunked) == (usual.status, usual.size, usual.chunked);
+        if same && !answer.last { write(self.head.bytes()) } else { write(Head::of(answer).bytes()) }
+    }
+}
+
+impl Answer {
+    /// Reads `/size/N`, `/delay/N` and `/status/N`, any of them, in any order; what is none of them changes nothing.
+    fn read_path(&mut self, path: &[u8]) {
+        let mut segments = path.split(|byte| *byte == b'/').skip(1);
+        while let Some(name) = segments.next() {
+            if !matches!(name, b"size" | b"delay" | b"status") {
+                continue;
+            }
+            let Some(value) = segments.next().and_then(http::parse_decimal) else { return };
+            match (name, u16::try_from(value)) {
+                (b"size", _) => self.size = value,
+                (b"delay", _) => self.delay = Duration::from_millis(value),
+                (b"status", Ok(status @ 200..=599)) => {
+                    self.status = status;
+                    self.bodiless |= is_bodiless(status);
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+impl Head {
+    fn of(answer: &Answer) -> Self {
+        let mut head = Self { bytes: [0; HEAD_BYTES], len: 0 };
+        let mut digits = [0; 20];
+        head.add(b"HTTP/1.1 ");
+        head.add(http::write_decimal(u64::from(answer.status), &mut digits));
+        head.add(if answer.status == 200 { b" OK\r\n" } else { b" \r\n" });
+        if answer.last {
+            head.add(b"Connection: close\r\n");
+        }
+        match answer.status {
+            // RFC 9110 section 8.6: no Content-Length in 204.
+            204 => {}
+            _ if answer.chunked => head.add(b"Transfer-Encoding: chunked\r\n"),
+            _ => {
+                head.add(b"Content-Length: ");
+                head.add(http::write_decimal(answer.size, &mut digits));
+                head.add(b"\r\n");
+            }
+        }
+        head.add(b"\r\n");
+        head
+    }
+
+    fn add(&mut self, part: &[u8]) {
+        self.bytes[self.len..self.len + part.len()].copy_from_slice(part);
+        self.len += part.len();
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+/// Whether a status never has a body (RFC 9110 section 6.4.1).
+fn is_bodiless(status: u16) -> bool {
+    matches!(status, 204 | 304)
+}
+
+/// Whether a request has a body to read.
+pub(super) fn has_body(request: &RequestHead) -> bool {
+    !matches!(request.body, BodyFraming::None | BodyFraming::Length(0))
+}

@@ -1,0 +1,155 @@
+//! An origin that answers from memory: the yardstick behind a proxy under test. Not here: reading and writing HTTP.
+
+mod answer;
+mod connection;
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cairn::http::RequestHead;
+use cairn::id::{Address, ListenerId, Owner};
+use cairn::uring::{self, BindError, Event, Ring};
+use slab::Slab;
+
+use crate::args::OriginArguments;
+use crate::crew::{self, CrewError, Stop};
+use answer::Answers;
+use connection::{Connection, Next};
+
+/// How long a connection that was answered for the last time is read on, so that its answer is not lost to a reset.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// Why the origin did not serve.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OriginError {
+    #[error(transparent)]
+    Crew(#[from] CrewError),
+    #[error(transparent)]
+    Bind(#[from] BindError),
+}
+
+/// What one thread has done.
+#[derive(Clone, Copy, Debug, Default)]
+struct Served {
+    requests: u64,
+    connections: u64,
+}
+
+/// Serves until SIGINT or SIGTERM, then says how much it was.
+pub(crate) fn origin(arguments: &OriginArguments) -> Result<String, OriginError> {
+    let cpus = crew::cpus(&arguments.threads.cpus)?;
+    let threads = arguments.threads.threads.map_or(cpus.len(), usize::from);
+    crew::provide_descriptors(0)?;
+    let (sockets, address) = open(&arguments.listen, threads)?;
+    let answers = Arc::new(Answers::new(arguments));
+    let announce = move || {
+        // Nobody to tell when stderr is closed.
+        let _ = writeln!(io::stderr(), "cairn-load: origin on {address}");
+    };
+    let job = move |socket, ring, stop: &Stop| Origin::new(ring, socket, &answers).run(stop);
+    let served = crew::work(sockets, &cpus, job, announce)?;
+    let (requests, connections) =
+        served.iter().fold((0, 0), |sum, one| (sum.0 + one.requests, sum.1 + one.connections));
+    Ok(format!("{requests} requests on {connections} connections\n"))
+}
+
+/// A listening socket for each thread, all on one address.
+fn open(listen: &Address, threads: usize) -> Result<(Vec<OwnedFd>, Address), BindError> {
+    let first = uring::bind(listen)?;
+    let address = match (listen, uring::local_port(&first)) {
+        (Address::Inet(address), Some(port)) => Address::Inet(SocketAddr::new(address.ip(), port)),
+        _ => listen.clone(),
+    };
+    let mut sockets = Vec::with_capacity(threads);
+    for _ in 1..threads {
+        sockets.push(match &address {
+            Address::Inet(_) => uring::bind(&address)?,
+            Address::Unix(_) => uring::share(&first, &address)?,
+        });
+    }
+    sockets.push(first);
+    Ok((sockets, address))
+}
+
+/// One thread's origin.
+struct Origin<'a> {
+    ring: Ring,
+    answers: &'a Answers,
+    connections: Slab<Connection>,
+    head: RequestHead,
+    /// Answers that wait, by when they are due. The wheel's ticks are too long for them.
+    waiting: BinaryHeap<Reverse<(Duration, u32)>>,
+    served: Served,
+}
+
+impl<'a> Origin<'a> {
+    fn new(mut ring: Ring, socket: OwnedFd, answers: &'a Answers) -> Self {
+        ring.listen(ListenerId(0), socket);
+        let (head, served) = (RequestHead::new(), Served::default());
+        Self { ring, answers, connections: Slab::with_capacity(1024), head, waiting: BinaryHeap::new(), served }
+    }
+
+    fn run(mut self, stop: &Stop) -> io::Result<Served> {
+        while !stop.is_asked() {
+            let due = self.waiting.peek().map(|Reverse((due, _))| *due);
+            let wait = due.map_or(Duration::MAX, |due| due.saturating_sub(self.ring.clock().now()));
+            self.ring.turn_within(wait)?;
+            while let Some(event) = self.ring.next_event() {
+                self.note(event);
+            }
+            let now = self.ring.clock().now();
+            while let Some(&Reverse((due, id))) = self.waiting.peek()
+                && due <= now
+            {
+                self.waiting.pop();
+                self.drive(id, |connection, _| connection.wake());
+            }
+        }
+        Ok(self.served)
+    }
+
+    fn note(&mut self, event: Event) {
+        match event {
+            Event::Accepted(_, descriptor) => {
+                let entry = self.connections.vacant_entry();
+                let socket = self.ring.adopt(descriptor, Owner::Downstream(entry.key() as u32));
+                entry.insert(Connection::new(socket));
+                self.served.connections += 1;
+            }
+            Event::Received(Owner::Downstream(id), bytes) => {
+                self.drive(id, |connection, ring| connection.receive(ring, bytes));
+            }
+            Event::Sent(Owner::Downstream(id), _) => self.drive(id, |_, _| {}),
+            Event::Ended(Owner::Downstream(id)) => self.drive(id, |connection, _| connection.end()),
+            Event::Failed(Owner::Downstream(id), _) | Event::Deadline(Owner::Downstream(id)) => self.close(id),
+            _ => {}
+        }
+    }
+
+    /// Changes a connection and lets it go as far as it can.
+    fn drive(&mut self, id: u32, change: impl FnOnce(&mut Connection, &mut Ring)) {
+        let Some(connection) = self.connections.get_mut(id as usize) else { return };
+        change(connection, &mut self.ring);
+        match connection.go_on(&mut self.ring, &mut self.head, self.answers, &mut self.served.requests) {
+            Next::Nothing => {}
+            Next::WakeAt(due) => self.waiting.push(Reverse((due, id))),
+            Next::Linger => self.ring.set_deadline(connection.socket(), Some(LINGER)),
+            Next::Close => self.close(id),
+        }
+    }
+
+    fn close(&mut self, id: u32) {
+        if let Some(mut connection) = self.connections.try_remove(id as usize) {
+            connection.forget(&mut self.ring);
+            if connection.is_waiting() {
+                // Its id may be used again before the answer is due.
+                self.waiting.retain(|Reverse((_, waiting))| *waiting != id);
+            }
+        }
+    }
+}
