@@ -2,7 +2,10 @@
 
 mod args;
 mod crew;
+mod histogram;
 mod origin;
+mod report;
+mod run;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -13,6 +16,7 @@ use args::{Arguments, Verb};
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().verb {
+        Verb::Run(arguments) => run::run(&arguments).map_err(|error| error.to_string()),
         Verb::Origin(arguments) => origin::origin(&arguments).map_err(|error| error.to_string()),
     };
     match done {

@@ -1,0 +1,302 @@
+//! One thread's loop: sends what is due on the connections that are free, and counts the answers.
+//! Not here: reading and writing HTTP, or when requests are due.
+
+use std::collections::VecDeque;
+use std::io;
+use std::time::Duration;
+
+use cairn::http::ResponseHead;
+use cairn::id::Owner;
+use cairn::uring::{Event, Fault, Ring};
+use rustix::time::{ClockId, clock_gettime};
+
+use super::pace::Pace;
+use super::plan::{Part, Plan};
+use super::slot::{Answer, Issued, Read, Slot};
+use super::tally::{Failure, Tally};
+use crate::crew::Stop;
+
+/// How long a connection that could not be made rests.
+const REST: Duration = Duration::from_millis(10);
+/// How soon a write that found no buffer is tried again.
+const RETRY: Duration = Duration::from_millis(1);
+
+/// One thread of a run. All times are since it began.
+pub(super) struct Generator<'a> {
+    plan: &'a Plan,
+    ring: Ring,
+    /// The ring's clock when the run began.
+    zero: Duration,
+    pace: Pace,
+    turn: usize,
+    slots: Vec<Slot>,
+    /// Permissions to send, one for each request that a connection may have under way; first come, first served.
+    free: VecDeque<u32>,
+    /// Slots with something to write.
+    dirty: Vec<u32>,
+    /// Slots that rest, by when that ends.
+    resting: VecDeque<(Duration, u32)>,
+    under_way: usize,
+    head: ResponseHead,
+    tally: Tally,
+    warm: Option<Warm>,
+    last_answer: Duration,
+}
+
+/// What was so when the warm-up ended.
+#[derive(Clone, Copy, Debug)]
+struct Warm {
+    at: Duration,
+    cpu: Duration,
+}
+
+impl<'a> Generator<'a> {
+    pub(super) fn new(plan: &'a Plan, part: &Part, ring: Ring) -> Self {
+        let permissions = part.connections * plan.pipeline;
+        let mut free = VecDeque::with_capacity(permissions);
+        for _ in 0..plan.pipeline {
+            free.extend(0..part.connections as u32);
+        }
+        Self {
+            plan,
+            zero: ring.clock().now(),
+            ring,
+            pace: Pace::new(&part.load),
+            turn: part.load.thread,
+            slots: (0..part.connections).map(|_| Slot::new(plan.pipeline)).collect(),
+            free,
+            dirty: Vec::with_capacity(part.connections),
+            resting: VecDeque::with_capacity(part.connections),
+            under_way: 0,
+            head: ResponseHead::new(),
+            tally: Tally::new(),
+            warm: None,
+            last_answer: Duration::ZERO,
+        }
+    }
+
+    pub(super) fn run(mut self, stop: &Stop, warmup: Duration) -> io::Result<Tally> {
+        self.ring.turn_within(Duration::ZERO)?;
+        self.zero = self.ring.clock().now();
+        loop {
+            let now = self.now();
+            if self.warm.is_none() && now >= warmup {
+                self.warm = Some(Warm { at: now, cpu: thread_cpu() });
+            }
+            self.wake_rested(now);
+            self.send_due(now);
+            self.write_dirty();
+            let sending = now < self.pace.end() && self.pace.next(now).is_some();
+            if stop.is_asked() || (!sending && self.under_way == 0) {
+                return Ok(self.close_books(stop.is_asked()));
+            }
+            let wait = self.wait(now, warmup);
+            self.ring.turn_within(wait)?;
+            while let Some(event) = self.ring.next_event() {
+                self.note(event);
+            }
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.ring.clock().now() - self.zero
+    }
+
+    /// Until something is to be done that no event announces.
+    fn wait(&self, now: Duration, warmup: Duration) -> Duration {
+        let due = self.pace.next(now).filter(|_| now < self.pace.end() && !self.free.is_empty());
+        let rested = self.resting.front().map(|(until, _)| *until);
+        let warm = self.warm.is_none().then_some(warmup);
+        let retry = (!self.dirty.is_empty()).then_some(now + RETRY);
+        let first = [due, rested, warm, retry].into_iter().flatten().min();
+        first.map_or(Duration::MAX, |time| time.saturating_sub(now))
+    }
+
+    /// Sends every request that is due, as far as connections are free.
+    fn send_due(&mut self, now: Duration) {
+        if now >= self.pace.end() {
+            return;
+        }
+        while let Some(due) = self.pace.next(now).filter(|due| *due <= now) {
+            let Some(id) = self.free.pop_front() else { return };
+            let slot = &mut self.slots[id as usize];
+            if let Some(held) = &mut slot.resting {
+                *held += 1;
+                continue;
+            }
+            let counts = self.pace.counts(due);
+            self.pace.advance(due);
+            let request = self.plan.schedule[self.turn % self.plan.schedule.len()];
+            self.turn = self.turn.wrapping_add(1);
+            if counts {
+                self.tally.sent += 1;
+                self.tally.late.record(now - due);
+            }
+            slot.issued.push_back(Issued { due, request, counts });
+            self.under_way += 1;
+            if slot.socket.is_none() {
+                match self.ring.connect(&self.plan.address, Owner::Upstream(id)) {
+                    Ok(socket) => slot.socket = Some(socket),
+                    Err(_) => {
+                        self.rest(id);
+                        continue;
+                    }
+                }
+            }
+            let slot = &mut self.slots[id as usize];
+            if slot.issued.len() == 1 {
+                set_deadline(&mut self.ring, slot, Some(self.plan.timeout));
+            }
+            self.mark_dirty(id);
+        }
+    }
+
+    fn mark_dirty(&mut self, id: u32) {
+        let slot = &mut self.slots[id as usize];
+        if !slot.dirty {
+            slot.dirty = true;
+            self.dirty.push(id);
+        }
+    }
+
+    fn write_dirty(&mut self) {
+        let Self { dirty, slots, ring, plan, .. } = self;
+        dirty.retain(|id| {
+            let slot = &mut slots[*id as usize];
+            slot.dirty = !slot.write(ring, &plan.requests);
+            slot.dirty
+        });
+    }
+
+    fn note(&mut self, event: Event) {
+        match event {
+            Event::Received(Owner::Upstream(id), bytes) => {
+                if self.warm.is_some() {
+                    self.tally.received_bytes += bytes.bytes() as u64;
+                }
+                self.slots[id as usize].receive(&mut self.ring, bytes);
+                self.read(id);
+            }
+            Event::Sent(Owner::Upstream(id), _) if self.slots[id as usize].has_unwritten() => self.mark_dirty(id),
+            Event::Ended(Owner::Upstream(id)) => {
+                self.slots[id as usize].ended = true;
+                self.read(id);
+                if self.slots[id as usize].ended {
+                    // It was idle.
+                    self.fail(id, Failure::Reset);
+                }
+            }
+            Event::Failed(Owner::Upstream(id), Fault::Connect(_)) => self.rest(id),
+            Event::Failed(Owner::Upstream(id), Fault::Receive(_)) => self.fail(id, Failure::Reset),
+            Event::Deadline(Owner::Upstream(id)) => self.fail(id, Failure::Timeout),
+            // After a failed send, an answer may still come, and the end will.
+            _ => {}
+        }
+    }
+
+    /// Reads every answer that has arrived.
+    fn read(&mut self, id: u32) {
+        loop {
+            let slot = &mut self.slots[id as usize];
+            match slot.read(&mut self.ring, self.plan.method, &mut self.head) {
+                Read::More => return,
+                Read::Broken(failure) => return self.fail(id, failure),
+                Read::Answer(answer) => self.answered(id, answer),
+            }
+        }
+    }
+
+    fn answered(&mut self, id: u32, answer: Answer) {
+        let now = self.now();
+        let slot = &mut self.slots[id as usize];
+        let (issued, whole) = slot.settle();
+        if let Some(Issued { due, counts: true, .. }) = issued {
+            match self.plan.judge(&answer) {
+                None => self.tally.latency.record(now - due),
+                Some(failure) => self.tally.fail(failure),
+            }
+            self.last_answer = now;
+        }
+        self.under_way -= 1;
+        self.free.push_back(id);
+        if self.plan.close || !answer.keep_alive || !whole {
+            return self.fail(id, Failure::Reset);
+        }
+        let timeout = (!slot.issued.is_empty()).then_some(self.plan.timeout);
+        set_deadline(&mut self.ring, slot, timeout);
+    }
+
+    /// Closes a connection; what was under way on it has failed.
+    fn fail(&mut self, id: u32, failure: Failure) {
+        let slot = &mut self.slots[id as usize];
+        slot.close(&mut self.ring);
+        while let Some(issued) = slot.issued.pop_front() {
+            if issued.counts {
+                self.tally.fail(failure);
+            }
+            self.under_way -= 1;
+            self.free.push_back(id);
+        }
+    }
+
+    /// A connection could not be made: what waited for it has failed, and it is not tried again at once.
+    fn rest(&mut self, id: u32) {
+        self.fail(id, Failure::Connect);
+        self.slots[id as usize].resting = Some(0);
+        self.resting.push_back((self.now() + REST, id));
+    }
+
+    fn wake_rested(&mut self, now: Duration) {
+        while let Some(&(until, id)) = self.resting.front()
+            && until <= now
+        {
+            self.resting.pop_front();
+            let held = self.slots[id as usize].resting.take().unwrap_or_default();
+            self.free.extend(std::iter::repeat_n(id, usize::from(held)));
+        }
+    }
+
+    fn close_books(mut self, interrupted: bool) -> Tally {
+        let now = self.now();
+        let end = match (interrupted, self.plan.duration) {
+            (true, _) => now,
+            (false, Some(_)) => self.last_answer.max(self.pace.end()),
+            (false, None) => self.last_answer,
+        };
+        let issued = self.slots.iter().flat_map(|slot| &slot.issued);
+        self.tally.unanswered = issued.filter(|issued| issued.counts).count() as u64;
+        self.tally.unsent = self.pace.abandon(end.min(self.pace.end()));
+        self.tally.interrupted = interrupted;
+        if let Some(warm) = self.warm {
+            self.tally.elapsed = end.saturating_sub(warm.at);
+            self.tally.cpu = thread_cpu().saturating_sub(warm.cpu);
+        }
+        self.tally
+    }
+}
+
+impl Plan {
+    /// What is wrong with an answer.
+    fn judge(&self, answer: &Answer) -> Option<Failure> {
+        let good = match self.expect_status {
+            Some(status) => answer.status == status,
+            None => answer.status < 400,
+        };
+        if !good {
+            return Some(Failure::Status);
+        }
+        self.expect_length.filter(|length| *length != answer.length).map(|_| Failure::Body)
+    }
+}
+
+fn set_deadline(ring: &mut Ring, slot: &Slot, after: Option<Duration>) {
+    if let Some(socket) = slot.socket {
+        ring.set_deadline(socket, after);
+    }
+}
+
+/// User and system time of the calling thread.
+fn thread_cpu() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}

@@ -1,0 +1,206 @@
+//! One connection of the generator: requests out, answers in. Not here: when requests are due, and counting them.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use cairn::buffer::{Lease, Queue};
+use cairn::forward::{Body, Delivery, gather};
+use cairn::http::{self, BodyFraming, HeadLimits, Method, ResponseHead};
+use cairn::limits;
+use cairn::uring::{Ring, SocketId};
+
+use super::tally::Failure;
+
+const LIMITS: HeadLimits = HeadLimits {
+    head_bytes: limits::HEAD_BYTES_MAX,
+    field_count: limits::HEADER_COUNT_MAX,
+    request_line: limits::REQUEST_LINE_BYTES,
+};
+
+/// One request under way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Issued {
+    pub(super) due: Duration,
+    /// Index of its bytes.
+    pub(super) request: u16,
+    /// It is not part of the warm-up.
+    pub(super) counts: bool,
+}
+
+/// One whole answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    /// Bytes of body.
+    pub(super) length: u64,
+    /// The connection takes another request.
+    pub(super) keep_alive: bool,
+}
+
+/// How far reading got.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Read {
+    /// More must arrive.
+    More,
+    /// The oldest request is answered.
+    Answer(Answer),
+    /// The connection is of no further use.
+    Broken(Failure),
+}
+
+/// One connection, or the place of one.
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub(super) socket: Option<SocketId>,
+    /// Requests under way, oldest first.
+    pub(super) issued: VecDeque<Issued>,
+    /// How many of them are queued to be sent whole, and how many bytes of the next.
+    written: usize,
+    offset: usize,
+    input: Queue,
+    /// Bytes of a partial head that hold no end.
+    scanned: usize,
+    /// The answer whose body is arriving.
+    answer: Option<Answer>,
+    body: Body,
+    pub(super) ended: bool,
+    /// In the generator's list of slots to write.
+    pub(super) dirty: bool,
+    /// Connecting failed a moment ago: holds so many permissions to send back.
+    pub(super) resting: Option<u16>,
+}
+
+impl Slot {
+    pub(super) fn new(pipeline: usize) -> Self {
+        Self {
+            socket: None,
+            issued: VecDeque::with_capacity(pipeline),
+            written: 0,
+            offset: 0,
+            input: Queue::default(),
+            scanned: 0,
+            answer: None,
+            body: Body::Done,
+            ended: false,
+            dirty: false,
+            resting: None,
+        }
+    }
+
+    /// Closes the connection; what was under way stays in `issued` for the caller to settle.
+    pub(super) fn close(&mut self, ring: &mut Ring) {
+        if let Some(socket) = self.socket.take() {
+            ring.close(socket);
+        }
+        self.input.clear(ring.pieces());
+        (self.written, self.offset, self.scanned) = (0, 0, 0);
+        (self.answer, self.body, self.ended) = (None, Body::Done, false);
+    }
+
+    pub(super) fn has_unwritten(&self) -> bool {
+        self.written < self.issued.len()
+    }
+
+    /// Queues what is not sent yet, several requests in one piece. False: buffers are short, try again.
+    pub(super) fn write(&mut self, ring: &mut Ring, requests: &[Box<[u8]>]) -> bool {
+        let Some(socket) = self.socket else { return true };
+        let mut open: Option<Lease> = None;
+        // Behind the limit, the next send completion goes on.
+        while self.has_unwritten() && ring.unsent(socket) < ring.queue_limit() {
+            let bytes = &requests[usize::from(self.issued[self.written].request)][self.offset..];
+            let Some(mut lease) = open.take().or_else(|| ring.buffer()) else { return false };
+            let count = lease.append(bytes);
+            self.offset += count;
+            if count == bytes.len() {
+                (self.written, self.offset) = (self.written + 1, 0);
+            }
+            if lease.spare() == 0 {
+                ring.send(socket, lease);
+            } else {
+                open = Some(lease);
+            }
+        }
+        if let Some(lease) = open {
+            ring.send(socket, lease);
+        }
+        true
+    }
+
+    pub(super) fn receive(&mut self, ring: &mut Ring, mut bytes: Queue) {
+        self.input.append(ring.pieces(), &mut bytes);
+    }
+
+    /// Reads one answer from what has arrived.
+    pub(super) fn read(&mut self, ring: &mut Ring, method: Method, head: &mut ResponseHead) -> Read {
+        loop {
+            if self.issued.is_empty() {
+                return if self.input.is_empty() { Read::More } else { Read::Broken(Failure::Protocol) };
+            }
+            let read = match self.answer {
+                Some(_) => self.read_body(ring, head),
+                None => self.read_head(ring, method, head),
+            };
+            match read {
+                Ok(None) if self.ended => return Read::Broken(Failure::Reset),
+                Ok(None) => return Read::More,
+                Ok(Some(())) => {}
+                Err(failure) => return Read::Broken(failure),
+            }
+            if let Some(answer) = self.answer.take_if(|_| self.body.is_done()) {
+                return Read::Answer(answer);
+            }
+        }
+    }
+
+    /// Takes the oldest request off, which was answered. False: before it was sent whole, so the connection is spoilt.
+    pub(super) fn settle(&mut self) -> (Option<Issued>, bool) {
+        let whole = self.written > 0;
+        self.written -= usize::from(whole);
+        (self.issued.pop_front(), whole)
+    }
+
+    /// Some: something was read; None: more must arrive.
+    fn read_head(&mut self, ring: &mut Ring, method: Method, head: &mut ResponseHead) -> Result<Option<()>, Failure> {
+        let Some(mut lease) = self.input.pop(ring.pieces()) else { return Ok(None) };
+        let parsed = http::parse_response(lease.bytes(), &LIMITS, &mut self.scanned, method, head);
+        let Some(length) = parsed.map_err(|_| Failure::Protocol)? else {
+            self.input.push_front(ring.pieces(), lease);
+            let joined = gather(ring, &mut self.input).map_err(|_| Failure::Protocol)?;
+            return Ok(joined.then_some(()));
+        };
+        lease.advance(length);
+        match head.status {
+            101 => return Err(Failure::Protocol),
+            // Interim (RFC 9110 section 15.2): the answer is yet to come.
+            100..200 => {}
+            status => {
+                let mut answer = Answer { status, length: 0, keep_alive: head.keep_alive };
+                self.body = Body::new(head.body, false);
+                if let BodyFraming::Length(length) = head.body
+                    && length <= lease.len() as u64
+                {
+                    // The usual case: the body came with its head.
+                    lease.advance(length as usize);
+                    (answer.length, self.body) = (length, Body::Done);
+                }
+                self.answer = Some(answer);
+            }
+        }
+        self.input.push_front(ring.pieces(), lease);
+        Ok(Some(()))
+    }
+
+    fn read_body(&mut self, ring: &mut Ring, head: &mut ResponseHead) -> Result<Option<()>, Failure> {
+        let mut dropped = Queue::default();
+        let read = self.body.read(ring, &mut self.input, &mut dropped, Delivery::Data, &mut head.fields);
+        dropped.clear(ring.pieces());
+        let count = read.map_err(|_| Failure::Body)?;
+        if let Some(answer) = &mut self.answer {
+            answer.length += count;
+        }
+        if self.ended && matches!(self.body, Body::Close) {
+            self.body = Body::Done;
+        }
+        Ok(self.body.is_done().then_some(()))
+    }
+}

@@ -1,0 +1,108 @@
+//! What a thread has counted. Not here: how it is shown.
+
+use std::time::Duration;
+
+use crate::histogram::Histogram;
+
+/// Why a request failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// No connection could be made.
+    Connect,
+    /// The connection ended before the answer did.
+    Reset,
+    /// No whole answer in time.
+    Timeout,
+    /// Not the status that was expected.
+    Status,
+    /// Not the length that was expected, or a broken body.
+    Body,
+    /// What came is no HTTP/1.1 response, or answers nothing.
+    Protocol,
+}
+
+impl Failure {
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Connect, Self::Reset, Self::Timeout, Self::Status, Self::Body, Self::Protocol];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Reset => "reset",
+            Self::Timeout => "timeout",
+            Self::Status => "status",
+            Self::Body => "body",
+            Self::Protocol => "protocol",
+        }
+    }
+}
+
+/// Counts of the requests after the warm-up: `sent` is the sum of those in `latency`, all errors, and `unanswered`.
+#[derive(Clone, Debug)]
+pub(crate) struct Tally {
+    pub(crate) sent: u64,
+    /// Of those answered as expected: from when each was due to the last byte of its answer.
+    pub(crate) latency: Histogram,
+    /// How long after it was due each request was sent.
+    pub(crate) late: Histogram,
+    errors: [u64; Failure::ALL.len()],
+    /// Under way when the run was interrupted.
+    pub(crate) unanswered: u64,
+    /// Due before the end, but no connection was free.
+    pub(crate) unsent: u64,
+    pub(crate) received_bytes: u64,
+    pub(crate) elapsed: Duration,
+    /// CPU time of the generator's threads, user and system.
+    pub(crate) cpu: Duration,
+    pub(crate) interrupted: bool,
+}
+
+impl Tally {
+    pub(crate) fn new() -> Self {
+        Self {
+            sent: 0,
+            latency: Histogram::new(),
+            late: Histogram::new(),
+            errors: [0; Failure::ALL.len()],
+            unanswered: 0,
+            unsent: 0,
+            received_bytes: 0,
+            elapsed: Duration::ZERO,
+            cpu: Duration::ZERO,
+            interrupted: false,
+        }
+    }
+
+    pub(crate) fn fail(&mut self, failure: Failure) {
+        self.errors[failure as usize] += 1;
+    }
+
+    pub(crate) fn errors(&self, failure: Failure) -> u64 {
+        self.errors[failure as usize]
+    }
+
+    pub(crate) fn all_errors(&self) -> u64 {
+        self.errors.iter().sum()
+    }
+
+    /// Whether anything at all was answered.
+    pub(crate) fn is_answered(&self) -> bool {
+        self.latency.count() + self.errors(Failure::Status) + self.errors(Failure::Body) > 0
+    }
+
+    /// Adds what another thread has counted in the same time.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        self.sent += other.sent;
+        self.latency.merge(&other.latency);
+        self.late.merge(&other.late);
+        for (sum, count) in self.errors.iter_mut().zip(other.errors) {
+            *sum += count;
+        }
+        self.unanswered += other.unanswered;
+        self.unsent += other.unsent;
+        self.received_bytes += other.received_bytes;
+        self.elapsed = self.elapsed.max(other.elapsed);
+        self.cpu += other.cpu;
+        self.interrupted |= other.interrupted;
+    }
+}

@@ -1,0 +1,208 @@
+//! URLs and request bytes: what is asked for, checked and written once before the run. Not here: when it is sent.
+
+use std::io;
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+/// Why a URL, method or field cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TargetError {
+    #[error("`{0}` is no URL; write http://HOST[:PORT]/PATH")]
+    Url(String),
+    #[error("`{0}`: TLS is not supported yet; use http://")]
+    Tls(String),
+    #[error("`{0}`: a weight is a number from 1 to 1000, as in URL@3")]
+    Weight(String),
+    #[error("`{0}` and `{1}` differ in host or port; one run loads one")]
+    Hosts(String, String),
+    #[error("`{0}` is no method")]
+    Method(String),
+    #[error("`{0}` is no field; write 'Name: value'")]
+    Field(String),
+    #[error("the field {0} follows from the body and the connection; leave it out")]
+    Framing(String),
+    #[error("cannot find the address of {0}: {1}")]
+    Resolve(String, io::Error),
+    #[error("cannot connect to {0}: {1}")]
+    Unreachable(String, io::Error),
+}
+
+/// One parsed URL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Url {
+    /// As it goes into Host.
+    pub(super) authority: String,
+    host: String,
+    port: u16,
+    /// Path and query.
+    pub(super) target: String,
+    pub(super) weight: u16,
+}
+
+impl Url {
+    pub(super) fn parse(text: &str) -> Result<Self, TargetError> {
+        let wrong = || TargetError::Url(text.into());
+        if text.starts_with("https://") {
+            return Err(TargetError::Tls(text.into()));
+        }
+        let rest = text.strip_prefix("http://").ok_or_else(wrong)?;
+        let (rest, weight) = split_weight(rest).ok_or_else(|| TargetError::Weight(text.into()))?;
+        if !rest.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
+            return Err(wrong());
+        }
+        let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+        let target = if path.starts_with('/') { path.into() } else { format!("/{path}") };
+        let colon = authority.rfind(':').filter(|colon| !authority[*colon..].contains(']'));
+        let (host, port) = match colon {
+            Some(colon) => (&authority[..colon], authority[colon + 1..].parse().map_err(|_| wrong())?),
+            None => (authority, 80),
+        };
+        let name = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        if name.is_empty() || port == 0 || name.contains(['@', '[', ']']) || (name == host && name.contains(':')) {
+            return Err(wrong());
+        }
+        Ok(Self { authority: authority.into(), host: name.into(), port, target, weight })
+    }
+
+    pub(super) fn is_same_origin(&self, other: &Self) -> bool {
+        (&self.host, self.port) == (&other.host, other.port)
+    }
+
+    /// The first of the host's addresses that takes a connection.
+    pub(super) fn reach(&self, patience: Duration) -> Result<SocketAddr, TargetError> {
+        let resolve = |error| TargetError::Resolve(self.host.clone(), error);
+        let addresses = (self.host.as_str(), self.port).to_socket_addrs().map_err(resolve)?;
+        let mut last = io::Error::from(io::ErrorKind::NotFound);
+        for address in addresses {
+            match TcpStream::connect_timeout(&address, patience) {
+                Ok(_) => return Ok(address),
+                Err(error) => last = error,
+            }
+        }
+        Err(TargetError::Unreachable(format!("http://{}", self.authority), last))
+    }
+}
+
+/// Cuts `@3` off; 1 if there is none.
+fn split_weight(text: &str) -> Option<(&str, u16)> {
+    match text.rsplit_once('@') {
+        Some((url, digits)) if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+            let weight = digits.parse().ok().filter(|weight| (1..=1000).contains(weight))?;
+            Some((url, weight))
+        }
+        _ => Some((text, 1)),
+    }
+}
+
+/// What is the same in all requests.
+#[derive(Debug)]
+pub(super) struct Form<'a> {
+    pub(super) method: &'a str,
+    pub(super) headers: &'a [String],
+    pub(super) body: Option<&'a [u8]>,
+    pub(super) close: bool,
+}
+
+impl Form<'_> {
+    /// The bytes of one request.
+    pub(super) fn write(&self, url: &Url) -> Result<Box<[u8]>, TargetError> {
+        if self.method == "CONNECT" || !is_token(self.method) {
+            return Err(TargetError::Method(self.method.into()));
+        }
+        let mut fields = String::new();
+        let mut has_host = false;
+        for header in self.headers {
+            let (name, value) = field(header).ok_or_else(|| TargetError::Field(header.clone()))?;
+            let is = |other: &str| name.eq_ignore_ascii_case(other);
+            if is("content-length") || is("transfer-encoding") || is("connection") {
+                return Err(TargetError::Framing(name.into()));
+            }
+            has_host |= is("host");
+            fields += &format!("{name}: {value}\r\n");
+        }
+        let host = if has_host { String::new() } else { format!("Host: {}\r\n", url.authority) };
+        let length = self.body.map_or(String::new(), |body| format!("Content-Length: {}\r\n", body.len()));
+        let close = if self.close { "Connection: close\r\n" } else { "" };
+        let head = format!("{} {} HTTP/1.1\r\n{host}{fields}{length}{close}\r\n", self.method, url.target);
+        Ok([head.as_bytes(), self.body.unwrap_or_default()].concat().into())
+    }
+}
+
+fn field(header: &str) -> Option<(&str, &str)> {
+    let (name, value) = header.split_once(':')?;
+    let value = value.trim_matches([' ', '\t']);
+    let is_value = value.bytes().all(|byte| byte == b'\t' || (byte >= b' ' && byte != 0x7f));
+    (is_token(name) && is_value).then_some((name, value))
+}
+
+/// RFC 9110 section 5.6.2.
+fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+}
+
+/// The order in which URLs with these weights take turns, evenly mixed and as long as the sum of the weights.
+pub(super) fn schedule(weights: &[u16]) -> Box<[u16]> {
+    let sum: i32 = weights.iter().map(|weight| i32::from(*weight)).sum();
+    let mut credit = vec![0; weights.len()];
+    let turn = |_| {
+        let mut best = 0;
+        for (index, weight) in weights.iter().enumerate() {
+            credit[index] += i32::from(*weight);
+            if credit[index] > credit[best] {
+                best = index;
+            }
+        }
+        credit[best] -= sum;
+        best as u16
+    };
+    (0..sum).map(turn).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_split_or_refused() {
+        let parts = |text| Url::parse(text).map(|url| (url.host, url.port, url.target, url.weight));
+        let good = [
+            ("http://a", ("a", 80, "/", 1)),
+            ("http://a:81/b?c@3", ("a", 81, "/b?c", 3)),
+            ("http://a?c", ("a", 80, "/?c", 1)),
+            ("http://[::1]:9/x", ("::1", 9, "/x", 1)),
+            ("http://[::1]/@x", ("::1", 80, "/@x", 1)),
+        ];
+        for (text, (host, port, target, weight)) in good {
+            assert_eq!(parts(text).expect(text), (host.into(), port, target.into(), weight));
+        }
+        let bad =
+            ["", "a/b", "ftp://a", "https://a", "http://", "http:///x", "http://a:0", "http://a:b", "http://a:99999"];
+        for text in
+            bad.into_iter().chain(["http://u@h/", "http://::1/", "http://a/ b", "http://a/@0", "http://a/@1001"])
+        {
+            assert!(parts(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn requests_are_written_as_asked() {
+        let url = Url::parse("http://a:81/b").expect("a URL");
+        let headers = ["X-One:  1 ".to_owned()];
+        let form = Form { method: "PUT", headers: &headers, body: Some(b"hi"), close: true };
+        let bytes = form.write(&url).expect("a request");
+        let expected = "PUT /b HTTP/1.1\r\nHost: a:81\r\nX-One: 1\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi";
+        assert_eq!(std::str::from_utf8(&bytes), Ok(expected));
+        for header in ["nothing", "a b: c", ": c", "x: a\r\nb: c", "Content-Length: 3", "connection: close"] {
+            let headers = [header.to_owned()];
+            assert!(Form { headers: &headers, ..form }.write(&url).is_err(), "{header}");
+        }
+        assert!(Form { method: "G T", headers: &headers, ..form }.write(&url).is_err());
+    }
+
+    #[test]
+    fn weights_are_mixed_evenly() {
+        assert_eq!(*schedule(&[1]), [0]);
+        assert_eq!(*schedule(&[3, 1]), [0, 0, 1, 0]);
+        assert_eq!(*schedule(&[2, 2, 1]), [0, 1, 2, 0, 1]);
+    }
+}
