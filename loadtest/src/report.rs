@@ -84,7 +84,7 @@ pub(crate) fn json(plan: &Plan, tally: &Tally) -> String {
         "received_bytes": tally.received_bytes,
         "received_bytes_per_second": rate(tally.received_bytes as f64),
         "latency_us": latencies(&tally.latency),
-        "late_us": latencies(&tally.late),
+        "late_us": plan.rate.map(|_| latencies(&tally.late)),
         "generator": { "cpu_seconds": tally.cpu.as_secs_f64(), "cpu_us_per_request": cpu_us(tally) },
     });
     format!("{report}\n")

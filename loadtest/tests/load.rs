@@ -145,6 +145,17 @@ fn counts_of_both_sides_agree() {
 }
 
 #[test]
+fn a_closed_loop_measures_all_the_time_there_is() {
+    // One connection sends a request at the moment of the answer before, so the latencies add up to the run.
+    let origin = Origin::start(&[]);
+    let report = report(&origin.url, "-n 1000 -c 1 --threads 1");
+    let number = |value: &Value| value.as_f64().unwrap();
+    let sum = number(&report["latency_us"]["mean"]) * 1000.0 / 1e6;
+    // The histogram's precision is 0.1 %.
+    assert!((0.998..1.002).contains(&(sum / number(&report["elapsed_seconds"]))), "{report}");
+}
+
+#[test]
 fn every_request_of_an_open_loop_is_accounted_for() {
     let origin = Origin::start(&[]);
     let report = report(&origin.url, "-d 1s --rate 1000 --warmup 100ms -c 4 --threads 2");

@@ -37,6 +37,8 @@ pub(super) struct Generator<'a> {
     /// Slots that rest, by when that ends.
     resting: VecDeque<(Duration, u32)>,
     under_way: usize,
+    /// The end has passed, and what was due by then and found a connection has been sent.
+    over: bool,
     head: ResponseHead,
     tally: Tally,
     warm: Option<Warm>,
@@ -68,6 +70,7 @@ impl<'a> Generator<'a> {
             dirty: Vec::with_capacity(part.connections),
             resting: VecDeque::with_capacity(part.connections),
             under_way: 0,
+            over: false,
             head: ResponseHead::new(),
             tally: Tally::new(),
             warm: None,
@@ -86,8 +89,8 @@ impl<'a> Generator<'a> {
             self.wake_rested(now);
             self.send_due(now);
             self.write_dirty();
-            let sending = now < self.pace.end() && self.pace.next(now).is_some();
-            if stop.is_asked() || (!sending && self.under_way == 0) {
+            self.over |= now >= self.pace.end() || self.pace.next(now).is_none();
+            if stop.is_asked() || (self.over && self.under_way == 0) {
                 return Ok(self.close_books(stop.is_asked()));
             }
             let wait = self.wait(now, warmup);
@@ -104,7 +107,7 @@ impl<'a> Generator<'a> {
 
     /// Until something is to be done that no event announces.
     fn wait(&self, now: Duration, warmup: Duration) -> Duration {
-        let due = self.pace.next(now).filter(|_| now < self.pace.end() && !self.free.is_empty());
+        let due = self.pace.next(now).filter(|_| !self.over && !self.free.is_empty());
         let rested = self.resting.front().map(|(until, _)| *until);
         let warm = self.warm.is_none().then_some(warmup);
         let retry = (!self.dirty.is_empty()).then_some(now + RETRY);
@@ -114,7 +117,7 @@ impl<'a> Generator<'a> {
 
     /// Sends every request that is due, as far as connections are free.
     fn send_due(&mut self, now: Duration) {
-        if now >= self.pace.end() {
+        if self.over {
             return;
         }
         while let Some(due) = self.pace.next(now).filter(|due| *due <= now) {
@@ -130,6 +133,8 @@ impl<'a> Generator<'a> {
             self.turn = self.turn.wrapping_add(1);
             if counts {
                 self.tally.sent += 1;
+            }
+            if counts && self.plan.rate.is_some() {
                 self.tally.late.record(now - due);
             }
             slot.issued.push_back(Issued { due, request, counts });

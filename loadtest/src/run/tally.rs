@@ -43,7 +43,7 @@ pub(crate) struct Tally {
     pub(crate) sent: u64,
     /// Of those answered as expected: from when each was due to the last byte of its answer.
     pub(crate) latency: Histogram,
-    /// How long after it was due each request was sent.
+    /// How long after it was due each request was sent; open loop only.
     pub(crate) late: Histogram,
     errors: [u64; Failure::ALL.len()],
     /// Under way when the run was interrupted.
