@@ -164,9 +164,8 @@ impl Worker {
             Some((_, again)) => *again = now + COMPLAINT,
             None => self.complaints.push((error, now + COMPLAINT)),
         }
-        let line = format!("cairn: worker {}: accepting paused: {error}; {}\n", self.id.0, error.cure());
         // Nobody to tell when stderr is closed.
-        let _ = io::stderr().write_all(line.as_bytes());
+        let _ = writeln!(io::stderr(), "cairn: worker {}: accepting paused: {error}; {}", self.id.0, error.cure());
     }
 
     /// Does what the control thread asks for; true: end.
