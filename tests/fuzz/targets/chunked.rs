@@ -55,7 +55,9 @@ fuzz_target!(|data: &[u8]| {
         seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         (seed >> 24) as usize % 7
     });
-    assert_eq!(whole, random, "a cut changes the result");
+    assert_eq!((&whole.data, whole.end, whole.error), (&random.data, random.end, random.error), "a cut changes the result");
+    // How much framing went on before an error depends on the cuts; the message is given up anyway.
+    assert!(whole.error.is_some() || whole.passed == random.passed, "a cut changes what is passed on");
     if whole.end.is_some() {
         let again = decode(&[&whole.passed[..], b"0\r\n"].concat(), || usize::MAX / 2);
         assert_eq!((again.data, again.error, again.end.is_some()), (whole.data, None, true), "what is passed on");
