@@ -1,5 +1,8 @@
 //! SIMD byte classification, chosen at run time: which bytes end a field name, a field value, a request target or a
 //! host name. It knows bytes, not HTTP messages: what a mark means is decided by `http`.
+//!
+//! The choice is made once for a whole head, not once for each search: [`run`] compiles a [`Scan`] for each set of
+//! instructions, with all that is inlined into it.
 #![allow(unsafe_code, reason = "vector intrinsics need it; every function on the outside is safe")]
 
 /// Bytes classified at once; one bit each in a `u64`.
@@ -10,9 +13,35 @@ const AHEAD: usize = 8;
 /// Bytes that one call of the lanes classifies: half a block.
 const PIECE: usize = 32;
 
+/// Work on bytes that is compiled for each set of instructions. What it calls is compiled for them too if it is
+/// `inline(always)`, and for the least of machines if it is not.
+pub trait Scan {
+    /// What comes of it.
+    type Output;
+
+    /// Does it, with these lanes. It has to be `inline(always)`.
+    fn scan<L: Lanes>(self, lanes: L) -> Self::Output;
+}
+
+/// Does the work with the best instructions that there are.
+#[inline(always)]
+pub fn run<S: Scan>(work: S) -> S::Output {
+    #[cfg(target_arch = "x86_64")]
+    if *x86::DETECTED {
+        // SAFETY: the features were detected.
+        return unsafe { x86::run(work) };
+    }
+    run_portable(work)
+}
+
+#[inline(never)]
+fn run_portable<S: Scan>(work: S) -> S::Output {
+    work.scan(Portable)
+}
+
 /// Where field lines can end, a few blocks ahead: bit i of word n stands for byte `64 * n + i`.
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
-struct FieldMarks {
+pub struct FieldMarks {
     /// The byte is no tchar (RFC 9110 section 5.6.2), or it is `_`: few names have one, and those need a second look.
     not_plain: [u64; AHEAD],
     /// The byte cannot stand in a field value: a control other than HTAB, or DEL (RFC 9110 section 5.5).
@@ -23,24 +52,25 @@ struct FieldMarks {
 ///
 /// Invariant: `marks` describes `buf[base..base + AHEAD * BLOCK]`; bits of bytes beyond the end of `buf` are 0.
 #[derive(Debug)]
-pub struct FieldCursor<'a> {
+pub struct FieldCursor<'a, L> {
+    lanes: L,
     buf: &'a [u8],
     base: usize,
     marks: FieldMarks,
 }
 
-impl<'a> FieldCursor<'a> {
+impl<'a, L: Lanes> FieldCursor<'a, L> {
     /// A cursor that has looked at nothing yet.
     #[inline(always)]
-    pub fn new(buf: &'a [u8]) -> Self {
-        Self { buf, base: buf.len(), marks: FieldMarks::default() }
+    pub fn new(lanes: L, buf: &'a [u8]) -> Self {
+        Self { lanes, buf, base: buf.len(), marks: FieldMarks::default() }
     }
 
     /// Looks ahead from `at` on, where the first line begins. Apart from `new`, so that the marks are written in place.
     #[inline(always)]
     pub fn begin(&mut self, at: usize) {
         self.base = at;
-        classify_fields(self.buf, at, &mut self.marks);
+        fields(self.lanes, self.buf, at, &mut self.marks);
     }
 
     /// For a line that begins at `at`: the first byte that is no tchar or is `_`, and the first that cannot stand in a
@@ -113,160 +143,117 @@ impl<'a> FieldCursor<'a> {
             }
             self.base = from;
             self.marks = FieldMarks::default();
-            classify_fields(self.buf, from, &mut self.marks);
+            self.lanes.fields(self.buf, from, &mut self.marks);
         }
     }
+}
+
+/// One instruction set's way to classify a piece. Values exist only where the instructions do.
+///
+/// The functions below that take lanes are inlined into what `run` compiles for each set.
+pub trait Lanes: Copy {
+    /// Marks for `FieldMarks`: not plain, not in a value.
+    fn field_marks(self, piece: &[u8; PIECE]) -> [u32; 2];
+    /// The bytes that cannot stand in a target, and `?`.
+    fn target_marks(self, piece: &[u8; PIECE]) -> [u32; 2];
+    /// The bytes that cannot stand in a host name.
+    fn not_host(self, piece: &[u8; PIECE]) -> [u32; 1];
+    /// The function `fields`, for callers that are not compiled for these instructions.
+    fn fields(self, buf: &[u8], at: usize, marks: &mut FieldMarks);
+}
+
+/// Writes the marks of what there is of `buf` from `at` on; `marks` has to be empty.
+#[inline(always)]
+fn fields<L: Lanes>(lanes: L, buf: &[u8], at: usize, marks: &mut FieldMarks) {
+    let Some(rest) = buf.get(at..) else { return };
+    let (blocks, tail) = rest.as_chunks::<BLOCK>();
+    let mut outs = marks.not_plain.iter_mut().zip(&mut marks.not_value);
+    for (block, (not_plain, not_value)) in blocks.iter().zip(&mut outs) {
+        let (pieces, _) = block.as_chunks();
+        let (low, high) = (lanes.field_marks(&pieces[0]), lanes.field_marks(&pieces[1]));
+        (*not_plain, *not_value) = (join(low[0], high[0]), join(low[1], high[1]));
+    }
+    if let (false, Some((not_plain, not_value))) = (tail.is_empty(), outs.next()) {
+        let (low, rest) = match tail.split_first_chunk() {
+            Some((piece, rest)) => (lanes.field_marks(piece), rest),
+            None => (last_piece(buf, tail, |piece| lanes.field_marks(piece)), &[][..]),
+        };
+        let high = last_piece(buf, rest, |piece| lanes.field_marks(piece));
+        (*not_plain, *not_value) = (join(low[0], high[0]), join(low[1], high[1]));
+    }
+}
+
+#[inline(always)]
+fn join(low: u32, high: u32) -> u64 {
+    u64::from(low) | u64::from(high) << PIECE
 }
 
 /// The first byte of `buf` from `at` on that cannot stand in a request target (or `buf.len()`), and the first `?`
 /// before it.
 #[inline(always)]
-pub fn find_target_end(buf: &[u8], at: usize) -> (usize, Option<usize>) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if is_x86_feature_detected!("avx2") {
-            // SAFETY: AVX2 was detected.
-            return unsafe { x86::avx2_target_end(buf, at) };
-        }
-        if is_x86_feature_detected!("ssse3") {
-            // SAFETY: SSSE3 was detected.
-            return unsafe { x86::ssse3_target_end(buf, at) };
-        }
-    }
-    portable_target_end(buf, at)
-}
-
-/// The first byte of `buf` from `at` on that cannot stand in a host name: no letter, digit, or one of `-._~`.
-#[inline(always)]
-pub fn find_host_end(buf: &[u8], at: usize) -> usize {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if is_x86_feature_detected!("avx2") {
-            // SAFETY: AVX2 was detected.
-            return unsafe { x86::avx2_host_end(buf, at) };
-        }
-        if is_x86_feature_detected!("ssse3") {
-            // SAFETY: SSSE3 was detected.
-            return unsafe { x86::ssse3_host_end(buf, at) };
-        }
-    }
-    portable_host_end(buf, at)
-}
-
-#[inline(always)]
-fn classify_fields(buf: &[u8], at: usize, marks: &mut FieldMarks) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if is_x86_feature_detected!("avx2") {
-            // SAFETY: AVX2 was detected.
-            return unsafe { x86::avx2_fields(buf, at, marks) };
-        }
-        if is_x86_feature_detected!("ssse3") {
-            // SAFETY: SSSE3 was detected.
-            return unsafe { x86::ssse3_fields(buf, at, marks) };
-        }
-    }
-    portable_fields(buf, at, marks);
-}
-
-/// One instruction set's way to classify a piece. Values exist only where the instructions do.
-///
-/// The functions below that take lanes are inlined into one function for each set, and so compiled for it.
-trait Lanes: Copy {
-    fn field_marks(self, piece: &[u8; PIECE]) -> [u32; 2];
-    fn target_marks(self, piece: &[u8; PIECE]) -> [u32; 2];
-    /// The bytes that cannot stand in a host name.
-    fn not_host(self, piece: &[u8; PIECE]) -> [u32; 1];
-}
-
-/// Writes the marks of what there is of `buf` from `at` on; `marks` has to be empty.
-#[inline(always)]
-fn fields<L: Lanes>(lanes: L, buf: &[u8], mut at: usize, marks: &mut FieldMarks) {
-    let outs = marks.not_plain.iter_mut().zip(&mut marks.not_value);
-    for (not_plain, not_value) in outs {
-        if at >= buf.len() {
-            return;
-        }
-        let (low, high) = match buf.get(at..).and_then(<[u8]>::first_chunk::<BLOCK>) {
-            Some(block) => {
-                let (pieces, _) = block.as_chunks();
-                (lanes.field_marks(&pieces[0]), lanes.field_marks(&pieces[1]))
-            }
-            None => {
-                let half = |at| piece(buf, at, |piece| lanes.field_marks(piece));
-                (half(at), half(at.saturating_add(PIECE)))
-            }
-        };
-        (*not_plain, *not_value) = (join(low[0], high[0]), join(low[1], high[1]));
-        at = at.saturating_add(BLOCK);
-    }
-}
-
-fn join(low: u32, high: u32) -> u64 {
-    u64::from(low) | u64::from(high) << PIECE
-}
-
-#[inline(always)]
-fn target_end<L: Lanes>(lanes: L, buf: &[u8], mut at: usize) -> (usize, Option<usize>) {
+pub fn target_end<L: Lanes>(lanes: L, buf: &[u8], at: usize) -> (usize, Option<usize>) {
     let mut query = None;
-    while at < buf.len() {
-        let [not_target, mark] = piece(buf, at, |piece| lanes.target_marks(piece));
-        if query.is_none() && mark.trailing_zeros() < not_target.trailing_zeros() {
-            query = Some(at.wrapping_add(mark.trailing_zeros() as usize));
-        }
-        if not_target != 0 {
-            return (at.wrapping_add(not_target.trailing_zeros() as usize), query);
-        }
-        at = at.wrapping_add(PIECE);
-    }
-    (buf.len(), query)
+    let end = first_mark(
+        buf,
+        at,
+        |piece| lanes.target_marks(piece),
+        |at, [not_target, mark]| {
+            if query.is_none() && mark.trailing_zeros() < not_target.trailing_zeros() {
+                query = Some(at.wrapping_add(mark.trailing_zeros() as usize));
+            }
+        },
+    );
+    (end, query)
 }
 
+/// The first byte of `buf` from `at` on that cannot stand in a host name, see [`is_host`], or `buf.len()`.
 #[inline(always)]
-fn host_end<L: Lanes>(lanes: L, buf: &[u8], mut at: usize) -> usize {
-    while at < buf.len() {
-        let [not_host] = piece(buf, at, |piece| lanes.not_host(piece));
-        if not_host != 0 {
-            return at.wrapping_add(not_host.trailing_zeros() as usize);
-        }
-        at = at.wrapping_add(PIECE);
-    }
-    buf.len()
+pub fn host_end<L: Lanes>(lanes: L, buf: &[u8], at: usize) -> usize {
+    first_mark(buf, at, |piece| lanes.not_host(piece), |_, _| {})
 }
 
-/// The marks of `buf[at..at + 32]`, as far as the buffer goes.
+/// The first byte of `buf` from `at` on whose first mark is set, or `buf.len()`. All marks of each piece on the way,
+/// and where it begins, are shown to `see`.
 #[inline(always)]
-fn piece<const N: usize>(buf: &[u8], at: usize, classify: impl Fn(&[u8; PIECE]) -> [u32; N]) -> [u32; N] {
-    let Some(rest) = buf.get(at..).filter(|rest| !rest.is_empty()) else { return [0; N] };
-    if let Some(piece) = rest.first_chunk() {
-        return classify(piece);
+fn first_mark<const N: usize>(
+    buf: &[u8],
+    at: usize,
+    classify: impl Fn(&[u8; PIECE]) -> [u32; N],
+    mut see: impl FnMut(usize, [u32; N]),
+) -> usize {
+    let Some(mut rest) = buf.get(at..) else { return buf.len() };
+    while let Some((piece, behind)) = rest.split_first_chunk() {
+        let at = buf.len().wrapping_sub(rest.len());
+        let marks = classify(piece);
+        see(at, marks);
+        if marks[0] != 0 {
+            return at.wrapping_add(marks[0].trailing_zeros() as usize);
+        }
+        rest = behind;
     }
-    // Less than a piece is left, so the shifts are by 1 to 31.
-    let missing = PIECE - rest.len();
+    let at = buf.len().wrapping_sub(rest.len());
+    let marks = last_piece(buf, rest, classify);
+    see(at, marks);
+    if marks[0] == 0 { buf.len() } else { at.wrapping_add(marks[0].trailing_zeros() as usize) }
+}
+
+/// The marks of `rest`, which is the end of `buf` and less than a piece.
+#[inline(always)]
+fn last_piece<const N: usize>(buf: &[u8], rest: &[u8], classify: impl Fn(&[u8; PIECE]) -> [u32; N]) -> [u32; N] {
+    if rest.is_empty() {
+        return [0; N];
+    }
+    // So the shifts are by 1 to 31.
+    let missing = PIECE.wrapping_sub(rest.len());
     if let Some(piece) = buf.last_chunk() {
-        // The bytes before `at` come along and are shifted out.
-        return classify(piece).map(|marks| marks >> missing);
+        // The bytes before `rest` come along and are shifted out.
+        return classify(piece).map(|marks| marks.wrapping_shr(missing as u32));
     }
     let mut piece = [0; PIECE];
     for (to, from) in piece.iter_mut().zip(rest) {
         *to = *from;
     }
-    classify(&piece).map(|marks| marks << missing >> missing)
-}
-
-#[inline(never)]
-fn portable_fields(buf: &[u8], at: usize, marks: &mut FieldMarks) {
-    fields(Portable, buf, at, marks);
-}
-
-#[inline(never)]
-fn portable_target_end(buf: &[u8], at: usize) -> (usize, Option<usize>) {
-    target_end(Portable, buf, at)
-}
-
-#[inline(never)]
-fn portable_host_end(buf: &[u8], at: usize) -> usize {
-    host_end(Portable, buf, at)
+    classify(&piece).map(|marks| marks.wrapping_shl(missing as u32).wrapping_shr(missing as u32))
 }
 
 /// Any machine: a table, byte by byte.
@@ -297,7 +284,7 @@ const CLASSES: [u8; 256] = {
         if byte == b'?' {
             table[i] |= QUERY;
         }
-        if !byte.is_ascii_alphanumeric() && !matches!(byte, b'-' | b'.' | b'_' | b'~') {
+        if !is_host(byte) {
             table[i] |= NOT_HOST;
         }
         i += 1;
@@ -312,6 +299,11 @@ pub const fn is_tchar(byte: u8) -> bool {
             byte,
             b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
         )
+}
+
+/// A letter, digit, or one of `-._~`: what RFC 3986 section 2.3 calls unreserved.
+pub const fn is_host(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
 impl Portable {
@@ -332,12 +324,17 @@ impl Lanes for Portable {
     fn not_host(self, piece: &[u8; PIECE]) -> [u32; 1] {
         [Self::marks(piece, NOT_HOST)]
     }
+
+    fn fields(self, buf: &[u8], at: usize, marks: &mut FieldMarks) {
+        fields(self, buf, at, marks);
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{CLASSES, FieldMarks, Lanes, NOT_HOST, NOT_PLAIN, NOT_TARGET, NOT_VALUE, PIECE};
+    use super::{CLASSES, FieldMarks, Lanes, NOT_HOST, NOT_PLAIN, NOT_TARGET, NOT_VALUE, PIECE, Scan};
     use core::arch::x86_64::*;
+    use std::sync::LazyLock;
 
     /// A byte class as a matrix: entry `low` has bit `high` set if byte `high << 4 | low` is (`is`) or is not (`!is`)
     /// in the class, for ASCII. A shuffle by the low nibble and one by the high nibble look it up.
@@ -361,39 +358,20 @@ mod x86 {
     const TARGET: [u8; 16] = matrix(NOT_TARGET, false);
     const HOST: [u8; 16] = matrix(NOT_HOST, false);
 
-    #[target_feature(enable = "avx2")]
-    pub(super) fn avx2_fields(buf: &[u8], at: usize, marks: &mut FieldMarks) {
-        super::fields(Avx2(()), buf, at, marks);
-    }
+    /// Whether the machine has all that `run` is compiled for.
+    pub(super) static DETECTED: LazyLock<bool> = LazyLock::new(|| {
+        is_x86_feature_detected!("avx2") && is_x86_feature_detected!("bmi1") && is_x86_feature_detected!("bmi2")
+    });
 
-    #[target_feature(enable = "avx2")]
-    pub(super) fn avx2_target_end(buf: &[u8], at: usize) -> (usize, Option<usize>) {
-        super::target_end(Avx2(()), buf, at)
-    }
-
-    #[target_feature(enable = "avx2")]
-    pub(super) fn avx2_host_end(buf: &[u8], at: usize) -> usize {
-        super::host_end(Avx2(()), buf, at)
-    }
-
-    #[target_feature(enable = "ssse3")]
-    pub(super) fn ssse3_fields(buf: &[u8], at: usize, marks: &mut FieldMarks) {
-        super::fields(Ssse3(()), buf, at, marks);
-    }
-
-    #[target_feature(enable = "ssse3")]
-    pub(super) fn ssse3_target_end(buf: &[u8], at: usize) -> (usize, Option<usize>) {
-        super::target_end(Ssse3(()), buf, at)
-    }
-
-    #[target_feature(enable = "ssse3")]
-    pub(super) fn ssse3_host_end(buf: &[u8], at: usize) -> usize {
-        super::host_end(Ssse3(()), buf, at)
+    /// The work, compiled with AVX2, and with BMI for all that is done with the marks.
+    #[target_feature(enable = "avx2,bmi1,bmi2")]
+    pub(super) fn run<S: Scan>(work: S) -> S::Output {
+        work.scan(Avx2(()))
     }
 
     /// Made only in functions that enable AVX2, so that holding one proves the feature.
     #[derive(Clone, Copy, Debug)]
-    struct Avx2(());
+    pub(super) struct Avx2(());
 
     impl Lanes for Avx2 {
         #[inline(always)]
@@ -413,6 +391,16 @@ mod x86 {
             // SAFETY: an `Avx2` exists only inside functions that enable AVX2, whose callers detected it.
             unsafe { avx2_not_host(piece) }
         }
+
+        fn fields(self, buf: &[u8], at: usize, marks: &mut FieldMarks) {
+            // SAFETY: an `Avx2` exists only inside functions that enable AVX2, whose callers detected it.
+            unsafe { avx2_fields(self, buf, at, marks) }
+        }
+    }
+
+    #[target_feature(enable = "avx2")]
+    fn avx2_fields(lanes: Avx2, buf: &[u8], at: usize, marks: &mut FieldMarks) {
+        super::fields(lanes, buf, at, marks);
     }
 
     #[target_feature(enable = "avx2")]
@@ -450,7 +438,9 @@ mod x86 {
     #[target_feature(enable = "avx2")]
     #[inline]
     fn avx2_table(table: &[u8; 16]) -> __m256i {
-        _mm256_broadcastsi128_si256(sse_load(table))
+        // SAFETY: 16 bytes are read from a reference to 16 bytes; the load needs no alignment.
+        let table = unsafe { _mm_loadu_si128(table.as_ptr().cast()) };
+        _mm256_broadcastsi128_si256(table)
     }
 
     #[target_feature(enable = "avx2")]
@@ -458,84 +448,6 @@ mod x86 {
     fn avx2_load(piece: &[u8; PIECE]) -> __m256i {
         // SAFETY: 32 bytes are read from a reference to 32 bytes; the load needs no alignment.
         unsafe { _mm256_loadu_si256(piece.as_ptr().cast()) }
-    }
-
-    /// Made only in functions that enable SSSE3, so that holding one proves the feature.
-    #[derive(Clone, Copy, Debug)]
-    struct Ssse3(());
-
-    impl Lanes for Ssse3 {
-        #[inline(always)]
-        fn field_marks(self, piece: &[u8; PIECE]) -> [u32; 2] {
-            // SAFETY: an `Ssse3` exists only inside functions that enable SSSE3, whose callers detected it.
-            unsafe { ssse3_field_marks(piece) }
-        }
-
-        #[inline(always)]
-        fn target_marks(self, piece: &[u8; PIECE]) -> [u32; 2] {
-            // SAFETY: an `Ssse3` exists only inside functions that enable SSSE3, whose callers detected it.
-            unsafe { ssse3_target_marks(piece) }
-        }
-
-        #[inline(always)]
-        fn not_host(self, piece: &[u8; PIECE]) -> [u32; 1] {
-            // SAFETY: an `Ssse3` exists only inside functions that enable SSSE3, whose callers detected it.
-            unsafe { ssse3_not_host(piece) }
-        }
-    }
-
-    #[target_feature(enable = "ssse3")]
-    #[inline]
-    fn ssse3_field_marks(piece: &[u8; PIECE]) -> [u32; 2] {
-        [ssse3_outside(piece, &PLAIN), !ssse3_outside(piece, &BAD_VALUE)]
-    }
-
-    #[target_feature(enable = "ssse3")]
-    #[inline]
-    fn ssse3_target_marks(piece: &[u8; PIECE]) -> [u32; 2] {
-        [ssse3_outside(piece, &TARGET), sse_equal(piece, b'?')]
-    }
-
-    #[target_feature(enable = "ssse3")]
-    #[inline]
-    fn ssse3_not_host(piece: &[u8; PIECE]) -> [u32; 1] {
-        [ssse3_outside(piece, &HOST)]
-    }
-
-    /// The bytes that are not in the matrix.
-    #[target_feature(enable = "ssse3")]
-    #[inline]
-    fn ssse3_outside(piece: &[u8; PIECE], matrix: &[u8; 16]) -> u32 {
-        sse_halves(piece, |bytes| {
-            let nibbles = _mm_and_si128(_mm_srli_epi16::<4>(bytes), _mm_set1_epi8(15));
-            let row = _mm_shuffle_epi8(sse_load(&HIGH), nibbles);
-            let column = _mm_shuffle_epi8(sse_load(matrix), bytes);
-            _mm_cmpeq_epi8(_mm_and_si128(column, row), _mm_setzero_si128())
-        })
-    }
-
-    #[target_feature(enable = "sse2")]
-    #[inline]
-    fn sse_equal(piece: &[u8; PIECE], byte: u8) -> u32 {
-        sse_halves(piece, |bytes| _mm_cmpeq_epi8(bytes, _mm_set1_epi8(byte as i8)))
-    }
-
-    #[target_feature(enable = "sse2")]
-    #[inline]
-    fn sse_halves(piece: &[u8; PIECE], classify: impl Fn(__m128i) -> __m128i) -> u32 {
-        let (low, high) = piece.split_at(16);
-        let bits = |half: &[u8]| {
-            let half = half.first_chunk().map_or(_mm_setzero_si128(), |half| sse_load(half));
-            _mm_movemask_epi8(classify(half)) as u32
-        };
-        bits(low) | bits(high) << 16
-    }
-
-    #[target_feature(enable = "sse2")]
-    #[inline]
-    fn sse_load(bytes: &[u8; 16]) -> __m128i {
-        // SAFETY: 16 bytes are read from a reference to 16 bytes; the load needs no alignment.
-        unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }
     }
 }
 

@@ -1,8 +1,7 @@
 //! What requests, responses and trailers have in common: limits, the search for the end, and field lines.
 //! Start lines and the meaning of fields are elsewhere.
 
-use crate::buffer::scan::FieldCursor;
-use crate::http::name::WIDE;
+use crate::buffer::scan::{self, FieldCursor, Lanes, Scan};
 use crate::http::{Field, FieldName, Fields, Span};
 use crate::limits::{FIELD_NAME_BYTES, HEAD_BYTES_MAX};
 
@@ -90,14 +89,30 @@ pub fn parse_trailers(
         *scanned = view.len();
         return Ok(None);
     }
-    let mut cursor = FieldCursor::new(view);
-    cursor.begin(0);
-    let end = parse_fields(&mut cursor, view, 0, limits.field_count, fields)?;
+    let end = scan::run(ParseTrailers { view, max: limits.field_count, fields })?;
     if end.is_none() && view.len() >= limits.head_bytes() {
         return Err(FieldError::TooLarge);
     }
     *scanned = if end.is_some() { 0 } else { view.len() };
     Ok(end)
+}
+
+/// One attempt at a trailer section.
+struct ParseTrailers<'a> {
+    view: &'a [u8],
+    max: usize,
+    fields: &'a mut Fields,
+}
+
+impl Scan for ParseTrailers<'_> {
+    type Output = Result<Option<usize>, TrailerError>;
+
+    #[inline(always)]
+    fn scan<L: Lanes>(self, lanes: L) -> Self::Output {
+        let mut cursor = FieldCursor::new(lanes, self.view);
+        cursor.begin(0);
+        parse_fields(&mut cursor, self.view, 0, self.max, self.fields)
+    }
 }
 
 /// Whether bytes that arrived after the first `scanned` can end the head, or are sure to be refused.
@@ -115,8 +130,9 @@ pub(super) fn worth_parsing(view: &[u8], scanned: usize) -> bool {
 /// Reads field lines from `at` up to and including the empty line (RFC 9112 section 5).
 ///
 /// Returns the offset behind the empty line, or `None` if `buf` ends before it.
-pub(super) fn parse_fields(
-    cursor: &mut FieldCursor<'_>,
+#[inline(always)]
+pub(super) fn parse_fields<L: Lanes>(
+    cursor: &mut FieldCursor<'_, L>,
     buf: &[u8],
     mut at: usize,
     max: usize,
@@ -130,6 +146,7 @@ pub(super) fn parse_fields(
             filling.finish();
             return Ok(end);
         }
+        let Some(line) = buf.get(at..) else { return Ok(None) };
         let (mut colon, end) = cursor.line(at);
         while buf.get(colon) != Some(&b':') {
             if buf.get(colon) != Some(&b'_') {
@@ -143,18 +160,16 @@ pub(super) fn parse_fields(
             return no_name(buf, at, colon);
         }
         let Some(field) = filling.room() else { return Err(FieldError::TooMany) };
-        first = match buf.get(end..).and_then(<[u8]>::first_chunk) {
-            Some([cr, lf, first]) if [*cr, *lf] == *b"\r\n" => *first,
+        let next = end.wrapping_add(2);
+        first = match buf.get(end..=next) {
+            Some([b'\r', b'\n', first]) => *first,
             _ => return line_end(buf, end),
         };
-        let id = match buf.get(at..).and_then(<[u8]>::first_chunk::<WIDE>) {
-            Some(wide) => FieldName::lookup_wide(wide, len),
-            None => FieldName::lookup(buf.get(at..colon).unwrap_or_default()),
-        };
+        let id = FieldName::lookup_in(line, len);
         let (start, value_end) = trim(buf, colon.wrapping_add(1), end);
         *field = Field { name: Span::between(at, colon), value: Span::between(start, value_end), id, dropped: false };
         filling.count(id);
-        at = end.wrapping_add(2);
+        at = next;
     }
 }
 

@@ -1,6 +1,6 @@
 //! Request heads: the request line, then what the fields mean for the exchange. Bodies and paths are elsewhere.
 
-use crate::buffer::scan::{self, FieldCursor};
+use crate::buffer::scan::{self, FieldCursor, Lanes, Scan};
 use crate::http::connection::{self, Options};
 use crate::http::framing::{self, Coding};
 use crate::http::head::{parse_fields, worth_parsing};
@@ -167,18 +167,36 @@ pub fn parse_request(
     scanned: &mut usize,
     head: &mut RequestHead,
 ) -> Result<Option<usize>, RequestError> {
-    let view = limits.view(buf);
-    if *scanned != 0 && !has_news(view, limits, *scanned) {
-        *scanned = view.len();
-        return Ok(None);
+    scan::run(Parse { buf, limits, scanned, head })
+}
+
+/// The arguments of `parse_request`.
+struct Parse<'a> {
+    buf: &'a [u8],
+    limits: &'a HeadLimits,
+    scanned: &'a mut usize,
+    head: &'a mut RequestHead,
+}
+
+impl Scan for Parse<'_> {
+    type Output = Result<Option<usize>, RequestError>;
+
+    #[inline(always)]
+    fn scan<L: Lanes>(self, lanes: L) -> Self::Output {
+        let Self { buf, limits, scanned, head } = self;
+        let view = limits.view(buf);
+        if *scanned != 0 && !has_news(view, limits, *scanned) {
+            *scanned = view.len();
+            return Ok(None);
+        }
+        let Some(end) = syntax(lanes, view, limits, head)? else {
+            *scanned = view.len();
+            return if view.len() >= limits.head_bytes() { Err(FieldError::TooLarge.into()) } else { Ok(None) };
+        };
+        *scanned = 0;
+        finish(lanes, view, head)?;
+        Ok(Some(end))
     }
-    let Some(end) = syntax(view, limits, head)? else {
-        *scanned = view.len();
-        return if view.len() >= limits.head_bytes() { Err(FieldError::TooLarge.into()) } else { Ok(None) };
-    };
-    *scanned = 0;
-    finish(view, head)?;
-    Ok(Some(end))
 }
 
 /// Whether parsing once more can give another outcome than the last attempt.
@@ -189,14 +207,20 @@ fn has_news(view: &[u8], limits: &HeadLimits, scanned: usize) -> bool {
 }
 
 /// Start line and field lines; the offset behind the empty line.
-fn syntax(view: &[u8], limits: &HeadLimits, head: &mut RequestHead) -> Result<Option<usize>, RequestError> {
+#[inline(always)]
+fn syntax<L: Lanes>(
+    lanes: L,
+    view: &[u8],
+    limits: &HeadLimits,
+    head: &mut RequestHead,
+) -> Result<Option<usize>, RequestError> {
     let Some(start) = skip_empty_lines(view)? else { return Ok(None) };
     // Before the request line is read, so that the processor works on both at once.
-    let mut cursor = FieldCursor::new(view);
+    let mut cursor = FieldCursor::new(lanes, view);
     cursor.begin(start);
     let max = start.saturating_add(limits.request_line).saturating_add(2);
     let line = view.get(..max).unwrap_or(view);
-    let Some(at) = request_line(line, start, head)? else {
+    let Some(at) = request_line(lanes, line, start, head)? else {
         return if view.len() >= max { Err(RequestError::RequestLineTooLong) } else { Ok(None) };
     };
     Ok(parse_fields(&mut cursor, view, at, limits.field_count, &mut head.fields)?)
@@ -221,7 +245,12 @@ fn skip_empty_lines(buf: &[u8]) -> Result<Option<usize>, RequestError> {
 
 /// Reads `method SP target SP version CRLF` (RFC 9112 section 3); returns the offset behind it.
 #[inline(always)]
-fn request_line(line: &[u8], start: usize, head: &mut RequestHead) -> Result<Option<usize>, RequestError> {
+fn request_line<L: Lanes>(
+    lanes: L,
+    line: &[u8],
+    start: usize,
+    head: &mut RequestHead,
+) -> Result<Option<usize>, RequestError> {
     let (method, method_end) = match line.get(start..).and_then(<[u8]>::first_chunk) {
         Some(word) if *word == *b"GET " => (Method::Get, start.wrapping_add(3)),
         Some(word) if *word == *b"PUT " => (Method::Put, start.wrapping_add(3)),
@@ -233,7 +262,7 @@ fn request_line(line: &[u8], start: usize, head: &mut RequestHead) -> Result<Opt
     head.method = method;
     head.method_text = Span::between(start, method_end);
     let target_start = method_end.wrapping_add(1);
-    let (target_end, query) = scan::find_target_end(line, target_start);
+    let (target_end, query) = scan::target_end(lanes, line, target_start);
     match line.get(target_end) {
         None => return Ok(None),
         Some(b' ') if target_end > target_start => {}
@@ -345,8 +374,8 @@ const MEANINGFUL: u64 = FieldName::TransferEncoding.bit()
 
 /// Gives the fields their meaning.
 #[inline(always)]
-fn finish(buf: &[u8], head: &mut RequestHead) -> Result<(), RequestError> {
-    host(buf, head)?;
+fn finish<L: Lanes>(lanes: L, buf: &[u8], head: &mut RequestHead) -> Result<(), RequestError> {
+    host(lanes, buf, head)?;
     if head.fields.has_underscore() || head.fields.any(FieldName::Proxy.bit()) {
         mark_impostors(buf, &mut head.fields);
     }
@@ -360,14 +389,14 @@ fn finish(buf: &[u8], head: &mut RequestHead) -> Result<(), RequestError> {
 
 /// Host, and which authority counts (RFC 9112 section 3.2).
 #[inline(always)]
-fn host(buf: &[u8], head: &mut RequestHead) -> Result<(), RequestError> {
+fn host<L: Lanes>(lanes: L, buf: &[u8], head: &mut RequestHead) -> Result<(), RequestError> {
     let Some(field) = head.fields.get(FieldName::Host) else {
         return if head.version == Version::Http10 { Ok(()) } else { Err(RequestError::MissingHost) };
     };
     if head.fields.repeats(FieldName::Host) {
         return Err(RequestError::DuplicateHost);
     }
-    if !target::is_authority(buf, field.value.start.into(), field.value.end()) {
+    if !target::is_authority(lanes, buf, field.value.start.into(), field.value.end()) {
         return Err(RequestError::BadHost);
     }
     if head.authority.is_empty() {

@@ -1,6 +1,6 @@
 //! Response heads: the status line, then how the body ends. What to do about a bad one is decided by the exchange.
 
-use crate::buffer::scan::FieldCursor;
+use crate::buffer::scan::{self, FieldCursor, Lanes, Scan};
 use crate::http::connection::{self, Options};
 use crate::http::framing::{self, Coding};
 use crate::http::head::{parse_fields, worth_parsing};
@@ -85,25 +85,50 @@ pub fn parse_response(
     request: Method,
     head: &mut ResponseHead,
 ) -> Result<Option<usize>, ResponseError> {
-    let view = limits.view(buf);
-    let is_full = view.len() >= limits.head_bytes();
-    if *scanned != 0 && !is_full && !worth_parsing(view, *scanned) {
-        *scanned = view.len();
-        return Ok(None);
+    scan::run(Parse { buf, limits, scanned, request, head })
+}
+
+/// The arguments of `parse_response`.
+struct Parse<'a> {
+    buf: &'a [u8],
+    limits: &'a HeadLimits,
+    scanned: &'a mut usize,
+    request: Method,
+    head: &'a mut ResponseHead,
+}
+
+impl Scan for Parse<'_> {
+    type Output = Result<Option<usize>, ResponseError>;
+
+    #[inline(always)]
+    fn scan<L: Lanes>(self, lanes: L) -> Self::Output {
+        let Self { buf, limits, scanned, request, head } = self;
+        let view = limits.view(buf);
+        let is_full = view.len() >= limits.head_bytes();
+        if *scanned != 0 && !is_full && !worth_parsing(view, *scanned) {
+            *scanned = view.len();
+            return Ok(None);
+        }
+        let Some(end) = syntax(lanes, view, limits, head)? else {
+            *scanned = view.len();
+            return if is_full { Err(FieldError::TooLarge.into()) } else { Ok(None) };
+        };
+        *scanned = 0;
+        finish(view, request, head)?;
+        Ok(Some(end))
     }
-    let Some(end) = syntax(view, limits, head)? else {
-        *scanned = view.len();
-        return if is_full { Err(FieldError::TooLarge.into()) } else { Ok(None) };
-    };
-    *scanned = 0;
-    finish(view, request, head)?;
-    Ok(Some(end))
 }
 
 /// Start line and field lines; the offset behind the empty line.
-fn syntax(view: &[u8], limits: &HeadLimits, head: &mut ResponseHead) -> Result<Option<usize>, ResponseError> {
+#[inline(always)]
+fn syntax<L: Lanes>(
+    lanes: L,
+    view: &[u8],
+    limits: &HeadLimits,
+    head: &mut ResponseHead,
+) -> Result<Option<usize>, ResponseError> {
     // Before the status line is read, so that the processor works on both at once.
-    let mut cursor = FieldCursor::new(view);
+    let mut cursor = FieldCursor::new(lanes, view);
     cursor.begin(0);
     let Some(start) = status_line(view, head)? else { return Ok(None) };
     let end = cursor.not_value(start);

@@ -2,7 +2,7 @@
 
 use core::net::Ipv6Addr;
 
-use crate::buffer::scan;
+use crate::buffer::scan::{self, Lanes};
 
 /// The form of a request target.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,23 +49,25 @@ pub(super) fn is_connect_authority(authority: &[u8]) -> bool {
 ///
 /// Returns the port, `None` within for no port or an empty one.
 pub(super) fn authority_port(authority: &[u8]) -> Option<Option<u16>> {
-    port_behind(authority, 0, authority.len())
+    let host_len = authority.iter().position(|byte| !scan::is_host(*byte)).unwrap_or(authority.len());
+    port_behind(authority, host_len)
 }
 
-/// Whether `head[start..end]` is an authority.
-#[inline]
-pub(super) fn is_authority(head: &[u8], start: usize, end: usize) -> bool {
-    port_behind(head, start, end).is_some()
-}
-
-/// The port of the authority `buf[start..end]`. What stands around it only makes it faster to look at.
+/// Whether `head[start..end]` is an authority. What stands around it only makes it faster to look at.
 #[inline(always)]
-fn port_behind(buf: &[u8], start: usize, end: usize) -> Option<Option<u16>> {
-    let mut host_end = scan::find_host_end(buf, start).min(end);
-    if host_end == start {
-        host_end = start + literal_len(buf.get(start..end)?)?;
+pub(super) fn is_authority<L: Lanes>(lanes: L, head: &[u8], start: usize, end: usize) -> bool {
+    let host_end = scan::host_end(lanes, head, start);
+    // Nearly always there is a name and no port.
+    if host_end >= end {
+        return start < end;
     }
-    match buf.get(host_end..end)? {
+    head.get(start..end).and_then(|authority| port_behind(authority, host_end.wrapping_sub(start))).is_some()
+}
+
+/// The port of an authority that begins with `host_len` bytes of a host name.
+fn port_behind(authority: &[u8], host_len: usize) -> Option<Option<u16>> {
+    let host_len = if host_len == 0 { literal_len(authority)? } else { host_len };
+    match authority.get(host_len..)? {
         [] | [b':'] => Some(None),
         [b':', digits @ ..] => port(digits).map(Some),
         _ => None,

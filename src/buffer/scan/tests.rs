@@ -22,35 +22,22 @@ impl Random {
 /// What one implementation says about a buffer from a position on.
 type Answers = (FieldMarks, (usize, Option<usize>), usize);
 
-/// Every implementation that this machine can run.
-fn everywhere(buf: &[u8], at: usize) -> Vec<(&'static str, Answers)> {
-    let mut marks = FieldMarks::default();
-    portable_fields(buf, at, &mut marks);
-    let mut all = vec![("portable", (marks, portable_target_end(buf, at), portable_host_end(buf, at)))];
-    #[cfg(target_arch = "x86_64")]
-    {
-        if is_x86_feature_detected!("ssse3") {
-            marks = FieldMarks::default();
-            // SAFETY: detected above.
-            unsafe { x86::ssse3_fields(buf, at, &mut marks) };
-            // SAFETY: detected above.
-            let target = unsafe { x86::ssse3_target_end(buf, at) };
-            // SAFETY: detected above.
-            let host = unsafe { x86::ssse3_host_end(buf, at) };
-            all.push(("ssse3", (marks, target, host)));
-        }
-        if is_x86_feature_detected!("avx2") {
-            marks = FieldMarks::default();
-            // SAFETY: detected above.
-            unsafe { x86::avx2_fields(buf, at, &mut marks) };
-            // SAFETY: detected above.
-            let target = unsafe { x86::avx2_target_end(buf, at) };
-            // SAFETY: detected above.
-            let host = unsafe { x86::avx2_host_end(buf, at) };
-            all.push(("avx2", (marks, target, host)));
-        }
+/// Asks for all that can be found.
+struct Ask<'a>(&'a [u8], usize);
+
+impl Scan for Ask<'_> {
+    type Output = Answers;
+
+    fn scan<L: Lanes>(self, lanes: L) -> Answers {
+        let (Self(buf, at), mut marks) = (self, FieldMarks::default());
+        lanes.fields(buf, at, &mut marks);
+        (marks, target_end(lanes, buf, at), host_end(lanes, buf, at))
     }
-    all
+}
+
+/// Every implementation that this machine can run.
+fn everywhere(buf: &[u8], at: usize) -> [(&'static str, Answers); 2] {
+    [("portable", run_portable(Ask(buf, at))), ("best", run(Ask(buf, at)))]
 }
 
 /// The same from the definition, byte by byte.
@@ -107,23 +94,36 @@ fn random_bytes_are_classed_as_defined() {
     }
 }
 
+/// Walks over a buffer from a position on, as field lines are read.
+struct Walk<'a>(&'a [u8], usize, &'a mut Random);
+
+impl Scan for Walk<'_> {
+    type Output = ();
+
+    fn scan<L: Lanes>(self, lanes: L) {
+        let Self(buf, mut at, random) = self;
+        let len = buf.len();
+        let find = |at: usize, class| (at..len).find(|i| CLASSES[usize::from(buf[*i])] & class != 0).unwrap_or(len);
+        let mut cursor = FieldCursor::new(lanes, buf);
+        cursor.begin(at);
+        while at < len {
+            let want = (find(at, NOT_PLAIN), find(at, NOT_VALUE));
+            assert_eq!(cursor.line(at), want, "from {at} of {len}: {buf:?}");
+            assert_eq!(cursor.not_plain(at), want.0);
+            // Sometimes further than the next line would be, so that whole blocks are passed over too.
+            at = want.1 + 1 + if random.next().is_multiple_of(4) { random.next() as usize % 400 } else { 0 };
+        }
+    }
+}
+
 #[test]
 fn a_cursor_finds_what_a_byte_loop_finds() {
     let mut random = Random(0x853c_49e6_748f_ea9b);
     for len in 0..900 {
         let buf: Vec<u8> = (0..len).map(|_| random.byte()).collect();
-        let find = |at: usize, class| (at..len).find(|i| CLASSES[usize::from(buf[*i])] & class != 0).unwrap_or(len);
         for start in [0, 1, 63, 64, 65, 300] {
-            let mut at = start.min(len);
-            let mut cursor = FieldCursor::new(&buf);
-            cursor.begin(at);
-            while at < len {
-                let want = (find(at, NOT_PLAIN), find(at, NOT_VALUE));
-                assert_eq!(cursor.line(at), want, "from {at} of {len}: {buf:?}");
-                assert_eq!(cursor.not_plain(at), want.0);
-                // Sometimes further than the next line would be, so that whole blocks are passed over too.
-                at = want.1 + 1 + if random.next().is_multiple_of(4) { random.next() as usize % 400 } else { 0 };
-            }
+            run(Walk(&buf, start.min(len), &mut random));
+            run_portable(Walk(&buf, start.min(len), &mut random));
         }
     }
 }
