@@ -5,6 +5,9 @@
 //! instructions, with all that is inlined into it.
 #![allow(unsafe_code, reason = "vector intrinsics need it; every function on the outside is safe")]
 
+#[cfg(target_arch = "x86_64")]
+use core::sync::atomic::Ordering::Relaxed;
+
 /// Bytes classified at once; one bit each in a `u64`.
 const BLOCK: usize = 64;
 /// Blocks classified ahead of the reader: few, for behind a head there may be a body.
@@ -27,14 +30,24 @@ pub trait Scan {
 #[inline(always)]
 pub fn run<S: Scan>(work: S) -> S::Output {
     #[cfg(target_arch = "x86_64")]
-    if *x86::DETECTED {
+    if x86::DETECTED.load(Relaxed) {
+        // SAFETY: the features were detected.
+        return unsafe { x86::run(work) };
+    }
+    run_undetected(work)
+}
+
+/// Away from `run`, so that this costs nothing where the features are.
+#[inline(never)]
+fn run_undetected<S: Scan>(work: S) -> S::Output {
+    #[cfg(target_arch = "x86_64")]
+    if x86::detect() {
         // SAFETY: the features were detected.
         return unsafe { x86::run(work) };
     }
     run_portable(work)
 }
 
-#[inline(never)]
 fn run_portable<S: Scan>(work: S) -> S::Output {
     work.scan(Portable)
 }
@@ -334,7 +347,7 @@ impl Lanes for Portable {
 mod x86 {
     use super::{CLASSES, FieldMarks, Lanes, NOT_HOST, NOT_PLAIN, NOT_TARGET, NOT_VALUE, PIECE, Scan};
     use core::arch::x86_64::*;
-    use std::sync::LazyLock;
+    use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
     /// A byte class as a matrix: entry `low` has bit `high` set if byte `high << 4 | low` is (`is`) or is not (`!is`)
     /// in the class, for ASCII. A shuffle by the low nibble and one by the high nibble look it up.
@@ -358,10 +371,16 @@ mod x86 {
     const TARGET: [u8; 16] = matrix(NOT_TARGET, false);
     const HOST: [u8; 16] = matrix(NOT_HOST, false);
 
-    /// Whether the machine has all that `run` is compiled for.
-    pub(super) static DETECTED: LazyLock<bool> = LazyLock::new(|| {
-        is_x86_feature_detected!("avx2") && is_x86_feature_detected!("bmi1") && is_x86_feature_detected!("bmi2")
-    });
+    /// The machine is known to have all that `run` is compiled for.
+    pub(super) static DETECTED: AtomicBool = AtomicBool::new(false);
+
+    #[cold]
+    pub(super) fn detect() -> bool {
+        let has =
+            is_x86_feature_detected!("avx2") && is_x86_feature_detected!("bmi1") && is_x86_feature_detected!("bmi2");
+        DETECTED.store(has, Relaxed);
+        has
+    }
 
     /// The work, compiled with AVX2, and with BMI for all that is done with the marks.
     #[target_feature(enable = "avx2,bmi1,bmi2")]
