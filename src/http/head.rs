@@ -162,7 +162,7 @@ pub(super) fn parse_fields<L: Lanes>(
         let Some(field) = filling.room() else { return Err(FieldError::TooMany) };
         let next = end.wrapping_add(2);
         first = match buf.get(end..=next) {
-            Some([b'\r', b'\n', first]) => *first,
+            Some([cr, lf, first]) if [*cr, *lf] == *b"\r\n" => *first,
             _ => return line_end(buf, end),
         };
         let id = FieldName::lookup_in(line, len);

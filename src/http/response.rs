@@ -147,9 +147,8 @@ fn syntax<L: Lanes>(
 #[inline(always)]
 fn status_line(buf: &[u8], head: &mut ResponseHead) -> Result<Option<usize>, ResponseError> {
     let start = match buf.first_chunk::<13>() {
-        Some([b'H', b'T', b'T', b'P', b'/', b'1', b'.', minor, b' ', a, b, c, end]) => {
-            let [a, b, c] = [a, b, c].map(|digit| digit.wrapping_sub(b'0'));
-            let minor = minor.wrapping_sub(b'0');
+        Some([name @ .., minor, b' ', a, b, c, end]) if *name == *b"HTTP/1." => {
+            let [a, b, c, minor] = [a, b, c, minor].map(|digit| digit.wrapping_sub(b'0'));
             if a > 9 || b > 9 || c > 9 || minor > 9 || !matches!(end, b' ' | b'\r') {
                 return Err(ResponseError::BadStatusLine);
             }
