@@ -131,6 +131,11 @@ impl Body {
         let Self::Chunked { decoder, trailers } = self else { return Ok(0) };
         let (mut data, mut run) = (0, 0);
         loop {
+            if delivery == Delivery::Same {
+                let verbatim = decoder.run(&lease.bytes()[run..]).map_err(BodyError::Chunk)?;
+                data += verbatim.data as u64;
+                run += verbatim.len;
+            }
             // The usual end goes on in place.
             if delivery == Delivery::Same && decoder.is_between_chunks() && lease.bytes()[run..].starts_with(LAST_CHUNK)
             {
@@ -145,7 +150,6 @@ impl Body {
                     data += piece.len as u64;
                     run += piece.len;
                 }
-                PieceKind::Framing if delivery == Delivery::Same => run += piece.len,
                 PieceKind::Framing | PieceKind::Skip => {
                     out.push(ring.pieces(), lease.split_to(run));
                     lease.advance(piece.len);
