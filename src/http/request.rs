@@ -161,6 +161,8 @@ impl From<FieldError> for RequestError {
 ///
 /// `scanned` is 0 for a new head and kept by the caller between attempts; `buf` only grows between them. The outcome
 /// is the same however the bytes arrive. Cost: one pass; a head that comes byte by byte is parsed twice.
+// As a call: inlined, its arguments are stored in words and read back in wider moves, which stalls short heads.
+#[inline(never)]
 pub fn parse_request(
     buf: &[u8],
     limits: &HeadLimits,

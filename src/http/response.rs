@@ -78,6 +78,8 @@ impl From<FieldError> for ResponseError {
 /// Parses the response head at the beginning of `buf`, which answers a request with the given method.
 ///
 /// The contract is that of [`parse_request`](crate::http::parse_request). Interim responses are heads of their own.
+// As a call: inlined, its arguments are stored in words and read back in wider moves, which stalls short heads.
+#[inline(never)]
 pub fn parse_response(
     buf: &[u8],
     limits: &HeadLimits,
