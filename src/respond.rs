@@ -102,7 +102,8 @@ fn write_body(answer: &Answer, json: bool, out: &mut Vec<u8>) {
     }
 }
 
-fn put(out: &mut Vec<u8>, parts: &[&[u8]]) {
+/// Appends the parts of a head.
+pub(crate) fn put(out: &mut Vec<u8>, parts: &[&[u8]]) {
     parts.iter().for_each(|part| out.extend_from_slice(part));
 }
 

@@ -293,9 +293,6 @@ fn lead_request(connection: &mut Downstream, x: &mut Exchanges, exchange: u32, l
     let (mut out, mut body) = (Queue::default(), Queue::default());
     let spare = if lease.is_empty() {
         Some(lease)
-    } else if connection.current.body.is_done() {
-        connection.input.push_front(x.ring.pieces(), lease);
-        None
     } else {
         connection.input.push_front(x.ring.pieces(), lease);
         read_body(connection, x, &mut body)?;

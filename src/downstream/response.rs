@@ -4,6 +4,7 @@ use super::Current;
 use crate::exchange::HeadKind;
 use crate::forward::Delivery;
 use crate::http::{BodyFraming, FieldName, ResponseHead, hop_by_hop, write_decimal};
+use crate::respond::put;
 use crate::route::Route;
 
 /// What shapes the head besides the origin's fields.
@@ -73,8 +74,4 @@ fn write_framing(current: &Current, response: &ResponseHead, head: &[u8], out: &
         (true, true) => put(out, &[b"connection: keep-alive\r\n"]),
         (true, false) => {}
     }
-}
-
-fn put(out: &mut Vec<u8>, parts: &[&[u8]]) {
-    parts.iter().for_each(|part| out.extend_from_slice(part));
 }

@@ -2,6 +2,7 @@
 //! Not here: where it goes.
 
 use crate::http::{BodyFraming, FieldName, Method, RequestHead, Version, hop_by_hop, parse_decimal, write_decimal};
+use crate::respond::put;
 use crate::route::Route;
 
 /// Fields besides those of [`FieldName`] in which a client may claim to be another one, or ask an application for another
@@ -198,8 +199,4 @@ fn is_claim(name: &[u8]) -> bool {
     let start = name.get(..FORWARDED_PREFIX.len());
     start.is_some_and(|start| start.eq_ignore_ascii_case(FORWARDED_PREFIX))
         || CLAIMS.iter().any(|claim| claim.eq_ignore_ascii_case(name))
-}
-
-fn put(out: &mut Vec<u8>, parts: &[&[u8]]) {
-    parts.iter().for_each(|part| out.extend_from_slice(part));
 }
