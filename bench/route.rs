@@ -4,8 +4,8 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-use cairn::cluster::{Balance, Balancer, Cluster, ClusterSpec, EndpointSpec, Tried};
-use cairn::id::{ClusterId, ListenerId};
+use cairn::cluster::{Balance, Balancer, Cluster, ClusterSpec, EndpointSpec, Tried, Turns};
+use cairn::id::{ClusterId, EndpointId, ListenerId};
 use cairn::route::{ActionSpec, HeaderEdits, HostPattern, PathPattern, Request, RouteSpec, Router, ValuePattern};
 use criterion::{Criterion, criterion_group, criterion_main};
 
@@ -161,7 +161,7 @@ fn pick(criterion: &mut Criterion) {
     };
     for balance in [Balance::RoundRobin, Balance::Random, Balance::LeastRequest] {
         for (case, count, even) in [("1", 1, true), ("64", 64, true), ("64 weighted", 64, false)] {
-            let clusters = Cluster::build_all(&[ClusterSpec {
+            let spec = ClusterSpec {
                 name: "c".into(),
                 endpoints: (0..count).map(|at| endpoint(at, even)).collect(),
                 balance,
@@ -169,11 +169,16 @@ fn pick(criterion: &mut Criterion) {
                 idle: Duration::ZERO,
                 connect_timeout: Duration::ZERO,
                 response_timeout: Duration::ZERO,
-            }]);
-            let mut balancer = Balancer::new(&clusters, 1);
+            };
+            let ids: Vec<_> = (0..count as u32).map(EndpointId).collect();
+            let clusters = [Cluster::build(ClusterId(0), &spec, &ids)];
+            let mut balancer = Balancer::new(1);
+            balancer.reserve(count);
+            let turns = Turns::new(&clusters, &mut balancer);
             criterion.bench_function(&format!("cluster/pick/{balance:?}/{case}"), |bencher| {
                 bencher.iter(|| {
-                    let picked = balancer.pick(black_box(&clusters[0]), &Tried::default()).expect("an endpoint");
+                    let picked =
+                        balancer.pick(black_box(&clusters[0]), &turns, &Tried::default()).expect("an endpoint");
                     balancer.begin(picked);
                     balancer.end(picked);
                     picked

@@ -16,6 +16,7 @@ pub mod upstream;
 pub mod pool;
 pub mod forward;
 pub mod respond;
+pub mod telemetry;
 pub mod http;
 pub mod uring;
 pub mod buffer;

@@ -85,6 +85,12 @@ pub const TUNNEL_IDLE: Duration = Duration::from_secs(3600);
 pub const LINGER: Duration = Duration::from_secs(5);
 /// Connections of one worker above `limits.connections` that are read on for so long; more are closed at once.
 pub const REFUSED_CONNECTIONS: u32 = 1024;
+/// Ids that the listeners of all snapshots that live at once may take; above: a reload is refused.
+pub const LISTENER_IDS: usize = 4096;
+/// How long a removed listener's idle connections are kept on average twice: each is closed at a moment of its own.
+pub const LEAVE: Duration = Duration::from_secs(10);
+/// How long a connection without any request is kept when the process is to end.
+pub const FIRST_REQUEST: Duration = Duration::from_millis(500);
 /// Milliseconds of one tick of the timer wheel.
 pub const TICK_MS: u64 = 16;
 

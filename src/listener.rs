@@ -11,17 +11,26 @@ use crate::uring::{self, BindError};
 /// The listening sockets of one worker.
 pub type Sockets = Vec<(ListenerId, OwnedFd)>;
 
-/// Opens every listener for `workers` workers before any of them accepts. Returns the sockets by worker, and the addresses
-/// bound: with port 0, the port that the kernel chose.
+/// The addresses of listeners: with port 0, the port that the kernel chose.
+pub type Bound = Vec<(ListenerId, Address)>;
+
+/// Opens listeners for `workers` workers before any of them accepts. Returns the sockets by worker, and the addresses bound.
+/// `held` is what this process has bound before.
 ///
 /// # Errors
 /// The first that cannot be opened; then none is.
-pub fn open(listeners: &[ListenerSpec], workers: usize) -> Result<(Vec<Sockets>, Vec<Address>), BindError> {
+pub fn open<'a>(
+    listeners: impl Iterator<Item = (ListenerId, &'a ListenerSpec)>,
+    workers: usize,
+    held: &Bound,
+) -> Result<(Vec<Sockets>, Bound), BindError> {
     let mut sockets: Vec<Sockets> = (0..workers).map(|_| Vec::new()).collect();
     let mut bound = Vec::new();
-    for (index, listener) in listeners.iter().enumerate() {
-        let id = ListenerId(index as u16);
-        uring::claim(&listener.bind)?;
+    for (id, listener) in listeners {
+        // 0.0.0.0:80 may follow 127.0.0.1:80: our own sockets are no one else's.
+        if !held.iter().any(|(_, own)| same_port(own, &listener.bind)) {
+            uring::claim(&listener.bind)?;
+        }
         let first = uring::bind(&listener.bind)?;
         let address = match &listener.bind {
             Address::Inet(address) => {
@@ -37,7 +46,11 @@ pub fn open(listeners: &[ListenerSpec], workers: usize) -> Result<(Vec<Sockets>,
             worker.push((id, socket));
         }
         sockets[0].push((id, first));
-        bound.push(address);
+        bound.push((id, address));
     }
     Ok((sockets, bound))
+}
+
+fn same_port(a: &Address, b: &Address) -> bool {
+    matches!((a, b), (Address::Inet(a), Address::Inet(b)) if a.port() == b.port())
 }

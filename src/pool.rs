@@ -27,10 +27,17 @@ struct Links {
 }
 
 impl Pool {
-    /// Empty lists for `endpoints` endpoints.
-    #[must_use]
-    pub fn new(endpoints: usize) -> Self {
-        Self { tops: vec![Top { connection: NONE, count: 0 }; endpoints], links: Vec::new() }
+    /// Makes room for the endpoints below `bound`.
+    pub fn reserve(&mut self, bound: usize) {
+        if self.tops.len() < bound {
+            self.tops.resize(bound, Top { connection: NONE, count: 0 });
+        }
+    }
+
+    /// Endpoints that have idle connections.
+    pub fn endpoints(&self) -> impl Iterator<Item = EndpointId> {
+        let counted = self.tops.iter().enumerate().filter(|(_, top)| top.count > 0);
+        counted.map(|(endpoint, _)| EndpointId(endpoint as u32))
     }
 
     /// Idle connections of an endpoint.
@@ -53,13 +60,18 @@ impl Pool {
         *top = Top { connection, count: top.count + 1 };
     }
 
+    /// The connection used last.
+    #[must_use]
+    pub fn top(&self, endpoint: EndpointId) -> Option<u32> {
+        let connection = self.tops[endpoint.index()].connection;
+        (connection != NONE).then_some(connection)
+    }
+
     /// Takes the connection used last.
     pub fn take(&mut self, endpoint: EndpointId) -> Option<u32> {
-        let connection = self.tops[endpoint.index()].connection;
-        (connection != NONE).then(|| {
-            self.remove(endpoint, connection);
-            connection
-        })
+        let connection = self.top(endpoint)?;
+        self.remove(endpoint, connection);
+        Some(connection)
     }
 
     /// Removes a connection that is in the endpoint's list.
@@ -83,15 +95,17 @@ mod tests {
 
     #[test]
     fn last_in_first_out_and_removal_anywhere() {
-        let (mut pool, one, two) = (Pool::new(2), EndpointId(0), EndpointId(1));
+        let (mut pool, one, two) = (Pool::default(), EndpointId(0), EndpointId(1));
+        pool.reserve(2);
         for connection in [3, 5, 4] {
             pool.put(one, connection);
         }
         pool.put(two, 9);
         pool.remove(one, 5);
         assert_eq!((pool.len(one), pool.len(two)), (2, 1));
+        assert!(pool.endpoints().eq([one, two]));
         assert_eq!([pool.take(one), pool.take(one), pool.take(one)], [Some(4), Some(3), None]);
         pool.remove(two, 9);
-        assert_eq!((pool.take(two), pool.len(two)), (None, 0));
+        assert_eq!((pool.take(two), pool.len(two), pool.endpoints().count()), (None, 0, 0));
     }
 }

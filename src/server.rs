@@ -8,10 +8,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::config::{Config, Report};
-use crate::id::{Address, WorkerId};
-use crate::listener::{self, Sockets};
+use crate::id::WorkerId;
+use crate::listener::{self, Bound, Sockets};
 use crate::runtime::{self, ExecutorError, Mailbox};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Ledger, Snapshot};
 use crate::uring::{BindError, StartError, raise_descriptor_limit};
 use crate::worker::{Order, Reins, Worker};
 
@@ -54,8 +54,8 @@ pub fn run(config: Config) -> Result<(), ServerError> {
     raise_descriptor_limit()?;
     let cpus = runtime::allowed_cpus().map_err(|error| ServerError::Setup("CPU affinity", error))?;
     let workers = if config.workers == 0 { cpus.len() } else { config.workers.min(cpus.len()) };
-    let snapshot = Arc::new(config.compile(1).map_err(ServerError::Config)?);
-    let (sockets, bound) = listener::open(&snapshot.listeners, workers)?;
+    let snapshot = Arc::new(config.compile(1, &mut Ledger::default()).map_err(ServerError::Config)?);
+    let (sockets, bound) = listener::open(snapshot.listeners(), workers, &Vec::new())?;
     let control = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let control = control.map_err(|error| ServerError::Setup("the control thread", error))?;
     control.block_on(serve(&snapshot, &cpus, sockets, &bound))
@@ -65,7 +65,7 @@ async fn serve(
     snapshot: &Arc<Snapshot>,
     cpus: &[usize],
     sockets: Vec<Sockets>,
-    bound: &[Address],
+    bound: &Bound,
 ) -> Result<(), ServerError> {
     let workers = sockets.len();
     let setup = |error| ServerError::Setup("signal handling", error);
@@ -157,9 +157,9 @@ fn join(executors: Vec<runtime::Worker<(WorkerId, io::Result<()>)>>, reins: &[Re
 }
 
 /// Says on stderr where it listens; scripts and tests wait for these lines.
-fn announce(snapshot: &Snapshot, bound: &[Address], workers: usize) {
+fn announce(snapshot: &Snapshot, bound: &Bound, workers: usize) {
     let mut out = io::stderr().lock();
-    for (listener, address) in snapshot.listeners.iter().zip(bound) {
+    for ((_, listener), (_, address)) in snapshot.listeners().zip(bound) {
         // Nobody to tell when stderr is closed.
         let _ = writeln!(out, "cairn: listener {} on {address}", listener.name);
     }

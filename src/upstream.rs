@@ -69,11 +69,23 @@ pub struct Upstreams {
     pool: Pool,
 }
 
+impl Default for Upstreams {
+    /// None yet.
+    fn default() -> Self {
+        Self { table: Slab::with_capacity(256), pool: Pool::default() }
+    }
+}
+
 impl Upstreams {
-    /// None yet, for a snapshot with so many endpoints.
-    #[must_use]
-    pub fn new(endpoints: usize) -> Self {
-        Self { table: Slab::with_capacity(256), pool: Pool::new(endpoints) }
+    /// Makes room for the endpoints below `bound`, and closes the idle connections of those that `stays` refuses.
+    pub fn adopt(&mut self, ring: &mut Ring, bound: usize, stays: impl Fn(EndpointId) -> bool) {
+        self.pool.reserve(bound);
+        let left: Vec<EndpointId> = self.pool.endpoints().filter(|endpoint| !stays(*endpoint)).collect();
+        for endpoint in left {
+            while let Some(index) = self.pool.top(endpoint) {
+                self.discard(ring, index);
+            }
+        }
     }
 
     /// A connection to `endpoint` for `exchange`: the idle one used last, or a new one if there is none or `fresh` asks for

@@ -10,8 +10,9 @@ use crate::downstream::Downstreams;
 use crate::exchange::Exchanges;
 use crate::id::{Owner, WorkerId};
 use crate::listener::Sockets;
-use crate::runtime::Background;
+use crate::runtime::{Background, Mailbox};
 use crate::snapshot::Snapshot;
+use crate::telemetry::Counters;
 use crate::uring::{Errno, Event, Ring, StartError, Waker};
 
 /// How often buffers that a burst has left behind are given back.
@@ -33,17 +34,39 @@ pub enum Order {
     Stop,
 }
 
+/// A configuration for a worker, with the sockets of the listeners that are new to it.
+#[derive(Debug)]
+pub struct Letter {
+    /// Of a higher version than the one before.
+    pub snapshot: Arc<Snapshot>,
+    /// One of each new listener.
+    pub sockets: Sockets,
+}
+
 /// How the control thread reaches a worker.
 #[derive(Clone, Debug)]
 pub struct Reins {
     order: Arc<AtomicU8>,
+    mailbox: Mailbox<Letter>,
     waker: Waker,
+    /// What the worker counts.
+    pub counters: Arc<Counters>,
 }
 
 impl Reins {
     /// Gives an order.
     pub fn order(&self, order: Order) {
         self.order.store(order as u8, Ordering::Release);
+        self.waker.wake();
+    }
+
+    /// Leaves a letter, which the worker takes between two turns. One that it has not taken yet is replaced; the sockets in it
+    /// go with the new one.
+    pub fn send(&self, mut letter: Letter) {
+        if let Some(untaken) = self.mailbox.take() {
+            letter.sockets.extend(untaken.sockets);
+        }
+        self.mailbox.put(letter);
         self.waker.wake();
     }
 }
@@ -65,6 +88,7 @@ pub struct Worker {
     exchanges: Exchanges,
     downstreams: Downstreams,
     order: Arc<AtomicU8>,
+    mailbox: Mailbox<Letter>,
     draining: bool,
     next_upkeep: Duration,
     /// What accept(2) failed with, and when that may be said again.
@@ -86,12 +110,13 @@ impl Worker {
         for (listener, socket) in sockets {
             ring.listen(listener, socket);
         }
-        let order = Arc::new(AtomicU8::new(Order::Serve as u8));
-        let reins = Reins { order: Arc::clone(&order), waker: ring.waker() };
-        let downstreams = Downstreams::new(workers, snapshot.listeners.len());
+        let (order, mailbox) = (Arc::new(AtomicU8::new(Order::Serve as u8)), Mailbox::default());
+        let (waker, downstreams) = (ring.waker(), Downstreams::new(workers));
         let exchanges = Exchanges::new(ring, snapshot, workers, seed(id));
+        let counters = Arc::clone(&exchanges.counters);
+        let reins = Reins { order: Arc::clone(&order), mailbox: mailbox.clone(), waker, counters };
         let (draining, next_upkeep, complaints) = (false, UPKEEP, Vec::new());
-        Ok((Self { id, exchanges, downstreams, order, draining, next_upkeep, complaints }, reins))
+        Ok((Self { id, exchanges, downstreams, order, mailbox, draining, next_upkeep, complaints }, reins))
     }
 
     /// Turns until the worker is told to end.
@@ -102,6 +127,7 @@ impl Worker {
         while !self.turn(!background.is_busy())? {
             if self.exchanges.ring.clock().now() >= self.next_upkeep {
                 self.next_upkeep = self.exchanges.ring.clock().now() + UPKEEP;
+                self.downstreams.forget_leaving();
                 for pool in self.exchanges.ring.pools().into_iter().filter(|pool| pool.is_stale()) {
                     background.spawn(trim(pool, background.clone()));
                 }
@@ -119,8 +145,13 @@ impl Worker {
     /// When the ring breaks.
     pub fn turn(&mut self, block: bool) -> io::Result<bool> {
         self.exchanges.ring.turn(block)?;
+        let mut woken = false;
         while let Some(event) = self.exchanges.ring.next_event() {
+            woken |= matches!(event, Event::Woken);
             self.dispatch(event);
+        }
+        if woken && let Some(letter) = self.mailbox.take() {
+            self.adopt(letter);
         }
         Ok(self.obey())
     }
@@ -130,6 +161,25 @@ impl Worker {
     pub fn load(&self) -> Load {
         let buffers = self.exchanges.ring.pools().iter().map(|pool| pool.available()).sum();
         Load { downstreams: self.downstreams.len(), exchanges: self.exchanges.len(), free_buffers: buffers }
+    }
+
+    /// Goes on under a newer snapshot. Exchanges under way end under the one that they began with.
+    fn adopt(&mut self, letter: Letter) {
+        let x = &mut self.exchanges;
+        let before = x.adopt(letter.snapshot);
+        let now = x.snapshot().clone();
+        if self.draining {
+            return;
+        }
+        for (id, _) in before.listeners().filter(|(id, _)| !now.has_listener(*id)) {
+            self.downstreams.leave(x, id, &before);
+        }
+        for (id, socket) in letter.sockets.into_iter().filter(|(id, _)| now.has_listener(*id)) {
+            x.ring.listen(id, socket);
+        }
+        for (id, descriptor) in x.ring.stop_listening(|id| !now.has_listener(id)) {
+            self.downstreams.accept(x, id, descriptor);
+        }
     }
 
     fn dispatch(&mut self, event: Event) {
@@ -173,7 +223,9 @@ impl Worker {
         let order = self.order.load(Ordering::Acquire);
         if order == Order::Drain as u8 && !self.draining {
             self.draining = true;
-            self.exchanges.ring.stop_listening();
+            for (id, descriptor) in self.exchanges.ring.stop_listening(|_| true) {
+                self.downstreams.accept(&mut self.exchanges, id, descriptor);
+            }
             self.downstreams.begin_drain(&mut self.exchanges);
         }
         order == Order::Stop as u8 || (self.draining && self.downstreams.is_empty())

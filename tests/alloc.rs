@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 
 use cairn::id::WorkerId;
+use cairn::snapshot::Ledger;
 use cairn::worker::{Order, Worker};
 use cairn::{config, listener, runtime};
 
@@ -103,8 +104,10 @@ fn ten_thousand_warm_exchanges_allocate_nothing() {
         upstream.local_addr().expect("an address")
     );
     std::thread::spawn(move || origin(&upstream));
-    let snapshot = Arc::new(config::parse("test.toml", &text).expect("valid").compile(1).expect("compiles"));
-    let (mut sockets, bound) = listener::open(&snapshot.listeners, 1).expect("a port");
+    let snapshot = Arc::new(
+        config::parse("test.toml", &text).expect("valid").compile(1, &mut Ledger::default()).expect("compiles"),
+    );
+    let (mut sockets, bound) = listener::open(snapshot.listeners(), 1, &Vec::new()).expect("a port");
     let sockets = sockets.remove(0);
     let (started, start) = mpsc::channel();
     let cpu = runtime::allowed_cpus().expect("an affinity mask")[0];
@@ -117,7 +120,7 @@ fn ten_thousand_warm_exchanges_allocate_nothing() {
     let executor = executor.expect("an executor");
     let reins = start.recv().expect("a worker");
 
-    let mut client = TcpStream::connect(bound[0].to_string()).expect("a connection");
+    let mut client = TcpStream::connect(bound[0].1.to_string()).expect("a connection");
     for turn in 0..300 {
         exchange(&mut client, REQUESTS[turn % REQUESTS.len()]);
     }

@@ -34,7 +34,8 @@ fn every_file_loads_and_compiles() {
     let names: Vec<_> = files().into_iter().map(|(name, _)| name).collect();
     assert_eq!(names, ["cairn.toml", "demo.toml", "edge.toml", "minimal.toml", "sidecar.toml", "waypoint.toml"]);
     for (name, text) in files() {
-        let compiled = config::parse(&name, &text).and_then(|config| config.compile(1));
+        let compiled =
+            config::parse(&name, &text).and_then(|config| config.compile(1, &mut cairn::snapshot::Ledger::default()));
         assert!(compiled.is_ok(), "{}", compiled.unwrap_err());
     }
 }

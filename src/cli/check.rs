@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use cairn::config::{self, Report};
-use cairn::snapshot::SnapshotSpec;
+use cairn::snapshot::{Ledger, SnapshotSpec};
 
 use super::{fail, print};
 
@@ -12,7 +12,7 @@ use super::{fail, print};
 pub(super) fn check(path: &Path) -> ExitCode {
     let loaded = config::load(path).and_then(|config| {
         let counts = counts(&config.snapshot);
-        config.compile(1).map(|_| counts)
+        config.compile(1, &mut Ledger::default()).map(|_| counts)
     });
     match loaded {
         Ok(counts) => print(&format!("configuration {} is valid: {counts}\n", path.display()), ExitCode::SUCCESS),

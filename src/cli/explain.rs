@@ -10,7 +10,7 @@ use cairn::id::{ClusterId, ListenerId};
 use cairn::route::{
     Action, Considered, HostPattern, PathPattern, Request, Route, RouteSpec, Unmet, ValuePattern, Verdict,
 };
-use cairn::snapshot::Snapshot;
+use cairn::snapshot::{Ledger, Snapshot};
 
 use super::asked::{self, Asked, Refused};
 use super::{check, print, usage};
@@ -41,25 +41,25 @@ pub(super) fn explain(arguments: &Arguments) -> ExitCode {
     };
     let routes = config.snapshot.routes.clone();
     let places: Vec<_> = (0..routes.len()).map(|position| config.route_place(position)).collect();
-    let snapshot = match config.compile(1) {
+    let snapshot = match config.compile(1, &mut Ledger::default()) {
         Ok(snapshot) => snapshot,
         Err(report) => return check::invalid(&arguments.config, &report),
     };
     let wanted = |name: &str| arguments.listener.as_deref().is_none_or(|wanted| wanted == name);
-    if let Some(name) = arguments.listener.as_deref().filter(|_| !snapshot.listeners.iter().any(|it| wanted(&it.name)))
+    if let Some(name) = arguments.listener.as_deref().filter(|_| !snapshot.listeners().any(|(_, it)| wanted(&it.name)))
     {
         usage(&format!("there is no listener named {name}"));
     }
     let mut text = Text(String::new());
     let mut found = false;
     text.row("request", format_args!("{} {}", arguments.method, arguments.url));
-    for (listener, id) in snapshot.listeners.iter().zip(0..).filter(|(listener, _)| wanted(&listener.name)) {
+    for (id, listener) in snapshot.listeners().filter(|(_, listener)| wanted(&listener.name)) {
         text.gap();
         text.row("listener", format_args!("{}, {}", listener.name, listener.bind));
         match Asked::read(head.as_bytes(), listener) {
             Ok(request) => {
                 let mut way = Way { snapshot: &snapshot, routes: &routes, places: &places, text: &mut text };
-                found |= way.print(ListenerId(id), &request);
+                found |= way.print(id, &request);
             }
             Err(Refused(status, reason)) => text.row("answer", format_args!("{status}, {reason}")),
         }

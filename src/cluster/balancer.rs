@@ -1,5 +1,7 @@
 //! One worker's state for choosing endpoints: turns, randomness, requests in flight. Not here: the choice (one policy a file).
 
+use std::cell::Cell;
+
 use super::round_robin::Turn;
 use super::{Balance, Cluster, least_request, random};
 use crate::id::EndpointId;
@@ -7,16 +9,28 @@ use crate::id::EndpointId;
 /// Draws of a policy that hit endpoints already tried, before the next free one in line is taken.
 const DRAWS: u32 = 8;
 
-/// The state for all clusters of one snapshot. Allocated when the snapshot is adopted, never later.
-///
-/// Endpoint ids belong to that snapshot: an exchange that outlives it must not tell a later balancer of its end.
+/// What a worker knows over all snapshots. Allocated when a snapshot is adopted, never later.
 #[derive(Debug)]
 pub struct Balancer {
-    /// By `ClusterId`.
-    turns: Box<[Turn]>,
     /// By `EndpointId`: requests of this worker in flight.
-    in_flight: Box<[u32]>,
+    in_flight: Vec<u32>,
     random: Random,
+}
+
+/// Where the round of each cluster of one snapshot stands, on one worker.
+#[derive(Debug)]
+pub struct Turns(Box<[Cell<Turn>]>);
+
+impl Turns {
+    /// Begins each round anywhere, so that workers do not march in step.
+    #[must_use]
+    pub fn new(clusters: &[Cluster], balancer: &mut Balancer) -> Self {
+        let turn = |cluster: &Cluster| {
+            let point = balancer.random.below(cluster.shares.total());
+            Cell::new(Turn::new(&cluster.shares, point))
+        };
+        Self(clusters.iter().map(turn).collect())
+    }
 }
 
 /// Endpoints that an exchange has tried, at most [`Tried::CAPACITY`]; later ones are not remembered.
@@ -52,21 +66,25 @@ impl Tried {
 impl Balancer {
     /// `seed` makes the choices repeatable, and different between workers.
     #[must_use]
-    pub fn new(clusters: &[Cluster], seed: u64) -> Self {
-        let mut random = Random::new(seed);
-        let turns = clusters.iter().map(|cluster| Turn::new(&cluster.shares, random.below(cluster.shares.total())));
-        let turns = turns.collect();
-        let endpoints = clusters.iter().map(|cluster| cluster.endpoints.len()).sum();
-        Self { turns, in_flight: vec![0; endpoints].into(), random }
+    pub fn new(seed: u64) -> Self {
+        Self { in_flight: Vec::new(), random: Random::new(seed) }
     }
 
-    /// An endpoint for the next request; one not yet tried if there is one. None where all weights are 0.
-    pub fn pick(&mut self, cluster: &Cluster, tried: &Tried) -> Option<EndpointId> {
+    /// Makes room for the endpoints below `bound`.
+    pub fn reserve(&mut self, bound: usize) {
+        if self.in_flight.len() < bound {
+            self.in_flight.resize(bound, 0);
+        }
+    }
+
+    /// An endpoint for the next request; one not yet tried if there is one. None where all weights are 0. `turns` belongs to
+    /// the snapshot of `cluster`.
+    pub fn pick(&mut self, cluster: &Cluster, turns: &Turns, tried: &Tried) -> Option<EndpointId> {
         let shares = cluster.shares.list();
         if let [only] = shares {
             return Some(only.endpoint);
         }
-        let mut picked = self.draw(cluster)?;
+        let mut picked = self.draw(cluster, turns)?;
         if tried.is_empty() {
             return Some(picked);
         }
@@ -74,7 +92,7 @@ impl Balancer {
             if !tried.contains(picked) {
                 return Some(picked);
             }
-            picked = self.draw(cluster)?;
+            picked = self.draw(cluster, turns)?;
         }
         // The tried ones hold nearly all of the weight.
         let from = self.random.below(shares.len() as u32) as usize;
@@ -83,9 +101,15 @@ impl Balancer {
         Some(others.next().unwrap_or(picked))
     }
 
-    fn draw(&mut self, cluster: &Cluster) -> Option<EndpointId> {
+    fn draw(&mut self, cluster: &Cluster, turns: &Turns) -> Option<EndpointId> {
         match cluster.balance {
-            Balance::RoundRobin => self.turns.get_mut(cluster.id.index())?.pick(&cluster.shares),
+            Balance::RoundRobin => {
+                let place = turns.0.get(cluster.id.index())?;
+                let mut turn = place.get();
+                let picked = turn.pick(&cluster.shares);
+                place.set(turn);
+                picked
+            }
             Balance::Random => random::pick(&cluster.shares, &mut self.random),
             Balance::LeastRequest => least_request::pick(&cluster.shares, &mut self.random, &self.in_flight),
         }

@@ -11,7 +11,7 @@ mod tests;
 
 use std::time::Duration;
 
-pub use balancer::{Balancer, Tried};
+pub use balancer::{Balancer, Tried, Turns};
 use shares::Shares;
 pub use spec::{Balance, ClusterSpec, EndpointSpec};
 
@@ -24,10 +24,8 @@ pub struct Cluster {
     pub id: ClusterId,
     /// Unique.
     pub name: Box<str>,
-    /// In file order; their ids count up from `first_endpoint`.
+    /// In file order.
     pub endpoints: Box<[Endpoint]>,
-    /// Id of the first endpoint.
-    pub first_endpoint: EndpointId,
     /// How one of them is chosen.
     pub balance: Balance,
     /// Idle connections kept per endpoint, over all workers.
@@ -44,7 +42,7 @@ pub struct Cluster {
 /// One endpoint of a compiled cluster.
 #[derive(Debug)]
 pub struct Endpoint {
-    /// Its position among all endpoints of the snapshot.
+    /// The same in every snapshot that has it.
     pub id: EndpointId,
     /// Where it is.
     pub address: Address,
@@ -55,33 +53,24 @@ pub struct Endpoint {
 }
 
 impl Cluster {
-    /// Compiles all clusters of a snapshot and numbers their endpoints.
+    /// Compiles a cluster whose endpoints have these ids, one each.
     #[must_use]
-    pub fn build_all(specs: &[ClusterSpec]) -> Vec<Self> {
-        let mut next = 0;
-        let numbered = specs.iter().enumerate();
-        numbered.map(|(index, spec)| Self::build(ClusterId(index as u32), &mut next, spec)).collect()
-    }
-
-    fn build(id: ClusterId, next: &mut u32, spec: &ClusterSpec) -> Self {
-        let first_endpoint = EndpointId(*next);
-        let endpoints = spec.endpoints.iter().map(|endpoint| {
-            let id = EndpointId(*next);
-            *next += 1;
+    pub fn build(id: ClusterId, spec: &ClusterSpec, ids: &[EndpointId]) -> Self {
+        let endpoints = spec.endpoints.iter().zip(ids).map(|(endpoint, id)| {
             let name = endpoint.address.to_string().into();
-            Endpoint { id, address: endpoint.address.clone(), weight: endpoint.weight, name }
+            Endpoint { id: *id, address: endpoint.address.clone(), weight: endpoint.weight, name }
         });
+        let weights = spec.endpoints.iter().zip(ids).map(|(endpoint, id)| (*id, endpoint.weight));
         Self {
             id,
             name: spec.name.as_str().into(),
             endpoints: endpoints.collect(),
-            first_endpoint,
             balance: spec.balance,
             max_idle: spec.max_idle,
             idle: spec.idle,
             connect_timeout: spec.connect_timeout,
             response_timeout: spec.response_timeout,
-            shares: Shares::new(first_endpoint, spec.endpoints.iter().map(|endpoint| endpoint.weight)),
+            shares: Shares::new(weights),
         }
     }
 }

@@ -24,8 +24,8 @@ pub(super) struct Share {
 
 impl Shares {
     /// Weights are divided by their common divisor: only their proportion counts.
-    pub(super) fn new(first: EndpointId, weights: impl Iterator<Item = u16>) -> Self {
-        let weighted = weights.enumerate().map(|(at, weight)| (EndpointId(first.0 + at as u32), u32::from(weight)));
+    pub(super) fn new(weights: impl Iterator<Item = (EndpointId, u16)>) -> Self {
+        let weighted = weights.map(|(endpoint, weight)| (endpoint, u32::from(weight)));
         let weighted: Vec<_> = weighted.filter(|(_, weight)| *weight > 0).collect();
         let divisor = weighted.iter().fold(0, |divisor, (_, weight)| common_divisor(divisor, *weight)).max(1);
         let mut total = 0;

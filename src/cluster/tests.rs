@@ -2,13 +2,32 @@
 
 use super::*;
 
+/// A balancer and the turns of one snapshot.
+struct Chooser {
+    balancer: Balancer,
+    turns: Turns,
+}
+
+impl Chooser {
+    fn new(clusters: &[Cluster], seed: u64) -> Self {
+        let mut balancer = Balancer::new(seed);
+        balancer.reserve(clusters.iter().map(|cluster| cluster.endpoints.len()).sum());
+        let turns = Turns::new(clusters, &mut balancer);
+        Self { balancer, turns }
+    }
+
+    fn pick(&mut self, cluster: &Cluster, tried: &Tried) -> Option<EndpointId> {
+        self.balancer.pick(cluster, &self.turns, tried)
+    }
+}
+
 fn cluster(balance: Balance, weights: &[u16]) -> Vec<Cluster> {
     let endpoint = |(at, weight): (usize, &u16)| EndpointSpec {
         address: format!("127.0.0.1:{}", 9000 + at).parse().unwrap(),
         weight: *weight,
     };
     let second = Duration::from_secs(1);
-    Cluster::build_all(&[ClusterSpec {
+    let spec = ClusterSpec {
         name: "test".into(),
         endpoints: weights.iter().enumerate().map(endpoint).collect(),
         balance,
@@ -16,38 +35,19 @@ fn cluster(balance: Balance, weights: &[u16]) -> Vec<Cluster> {
         idle: second,
         connect_timeout: second,
         response_timeout: second,
-    }])
+    };
+    let ids: Vec<_> = (0..weights.len() as u32).map(EndpointId).collect();
+    vec![Cluster::build(ClusterId(0), &spec, &ids)]
 }
 
 fn picks(balance: Balance, weights: &[u16], count: usize) -> Vec<usize> {
     let clusters = cluster(balance, weights);
-    let mut balancer = Balancer::new(&clusters, 7);
-    (0..count).map(|_| balancer.pick(&clusters[0], &Tried::default()).unwrap().index()).collect()
+    let mut chooser = Chooser::new(&clusters, 7);
+    (0..count).map(|_| chooser.pick(&clusters[0], &Tried::default()).unwrap().index()).collect()
 }
 
 fn counts(picks: &[usize], endpoints: usize) -> Vec<usize> {
     (0..endpoints).map(|endpoint| picks.iter().filter(|pick| **pick == endpoint).count()).collect()
-}
-
-#[test]
-fn endpoints_are_numbered_over_all_clusters() {
-    let spec = |name: &str, endpoints: usize| ClusterSpec {
-        name: name.into(),
-        endpoints: vec![EndpointSpec { address: "unix:/run/a".parse().unwrap(), weight: 1 }; endpoints],
-        balance: Balance::default(),
-        max_idle: 128,
-        idle: Duration::from_secs(55),
-        connect_timeout: Duration::from_secs(2),
-        response_timeout: Duration::from_secs(30),
-    };
-    let clusters = Cluster::build_all(&[spec("a", 2), spec("b", 3)]);
-    assert_eq!(clusters[1].first_endpoint, EndpointId(2));
-    assert_eq!(clusters[1].endpoints[2].id, EndpointId(4));
-    assert_eq!(&*clusters[1].endpoints[2].name, "unix:/run/a");
-    let mut balancer = Balancer::new(&clusters, 1);
-    for _ in 0..100 {
-        assert!((2..5).contains(&balancer.pick(&clusters[1], &Tried::default()).unwrap().0));
-    }
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn round_robin_is_smooth() {
 #[test]
 fn workers_do_not_march_in_step() {
     let clusters = cluster(Balance::RoundRobin, &[1; 16]);
-    let firsts = (0..16).map(|seed| Balancer::new(&clusters, seed).pick(&clusters[0], &Tried::default()).unwrap());
+    let firsts = (0..16).map(|seed| Chooser::new(&clusters, seed).pick(&clusters[0], &Tried::default()).unwrap());
     let mut firsts: Vec<_> = firsts.collect();
     firsts.sort_unstable();
     firsts.dedup();
@@ -114,31 +114,31 @@ fn random_and_idle_least_request_follow_weights() {
 #[test]
 fn least_request_prefers_the_less_busy() {
     let clusters = cluster(Balance::LeastRequest, &[1, 1]);
-    let mut balancer = Balancer::new(&clusters, 3);
-    balancer.begin(EndpointId(0));
+    let mut chooser = Chooser::new(&clusters, 3);
+    chooser.balancer.begin(EndpointId(0));
     for _ in 0..100 {
-        assert_eq!(balancer.pick(&clusters[0], &Tried::default()), Some(EndpointId(1)));
+        assert_eq!(chooser.pick(&clusters[0], &Tried::default()), Some(EndpointId(1)));
     }
-    balancer.begin(EndpointId(1));
-    balancer.begin(EndpointId(1));
-    assert_eq!(balancer.pick(&clusters[0], &Tried::default()), Some(EndpointId(0)));
-    balancer.end(EndpointId(0));
-    balancer.end(EndpointId(1));
-    balancer.end(EndpointId(1));
-    assert_eq!(balancer.in_flight(EndpointId(0)), 0);
-    assert_eq!(balancer.in_flight(EndpointId(1)), 0);
+    chooser.balancer.begin(EndpointId(1));
+    chooser.balancer.begin(EndpointId(1));
+    assert_eq!(chooser.pick(&clusters[0], &Tried::default()), Some(EndpointId(0)));
+    chooser.balancer.end(EndpointId(0));
+    chooser.balancer.end(EndpointId(1));
+    chooser.balancer.end(EndpointId(1));
+    assert_eq!(chooser.balancer.in_flight(EndpointId(0)), 0);
+    assert_eq!(chooser.balancer.in_flight(EndpointId(1)), 0);
 }
 
 #[test]
 fn least_request_fills_by_weight() {
     let clusters = cluster(Balance::LeastRequest, &[1, 2, 5]);
-    let mut balancer = Balancer::new(&clusters, 3);
+    let mut chooser = Chooser::new(&clusters, 3);
     for _ in 0..8000 {
-        let endpoint = balancer.pick(&clusters[0], &Tried::default()).unwrap();
-        balancer.begin(endpoint);
+        let endpoint = chooser.pick(&clusters[0], &Tried::default()).unwrap();
+        chooser.balancer.begin(endpoint);
     }
     for (endpoint, weight) in [(0, 1000.0), (1, 2000.0), (2, 5000.0)] {
-        let count = f64::from(balancer.in_flight(EndpointId(endpoint)));
+        let count = f64::from(chooser.balancer.in_flight(EndpointId(endpoint)));
         assert!((count / weight - 1.0).abs() < 0.02, "{endpoint}: {count}");
     }
 }
@@ -147,17 +147,17 @@ fn least_request_fills_by_weight() {
 fn tried_endpoints_are_avoided_while_another_exists() {
     for balance in [Balance::RoundRobin, Balance::Random, Balance::LeastRequest] {
         let clusters = cluster(balance, &[60_000, 60_000, 1, 0]);
-        let mut balancer = Balancer::new(&clusters, 5);
+        let mut chooser = Chooser::new(&clusters, 5);
         let mut tried = Tried::default();
         assert!(tried.is_empty());
         tried.insert(EndpointId(0));
         tried.insert(EndpointId(0));
         tried.insert(EndpointId(1));
         for _ in 0..100 {
-            assert_eq!(balancer.pick(&clusters[0], &tried), Some(EndpointId(2)), "{balance:?}");
+            assert_eq!(chooser.pick(&clusters[0], &tried), Some(EndpointId(2)), "{balance:?}");
         }
         tried.insert(EndpointId(2));
-        assert!(balancer.pick(&clusters[0], &tried).is_some_and(|endpoint| endpoint.0 < 3), "{balance:?}");
+        assert!(chooser.pick(&clusters[0], &tried).is_some_and(|endpoint| endpoint.0 < 3), "{balance:?}");
     }
 }
 
@@ -175,8 +175,8 @@ fn one_endpoint_is_always_picked_and_none_never() {
         let clusters = cluster(balance, &[0, 3]);
         let mut tried = Tried::default();
         tried.insert(EndpointId(1));
-        assert_eq!(Balancer::new(&clusters, 0).pick(&clusters[0], &tried), Some(EndpointId(1)));
+        assert_eq!(Chooser::new(&clusters, 0).pick(&clusters[0], &tried), Some(EndpointId(1)));
         let clusters = cluster(balance, &[0, 0]);
-        assert_eq!(Balancer::new(&clusters, 0).pick(&clusters[0], &Tried::default()), None);
+        assert_eq!(Chooser::new(&clusters, 0).pick(&clusters[0], &Tried::default()), None);
     }
 }

@@ -32,7 +32,7 @@ use report::{Place, Problems, Source};
 use section::Section;
 
 use crate::route::BuildError;
-use crate::snapshot::{Snapshot, SnapshotSpec};
+use crate::snapshot::{Ledger, Snapshot, SnapshotSpec};
 
 /// Where cairn stands; chooses defaults.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -114,19 +114,19 @@ impl Config {
     ///
     /// # Errors
     /// What only compiling finds: two routes with the same match, for one.
-    pub fn compile(self, version: u64) -> Result<Snapshot, Report> {
-        Snapshot::build(version, self.snapshot).map_err(|errors| self.places.report(errors))
+    pub fn compile(&self, version: u64, ledger: &mut Ledger) -> Result<Snapshot, Report> {
+        Snapshot::build(version, self.snapshot.clone(), ledger).map_err(|errors| self.places.report(errors))
     }
 }
 
 impl Places {
-    fn report(self, errors: Vec<BuildError>) -> Report {
+    fn report(&self, errors: Vec<BuildError>) -> Report {
         let mut problems = Problems::default();
         for error in errors {
             let message = format!("route \"{}\": {}", error.route, error.problem);
             problems.add(self.find(&error.route, error.key), message);
         }
-        Report::new(self.sources, problems)
+        Report::new(Arc::clone(&self.sources), problems)
     }
 
     /// The value of a route's key, given as a path below the route; else the route's header.

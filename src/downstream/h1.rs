@@ -28,9 +28,9 @@ impl Downstreams {
                 self.set_paused(x, id, false);
                 return Step::Wait;
             };
-            let spec = &x.snapshot().listeners[connection.listener.index()];
-            let timeout = spec.header_timeout;
-            match http::parse_request(lease.bytes(), &spec.head_limits(), &mut connection.scanned, &mut self.request) {
+            let spec = connection.spec(x);
+            let (timeout, head_limits) = (spec.header_timeout, spec.head_limits());
+            match http::parse_request(lease.bytes(), &head_limits, &mut connection.scanned, &mut self.request) {
                 Ok(Some(length)) => {
                     (connection.scanned, connection.partial) = (0, false);
                     return self.begin(x, id, lease, length);
@@ -67,11 +67,16 @@ impl Downstreams {
     fn begin(&mut self, x: &mut Exchanges, id: u32, mut lease: Lease, length: usize) -> Step {
         let (connection, request) = (&mut self.table[id as usize], &self.request);
         let head = &lease.bytes()[..length];
-        let spec = &x.snapshot().listeners[connection.listener.index()];
+        let snapshot = connection.snapshot(x).clone();
+        let spec = snapshot.listener(connection.listener);
+        if connection.version != snapshot.version {
+            connection.version = snapshot.version;
+            connection.peer = connection.peer.judged(|address| spec.trusts(address), !spec.strict_paths);
+        }
         connection.requests = connection.requests.saturating_add(1);
         connection.taking = Pace::default();
         let last = spec.requests > 0 && connection.requests >= spec.requests;
-        connection.current = Current::of(request, head, !self.draining && !last);
+        connection.current = Current::of(request, head, !self.draining && !last && connection.home.is_none());
         let body_bytes = spec.body_bytes;
         let too_long = |length| body_bytes > 0 && length > body_bytes;
         let https = request.scheme.of(head).eq_ignore_ascii_case(b"https");
@@ -79,11 +84,11 @@ impl Downstreams {
             // RFC 9110 section 7.4: only a trusted gateway may say that the client's side was encrypted.
             _ if https && !connection.peer.trusted => Err(Failure::Misdirected),
             BodyFraming::Length(length) if too_long(length) => Err(Failure::RequestBodySize),
-            _ => x.decide(request, head, connection.listener),
+            _ => x.decide(&snapshot, request, head, connection.listener),
         };
         let source = Source { downstream: id, listener: connection.listener, peer: &connection.peer };
         let opened =
-            outcome.and_then(|decision| x.open(decision, request, head, source).map(|exchange| (decision, exchange)));
+            outcome.and_then(|decision| x.open(&decision, request, head, source).map(|exchange| (decision, exchange)));
         match opened {
             Ok((_, Some(exchange))) => {
                 connection.phase = Phase::Exchange(exchange);
@@ -94,8 +99,9 @@ impl Downstreams {
                 }
             }
             Ok((decision, None)) => {
-                let (local, manner) = (x.local(decision), connection.manner());
-                x.write_local(&local, request, head, &manner);
+                let (local, manner) = (Exchanges::local(decision), connection.manner());
+                let status = x.write_local(&local, request, head, &manner);
+                x.counters.respond(status);
                 lease.advance(length);
                 connection.input.push_front(x.ring.pieces(), lease);
                 self.send_scratch(x, id, manner.keep_alive)
@@ -226,8 +232,10 @@ impl Downstreams {
         }
         out.append(x.ring.pieces(), &mut body);
         current.started = true;
+        x.counters.respond(x.response.status);
         x.ring.send_all(connection.socket, &mut out);
         if kind == HeadKind::Tunnel {
+            x.detach(exchange);
             connection.phase = Phase::Tunnel(exchange);
             return Ok(Step::Again);
         }
@@ -313,11 +321,11 @@ fn lead_request(connection: &mut Downstream, x: &mut Exchanges, exchange: u32, l
 
 /// Moves what has arrived of the request body to `out`; on failure nothing, so that no origin takes a refused body for whole.
 fn read_body(connection: &mut Downstream, x: &mut Exchanges, out: &mut Queue) -> Result<(), Failure> {
+    let spec = connection.spec(x);
+    let (limit, floor) = (spec.body_bytes, Floor::of(spec));
     let current = &mut connection.current;
     let arrived = !connection.input.is_empty();
     let read = current.body.read(&mut x.ring, &mut connection.input, out, Delivery::Same, &mut x.trailers);
-    let spec = &x.snapshot().listeners[connection.listener.index()];
-    let limit = spec.body_bytes;
     let outcome = match read {
         Err(BodyError::Exhausted) => Err(Failure::Buffers),
         Err(BodyError::Trailer(error)) => Err(Failure::RequestTrailers(error)),
@@ -327,7 +335,7 @@ fn read_body(connection: &mut Downstream, x: &mut Exchanges, out: &mut Queue) ->
             let waits = arrived && !current.body.is_done();
             if limit > 0 && current.received > limit {
                 Err(Failure::RequestBodySize)
-            } else if waits && current.sending.falls_behind(Floor::of(spec), x.ring.clock().tick(), current.received) {
+            } else if waits && current.sending.falls_behind(floor, x.ring.clock().tick(), current.received) {
                 Err(Failure::RequestBodySlow)
             } else {
                 Ok(())

@@ -5,6 +5,7 @@ mod h1;
 mod pace;
 mod response;
 
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 
 use slab::Slab;
@@ -15,7 +16,7 @@ use crate::forward::{Body, Delivery};
 use crate::http::RequestHead;
 use crate::id::{ListenerId, Owner};
 use crate::limits;
-use crate::snapshot::ListenerSpec;
+use crate::snapshot::{Held, ListenerSpec};
 use crate::uring::{self, Event, SocketId};
 use pace::{Floor, Pace};
 
@@ -24,6 +25,8 @@ pub struct Downstreams {
     table: Slab<Downstream>,
     /// Admitted connections, by listener.
     counts: Vec<u32>,
+    /// Removed listeners whose last connections are ending, with the last snapshot that had them.
+    leaving: Vec<(ListenerId, Held)>,
     /// Connections above the limit of their listener that are being told so.
     refused: u32,
     /// Workers that share the process-wide limits.
@@ -37,6 +40,10 @@ pub struct Downstreams {
 struct Downstream {
     socket: SocketId,
     listener: ListenerId,
+    /// Its listener was removed: this is the snapshot that its last request is served under.
+    home: Option<Held>,
+    /// The snapshot that `peer` was judged under.
+    version: u64,
     peer: Peer,
     /// Within `limits.connections`.
     admitted: bool,
@@ -134,10 +141,11 @@ impl Default for Current {
 impl Downstreams {
     /// None yet, for one worker of `workers`.
     #[must_use]
-    pub fn new(workers: usize, listeners: usize) -> Self {
+    pub fn new(workers: usize) -> Self {
         Self {
             table: Slab::with_capacity(1024),
-            counts: vec![0; listeners],
+            counts: Vec::new(),
+            leaving: Vec::new(),
             refused: 0,
             workers: workers as u32,
             request: RequestHead::new(),
@@ -147,16 +155,22 @@ impl Downstreams {
 
     /// Takes over an accepted connection.
     pub fn accept(&mut self, x: &mut Exchanges, listener: ListenerId, descriptor: OwnedFd) {
-        let spec = &x.snapshot().listeners[listener.index()];
+        let gone = |(id, _): &&(ListenerId, Held)| *id == listener && !x.snapshot().has_listener(listener);
+        let home = self.leaving.iter().find(gone).map(|(_, held)| held.clone());
+        let snapshot = home.as_ref().unwrap_or(x.snapshot());
+        let (spec, version) = (snapshot.listener(listener), snapshot.version);
         let address = uring::peer(&descriptor).map(|(address, _)| address);
-        let trusted = address.is_none_or(|address| spec.trusted_proxies.iter().any(|net| net.contains(address)));
-        let (peer, cap) = (Peer::new(address, trusted, !spec.strict_paths), spec.connections);
+        let (peer, cap) = (Peer::new(address, spec.trusts(address), !spec.strict_paths), spec.connections);
+        if self.counts.len() <= listener.index() {
+            self.counts.resize(listener.index() + 1, 0);
+        }
         let count = &mut self.counts[listener.index()];
         let admitted = cap == 0 || *count < cap.div_ceil(self.workers);
         let tally = if admitted { count } else { &mut self.refused };
         *tally += 1;
         // What a refused client sends is not read, so that closing waits until it has had time to take the answer.
         let lingers = !admitted && *tally <= limits::REFUSED_CONNECTIONS;
+        x.counters.set_connections(listener, self.counts[listener.index()]);
         let unread = if lingers { Body::Close } else { Body::Done };
         let entry = self.table.vacant_entry();
         let id = entry.key() as u32;
@@ -164,6 +178,8 @@ impl Downstreams {
         entry.insert(Downstream {
             socket,
             listener,
+            home,
+            version,
             peer,
             admitted,
             phase: Phase::Head,
@@ -246,13 +262,42 @@ impl Downstreams {
     pub fn begin_drain(&mut self, x: &mut Exchanges) {
         self.draining = true;
         let idle = |connection: &Downstream| connection.phase == Phase::Head && connection.input.is_empty();
-        let idle: Vec<u32> = self.table.iter().filter(|(_, c)| idle(c)).map(|(id, _)| id as u32).collect();
+        let (fresh, idle): (Vec<_>, Vec<_>) =
+            self.table.iter().filter(|(_, c)| idle(c)).partition(|(_, connection)| connection.requests == 0);
+        // A client that has just connected has a request on its way.
+        fresh.iter().for_each(|(_, connection)| x.ring.set_deadline(connection.socket, Some(limits::FIRST_REQUEST)));
+        let idle: Vec<u32> = idle.iter().map(|(id, _)| *id as u32).collect();
         for id in idle {
             self.remove(x, id, false);
         }
         for (_, connection) in &mut self.table {
             connection.current.keep_alive = false;
         }
+    }
+
+    /// Lets the connections of a removed listener end: after the exchange under way, or soon, each at a moment of its own.
+    /// `before` is the last snapshot that had the listener.
+    pub fn leave(&mut self, x: &mut Exchanges, listener: ListenerId, before: &Held) {
+        self.forget_leaving();
+        self.leaving.push((listener, before.clone()));
+        for (_, connection) in &mut self.table {
+            if connection.listener != listener || connection.home.is_some() {
+                continue;
+            }
+            connection.home = Some(before.clone());
+            // A client that was told that the connection is kept may send one more request.
+            connection.current.keep_alive &= connection.current.started;
+            if connection.phase == Phase::Head && connection.input.is_empty() {
+                let wait = limits::LEAVE.mul_f64(f64::from(x.random()) / f64::from(u32::MAX));
+                x.ring.set_deadline(connection.socket, Some(wait));
+            }
+        }
+    }
+
+    /// Lets go of the snapshots of removed listeners without connections.
+    pub fn forget_leaving(&mut self) {
+        let counts = &self.counts;
+        self.leaving.retain(|(listener, _)| counts.get(listener.index()).is_some_and(|count| *count > 0));
     }
 
     /// Open connections.
@@ -297,9 +342,10 @@ impl Downstreams {
                 | Failure::Connections
         );
         connection.current.keep_alive &= !fatal;
-        let manner = connection.manner();
+        let (manner, answer) = (connection.manner(), failure.answer());
         x.scratch.clear();
-        failure.answer().write(&manner, &mut x.scratch);
+        answer.write(&manner, &mut x.scratch);
+        x.counters.respond(answer.status);
         self.send_scratch(x, id, manner.keep_alive)
     }
 
@@ -316,7 +362,7 @@ impl Downstreams {
             _ if !keep_alive => Phase::Flush,
             Body::Done => Phase::Head,
             _ => {
-                let timeout = x.snapshot().listeners[connection.listener.index()].body_timeout;
+                let timeout = connection.spec(x).body_timeout;
                 x.ring.set_deadline(connection.socket, Some(timeout));
                 Phase::Drain
             }
@@ -376,21 +422,25 @@ impl Downstreams {
     /// Sets the deadline for the next thing that the client has to do, unless it has been too slow already.
     fn arm(&mut self, x: &mut Exchanges, id: u32) {
         let Some(connection) = self.table.get_mut(id as usize) else { return };
-        let spec = &x.snapshot().listeners[connection.listener.index()];
+        let (floor, idle, body) = {
+            let spec = connection.spec(x);
+            let idle = if connection.home.is_some() { spec.idle_timeout.min(limits::LEAVE) } else { spec.idle_timeout };
+            (Floor::of(spec), idle, spec.body_timeout)
+        };
         let stalled = x.ring.unsent(connection.socket) > 0;
         let (now, taken) = (x.ring.clock().tick(), x.ring.taken(connection.socket));
         let measured = stalled && !matches!(connection.phase, Phase::Tunnel(_));
-        if measured && connection.taking.falls_behind(Floor::of(spec), now, taken) {
+        if measured && connection.taking.falls_behind(floor, now, taken) {
             return self.remove(x, id, true);
         }
         let after = match connection.phase {
             // Set once, when the head, draining or lingering began: what drips does not move it.
             Phase::Head if connection.partial => return,
             Phase::Drain | Phase::Linger => return,
-            Phase::Head => Some(spec.idle_timeout),
+            Phase::Head => Some(idle),
             Phase::Exchange(_) if connection.current.body.is_done() && !stalled => None,
             Phase::Exchange(_) if connection.paused && !stalled => None,
-            Phase::Exchange(_) | Phase::Flush => Some(spec.body_timeout),
+            Phase::Exchange(_) | Phase::Flush => Some(body),
             Phase::Tunnel(_) => Some(limits::TUNNEL_IDLE),
         };
         x.ring.set_deadline(connection.socket, after);
@@ -415,6 +465,7 @@ impl Downstreams {
         let Some(mut connection) = self.table.try_remove(id as usize) else { return };
         let tally = if connection.admitted { &mut self.counts[connection.listener.index()] } else { &mut self.refused };
         *tally -= 1;
+        x.counters.set_connections(connection.listener, self.counts[connection.listener.index()]);
         connection.input.clear(x.ring.pieces());
         if let Phase::Exchange(exchange) | Phase::Tunnel(exchange) = connection.phase {
             x.close(exchange, false);
@@ -432,7 +483,24 @@ impl Downstreams {
     }
 }
 
+impl Downstream {
+    /// What its next request is served under.
+    fn snapshot<'a>(&'a self, x: &'a Exchanges) -> &'a Held {
+        self.home.as_ref().unwrap_or(x.snapshot())
+    }
+
+    /// Its listener.
+    fn spec<'a>(&'a self, x: &'a Exchanges) -> &'a ListenerSpec {
+        self.snapshot(x).listener(self.listener)
+    }
+}
+
 impl ListenerSpec {
+    /// Whether forwarding fields of this peer are believed; a peer on a Unix-domain socket is on this machine.
+    fn trusts(&self, peer: Option<IpAddr>) -> bool {
+        peer.is_none_or(|peer| self.trusted_proxies.iter().any(|network| network.contains(peer)))
+    }
+
     /// Bounds of a request head.
     fn head_limits(&self) -> crate::http::HeadLimits {
         crate::http::HeadLimits {

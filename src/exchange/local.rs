@@ -13,12 +13,12 @@ pub struct Local {
 impl Exchanges {
     /// The answer of a decision that is not forwarded.
     #[must_use]
-    pub fn local(&self, decision: Decision) -> Local {
-        Local { route: RouteOf { snapshot: self.snapshot.clone(), route: decision.route } }
+    pub fn local(decision: Decision) -> Local {
+        Local { route: RouteOf { snapshot: decision.snapshot, route: decision.route } }
     }
 
-    /// Writes the answer to the scratch.
-    pub fn write_local(&mut self, local: &Local, request: &RequestHead, head: &[u8], manner: &Manner) {
+    /// Writes the answer to the scratch and returns its status.
+    pub fn write_local(&mut self, local: &Local, request: &RequestHead, head: &[u8], manner: &Manner) -> u16 {
         let out = &mut self.scratch;
         out.clear();
         match &local.route.action {
@@ -26,6 +26,7 @@ impl Exchanges {
                 respond::write_status_line(answer.status, out);
                 out.extend_from_slice(&answer.head);
                 respond::write_rest(answer.status, &answer.body, manner, out);
+                answer.status
             }
             Action::Redirect(redirect) => {
                 respond::write_status_line(redirect.status, out);
@@ -36,8 +37,9 @@ impl Exchanges {
                 out.extend_from_slice(b"\r\n");
                 out.extend_from_slice(local.route.response_edits.appended());
                 respond::write_rest(redirect.status, b"", manner, out);
+                redirect.status
             }
-            Action::Cluster(_) | Action::Split(_) => {}
+            Action::Cluster(_) | Action::Split(_) => 0,
         }
     }
 }

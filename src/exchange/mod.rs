@@ -22,7 +22,8 @@ use crate::id::{ClusterId, EndpointId, ListenerId, RouteId};
 use crate::limits;
 use crate::route::{self, Action, Route};
 use crate::runtime::Tick;
-use crate::snapshot::{Held, Snapshot};
+use crate::snapshot::{Held, Number, Snapshot};
+use crate::telemetry::Counters;
 use crate::upstream::{End, HeadError, Upstreams};
 use crate::uring::{Event, Fault, Ring};
 
@@ -42,7 +43,11 @@ pub struct Exchanges {
     pub trailers: Fields,
     /// Connections to endpoints.
     pub upstreams: Upstreams,
+    /// What the worker counts.
+    pub counters: Arc<Counters>,
     snapshot: Held,
+    /// An empty one, for who has let go of theirs.
+    nothing: Held,
     balancer: Balancer,
     table: Slab<Exchange>,
     /// The path of the request being routed, where it had to be normalised; else empty.
@@ -54,8 +59,10 @@ pub struct Exchanges {
 /// One exchange.
 struct Exchange {
     downstream: u32,
-    /// The configuration it began under.
+    /// The configuration it began under; a tunnel, which may last for days, lets go of it.
     snapshot: Held,
+    /// The tunnel's hold on the number of its endpoint.
+    number: Option<Arc<Number>>,
     route: RouteId,
     cluster: ClusterId,
     endpoint: EndpointId,
@@ -95,8 +102,9 @@ struct Offer {
 }
 
 /// What a route says about a request.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Decision {
+    snapshot: Held,
     route: RouteId,
     /// None: the route answers by itself.
     cluster: Option<ClusterId>,
@@ -139,32 +147,54 @@ impl Exchanges {
     /// For one worker of `workers`, under a first snapshot.
     #[must_use]
     pub fn new(ring: Ring, snapshot: Arc<Snapshot>, workers: usize, seed: u64) -> Self {
-        Self {
+        let mut balancer = Balancer::new(seed);
+        let nothing = Held::new(Arc::new(Snapshot::empty()), &mut balancer);
+        let mut exchanges = Self {
             ring,
             scratch: Vec::with_capacity(limits::HEAD_BUFFER_BYTES),
             response: ResponseHead::new(),
             trailers: Fields::new(),
-            upstreams: Upstreams::new(snapshot.endpoint_count()),
-            balancer: Balancer::new(&snapshot.clusters, seed),
-            snapshot: Held::from(snapshot),
+            upstreams: Upstreams::default(),
+            counters: Arc::default(),
+            snapshot: nothing.clone(),
+            nothing,
+            balancer,
             table: Slab::with_capacity(1024),
             path: Vec::with_capacity(limits::REQUEST_LINE_BYTES),
             workers: workers as u32,
-        }
+        };
+        exchanges.adopt(snapshot);
+        exchanges
+    }
+
+    /// Makes `snapshot` the one that new exchanges begin under; returns the one before. What is under way ends under its own.
+    /// Allocates: tables grow here and never on the path of a request.
+    pub fn adopt(&mut self, snapshot: Arc<Snapshot>) -> Held {
+        let bound = snapshot.endpoint_bound();
+        self.counters.version.set(snapshot.version);
+        self.balancer.reserve(bound);
+        self.upstreams.adopt(&mut self.ring, bound, |endpoint| snapshot.endpoint(endpoint).is_some());
+        std::mem::replace(&mut self.snapshot, Held::new(snapshot, &mut self.balancer))
     }
 
     /// The configuration that new exchanges begin under.
     #[must_use]
-    pub fn snapshot(&self) -> &Snapshot {
+    pub fn snapshot(&self) -> &Held {
         &self.snapshot
     }
 
-    /// Finds the route of a request.
+    /// Finds the route of a request under `snapshot`.
     ///
     /// # Errors
     /// With what is wrong with the request or the configuration.
-    pub fn decide(&mut self, request: &RequestHead, head: &[u8], listener: ListenerId) -> Result<Decision, Failure> {
-        let strict = self.snapshot.listeners[listener.index()].strict_paths;
+    pub fn decide(
+        &mut self,
+        snapshot: &Held,
+        request: &RequestHead,
+        head: &[u8],
+        listener: ListenerId,
+    ) -> Result<Decision, Failure> {
+        let strict = snapshot.listener(listener).strict_paths;
         let received = request.path(head);
         self.path.clear();
         match path::inspect(received) {
@@ -180,7 +210,7 @@ impl Exchanges {
             PathForm::Refused(_) => {}
         }
         let routed = Routed { request, head, path: self.path(received) };
-        let route = self.snapshot.router.find(listener, &routed).ok_or(Failure::NoRoute)?;
+        let route = snapshot.router.find(listener, &routed).ok_or(Failure::NoRoute)?;
         let restricted = matches!(request.method, Method::Trace | Method::Connect);
         if restricted && !route.names_method {
             return Err(Failure::Method);
@@ -194,7 +224,7 @@ impl Exchanges {
             Action::Split(split) => Some(split.pick(self.balancer.random())),
             Action::Redirect(_) | Action::Respond(_) => None,
         };
-        Ok(Decision { route: route.id, cluster })
+        Ok(Decision { snapshot: snapshot.clone(), route: route.id, cluster })
     }
 
     /// Begins an exchange that was decided to be forwarded: picks an endpoint, takes a connection, and writes the request
@@ -204,14 +234,13 @@ impl Exchanges {
     /// When no endpoint or no socket can be had.
     pub fn open(
         &mut self,
-        decision: Decision,
+        decision: &Decision,
         request: &RequestHead,
         head: &[u8],
         source: Source<'_>,
     ) -> Result<Option<u32>, Failure> {
         let Some(cluster) = decision.cluster else { return Ok(None) };
-        let snapshot = self.snapshot.clone();
-        let route = &snapshot.router.routes()[decision.route.index()];
+        let route = &decision.snapshot.router.routes()[decision.route.index()];
         let offer = request.upgrade.and_then(|protocols| Offer::new(protocols.of(head)));
         self.write_request(request, head, source.peer, route, offer.is_some());
         let now = self.ring.clock();
@@ -231,13 +260,15 @@ impl Exchanges {
             deadline: route.timeout.map(|timeout| now.deadline(timeout)),
             interims: 0,
             offer: offer.unwrap_or_default(),
-            snapshot: self.snapshot.clone(),
+            snapshot: decision.snapshot.clone(),
+            number: None,
         };
         let id = self.table.insert(entry) as u32;
         if let Err(failure) = self.connect(id, false) {
             self.table.remove(id as usize);
             return Err(failure);
         }
+        self.counters.exchanges.set(self.table.len() as u64);
         Ok(Some(id))
     }
 
@@ -367,6 +398,7 @@ impl Exchanges {
     /// Ends the exchange. `complete`: request and response ended where they should, so that the connection may be kept.
     pub fn close(&mut self, id: u32, complete: bool) {
         let Some(exchange) = self.table.try_remove(id as usize) else { return };
+        self.counters.exchanges.set(self.table.len() as u64);
         let Some(index) = exchange.upstream else { return };
         self.balancer.end(exchange.endpoint);
         if !complete && exchange.stage == Stage::Tunnel {
@@ -376,9 +408,19 @@ impl Exchanges {
         if !complete || !exchange.request_done || exchange.stage == Stage::Tunnel {
             return self.upstreams.discard(&mut self.ring, index);
         }
-        let cluster = &exchange.snapshot.clusters[exchange.cluster.index()];
+        let Some((cluster, _)) = self.snapshot.endpoint(exchange.endpoint) else {
+            // A newer snapshot lacks the endpoint.
+            return self.upstreams.discard(&mut self.ring, index);
+        };
         let share = cluster.max_idle.div_ceil(self.workers);
         self.upstreams.release(&mut self.ring, index, share, cluster.idle);
+    }
+
+    /// Lets go of the snapshot of a tunnel whose response head was sent: nothing of it is needed any more.
+    pub fn detach(&mut self, id: u32) {
+        let exchange = &mut self.table[id as usize];
+        exchange.number = exchange.snapshot.number(exchange.endpoint);
+        exchange.snapshot = self.nothing.clone();
     }
 
     /// The route of an exchange, for its response edits.
@@ -420,17 +462,25 @@ impl Exchanges {
     fn arm(&mut self, id: u32) {
         let exchange = &self.table[id as usize];
         let Some(connection) = exchange.upstream.and_then(|index| self.upstreams.get(index)) else { return };
-        let cluster = &exchange.snapshot.clusters[exchange.cluster.index()];
+        let cluster = || &exchange.snapshot.clusters[exchange.cluster.index()];
         let connected = exchange.upstream.is_some_and(|index| self.upstreams.is_connected(index));
         let route = exchange.deadline.map(|deadline| self.ring.clock().until(deadline));
         let after = match exchange.stage {
             _ if connection.paused => None,
-            Stage::Waiting if !connected => Some(route.unwrap_or(cluster.connect_timeout).min(cluster.connect_timeout)),
-            Stage::Waiting => Some(route.unwrap_or(cluster.response_timeout)),
-            Stage::Body => Some(cluster.response_timeout),
+            Stage::Waiting if !connected => {
+                let connect = cluster().connect_timeout;
+                Some(route.unwrap_or(connect).min(connect))
+            }
+            Stage::Waiting => Some(route.unwrap_or_else(|| cluster().response_timeout)),
+            Stage::Body => Some(cluster().response_timeout),
             Stage::Tunnel => Some(limits::TUNNEL_IDLE),
         };
         self.ring.set_deadline(connection.socket, after);
+    }
+
+    /// 32 even random bits; not for secrets.
+    pub fn random(&mut self) -> u32 {
+        self.balancer.random()
     }
 
     /// A random identifier in hexadecimal.

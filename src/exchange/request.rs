@@ -20,7 +20,7 @@ const CLAIMS: [&[u8]; 8] = [
 const FORWARDED_PREFIX: &[u8] = b"x-forwarded-";
 
 /// Who sent the request, as far as it is known.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Peer {
     /// IP address as text; empty for a Unix-domain socket.
     text: [u8; 45],
@@ -43,6 +43,13 @@ impl Peer {
         debug_assert!(written);
         let length = 45 - rest.len() as u8;
         Self { text, length, trusted, underscores }
+    }
+
+    /// The same peer, judged anew.
+    #[must_use]
+    pub fn judged(&self, trusted: impl Fn(Option<std::net::IpAddr>) -> bool, underscores: bool) -> Self {
+        let address = std::str::from_utf8(self.text()).ok().and_then(|text| text.parse().ok());
+        Self { trusted: trusted(address), underscores, ..*self }
     }
 
     /// The address as text.

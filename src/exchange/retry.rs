@@ -12,9 +12,9 @@ impl Exchanges {
     /// Picks an endpoint and takes a connection to it.
     pub(super) fn connect(&mut self, id: u32, fresh: bool) -> Result<(), Failure> {
         let exchange = &mut self.table[id as usize];
-        let cluster = &exchange.snapshot.clusters[exchange.cluster.index()];
-        let endpoint = self.balancer.pick(cluster, &exchange.tried).ok_or(Failure::NoEndpoint)?;
-        let address = &exchange.snapshot.endpoint(endpoint).1.address;
+        let (snapshot, cluster) = (&exchange.snapshot, exchange.cluster);
+        let endpoint = snapshot.pick(cluster, &exchange.tried, &mut self.balancer).ok_or(Failure::NoEndpoint)?;
+        let address = &snapshot.endpoint(endpoint).ok_or(Failure::NoEndpoint)?.1.address;
         let index = self
             .upstreams
             .acquire(&mut self.ring, endpoint, address, id, fresh)
@@ -41,6 +41,7 @@ impl Exchanges {
         let unconnected = matches!(end, End::Broken(Fault::Connect(_)) | End::ConnectTimeout);
         let stale = connection.reused && !connection.answered && end != End::ResponseTimeout;
         let free = if unconnected {
+            self.counters.connect_failures.add(1);
             exchange.tried.insert(exchange.endpoint);
             exchange.attempts += 1;
             exchange.attempts < CONNECT_ATTEMPTS

@@ -67,7 +67,7 @@ pub struct Route {
 }
 
 /// All routes, compiled for lookup.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Router {
     /// By `RouteId`.
     routes: Box<[Route]>,

@@ -80,7 +80,7 @@ impl Node {
 }
 
 /// The finished tree.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Tree {
     nodes: Box<[Node]>,
     /// All labels.

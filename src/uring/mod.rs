@@ -148,18 +148,35 @@ struct Completion {
 impl Ring {
     /// Adds a listening socket and starts to accept from it.
     pub fn listen(&mut self, id: ListenerId, socket: OwnedFd) {
-        self.listeners.push(Accepting { id, socket: Some(socket), armed: false });
-        self.accept(self.listeners.len() - 1);
+        let accepting = Accepting { id, socket: Some(socket), armed: false };
+        // One that is closed and no longer armed gets no completion any more.
+        let index = match self.listeners.iter().position(|old| old.socket.is_none() && !old.armed) {
+            Some(index) => {
+                self.listeners[index] = accepting;
+                index
+            }
+            None => {
+                self.listeners.push(accepting);
+                self.listeners.len() - 1
+            }
+        };
+        self.accept(index);
     }
 
-    /// Stops accepting and closes the listening sockets.
-    pub fn stop_listening(&mut self) {
+    /// Stops accepting from the listeners that `which` names and closes their sockets. Returns the connections that waited
+    /// there, which the kernel would reset.
+    pub fn stop_listening(&mut self, which: impl Fn(ListenerId) -> bool) -> Vec<(ListenerId, OwnedFd)> {
+        let mut waiting = Vec::new();
         for index in 0..self.listeners.len() {
-            if let Some(socket) = self.listeners[index].socket.take() {
+            let listener = &mut self.listeners[index];
+            let id = listener.id;
+            if let Some(socket) = listener.socket.take_if(|_| which(id)) {
+                waiting.extend(net::accept_waiting(&socket).map(|descriptor| (id, descriptor)));
                 self.cancel_all(socket.as_raw_fd());
                 self.close_descriptor(socket.into_raw_fd());
             }
         }
+        waiting
     }
 
     /// Takes over an accepted connection and starts to receive from it.

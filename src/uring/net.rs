@@ -128,6 +128,13 @@ pub(super) fn upstream(address: &Address) -> io::Result<(OwnedFd, SockAddr)> {
     Ok((socket.into(), name))
 }
 
+/// The connections that a listening socket holds.
+pub(super) fn accept_waiting(listener: &OwnedFd) -> impl Iterator<Item = OwnedFd> {
+    let listener = SockRef::from(listener);
+    let ready = listener.set_nonblocking(true).is_ok();
+    std::iter::from_fn(move || if ready { listener.accept().ok() } else { None }).map(|(socket, _)| socket.into())
+}
+
 /// Makes the next close of `descriptor` send RST.
 pub(super) fn linger_zero(descriptor: i32) {
     // SAFETY: the descriptor is open: the slot of a live socket owns it.

@@ -8,6 +8,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 
 use cairn::id::WorkerId;
+use cairn::snapshot::Ledger;
 use cairn::worker::{Load, Worker};
 use cairn::{config, listener};
 use libfuzzer_sys::fuzz_target;
@@ -41,8 +42,8 @@ impl World {
         let origin = UnixListener::bind(&upstream).expect("an origin");
         origin.set_nonblocking(true).expect("a socket");
         let config = config::parse("fuzz.toml", &text).unwrap_or_else(|report| panic!("{report}"));
-        let snapshot = Arc::new(config.compile(1).expect("compiles"));
-        let (mut sockets, _) = listener::open(&snapshot.listeners, 1).expect("a listener");
+        let snapshot = Arc::new(config.compile(1, &mut Ledger::default()).expect("compiles"));
+        let (mut sockets, _) = listener::open(snapshot.listeners(), 1, &Vec::new()).expect("a listener");
         let (worker, _) = Worker::new(WorkerId(0), 1, snapshot, sockets.remove(0)).expect("a ring");
         let at_rest = worker.load();
         Self { worker, origin, path, at_rest, _folder: folder }

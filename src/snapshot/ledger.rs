@@ -1,0 +1,125 @@
+//! Numbers for what outlives a snapshot: a listener or an endpoint has the same id in every snapshot that knows it, so that
+//! workers keep its sockets, idle connections and counts by that id when they adopt the next one.
+//! Not here: the tables that the ids index.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Weak};
+
+use crate::id::{Address, EndpointId, ListenerId};
+
+/// The numbers of one process. Lives on the control thread.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    listeners: Numbers<(Address, String)>,
+    endpoints: Numbers<(String, Address)>,
+}
+
+/// A number in use. The last one to drop it, which is a snapshot's end as a rule, makes it free.
+#[derive(Debug)]
+pub struct Number {
+    value: u32,
+    free: Sender<u32>,
+}
+
+#[derive(Debug)]
+struct Numbers<K> {
+    known: HashMap<K, Weak<Number>>,
+    free: Receiver<u32>,
+    give_back: Sender<u32>,
+    next: u32,
+}
+
+impl Ledger {
+    /// A listener is known by what it binds, so that a new name or limit keeps its sockets; where the kernel chooses the port,
+    /// by its name.
+    pub(super) fn listener(&mut self, bind: &Address, name: &str) -> (ListenerId, Arc<Number>) {
+        let chosen = matches!(bind, Address::Inet(inet) if inet.port() == 0);
+        let number = self.listeners.number((bind.clone(), if chosen { name.to_owned() } else { String::new() }));
+        // `config` allows far fewer than a u16 holds, in each of the few snapshots that live at once.
+        (ListenerId(number.value as u16), number)
+    }
+
+    /// An endpoint is known by its cluster's name and its address.
+    pub(super) fn endpoint(&mut self, cluster: &str, address: &Address) -> (EndpointId, Arc<Number>) {
+        let number = self.endpoints.number((cluster.to_owned(), address.clone()));
+        (EndpointId(number.value), number)
+    }
+
+    /// Forgets what no snapshot knows any more.
+    pub(super) fn prune(&mut self) {
+        self.listeners.prune();
+        self.endpoints.prune();
+    }
+}
+
+impl<K> Default for Numbers<K> {
+    fn default() -> Self {
+        let (give_back, free) = channel();
+        Self { known: HashMap::new(), free, give_back, next: 0 }
+    }
+}
+
+impl<K: Hash + Eq> Numbers<K> {
+    fn number(&mut self, key: K) -> Arc<Number> {
+        if let Some(known) = self.known.get(&key).and_then(Weak::upgrade) {
+            return known;
+        }
+        let value = self.free.try_recv().unwrap_or_else(|_| {
+            self.next += 1;
+            self.next - 1
+        });
+        let number = Arc::new(Number { value, free: self.give_back.clone() });
+        self.known.insert(key, Arc::downgrade(&number));
+        number
+    }
+
+    fn prune(&mut self) {
+        self.known.retain(|_, number| number.strong_count() > 0);
+    }
+}
+
+impl Drop for Number {
+    fn drop(&mut self) {
+        // The process is ending when the ledger is gone.
+        let _ = self.free.send(self.value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_kept_while_used_and_then_given_again() {
+        let mut ledger = Ledger::default();
+        let address = |port: u16| Address::Inet(([127, 0, 0, 1], port).into());
+        let (a, kept) = ledger.endpoint("a", &address(1));
+        let (b, other) = ledger.endpoint("b", &address(1));
+        assert_eq!((a, b), (EndpointId(0), EndpointId(1)));
+        drop(other);
+        let (again, _kept) = ledger.endpoint("a", &address(1));
+        let (c, _c) = ledger.endpoint("c", &address(1));
+        assert_eq!((again, c), (EndpointId(0), EndpointId(1)), "the number of b is free, that of a is not");
+        drop((kept, _kept));
+        let (d, _d) = ledger.endpoint("d", &address(1));
+        assert_eq!(d, EndpointId(0));
+        ledger.prune();
+        assert_eq!(ledger.endpoints.known.len(), 2);
+    }
+
+    #[test]
+    fn a_listener_is_what_it_binds() {
+        let mut ledger = Ledger::default();
+        let at = |text: &str| text.parse::<Address>().unwrap();
+        let mut kept = Vec::new();
+        let mut id = |bind: &str, name: &str| {
+            let (id, number) = ledger.listener(&at(bind), name);
+            kept.push(number);
+            id.0
+        };
+        assert_eq!([id("[::1]:80", "a"), id("[::1]:80", "renamed"), id("[::1]:81", "a")], [0, 0, 1]);
+        assert_eq!([id("[::1]:0", "a"), id("[::1]:0", "b"), id("[::1]:0", "a")], [2, 3, 2]);
+    }
+}

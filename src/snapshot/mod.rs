@@ -1,0 +1,279 @@
+//! One immutable compiled configuration: listeners, routes, clusters. Built once, never edited.
+//! Not here: reading configuration (`config`), publishing it (`control`).
+
+mod ledger;
+
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use ledger::{Ledger, Number};
+
+use crate::cluster::{Balancer, Cluster, ClusterSpec, Endpoint, Tried, Turns};
+use crate::id::{Address, ClusterId, EndpointId, ListenerId};
+use crate::route::{BuildError, RouteSpec, Router};
+
+/// Everything that a worker needs to serve, numbered.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// 1 for the first one of a process, then counting up.
+    pub version: u64,
+    /// Host, path and the rest to route.
+    pub router: Router,
+    /// By `ClusterId`.
+    pub clusters: Vec<Cluster>,
+    /// By `ListenerId`; with gaps, where other snapshots have listeners that this one lacks.
+    listeners: Box<[Option<ListenerSpec>]>,
+    /// By `EndpointId`, with gaps.
+    endpoints: Box<[Option<Seat>]>,
+    /// The listeners' holds on their numbers.
+    _numbers: Box<[Arc<Number>]>,
+}
+
+/// Where an endpoint is found.
+#[derive(Debug)]
+struct Seat {
+    cluster: ClusterId,
+    position: u32,
+    number: Arc<Number>,
+}
+
+/// A worker's hold on a snapshot, cloned for each exchange without an atomic operation.
+#[derive(Clone, Debug)]
+pub struct Held(Rc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    /// The one reference of a worker that other threads see.
+    snapshot: Arc<Snapshot>,
+    /// Where the rounds of this worker stand.
+    turns: Turns,
+}
+
+impl Held {
+    /// Takes hold of a snapshot; `balancer` chooses where its rounds begin.
+    #[must_use]
+    pub fn new(snapshot: Arc<Snapshot>, balancer: &mut Balancer) -> Self {
+        let turns = Turns::new(&snapshot.clusters, balancer);
+        Self(Rc::new(Shared { snapshot, turns }))
+    }
+
+    /// An endpoint of `cluster` for the next request; one not yet tried if there is one. None where all weights are 0.
+    pub fn pick(&self, cluster: ClusterId, tried: &Tried, balancer: &mut Balancer) -> Option<EndpointId> {
+        balancer.pick(self.clusters.get(cluster.index())?, &self.0.turns, tried)
+    }
+}
+
+impl std::ops::Deref for Held {
+    type Target = Snapshot;
+
+    fn deref(&self) -> &Snapshot {
+        &self.0.snapshot
+    }
+}
+
+/// What [`Snapshot::build`] takes: checked, plain, in file order.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SnapshotSpec {
+    /// `[[listener]]`
+    pub listeners: Vec<ListenerSpec>,
+    /// `[[route]]`
+    pub routes: Vec<RouteSpec>,
+    /// `[[cluster]]`
+    pub clusters: Vec<ClusterSpec>,
+}
+
+/// One `[[listener]]`. Nothing in it needs compiling.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerSpec {
+    /// Unique name.
+    pub name: String,
+    /// Where it listens.
+    pub bind: Address,
+    /// `limits.header_bytes`, at most `limits::HEAD_BYTES_MAX`.
+    pub header_bytes: usize,
+    /// `limits.header_count`, at most `limits::HEADER_COUNT_MAX`.
+    pub header_count: usize,
+    /// `limits.body_bytes`; 0: no limit.
+    pub body_bytes: u64,
+    /// `limits.connections`, process-wide; 0: no limit.
+    pub connections: u32,
+    /// `limits.requests` of one connection; 0: no limit.
+    pub requests: u32,
+    /// `timeouts.header`
+    pub header_timeout: Duration,
+    /// `timeouts.body`
+    pub body_timeout: Duration,
+    /// `timeouts.body_rate`, bytes per second; 0: any.
+    pub body_rate: u64,
+    /// `timeouts.idle`
+    pub idle_timeout: Duration,
+    /// Peers whose forwarding fields are believed, and appended to.
+    pub trusted_proxies: Vec<Network>,
+    /// Refuse ambiguous path encodings (encoded NUL, backslash, dot segments behind encoded slashes): the edge role.
+    pub strict_paths: bool,
+}
+
+/// An address range, `10.0.0.0/8`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// Its first address; bits beyond the prefix are zero.
+    pub address: IpAddr,
+    /// 0 to 32 or 128.
+    pub prefix: u8,
+}
+
+impl Network {
+    /// Whether `peer` lies in the range. An IPv4-mapped IPv6 peer counts as its IPv4 address.
+    #[must_use]
+    pub fn contains(&self, peer: IpAddr) -> bool {
+        let shift = |bits: u32| bits.checked_sub(u32::from(self.prefix));
+        match (self.address, peer.to_canonical()) {
+            (IpAddr::V4(net), IpAddr::V4(peer)) => {
+                let shift = shift(32).unwrap_or(0);
+                u64::from(net.to_bits()) >> shift == u64::from(peer.to_bits()) >> shift
+            }
+            (IpAddr::V6(net), IpAddr::V6(peer)) => {
+                let shift = shift(128).unwrap_or(0);
+                shift == 128 || net.to_bits() >> shift == peer.to_bits() >> shift
+            }
+            _ => false,
+        }
+    }
+}
+
+impl Snapshot {
+    /// Compiles a checked configuration. `ledger` is the process's: what an earlier snapshot knew has the same id in this one.
+    ///
+    /// # Errors
+    /// All problems that only compiling finds (a bad regular expression, two routes with the same match).
+    pub fn build(version: u64, mut spec: SnapshotSpec, ledger: &mut Ledger) -> Result<Self, Vec<BuildError>> {
+        ledger.prune();
+        let numbered = spec.listeners.iter().map(|listener| ledger.listener(&listener.bind, &listener.name));
+        let (ids, numbers): (Vec<_>, Vec<_>) = numbered.unzip();
+        let mut listeners = Vec::new();
+        for (id, listener) in ids.iter().zip(spec.listeners) {
+            put(&mut listeners, id.index(), listener);
+        }
+        for listener in spec.routes.iter_mut().flat_map(|route| &mut route.listeners) {
+            *listener = ids[listener.index()];
+        }
+        let router = Router::build(&spec.routes, listeners.len())?;
+        let (mut clusters, mut endpoints) = (Vec::with_capacity(spec.clusters.len()), Vec::new());
+        for (index, cluster) in spec.clusters.iter().enumerate() {
+            let id = ClusterId(index as u32);
+            let mut ids = Vec::with_capacity(cluster.endpoints.len());
+            for (endpoint, position) in cluster.endpoints.iter().zip(0..) {
+                let (endpoint, number) = ledger.endpoint(&cluster.name, &endpoint.address);
+                put(&mut endpoints, endpoint.index(), Seat { cluster: id, position, number });
+                ids.push(endpoint);
+            }
+            clusters.push(Cluster::build(id, cluster, &ids));
+        }
+        let (listeners, endpoints) = (listeners.into(), endpoints.into());
+        Ok(Self { version, router, clusters, listeners, endpoints, _numbers: numbers.into() })
+    }
+
+    /// One with nothing in it, of version 0.
+    #[must_use]
+    pub fn empty() -> Self {
+        let (listeners, endpoints, numbers) = (Box::default(), Box::default(), Box::default());
+        Self { version: 0, router: Router::default(), clusters: Vec::new(), listeners, endpoints, _numbers: numbers }
+    }
+
+    /// A listener.
+    ///
+    /// # Panics
+    /// When only another snapshot has it.
+    #[must_use]
+    pub fn listener(&self, id: ListenerId) -> &ListenerSpec {
+        match self.listeners.get(id.index()) {
+            Some(Some(listener)) => listener,
+            _ => panic!("snapshot {} has no listener {}", self.version, id.0),
+        }
+    }
+
+    /// Whether it has the listener.
+    #[must_use]
+    pub fn has_listener(&self, id: ListenerId) -> bool {
+        self.listeners.get(id.index()).is_some_and(Option::is_some)
+    }
+
+    /// All listeners, by id.
+    pub fn listeners(&self) -> impl Iterator<Item = (ListenerId, &ListenerSpec)> {
+        let numbered = self.listeners.iter().enumerate();
+        numbered.filter_map(|(id, listener)| Some((ListenerId(id as u16), listener.as_ref()?)))
+    }
+
+    /// An endpoint and the cluster that it belongs to, unless only another snapshot has it.
+    #[must_use]
+    pub fn endpoint(&self, id: EndpointId) -> Option<(&Cluster, &Endpoint)> {
+        let seat = self.endpoints.get(id.index())?.as_ref()?;
+        let cluster = self.clusters.get(seat.cluster.index())?;
+        Some((cluster, cluster.endpoints.get(seat.position as usize)?))
+    }
+
+    /// A hold on an endpoint's number for who lets go of the snapshot.
+    #[must_use]
+    pub fn number(&self, id: EndpointId) -> Option<Arc<Number>> {
+        self.endpoints.get(id.index())?.as_ref().map(|seat| Arc::clone(&seat.number))
+    }
+
+    /// Above every `EndpointId` of this snapshot.
+    #[must_use]
+    pub fn endpoint_bound(&self) -> usize {
+        self.endpoints.len()
+    }
+}
+
+/// Stores a value at `index`, behind gaps where it lies beyond the end.
+fn put<T>(table: &mut Vec<Option<T>>, index: usize, value: T) {
+    if table.len() <= index {
+        table.resize_with(index + 1, || None);
+    }
+    table[index] = Some(value);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::{Balance, EndpointSpec};
+
+    #[test]
+    fn an_endpoint_has_its_cluster_and_keeps_its_id() {
+        let mut ledger = Ledger::default();
+        let cluster = |name: &str, ports: &[u16]| ClusterSpec {
+            name: name.into(),
+            endpoints: ports
+                .iter()
+                .map(|&port| EndpointSpec { address: Address::Inet(([127, 0, 0, 1], port).into()), weight: 1 })
+                .collect(),
+            balance: Balance::default(),
+            max_idle: 128,
+            idle: Duration::from_secs(55),
+            connect_timeout: Duration::from_secs(2),
+            response_timeout: Duration::from_secs(30),
+        };
+        let mut build = |version, clusters: &[ClusterSpec]| {
+            let spec = SnapshotSpec { clusters: clusters.to_vec(), ..SnapshotSpec::default() };
+            Snapshot::build(version, spec, &mut ledger).unwrap()
+        };
+        let found = |snapshot: &Snapshot| -> Vec<_> {
+            let ids = (0..snapshot.endpoint_bound() as u32).map(EndpointId);
+            let found = ids.map(|id| snapshot.endpoint(id).map(|(cluster, endpoint)| (cluster, endpoint, id)));
+            let text = |(cluster, endpoint, id): (&Cluster, &Endpoint, EndpointId)| {
+                assert_eq!(endpoint.id, id);
+                format!("{} {}", cluster.name, endpoint.name)
+            };
+            found.map(|found| found.map(text).unwrap_or_default()).collect()
+        };
+        let first = build(1, &[cluster("a", &[10, 11]), cluster("b", &[20])]);
+        assert_eq!(found(&first), ["a 127.0.0.1:10", "a 127.0.0.1:11", "b 127.0.0.1:20"]);
+        let second = build(2, &[cluster("b", &[21, 20]), cluster("a", &[11])]);
+        assert_eq!(found(&second), ["", "a 127.0.0.1:11", "b 127.0.0.1:20", "b 127.0.0.1:21"]);
+        drop(first);
+        let third = build(3, &[cluster("a", &[12, 11])]);
+        assert_eq!(found(&third), ["a 127.0.0.1:12", "a 127.0.0.1:11"]);
+    }
+}
