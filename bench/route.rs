@@ -60,6 +60,7 @@ impl Request for Get {
 fn route(name: String, hosts: Vec<HostPattern>, path: PathPattern) -> RouteSpec {
     RouteSpec {
         name,
+        tenant: None,
         listeners: Vec::new(),
         hosts,
         path,

@@ -38,6 +38,10 @@ index!(
     EndpointId(u32)
 );
 index!(
+    /// Position of a tenant in one snapshot.
+    TenantId(u16)
+);
+index!(
     /// Number of a worker, 0 to workers - 1.
     WorkerId(u16)
 );

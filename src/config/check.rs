@@ -86,7 +86,7 @@ impl Check<'_> {
     fn value(&mut self, key: &'static Key, node: &Spanned<DeValue<'_>>) {
         let at = self.place(node);
         match (&key.kind, node.get_ref()) {
-            (Kind::Text, DeValue::String(_)) => {}
+            (Kind::Text, DeValue::String(_)) | (Kind::Flag, DeValue::Boolean(_)) => {}
             (Kind::Word(words), DeValue::String(text)) => self.word(at, key, words, text),
             (Kind::Number(min, max), DeValue::Integer(number)) => {
                 if !unsigned(number).is_some_and(|number| (*min..=*max).contains(&number)) {
@@ -195,6 +195,7 @@ impl Check<'_> {
             Kind::Number(..) => "an integer",
             Kind::Size(..) => "a size",
             Kind::Time => "a duration in a string",
+            Kind::Flag => "true or false",
             Kind::Texts => "an array of strings",
             Kind::Fields | Kind::Conditions => "a table, name = value",
             Kind::TextsOr(_) => "an array of strings or tables",

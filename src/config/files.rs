@@ -18,13 +18,14 @@ const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// One file as TOML.
 pub(super) type Parsed<'a> = Spanned<DeTable<'a>>;
 
-/// Reads `path`, or `path/cairn.toml` and then `path/conf.d/*.toml` by name.
-pub(super) fn read(path: &Path) -> Result<Vec<Source>, Report> {
+/// Reads `path`, or `path/cairn.toml` and then `path/conf.d/*.toml` by name. Notes in `files` what it looked at.
+pub(super) fn read(path: &Path, files: &mut Vec<PathBuf>) -> Result<Vec<Source>, Report> {
     let refuse = |path: &Path, error: io::Error| (path.display().to_string(), error.to_string());
-    let paths = match list(path) {
+    let paths = match list(path, files) {
         Ok(paths) => paths,
         Err((path, error)) => return Err(Report::unreadable(vec![refuse(&path, error)])),
     };
+    files.extend_from_slice(&paths);
     let mut sources = Vec::with_capacity(paths.len());
     let mut unreadable = Vec::new();
     for path in &paths {
@@ -36,11 +37,12 @@ pub(super) fn read(path: &Path) -> Result<Vec<Source>, Report> {
     if unreadable.is_empty() { Ok(sources) } else { Err(Report::unreadable(unreadable)) }
 }
 
-fn list(path: &Path) -> Result<Vec<PathBuf>, (PathBuf, io::Error)> {
+fn list(path: &Path, files: &mut Vec<PathBuf>) -> Result<Vec<PathBuf>, (PathBuf, io::Error)> {
     if !path.is_dir() {
         return Ok(vec![path.to_owned()]);
     }
     let parts = path.join("conf.d");
+    files.extend([path.to_owned(), parts.clone()]);
     let mut paths = Vec::new();
     if parts.exists() {
         let entries = fs::read_dir(&parts).and_then(Iterator::collect::<io::Result<Vec<_>>>);

@@ -4,27 +4,33 @@
 //! A file goes through `files` (read, parse), `check` (each value against [`schema`]), and `listener`, `route`, `cluster`
 //! (rules between values, and the plain data that a snapshot is built from).
 
+mod admin;
 mod check;
 mod cluster;
 mod field;
 mod files;
 mod host;
 mod listener;
+mod loader;
 mod names;
 mod nearest;
 mod report;
 mod route;
 mod schema;
 mod section;
+mod tenant;
 mod unit;
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 
+pub use admin::{AdminSpec, admin_socket};
+pub use loader::Loader;
 pub use report::Report;
 pub use schema::document;
+pub use tenant::{TenantReport, TenantState};
 
 use files::Parsed;
 use names::Names;
@@ -53,6 +59,14 @@ pub struct Config {
     pub workers: usize,
     /// Its role.
     pub role: Role,
+    /// Reload when one of `files` changes.
+    pub watch: bool,
+    /// Where the admin interface listens.
+    pub admin: AdminSpec,
+    /// Every file and directory that was read or looked for; empty where the configuration is no file.
+    pub files: Vec<PathBuf>,
+    /// In the order of `SnapshotSpec::tenants`.
+    pub tenants: Vec<TenantReport>,
     /// What to serve.
     pub snapshot: SnapshotSpec,
     places: Places,
@@ -78,7 +92,7 @@ struct RoutePlaces {
 /// # Errors
 /// Everything that is wrong with it.
 pub fn load(path: &Path) -> Result<Config, Report> {
-    read(files::read(path)?)
+    Loader::new(path.to_owned()).load()
 }
 
 /// Reads `text`; `name` stands for the file in reports.
@@ -171,6 +185,7 @@ fn build(parsed: &[Parsed<'_>], sources: &Arc<[Source]>, problems: &mut Problems
         listeners: listener::listeners(&listeners, &listener_names, role, problems),
         routes: route::routes(&routes, &route_names, &listener_names, &cluster_names, problems),
         clusters: cluster::clusters(&clusters, &cluster_names, problems),
+        tenants: Vec::new(),
     };
     let places = |(position, section): (usize, &Section<'_>)| RoutePlaces {
         name: route_names.get(position).to_owned(),
@@ -178,7 +193,16 @@ fn build(parsed: &[Parsed<'_>], sources: &Arc<[Source]>, problems: &mut Problems
         keys: section.places(),
     };
     let places = Places { sources: Arc::clone(sources), routes: routes.iter().enumerate().map(places).collect() };
-    Config { workers: workers(root), role, snapshot, places }
+    Config {
+        workers: workers(root),
+        role,
+        watch: root.flag("watch"),
+        admin: admin::admin(root.one("admin"), role, problems),
+        files: Vec::new(),
+        tenants: Vec::new(),
+        snapshot,
+        places,
+    }
 }
 
 /// `workers.count`, or one per CPU in this process's affinity mask and quota.

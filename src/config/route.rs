@@ -54,6 +54,7 @@ impl<'a> Reader<'a> {
         self.effects();
         Some(RouteSpec {
             name,
+            tenant: None,
             listeners,
             hosts,
             path,

@@ -50,6 +50,8 @@ pub(super) enum Kind {
     Size(u64, u64),
     /// A duration from 1 ms to [`TIME_MAX`].
     Time,
+    /// `true` or `false`.
+    Flag,
     /// An array of strings.
     Texts,
     /// A table of strings under names of the operator's.
@@ -75,6 +77,7 @@ pub(super) enum Preset {
     Number(u64),
     Size(u64),
     Time(Duration),
+    Flag(bool),
 }
 
 /// Longest duration that a key takes.
@@ -83,6 +86,10 @@ pub(super) const TIME_MAX: Duration = Duration::from_secs(24 * 3600);
 const RATE_MAX: u64 = 1 << 30;
 /// Most listeners: each has one socket per worker.
 pub(super) const LISTENERS_MAX: usize = 1024;
+/// Default of `admin.listen`.
+const ADMIN_LISTEN: &str = "127.0.0.1:9901";
+/// Default of `admin.socket`.
+pub(super) const ADMIN_SOCKET: &str = "/run/cairn/admin.sock";
 /// Largest weight of one side of a split.
 const SPLIT_WEIGHT_MAX: u64 = 1_000_000;
 
@@ -104,7 +111,9 @@ pub(super) static ROOT: Table = Table {
             Preset::Word("edge"),
             "edge | waypoint | sidecar: how much peers are trusted, how strictly paths are read",
         ),
+        key("watch", Kind::Flag, Preset::Flag(true), "reload when a file of the configuration changes"),
         key("workers", Kind::One(&WORKERS), Preset::Optional(""), ""),
+        key("admin", Kind::One(&ADMIN), Preset::Optional(""), ""),
         key("listener", Kind::Many(&LISTENER), Preset::Optional(""), ""),
         key("route", Kind::Many(&ROUTE), Preset::Optional(""), ""),
         key("cluster", Kind::Many(&CLUSTER), Preset::Optional(""), ""),
@@ -116,6 +125,21 @@ static WORKERS: Table = Table {
     title: "[workers]",
     doc: "A worker is one pinned thread with its own sockets, connections and pools.",
     keys: &[key("count", Kind::Number(0, 1024), Preset::Number(0), "0: one per CPU that the process may use")],
+    choices: &[],
+};
+
+static ADMIN: Table = Table {
+    title: "[admin]",
+    doc: "Where operators and their machines look in. A default that is taken by another process is left out.",
+    keys: &[
+        key(
+            "listen",
+            Kind::Text,
+            Preset::Word(ADMIN_LISTEN),
+            "IP:PORT for /metrics, /ready, /status, … or off; absent: off in a sidecar",
+        ),
+        key("socket", Kind::Text, Preset::Word(ADMIN_SOCKET), "a path, for the verbs of `cairn`; or off"),
+    ],
     choices: &[],
 };
 
@@ -405,6 +429,7 @@ impl Preset {
             Self::Number(number) => number.to_string(),
             Self::Size(bytes) => format!("\"{}\"", unit::size_text(bytes)),
             Self::Time(time) => format!("\"{}\"", unit::duration_text(time)),
+            Self::Flag(flag) => flag.to_string(),
         }
     }
 }

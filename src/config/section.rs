@@ -76,6 +76,14 @@ impl<'a> Section<'a> {
         }
     }
 
+    pub(super) fn flag(&self, name: &str) -> bool {
+        match (self.node(name).map(Spanned::get_ref), self.preset(name)) {
+            (Some(DeValue::Boolean(flag)), _) => *flag,
+            (_, Preset::Flag(flag)) => flag,
+            _ => false,
+        }
+    }
+
     pub(super) fn size(&self, name: &str) -> u64 {
         match (self.node(name).and_then(|node| size(node.get_ref())), self.preset(name)) {
             (Some(bytes), _) => bytes,

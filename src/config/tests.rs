@@ -29,7 +29,9 @@ fn documented_defaults_are_those_of_the_code() {
     ";
     let bare = parse("bare.toml", bare).unwrap();
     assert_eq!(documented.snapshot, bare.snapshot);
-    assert_eq!((documented.role, documented.workers), (bare.role, bare.workers));
+    assert_eq!((documented.role, documented.workers, documented.watch), (bare.role, bare.workers, bare.watch));
+    let addresses = |config: Config| (config.admin.listen, config.admin.socket);
+    assert_eq!(addresses(documented), addresses(bare));
 }
 
 /// Each commented line of the document, put to use in place of its rivals, is accepted and changes something.
@@ -86,6 +88,8 @@ fn a_directory_is_read_in_order_and_its_parts_hold_no_scalars() {
     let config = load(directory.path()).unwrap();
     let names: Vec<_> = config.snapshot.routes.iter().map(|route| route.name.as_str()).collect();
     assert_eq!((config.role, names), (Role::Sidecar, vec!["first", "last"]));
+    let files = ["", "conf.d", "cairn.toml", "conf.d/10-a.toml", "conf.d/20-b.toml"];
+    assert_eq!(config.files, files.map(|file| directory.path().join(file)));
 
     write("conf.d/30-c.toml", "role = \"edge\"\n");
     let report = load(directory.path()).unwrap_err().to_string();

@@ -3,13 +3,15 @@
 
 use std::time::Duration;
 
-use crate::id::{ClusterId, ListenerId};
+use crate::id::{ClusterId, ListenerId, TenantId};
 
 /// One `[[route]]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RouteSpec {
     /// Unique name, for logs, metrics and `explain`.
     pub name: String,
+    /// Whose route it is; None: the root configuration's.
+    pub tenant: Option<TenantId>,
     /// Listeners that serve the route; empty: all.
     pub listeners: Vec<ListenerId>,
     /// Hosts that it answers for; empty: any.

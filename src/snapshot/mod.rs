@@ -82,6 +82,19 @@ pub struct SnapshotSpec {
     pub routes: Vec<RouteSpec>,
     /// `[[cluster]]`
     pub clusters: Vec<ClusterSpec>,
+    /// `[[tenant]]`
+    pub tenants: Vec<TenantSpec>,
+}
+
+/// What a snapshot keeps of one `[[tenant]]`; its routes and clusters stand among all others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TenantSpec {
+    /// Unique name.
+    pub name: String,
+    /// `limits.requests` in flight, process-wide; 0: no limit.
+    pub requests: u32,
+    /// `limits.requests_per_second`, process-wide; 0: no limit.
+    pub requests_per_second: u32,
 }
 
 /// One `[[listener]]`. Nothing in it needs compiling.

@@ -50,6 +50,7 @@ impl Request for Text {
 fn bare(name: &str) -> RouteSpec {
     RouteSpec {
         name: name.into(),
+        tenant: None,
         listeners: Vec::new(),
         hosts: Vec::new(),
         path: PathPattern::Any,

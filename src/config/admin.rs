@@ -1,0 +1,141 @@
+//! `[admin]`: where operators and the verbs of `cairn` reach a running process. Not here: what answers there (`control`).
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::Role;
+use super::report::Problems;
+use super::schema::ADMIN_SOCKET;
+use super::section::{Section, Text};
+
+/// Where the admin interface listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdminSpec {
+    /// Address for HTTP; None: off.
+    pub listen: Option<SocketAddr>,
+    /// Nobody asked for it: when it is taken, go on without.
+    pub listen_is_default: bool,
+    /// Path of the socket for the verbs; None: off.
+    pub socket: Option<PathBuf>,
+    /// Nobody asked for it: when it cannot be made, go on without.
+    pub socket_is_default: bool,
+}
+
+/// What turns an address or a socket off.
+const OFF: &str = "off";
+
+/// Longest path of a socket, bytes (unix(7), with the end mark 108).
+const SOCKET_PATH_BYTES: usize = 107;
+
+pub(super) fn admin(section: Section<'_>, role: Role, problems: &mut Problems) -> AdminSpec {
+    let listen = match section.text("listen") {
+        Some(text) => listen(text, problems),
+        None if role == Role::Sidecar => None,
+        None => section.word("listen").parse().ok(),
+    };
+    if let Some(text) = section.text("socket") {
+        check_socket(text, problems);
+    }
+    AdminSpec {
+        listen,
+        listen_is_default: !section.has("listen"),
+        socket: socket(section.word("socket")),
+        socket_is_default: !section.has("socket"),
+    }
+}
+
+/// The socket that the configuration names, whatever else is wrong with it; None: it is turned off.
+#[must_use]
+pub fn admin_socket(path: &Path) -> Option<PathBuf> {
+    let file = if path.is_dir() { path.join("cairn.toml") } else { path.to_owned() };
+    let text = fs::read_to_string(file).unwrap_or_default();
+    let (root, _) = DeTable::parse_recoverable(&text);
+    let admin = root.get_ref().get("admin").map(Spanned::get_ref).and_then(DeValue::as_table);
+    let named = admin.and_then(|admin| admin.get("socket")?.get_ref().as_str());
+    socket(named.unwrap_or(ADMIN_SOCKET))
+}
+
+fn socket(text: &str) -> Option<PathBuf> {
+    (text != OFF).then(|| PathBuf::from(text))
+}
+
+fn listen(text: Text<'_>, problems: &mut Problems) -> Option<SocketAddr> {
+    if text.value == OFF {
+        return None;
+    }
+    let address = text.value.parse().ok();
+    if address.is_none() {
+        problems
+            .add(text.at, format!("\"{}\" is not an address to listen on", text.value.escape_debug()))
+            .help("write \"127.0.0.1:9901\", \"[::1]:9901\" or \"off\"");
+    }
+    address
+}
+
+fn check_socket(text: Text<'_>, problems: &mut Problems) {
+    let problem = if text.value == OFF {
+        return;
+    } else if !Path::new(text.value).is_absolute() {
+        "the path of the admin socket is not absolute"
+    } else if text.value.len() > SOCKET_PATH_BYTES {
+        "the path of the admin socket is longer than 107 bytes"
+    } else {
+        return;
+    };
+    problems.add(text.at, problem).help(format!("write \"{ADMIN_SOCKET}\" or \"off\""));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::parse;
+
+    #[test]
+    fn defaults_depend_on_the_role_and_off_is_off() {
+        let default = |listen: Option<&str>| AdminSpec {
+            listen: listen.map(|listen| listen.parse().unwrap()),
+            listen_is_default: true,
+            socket: Some(ADMIN_SOCKET.into()),
+            socket_is_default: true,
+        };
+        let asked = |listen: Option<&str>, socket: Option<&str>| AdminSpec {
+            listen: listen.map(|listen| listen.parse().unwrap()),
+            listen_is_default: false,
+            socket: socket.map(PathBuf::from),
+            socket_is_default: false,
+        };
+        let cases = [
+            ("role = \"edge\"", default(Some("127.0.0.1:9901"))),
+            ("role = \"waypoint\"", default(Some("127.0.0.1:9901"))),
+            ("role = \"sidecar\"", default(None)),
+            ("[admin]\nlisten = \"[::1]:1\"\nsocket = \"/a\"", asked(Some("[::1]:1"), Some("/a"))),
+            ("[admin]\nlisten = \"off\"\nsocket = \"off\"", asked(None, None)),
+        ];
+        for (text, expected) in cases {
+            let text = format!("{text}\n[[listener]]\nname = \"a\"\nbind = \"127.0.0.1:0\"\n");
+            assert_eq!(parse("admin.toml", &text).unwrap().admin, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_socket_is_found_in_broken_files_too() {
+        let directory = tempfile::tempdir().unwrap();
+        let cases = [
+            ("[admin]\nsocket = \"/run/a\"\n[[route]\nname = 7", Some("/run/a")),
+            ("[admin]\nsocket = \"off\"", None),
+            ("admin = 7", Some(ADMIN_SOCKET)),
+            ("", Some(ADMIN_SOCKET)),
+        ];
+        for (text, expected) in cases {
+            fs::write(directory.path().join("cairn.toml"), text).unwrap();
+            for path in [directory.path(), &directory.path().join("cairn.toml")] {
+                assert_eq!(admin_socket(path), expected.map(PathBuf::from), "{text}");
+            }
+        }
+        assert_eq!(admin_socket(Path::new("nowhere.toml")), Some(ADMIN_SOCKET.into()));
+    }
+}
