@@ -87,8 +87,10 @@ pub const LINGER: Duration = Duration::from_secs(5);
 pub const REFUSED_CONNECTIONS: u32 = 1024;
 /// Ids that the listeners of all snapshots that live at once may take; above: a reload is refused.
 pub const LISTENER_IDS: usize = 4096;
-/// How long a removed listener's idle connections are kept on average twice: each is closed at a moment of its own.
+/// How long idle connections of a removed listener are kept: each is closed at a moment of its own between the two.
 pub const LEAVE: Duration = Duration::from_secs(10);
+/// See [`LEAVE`].
+pub const LEAVE_MIN: Duration = Duration::from_secs(1);
 /// How long a connection without any request is kept when the process is to end.
 pub const FIRST_REQUEST: Duration = Duration::from_millis(500);
 /// Milliseconds of one tick of the timer wheel.

@@ -2,34 +2,43 @@
 
 use std::io::{self, Write};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
-use crate::config::{Config, Report};
+use crate::config::Config;
+use crate::control::admin::{AdminError, Desk, Doors};
+use crate::control::{Compiler, Control};
 use crate::id::WorkerId;
 use crate::listener::{self, Bound, Sockets};
-use crate::runtime::{self, ExecutorError, Mailbox};
-use crate::snapshot::{Ledger, Snapshot};
+use crate::runtime::{self, ExecutorError};
+use crate::snapshot::Snapshot;
 use crate::uring::{BindError, StartError, raise_descriptor_limit};
 use crate::worker::{Order, Reins, Worker};
 
 /// How long exchanges under way may take to end after SIGTERM.
 const DRAIN: Duration = Duration::from_secs(30);
 
+/// How long the admin interface may take for its last answers.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
 /// Why the server did not start, or ended by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
     /// The configuration cannot be compiled.
     #[error("{0}")]
-    Config(Report),
+    Config(String),
     /// The machine lacks something.
     #[error(transparent)]
     Start(#[from] StartError),
     /// A listener cannot be opened.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The admin interface cannot be opened.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
     /// An executor cannot be started, or a worker panicked.
     #[error(transparent)]
     Executor(#[from] ExecutorError),
@@ -46,59 +55,77 @@ pub enum ServerError {
 /// A worker that was started, or was not.
 type Started = (WorkerId, Result<Reins, StartError>);
 
-/// Serves until SIGTERM or SIGINT, then drains.
+/// Serves until SIGTERM, SIGINT or `cairn drain`, then drains. `compiler` knows where `config` came from.
 ///
 /// # Errors
 /// See [`ServerError`]. Nothing is left half-started.
-pub fn run(config: Config) -> Result<(), ServerError> {
+pub fn run(config: Config, mut compiler: Compiler) -> Result<(), ServerError> {
     raise_descriptor_limit()?;
     let cpus = runtime::allowed_cpus().map_err(|error| ServerError::Setup("CPU affinity", error))?;
     let workers = if config.workers == 0 { cpus.len() } else { config.workers.min(cpus.len()) };
-    let snapshot = Arc::new(config.compile(1, &mut Ledger::default()).map_err(ServerError::Config)?);
+    let snapshot = Arc::new(compiler.compile(&config, 1).map_err(ServerError::Config)?);
     let (sockets, bound) = listener::open(snapshot.listeners(), workers, &Vec::new())?;
     let control = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let control = control.map_err(|error| ServerError::Setup("the control thread", error))?;
-    control.block_on(serve(&snapshot, &cpus, sockets, &bound))
+    let served = control.block_on(serve(Start { config, compiler, snapshot, cpus, sockets, bound }));
+    // What a reload that was under way still waits for does not matter any more.
+    control.shutdown_background();
+    served
 }
 
-async fn serve(
-    snapshot: &Arc<Snapshot>,
-    cpus: &[usize],
+/// All that is ready before the first worker starts.
+struct Start {
+    config: Config,
+    compiler: Compiler,
+    snapshot: Arc<Snapshot>,
+    cpus: Vec<usize>,
     sockets: Vec<Sockets>,
-    bound: &Bound,
-) -> Result<(), ServerError> {
+    bound: Bound,
+}
+
+async fn serve(start: Start) -> Result<(), ServerError> {
+    let Start { config, compiler, snapshot, cpus, sockets, bound } = start;
     let workers = sockets.len();
-    let setup = |error| ServerError::Setup("signal handling", error);
-    let mut terminate = signal(SignalKind::terminate()).map_err(setup)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(setup)?;
+    let on = |kind| signal(kind).map_err(|error| ServerError::Setup("signal handling", error));
+    let mut terminate = on(SignalKind::terminate())?;
+    let mut interrupt = on(SignalKind::interrupt())?;
+    let hangup = on(SignalKind::hangup())?;
+    let doors = Doors::open(&config.admin).await?;
     let (started, mut starts) = mpsc::unbounded_channel();
     let (ended, mut ends) = mpsc::unbounded_channel();
     let mut executors = Vec::new();
     for (index, sockets) in sockets.into_iter().enumerate() {
         let id = WorkerId(index as u16);
-        let (started, ended) = (started.clone(), Ending(ended.clone()));
-        let mailbox = Mailbox::default();
-        mailbox.put(Arc::clone(snapshot));
+        let (started, ended, snapshot) = (started.clone(), Ending(ended.clone()), Arc::clone(&snapshot));
         executors.push(runtime::spawn(&format!("worker-{index}"), cpus[index % cpus.len()], move |background| {
-            work(id, workers, mailbox, sockets, started, ended, background)
+            work(id, workers, snapshot, sockets, started, ended, background)
         })?);
     }
     let mut reins = Vec::new();
     while reins.len() < workers {
         tokio::select! {
             biased;
-            Some((_, started)) = starts.recv() => reins.push(started?),
+            Some((id, started)) = starts.recv() => reins.push((id, started?)),
             // It panicked before it could say whether it started.
-            _ = ends.recv() => return join(executors, &reins),
+            _ = ends.recv() => return join(executors, &[]),
         }
     }
-    announce(snapshot, bound, workers);
+    reins.sort_by_key(|(id, _)| *id);
+    let reins: Vec<Reins> = reins.into_iter().map(|(_, reins)| reins).collect();
+    announce(&snapshot, &bound, workers);
+    let (asks, asked) = mpsc::channel(64);
+    let ready = Arc::new(AtomicBool::new(true));
+    let (end, ending) = watch::channel(false);
+    let admin = tokio::spawn(doors.serve(Desk { asks, ready: Arc::clone(&ready) }, ending));
+    let control = Control::new(compiler, config, snapshot, bound, reins.clone());
     tokio::select! {
+        () = control.run(asked, hangup) => {}
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
         // A worker never ends by itself: it panicked, or its ring broke.
         _ = ends.recv() => return join(executors, &reins),
     }
+    ready.store(false, Ordering::Relaxed);
     reins.iter().for_each(|worker| worker.order(Order::Drain));
     let all_ended = async {
         for _ in 0..workers {
@@ -111,6 +138,9 @@ async fn serve(
         _ = interrupt.recv() => {}
         () = tokio::time::sleep(DRAIN) => {}
     }
+    // Whoever has asked for the drain gets its answer.
+    let _ = end.send(true);
+    let _ = tokio::time::timeout(LAST_ANSWERS, admin).await;
     join(executors, &reins)
 }
 
@@ -127,14 +157,12 @@ impl Drop for Ending {
 async fn work(
     id: WorkerId,
     workers: usize,
-    mailbox: Mailbox<Arc<Snapshot>>,
+    snapshot: Arc<Snapshot>,
     sockets: Sockets,
     started: mpsc::UnboundedSender<Started>,
     _ended: Ending,
     background: runtime::Background,
 ) -> (WorkerId, io::Result<()>) {
-    // The letter was put before the executor was spawned.
-    let Some(snapshot) = mailbox.take() else { return (id, Ok(())) };
     let worker = match Worker::new(id, workers, snapshot, sockets) {
         Ok((worker, reins)) => {
             let _ = started.send((id, Ok(reins)));
@@ -159,7 +187,8 @@ fn join(executors: Vec<runtime::Worker<(WorkerId, io::Result<()>)>>, reins: &[Re
 /// Says on stderr where it listens; scripts and tests wait for these lines.
 fn announce(snapshot: &Snapshot, bound: &Bound, workers: usize) {
     let mut out = io::stderr().lock();
-    for ((_, listener), (_, address)) in snapshot.listeners().zip(bound) {
+    for (id, address) in bound {
+        let listener = snapshot.listener(*id);
         // Nobody to tell when stderr is closed.
         let _ = writeln!(out, "cairn: listener {} on {address}", listener.name);
     }

@@ -127,7 +127,6 @@ impl Worker {
         while !self.turn(!background.is_busy())? {
             if self.exchanges.ring.clock().now() >= self.next_upkeep {
                 self.next_upkeep = self.exchanges.ring.clock().now() + UPKEEP;
-                self.downstreams.forget_leaving();
                 for pool in self.exchanges.ring.pools().into_iter().filter(|pool| pool.is_stale()) {
                     background.spawn(trim(pool, background.clone()));
                 }
@@ -153,6 +152,7 @@ impl Worker {
         if woken && let Some(letter) = self.mailbox.take() {
             self.adopt(letter);
         }
+        self.downstreams.forget_leaving(&self.exchanges);
         Ok(self.obey())
     }
 

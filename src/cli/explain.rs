@@ -4,7 +4,6 @@ use std::fmt::{Display, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use cairn::cluster::{Balance, Cluster};
 use cairn::config;
 use cairn::id::{ClusterId, ListenerId};
 use cairn::route::{
@@ -139,7 +138,7 @@ impl Way<'_> {
 
     fn cluster(&mut self, id: ClusterId, share: &str) {
         let Some(cluster) = self.snapshot.clusters.get(id.index()) else { return };
-        self.text.row("cluster", format_args!("{}, {}{share}", cluster.name, balance(cluster)));
+        self.text.row("cluster", format_args!("{}, {}{share}", cluster.name, cluster.balance.name()));
         let sum: u64 = cluster.endpoints.iter().map(|endpoint| u64::from(endpoint.weight)).sum();
         for endpoint in &cluster.endpoints {
             self.text.row("endpoint", format_args!("{}, weight {} of {sum}", endpoint.address, endpoint.weight));
@@ -158,14 +157,6 @@ impl Way<'_> {
             Verdict::Shadowed(by) => format!("fits too, but {} is more specific", self.routes[by.index()].name),
         };
         self.text.row("not", format_args!("{}, {place}: {why}", spec.name));
-    }
-}
-
-fn balance(cluster: &Cluster) -> &'static str {
-    match cluster.balance {
-        Balance::RoundRobin => "round_robin",
-        Balance::LeastRequest => "least_request",
-        Balance::Random => "random",
     }
 }
 

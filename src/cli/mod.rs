@@ -4,6 +4,7 @@
 mod asked;
 mod check;
 mod explain;
+mod remote;
 mod run;
 
 use std::io::{self, Write};
@@ -38,6 +39,16 @@ enum Verb {
     },
     /// Say which route, cluster and endpoint a request would take, and why
     Explain(explain::Arguments),
+    /// Say what a reload would change in the running process; changes nothing
+    Plan(remote::PlanArguments),
+    /// Have the running process read its configuration again
+    Reload(remote::ReloadArguments),
+    /// Say how the running process does
+    Status(remote::StatusArguments),
+    /// List the routes of the running process
+    Routes(remote::Target),
+    /// Have the running process end what is under way, then end
+    Drain(remote::Target),
     /// Show configuration
     #[command(subcommand)]
     Config(ConfigVerb),
@@ -56,6 +67,11 @@ pub(crate) fn main() -> ExitCode {
         (Some(Verb::Run(arguments)), _) => run::run(&arguments),
         (Some(Verb::Check { config }), _) | (None, Some(config)) => check::check(&config),
         (Some(Verb::Explain(arguments)), _) => explain::explain(&arguments),
+        (Some(Verb::Plan(arguments)), _) => remote::plan(&arguments),
+        (Some(Verb::Reload(arguments)), _) => remote::reload(&arguments),
+        (Some(Verb::Status(arguments)), _) => remote::status(&arguments),
+        (Some(Verb::Routes(target)), _) => remote::routes(&target),
+        (Some(Verb::Drain(target)), _) => remote::drain(&target),
         (Some(Verb::Config(ConfigVerb::Default)), _) => print(&cairn::config::document(), ExitCode::SUCCESS),
         (None, None) => usage("a verb is missing"),
     }

@@ -4,7 +4,8 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use cairn::control::demo;
+use cairn::config::Loader;
+use cairn::control::{Compiler, demo};
 use cairn::{config, server};
 
 use super::{check, fail};
@@ -30,9 +31,10 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         },
     };
     let path = arguments.config.clone().unwrap_or_else(|| PathBuf::from("of the demo"));
+    let mut loader = None;
     let loaded = match &origins {
         Some(origins) => config::demo(origins.addresses()),
-        None => config::load(&path),
+        None => loader.insert(Loader::new(path.clone())).load(),
     };
     let mut config = match loaded {
         Ok(config) => config,
@@ -44,7 +46,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     if origins.is_some() {
         print_tour();
     }
-    match server::run(config) {
+    match server::run(config, Compiler::new(loader)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&format!("cairn: {error}\n")),
     }

@@ -43,3 +43,15 @@ pub enum Balance {
     /// At random, by weight.
     Random,
 }
+
+impl Balance {
+    /// As it is written in a configuration.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::RoundRobin => "round_robin",
+            Self::LeastRequest => "least_request",
+            Self::Random => "random",
+        }
+    }
+}

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::{Config, Report, files, read};
 
 /// A configuration on disk.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Loader {
     path: PathBuf,
     files: Vec<PathBuf>,

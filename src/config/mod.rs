@@ -31,6 +31,7 @@ pub use loader::Loader;
 pub use report::Report;
 pub use schema::document;
 pub use tenant::{TenantReport, TenantState};
+pub use unit::duration;
 
 use files::Parsed;
 use names::Names;
@@ -117,6 +118,13 @@ const DEMO_HELLO: &str = "127.0.0.1:9001";
 const DEMO_ECHO: &str = "127.0.0.1:9002";
 
 impl Config {
+    /// Whether both say the same. Where it stands does not matter.
+    #[must_use]
+    pub fn same(&self, other: &Self) -> bool {
+        let key = |config: &Self| (config.workers, config.role, config.watch, config.admin.clone());
+        key(self) == key(other) && self.snapshot == other.snapshot
+    }
+
     /// `file:line` of a route, by its position; empty if there is none.
     #[must_use]
     pub fn route_place(&self, position: usize) -> String {

@@ -6,7 +6,8 @@ const TIME_UNITS: [(&str, u64); 4] = [("ms", 1), ("s", 1000), ("m", 60_000), ("h
 const SIZE_UNITS: [(&str, u64); 4] = [("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
 
 /// `"5s"`, `"250ms"`, `"1m"`, `"1h"`; None: anything else, or too long for milliseconds in 64 bits.
-pub(super) fn duration(text: &str) -> Option<Duration> {
+#[must_use]
+pub fn duration(text: &str) -> Option<Duration> {
     scaled(text, &TIME_UNITS).map(Duration::from_millis)
 }
 

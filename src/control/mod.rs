@@ -1,4 +1,154 @@
 //! Control plane: everything that may block, allocate or lock, on one tokio thread. The data plane never waits for it.
 //! Not here: serving (`worker`).
+//!
+//! [`Control`] owns what can change while the process runs. Signals, the watcher of files and the admin interface send it an
+//! [`Ask`] each; it answers one after the other.
 
+pub mod admin;
 pub mod demo;
+mod guard;
+mod metrics;
+mod plan;
+mod reload;
+mod routes;
+mod status;
+mod watch;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::signal::unix::Signal;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::config::Config;
+use crate::listener::Bound;
+use crate::snapshot::Snapshot;
+use crate::worker::Reins;
+pub use guard::Guard;
+use guard::{Guarded, History};
+pub use plan::{Change, Plan};
+pub use reload::{Compiler, Reloaded, Verdict};
+pub use routes::RouteLine;
+use status::Tally;
+pub use status::{ListenerStatus, Status, TenantStatus};
+use watch::Watcher;
+
+/// How often counters are sampled for a guard and retired snapshots are looked for.
+const TICK: Duration = Duration::from_millis(500);
+
+/// Where an answer goes.
+type Reply<T> = oneshot::Sender<T>;
+
+/// What may be asked of the control thread.
+#[derive(Debug)]
+pub enum Ask {
+    /// Read the configuration again and serve it, under guard if one is given.
+    Reload(Option<Guard>, Reply<Reloaded>),
+    /// What a reload of this path would change; None: of the path that the process was started with.
+    Plan(Option<PathBuf>, Reply<Result<Plan, String>>),
+    /// How it goes.
+    Status(Reply<Status>),
+    /// The routes that are served.
+    Routes(Reply<Vec<RouteLine>>),
+    /// The same as [`Ask::Status`] for a scraper of metrics.
+    Metrics(Reply<String>),
+    /// The configuration that is served, with the origin of every value.
+    Config(Reply<String>),
+    /// End what is under way, then end.
+    Drain(Reply<()>),
+}
+
+/// What can change while the process runs.
+pub struct Control {
+    /// Away while a configuration is read.
+    compiler: Option<Compiler>,
+    config: Arc<Config>,
+    /// Every snapshot that a worker may still use, the newest last.
+    snapshots: Vec<Arc<Snapshot>>,
+    workers: Vec<Reins>,
+    bound: Bound,
+    tally: Tally,
+    history: History,
+    guarded: Option<Guarded>,
+    watcher: Option<Watcher>,
+    started: Instant,
+}
+
+impl Control {
+    /// For workers that serve `snapshot` on `bound`. Without `compiler` there is nothing to reload from.
+    #[must_use]
+    pub fn new(compiler: Compiler, config: Config, snapshot: Arc<Snapshot>, bound: Bound, workers: Vec<Reins>) -> Self {
+        let mut control = Self {
+            compiler: Some(compiler),
+            config: Arc::new(config),
+            snapshots: vec![snapshot],
+            workers,
+            bound,
+            tally: Tally::default(),
+            history: History::default(),
+            guarded: None,
+            watcher: None,
+            started: Instant::now(),
+        };
+        control.rewatch();
+        control
+    }
+
+    /// Answers until it is asked to drain. `hangup` is SIGHUP.
+    pub async fn run(mut self, mut asks: mpsc::Receiver<Ask>, mut hangup: Signal) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                Some(ask) = asks.recv() => {
+                    if let Ask::Drain(reply) = ask {
+                        // Who asked may be gone.
+                        let _ = reply.send(());
+                        return;
+                    }
+                    self.answer(ask).await;
+                }
+                _ = hangup.recv() => {
+                    let outcome = self.reload().await;
+                    say(&format!("SIGHUP: {outcome}"));
+                }
+                () = watch::changed(&mut self.watcher) => self.reload_changed().await,
+                _ = tick.tick() => self.tick().await,
+            }
+        }
+    }
+
+    /// Who asked may be gone when the answer is there: nobody to tell then.
+    async fn answer(&mut self, ask: Ask) {
+        match ask {
+            Ask::Reload(guard, reply) => self.reload_asked(guard, reply).await,
+            Ask::Plan(path, reply) => drop(reply.send(self.plan(path).await)),
+            Ask::Status(reply) => drop(reply.send(self.status())),
+            Ask::Routes(reply) => drop(reply.send(routes::lines(&self.config))),
+            Ask::Metrics(reply) => drop(reply.send(metrics::text(&self.status()))),
+            Ask::Config(reply) => drop(reply.send(String::new())),
+            Ask::Drain(_) => {}
+        }
+    }
+
+    /// Drops what no worker uses any more, here and not on a worker's time.
+    fn collect(&mut self) {
+        let newest = self.snapshots.len().saturating_sub(1);
+        let mut at = 0;
+        self.snapshots.retain(|snapshot| {
+            at += 1;
+            at > newest || Arc::strong_count(snapshot) > 1
+        });
+    }
+
+    fn snapshot(&self) -> Option<&Arc<Snapshot>> {
+        self.snapshots.last()
+    }
+}
+
+/// A line for the operator. Nobody to tell when stderr is closed.
+pub(crate) fn say(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "cairn: {}", text.trim_end());
+}

@@ -158,6 +158,7 @@ impl Downstreams {
         let gone = |(id, _): &&(ListenerId, Held)| *id == listener && !x.snapshot().has_listener(listener);
         let home = self.leaving.iter().find(gone).map(|(_, held)| held.clone());
         let snapshot = home.as_ref().unwrap_or(x.snapshot());
+        debug_assert!(snapshot.has_listener(listener), "it leaves only when nothing is accepted any more");
         let (spec, version) = (snapshot.listener(listener), snapshot.version);
         let address = uring::peer(&descriptor).map(|(address, _)| address);
         let (peer, cap) = (Peer::new(address, spec.trusts(address), !spec.strict_paths), spec.connections);
@@ -278,7 +279,6 @@ impl Downstreams {
     /// Lets the connections of a removed listener end: after the exchange under way, or soon, each at a moment of its own.
     /// `before` is the last snapshot that had the listener.
     pub fn leave(&mut self, x: &mut Exchanges, listener: ListenerId, before: &Held) {
-        self.forget_leaving();
         self.leaving.push((listener, before.clone()));
         for (_, connection) in &mut self.table {
             if connection.listener != listener || connection.home.is_some() {
@@ -288,16 +288,17 @@ impl Downstreams {
             // A client that was told that the connection is kept may send one more request.
             connection.current.keep_alive &= connection.current.started;
             if connection.phase == Phase::Head && connection.input.is_empty() {
-                let wait = limits::LEAVE.mul_f64(f64::from(x.random()) / f64::from(u32::MAX));
+                let spread = limits::LEAVE - limits::LEAVE_MIN;
+                let wait = limits::LEAVE_MIN + spread.mul_f64(f64::from(x.random()) / f64::from(u32::MAX));
                 x.ring.set_deadline(connection.socket, Some(wait));
             }
         }
     }
 
-    /// Lets go of the snapshots of removed listeners without connections.
-    pub fn forget_leaving(&mut self) {
-        let counts = &self.counts;
-        self.leaving.retain(|(listener, _)| counts.get(listener.index()).is_some_and(|count| *count > 0));
+    /// Lets go of the snapshots of removed listeners that have no connection and will get none.
+    pub fn forget_leaving(&mut self, x: &Exchanges) {
+        let busy = |id: ListenerId| self.counts.get(id.index()).is_some_and(|count| *count > 0);
+        self.leaving.retain(|(listener, _)| busy(*listener) || x.ring.is_accepting(*listener));
     }
 
     /// Open connections.

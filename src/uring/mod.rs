@@ -179,6 +179,12 @@ impl Ring {
         waiting
     }
 
+    /// Whether a connection of this listener may still come.
+    #[must_use]
+    pub fn is_accepting(&self, id: ListenerId) -> bool {
+        self.listeners.iter().any(|listener| listener.id == id && (listener.armed || listener.socket.is_some()))
+    }
+
     /// Takes over an accepted connection and starts to receive from it.
     pub fn adopt(&mut self, descriptor: OwnedFd, owner: Owner) -> SocketId {
         let id = self.insert(descriptor, owner, Phase::Open);

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,6 +17,9 @@ use tempfile::TempDir;
 
 /// Bound of every wait; only a failure takes so long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The admin interface among the addresses.
+const ADMIN: &str = "(admin)";
 
 /// What a configuration holds besides one listener `public`, one route and one cluster `app`.
 #[derive(Default)]
@@ -57,12 +61,18 @@ impl Setup {
         self
     }
 
+    /// Opens the admin interface, and reloads only when told to.
+    pub(crate) fn managed(self) -> Self {
+        self.more("[admin]\nlisten = \"127.0.0.1:0\"\nsocket = \"FOLDER/admin.sock\"")
+    }
+
     /// The configuration's text.
     pub(crate) fn text(&self) -> String {
         let Self { endpoints, listener, route, cluster, more } = self;
         let bind = if listener.contains("bind =") { "" } else { "bind = \"127.0.0.1:0\"" };
+        let admin = if more.contains("[admin]") { "" } else { "[admin]\nlisten = \"off\"\nsocket = \"off\"\n" };
         format!(
-            "[workers]\ncount = 1\n[[listener]]\nname = \"public\"\n{bind}\n{listener}[[route]]\ncluster = \"app\"\n\
+            "watch = false\n{admin}[workers]\ncount = 1\n[[listener]]\nname = \"public\"\n{bind}\n{listener}[[route]]\ncluster = \"app\"\n\
              {route}[[cluster]]\nname = \"app\"\nendpoints = {endpoints}\n{cluster}{more}"
         )
     }
@@ -78,13 +88,14 @@ pub(crate) struct Proxy {
     child: Child,
     addresses: Vec<(String, String)>,
     lines: Receiver<String>,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
+/// `FOLDER` in a configuration is the folder that it lies in.
 fn command(config: &str, arguments: &[&str]) -> (TempDir, Command) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("cairn.toml");
-    fs::write(&path, config).unwrap();
+    fs::write(&path, config.replace("FOLDER", directory.path().to_str().unwrap())).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_cairn"));
     command.args(["run", "-c"]).arg(path).args(arguments).stdin(Stdio::null());
     (directory, command)
@@ -116,12 +127,14 @@ impl Proxy {
         let output = BufReader::new(child.stderr.take().unwrap());
         // The channel's end is the end of stderr; nobody to tell when the test is over.
         thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
-        let mut proxy = Self { child, addresses: Vec::new(), lines, _directory: directory };
+        let mut proxy = Self { child, addresses: Vec::new(), lines, directory };
         let mut seen = String::new();
         loop {
             let line = proxy.lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("not ready; {config}\n{seen}"));
             if let Some((name, address)) = line.strip_prefix("cairn: listener ").and_then(|l| l.split_once(" on ")) {
                 proxy.addresses.push((name.to_owned(), address.to_owned()));
+            } else if let Some(address) = line.strip_prefix("cairn: admin on ") {
+                proxy.addresses.push((ADMIN.to_owned(), address.to_owned()));
             } else if line.starts_with("cairn: ready, ") {
                 return proxy;
             }
@@ -129,9 +142,45 @@ impl Proxy {
         }
     }
 
+    /// Puts another configuration in the place of the old one, at once.
+    pub(crate) fn configure(&self, config: &str) {
+        let (new, path) = (self.directory.path().join("new"), self.directory.path().join("cairn.toml"));
+        fs::write(&new, config.replace("FOLDER", self.directory.path().to_str().unwrap())).unwrap();
+        fs::rename(new, path).unwrap();
+    }
+
+    /// The folder of the configuration.
+    pub(crate) fn folder(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Runs a verb that asks this process.
+    pub(crate) fn verb(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cairn"));
+        command.args(arguments).arg("-c").arg(self.directory.path().join("cairn.toml"));
+        command.stdin(Stdio::null()).output().unwrap()
+    }
+
+    /// Goes over to another configuration.
+    pub(crate) fn reload(&self, config: &str) {
+        self.configure(config);
+        let output = self.verb(&["reload"]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    }
+
+    /// What `cairn status --json` says.
+    pub(crate) fn status(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.verb(&["status", "--json"]).stdout).unwrap()
+    }
+
     /// Where a listener listens.
     pub(crate) fn address(&self, listener: &str) -> &str {
         &self.addresses.iter().find(|(name, _)| name == listener).unwrap().1
+    }
+
+    /// Where the admin interface listens for HTTP.
+    pub(crate) fn admin(&self) -> &str {
+        self.address(ADMIN)
     }
 
     /// A connection to the listener `public`.

@@ -9,5 +9,6 @@ mod failures;
 mod forwarding;
 mod framing;
 mod harness;
+mod reload;
 mod tunnels;
 mod workers;

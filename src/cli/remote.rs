@@ -1,0 +1,207 @@
+//! The verbs that ask a running cairn, over its admin socket: reload, plan, status, routes, drain. Not here: the answers.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use cairn::config;
+use cairn::control::admin::{PlanQuery, ReloadQuery};
+use cairn::control::{Plan, Reloaded, RouteLine, Status};
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Bytes;
+use hyper::client::conn::http1;
+use hyper::{Method, Request};
+use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+
+use super::{fail, print};
+
+/// Which process is meant.
+#[derive(Debug, clap::Args)]
+pub(super) struct Target {
+    /// The configuration of the running process: says where its admin socket is
+    #[arg(short, long, value_name = "PATH")]
+    config: Option<PathBuf>,
+    /// Its admin socket, instead
+    #[arg(long, value_name = "PATH", conflicts_with = "config")]
+    socket: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `reload` takes.
+#[derive(Debug, clap::Args)]
+pub(super) struct ReloadArguments {
+    #[command(flatten)]
+    target: Target,
+    /// Watch the answers for so long, and take the reload back by itself when they get worse
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    guard: Option<Duration>,
+    /// By how much the share of 5xx answers, or of connect failures, may rise under guard [default: 5%]
+    #[arg(long, value_name = "PERCENT", value_parser = percent, requires = "guard")]
+    threshold: Option<f64>,
+}
+
+/// What `status` takes.
+#[derive(Debug, clap::Args)]
+pub(super) struct StatusArguments {
+    #[command(flatten)]
+    target: Target,
+    /// Only this tenant
+    #[arg(long, value_name = "NAME")]
+    tenant: Option<String>,
+}
+
+/// What `plan` takes.
+#[derive(Debug, clap::Args)]
+pub(super) struct PlanArguments {
+    /// The configuration to compare with what is served: a file, or a directory with cairn.toml and conf.d/*.toml
+    #[arg(short, long, value_name = "PATH")]
+    config: PathBuf,
+    /// The admin socket of the running process, instead of what the configuration says
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Success if what the files say is served now, and stays so under guard.
+pub(super) fn reload(arguments: &ReloadArguments) -> ExitCode {
+    let guard_ms = arguments.guard.map(|guard| guard.as_millis() as u64);
+    let query = ReloadQuery { guard_ms, threshold: arguments.threshold };
+    let mut target = "/reload?".to_owned();
+    if let Some(guard) = query.guard_ms {
+        target += &format!("guard_ms={guard}&");
+    }
+    if let Some(threshold) = query.threshold {
+        target += &format!("threshold={threshold}");
+    }
+    show(&arguments.target, Method::POST, &target, |reloaded: &Reloaded| {
+        (format!("{}\n", reloaded.to_string().trim_end()), reloaded.is_good())
+    })
+}
+
+/// Success if the configuration would be taken.
+pub(super) fn plan(arguments: &PlanArguments) -> ExitCode {
+    // The process may have been started elsewhere.
+    let query = PlanQuery { path: std::path::absolute(&arguments.config).ok() };
+    let path = query.path.as_deref().unwrap_or(&arguments.config).display().to_string();
+    let target = Target {
+        config: Some(arguments.config.clone()).filter(|_| arguments.socket.is_none()),
+        socket: arguments.socket.clone(),
+        json: arguments.json,
+    };
+    show(&target, Method::POST, &format!("/plan?path={}", encoded(&path)), |plan: &Plan| (plan.to_string(), true))
+}
+
+/// Success if the process answers, and, with a tenant, if the tenant's file is served as it stands.
+pub(super) fn status(arguments: &StatusArguments) -> ExitCode {
+    show(&arguments.target, Method::GET, "/status", |status: &Status| match &arguments.tenant {
+        None => (status.to_string(), true),
+        Some(name) => match status.tenants.iter().find(|tenant| tenant.name == *name) {
+            Some(tenant) => (tenant.to_string(), tenant.state == "live"),
+            None => (format!("there is no tenant {name}\n"), false),
+        },
+    })
+}
+
+/// Success if the process answers.
+pub(super) fn routes(target: &Target) -> ExitCode {
+    show(target, Method::GET, "/routes", |lines: &Vec<RouteLine>| {
+        (lines.iter().map(|line| format!("{line}\n")).collect(), true)
+    })
+}
+
+/// Success if the process has begun to drain.
+pub(super) fn drain(target: &Target) -> ExitCode {
+    match ask(target, Method::POST, "/drain") {
+        Ok(_) => print("draining; it ends when its exchanges have\n", ExitCode::SUCCESS),
+        Err(problem) => fail(&format!("{problem}\n")),
+    }
+}
+
+/// Asks, and prints the answer as text or as it came. Answers of errors that are no JSON are errors.
+fn show<T: DeserializeOwned>(
+    target: &Target,
+    method: Method,
+    path: &str,
+    text: impl Fn(&T) -> (String, bool),
+) -> ExitCode {
+    let body = match ask(target, method, path) {
+        Ok(body) => body,
+        Err(problem) => return fail(&format!("{}\n", problem.trim_end())),
+    };
+    match serde_json::from_slice::<T>(&body) {
+        Ok(answer) => {
+            let (text, good) = text(&answer);
+            let code = if good { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+            if target.json { print(&format!("{}\n", String::from_utf8_lossy(&body)), code) } else { print(&text, code) }
+        }
+        Err(_) => fail(&format!("{}\n", String::from_utf8_lossy(&body).trim_end())),
+    }
+}
+
+fn ask(target: &Target, method: Method, path: &str) -> Result<Vec<u8>, String> {
+    let default = || config::admin_socket(target.config.as_deref().unwrap_or(Path::new("/etc/cairn/cairn.toml")));
+    let Some(socket) = target.socket.clone().or_else(default) else {
+        return Err("the configuration turns the admin socket off: set [admin] socket".to_owned());
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| format!("cannot set up the request: {error}"))?;
+    runtime.block_on(exchange(&socket, method, path)).map_err(|problem| {
+        let cure =
+            "is cairn running, with this configuration, and are you its user? -c PATH or --socket PATH says which one";
+        format!("no answer on {}: {problem}; {cure}", socket.display())
+    })
+}
+
+async fn exchange(socket: &Path, method: Method, path: &str) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
+    let stream = UnixStream::connect(socket).await?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let request = Request::builder().method(method).uri(path).header("host", "cairn").body(Empty::<Bytes>::new())?;
+    let answer =
+        async { Ok::<_, hyper::Error>(sender.send_request(request).await?.into_body().collect().await?.to_bytes()) };
+    tokio::select! {
+        answer = answer => Ok(answer?.to_vec()),
+        ended = connection => Err(ended.err().map_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof).into(), Into::into)),
+    }
+}
+
+/// A query's value (RFC 3986 section 2.1).
+fn encoded(text: &str) -> String {
+    let byte = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' | b'~' => char::from(byte).to_string(),
+        other => format!("%{other:02X}"),
+    };
+    text.bytes().map(byte).collect()
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    config::duration(text).filter(|time| !time.is_zero()).ok_or_else(|| "write \"30s\", \"500ms\" or \"2m\"".to_owned())
+}
+
+/// `5%` or `5` as 0.05.
+fn percent(text: &str) -> Result<f64, String> {
+    let number: Result<f64, _> = text.trim_end_matches('%').parse();
+    let share = number.ok().map(|number| number / 100.0).filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| "write a percentage from 0 to 100, such as 5%".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_read_as_written() {
+        assert_eq!(encoded("/etc/a b&c/ä.toml"), "/etc/a%20b%26c/%C3%A4.toml");
+        assert_eq!(percent("5%"), Ok(0.05));
+        assert_eq!(percent("12.5"), Ok(0.125));
+        assert!(["", "x", "-1", "101%", "NaN"].iter().all(|text| percent(text).is_err()));
+        assert_eq!(duration("30s"), Ok(Duration::from_secs(30)));
+        assert!(duration("0s").is_err() && duration("30").is_err());
+    }
+}

@@ -1,0 +1,239 @@
+//! The admin interface: HTTP on a Unix-domain socket for the verbs of `cairn`, and on an address for scrapers and browsers,
+//! where nothing can be changed. Not here: what is answered (`status`, `plan`, `reload`).
+
+use std::io;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::extract::{Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{Ask, Guard, Verdict, say};
+use crate::config::AdminSpec;
+
+/// Where the admin interface was opened.
+#[derive(Debug)]
+pub struct Doors {
+    tcp: Option<TcpListener>,
+    unix: Option<(UnixListener, PathBuf)>,
+}
+
+/// The admin interface cannot be opened where the configuration asks for it.
+#[derive(Debug, thiserror::Error)]
+#[error("the admin interface cannot listen on {place}: {source}; change `{key}`, or turn it off with \"off\"")]
+pub struct AdminError {
+    place: String,
+    key: &'static str,
+    source: io::Error,
+}
+
+/// What every request reaches.
+#[derive(Clone, Debug)]
+pub struct Desk {
+    /// To the control thread.
+    pub asks: mpsc::Sender<Ask>,
+    /// Whether new traffic is welcome.
+    pub ready: Arc<AtomicBool>,
+}
+
+/// What a reload may be asked with.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct ReloadQuery {
+    /// Milliseconds of guard.
+    pub guard_ms: Option<u64>,
+    /// How much the share of failures may rise, 0 to 1.
+    pub threshold: Option<f64>,
+}
+
+/// What a plan may be asked with.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct PlanQuery {
+    /// Absolute; absent: what the process was started with.
+    pub path: Option<PathBuf>,
+}
+
+/// Share by which failures may rise under guard unless told otherwise.
+const THRESHOLD: f64 = 0.05;
+
+impl Doors {
+    /// Opens what `spec` asks for. A default that cannot be had is left out with a word: another cairn may have it.
+    ///
+    /// # Errors
+    /// When the configuration names it.
+    pub async fn open(spec: &AdminSpec) -> Result<Self, AdminError> {
+        let mut doors = Self { tcp: None, unix: None };
+        if let Some(address) = spec.listen {
+            let opened = TcpListener::bind(address).await;
+            let fail = |source| AdminError { place: address.to_string(), key: "admin.listen", source };
+            doors.tcp = missing(opened.map_err(fail), spec.listen_is_default)?;
+            if let Some(Ok(address)) = doors.tcp.as_ref().map(TcpListener::local_addr) {
+                say(&format!("admin on {address}"));
+            }
+        }
+        if let Some(path) = &spec.socket {
+            let fail = |source| AdminError { place: path.display().to_string(), key: "admin.socket", source };
+            let opened = open_socket(path, spec.socket_is_default).map_err(fail);
+            doors.unix = missing(opened, spec.socket_is_default)?.map(|socket| (socket, path.clone()));
+            if doors.unix.is_some() {
+                say(&format!("admin on unix:{}", path.display()));
+            }
+        }
+        Ok(doors)
+    }
+
+    /// Serves until `ending` is set and the last answer is sent.
+    pub async fn serve(self, desk: Desk, ending: watch::Receiver<bool>) {
+        let ended = || {
+            let mut ending = ending.clone();
+            async move {
+                // Nobody is left to set it: that is the end, too.
+                let _ = ending.wait_for(|ending| *ending).await;
+            }
+        };
+        // Neither can fail.
+        let public = async {
+            let Some(listener) = self.tcp else { return };
+            let answers = readings(desk.clone()).merge(refusals());
+            let _ = axum::serve(listener, answers).with_graceful_shutdown(ended()).await;
+        };
+        let private = async {
+            let Some((listener, path)) = self.unix else { return };
+            let _gone = Unlink(path);
+            let answers = readings(desk.clone()).merge(orders(desk.clone()));
+            let _ = axum::serve(listener, answers).with_graceful_shutdown(ended()).await;
+        };
+        tokio::join!(public, private);
+    }
+}
+
+/// Removes the socket's file at the end.
+struct Unlink(PathBuf);
+
+impl Drop for Unlink {
+    fn drop(&mut self) {
+        // Somebody else may have removed it.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// A default that cannot be had is no error.
+fn missing<T>(opened: Result<T, AdminError>, is_default: bool) -> Result<Option<T>, AdminError> {
+    match opened {
+        Ok(opened) => Ok(Some(opened)),
+        Err(error) if is_default => {
+            say(&format!("going on without: {error}"));
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// A socket that only its owner may connect to. The file of a process that is gone is replaced.
+fn open_socket(path: &Path, make_folder: bool) -> io::Result<UnixListener> {
+    let stale = std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
+    if stale && std::os::unix::net::UnixStream::connect(path).is_err() {
+        std::fs::remove_file(path)?;
+    }
+    if let Some(folder) = path.parent().filter(|_| make_folder) {
+        // What is wrong with it, binding says.
+        let _ = std::fs::create_dir(folder);
+    }
+    let socket = rustix::net::socket(rustix::net::AddressFamily::UNIX, rustix::net::SocketType::STREAM, None)?;
+    // The kernel gives the file the mode of the socket, so that there is no moment at which others could connect (unix(7)).
+    rustix::fs::fchmod(&socket, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR)?;
+    rustix::net::bind(&socket, &rustix::net::SocketAddrUnix::new(path)?)?;
+    rustix::net::listen(&socket, 64)?;
+    let listener = std::os::unix::net::UnixListener::from(socket);
+    listener.set_nonblocking(true)?;
+    UnixListener::from_std(listener)
+}
+
+/// What anybody who gets in may read.
+fn readings(desk: Desk) -> Router {
+    Router::new()
+        .route("/", get(async || HELP))
+        .route("/live", get(async || "live\n"))
+        .route("/ready", get(ready))
+        .route("/status", get(async |State(desk)| answer(&desk, Ask::Status).await.map(Json)))
+        .route("/routes", get(async |State(desk)| answer(&desk, Ask::Routes).await.map(Json)))
+        .route("/config", get(async |State(desk)| answer(&desk, Ask::Config).await))
+        .route("/metrics", get(metrics))
+        .with_state(desk)
+}
+
+/// What only the owner of the socket may ask for.
+fn orders(desk: Desk) -> Router {
+    Router::new()
+        .route("/reload", post(reload))
+        .route("/plan", post(plan))
+        .route("/drain", post(async |State(desk)| answer(&desk, Ask::Drain).await))
+        .with_state(desk)
+}
+
+/// The same where anybody may ask.
+fn refusals() -> Router {
+    let refuse = || post(async || (StatusCode::FORBIDDEN, "only on the admin socket\n"));
+    Router::new().route("/reload", refuse()).route("/plan", refuse()).route("/drain", refuse())
+}
+
+const HELP: &str = "\
+cairn: /status /routes /config /metrics /ready /live
+on the admin socket also POST /reload /plan /drain
+";
+
+/// The control thread is ending.
+struct Ending;
+
+impl IntoResponse for Ending {
+    fn into_response(self) -> Response {
+        (StatusCode::SERVICE_UNAVAILABLE, "cairn is ending\n").into_response()
+    }
+}
+
+async fn answer<T>(desk: &Desk, ask: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Result<T, Ending> {
+    let (reply, answer) = oneshot::channel();
+    desk.asks.send(ask(reply)).await.map_err(|_| Ending)?;
+    answer.await.map_err(|_| Ending)
+}
+
+async fn ready(State(desk): State<Desk>) -> Response {
+    if desk.ready.load(Ordering::Relaxed) {
+        "ready\n".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response()
+    }
+}
+
+async fn metrics(State(desk): State<Desk>) -> Result<Response, Ending> {
+    let text = answer(&desk, Ask::Metrics).await?;
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
+}
+
+async fn reload(State(desk): State<Desk>, Query(query): Query<ReloadQuery>) -> Result<Response, Ending> {
+    let guard = query
+        .guard_ms
+        .map(|window| Guard { window: Duration::from_millis(window), threshold: query.threshold.unwrap_or(THRESHOLD) });
+    let outcome = answer(&desk, |reply| Ask::Reload(guard, reply)).await?;
+    let status = match outcome.verdict {
+        Verdict::Applied | Verdict::Unchanged => StatusCode::OK,
+        Verdict::Refused => StatusCode::UNPROCESSABLE_ENTITY,
+        Verdict::RolledBack | Verdict::Stuck => StatusCode::CONFLICT,
+    };
+    Ok((status, Json(outcome)).into_response())
+}
+
+async fn plan(State(desk): State<Desk>, Query(query): Query<PlanQuery>) -> Result<Response, Ending> {
+    Ok(match answer(&desk, |reply| Ask::Plan(query.path, reply)).await? {
+        Ok(plan) => Json(plan).into_response(),
+        Err(problem) => (StatusCode::UNPROCESSABLE_ENTITY, problem).into_response(),
+    })
+}

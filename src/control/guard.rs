@@ -1,0 +1,211 @@
+//! A reload under guard: taken back by itself when answers get worse. Not here: the reload.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::reload::{Reloaded, Verdict};
+use super::{Control, Reply, say};
+use crate::config::Config;
+
+/// Answers that have to be there before they are judged.
+const ANSWERS_MIN: u64 = 20;
+/// How far back the samples go that a guard compares with.
+const HISTORY: Duration = Duration::from_secs(60);
+
+/// What a guard watches for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Guard {
+    /// How long after the reload.
+    pub window: Duration,
+    /// How much the share of 5xx answers, or connect failures per answer, may rise: 0.05 is five in a hundred.
+    pub threshold: f64,
+}
+
+/// Counts over all workers at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Sample {
+    pub(super) answers: u64,
+    pub(super) errors: u64,
+    pub(super) connect_failures: u64,
+}
+
+/// What went wrong, per answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Rates {
+    errors: f64,
+    connect_failures: f64,
+}
+
+/// Samples of the last minute.
+#[derive(Debug, Default)]
+pub(super) struct History(VecDeque<(Instant, Sample)>);
+
+/// A reload that may be taken back.
+#[derive(Debug)]
+pub(super) struct Guarded {
+    guard: Guard,
+    until: Instant,
+    /// What was served before.
+    before: Arc<Config>,
+    base: Rates,
+    start: Sample,
+    outcome: Reloaded,
+    reply: Reply<Reloaded>,
+}
+
+/// Why a reload is taken back.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Worse {
+    what: &'static str,
+    before: f64,
+    now: f64,
+}
+
+impl Sample {
+    fn rates_since(&self, earlier: &Self) -> Option<Rates> {
+        let answers = self.answers.saturating_sub(earlier.answers);
+        let per_answer = |now: u64, then: u64| now.saturating_sub(then) as f64 / answers as f64;
+        (answers > 0).then(|| Rates {
+            errors: per_answer(self.errors, earlier.errors),
+            connect_failures: per_answer(self.connect_failures, earlier.connect_failures),
+        })
+    }
+}
+
+impl History {
+    pub(super) fn note(&mut self, now: Instant, sample: Sample) {
+        while self.0.front().is_some_and(|(then, _)| now.duration_since(*then) > HISTORY) {
+            self.0.pop_front();
+        }
+        self.0.push_back((now, sample));
+    }
+
+    /// Of the last minute.
+    pub(super) fn rates(&self) -> Rates {
+        let ends = self.0.front().zip(self.0.back());
+        ends.and_then(|((_, first), (_, last))| last.rates_since(first)).unwrap_or_default()
+    }
+}
+
+impl Guarded {
+    pub(super) fn new(
+        guard: Guard,
+        before: Arc<Config>,
+        base: Rates,
+        start: Sample,
+        outcome: Reloaded,
+        reply: Reply<Reloaded>,
+    ) -> Self {
+        let until = Instant::now() + guard.window;
+        Self { guard, until, before, base, start, outcome, reply }
+    }
+
+    fn judge(&self, now: &Sample) -> Option<Worse> {
+        if now.answers.saturating_sub(self.start.answers) < ANSWERS_MIN {
+            return None;
+        }
+        let (rates, base) = (now.rates_since(&self.start)?, self.base);
+        let kinds = [
+            ("5xx answers", base.errors, rates.errors),
+            ("connect failures", base.connect_failures, rates.connect_failures),
+        ];
+        let worse = kinds.into_iter().find(|(_, before, now)| *now > before + self.guard.threshold)?;
+        Some(Worse { what: worse.0, before: worse.1, now: worse.2 })
+    }
+}
+
+impl fmt::Display for Worse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let percent = |share: f64| share * 100.0;
+        let Self { what, before, now } = *self;
+        write!(f, "{what} rose from {:.1} to {:.1} in a hundred answers", percent(before), percent(now))
+    }
+}
+
+impl Control {
+    /// Samples, and ends a guard whose window is over or whose fears came true.
+    pub(super) async fn tick(&mut self) {
+        self.collect();
+        let sample = self.sample();
+        self.history.note(Instant::now(), sample);
+        let Some(guarded) = self.guarded.take() else { return };
+        if let Some(worse) = guarded.judge(&sample) {
+            return self.roll_back(guarded, worse).await;
+        }
+        if Instant::now() < guarded.until {
+            self.guarded = Some(guarded);
+            return;
+        }
+        say(&format!("version {} is kept: its guard has found nothing in {:?}", self.version(), guarded.guard.window));
+        // Who asked may be gone.
+        let _ = guarded.reply.send(guarded.outcome);
+    }
+
+    async fn roll_back(&mut self, guarded: Guarded, worse: Worse) {
+        let (verdict, message) = match self.serve(Config::clone(&guarded.before)).await {
+            Ok(_) => (Verdict::RolledBack, worse.to_string()),
+            Err(problem) => (Verdict::Stuck, format!("{worse}, and {problem}")),
+        };
+        self.tally.rolled_back += u64::from(verdict == Verdict::RolledBack);
+        self.tally.problem = Some(message.clone());
+        let outcome = Reloaded { verdict, version: self.version(), message };
+        say(&outcome.to_string());
+        // Who asked may be gone.
+        let _ = guarded.reply.send(outcome);
+    }
+
+    pub(super) fn sample(&self) -> Sample {
+        let mut sample = Sample::default();
+        for worker in &self.workers {
+            let [successes, redirects, refusals, errors] = worker.counters.responses();
+            sample.answers += successes + redirects + refusals + errors;
+            sample.errors += errors;
+            sample.connect_failures += worker.counters.connect_failures.get();
+        }
+        sample
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(answers: u64, errors: u64, connect_failures: u64) -> Sample {
+        Sample { answers, errors, connect_failures }
+    }
+
+    #[test]
+    fn only_a_rise_beyond_the_threshold_counts() {
+        let outcome = Reloaded { verdict: Verdict::Applied, version: 2, message: String::new() };
+        let config = crate::config::parse("a.toml", "[[listener]]\nname = \"a\"\nbind = \"127.0.0.1:0\"\n").unwrap();
+        let guard = Guard { window: Duration::from_secs(30), threshold: 0.05 };
+        let base = Rates { errors: 0.10, connect_failures: 0.0 };
+        let (reply, _answer) = tokio::sync::oneshot::channel();
+        let guarded = Guarded::new(guard, Arc::new(config), base, sample(1000, 7, 7), outcome, reply);
+        let cases = [
+            (sample(1010, 17, 7), None),
+            (sample(1100, 21, 7), None),
+            (sample(1100, 27, 7), Some("5xx answers rose from 10.0 to 20.0 in a hundred answers")),
+            (sample(1100, 17, 17), Some("connect failures rose from 0.0 to 10.0 in a hundred answers")),
+            (sample(1020, 27, 7), Some("5xx answers rose from 10.0 to 100.0 in a hundred answers")),
+        ];
+        for (now, expected) in cases {
+            assert_eq!(guarded.judge(&now).map(|worse| worse.to_string()).as_deref(), expected, "{now:?}");
+        }
+    }
+
+    #[test]
+    fn history_is_of_the_last_minute() {
+        let (mut history, start) = (History::default(), Instant::now());
+        assert_eq!(history.rates(), Rates::default());
+        for second in 0..100 {
+            // Errors until the 30th second.
+            history.note(start + Duration::from_secs(second), sample(10 * second, 10 * second.min(30), 0));
+        }
+        assert_eq!(history.rates(), Rates::default());
+        history.note(start + Duration::from_secs(100), sample(1000, 400, 0));
+        assert!(history.rates().errors > 0.16 && history.rates().errors < 0.17, "{:?}", history.rates());
+    }
+}

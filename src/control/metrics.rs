@@ -1,0 +1,59 @@
+//! What a scraper gets: Prometheus text format 0.0.4. Not here: counting (`telemetry`).
+
+use std::fmt::Write;
+
+use super::Status;
+
+/// The metrics of a process.
+pub(super) fn text(status: &Status) -> String {
+    let mut out = String::new();
+    let mut family = |name: &str, kind: &str, help: &str, samples: &[(String, u64)]| {
+        // Writing to a string cannot fail.
+        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        for (labels, value) in samples {
+            let _ = writeln!(out, "{name}{labels} {value}");
+        }
+    };
+    let one = |value: u64| [(String::new(), value)];
+    family("cairn_config_version", "gauge", "Version of the configuration that is served.", &one(status.version));
+    let help = "Configurations in memory: the current one, and old ones that exchanges under way use.";
+    family("cairn_config_snapshots", "gauge", help, &one(status.snapshots as u64));
+    let reloads = &status.reloads;
+    let results = [
+        ("applied", reloads.applied),
+        ("unchanged", reloads.unchanged),
+        ("refused", reloads.refused),
+        ("rolled_back", reloads.rolled_back),
+    ];
+    let results = results.map(|(result, count)| (format!("{{result=\"{result}\"}}"), count));
+    family("cairn_config_reloads_total", "counter", "Reloads, by what became of them.", &results);
+    let failed = u64::from(reloads.problem.is_some());
+    family(
+        "cairn_config_last_reload_failed",
+        "gauge",
+        "1 if the last reload was refused or rolled back.",
+        &one(failed),
+    );
+    let classes: Vec<_> =
+        (2..).zip(status.responses).map(|(class, count)| (format!("{{class=\"{class}xx\"}}"), count)).collect();
+    family("cairn_responses_total", "counter", "Final responses sent, by class of status.", &classes);
+    let help = "Connections to endpoints that could not be made.";
+    family("cairn_upstream_connect_failures_total", "counter", help, &one(status.connect_failures));
+    let help = "Exchanges with an origin under way.";
+    family("cairn_upstream_requests_in_flight", "gauge", help, &one(status.exchanges));
+    let listeners: Vec<_> =
+        status.listeners.iter().map(|it| (format!("{{listener=\"{}\"}}", escaped(&it.name)), it.connections)).collect();
+    family("cairn_downstream_connections", "gauge", "Open connections.", &listeners);
+    let tenants: Vec<_> = status
+        .tenants
+        .iter()
+        .map(|tenant| (format!("{{tenant=\"{}\"}}", escaped(&tenant.name)), u64::from(tenant.state == "live")))
+        .collect();
+    family("cairn_tenant_live", "gauge", "1 if the tenant's file is served as it stands.", &tenants);
+    out
+}
+
+/// A label's value.
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}

@@ -1,0 +1,102 @@
+//! What a reload would change, in words that a person reads. Not here: doing it (`reload`).
+
+mod difference;
+mod shadow;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::Control;
+pub(super) use difference::difference;
+
+/// Everything that would change.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// In the order listeners, routes, clusters, endpoints, the rest.
+    pub changes: Vec<Change>,
+}
+
+/// One thing that changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// What becomes of it.
+    pub sign: Sign,
+    /// `listener`, `route`, `cluster`, `endpoint`, `tenant`, `process`.
+    pub kind: String,
+    /// Its name; of an endpoint, the cluster's and its address.
+    pub name: String,
+    /// What that means.
+    pub text: String,
+}
+
+/// What becomes of something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sign {
+    /// It is new.
+    Added,
+    /// It goes.
+    Removed,
+    /// It stays and is another.
+    Changed,
+}
+
+impl Plan {
+    pub(super) fn add(&mut self, sign: Sign, kind: &str, name: &str, text: String) {
+        self.changes.push(Change { sign, kind: kind.to_owned(), name: name.to_owned(), text });
+    }
+
+    /// One line.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let count = |sign| self.changes.iter().filter(|change| change.sign == sign).count();
+        let counts = [(Sign::Added, "added"), (Sign::Removed, "removed"), (Sign::Changed, "changed")];
+        let parts: Vec<_> = counts
+            .into_iter()
+            .map(|(sign, word)| (count(sign), word))
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, word)| format!("{count} {word}"))
+            .collect();
+        if parts.is_empty() { "nothing would change".to_owned() } else { parts.join(", ") }
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for Change { sign, kind, name, text } in &self.changes {
+            let sign = match sign {
+                Sign::Added => '+',
+                Sign::Removed => '-',
+                Sign::Changed => '~',
+            };
+            writeln!(f, "{sign} {kind} {name}: {text}")?;
+        }
+        writeln!(f, "{}", self.summary())
+    }
+}
+
+impl Control {
+    /// What a reload would change, or why it would be refused.
+    pub(super) async fn plan(&mut self, path: Option<PathBuf>) -> Result<Plan, String> {
+        let current = std::sync::Arc::clone(&self.config);
+        let Some(loader) = self.compiler.as_ref().and_then(|compiler| compiler.scout(path)) else {
+            return Err("the demo has no file to plan from".to_owned());
+        };
+        let mut loader = loader;
+        let read = tokio::task::spawn_blocking(move || {
+            let config = loader.load().map_err(|report| report.to_string())?;
+            // With ids of its own: the ledger's are for what is served.
+            config.compile(0, &mut crate::snapshot::Ledger::default()).map_err(|report| report.to_string())?;
+            let shadows = shadow::shadows(&current, &config);
+            Ok::<_, String>((config, shadows))
+        });
+        let (config, shadows) = read.await.map_err(|error| error.to_string())??;
+        let mut plan = difference(&self.config, &config, &|name| self.connections(name));
+        shadows.explain(&mut plan);
+        Ok(plan)
+    }
+}

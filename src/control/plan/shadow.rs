@@ -1,0 +1,146 @@
+//! Whose requests go where: asks the old and the new router about one request that each route was written for.
+//! Not here: which things differ (`difference`).
+
+use std::collections::HashMap;
+
+use super::{Plan, Sign};
+use crate::config::Config;
+use crate::id::ListenerId;
+use crate::route::{HostPattern, PathPattern, Request, RouteSpec, Router, ValuePattern};
+
+/// What the two routers say.
+#[derive(Debug, Default)]
+pub(super) struct Shadows {
+    /// By name of a new route: who answered its request before.
+    before: HashMap<String, Option<String>>,
+    /// By name of a removed route: who answers its request from now on.
+    after: HashMap<String, Option<String>>,
+    /// Routes that stay and lose their own request, with who gets it.
+    lost: Vec<(String, String)>,
+}
+
+/// A request that a route was written for.
+struct Sample<'a> {
+    listener: ListenerId,
+    method: &'a str,
+    host: String,
+    path: &'a str,
+    query: String,
+    headers: Vec<(&'a str, &'a str)>,
+}
+
+pub(super) fn shadows(old: &Config, new: &Config) -> Shadows {
+    let mut shadows = Shadows::default();
+    let router = |config: &Config| Router::build(&config.snapshot.routes, config.snapshot.listeners.len()).ok();
+    let (Some(old_router), Some(new_router)) = (router(old), router(new)) else { return shadows };
+    let names = |config: &Config| -> HashMap<String, usize> {
+        config.snapshot.routes.iter().enumerate().map(|(at, route)| (route.name.clone(), at)).collect()
+    };
+    let (old_names, new_names) = (names(old), names(new));
+    let find =
+        |router: &Router, sample: &Sample<'_>| router.find(sample.listener, sample).map(|route| route.name.to_string());
+    for route in &new.snapshot.routes {
+        let Some(sample) = Sample::of(route) else { continue };
+        if !old_names.contains_key(&route.name) {
+            shadows.before.insert(route.name.clone(), find(&old_router, &sample));
+            continue;
+        }
+        let (was, is) = (find(&old_router, &sample), find(&new_router, &sample));
+        if let Some(by) = is.filter(|by| *by != route.name && was.as_deref() == Some(&route.name)) {
+            shadows.lost.push((route.name.clone(), by));
+        }
+    }
+    for route in old.snapshot.routes.iter().filter(|route| !new_names.contains_key(&route.name)) {
+        if let Some(sample) = Sample::of(route) {
+            shadows.after.insert(route.name.clone(), find(&new_router, &sample));
+        }
+    }
+    shadows
+}
+
+impl Shadows {
+    /// Adds to each route what becomes of its requests.
+    pub(super) fn explain(self, plan: &mut Plan) {
+        for change in plan.changes.iter_mut().filter(|change| change.kind == "route") {
+            let more = match change.sign {
+                Sign::Added => self.before.get(&change.name).map(|before| match before {
+                    Some(route) => format!("; such requests go to route {route} today"),
+                    None => "; such requests are answered 404 today".to_owned(),
+                }),
+                Sign::Removed => self.after.get(&change.name).map(|after| match after {
+                    Some(route) => format!("; such requests will go to route {route}"),
+                    None => "; such requests will be answered 404".to_owned(),
+                }),
+                Sign::Changed => None,
+            };
+            change.text += &more.unwrap_or_default();
+        }
+        for (route, by) in self.lost {
+            plan.add(
+                Sign::Changed,
+                "route",
+                &route,
+                format!("is shadowed: route {by} is more specific and takes its requests"),
+            );
+        }
+    }
+}
+
+impl<'a> Sample<'a> {
+    /// None where only an expression says what the route is for.
+    fn of(route: &'a RouteSpec) -> Option<Self> {
+        let value = |pattern: &'a ValuePattern| match pattern {
+            ValuePattern::Exact(text) => Some(Some(text.as_str())),
+            ValuePattern::Present(true) => Some(Some("1")),
+            ValuePattern::Present(false) => Some(None),
+            ValuePattern::Regex(_) => None,
+        };
+        let mut headers = Vec::new();
+        for (name, pattern) in &route.headers {
+            headers.extend(value(pattern)?.map(|value| (name.as_str(), value)));
+        }
+        let mut query = Vec::new();
+        for (name, pattern) in &route.query {
+            query.extend(value(pattern)?.map(|value| format!("{name}={value}")));
+        }
+        Some(Self {
+            listener: route.listeners.first().copied().unwrap_or(ListenerId(0)),
+            method: route.methods.first().map_or("GET", String::as_str),
+            host: match route.hosts.first() {
+                Some(HostPattern::Exact(name)) => name.clone(),
+                Some(HostPattern::Wildcard(name)) => format!("any.{name}"),
+                None => "host.invalid".to_owned(),
+            },
+            path: match &route.path {
+                PathPattern::Any => "/",
+                PathPattern::Exact(path) | PathPattern::Prefix(path) => path,
+                PathPattern::Regex(_) => return None,
+            },
+            query: query.join("&"),
+            headers,
+        })
+    }
+}
+
+impl Request for Sample<'_> {
+    fn method(&self) -> &[u8] {
+        self.method.as_bytes()
+    }
+
+    fn host(&self) -> &[u8] {
+        self.host.as_bytes()
+    }
+
+    fn path(&self) -> &[u8] {
+        self.path.as_bytes()
+    }
+
+    fn query(&self) -> Option<&[u8]> {
+        (!self.query.is_empty()).then_some(self.query.as_bytes())
+    }
+
+    fn header(&self, name: &[u8]) -> Option<&[u8]> {
+        let found = self.headers.iter().find(|(known, _)| known.as_bytes() == name)?;
+        Some(found.1.as_bytes())
+    }
+}

@@ -1,0 +1,134 @@
+//! Plans of small changes, in full.
+
+use super::*;
+use crate::config::{Config, parse};
+
+const BASE: &str = r#"
+[workers]
+count = 1
+[[listener]]
+name = "public"
+bind = "127.0.0.1:8080"
+[[listener]]
+name = "internal"
+bind = "127.0.0.1:8081"
+[[route]]
+name = "all"
+cluster = "app"
+[[route]]
+name = "orders"
+path_prefix = "/orders"
+cluster = "app"
+[[cluster]]
+name = "app"
+endpoints = ["127.0.0.1:9000", "127.0.0.1:9001"]
+"#;
+
+fn config(text: &str) -> Config {
+    parse("plan.toml", text).unwrap_or_else(|report| panic!("{report}"))
+}
+
+/// The plan from [`BASE`] to what becomes of it by replacing texts.
+fn plan(edits: &[(&str, &str)]) -> String {
+    let mut text = BASE.to_owned();
+    for (from, to) in edits {
+        assert!(text.contains(from), "{from}");
+        text = text.replacen(from, to, 1);
+    }
+    let (old, new) = (config(BASE), config(&text));
+    let mut plan = difference(&old, &new, &|name| if name == "internal" { 12 } else { 0 });
+    shadow::shadows(&old, &new).explain(&mut plan);
+    plan.to_string()
+}
+
+#[test]
+fn nothing() {
+    assert_eq!(plan(&[]), "nothing would change\n");
+}
+
+#[test]
+fn listeners_open_close_and_change() {
+    let found = plan(&[
+        ("127.0.0.1:8081\"", "127.0.0.1:8082\""),
+        ("127.0.0.1:8080\"", "127.0.0.1:8080\"\nlimits = { header_count = 50 }"),
+        ("name = \"public\"", "name = \"front\""),
+    ]);
+    let expected = "\
++ listener internal: opens 127.0.0.1:8082
+- listener internal: closes 127.0.0.1:8081; its 12 connections end after their current request
+~ listener front: name public → front, limits.header_count 100 → 50
+1 added, 1 removed, 1 changed
+";
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn routes_say_whose_requests_they_take() {
+    let found = plan(&[(
+        "name = \"orders\"\npath_prefix = \"/orders\"",
+        "name = \"new\"\nhosts = [\"*.example.com\"]\npath = \"/orders/new\"",
+    )]);
+    let expected = "\
++ route new: *.example.com = /orders/new: cluster app; such requests go to route orders today
+- route orders: any host /orders…: cluster app; such requests will go to route all
+1 added, 1 removed
+";
+    assert_eq!(found, expected);
+    let found = plan(&[(
+        "[[cluster]]",
+        "[[route]]\nname = \"shadow\"\npath = \"/orders\"\nrespond = { body = \"here\" }\n[[cluster]]",
+    )]);
+    let expected = "\
++ route shadow: any host = /orders: respond 200; such requests go to route orders today
+~ route orders: is shadowed: route shadow is more specific and takes its requests
+1 added, 1 changed
+";
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn changed_routes_say_what() {
+    let found = plan(&[(
+        "path_prefix = \"/orders\"\ncluster = \"app\"",
+        "path_prefix = \"/v2\"\nmethods = [\"GET\"]\ntimeout = \"3s\"\nsplit = [{ cluster = \"app\", weight = 3 }]",
+    )]);
+    let expected = "\
+~ route orders: path /orders… → /v2…, methods [] → [\"GET\"], action cluster app → split app 3, timeout none → 3s
+1 changed
+";
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn values_of_fields_are_not_told() {
+    let edited = "name = \"all\"\nrequest_headers = { set = { authorization = \"Bearer secret\" } }";
+    let found = plan(&[("name = \"all\"", edited)]);
+    assert!(found.contains("request_headers {set ; add ; remove } → {set authorization #"), "{found}");
+    assert!(!found.contains("secret"), "{found}");
+}
+
+#[test]
+fn endpoints_join_and_leave() {
+    let found = plan(&[(
+        "\"127.0.0.1:9000\", \"127.0.0.1:9001\"]",
+        "{ address = \"127.0.0.1:9001\", weight = 3 }, \"127.0.0.1:9002\"]\nbalance = \"round_robin\"",
+    )]);
+    let expected = "\
+~ cluster app: balance least_request → round_robin
+~ endpoint app 127.0.0.1:9001: weight 1 → 3
++ endpoint app 127.0.0.1:9002: joins with weight 1
+- endpoint app 127.0.0.1:9000: leaves; requests under way end there, its idle connections are closed
+1 added, 1 removed, 2 changed
+";
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn what_needs_a_restart_says_so() {
+    let found = plan(&[("count = 1", "count = 2"), ("[workers]", "[admin]\nlisten = \"off\"\n[workers]")]);
+    let expected = "\
+~ process itself: workers.count 1 → 2, admin.listen 127.0.0.1:9901 → none: at the next start, not by a reload
+1 changed
+";
+    assert_eq!(found, expected);
+}

@@ -1,0 +1,173 @@
+//! How it goes: what `cairn status`, `/status` and `/metrics` tell. Not here: how it is sent (`admin`).
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::Control;
+use crate::config::TenantState;
+
+/// Reloads so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tally {
+    /// Served since.
+    pub applied: u64,
+    /// That said the same.
+    pub unchanged: u64,
+    /// With errors.
+    pub refused: u64,
+    /// Taken back by a guard.
+    pub rolled_back: u64,
+    /// Why the last one was refused or taken back; None: it was not.
+    pub problem: Option<String>,
+}
+
+/// A running process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Of the binary.
+    pub cairn: String,
+    /// Process id.
+    pub pid: u32,
+    /// Since it started.
+    pub uptime_seconds: u64,
+    /// How many serve.
+    pub workers: usize,
+    /// Version of the configuration that is served.
+    pub version: u64,
+    /// Snapshots in memory: the current one, and old ones that exchanges under way still use.
+    pub snapshots: usize,
+    /// Exchanges with origins under way.
+    pub exchanges: u64,
+    /// Final responses so far, by class: 2xx, 3xx, 4xx, 5xx.
+    pub responses: [u64; 4],
+    /// Connections to endpoints that could not be made, so far.
+    pub connect_failures: u64,
+    /// Open listeners.
+    pub listeners: Vec<ListenerStatus>,
+    /// Reloads so far.
+    pub reloads: Tally,
+    /// Teams that own a part of the routes.
+    pub tenants: Vec<TenantStatus>,
+}
+
+/// An open listener.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListenerStatus {
+    /// As configured.
+    pub name: String,
+    /// Where it listens.
+    pub address: String,
+    /// Open connections.
+    pub connections: u64,
+}
+
+/// A tenant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TenantStatus {
+    /// As configured.
+    pub name: String,
+    /// Its file.
+    pub file: String,
+    /// `live`, `stale` (its last good version is served) or `absent` (nothing of it is).
+    pub state: String,
+    /// Routes that are served.
+    pub routes: usize,
+    /// Clusters that are served.
+    pub clusters: usize,
+    /// What is wrong with the file as it stands.
+    pub problems: Option<String>,
+}
+
+impl Control {
+    /// How it goes now.
+    pub(super) fn status(&mut self) -> Status {
+        self.collect();
+        let sum = |count: &dyn Fn(&crate::telemetry::Counters) -> u64| -> u64 {
+            self.workers.iter().map(|worker| count(&worker.counters)).sum()
+        };
+        let listener = |(id, address): &(crate::id::ListenerId, crate::id::Address)| {
+            let known = self.snapshot().filter(|snapshot| snapshot.has_listener(*id));
+            ListenerStatus {
+                name: known.map(|snapshot| snapshot.listener(*id).name.clone()).unwrap_or_default(),
+                address: address.to_string(),
+                connections: sum(&|counters| counters.connections(*id)),
+            }
+        };
+        let responses = [0, 1, 2, 3].map(|class| sum(&|counters| counters.responses()[class]));
+        Status {
+            cairn: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            uptime_seconds: self.started.elapsed().as_secs(),
+            workers: self.workers.len(),
+            version: self.version(),
+            snapshots: self.snapshots.len(),
+            exchanges: sum(&|counters| counters.exchanges.get()),
+            responses,
+            connect_failures: sum(&|counters| counters.connect_failures.get()),
+            listeners: self.bound.iter().map(listener).collect(),
+            reloads: self.tally.clone(),
+            tenants: self.tenants(),
+        }
+    }
+
+    fn tenants(&self) -> Vec<TenantStatus> {
+        let tenant = |report: &crate::config::TenantReport| TenantStatus {
+            name: report.name.clone(),
+            file: report.file.display().to_string(),
+            state: match report.state {
+                TenantState::Live => "live",
+                TenantState::Stale => "stale",
+                TenantState::Absent => "absent",
+            }
+            .to_owned(),
+            routes: report.routes,
+            clusters: report.clusters,
+            problems: report.problems.as_ref().map(ToString::to_string),
+        };
+        self.config.tenants.iter().map(tenant).collect()
+    }
+
+    /// Open connections of the listener of that name.
+    pub(super) fn connections(&self, name: &str) -> u64 {
+        let Some(snapshot) = self.snapshot() else { return 0 };
+        let Some((id, _)) = snapshot.listeners().find(|(_, listener)| listener.name == name) else { return 0 };
+        self.workers.iter().map(|worker| worker.counters.connections(id)).sum()
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut row = |label: &str, text: fmt::Arguments<'_>| writeln!(f, "{label:<14}{text}");
+        let Self { cairn, pid, workers, uptime_seconds, .. } = self;
+        row("cairn", format_args!("{cairn}, process {pid}, {workers} workers, up {uptime_seconds} s"))?;
+        let old = self.snapshots.saturating_sub(1);
+        row("configuration", format_args!("version {}, {old} older still in use", self.version))?;
+        let Tally { applied, unchanged, refused, rolled_back, problem } = &self.reloads;
+        row(
+            "reloads",
+            format_args!("{applied} applied, {unchanged} unchanged, {refused} refused, {rolled_back} rolled back"),
+        )?;
+        let [ok, moved, refusals, errors] = self.responses;
+        row("answers", format_args!("{ok} 2xx, {moved} 3xx, {refusals} 4xx, {errors} 5xx"))?;
+        row("exchanges", format_args!("{} under way, {} connect failures", self.exchanges, self.connect_failures))?;
+        for ListenerStatus { name, address, connections } in &self.listeners {
+            row("listener", format_args!("{name} on {address}, {connections} connections"))?;
+        }
+        for tenant in &self.tenants {
+            write!(f, "{tenant}")?;
+        }
+        match problem {
+            Some(problem) => writeln!(f, "\nThe last reload failed:\n{}", problem.trim_end()),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for TenantStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, file, state, routes, clusters, problems } = self;
+        writeln!(f, "{:<14}{name} ({file}) is {state}: {routes} routes, {clusters} clusters", "tenant")?;
+        problems.as_ref().map_or(Ok(()), |problems| writeln!(f, "{}", problems.trim_end()))
+    }
+}

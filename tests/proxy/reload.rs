@@ -1,0 +1,346 @@
+//! Configurations that replace each other while requests flow: reload, plan, guard, watching, the admin interface.
+//! Not here: what a configuration may say (`tests/cli.rs`).
+
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::{fs, thread};
+
+use rustix::process::Signal;
+use tungstenite::{Message, WebSocket};
+
+use crate::harness::{End, Origin, Proxy, Setup, Wire, next, poll};
+
+const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+/// A configuration that marks its responses.
+fn marked(endpoints: &[&str], mark: &str) -> Setup {
+    Setup::to(endpoints).route(&format!("response_headers = {{ set = {{ x-mark = \"{mark}\" }} }}")).managed()
+}
+
+fn stdout(output: &std::process::Output) -> &str {
+    std::str::from_utf8(&output.stdout).unwrap()
+}
+
+fn mark(client: &mut Wire) -> String {
+    client.send(GET);
+    let answer = client.message().unwrap();
+    assert_eq!(answer.status(), 200, "{answer:?}");
+    answer.field("x-mark").unwrap_or_default()
+}
+
+#[test]
+fn a_connection_goes_on_under_the_new_configuration() {
+    let origin = Origin::answering(OK);
+    let proxy = marked(&[&origin.address], "one").start();
+    let mut client = proxy.client();
+    assert_eq!(mark(&mut client), "one");
+    proxy.reload(&marked(&[&origin.address], "two").text());
+    assert_eq!(mark(&mut client), "two");
+    // The endpoint is the same, and so is the connection to it.
+    assert_eq!(origin.connections(), 1);
+    let same = proxy.verb(&["reload"]);
+    assert_eq!((same.status.code(), stdout(&same)), (Some(0), "nothing has changed, version 2\n"));
+}
+
+#[test]
+fn an_exchange_ends_under_the_configuration_it_began_with() {
+    let (sender, begun) = mpsc::channel();
+    let origin = Origin::start(move |mut wire, _| {
+        wire.message().unwrap();
+        sender.send(wire).unwrap();
+    });
+    let other = Origin::answering(OK);
+    let proxy = marked(&[&origin.address], "one").start();
+    let mut client = proxy.client();
+    client.send(GET);
+    let mut begun = next(&begun);
+    proxy.reload(&marked(&[&other.address], "two").text());
+    assert_eq!(proxy.status()["snapshots"], 2);
+    begun.send(OK);
+    assert_eq!(client.message().unwrap().field("x-mark").as_deref(), Some("one"));
+    assert_eq!(mark(&mut client), "two");
+    poll(|| (proxy.status()["snapshots"] == 1).then_some(()));
+}
+
+#[test]
+fn idle_connections_to_an_endpoint_that_left_are_closed() {
+    let (sender, ends) = mpsc::channel();
+    let origin = Origin::start(move |mut wire, _| {
+        while wire.message().is_some() {
+            wire.send(OK);
+        }
+        sender.send(()).unwrap();
+    });
+    let other = Origin::answering(OK);
+    let proxy = marked(&[&origin.address], "one").start();
+    let mut client = proxy.client();
+    assert_eq!(mark(&mut client), "one");
+    proxy.reload(&marked(&[&other.address], "two").text());
+    next(&ends);
+    assert_eq!(mark(&mut client), "two");
+    assert_eq!((origin.connections(), other.connections()), (1, 1));
+}
+
+#[test]
+fn listeners_come_and_go_and_the_others_do_not_notice() {
+    let origin = Origin::answering(OK);
+    let second = "[[listener]]\nname = \"second\"\nbind = \"127.0.0.1:0\"";
+    let proxy = marked(&[&origin.address], "one").start();
+    let mut first = proxy.client();
+    assert_eq!(mark(&mut first), "one");
+    proxy.reload(&marked(&[&origin.address], "two").more(second).text());
+    let address = proxy.said("cairn: listener second on ").rsplit(' ').next().unwrap().to_owned();
+    let (mut idle, mut fresh) = (Wire::connect(&address), Wire::connect(&address));
+    assert_eq!(mark(&mut idle), "two");
+    proxy.reload(&marked(&[&origin.address], "three").text());
+    proxy.said("cairn: no listener on ");
+    // Whoever is connected gets one more answer, by the last configuration that had the listener, and is told to leave.
+    for client in [&mut idle, &mut fresh] {
+        client.send(GET);
+        let last = client.message().unwrap();
+        let fields = (last.status(), last.field("x-mark").unwrap(), last.field("connection").unwrap());
+        assert_eq!(fields, (200, "two".to_owned(), "close".to_owned()));
+        assert_eq!(client.end(), End::Clean(Vec::new()));
+    }
+    assert!(TcpStream::connect(&address).is_err());
+    assert_eq!(mark(&mut first), "three");
+    poll(|| (proxy.status()["snapshots"] == 1).then_some(()));
+}
+
+#[test]
+fn a_listener_that_cannot_be_opened_changes_nothing() {
+    let (origin, taken) = (Origin::answering(OK), TcpListener::bind("127.0.0.1:0").unwrap());
+    let proxy = marked(&[&origin.address], "one").start();
+    let second = format!("[[listener]]\nname = \"second\"\nbind = \"{}\"", taken.local_addr().unwrap());
+    proxy.configure(&marked(&[&origin.address], "two").more(&second).text());
+    let output = proxy.verb(&["reload"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stdout(&output).contains("version 1 is served on:\ncannot listen on "), "{}", stdout(&output));
+    assert_eq!(mark(&mut proxy.client()), "one");
+}
+
+#[test]
+fn a_broken_file_is_refused_and_says_why_everywhere() {
+    let origin = Origin::answering(OK);
+    let proxy = marked(&[&origin.address], "one").start();
+    let mut client = proxy.client();
+    proxy.configure(&marked(&[&origin.address], "two").route("timout = \"1s\"").text());
+    let output = proxy.verb(&["reload"]);
+    assert_eq!(output.status.code(), Some(1));
+    let why = "error: unknown key `timout` in [[route]]";
+    assert!(stdout(&output).contains(why), "{}", stdout(&output));
+    assert_eq!(mark(&mut client), "one");
+    let status = proxy.status();
+    assert!(status["reloads"]["problem"].as_str().unwrap().contains(why), "{status}");
+    assert_eq!((&status["version"], &status["reloads"]["refused"]), (&1.into(), &1.into()));
+    assert!(stdout(&proxy.verb(&["status"])).contains(why));
+    proxy.said("cairn: the reload is refused, version 1 is served on:");
+    // And once it is right, nothing of that is left.
+    proxy.reload(&marked(&[&origin.address], "two").text());
+    assert_eq!(proxy.status()["reloads"]["problem"], serde_json::Value::Null);
+    assert_eq!(mark(&mut client), "two");
+}
+
+#[test]
+fn hangup_and_changed_files_reload() {
+    let origin = Origin::answering(OK);
+    let proxy = marked(&[&origin.address], "one").start();
+    let mut client = proxy.client();
+    proxy.configure(&marked(&[&origin.address], "two").text());
+    proxy.signal(Signal::HUP);
+    proxy.said("cairn: SIGHUP: reloaded, version 2");
+    assert_eq!(mark(&mut client), "two");
+    let watched = |mark: &str| marked(&[&origin.address], mark).text().replace("watch = false", "watch = true");
+    proxy.reload(&watched("three"));
+    // A file that is renamed into place, and one that is written in place.
+    proxy.configure(&watched("four"));
+    proxy.said("cairn: files have changed: reloaded, version 4");
+    assert_eq!(mark(&mut client), "four");
+    fs::write(proxy.folder().join("cairn.toml"), "role = 7\n").unwrap();
+    proxy.said("cairn: files have changed: the reload is refused, version 4 is served on:");
+    assert_eq!(mark(&mut client), "four");
+}
+
+#[test]
+fn a_plan_changes_nothing() {
+    let origin = Origin::answering(OK);
+    let proxy = marked(&[&origin.address], "one").start();
+    let route = "[[route]]\nname = \"new\"\npath = \"/new\"\nrespond = { body = \"new\" }";
+    proxy.configure(&marked(&[&origin.address], "one").more(route).text());
+    let plan = proxy.verb(&["plan"]);
+    let expected = "+ route new: any host = /new: respond 200; such requests go to route route-1 today\n1 added\n";
+    assert_eq!((plan.status.code(), stdout(&plan)), (Some(0), expected));
+    let json: serde_json::Value = serde_json::from_slice(&proxy.verb(&["plan", "--json"]).stdout).unwrap();
+    assert_eq!(json["changes"][0]["sign"], "added");
+    assert_eq!(proxy.status()["version"], 1);
+    proxy.configure("nonsense");
+    let refused = proxy.verb(&["plan", "--socket", proxy.folder().join("admin.sock").to_str().unwrap()]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("cairn.toml:1:"), "{refused:?}");
+}
+
+#[test]
+fn a_guard_takes_back_what_makes_answers_worse() {
+    let origin = Origin::answering(OK);
+    let proxy = marked(&[&origin.address], "one").start();
+    let ask_on = |address: String, stop: Arc<AtomicBool>| {
+        thread::spawn(move || {
+            let mut client = Wire::connect(&address);
+            while !stop.load(Ordering::SeqCst) {
+                client.send(GET);
+                client.message().unwrap();
+            }
+        })
+    };
+    let stop = Arc::new(AtomicBool::new(false));
+    let load = ask_on(proxy.address("public").to_owned(), Arc::clone(&stop));
+    let bad = marked(&[&origin.address], "two").text().replace("cluster = \"app\"\n", "respond = { status = 500 }\n");
+    proxy.configure(&bad);
+    let output = proxy.verb(&["reload", "--guard", "60s"]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = "the reload is rolled back, version 3 serves as before: 5xx answers rose from 0.0 to 100.0 in a hundred";
+    assert!(stdout(&output).contains(text), "{}", stdout(&output));
+    assert_eq!(mark(&mut proxy.client()), "one");
+    assert_eq!(proxy.status()["reloads"]["rolled_back"], 1);
+    // What is as good as before is kept.
+    proxy.configure(&marked(&[&origin.address], "three").text());
+    let output = proxy.verb(&["reload", "--guard", "1s", "--threshold", "50%"]);
+    assert_eq!((output.status.code(), stdout(&output)), (Some(0), "reloaded, version 4: 1 changed\n"));
+    stop.store(true, Ordering::SeqCst);
+    load.join().unwrap();
+    assert_eq!(mark(&mut proxy.client()), "three");
+}
+
+#[test]
+fn the_admin_interface_tells_all_and_obeys_only_its_owner() {
+    let origin = Origin::answering(OK);
+    let mut proxy = marked(&[&origin.address], "one").start();
+    let mode = fs::metadata(proxy.folder().join("admin.sock")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let address = proxy.admin().to_owned();
+    let ask = |method: &str, path: &str| {
+        let mut client = Wire::connect(&address);
+        client.send(format!("{method} {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        let answer = client.message().unwrap();
+        (answer.status(), answer.text().to_owned())
+    };
+    for path in ["/reload", "/plan", "/drain"] {
+        assert_eq!(ask("POST", path), (403, "only on the admin socket\n".to_owned()));
+    }
+    assert_eq!(ask("GET", "/ready"), (200, "ready\n".to_owned()));
+    assert_eq!(ask("GET", "/live").0, 200);
+    assert_eq!(mark(&mut proxy.client()), "one");
+    let (_, metrics) = ask("GET", "/metrics");
+    for line in ["cairn_config_version 1", "cairn_config_snapshots 1", "cairn_responses_total{class=\"2xx\"} 1"] {
+        assert!(metrics.lines().any(|found| found == line), "{line} in {metrics}");
+    }
+    let routes = proxy.verb(&["routes"]);
+    assert!(stdout(&routes).contains("cluster app  [route-1, "), "{}", stdout(&routes));
+    assert_eq!(proxy.verb(&["drain"]).status.code(), Some(0));
+    assert!(proxy.wait().success());
+    let gone = proxy.verb(&["status"]);
+    assert_eq!(gone.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&gone.stderr).starts_with("no answer on "), "{gone:?}");
+}
+
+/// An origin that echoes WebSocket messages, and otherwise answers with its name and the path that it was asked for.
+fn named(name: &'static str) -> Origin {
+    Origin::start(move |mut wire, _| {
+        while let Some(request) = wire.message() {
+            if request.field("upgrade").is_some() {
+                let key = request.field("sec-websocket-key").unwrap();
+                let accept = tungstenite::handshake::derive_accept_key(key.as_bytes());
+                wire.send(format!(
+                    "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
+                     Sec-WebSocket-Accept: {accept}\r\n\r\n"
+                ));
+                let mut socket = WebSocket::from_raw_socket(wire.stream, tungstenite::protocol::Role::Server, None);
+                while let Ok(message @ (Message::Text(_) | Message::Binary(_))) = socket.read() {
+                    socket.send(message).unwrap();
+                }
+                return;
+            }
+            let body = format!("{name} {}", request.line());
+            wire.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
+        }
+    })
+}
+
+/// One configuration of a storm: other routes, endpoints, listeners, and every tenth time nonsense.
+fn gust(number: usize, left: &[&Origin], right: &Origin) -> String {
+    let some: Vec<_> =
+        left.iter().cycle().skip(number).take(1 + number % left.len()).map(|it| it.address.as_str()).collect();
+    let mut more = format!(
+        "[[cluster]]\nname = \"right\"\nendpoints = [\"{}\"]\n\
+         [[route]]\nname = \"right\"\npath_prefix = \"/right\"\ncluster = \"right\"\n",
+        right.address
+    );
+    for route in 0..number % 7 {
+        more += &format!("[[route]]\nname = \"r{route}\"\npath = \"/other/{number}/{route}\"\nrespond = {{}}\n");
+    }
+    if number.is_multiple_of(3) {
+        more += "[[listener]]\nname = \"extra\"\nbind = \"127.0.0.1:0\"\n";
+    }
+    if number % 10 == 9 {
+        more += "[[route]]\nname = \"broken\"\n";
+    }
+    Setup::to(&some).managed().more(&more).text()
+}
+
+/// Size by `CAIRN_STORM`: reloads, 60 without.
+#[test]
+fn a_storm_of_reloads_loses_nothing() {
+    let reloads: usize = std::env::var("CAIRN_STORM").ok().and_then(|text| text.parse().ok()).unwrap_or(60);
+    let (left, right) = ([named("left"), named("left"), named("left")], named("right"));
+    let left: Vec<_> = left.iter().collect();
+    let proxy = Proxy::start(&gust(0, &left, &right), &[]);
+    let open = |path: &str| {
+        let url = format!("ws://{}{path}", proxy.address("public"));
+        tungstenite::client(url, proxy.client().stream).unwrap().0
+    };
+    let mut sockets: Vec<_> = (0..reloads.min(200)).map(|at| open(if at % 2 == 0 { "/" } else { "/right" })).collect();
+    let (stop, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let clients: Vec<_> = (0..4)
+        .map(|client| {
+            let (address, stop, asked) = (proxy.address("public").to_owned(), Arc::clone(&stop), Arc::clone(&asked));
+            thread::spawn(move || {
+                let mut wire = Wire::connect(&address);
+                let (name, path) = if client % 2 == 0 { ("left", "/some") } else { ("right", "/right/some") };
+                while !stop.load(Ordering::SeqCst) {
+                    wire.send(format!("GET {path}/{client} HTTP/1.1\r\nHost: a\r\n\r\n"));
+                    let answer = wire.message().expect("a connection that is never closed");
+                    assert_eq!(
+                        (answer.status(), answer.text()),
+                        (200, &*format!("{name} GET {path}/{client} HTTP/1.1"))
+                    );
+                    asked.fetch_add(1, Ordering::SeqCst);
+                }
+            })
+        })
+        .collect();
+    let mut early = 0;
+    for number in 1..=reloads {
+        let before = asked.load(Ordering::SeqCst);
+        proxy.configure(&gust(number, &left, &right));
+        let output = proxy.verb(&["reload"]);
+        assert_eq!(output.status.success(), number % 10 != 9, "{number}: {}", stdout(&output));
+        poll(|| (asked.load(Ordering::SeqCst) > before).then_some(()));
+        if number == reloads / 2 {
+            early = proxy.memory();
+        }
+    }
+    let late = proxy.memory();
+    stop.store(true, Ordering::SeqCst);
+    clients.into_iter().for_each(|client| client.join().unwrap());
+    for (at, socket) in sockets.iter_mut().enumerate() {
+        socket.send(Message::text(format!("still {at}"))).unwrap();
+        assert_eq!(socket.read().unwrap(), Message::text(format!("still {at}")));
+    }
+    poll(|| (proxy.status()["snapshots"] == 1).then_some(()));
+    eprintln!("{reloads} reloads, {} exchanges, RSS {early} then {late} KiB", asked.load(Ordering::SeqCst));
+    assert!(late < early + early / 4 + 1024, "memory grew from {early} to {late} KiB");
+}
