@@ -4,7 +4,7 @@ use std::fmt::{Display, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use cairn::config;
+use cairn::config::{self, Config};
 use cairn::id::{ClusterId, ListenerId};
 use cairn::route::{
     Action, Considered, HostPattern, PathPattern, Request, Route, RouteSpec, Unmet, ValuePattern, Verdict,
@@ -38,8 +38,6 @@ pub(super) fn explain(arguments: &Arguments) -> ExitCode {
         Ok(config) => config,
         Err(report) => return check::invalid(&arguments.config, &report),
     };
-    let routes = config.snapshot.routes.clone();
-    let places: Vec<_> = (0..routes.len()).map(|position| config.route_place(position)).collect();
     let snapshot = match config.compile(1, &mut Ledger::default()) {
         Ok(snapshot) => snapshot,
         Err(report) => return check::invalid(&arguments.config, &report),
@@ -57,7 +55,7 @@ pub(super) fn explain(arguments: &Arguments) -> ExitCode {
         text.row("listener", format_args!("{}, {}", listener.name, listener.bind));
         match Asked::read(head.as_bytes(), listener) {
             Ok(request) => {
-                let mut way = Way { snapshot: &snapshot, routes: &routes, places: &places, text: &mut text };
+                let mut way = Way { snapshot: &snapshot, config: &config, text: &mut text };
                 found |= way.print(id, &request);
             }
             Err(Refused(status, reason)) => text.row("answer", format_args!("{status}, {reason}")),
@@ -81,9 +79,7 @@ impl Text {
 
 struct Way<'a> {
     snapshot: &'a Snapshot,
-    routes: &'a [RouteSpec],
-    /// `file:line` of each route.
-    places: &'a [String],
+    config: &'a Config,
     text: &'a mut Text,
 }
 
@@ -103,9 +99,9 @@ impl Way<'_> {
     }
 
     fn route(&mut self, route: &Route, request: &Asked<'_>) {
-        let spec = &self.routes[route.id.index()];
-        self.text.row("route", format_args!("{}, {}", route.name, self.places[route.id.index()]));
-        self.text.row("because", because(spec));
+        let (config, position) = (self.config, route.id.index());
+        self.text.row("route", format_args!("{}, {}", route.name, config.route_place(position)));
+        self.text.row("because", because(&config.snapshot.routes[position], |value| config.shown(value)));
         match &route.action {
             Action::Cluster(id) => self.cluster(*id, ""),
             Action::Split(split) => {
@@ -146,48 +142,49 @@ impl Way<'_> {
     }
 
     fn other(&mut self, other: &Considered<'_>) {
-        let spec = &self.routes[other.route.index()];
-        let place = &self.places[other.route.index()];
+        let routes = &self.config.snapshot.routes;
+        let spec = &routes[other.route.index()];
+        let place = self.config.route_place(other.route.index());
         let why = match other.verdict {
             Verdict::Chosen => return,
             Verdict::Unmet(Unmet::Path) => "its path_regex does not match".to_owned(),
             Verdict::Unmet(Unmet::Method) => format!("its methods are {}", spec.methods.join(", ")),
             Verdict::Unmet(Unmet::Header(name)) => format!("its condition on header {name} does not hold"),
             Verdict::Unmet(Unmet::Query(name)) => format!("its condition on query {name} does not hold"),
-            Verdict::Shadowed(by) => format!("fits too, but {} is more specific", self.routes[by.index()].name),
+            Verdict::Shadowed(by) => format!("fits too, but {} is more specific", routes[by.index()].name),
         };
         self.text.row("not", format_args!("{}, {place}: {why}", spec.name));
     }
 }
 
 /// Every condition of a route, all of which hold.
-fn because(spec: &RouteSpec) -> String {
+fn because<'a>(spec: &'a RouteSpec, shown: impl Fn(&'a str) -> &'a str) -> String {
     let mut conditions = Vec::new();
     if !spec.hosts.is_empty() {
         let hosts = spec.hosts.iter().map(|host| match host {
-            HostPattern::Exact(name) => name.clone(),
-            HostPattern::Wildcard(name) => format!("*.{name}"),
+            HostPattern::Exact(name) => shown(name).to_owned(),
+            HostPattern::Wildcard(name) => format!("*.{}", shown(name)),
         });
         conditions.push(format!("host {}", hosts.collect::<Vec<_>>().join(" or ")));
     }
     match &spec.path {
         PathPattern::Any => {}
-        PathPattern::Exact(path) => conditions.push(format!("path {path}")),
-        PathPattern::Prefix(path) => conditions.push(format!("path_prefix {path}")),
-        PathPattern::Regex(regex) => conditions.push(format!("path_regex {regex}")),
+        PathPattern::Exact(path) => conditions.push(format!("path {}", shown(path))),
+        PathPattern::Prefix(path) => conditions.push(format!("path_prefix {}", shown(path))),
+        PathPattern::Regex(regex) => conditions.push(format!("path_regex {}", shown(regex))),
     }
     if !spec.methods.is_empty() {
         conditions.push(format!("method {}", spec.methods.join(" or ")));
     }
-    conditions.extend(spec.headers.iter().map(|(name, value)| format!("header {name} {}", pattern(value))));
-    conditions.extend(spec.query.iter().map(|(name, value)| format!("query {name} {}", pattern(value))));
+    conditions.extend(spec.headers.iter().map(|(name, value)| format!("header {name} {}", pattern(value, &shown))));
+    conditions.extend(spec.query.iter().map(|(name, value)| format!("query {name} {}", pattern(value, &shown))));
     if conditions.is_empty() { "it has no condition".to_owned() } else { conditions.join(", ") }
 }
 
-fn pattern(value: &ValuePattern) -> String {
+fn pattern<'a>(value: &'a ValuePattern, shown: impl Fn(&'a str) -> &'a str) -> String {
     match value {
-        ValuePattern::Exact(text) => format!("is \"{text}\""),
-        ValuePattern::Regex(regex) => format!("matches {regex}"),
+        ValuePattern::Exact(text) => format!("is \"{}\"", shown(text)),
+        ValuePattern::Regex(regex) => format!("matches {}", shown(regex)),
         ValuePattern::Present(true) => "is there".to_owned(),
         ValuePattern::Present(false) => "is not there".to_owned(),
     }

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::Role;
 use super::report::Problems;
 use super::schema::ADMIN_SOCKET;
 use super::section::{Section, Text};
+use super::{Role, reference};
 
 /// Where the admin interface listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,11 +52,13 @@ pub(super) fn admin(section: Section<'_>, role: Role, problems: &mut Problems) -
 #[must_use]
 pub fn admin_socket(path: &Path) -> Option<PathBuf> {
     let file = if path.is_dir() { path.join("cairn.toml") } else { path.to_owned() };
-    let text = fs::read_to_string(file).unwrap_or_default();
+    let text = fs::read_to_string(&file).unwrap_or_default();
     let (root, _) = DeTable::parse_recoverable(&text);
     let admin = root.get_ref().get("admin").map(Spanned::get_ref).and_then(DeValue::as_table);
     let named = admin.and_then(|admin| admin.get("socket")?.get_ref().as_str());
-    socket(named.unwrap_or(ADMIN_SOCKET))
+    let directory = file.parent().unwrap_or(Path::new(""));
+    let named = named.and_then(|named| reference::value(named, directory));
+    socket(named.as_deref().unwrap_or(ADMIN_SOCKET))
 }
 
 fn socket(text: &str) -> Option<PathBuf> {
@@ -70,7 +72,7 @@ fn listen(text: Text<'_>, problems: &mut Problems) -> Option<SocketAddr> {
     let address = text.value.parse().ok();
     if address.is_none() {
         problems
-            .add(text.at, format!("\"{}\" is not an address to listen on", text.value.escape_debug()))
+            .add(text.at, format!("\"{}\" is not an address to listen on", text.shown.escape_debug()))
             .help("write \"127.0.0.1:9901\", \"[::1]:9901\" or \"off\"");
     }
     address

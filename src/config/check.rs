@@ -4,25 +4,26 @@
 use toml::Spanned;
 use toml::de::{DeInteger, DeTable, DeValue};
 
+use super::files::Document;
 use super::nearest::nearest;
 use super::report::{Place, Problems};
 use super::schema::{self, Key, Kind, Preset, Table};
 use super::unit;
 
-/// Reports everything in `table` that `schema` does not allow. `at` is the table's own place.
-pub(super) fn table(file: usize, at: Place, table: &DeTable<'_>, schema: &'static Table, problems: &mut Problems) {
-    let mut check = Check { file, problems };
-    check.table(at, table, schema);
+/// Reports everything in a file that `schema` does not allow.
+pub(super) fn document(document: &Document<'_>, schema: &'static Table, problems: &mut Problems) {
+    let mut check = Check { document, problems };
+    check.table(document.at(), &document.table, schema);
 }
 
 struct Check<'a> {
-    file: usize,
+    document: &'a Document<'a>,
     problems: &'a mut Problems,
 }
 
 impl Check<'_> {
     fn place<T>(&self, node: &Spanned<T>) -> Place {
-        place(self.file, node)
+        self.document.place(node)
     }
 
     fn table(&mut self, at: Place, table: &DeTable<'_>, schema: &'static Table) {
@@ -140,11 +141,12 @@ impl Check<'_> {
         if words.contains(&text) {
             return;
         }
+        let shown = self.document.written(at).unwrap_or(text);
         let help = match nearest(text, words.iter().copied()) {
             Some(word) => format!("did you mean \"{word}\"?"),
             None => format!("it takes {}", list(words)),
         };
-        self.problems.add(at, format!("\"{text}\" is not a value of `{}`", key.name)).help(help);
+        self.problems.add(at, format!("\"{shown}\" is not a value of `{}`", key.name)).help(help);
     }
 
     fn size(&mut self, at: Place, key: &Key, min: u64, max: u64, value: &DeValue<'_>) {
@@ -217,12 +219,6 @@ impl Check<'_> {
         };
         self.problems.add(at, format!("`{}` takes {expected}, not {kind}", key.name)).help(help);
     }
-}
-
-/// Where `node` stands.
-pub(super) fn place<T>(file: usize, node: &Spanned<T>) -> Place {
-    let span = node.span();
-    Place { file, start: span.start, end: span.end }
 }
 
 /// The integer, if it is not negative and fits.

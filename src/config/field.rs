@@ -12,7 +12,7 @@ pub(super) fn fields(entries: &[(Text<'_>, Text<'_>)], problems: &mut Problems) 
         self::value(*value, problems);
         if fields.iter().any(|(known, _)| known.eq_ignore_ascii_case(name.value)) {
             problems
-                .add(name.at, format!("`{}` is here twice", name.value))
+                .add(name.at, format!("`{}` is here twice", name.shown))
                 .help("field names are the same in any letter case");
         }
         fields.push((name.value.to_owned(), value.value.to_owned()));
@@ -32,7 +32,7 @@ pub(super) fn editable(field: Text<'_>, problems: &mut Problems) {
         id if hop_by_hop(id) => "it belongs to one connection; cairn writes it where it is due and passes none on",
         _ => return,
     };
-    problems.add(field.at, format!("`{}` cannot be edited", field.value)).help(help);
+    problems.add(field.at, format!("`{}` cannot be edited", field.shown)).help(help);
 }
 
 /// Whether it is a field name (RFC 9110 section 5.1); reports it if not.
@@ -40,7 +40,7 @@ pub(super) fn name(field: Text<'_>, problems: &mut Problems) -> bool {
     let valid = is_token(field.value);
     if !valid {
         problems
-            .add(field.at, format!("\"{}\" is not a field name", field.value.escape_debug()))
+            .add(field.at, format!("\"{}\" is not a field name", field.shown.escape_debug()))
             .help("use letters, digits and !#$%&'*+-.^_`|~ (RFC 9110 section 5.6.2)");
     }
     valid

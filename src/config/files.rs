@@ -1,13 +1,15 @@
 //! Reads configuration files and parses their TOML. Not here: what is in them.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use toml::Spanned;
 use toml::de::DeTable;
 
 use super::check;
+use super::outside::{Outside, text};
+use super::reference::{self, Reference};
 use super::report::{Place, Problems, Report, Source};
 use super::schema::{Kind, ROOT};
 use super::section::Section;
@@ -16,7 +18,48 @@ use super::section::Section;
 const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// One file as TOML.
-pub(super) type Parsed<'a> = Spanned<DeTable<'a>>;
+#[derive(Debug)]
+pub(super) struct Document<'a> {
+    file: usize,
+    /// What paths in it are relative to.
+    pub(super) directory: &'a Path,
+    pub(super) table: DeTable<'a>,
+    /// In file order.
+    pub(super) references: Vec<Reference>,
+}
+
+impl<'a> Document<'a> {
+    pub(super) fn parse(file: usize, source: &'a Source, problems: &mut Problems) -> Self {
+        let (table, errors) = DeTable::parse_recoverable(&source.text);
+        for error in errors {
+            let span = error.span().unwrap_or(0..0);
+            problems
+                .add(Place { file, start: span.start, end: span.end }, error.message().to_owned())
+                .help("the syntax is that of toml.io; other problems show when it is right");
+        }
+        Self { file, table: table.into_inner(), references: Vec::new(), directory: source.directory() }
+    }
+
+    /// Replaces every reference by what it stands for; reports those to nothing.
+    pub(super) fn replace_references(&mut self, outside: &mut Outside, problems: &mut Problems) {
+        self.references = reference::replace(self.file, &mut self.table, self.directory, outside, problems);
+    }
+
+    /// The beginning of the file.
+    pub(super) fn at(&self) -> Place {
+        Place { file: self.file, start: 0, end: 0 }
+    }
+
+    pub(super) fn place<T>(&self, node: &Spanned<T>) -> Place {
+        Place::of(self.file, node)
+    }
+
+    /// The value at a place as it is written, if it is not itself.
+    pub(super) fn written(&self, at: Place) -> Option<&str> {
+        let known = self.references.binary_search_by_key(&at.start, |reference| reference.start).ok()?;
+        self.references.get(known).map(|reference| reference.written.as_str())
+    }
+}
 
 /// Reads `path`, or `path/cairn.toml` and then `path/conf.d/*.toml` by name. Notes in `files` what it looked at.
 pub(super) fn read(path: &Path, files: &mut Vec<PathBuf>) -> Result<Vec<Source>, Report> {
@@ -29,8 +72,8 @@ pub(super) fn read(path: &Path, files: &mut Vec<PathBuf>) -> Result<Vec<Source>,
     let mut sources = Vec::with_capacity(paths.len());
     let mut unreadable = Vec::new();
     for path in &paths {
-        match text(path) {
-            Ok(text) => sources.push(Source { name: path.display().to_string(), text }),
+        match File::open(path).and_then(|file| text(file, FILE_BYTES_MAX)) {
+            Ok(text) => sources.push(Source::new(&path.display().to_string(), &text)),
             Err(error) => unreadable.push(refuse(path, error)),
         }
     }
@@ -56,46 +99,24 @@ fn list(path: &Path, files: &mut Vec<PathBuf>) -> Result<Vec<PathBuf>, (PathBuf,
     Ok(paths)
 }
 
-fn text(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    let length = File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
-    if length as u64 > FILE_BYTES_MAX {
-        return Err(io::Error::other(format!("the file is larger than {FILE_BYTES_MAX} bytes")));
-    }
-    Ok(text)
-}
-
 /// The TOML of every file; reports every error of syntax.
-pub(super) fn parse<'a>(sources: &'a [Source], problems: &mut Problems) -> Vec<Parsed<'a>> {
-    let mut parsed = Vec::with_capacity(sources.len());
-    for (file, source) in sources.iter().enumerate() {
-        let (table, errors) = DeTable::parse_recoverable(&source.text);
-        for error in errors {
-            let span = error.span().unwrap_or(0..0);
-            problems
-                .add(Place { file, start: span.start, end: span.end }, error.message().to_owned())
-                .help("the syntax is that of toml.io; other problems show when it is right");
-        }
-        parsed.push(table);
-    }
-    parsed
+pub(super) fn parse<'a>(sources: &'a [Source], problems: &mut Problems) -> Vec<Document<'a>> {
+    sources.iter().enumerate().map(|(file, source)| Document::parse(file, source, problems)).collect()
 }
 
 /// Checks every file against the schema. Keys that are not arrays of tables belong in the first.
-pub(super) fn check<'a>(parsed: &'a [Parsed<'a>], problems: &mut Problems) -> Vec<Section<'a>> {
-    let mut roots = Vec::with_capacity(parsed.len());
-    for (file, document) in parsed.iter().enumerate() {
-        let table = document.get_ref();
-        let at = Place { file, start: 0, end: 0 };
-        check::table(file, at, table, &ROOT, problems);
-        for name in table.keys().filter(|_| file > 0) {
+pub(super) fn check<'a>(documents: &'a [Document<'a>], problems: &mut Problems) -> Vec<Section<'a>> {
+    let mut roots = Vec::with_capacity(documents.len());
+    for (file, document) in documents.iter().enumerate() {
+        check::document(document, &ROOT, problems);
+        for name in document.table.keys().filter(|_| file > 0) {
             if ROOT.key(name.get_ref()).is_some_and(|key| !matches!(key.kind, Kind::Many(_))) {
                 problems
-                    .add(check::place(file, name), format!("`{}` stands in a part of a configuration", name.get_ref()))
+                    .add(document.place(name), format!("`{}` stands in a part of a configuration", name.get_ref()))
                     .help("move it to cairn.toml; files in conf.d hold listeners, routes and clusters");
             }
         }
-        roots.push(Section::new(file, at, table, &ROOT));
+        roots.push(Section::new(document, document.at(), &document.table, &ROOT));
     }
     roots
 }

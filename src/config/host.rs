@@ -18,7 +18,7 @@ pub(super) fn patterns(texts: &[Text<'_>], problems: &mut Problems) -> Vec<HostP
     for text in texts {
         let Some(pattern) = pattern(*text, problems) else { continue };
         if patterns.contains(&pattern) {
-            problems.add(text.at, format!("\"{}\" is here twice", text.value)).help("leave one out");
+            problems.add(text.at, format!("\"{}\" is here twice", text.shown)).help("leave one out");
         }
         patterns.push(pattern);
     }
@@ -33,7 +33,7 @@ pub(super) fn authority(text: Text<'_>, problems: &mut Problems) -> String {
     };
     if !is_host(host) || port.is_some_and(|port| port.parse::<u16>().is_err()) {
         problems
-            .add(text.at, format!("\"{}\" is not a host", text.value.escape_debug()))
+            .add(text.at, format!("\"{}\" is not a host", text.shown.escape_debug()))
             .help("write \"example.com\", \"example.com:8443\" or \"[::1]:8443\"");
     }
     text.value.to_owned()
@@ -52,7 +52,7 @@ fn pattern(text: Text<'_>, problems: &mut Problems) -> Option<HostPattern> {
         _ if lower.ends_with('.') => "write it without the dot at its end",
         _ => "write \"api.example.com\", \"*.example.org\", \"*\" or an address",
     };
-    problems.add(text.at, format!("\"{}\" is not a host pattern", text.value.escape_debug())).help(help);
+    problems.add(text.at, format!("\"{}\" is not a host pattern", text.shown.escape_debug())).help(help);
     None
 }
 

@@ -65,7 +65,7 @@ fn address(text: Text<'_>, bound: &mut Vec<(Address, Place)>, problems: &mut Pro
         Ok(address) => address,
         Err(error) => {
             problems
-                .add(text.at, format!("\"{}\" is {error}", text.value.escape_debug()))
+                .add(text.at, format!("\"{}\" is {error}", text.shown.escape_debug()))
                 .help("\"127.0.0.1:8080\" for this machine, \"0.0.0.0:8080\" or \"[::]:8080\" for all");
             return None;
         }
@@ -73,7 +73,7 @@ fn address(text: Text<'_>, bound: &mut Vec<(Address, Place)>, problems: &mut Pro
     let shared = !matches!(&address, Address::Inet(inet) if inet.port() == 0);
     if let Some((_, first)) = bound.iter().find(|(other, _)| shared && *other == address) {
         problems
-            .add(text.at, format!("two listeners bind {address}"))
+            .add(text.at, format!("two listeners bind {}", text.shown))
             .note(*first, "the first one is here")
             .help("give each an address or port of its own");
     }
@@ -89,7 +89,7 @@ fn trusted(text: Text<'_>, problems: &mut Problems) -> Option<Network> {
             format!("its first address is {}; write \"{}/{}\"", first.address, first.address, first.prefix)
         }
     };
-    problems.add(text.at, format!("\"{}\" is not an address range", text.value.escape_debug())).help(help);
+    problems.add(text.at, format!("\"{}\" is not an address range", text.shown.escape_debug())).help(help);
     None
 }
 

@@ -1,7 +1,8 @@
 //! Loads a configuration again and again, and remembers what the next load needs. Not here: when to load (`control`).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use super::outside::Outside;
 use super::{Config, Report, files, read};
 
 /// A configuration on disk.
@@ -26,7 +27,10 @@ impl Loader {
     pub fn load(&mut self) -> Result<Config, Report> {
         self.files.clear();
         let sources = files::read(&self.path, &mut self.files)?;
-        let mut config = read(sources)?;
+        let mut outside = Outside::default();
+        let config = read(sources, &mut outside);
+        self.files.extend(outside.files().map(Path::to_owned));
+        let mut config = config?;
         config.files.clone_from(&self.files);
         Ok(config)
     }

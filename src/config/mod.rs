@@ -14,6 +14,9 @@ mod listener;
 mod loader;
 mod names;
 mod nearest;
+mod outside;
+mod places;
+mod reference;
 mod report;
 mod route;
 mod schema;
@@ -33,12 +36,13 @@ pub use schema::document;
 pub use tenant::{TenantReport, TenantState};
 pub use unit::duration;
 
-use files::Parsed;
+use files::Document;
 use names::Names;
-use report::{Place, Problems, Source};
+use outside::Outside;
+use places::Places;
+use report::{Problems, Source};
 use section::Section;
 
-use crate::route::BuildError;
 use crate::snapshot::{Ledger, Snapshot, SnapshotSpec};
 
 /// Where cairn stands; chooses defaults.
@@ -73,21 +77,6 @@ pub struct Config {
     places: Places,
 }
 
-/// Where routes stand, for problems that only compiling finds.
-#[derive(Clone, Debug)]
-struct Places {
-    sources: Arc<[Source]>,
-    routes: Vec<RoutePlaces>,
-}
-
-/// One route: its name, its header, and its keys with the places of their values.
-#[derive(Clone, Debug)]
-struct RoutePlaces {
-    name: String,
-    header: Place,
-    keys: Vec<(String, Place)>,
-}
-
 /// Reads a file, or a directory with `cairn.toml` and `conf.d/*.toml`.
 ///
 /// # Errors
@@ -101,7 +90,7 @@ pub fn load(path: &Path) -> Result<Config, Report> {
 /// # Errors
 /// Everything that is wrong with it.
 pub fn parse(name: &str, text: &str) -> Result<Config, Report> {
-    read(vec![Source { name: name.to_owned(), text: text.to_owned() }])
+    read(vec![Source::new(name, text)], &mut Outside::default())
 }
 
 /// The configuration of `cairn run` without `-c`: a route for each way to answer, in front of two demo origins.
@@ -128,8 +117,13 @@ impl Config {
     /// `file:line` of a route, by its position; empty if there is none.
     #[must_use]
     pub fn route_place(&self, position: usize) -> String {
-        let route = self.places.routes.get(position);
-        route.map(|route| report::line(&self.places.sources, route.header)).unwrap_or_default()
+        self.places.line(position)
+    }
+
+    /// `value` as it may be printed: where it came from a reference (`${NAME}`, `@file`), the reference.
+    #[must_use]
+    pub fn shown<'a>(&'a self, value: &'a str) -> &'a str {
+        self.places.shown(value)
     }
 
     /// Compiles it into what workers serve from.
@@ -141,38 +135,28 @@ impl Config {
     }
 }
 
-impl Places {
-    fn report(&self, errors: Vec<BuildError>) -> Report {
-        let mut problems = Problems::default();
-        for error in errors {
-            let message = format!("route \"{}\": {}", error.route, error.problem);
-            problems.add(self.find(&error.route, error.key), message);
-        }
-        Report::new(Arc::clone(&self.sources), problems)
-    }
-
-    /// The value of a route's key, given as a path below the route; else the route's header.
-    fn find(&self, route: &str, key: &str) -> Place {
-        let key = key.split('.').next().unwrap_or(key);
-        let Some(route) = self.routes.iter().find(|places| places.name == route) else { return Place::START };
-        route.keys.iter().find(|(known, _)| known == key).map_or(route.header, |(_, place)| *place)
-    }
-}
-
-fn read(sources: Vec<Source>) -> Result<Config, Report> {
+fn read(sources: Vec<Source>, outside: &mut Outside) -> Result<Config, Report> {
     let sources: Arc<[Source]> = sources.into();
     let mut problems = Problems::default();
-    let parsed = files::parse(&sources, &mut problems);
+    let mut documents = files::parse(&sources, &mut problems);
     if !problems.is_empty() {
         return Err(Report::new(Arc::clone(&sources), problems));
     }
-    let config = build(&parsed, &sources, &mut problems);
+    for document in &mut documents {
+        document.replace_references(outside, &mut problems);
+    }
+    let config = build(&documents, &sources, outside, &mut problems);
     if problems.is_empty() { Ok(config) } else { Err(Report::new(Arc::clone(&sources), problems)) }
 }
 
 /// Reads everything, so that every problem is found; the configuration is good only if none was.
-fn build(parsed: &[Parsed<'_>], sources: &Arc<[Source]>, problems: &mut Problems) -> Config {
-    let roots = files::check(parsed, problems);
+fn build(
+    documents: &[Document<'_>],
+    sources: &Arc<[Source]>,
+    outside: &mut Outside,
+    problems: &mut Problems,
+) -> Config {
+    let roots = files::check(documents, problems);
     let root = roots[0];
     let all = |name: &str| roots.iter().flat_map(|root| root.many(name)).collect::<Vec<Section<'_>>>();
     let (listeners, routes, clusters) = (all("listener"), all("route"), all("cluster"));
@@ -192,15 +176,10 @@ fn build(parsed: &[Parsed<'_>], sources: &Arc<[Source]>, problems: &mut Problems
     let snapshot = SnapshotSpec {
         listeners: listener::listeners(&listeners, &listener_names, role, problems),
         routes: route::routes(&routes, &route_names, &listener_names, &cluster_names, problems),
-        clusters: cluster::clusters(&clusters, &cluster_names, problems),
+        clusters: cluster::clusters(&clusters, &cluster_names, outside, problems),
         tenants: Vec::new(),
     };
-    let places = |(position, section): (usize, &Section<'_>)| RoutePlaces {
-        name: route_names.get(position).to_owned(),
-        header: section.at,
-        keys: section.places(),
-    };
-    let places = Places { sources: Arc::clone(sources), routes: routes.iter().enumerate().map(places).collect() };
+    let places = Places::new(Arc::clone(sources), documents, &routes, &route_names);
     Config {
         workers: workers(root),
         role,

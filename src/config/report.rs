@@ -2,14 +2,28 @@
 //! Not here: finding problems (`check`, `listener`, `route`, `cluster`).
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
+
+use toml::Spanned;
 
 /// One configuration file, kept for excerpts.
 #[derive(Clone, Debug)]
 pub(super) struct Source {
     /// As the operator wrote it, so that editors find it.
-    pub(super) name: String,
-    pub(super) text: String,
+    pub(super) name: Arc<str>,
+    pub(super) text: Arc<str>,
+}
+
+impl Source {
+    pub(super) fn new(name: &str, text: &str) -> Self {
+        Self { name: name.into(), text: text.into() }
+    }
+
+    /// What paths in it are relative to.
+    pub(super) fn directory(&self) -> &Path {
+        Path::new(&*self.name).parent().unwrap_or(Path::new(""))
+    }
 }
 
 /// A range of bytes in one [`Source`].
@@ -24,6 +38,12 @@ pub(super) struct Place {
 impl Place {
     /// The beginning of the first file: for what stands nowhere.
     pub(super) const START: Self = Self { file: 0, start: 0, end: 0 };
+
+    /// Where a node of a file stands.
+    pub(super) fn of<T>(file: usize, node: &Spanned<T>) -> Self {
+        let span = node.span();
+        Self { file, start: span.start, end: span.end }
+    }
 }
 
 /// One thing that is wrong, and how to put it right.
@@ -33,6 +53,7 @@ pub(super) struct Problem {
     message: String,
     notes: Vec<(Place, String)>,
     help: Option<String>,
+    alone: bool,
 }
 
 impl Problem {
@@ -47,6 +68,12 @@ impl Problem {
         self.help = Some(help.into());
         self
     }
+
+    /// Drops all else that is said about its place: it follows from this.
+    pub(super) fn alone(&mut self) -> &mut Self {
+        self.alone = true;
+        self
+    }
 }
 
 /// The problems found so far.
@@ -57,7 +84,7 @@ impl Problems {
     /// Records a problem; notes and help are added to what comes back.
     pub(super) fn add(&mut self, place: Place, message: impl Into<String>) -> &mut Problem {
         let at = self.0.len();
-        self.0.push(Problem { place, message: message.into(), notes: Vec::new(), help: None });
+        self.0.push(Problem { place, message: message.into(), notes: Vec::new(), help: None, alone: false });
         &mut self.0[at]
     }
 
@@ -78,6 +105,8 @@ impl Report {
     /// Problems in file order.
     pub(super) fn new(sources: Arc<[Source]>, problems: Problems) -> Self {
         let mut problems = problems.0;
+        let alone: Vec<_> = problems.iter().filter(|problem| problem.alone).map(|problem| problem.place).collect();
+        problems.retain(|problem| problem.alone || !alone.contains(&problem.place));
         problems.sort_by_key(|problem| problem.place);
         Self { unreadable: Vec::new(), sources, problems }
     }

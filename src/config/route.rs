@@ -101,11 +101,11 @@ impl<'a> Reader<'a> {
             let upper = method.value.to_ascii_uppercase();
             if !field::is_token(method.value) {
                 self.problems
-                    .add(method.at, format!("\"{}\" is not a method", method.value.escape_debug()))
+                    .add(method.at, format!("\"{}\" is not a method", method.shown.escape_debug()))
                     .help("a method is a token, such as \"GET\" (RFC 9110 section 9.1)");
             } else if upper != method.value && METHODS.contains(&upper.as_str()) {
                 self.problems
-                    .add(method.at, format!("no client sends the method \"{}\"", method.value))
+                    .add(method.at, format!("no client sends the method \"{}\"", method.shown))
                     .help(format!("methods have a letter case: write \"{upper}\""));
             }
         }
@@ -160,11 +160,12 @@ impl<'a> Reader<'a> {
         } else {
             match path::inspect(text.value.as_bytes()) {
                 PathForm::Clean => return text.value.to_owned(),
+                PathForm::Normalise if text.shown != text.value => "requests have it in its normal form".to_owned(),
                 PathForm::Normalise => format!("requests have it in its normal form: \"{}\"", normal(text.value)),
                 PathForm::Refused(error) => format!("readers disagree about its meaning ({})", error.reason()),
             }
         };
-        self.problems.add(text.at, format!("\"{}\" is not a path", text.value.escape_debug())).help(help);
+        self.problems.add(text.at, format!("\"{}\" is not a path", text.shown.escape_debug())).help(help);
         text.value.to_owned()
     }
 
@@ -230,7 +231,7 @@ impl<'a> Reader<'a> {
             let Some(id) = self.cluster(text) else { continue };
             if sides.iter().any(|(other, _)| *other == id) {
                 self.problems
-                    .add(text.at, format!("\"{}\" is in the split twice", text.value))
+                    .add(text.at, format!("\"{}\" is in the split twice", text.shown))
                     .help("add the weights up");
             }
             sides.push((id, u32::try_from(side.number("weight")).unwrap_or(u32::MAX)));

@@ -464,6 +464,7 @@ pub fn document() -> String {
 
 const HEADER: &str = "\
 # Every key of cairn with its default. A key that is commented out has none: it shows an example.
+# In values ${NAME} stands for a variable of the environment, and @file for the content of a file, relative to this one.
 # Durations: \"250ms\", \"5s\", \"1m\", \"1h\". Sizes: \"16KiB\", \"1MiB\", or bytes. Unknown keys are errors.
 # `cairn check -c FILE` validates; `cairn explain -c FILE GET http://host/path` says what a request would meet.
 

@@ -4,9 +4,10 @@
 use std::time::Duration;
 
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeString, DeTable, DeValue};
 
-use super::check::{place, size, unsigned};
+use super::check::{size, unsigned};
+use super::files::Document;
 use super::report::Place;
 use super::schema::{Kind, Preset, Table};
 use super::unit;
@@ -14,7 +15,7 @@ use super::unit;
 /// One table of a file. An absent one reads as all defaults.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Section<'a> {
-    file: usize,
+    document: &'a Document<'a>,
     /// Its header, or the braces of an inline table.
     pub(super) at: Place,
     table: Option<&'a DeTable<'a>>,
@@ -25,6 +26,8 @@ pub(super) struct Section<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Text<'a> {
     pub(super) value: &'a str,
+    /// What may be printed: a reference in place of what it stands for.
+    pub(super) shown: &'a str,
     pub(super) at: Place,
 }
 
@@ -37,8 +40,8 @@ pub(super) enum Condition<'a> {
 }
 
 impl<'a> Section<'a> {
-    pub(super) fn new(file: usize, at: Place, table: &'a DeTable<'a>, schema: &'static Table) -> Self {
-        Self { file, at, table: Some(table), schema }
+    pub(super) fn new(document: &'a Document<'a>, at: Place, table: &'a DeTable<'a>, schema: &'static Table) -> Self {
+        Self { document, at, table: Some(table), schema }
     }
 
     pub(super) fn has(&self, name: &str) -> bool {
@@ -47,13 +50,14 @@ impl<'a> Section<'a> {
 
     /// Where the value of `name` stands; where the table does if it is absent.
     pub(super) fn place(&self, name: &str) -> Place {
-        self.node(name).map_or(self.at, |node| place(self.file, node))
+        self.node(name).map_or(self.at, |node| self.document.place(node))
     }
 
-    /// Every key that is there with the place of its value.
-    pub(super) fn places(&self) -> Vec<(String, Place)> {
+    /// Every known key that is there with the place of its value.
+    pub(super) fn places(&self) -> Vec<(&'static str, Place)> {
         let entries = self.table.into_iter().flat_map(|table| table.iter());
-        entries.map(|(name, node)| (name.get_ref().to_string(), place(self.file, node))).collect()
+        let known = |name: &str| self.schema.key(name).map(|key| key.name);
+        entries.filter_map(|(name, node)| Some((known(name.get_ref())?, self.document.place(node)))).collect()
     }
 
     pub(super) fn text(&self, name: &str) -> Option<Text<'a>> {
@@ -122,9 +126,9 @@ impl<'a> Section<'a> {
 
     /// The table under `name`.
     pub(super) fn one(&self, name: &str) -> Section<'a> {
-        let found = self.node(name).and_then(|node| Some((place(self.file, node), node.get_ref().as_table()?)));
+        let found = self.node(name).and_then(|node| Some((self.document.place(node), node.get_ref().as_table()?)));
         let (at, table) = found.map_or((self.at, None), |(at, table)| (at, Some(table)));
-        Section { file: self.file, at, table, schema: self.inner(name) }
+        Section { document: self.document, at, table, schema: self.inner(name) }
     }
 
     /// The tables of the array under `name`.
@@ -132,8 +136,8 @@ impl<'a> Section<'a> {
         let schema = self.inner(name);
         let sections = self.items(name).iter().filter_map(|item| {
             Some(Section {
-                file: self.file,
-                at: place(self.file, item),
+                document: self.document,
+                at: self.document.place(item),
                 table: Some(item.get_ref().as_table()?),
                 schema,
             })
@@ -150,7 +154,7 @@ impl<'a> Section<'a> {
     pub(super) fn texts_or_tables(&self, name: &str) -> Vec<Result<Text<'a>, Section<'a>>> {
         let schema = self.inner(name);
         let items = self.items(name).iter().filter_map(|item| match item.get_ref() {
-            DeValue::Table(table) => Some(Err(Section::new(self.file, place(self.file, item), table, schema))),
+            DeValue::Table(table) => Some(Err(Section::new(self.document, self.document.place(item), table, schema))),
             _ => Some(Ok(self.as_text(item)?)),
         });
         items.collect()
@@ -182,14 +186,18 @@ impl<'a> Section<'a> {
     fn entries(&self, name: &str) -> Vec<(Text<'a>, &'a Spanned<DeValue<'a>>)> {
         let table = self.node(name).and_then(|node| node.get_ref().as_table());
         let entries = table.into_iter().flat_map(|table| table.iter());
-        let mut entries: Vec<_> =
-            entries.map(|(name, value)| (Text { value: name.get_ref(), at: place(self.file, name) }, value)).collect();
+        let mut entries: Vec<_> = entries.map(|(name, value)| (self.key(name), value)).collect();
         entries.sort_by_key(|(name, _)| name.at);
         entries
     }
 
     fn as_text(&self, node: &'a Spanned<DeValue<'a>>) -> Option<Text<'a>> {
-        Some(Text { value: node.get_ref().as_str()?, at: place(self.file, node) })
+        let (value, at) = (node.get_ref().as_str()?, self.document.place(node));
+        Some(Text { value, shown: self.document.written(at).unwrap_or(value), at })
+    }
+
+    fn key(&self, name: &'a Spanned<DeString<'a>>) -> Text<'a> {
+        Text { value: name.get_ref(), shown: name.get_ref(), at: self.document.place(name) }
     }
 
     fn as_condition(&self, node: &'a Spanned<DeValue<'a>>) -> Option<Condition<'a>> {

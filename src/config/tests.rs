@@ -2,6 +2,7 @@
 //! The texts of reports are in `tests/config/`.
 
 use super::*;
+use crate::route::ValuePattern;
 
 /// Rewrites `conf/cairn.toml` when `CAIRN_UPDATE` is set.
 #[test]
@@ -107,4 +108,24 @@ fn workers_are_counted() {
     };
     assert_eq!(count("3"), 3);
     assert!(count("0") >= 1);
+}
+
+#[test]
+fn what_a_reference_stands_for_is_used_and_not_shown() {
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
+    write("token", "s3cret\n");
+    let listener = "[[listener]]\nname = \"a\"\nbind = \"127.0.0.1:0\"\n";
+    let route = "[[route]]\nheaders = { x-token = \"@token\" }\nhosts = [\"@token\"]\nrespond = { status = 200 }\n";
+    write("cairn.toml", &format!("{listener}{route}"));
+    let config = load(directory.path()).unwrap();
+    let expected = [("x-token".to_owned(), ValuePattern::Exact("s3cret".to_owned()))];
+    assert_eq!(config.snapshot.routes[0].headers, expected);
+    assert_eq!((config.shown("s3cret"), config.shown("other")), ("@token", "other"));
+    assert!(config.files.contains(&directory.path().join("token")), "{:?}", config.files);
+
+    write("cairn.toml", &format!("{listener}{route}{route}"));
+    let report = load(directory.path()).and_then(|config| config.compile(1, &mut Ledger::default())).unwrap_err().to_string();
+    assert!(report.contains("matches the same requests as route \"route-1\" (host @token)"), "{report}");
+    assert!(!report.contains("s3cret"), "{report}");
 }

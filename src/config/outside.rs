@@ -1,0 +1,99 @@
+//! What a configuration takes from outside its own text: files that values name, addresses of names. Each is asked for once a
+//! load; kept with a text, it makes that text mean the same again later. Not here: the text itself (`files`).
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::net::ToSocketAddrs;
+use std::path::{Path, PathBuf};
+
+use crate::id::Address;
+
+/// Largest file that a value may name, bytes.
+const VALUE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Answers so far; what could not be had is an answer too.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Outside {
+    files: HashMap<PathBuf, Result<String, String>>,
+    addresses: HashMap<String, Result<Address, String>>,
+}
+
+impl Outside {
+    /// The content of a file, without the newline at its end.
+    pub(super) fn file(&mut self, path: &Path) -> Result<String, String> {
+        if let Some(known) = self.files.get(path) {
+            return known.clone();
+        }
+        let content = File::open(path).and_then(|file| text(file, VALUE_BYTES_MAX)).map_err(|error| error.to_string());
+        let content = content.map(|text| match text.strip_suffix("\r\n").or(text.strip_suffix('\n')) {
+            Some(line) => line.to_owned(),
+            None => text,
+        });
+        self.files.insert(path.to_owned(), content.clone());
+        content
+    }
+
+    /// The first IPv4 address of `NAME:PORT`, else its first address.
+    pub(super) fn address(&mut self, name: &str) -> Result<Address, String> {
+        if let Some(known) = self.addresses.get(name) {
+            return known.clone();
+        }
+        let found = resolve(name);
+        self.addresses.insert(name.to_owned(), found.clone());
+        found
+    }
+
+    /// The files that were looked for.
+    pub(super) fn files(&self) -> impl Iterator<Item = &Path> {
+        self.files.keys().map(PathBuf::as_path)
+    }
+}
+
+/// All of `file`, if it is UTF-8 and at most `most` bytes.
+pub(super) fn text(file: File, most: u64) -> io::Result<String> {
+    let mut text = String::new();
+    let length = file.take(most + 1).read_to_string(&mut text)?;
+    if length as u64 > most {
+        return Err(io::Error::other(format!("the file is larger than {most} bytes")));
+    }
+    Ok(text)
+}
+
+fn resolve(name: &str) -> Result<Address, String> {
+    let addresses: Vec<_> = name.to_socket_addrs().map_err(|error| error.to_string())?.collect();
+    let chosen = addresses.iter().find(|address| address.is_ipv4()).or(addresses.first());
+    chosen.copied().map(Address::Inet).ok_or_else(|| "it has no address".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_newline_is_cut_and_the_first_answer_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("value");
+        for (text, value) in [("a\n", "a"), ("a\n\n", "a\n"), ("a\r\n", "a"), ("a", "a"), ("\n", ""), ("", "")] {
+            std::fs::write(&path, text).unwrap();
+            assert_eq!(Outside::default().file(&path).as_deref(), Ok(value), "{text:?}");
+        }
+        let mut outside = Outside::default();
+        std::fs::write(&path, "first").unwrap();
+        assert_eq!(outside.file(&path).as_deref(), Ok("first"));
+        std::fs::write(&path, "second").unwrap();
+        assert_eq!(outside.file(&path).as_deref(), Ok("first"));
+        assert_eq!(Outside::default().file(&path).as_deref(), Ok("second"));
+        std::fs::write(&path, "x".repeat(VALUE_BYTES_MAX as usize + 1)).unwrap();
+        assert!(Outside::default().file(&path).is_err_and(|why| why.contains("larger")));
+    }
+
+    #[test]
+    fn names_resolve_to_one_address() {
+        let Ok(Address::Inet(address)) = Outside::default().address("localhost:9000") else {
+            panic!("localhost does not resolve")
+        };
+        assert!(address.ip().is_loopback() && address.port() == 9000, "{address}");
+        assert!(Outside::default().address("a..b:80").is_err());
+    }
+}

@@ -1,0 +1,167 @@
+//! References in values: `${NAME}` stands for a variable of the environment, and a value that begins with `@` for the content
+//! of a file. `$${` and `@@` stand for themselves. Not here: remembering what was found (`outside`).
+
+use std::borrow::Cow;
+use std::env;
+use std::path::Path;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::outside::Outside;
+use super::report::{Place, Problems};
+
+/// A value that was written as a reference.
+#[derive(Clone, Debug)]
+pub(super) struct Reference {
+    /// Where it starts in its file.
+    pub(super) start: usize,
+    pub(super) written: String,
+    pub(super) value: String,
+}
+
+/// Replaces every reference in the values of `table`; returns them in file order. Files are relative to `directory`.
+pub(super) fn replace(
+    file: usize,
+    table: &mut DeTable<'_>,
+    directory: &Path,
+    outside: &mut Outside,
+    problems: &mut Problems,
+) -> Vec<Reference> {
+    let mut replacer = Replacer { file, directory, outside, problems, found: Vec::new() };
+    replacer.table(table);
+    let mut found = replacer.found;
+    found.sort_unstable_by_key(|reference| reference.start);
+    found
+}
+
+/// The value that `text` stands for, if all that it refers to is there.
+pub(super) fn value(text: &str, directory: &Path) -> Option<String> {
+    resolve(text, directory, &mut Outside::default()).ok()
+}
+
+struct Replacer<'a> {
+    file: usize,
+    directory: &'a Path,
+    outside: &'a mut Outside,
+    problems: &'a mut Problems,
+    found: Vec<Reference>,
+}
+
+impl Replacer<'_> {
+    fn table(&mut self, table: &mut DeTable<'_>) {
+        for (_, value) in table.iter_mut() {
+            self.value(value);
+        }
+    }
+
+    fn value(&mut self, node: &mut Spanned<DeValue<'_>>) {
+        let at = Place::of(self.file, node);
+        match node.get_mut() {
+            DeValue::Table(table) => self.table(table),
+            DeValue::Array(items) => items.iter_mut().for_each(|item| self.value(item)),
+            DeValue::String(text) if text.starts_with('@') || text.contains("${") => {
+                match resolve(text, self.directory, self.outside) {
+                    Ok(value) => {
+                        let written = std::mem::replace(text, Cow::Owned(value.clone())).into_owned();
+                        self.found.push(Reference { start: at.start, written, value });
+                    }
+                    Err(Missing { what, help }) => {
+                        self.problems.add(at, what).help(help).alone();
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A reference to nothing.
+struct Missing {
+    what: String,
+    help: &'static str,
+}
+
+fn resolve(text: &str, directory: &Path, outside: &mut Outside) -> Result<String, Missing> {
+    let Some(name) = text.strip_prefix('@') else { return variables(text) };
+    if name.starts_with('@') {
+        return variables(name);
+    }
+    let path = directory.join(variables(name)?);
+    outside.file(&path).map_err(|why| Missing {
+        what: format!("the file of \"{}\" cannot be read: {why}", text.escape_debug()),
+        help: "`@` names a file, relative to the one that names it; a value that begins with @ is written \"@@…\"",
+    })
+}
+
+/// `text` with the variables of the environment in their places.
+fn variables(text: &str) -> Result<String, Missing> {
+    let mut value = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(dollar) = rest.find("${") {
+        let (before, reference) = rest.split_at(dollar);
+        if let Some(before) = before.strip_suffix('$') {
+            value += before;
+            value += "${";
+            rest = &reference[2..];
+            continue;
+        }
+        let name = reference[2..].split_once('}').map(|(name, _)| name).filter(|name| is_name(name));
+        let Some(name) = name else {
+            return Err(Missing {
+                what: "`${` does not begin a reference".to_owned(),
+                help: "write ${NAME} with the name of a variable, or $${ for a literal ${",
+            });
+        };
+        value += before;
+        value += &env::var(name).map_err(|error| Missing {
+            what: match error {
+                env::VarError::NotPresent => format!("the environment has no variable {name}"),
+                env::VarError::NotUnicode(_) => format!("the variable {name} is not UTF-8"),
+            },
+            help: "set it for the process that reads the configuration; $${ is a literal ${",
+        })?;
+        rest = &reference[name.len() + 3..];
+    }
+    Ok(value + rest)
+}
+
+/// The name of a variable as shells have it.
+fn is_name(name: &str) -> bool {
+    let known = |c: u8| c.is_ascii_alphanumeric() || c == b'_';
+    name.bytes().all(known) && name.bytes().next().is_some_and(|c| !c.is_ascii_digit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_are_replaced_and_escapes_undone() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("token"), "s3cret ${HOME}\n").unwrap();
+        // Cargo sets it for every test.
+        let name = env::var("CARGO_PKG_NAME").unwrap();
+        let cases = [
+            ("Bearer ${CARGO_PKG_NAME}!", Some(format!("Bearer {name}!"))),
+            ("${CARGO_PKG_NAME}${CARGO_PKG_NAME}", Some(format!("{name}{name}"))),
+            ("$${CARGO_PKG_NAME}", Some("${CARGO_PKG_NAME}".to_owned())),
+            ("$${${CARGO_PKG_NAME}", Some(format!("${{{name}"))),
+            ("a$ $b }", Some("a$ $b }".to_owned())),
+            ("@token", Some("s3cret ${HOME}".to_owned())),
+            ("@@token", Some("@token".to_owned())),
+            ("@@${CARGO_PKG_NAME}", Some(format!("@{name}"))),
+            ("a@token", Some("a@token".to_owned())),
+            ("@${CARGO_PKG_NAME}-is-not-there", None),
+            ("@nowhere", None),
+            ("${CAIRN_TEST_IS_NOT_SET}", None),
+            ("${", None),
+            ("${}", None),
+            ("${A B}", None),
+            ("${1A}", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(value(text, directory.path()), expected, "{text}");
+        }
+    }
+}
