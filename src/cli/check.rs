@@ -1,12 +1,46 @@
 //! `cairn check`. Not here: the checks (`config`).
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use cairn::config::{self, Report};
 use cairn::snapshot::{Ledger, SnapshotSpec};
 
-use super::{fail, print};
+use super::{fail, print, usage};
+
+/// What `check` takes.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// A file, or a directory with cairn.toml and conf.d/*.toml
+    #[arg(short, long, value_name = "PATH")]
+    config: PathBuf,
+    /// Validate FILE alone, as the file of the tenant NAME
+    #[arg(long, num_args = 2, value_names = ["NAME", "FILE"])]
+    tenant: Option<Vec<String>>,
+}
+
+pub(super) fn run(arguments: &Arguments) -> ExitCode {
+    match arguments.tenant.as_deref() {
+        Some([name, file]) => tenant(&arguments.config, name, Path::new(file)),
+        _ => check(&arguments.config),
+    }
+}
+
+fn tenant(root: &Path, name: &str, file: &Path) -> ExitCode {
+    let found = match config::check_tenant(root, name, file) {
+        Ok(Some(found)) => found,
+        Ok(None) => usage(&format!("there is no tenant named {name}")),
+        Err(report) => return invalid(root, &report),
+    };
+    match &found.problems {
+        Some(report) => invalid(file, report),
+        None => {
+            let (routes, clusters) = (count(found.routes, "route"), count(found.clusters, "cluster"));
+            let text = format!("{} is valid for tenant {name}: {routes}, {clusters}\n", file.display());
+            print(&text, ExitCode::SUCCESS)
+        }
+    }
+}
 
 /// Loads and compiles the configuration.
 pub(super) fn check(path: &Path) -> ExitCode {
@@ -27,7 +61,11 @@ pub(super) fn invalid(path: &Path, report: &Report) -> ExitCode {
 
 fn counts(spec: &SnapshotSpec) -> String {
     let listeners = count(spec.listeners.len(), "listener");
-    format!("{listeners}, {}, {}", count(spec.routes.len(), "route"), count(spec.clusters.len(), "cluster"))
+    let (routes, clusters) = (count(spec.routes.len(), "route"), count(spec.clusters.len(), "cluster"));
+    match spec.tenants.len() {
+        0 => format!("{listeners}, {routes}, {clusters}"),
+        tenants => format!("{listeners}, {routes}, {clusters}, {}", count(tenants, "tenant")),
+    }
 }
 
 fn count(number: usize, what: &str) -> String {

@@ -32,11 +32,7 @@ enum Verb {
     /// Serve in the foreground; without -c a demo with origins of its own, on 127.0.0.1:8080
     Run(run::Arguments),
     /// Validate a configuration and report every error with its place
-    Check {
-        /// A file, or a directory with cairn.toml and conf.d/*.toml
-        #[arg(short, long, value_name = "PATH")]
-        config: PathBuf,
-    },
+    Check(check::Arguments),
     /// Say which route, cluster and endpoint a request would take, and why
     Explain(explain::Arguments),
     /// Say what a reload would change in the running process; changes nothing
@@ -65,7 +61,8 @@ pub(crate) fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match (arguments.verb, arguments.config) {
         (Some(Verb::Run(arguments)), _) => run::run(&arguments),
-        (Some(Verb::Check { config }), _) | (None, Some(config)) => check::check(&config),
+        (Some(Verb::Check(arguments)), _) => check::run(&arguments),
+        (None, Some(config)) => check::check(&config),
         (Some(Verb::Explain(arguments)), _) => explain::explain(&arguments),
         (Some(Verb::Plan(arguments)), _) => remote::plan(&arguments),
         (Some(Verb::Reload(arguments)), _) => remote::reload(&arguments),

@@ -1,5 +1,10 @@
 //! `[[cluster]]` to [`ClusterSpec`]; resolves names of endpoints. Not here: choosing an endpoint.
 
+use std::time::Duration;
+
+use ahash::{HashSet, HashSetExt};
+
+use super::bounds::Bounds;
 use super::names::Names;
 use super::outside::Outside;
 use super::report::Problems;
@@ -11,62 +16,81 @@ use crate::id::Address;
 pub(super) fn clusters(
     sections: &[Section<'_>],
     names: &Names,
+    bounds: &Bounds,
     outside: &mut Outside,
     problems: &mut Problems,
 ) -> Vec<ClusterSpec> {
     let read = |(position, section): (usize, &Section<'_>)| {
-        cluster(*section, names.get(position).to_owned(), outside, problems)
+        let mut reader = Reader { section: *section, bounds, outside, problems };
+        reader.cluster(names.full(position))
     };
     sections.iter().enumerate().map(read).collect()
 }
 
-fn cluster(section: Section<'_>, name: String, outside: &mut Outside, problems: &mut Problems) -> ClusterSpec {
-    let pool = section.one("pool");
-    let timeouts = section.one("timeouts");
-    ClusterSpec {
-        name,
-        endpoints: endpoints(section, outside, problems),
-        balance: match section.word("balance") {
-            "round_robin" => Balance::RoundRobin,
-            "random" => Balance::Random,
-            _ => Balance::LeastRequest,
-        },
-        max_idle: u32::try_from(pool.number("max_idle")).unwrap_or(u32::MAX),
-        idle: pool.time("idle"),
-        connect_timeout: timeouts.time("connect"),
-        response_timeout: timeouts.time("response"),
-    }
+struct Reader<'a> {
+    section: Section<'a>,
+    bounds: &'a Bounds,
+    outside: &'a mut Outside,
+    problems: &'a mut Problems,
 }
 
-fn endpoints(section: Section<'_>, outside: &mut Outside, problems: &mut Problems) -> Vec<EndpointSpec> {
-    let items = section.texts_or_tables("endpoints");
-    if section.has("endpoints") && section.length("endpoints") == 0 {
-        problems
-            .add(section.place("endpoints"), "the cluster has no endpoint")
-            .help("write at least one: endpoints = [\"127.0.0.1:9000\"]");
-    }
-    let mut endpoints: Vec<EndpointSpec> = Vec::with_capacity(items.len());
-    for item in &items {
-        let (text, weight) = match item {
-            Ok(text) => (Some(*text), 1),
-            Err(table) => (table.text("address"), table.number("weight")),
-        };
-        let Some((text, address)) = text.and_then(|text| Some((text, address(text, outside, problems)?))) else {
-            continue;
-        };
-        if endpoints.iter().any(|other| other.address == address) {
-            problems
-                .add(text.at, format!("{} is in the cluster twice", text.shown))
-                .help(format!("for a larger share write {{ address = \"{}\", weight = 2 }}", text.shown));
+impl Reader<'_> {
+    fn cluster(&mut self, name: String) -> ClusterSpec {
+        let section = self.section;
+        let pool = section.one("pool");
+        ClusterSpec {
+            name,
+            endpoints: self.endpoints(),
+            balance: match section.word("balance") {
+                "round_robin" => Balance::RoundRobin,
+                "random" => Balance::Random,
+                _ => Balance::LeastRequest,
+            },
+            max_idle: u32::try_from(pool.number("max_idle")).unwrap_or(u32::MAX),
+            idle: pool.time("idle"),
+            connect_timeout: self.timeout("connect"),
+            response_timeout: self.timeout("response"),
         }
-        endpoints.push(EndpointSpec { address, weight: u16::try_from(weight).unwrap_or(u16::MAX) });
     }
-    if !endpoints.is_empty() && endpoints.iter().all(|endpoint| endpoint.weight == 0) {
-        problems
-            .add(section.place("endpoints"), "every endpoint has weight 0, so none gets traffic")
-            .help("give at least one a weight from 1 to 65535");
+
+    fn timeout(&mut self, key: &str) -> Duration {
+        let timeouts = self.section.one("timeouts");
+        let asked = self.bounds.timeout(timeouts, key, self.problems);
+        asked.unwrap_or_else(|| self.bounds.cut(timeouts.time(key)))
     }
-    endpoints
+
+    fn endpoints(&mut self) -> Vec<EndpointSpec> {
+        let section = self.section;
+        let items = section.texts_or_tables("endpoints");
+        if section.has("endpoints") && section.length("endpoints") == 0 {
+            self.problems
+                .add(section.place("endpoints"), "the cluster has no endpoint")
+                .help("write at least one: endpoints = [\"127.0.0.1:9000\"]");
+        }
+        let mut known = HashSet::with_capacity(items.len());
+        let mut endpoints: Vec<EndpointSpec> = Vec::with_capacity(items.len());
+        for item in &items {
+            let (text, weight) = match item {
+                Ok(text) => (Some(*text), 1),
+                Err(table) => (table.text("address"), table.number("weight")),
+            };
+            let Some(text) = text else { continue };
+            let Some(address) = address(text, self.outside, self.problems) else { continue };
+            self.bounds.endpoint(&address, text, self.problems);
+            if !known.insert(address.clone()) {
+                self.problems
+                    .add(text.at, format!("{} is in the cluster twice", text.shown))
+                    .help(format!("for a larger share write {{ address = \"{}\", weight = 2 }}", text.shown));
+            }
+            endpoints.push(EndpointSpec { address, weight: u16::try_from(weight).unwrap_or(u16::MAX) });
+        }
+        if !endpoints.is_empty() && endpoints.iter().all(|endpoint| endpoint.weight == 0) {
+            self.problems
+                .add(section.place("endpoints"), "every endpoint has weight 0, so none gets traffic")
+                .help("give at least one a weight from 1 to 65535");
+        }
+        endpoints
+    }
 }
 
 /// An address, or what a name stands for.

@@ -15,7 +15,7 @@ use super::schema::{Kind, ROOT};
 use super::section::Section;
 
 /// Largest file, bytes.
-const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+pub(super) const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// One file as TOML.
 #[derive(Debug)]
@@ -113,7 +113,7 @@ pub(super) fn check<'a>(documents: &'a [Document<'a>], problems: &mut Problems) 
             if ROOT.key(name.get_ref()).is_some_and(|key| !matches!(key.kind, Kind::Many(_))) {
                 problems
                     .add(document.place(name), format!("`{}` stands in a part of a configuration", name.get_ref()))
-                    .help("move it to cairn.toml; files in conf.d hold listeners, routes and clusters");
+                    .help("move it to cairn.toml; files in conf.d hold listeners, routes, clusters and tenants");
             }
         }
         roots.push(Section::new(document, document.at(), &document.table, &ROOT));

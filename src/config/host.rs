@@ -39,7 +39,8 @@ pub(super) fn authority(text: Text<'_>, problems: &mut Problems) -> String {
     text.value.to_owned()
 }
 
-fn pattern(text: Text<'_>, problems: &mut Problems) -> Option<HostPattern> {
+/// One pattern, not `*` alone; reports what is none.
+pub(super) fn pattern(text: Text<'_>, problems: &mut Problems) -> Option<HostPattern> {
     let lower = text.value.to_ascii_lowercase();
     let help = match lower.strip_prefix("*.") {
         Some(rest) if is_host(rest) && !rest.starts_with('[') => return Some(HostPattern::Wildcard(rest.to_owned())),

@@ -5,8 +5,11 @@
 //! (rules between values, and the plain data that a snapshot is built from).
 
 mod admin;
+mod bounds;
 mod check;
+mod claim;
 mod cluster;
+mod confined;
 mod field;
 mod files;
 mod host;
@@ -14,10 +17,13 @@ mod listener;
 mod loader;
 mod names;
 mod nearest;
+mod network;
 mod outside;
+mod path;
 mod places;
 mod reference;
 mod report;
+mod root;
 mod route;
 mod schema;
 mod section;
@@ -26,8 +32,6 @@ mod unit;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::thread;
 
 pub use admin::{AdminSpec, admin_socket};
 pub use loader::Loader;
@@ -36,12 +40,8 @@ pub use schema::document;
 pub use tenant::{TenantReport, TenantState};
 pub use unit::duration;
 
-use files::Document;
-use names::Names;
-use outside::Outside;
 use places::Places;
 use report::{Problems, Source};
-use section::Section;
 
 use crate::snapshot::{Ledger, Snapshot, SnapshotSpec};
 
@@ -74,15 +74,17 @@ pub struct Config {
     pub tenants: Vec<TenantReport>,
     /// What to serve.
     pub snapshot: SnapshotSpec,
+    sources: Vec<Source>,
     places: Places,
 }
 
-/// Reads a file, or a directory with `cairn.toml` and `conf.d/*.toml`.
+/// Reads a file, or a directory with `cairn.toml` and `conf.d/*.toml`, and the files of all tenants.
 ///
 /// # Errors
-/// Everything that is wrong with it.
+/// Everything that is wrong with it, tenants' files included.
 pub fn load(path: &Path) -> Result<Config, Report> {
-    Loader::new(path.to_owned()).load()
+    let mut files = Vec::new();
+    loader::strict(files::read(path, &mut files)?, files)
 }
 
 /// Reads `text`; `name` stands for the file in reports.
@@ -90,7 +92,16 @@ pub fn load(path: &Path) -> Result<Config, Report> {
 /// # Errors
 /// Everything that is wrong with it.
 pub fn parse(name: &str, text: &str) -> Result<Config, Report> {
-    read(vec![Source::new(name, text)], &mut Outside::default())
+    loader::strict(vec![Source::new(name, text)], Vec::new())
+}
+
+/// Reads `file` as that of the tenant `name` of the configuration at `path`, and leaves all other tenants out.
+/// None: there is no such tenant.
+///
+/// # Errors
+/// Everything that is wrong with the operator's own files.
+pub fn check_tenant(path: &Path, name: &str, file: &Path) -> Result<Option<TenantReport>, Report> {
+    loader::one_tenant(files::read(path, &mut Vec::new())?, name, file)
 }
 
 /// The configuration of `cairn run` without `-c`: a route for each way to answer, in front of two demo origins.
@@ -117,7 +128,7 @@ impl Config {
     /// `file:line` of a route, by its position; empty if there is none.
     #[must_use]
     pub fn route_place(&self, position: usize) -> String {
-        self.places.line(position)
+        self.places.header(position).map(|place| report::line(&self.sources, place)).unwrap_or_default()
     }
 
     /// `value` as it may be printed: where it came from a reference (`${NAME}`, `@file`), the reference.
@@ -131,72 +142,11 @@ impl Config {
     /// # Errors
     /// What only compiling finds: two routes with the same match, for one.
     pub fn compile(&self, version: u64, ledger: &mut Ledger) -> Result<Snapshot, Report> {
-        Snapshot::build(version, self.snapshot.clone(), ledger).map_err(|errors| self.places.report(errors))
-    }
-}
-
-fn read(sources: Vec<Source>, outside: &mut Outside) -> Result<Config, Report> {
-    let sources: Arc<[Source]> = sources.into();
-    let mut problems = Problems::default();
-    let mut documents = files::parse(&sources, &mut problems);
-    if !problems.is_empty() {
-        return Err(Report::new(Arc::clone(&sources), problems));
-    }
-    for document in &mut documents {
-        document.replace_references(outside, &mut problems);
-    }
-    let config = build(&documents, &sources, outside, &mut problems);
-    if problems.is_empty() { Ok(config) } else { Err(Report::new(Arc::clone(&sources), problems)) }
-}
-
-/// Reads everything, so that every problem is found; the configuration is good only if none was.
-fn build(
-    documents: &[Document<'_>],
-    sources: &Arc<[Source]>,
-    outside: &mut Outside,
-    problems: &mut Problems,
-) -> Config {
-    let roots = files::check(documents, problems);
-    let root = roots[0];
-    let all = |name: &str| roots.iter().flat_map(|root| root.many(name)).collect::<Vec<Section<'_>>>();
-    let (listeners, routes, clusters) = (all("listener"), all("route"), all("cluster"));
-    if !roots.iter().any(|root| root.has("listener")) {
-        problems
-            .add(root.at, "the configuration has no listener")
-            .help("add [[listener]] with name = \"public\" and bind = \"127.0.0.1:8080\"");
-    }
-    let listener_names = Names::read("listener", &listeners, problems);
-    let route_names = Names::read("route", &routes, problems);
-    let cluster_names = Names::read("cluster", &clusters, problems);
-    let role = match root.word("role") {
-        "waypoint" => Role::Waypoint,
-        "sidecar" => Role::Sidecar,
-        _ => Role::Edge,
-    };
-    let snapshot = SnapshotSpec {
-        listeners: listener::listeners(&listeners, &listener_names, role, problems),
-        routes: route::routes(&routes, &route_names, &listener_names, &cluster_names, problems),
-        clusters: cluster::clusters(&clusters, &cluster_names, outside, problems),
-        tenants: Vec::new(),
-    };
-    let places = Places::new(Arc::clone(sources), documents, &routes, &route_names);
-    Config {
-        workers: workers(root),
-        role,
-        watch: root.flag("watch"),
-        admin: admin::admin(root.one("admin"), role, problems),
-        files: Vec::new(),
-        tenants: Vec::new(),
-        snapshot,
-        places,
-    }
-}
-
-/// `workers.count`, or one per CPU in this process's affinity mask and quota.
-fn workers(root: Section<'_>) -> usize {
-    match usize::try_from(root.one("workers").number("count")) {
-        Ok(count) if count > 0 => count,
-        _ => thread::available_parallelism().map_or(1, usize::from),
+        Snapshot::build(version, self.snapshot.clone(), ledger).map_err(|errors| {
+            let mut problems = Problems::default();
+            self.places.report(&errors, &mut problems);
+            Report::new(&self.sources, problems)
+        })
     }
 }
 

@@ -11,10 +11,20 @@ use super::section::{Section, Text};
 pub(super) struct Names {
     /// `listener`, `route`, `cluster`
     what: &'static str,
+    scope: Scope,
     /// Empty where a section has no name.
     names: Vec<String>,
     /// Where each name stands first.
     first: HashMap<String, (usize, Place)>,
+}
+
+/// Whose names they are. Other scopes' names are out of reach.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Scope {
+    /// The tenant; empty: the root.
+    pub(super) tenant: String,
+    /// Position of the first among those of all scopes.
+    pub(super) first: usize,
 }
 
 /// Longest name, bytes: names are metric labels.
@@ -22,7 +32,7 @@ const NAME_BYTES_MAX: usize = 64;
 
 impl Names {
     /// Reads the names of `sections`; reports those that are badly formed or given twice.
-    pub(super) fn read(what: &'static str, sections: &[Section<'_>], problems: &mut Problems) -> Self {
+    pub(super) fn read(what: &'static str, sections: &[Section<'_>], scope: Scope, problems: &mut Problems) -> Self {
         let mut names = Vec::with_capacity(sections.len());
         let mut first: HashMap<String, (usize, Place)> = HashMap::with_capacity(sections.len());
         for (position, section) in sections.iter().enumerate() {
@@ -50,25 +60,30 @@ impl Names {
             }
             names.push(name);
         }
-        Self { what, names, first }
+        Self { what, scope, names, first }
     }
 
-    pub(super) fn get(&self, position: usize) -> &str {
-        self.names.get(position).map_or("", String::as_str)
+    /// The name under which all scopes know it: `TENANT/NAME`.
+    pub(super) fn full(&self, position: usize) -> String {
+        let name = self.names.get(position).map_or("", String::as_str);
+        if self.scope.tenant.is_empty() { name.to_owned() } else { format!("{}/{name}", self.scope.tenant) }
     }
 
-    /// The position of the one that `name` refers to; reports it if there is none.
+    /// The position, among those of all scopes, of the one that `name` refers to; reports it if there is none.
     pub(super) fn find(&self, name: Text<'_>, problems: &mut Problems) -> Option<usize> {
         let position = self.first.get(name.value).map(|(position, _)| *position);
         if position.is_none() {
             let known = self.names.iter().map(String::as_str).filter(|known| !known.is_empty());
             let help = match nearest(name.value, known) {
                 Some(known) => format!("did you mean \"{known}\"?"),
+                None if !self.scope.tenant.is_empty() => {
+                    format!("add a [[{}]] with this name to this file: a tenant uses its own alone", self.what)
+                }
                 None => format!("add a [[{}]] with this name, or use the name of one that exists", self.what),
             };
             problems.add(name.at, format!("there is no {} named \"{}\"", self.what, name.shown)).help(help);
         }
-        position
+        position.map(|position| self.scope.first + position)
     }
 }
 

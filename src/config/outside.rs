@@ -2,11 +2,13 @@
 //! load; kept with a text, it makes that text mean the same again later. Not here: the text itself (`files`).
 
 use std::collections::HashMap;
+use std::env::{self, VarError};
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::ToSocketAddrs;
 use std::path::{Path, PathBuf};
 
+use super::confined;
 use crate::id::Address;
 
 /// Largest file that a value may name, bytes.
@@ -15,23 +17,52 @@ const VALUE_BYTES_MAX: u64 = 1024 * 1024;
 /// Answers so far; what could not be had is an answer too.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Outside {
+    /// No variable of the environment, and no file but those below the directory of the one that names it.
+    confined: bool,
     files: HashMap<PathBuf, Result<String, String>>,
     addresses: HashMap<String, Result<Address, String>>,
 }
 
+/// Why there is no such variable, and what to do.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Unset {
+    pub(super) why: &'static str,
+    pub(super) help: &'static str,
+}
+
 impl Outside {
-    /// The content of a file, without the newline at its end.
-    pub(super) fn file(&mut self, path: &Path) -> Result<String, String> {
-        if let Some(known) = self.files.get(path) {
+    /// For the file of a tenant, who may not see all that this process sees.
+    pub(super) fn confined() -> Self {
+        Self { confined: true, ..Self::default() }
+    }
+
+    /// The content of the file `name` in `directory`, without the newline at its end.
+    pub(super) fn file(&mut self, directory: &Path, name: &Path) -> Result<String, String> {
+        let path = directory.join(name);
+        if let Some(known) = self.files.get(&path) {
             return known.clone();
         }
-        let content = File::open(path).and_then(|file| text(file, VALUE_BYTES_MAX)).map_err(|error| error.to_string());
+        let file = if self.confined { confined::open(directory, name) } else { File::open(&path) };
+        let content = file.and_then(|file| text(file, VALUE_BYTES_MAX)).map_err(|error| error.to_string());
         let content = content.map(|text| match text.strip_suffix("\r\n").or(text.strip_suffix('\n')) {
             Some(line) => line.to_owned(),
             None => text,
         });
-        self.files.insert(path.to_owned(), content.clone());
+        self.files.insert(path, content.clone());
         content
+    }
+
+    /// A variable of the environment.
+    pub(super) fn variable(&self, name: &str) -> Result<String, Unset> {
+        if self.confined {
+            let why = "a tenant's file cannot read the environment";
+            return Err(Unset { why, help: "write \"@NAME\" for a file beside this one; $${ is a literal ${" });
+        }
+        let help = "set it for the process that reads the configuration; $${ is a literal ${";
+        env::var(name).map_err(|error| match error {
+            VarError::NotPresent => Unset { why: "the environment does not have it", help },
+            VarError::NotUnicode(_) => Unset { why: "it is not UTF-8", help },
+        })
     }
 
     /// The first IPv4 address of `NAME:PORT`, else its first address.
@@ -76,16 +107,16 @@ mod tests {
         let path = directory.path().join("value");
         for (text, value) in [("a\n", "a"), ("a\n\n", "a\n"), ("a\r\n", "a"), ("a", "a"), ("\n", ""), ("", "")] {
             std::fs::write(&path, text).unwrap();
-            assert_eq!(Outside::default().file(&path).as_deref(), Ok(value), "{text:?}");
+            assert_eq!(Outside::default().file(directory.path(), Path::new("value")).as_deref(), Ok(value), "{text:?}");
         }
         let mut outside = Outside::default();
         std::fs::write(&path, "first").unwrap();
-        assert_eq!(outside.file(&path).as_deref(), Ok("first"));
+        assert_eq!(outside.file(directory.path(), Path::new("value")).as_deref(), Ok("first"));
         std::fs::write(&path, "second").unwrap();
-        assert_eq!(outside.file(&path).as_deref(), Ok("first"));
-        assert_eq!(Outside::default().file(&path).as_deref(), Ok("second"));
+        assert_eq!(outside.file(directory.path(), Path::new("value")).as_deref(), Ok("first"));
+        assert_eq!(Outside::default().file(directory.path(), Path::new("value")).as_deref(), Ok("second"));
         std::fs::write(&path, "x".repeat(VALUE_BYTES_MAX as usize + 1)).unwrap();
-        assert!(Outside::default().file(&path).is_err_and(|why| why.contains("larger")));
+        assert!(Outside::default().file(directory.path(), Path::new("value")).is_err_and(|why| why.contains("larger")));
     }
 
     #[test]

@@ -1,20 +1,15 @@
 //! Where routes stand and which values are secret, for what is said about a configuration after it was read.
 //! Not here: problems found while reading (`report`).
 
-use std::sync::Arc;
-
 use ahash::HashMap;
 
-use super::Report;
-use super::files::Document;
-use super::names::Names;
-use super::report::{self, Place, Problems, Source};
+use super::reference::Reference;
+use super::report::{Place, Problems};
 use super::section::Section;
 use crate::route::BuildError;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Places {
-    sources: Arc<[Source]>,
     /// By position.
     routes: Vec<RoutePlaces>,
     /// What references stand for, and how they are written.
@@ -30,43 +25,46 @@ struct RoutePlaces {
 }
 
 impl Places {
-    pub(super) fn new(
-        sources: Arc<[Source]>,
-        documents: &[Document<'_>],
-        routes: &[Section<'_>],
-        names: &Names,
-    ) -> Self {
-        let place = |(position, section): (usize, &Section<'_>)| RoutePlaces {
-            name: names.get(position).to_owned(),
-            header: section.at,
-            keys: section.places(),
-        };
-        let references = documents.iter().flat_map(|document| &document.references);
-        let secrets = references.map(|reference| (reference.value.clone(), reference.written.clone()));
-        Self { sources, routes: routes.iter().enumerate().map(place).collect(), secrets: secrets.collect() }
+    /// Notes where the next route stands.
+    pub(super) fn route(&mut self, name: String, section: Section<'_>) {
+        self.routes.push(RoutePlaces { name, header: section.at, keys: section.places() });
     }
 
-    /// `file:line` of a route; empty if there is none.
-    pub(super) fn line(&self, position: usize) -> String {
-        let route = self.routes.get(position);
-        route.map(|route| report::line(&self.sources, route.header)).unwrap_or_default()
+    /// Notes a route that stands nowhere, but comes from what does at `at`.
+    pub(super) fn made(&mut self, name: String, at: Place) {
+        self.routes.push(RoutePlaces { name, header: at, keys: Vec::new() });
+    }
+
+    /// Notes what must not be shown.
+    pub(super) fn secrets(&mut self, references: &[Reference]) {
+        let secrets = references.iter().map(|reference| (reference.value.clone(), reference.written.clone()));
+        self.secrets.extend(secrets);
+    }
+
+    pub(super) fn append(&mut self, mut other: Self) {
+        self.routes.append(&mut other.routes);
+        self.secrets.extend(other.secrets);
+    }
+
+    /// The header of a route.
+    pub(super) fn header(&self, position: usize) -> Option<Place> {
+        self.routes.get(position).map(|route| route.header)
     }
 
     pub(super) fn shown<'a>(&'a self, value: &'a str) -> &'a str {
         self.secrets.get(value).map_or(value, String::as_str)
     }
 
-    /// What compiling found.
-    pub(super) fn report(&self, errors: Vec<BuildError>) -> Report {
-        let mut problems = Problems::default();
+    /// Reports what compiling found.
+    pub(super) fn report(&self, errors: &[BuildError], problems: &mut Problems) {
         for error in errors {
-            let problem = self.secrets.iter().fold(error.problem, |text, (value, written)| match value.as_str() {
-                "" => text,
-                value => text.replace(value, written),
-            });
+            let problem =
+                self.secrets.iter().fold(error.problem.clone(), |text, (value, written)| match value.as_str() {
+                    "" => text,
+                    value => text.replace(value, written),
+                });
             problems.add(self.find(&error.route, error.key), format!("route \"{}\": {problem}", error.route));
         }
-        Report::new(Arc::clone(&self.sources), problems)
     }
 
     /// The value of a route's key, given as a path below the route; else the route's header.

@@ -2,13 +2,12 @@
 //! of a file. `$${` and `@@` stand for themselves. Not here: remembering what was found (`outside`).
 
 use std::borrow::Cow;
-use std::env;
 use std::path::Path;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::outside::Outside;
+use super::outside::{Outside, Unset};
 use super::report::{Place, Problems};
 
 /// A value that was written as a reference.
@@ -83,19 +82,19 @@ struct Missing {
 }
 
 fn resolve(text: &str, directory: &Path, outside: &mut Outside) -> Result<String, Missing> {
-    let Some(name) = text.strip_prefix('@') else { return variables(text) };
+    let Some(name) = text.strip_prefix('@') else { return variables(text, outside) };
     if name.starts_with('@') {
-        return variables(name);
+        return variables(name, outside);
     }
-    let path = directory.join(variables(name)?);
-    outside.file(&path).map_err(|why| Missing {
+    let name = variables(name, outside)?;
+    outside.file(directory, Path::new(&name)).map_err(|why| Missing {
         what: format!("the file of \"{}\" cannot be read: {why}", text.escape_debug()),
         help: "`@` names a file, relative to the one that names it; a value that begins with @ is written \"@@…\"",
     })
 }
 
 /// `text` with the variables of the environment in their places.
-fn variables(text: &str) -> Result<String, Missing> {
+fn variables(text: &str, outside: &Outside) -> Result<String, Missing> {
     let mut value = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(dollar) = rest.find("${") {
@@ -114,13 +113,9 @@ fn variables(text: &str) -> Result<String, Missing> {
             });
         };
         value += before;
-        value += &env::var(name).map_err(|error| Missing {
-            what: match error {
-                env::VarError::NotPresent => format!("the environment has no variable {name}"),
-                env::VarError::NotUnicode(_) => format!("the variable {name} is not UTF-8"),
-            },
-            help: "set it for the process that reads the configuration; $${ is a literal ${",
-        })?;
+        value += &outside
+            .variable(name)
+            .map_err(|Unset { why, help }| Missing { what: format!("there is no variable {name}: {why}"), help })?;
         rest = &reference[name.len() + 3..];
     }
     Ok(value + rest)
@@ -141,7 +136,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("token"), "s3cret ${HOME}\n").unwrap();
         // Cargo sets it for every test.
-        let name = env::var("CARGO_PKG_NAME").unwrap();
+        let name = std::env::var("CARGO_PKG_NAME").unwrap();
         let cases = [
             ("Bearer ${CARGO_PKG_NAME}!", Some(format!("Bearer {name}!"))),
             ("${CARGO_PKG_NAME}${CARGO_PKG_NAME}", Some(format!("{name}{name}"))),

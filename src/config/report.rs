@@ -91,6 +91,10 @@ impl Problems {
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+
+    pub(super) fn append(&mut self, mut other: Self) {
+        self.0.append(&mut other.0);
+    }
 }
 
 /// Every problem of a configuration. Its text is `file:line:column: error: message` for each, with an excerpt and a cure.
@@ -103,12 +107,12 @@ pub struct Report {
 
 impl Report {
     /// Problems in file order.
-    pub(super) fn new(sources: Arc<[Source]>, problems: Problems) -> Self {
+    pub(super) fn new(sources: &[Source], problems: Problems) -> Self {
         let mut problems = problems.0;
         let alone: Vec<_> = problems.iter().filter(|problem| problem.alone).map(|problem| problem.place).collect();
         problems.retain(|problem| problem.alone || !alone.contains(&problem.place));
         problems.sort_by_key(|problem| problem.place);
-        Self { unreadable: Vec::new(), sources, problems }
+        Self { unreadable: Vec::new(), sources: sources.into(), problems }
     }
 
     /// Files that could not be read at all: `(file, why)`.

@@ -2,28 +2,30 @@
 
 use regex::Regex;
 
+use super::bounds::Bounds;
 use super::names::Names;
 use super::report::Problems;
 use super::section::{Condition, Section, Text};
-use super::{field, host};
-use crate::http::path::{self, PathForm};
-use crate::id::{ClusterId, ListenerId};
+use super::{field, host, listener, path};
+use crate::id::ClusterId;
 use crate::route::{ActionSpec, HeaderEdits, PathPattern, RouteSpec, ValuePattern};
 
-/// All routes, in file order.
-pub(super) fn routes(
-    sections: &[Section<'_>],
-    names: &Names,
-    listeners: &Names,
-    clusters: &Names,
+/// What routes refer to, and what binds them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Known<'a> {
+    pub(super) listeners: &'a Names,
+    pub(super) clusters: &'a Names,
+    pub(super) bounds: &'a Bounds,
+}
+
+/// One route; None only where a problem was reported.
+pub(super) fn route(
+    section: Section<'_>,
+    name: String,
+    known: Known<'_>,
     problems: &mut Problems,
-) -> Vec<RouteSpec> {
-    let mut routes = Vec::with_capacity(sections.len());
-    for (position, section) in sections.iter().enumerate() {
-        let mut reader = Reader { section: *section, listeners, clusters, problems };
-        routes.extend(reader.route(names.get(position).to_owned()));
-    }
-    routes
+) -> Option<RouteSpec> {
+    Reader { section, known, problems }.route(name)
 }
 
 /// Methods of RFC 9110 and RFC 5789, to tell a slip in the letter case.
@@ -31,8 +33,7 @@ const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "
 
 struct Reader<'a> {
     section: Section<'a>,
-    listeners: &'a Names,
-    clusters: &'a Names,
+    known: Known<'a>,
     problems: &'a mut Problems,
 }
 
@@ -40,7 +41,7 @@ impl<'a> Reader<'a> {
     fn route(&mut self, name: String) -> Option<RouteSpec> {
         let section = self.section;
         // All is read before the action is asked for, so that every problem is found.
-        let listeners = self.listeners();
+        let listeners = listener::ids(section, self.known.listeners, self.problems);
         let hosts = host::patterns(&section.texts("hosts"), self.problems);
         let path = self.path_pattern();
         let methods = self.methods();
@@ -51,6 +52,7 @@ impl<'a> Reader<'a> {
         let rewrite_host = rewrite.text("host").map(|text| host::authority(text, self.problems));
         let request_headers = self.edits(section.one("request_headers"));
         let response_headers = self.edits(section.one("response_headers"));
+        let timeout = self.known.bounds.timeout(section, "timeout", self.problems);
         self.effects();
         Some(RouteSpec {
             name,
@@ -62,24 +64,12 @@ impl<'a> Reader<'a> {
             headers,
             query,
             action: self.action()?,
-            timeout: section.optional_time("timeout"),
+            timeout,
             rewrite_path_prefix,
             rewrite_host,
             request_headers,
             response_headers,
         })
-    }
-
-    fn listeners(&mut self) -> Vec<ListenerId> {
-        let mut listeners = Vec::new();
-        for text in self.section.texts("listeners") {
-            let Some(position) = self.listeners.find(text, self.problems) else { continue };
-            match u16::try_from(position).map(ListenerId) {
-                Ok(id) if !listeners.contains(&id) => listeners.push(id),
-                _ => {}
-            }
-        }
-        listeners
     }
 
     fn path_pattern(&mut self) -> PathPattern {
@@ -149,24 +139,8 @@ impl<'a> Reader<'a> {
         text.value.to_owned()
     }
 
-    /// A path as requests have it when they are routed.
     fn path(&mut self, text: Text<'_>) -> String {
-        let help = if !text.value.starts_with('/') {
-            "a path starts with \"/\"".to_owned()
-        } else if text.value.contains(['?', '#']) {
-            "write the path alone; conditions on the query stand in `query`".to_owned()
-        } else if !text.value.bytes().all(|c| c.is_ascii_graphic()) {
-            "write the form that is on the wire: other characters are percent-encoded".to_owned()
-        } else {
-            match path::inspect(text.value.as_bytes()) {
-                PathForm::Clean => return text.value.to_owned(),
-                PathForm::Normalise if text.shown != text.value => "requests have it in its normal form".to_owned(),
-                PathForm::Normalise => format!("requests have it in its normal form: \"{}\"", normal(text.value)),
-                PathForm::Refused(error) => format!("readers disagree about its meaning ({})", error.reason()),
-            }
-        };
-        self.problems.add(text.at, format!("\"{}\" is not a path", text.shown.escape_debug())).help(help);
-        text.value.to_owned()
+        path::normal(text, self.problems)
     }
 
     fn rewrite_path_prefix(&mut self, rewrite: Section<'_>) -> Option<String> {
@@ -220,7 +194,7 @@ impl<'a> Reader<'a> {
     }
 
     fn cluster(&mut self, text: Text<'_>) -> Option<ClusterId> {
-        let position = self.clusters.find(text, self.problems)?;
+        let position = self.known.clusters.find(text, self.problems)?;
         u32::try_from(position).ok().map(ClusterId)
     }
 
@@ -279,10 +253,4 @@ impl<'a> Reader<'a> {
             headers: field::fields(&respond.fields("headers"), self.problems),
         }
     }
-}
-
-fn normal(path: &str) -> String {
-    let mut out = vec![0; path.len()];
-    let length = path::normalise(path.as_bytes(), &mut out).unwrap_or(0);
-    String::from_utf8_lossy(&out[..length]).into_owned()
 }

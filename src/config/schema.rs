@@ -73,6 +73,8 @@ pub(super) enum Preset {
     Required(&'static str),
     /// Nothing; an example in TOML.
     Optional(&'static str),
+    /// Nothing; the whole table stands in the document as a comment.
+    Absent,
     Word(&'static str),
     Number(u64),
     Size(u64),
@@ -90,6 +92,8 @@ pub(super) const LISTENERS_MAX: usize = 1024;
 const ADMIN_LISTEN: &str = "127.0.0.1:9901";
 /// Default of `admin.socket`.
 pub(super) const ADMIN_SOCKET: &str = "/run/cairn/admin.sock";
+/// Most tenants.
+pub(super) const TENANTS_MAX: usize = 1024;
 /// Largest weight of one side of a split.
 const SPLIT_WEIGHT_MAX: u64 = 1_000_000;
 
@@ -115,6 +119,18 @@ pub(super) static ROOT: Table = Table {
         key("workers", Kind::One(&WORKERS), Preset::Optional(""), ""),
         key("admin", Kind::One(&ADMIN), Preset::Optional(""), ""),
         key("listener", Kind::Many(&LISTENER), Preset::Optional(""), ""),
+        key("route", Kind::Many(&ROUTE), Preset::Optional(""), ""),
+        key("cluster", Kind::Many(&CLUSTER), Preset::Optional(""), ""),
+        key("tenant", Kind::Many(&TENANT), Preset::Absent, ""),
+    ],
+    choices: &[],
+};
+
+/// What a tenant's file holds.
+pub(super) static TENANT_FILE: Table = Table {
+    title: "a tenant's file",
+    doc: "",
+    keys: &[
         key("route", Kind::Many(&ROUTE), Preset::Optional(""), ""),
         key("cluster", Kind::Many(&CLUSTER), Preset::Optional(""), ""),
     ],
@@ -420,11 +436,85 @@ static CLUSTER_TIMEOUTS: Table = Table {
     choices: &[],
 };
 
+static TENANT: Table = Table {
+    title: "[[tenant]]",
+    doc: "A team with a file of its own, which holds [[route]] and [[cluster]] and can only use what is claimed here.",
+    keys: &[
+        key(
+            "name",
+            Kind::Text,
+            Preset::Required("\"payments\""),
+            "unique; its route `a` is payments/a in logs and metrics",
+        ),
+        key("file", Kind::Text, Preset::Required("\"teams/payments.toml\""), "relative to this file"),
+        key(
+            "claims",
+            Kind::Many(&CLAIM),
+            Preset::Required("[{ host = \"api.example.com\", path_prefix = \"/payments\" }]"),
+            "each of its routes lies in one of them; those of two tenants never overlap",
+        ),
+        key("limits", Kind::One(&TENANT_LIMITS), Preset::Optional(""), ""),
+        key("defaults", Kind::One(&TENANT_DEFAULTS), Preset::Optional(""), ""),
+    ],
+    choices: &[],
+};
+
+static CLAIM: Table = Table {
+    title: "tenant.claims",
+    doc: "",
+    keys: &[
+        key("host", Kind::Text, Preset::Required("\"api.example.com\""), "as in a route's hosts; *: any"),
+        key("path_prefix", Kind::Text, Preset::Word("/"), "whole segments"),
+        key("listeners", Kind::Texts, Preset::Optional("[\"public\"]"), "absent: every listener"),
+    ],
+    choices: &[],
+};
+
+static TENANT_LIMITS: Table = Table {
+    title: "[tenant.limits]",
+    doc: "",
+    keys: &[
+        key(
+            "max_timeout",
+            Kind::Time,
+            Preset::Optional("\"30s\""),
+            "of its routes and clusters: longer ones are errors, defaults are cut; absent: any",
+        ),
+        key(
+            "requests",
+            Kind::Number(0, u32::MAX as u64),
+            Preset::Number(0),
+            "in flight, over all workers; 0: no limit",
+        ),
+        key(
+            "requests_per_second",
+            Kind::Number(0, u32::MAX as u64),
+            Preset::Number(0),
+            "over all workers; 0: no limit",
+        ),
+        key(
+            "endpoint_networks",
+            Kind::Texts,
+            Preset::Optional("[\"10.1.0.0/16\", \"unix\"]"),
+            "where its endpoints may be; absent: at any address, not at Unix-domain sockets",
+        ),
+    ],
+    choices: &[],
+};
+
+static TENANT_DEFAULTS: Table = Table {
+    title: "[tenant.defaults]",
+    doc: "",
+    keys: &[key("timeout", Kind::Time, Preset::Optional("\"10s\""), "of its routes that set none")],
+    choices: &[],
+};
+
 impl Preset {
     /// The value as it is written in TOML; an example where there is no default.
     pub(super) fn example(self) -> String {
         match self {
             Self::Required(example) | Self::Optional(example) => example.to_owned(),
+            Self::Absent => String::new(),
             Self::Word(word) => format!("\"{word}\""),
             Self::Number(number) => number.to_string(),
             Self::Size(bytes) => format!("\"{}\"", unit::size_text(bytes)),
@@ -481,12 +571,23 @@ fn render(table: &Table, out: &mut String) {
                 if !inner.doc.is_empty() {
                     let _ = writeln!(out, "# {}", inner.doc);
                 }
-                let _ = writeln!(out, "{}", inner.title);
-                render(inner, out);
+                let mut section = format!("{}\n", inner.title);
+                render(inner, &mut section);
+                if matches!(key.preset, Preset::Absent) {
+                    section = commented(&section);
+                }
+                out.push_str(&section);
             }
             _ => render_key(table, key, out),
         }
     }
+}
+
+/// What was a comment stays one line of comment.
+fn commented(section: &str) -> String {
+    let mark =
+        |line: &str| if line.is_empty() || line.starts_with('#') { line.to_owned() } else { format!("# {line}") };
+    section.lines().map(|line| mark(line) + "\n").collect()
 }
 
 fn render_key(table: &Table, key: &Key, out: &mut String) {
@@ -503,7 +604,7 @@ fn render_key(table: &Table, key: &Key, out: &mut String) {
     if let Kind::One(inner) | Kind::Many(inner) | Kind::TextsOr(inner) = &key.kind {
         for key in inner.keys {
             let default = match key.preset {
-                Preset::Required(_) | Preset::Optional(_) => String::new(),
+                Preset::Required(_) | Preset::Optional(_) | Preset::Absent => String::new(),
                 preset => format!("; default {}", preset.example()),
             };
             let _ = writeln!(out, "#   {:14}{}{default}", key.name, key.doc);
@@ -511,10 +612,12 @@ fn render_key(table: &Table, key: &Key, out: &mut String) {
     }
 }
 
-/// Every key that is commented out in [`document`], for the test that each example is accepted.
+/// Every key that is commented out in [`document`], for the test that each example is accepted; not those of tables that are
+/// comments as a whole.
 #[cfg(test)]
 pub(super) fn examples() -> Vec<String> {
     let document = document();
-    let examples = document.lines().filter_map(|line| line.strip_prefix("# ")).filter(|line| line.contains(" = "));
+    let keys = document.split("# [[").next().unwrap_or_default();
+    let examples = keys.lines().filter_map(|line| line.strip_prefix("# ")).filter(|line| line.contains(" = "));
     examples.map(str::to_owned).collect()
 }

@@ -1,6 +1,7 @@
 //! Reads values out of a checked table, with the schema's defaults. Not here: complaints about types and ranges (`check` has
 //! made them; a value that it refused reads as absent, and the configuration is refused in the end anyway).
 
+use std::path::Path;
 use std::time::Duration;
 
 use toml::Spanned;
@@ -46,6 +47,11 @@ impl<'a> Section<'a> {
 
     pub(super) fn has(&self, name: &str) -> bool {
         self.node(name).is_some()
+    }
+
+    /// What paths in it are relative to.
+    pub(super) fn directory(&self) -> &'a Path {
+        self.document.directory
     }
 
     /// Where the value of `name` stands; where the table does if it is absent.

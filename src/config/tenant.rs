@@ -1,8 +1,25 @@
-//! What became of each tenant's file. Not here: what stands in it (`route`, `cluster`).
+//! `[[tenant]]`, and the file that it names: routes and clusters inside the tenant's claims and bounds.
+//! Not here: which version of the file is served (`loader`).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use super::Report;
+use super::bounds::Bounds;
+use super::claim::{self, Claim};
+use super::confined;
+use super::files::{Document, FILE_BYTES_MAX};
+use super::names::{Names, Scope};
+use super::outside::{self, Outside};
+use super::places::Places;
+use super::report::{Place, Problems, Source};
+use super::route::Known;
+use super::schema::{TENANT_FILE, TENANTS_MAX};
+use super::section::Section;
+use super::{AdminSpec, Report, check, cluster, route};
+use crate::cluster::ClusterSpec;
+use crate::id::TenantId;
+use crate::route::{ActionSpec, HeaderEdits, RouteSpec, Router};
+use crate::snapshot::{SnapshotSpec, TenantSpec};
 
 /// One tenant after a load.
 #[derive(Clone, Debug)]
@@ -13,9 +30,9 @@ pub struct TenantReport {
     pub file: PathBuf,
     /// Which version of it is served.
     pub state: TenantState,
-    /// Routes that are served.
+    /// Its routes that are served.
     pub routes: usize,
-    /// Clusters that are served.
+    /// Its clusters that are served.
     pub clusters: usize,
     /// What is wrong with the file as it stands.
     pub problems: Option<Report>,
@@ -28,6 +45,227 @@ pub enum TenantState {
     Live,
     /// Its last good version: the file as it stands has problems.
     Stale,
-    /// None: the file has problems, and there is no good version.
+    /// None: the file has problems and there is no good version. Its claims answer 503.
     Absent,
 }
+
+/// One `[[tenant]]`.
+#[derive(Clone, Debug)]
+pub(super) struct Tenant {
+    id: TenantId,
+    pub(super) name: String,
+    pub(super) file: PathBuf,
+    /// Where the root names the file.
+    file_at: Place,
+    claims: Vec<Claim>,
+    bounds: Bounds,
+    default_timeout: Option<Duration>,
+    pub(super) spec: TenantSpec,
+}
+
+/// A version of a tenant's file, with all that it was given from outside: enough to read it again.
+#[derive(Clone, Debug)]
+pub(super) struct Version {
+    pub(super) source: Source,
+    pub(super) outside: Outside,
+}
+
+/// What a version says.
+#[derive(Debug, Default)]
+pub(super) struct Part {
+    pub(super) routes: Vec<RouteSpec>,
+    pub(super) clusters: Vec<ClusterSpec>,
+    pub(super) places: Places,
+}
+
+/// What a part is added to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ground<'a> {
+    pub(super) snapshot: &'a SnapshotSpec,
+    /// How many of its routes are the root's.
+    pub(super) root_routes: usize,
+    pub(super) listeners: &'a Names,
+    /// Number of the next source.
+    pub(super) file: usize,
+}
+
+/// All tenants, in file order.
+pub(super) fn tenants(
+    sections: &[Section<'_>],
+    names: &Names,
+    listeners: &Names,
+    admin: &AdminSpec,
+    problems: &mut Problems,
+) -> Vec<Tenant> {
+    if let Some(surplus) = sections.get(TENANTS_MAX) {
+        problems.add(surplus.at, format!("there are more than {TENANTS_MAX} tenants")).help("leave some out");
+    }
+    let mut tenants: Vec<Tenant> = Vec::with_capacity(sections.len());
+    for (position, section) in sections.iter().enumerate().take(TENANTS_MAX) {
+        let Some(file) = section.text("file") else { continue };
+        let claims: Vec<_> =
+            section.many("claims").iter().filter_map(|claim| Claim::read(*claim, listeners, problems)).collect();
+        if section.has("claims") && section.length("claims") == 0 {
+            problems
+                .add(section.place("claims"), "the tenant claims nothing")
+                .help("write at least one: claims = [{ host = \"api.example.com\", path_prefix = \"/payments\" }]");
+        }
+        let limits = section.one("limits");
+        let bounds = Bounds::read(limits, admin, problems);
+        let number = |key: &str| u32::try_from(limits.number(key)).unwrap_or(u32::MAX);
+        let name = names.full(position);
+        tenants.push(Tenant {
+            id: TenantId(u16::try_from(tenants.len()).unwrap_or(u16::MAX)),
+            file: section.directory().join(file.value),
+            file_at: file.at,
+            claims,
+            default_timeout: bounds.timeout(section.one("defaults"), "timeout", problems),
+            bounds,
+            spec: TenantSpec {
+                name: name.clone(),
+                requests: number("requests"),
+                requests_per_second: number("requests_per_second"),
+            },
+            name,
+        });
+    }
+    overlaps(&tenants, problems);
+    // Nothing can be said about the file of one that claims nothing, which has been said.
+    tenants.retain(|tenant| !tenant.claims.is_empty());
+    tenants
+}
+
+/// Reports claims of which a request could lie in both.
+fn overlaps(tenants: &[Tenant], problems: &mut Problems) {
+    let claims: Vec<_> = tenants.iter().flat_map(|tenant| tenant.claims.iter().map(move |it| (tenant, it))).collect();
+    for (position, (owner, claim)) in claims.iter().enumerate() {
+        for (other, first) in claims.iter().take(position) {
+            if owner.id != other.id && claim.overlaps(first) {
+                problems
+                    .add(claim.at, format!("{} and {} claim the same requests", other.name, owner.name))
+                    .note(first.at, format!("{} claims {first} here", other.name))
+                    .help("let one of them claim less");
+            }
+        }
+    }
+}
+
+impl Tenant {
+    /// Reads the file as it stands. Where it cannot be read, the problem stands at the root's `file`.
+    pub(super) fn open(&self, problems: &mut Problems) -> Option<Version> {
+        let directory = self.file.parent().unwrap_or(Path::new(""));
+        let name = self.file.file_name().map(Path::new).unwrap_or(Path::new("."));
+        let text = confined::open(directory, name).and_then(|file| outside::text(file, FILE_BYTES_MAX));
+        let found = text.map(|text| Version {
+            source: Source::new(&self.file.display().to_string(), &text),
+            outside: Outside::confined(),
+        });
+        found
+            .map_err(|why| {
+                problems
+                    .add(self.file_at, format!("the file of tenant \"{}\" cannot be read: {why}", self.name))
+                    .help(format!("it is {}", self.file.display()));
+            })
+            .ok()
+    }
+
+    /// Reads a version, in the tenant's scope; the part is good only if no problem was found.
+    pub(super) fn read(&self, version: &mut Version, ground: Ground<'_>, problems: &mut Problems) -> Part {
+        let mut document = Document::parse(ground.file, &version.source, problems);
+        if !problems.is_empty() {
+            return Part::default();
+        }
+        document.replace_references(&mut version.outside, problems);
+        check::document(&document, &TENANT_FILE, problems);
+        let root = Section::new(&document, document.at(), &document.table, &TENANT_FILE);
+        let (routes, clusters) = (root.many("route"), root.many("cluster"));
+        let scope = |first| Scope { tenant: self.name.clone(), first };
+        let route_names = Names::read("route", &routes, scope(0), problems);
+        let cluster_names = Names::read("cluster", &clusters, scope(ground.snapshot.clusters.len()), problems);
+        let known = Known { listeners: ground.listeners, clusters: &cluster_names, bounds: &self.bounds };
+        let mut part = Part {
+            routes: Vec::with_capacity(routes.len()),
+            clusters: cluster::clusters(&clusters, &cluster_names, &self.bounds, &mut version.outside, problems),
+            places: Places::default(),
+        };
+        part.places.secrets(&document.references);
+        for (position, section) in routes.iter().enumerate() {
+            let name = route_names.full(position);
+            part.places.route(name.clone(), *section);
+            let Some(mut route) = route::route(*section, name, known, problems) else { continue };
+            claim::narrow(&mut route, *section, &self.claims, problems);
+            route.tenant = Some(self.id);
+            if matches!(route.action, ActionSpec::Cluster(_) | ActionSpec::Split(_)) {
+                route.timeout = route.timeout.or(self.default_timeout);
+            }
+            part.routes.push(route);
+        }
+        if problems.is_empty() {
+            self.compile(&mut part, ground, problems);
+        }
+        part
+    }
+
+    /// Reports what only compiling finds, so that it stays this tenant's problem: expressions, and matches that a route of its
+    /// own or of the root has.
+    fn compile(&self, part: &mut Part, ground: Ground<'_>, problems: &mut Problems) {
+        let mut routes = self.rivals(ground);
+        let first = routes.len();
+        routes.append(&mut part.routes);
+        if let Err(mut errors) = Router::build(&routes, ground.snapshot.listeners.len()) {
+            errors.retain(|error| routes.iter().skip(first).any(|route| route.name == error.route));
+            part.places.report(&errors, problems);
+        }
+        part.routes = routes.split_off(first);
+    }
+
+    /// The root's routes that lie in a claim.
+    fn rivals(&self, ground: Ground<'_>) -> Vec<RouteSpec> {
+        let inside = |route: &&RouteSpec| self.claims.iter().any(|claim| claim.touches(route));
+        ground.snapshot.routes.iter().take(ground.root_routes).filter(inside).cloned().collect()
+    }
+
+    /// Answers 503 to what the tenant claims, but where the root has an answer of its own.
+    pub(super) fn unavailable(&self, ground: Ground<'_>) -> Part {
+        let mut part = Part::default();
+        for (number, claim) in self.claims.iter().enumerate() {
+            let name = match number {
+                0 => format!("{}/unavailable", self.name),
+                _ => format!("{}/unavailable-{}", self.name, number + 1),
+            };
+            let mut routes = self.rivals(ground);
+            routes.extend_from_slice(&part.routes);
+            routes.push(self.answer(name.clone(), claim));
+            let Ok(_) = Router::build(&routes, ground.snapshot.listeners.len()) else { continue };
+            part.routes.extend(routes.pop());
+            part.places.made(name, claim.at);
+        }
+        part
+    }
+
+    fn answer(&self, name: String, claim: &Claim) -> RouteSpec {
+        RouteSpec {
+            name,
+            tenant: Some(self.id),
+            listeners: claim.listeners.clone(),
+            hosts: claim.host.iter().cloned().collect(),
+            path: claim.path(),
+            methods: Vec::new(),
+            headers: Vec::new(),
+            query: Vec::new(),
+            action: ActionSpec::Respond {
+                status: 503,
+                body: UNAVAILABLE.to_owned(),
+                headers: vec![("cache-control".to_owned(), "no-store".to_owned())],
+            },
+            timeout: None,
+            rewrite_path_prefix: None,
+            rewrite_host: None,
+            request_headers: HeaderEdits::default(),
+            response_headers: HeaderEdits::default(),
+        }
+    }
+}
+
+/// For clients, who need not know whose fault it is.
+const UNAVAILABLE: &str = "This service is not available: its configuration has errors.\n";

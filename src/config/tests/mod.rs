@@ -4,6 +4,9 @@
 use super::*;
 use crate::route::ValuePattern;
 
+mod claims;
+mod tenants;
+
 /// Rewrites `conf/cairn.toml` when `CAIRN_UPDATE` is set.
 #[test]
 fn the_default_file_is_the_schema_written_out() {

@@ -1,0 +1,87 @@
+//! Address ranges as an operator writes them. Not here: whose they are.
+
+use std::net::IpAddr;
+
+use super::report::Problems;
+use super::section::Text;
+use crate::snapshot::Network;
+
+/// Loopback (RFC 1122, RFC 4291), private (RFC 1918) and unique local (RFC 4193) ranges.
+const PRIVATE: [&str; 6] = ["127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "::1/128", "fc00::/7"];
+
+/// An address range; reports what is none.
+pub(super) fn range(text: Text<'_>, problems: &mut Problems) -> Option<Network> {
+    let help = match parse(text.value) {
+        Ok(network) => return Some(network),
+        Err(NetworkError::Form) => "write \"10.0.0.0/8\", \"10.1.2.3\", \"fd00::/8\" or \"::1\"".to_owned(),
+        Err(NetworkError::HostBits(first)) => {
+            format!("its first address is {}; write \"{}/{}\"", first.address, first.address, first.prefix)
+        }
+    };
+    problems.add(text.at, format!("\"{}\" is not an address range", text.shown.escape_debug())).help(help);
+    None
+}
+
+/// The ranges that peers inside a company have.
+pub(super) fn private() -> Vec<Network> {
+    PRIVATE.iter().filter_map(|text| parse(text).ok()).collect()
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NetworkError {
+    Form,
+    /// Bits beyond the prefix are set; the range that was meant.
+    HostBits(Network),
+}
+
+/// `10.0.0.0/8`; an address alone is a range of one.
+fn parse(text: &str) -> Result<Network, NetworkError> {
+    let (address, prefix) = text.split_once('/').map_or((text, None), |(address, prefix)| (address, Some(prefix)));
+    let address: IpAddr = address.parse().map_err(|_| NetworkError::Form)?;
+    let bits = if address.is_ipv4() { 32 } else { 128 };
+    let digits = |prefix: &str| prefix.bytes().all(|c| c.is_ascii_digit());
+    let prefix = match prefix {
+        None => bits,
+        Some(prefix) if digits(prefix) => prefix.parse::<u8>().map_err(|_| NetworkError::Form)?,
+        Some(_) => return Err(NetworkError::Form),
+    };
+    if prefix > bits {
+        return Err(NetworkError::Form);
+    }
+    let beyond = u32::from(bits - prefix);
+    let first = match address {
+        IpAddr::V4(v4) => IpAddr::V4((v4.to_bits() & u32::MAX.checked_shl(beyond).unwrap_or(0)).into()),
+        IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() & u128::MAX.checked_shl(beyond).unwrap_or(0)).into()),
+    };
+    let range = Network { address: first, prefix };
+    if first == address { Ok(range) } else { Err(NetworkError::HostBits(range)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks() {
+        let range = |address: &str, prefix| Network { address: address.parse().unwrap(), prefix };
+        let cases = [
+            ("10.0.0.0/8", Ok(range("10.0.0.0", 8))),
+            ("10.1.2.3", Ok(range("10.1.2.3", 32))),
+            ("0.0.0.0/0", Ok(range("0.0.0.0", 0))),
+            ("::/0", Ok(range("::", 0))),
+            ("::1", Ok(range("::1", 128))),
+            ("fd00::/8", Ok(range("fd00::", 8))),
+            ("10.1.2.3/8", Err(NetworkError::HostBits(range("10.0.0.0", 8)))),
+            ("10.0.0.0/33", Err(NetworkError::Form)),
+            ("10.0.0.0/+8", Err(NetworkError::Form)),
+            ("10.0.0/8", Err(NetworkError::Form)),
+            ("localhost", Err(NetworkError::Form)),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(parse(text), expected, "{text}");
+        }
+        for text in PRIVATE {
+            assert!(parse(text).is_ok(), "{text}");
+        }
+    }
+}

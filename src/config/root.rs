@@ -1,0 +1,101 @@
+//! The operator's own files, read into a [`Config`] that tenants are then added to. Not here: the tenants' files (`tenant`).
+
+use std::thread;
+
+use super::bounds::Bounds;
+use super::files;
+use super::names::{Names, Scope};
+use super::outside::Outside;
+use super::places::Places;
+use super::report::{Problems, Source};
+use super::route::Known;
+use super::section::Section;
+use super::tenant::{self, Tenant};
+use super::{Config, Role, admin, cluster, listener, route};
+use crate::route::RouteSpec;
+use crate::snapshot::SnapshotSpec;
+
+/// What the operator's files say.
+#[derive(Debug)]
+pub(super) struct Root {
+    /// Without what is in the files of tenants.
+    pub(super) config: Config,
+    pub(super) tenants: Vec<Tenant>,
+    pub(super) listeners: Names,
+}
+
+/// Reads everything, so that every problem is found; the result is good only if none was. None: it is not TOML.
+pub(super) fn read(sources: &[Source], outside: &mut Outside, problems: &mut Problems) -> Option<Root> {
+    let mut documents = files::parse(sources, problems);
+    if !problems.is_empty() {
+        return None;
+    }
+    let mut places = Places::default();
+    for document in &mut documents {
+        document.replace_references(outside, problems);
+        places.secrets(&document.references);
+    }
+    let roots = files::check(&documents, problems);
+    let root = roots[0];
+    let all = |name: &str| roots.iter().flat_map(|root| root.many(name)).collect::<Vec<Section<'_>>>();
+    let (listeners, routes, clusters, tenants) = (all("listener"), all("route"), all("cluster"), all("tenant"));
+    if !roots.iter().any(|root| root.has("listener")) {
+        problems
+            .add(root.at, "the configuration has no listener")
+            .help("add [[listener]] with name = \"public\" and bind = \"127.0.0.1:8080\"");
+    }
+    let mut names = |what, sections: &[Section<'_>]| Names::read(what, sections, Scope::default(), problems);
+    let (listener_names, route_names) = (names("listener", &listeners), names("route", &routes));
+    let (cluster_names, tenant_names) = (names("cluster", &clusters), names("tenant", &tenants));
+    let role = match root.word("role") {
+        "waypoint" => Role::Waypoint,
+        "sidecar" => Role::Sidecar,
+        _ => Role::Edge,
+    };
+    let admin = admin::admin(root.one("admin"), role, problems);
+    let bounds = Bounds::default();
+    let known = Known { listeners: &listener_names, clusters: &cluster_names, bounds: &bounds };
+    let snapshot = SnapshotSpec {
+        listeners: listener::listeners(&listeners, &listener_names, role, problems),
+        routes: self::routes(&routes, &route_names, known, &mut places, problems),
+        clusters: cluster::clusters(&clusters, &cluster_names, &bounds, outside, problems),
+        tenants: Vec::new(),
+    };
+    let tenants = tenant::tenants(&tenants, &tenant_names, &listener_names, &admin, problems);
+    let config = Config {
+        workers: workers(root),
+        role,
+        watch: root.flag("watch"),
+        admin,
+        files: Vec::new(),
+        tenants: Vec::new(),
+        snapshot,
+        sources: sources.to_vec(),
+        places,
+    };
+    Some(Root { config, tenants, listeners: listener_names })
+}
+
+fn routes(
+    sections: &[Section<'_>],
+    names: &Names,
+    known: Known<'_>,
+    places: &mut Places,
+    problems: &mut Problems,
+) -> Vec<RouteSpec> {
+    let mut routes = Vec::with_capacity(sections.len());
+    for (position, section) in sections.iter().enumerate() {
+        let name = names.full(position);
+        places.route(name.clone(), *section);
+        routes.extend(route::route(*section, name, known, problems));
+    }
+    routes
+}
+
+/// `workers.count`, or one per CPU in this process's affinity mask and quota.
+fn workers(root: Section<'_>) -> usize {
+    match usize::try_from(root.one("workers").number("count")) {
+        Ok(count) if count > 0 => count,
+        _ => thread::available_parallelism().map_or(1, usize::from),
+    }
+}
