@@ -38,7 +38,7 @@ index!(
     EndpointId(u32)
 );
 index!(
-    /// Position of a tenant in one snapshot.
+    /// A tenant: in a specification its position, in a snapshot the same as in every other one that has it.
     TenantId(u16)
 );
 index!(

@@ -51,7 +51,7 @@ impl Answer {
         out.extend_from_slice(match self.status {
             // Required by RFC 9110 section 15.5.6; TRACE and CONNECT are what is missing.
             405 => b"allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n",
-            503 => b"retry-after: 1\r\n",
+            429 | 503 => b"retry-after: 1\r\n",
             _ => b"",
         });
         write_framing(Some(body), manner, out);

@@ -150,7 +150,7 @@ impl Control {
         };
         self.tally.rolled_back += u64::from(verdict == Verdict::RolledBack);
         self.tally.problem = Some(message.clone());
-        let outcome = Reloaded { verdict, version: self.version(), message };
+        let outcome = Reloaded { verdict, version: self.version(), message, tenants: Vec::new() };
         say(&outcome.to_string());
         // Who asked may be gone.
         let _ = guarded.reply.send(outcome);
@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn only_a_rise_beyond_the_threshold_counts() {
-        let outcome = Reloaded { verdict: Verdict::Applied, version: 2, message: String::new() };
+        let outcome = Reloaded { verdict: Verdict::Applied, version: 2, message: String::new(), tenants: Vec::new() };
         let config = crate::config::parse("a.toml", "[[listener]]\nname = \"a\"\nbind = \"127.0.0.1:0\"\n").unwrap();
         let guard = Guard { window: Duration::from_secs(30), threshold: 0.05 };
         let base = Rates { errors: 0.10, connect_failures: 0.0 };

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::guard::{Guard, Guarded};
 use super::watch::Watcher;
 use super::{Control, Reply, plan, say};
-use crate::config::{Config, Loader};
+use crate::config::{Config, Loader, TenantReport, TenantState};
 use crate::id::Address;
 use crate::limits::LISTENER_IDS;
 use crate::listener;
@@ -56,6 +56,8 @@ pub struct Reloaded {
     pub version: u64,
     /// What changed, or why nothing did.
     pub message: String,
+    /// Tenants whose file fares otherwise than before, each with what is wrong with it.
+    pub tenants: Vec<String>,
 }
 
 impl Reloaded {
@@ -68,7 +70,7 @@ impl Reloaded {
 
 impl fmt::Display for Reloaded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { verdict, version, message } = self;
+        let Self { verdict, version, message, tenants } = self;
         match verdict {
             Verdict::Applied => write!(f, "reloaded, version {version}: {message}"),
             Verdict::Unchanged => write!(f, "nothing has changed, version {version}"),
@@ -77,7 +79,8 @@ impl fmt::Display for Reloaded {
             Verdict::RolledBack => {
                 write!(f, "the reload is rolled back, version {version} serves as before: {message}")
             }
-        }
+        }?;
+        tenants.iter().try_for_each(|tenant| write!(f, "\n{}", tenant.trim_end()))
     }
 }
 
@@ -113,6 +116,22 @@ impl Compiler {
     }
 }
 
+/// What became of tenants' files since `old`.
+fn tenant_news(old: &Config, new: &Config) -> Vec<String> {
+    let text = |report: &TenantReport| report.problems.as_ref().map(ToString::to_string);
+    let same = |a: &TenantReport, b: &TenantReport| a.name == b.name && a.state == b.state && text(a) == text(b);
+    let news = new.tenants.iter().filter(|tenant| !old.tenants.iter().any(|known| same(known, tenant)));
+    let line = |tenant: &TenantReport| {
+        let state = match tenant.state {
+            TenantState::Live => "live",
+            TenantState::Stale => "stale, its last good version is served",
+            TenantState::Absent => "absent, its claims are answered 503",
+        };
+        format!("tenant {} is {state}\n{}", tenant.name, text(tenant).unwrap_or_default())
+    };
+    news.map(line).collect()
+}
+
 impl Control {
     /// Reads the configuration again and serves it.
     pub(super) async fn reload(&mut self) -> Reloaded {
@@ -121,23 +140,30 @@ impl Control {
         }
         // What changes from here on is noticed, even while the files are read.
         self.watcher.iter_mut().for_each(Watcher::note);
-        let outcome = match self.with_compiler(Compiler::load).await {
+        let before = Arc::clone(&self.config);
+        let mut outcome = match self.with_compiler(Compiler::load).await {
             Ok(config) if config.same(&self.config) => {
                 // What became of a tenant's file may have changed all the same.
                 self.config = Arc::new(config);
                 self.tally.unchanged += 1;
-                Reloaded { verdict: Verdict::Unchanged, version: self.version(), message: String::new() }
+                Reloaded {
+                    verdict: Verdict::Unchanged,
+                    version: self.version(),
+                    message: String::new(),
+                    tenants: Vec::new(),
+                }
             }
             Ok(config) => match self.serve(config).await {
                 Ok(message) => {
                     self.tally.applied += 1;
                     self.tally.problem = None;
-                    Reloaded { verdict: Verdict::Applied, version: self.version(), message }
+                    Reloaded { verdict: Verdict::Applied, version: self.version(), message, tenants: Vec::new() }
                 }
                 Err(problem) => self.refused(problem),
             },
             Err(problem) => self.refused(problem),
         };
+        outcome.tenants = tenant_news(&before, &self.config);
         self.rewatch();
         outcome
     }
@@ -145,7 +171,7 @@ impl Control {
     /// The same because files have changed; that nothing changed in what they say is not worth a word.
     pub(super) async fn reload_changed(&mut self) {
         let outcome = self.reload().await;
-        if outcome.verdict != Verdict::Unchanged {
+        if outcome.verdict != Verdict::Unchanged || !outcome.tenants.is_empty() {
             say(&format!("files have changed: {outcome}"));
         }
     }
@@ -242,7 +268,7 @@ impl Control {
     fn refused(&mut self, problem: String) -> Reloaded {
         self.tally.refused += 1;
         self.tally.problem = Some(problem.clone());
-        Reloaded { verdict: Verdict::Refused, version: self.version(), message: problem }
+        Reloaded { verdict: Verdict::Refused, version: self.version(), message: problem, tenants: Vec::new() }
     }
 
     /// Of the configuration that is served.

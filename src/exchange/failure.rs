@@ -28,6 +28,10 @@ pub enum Failure {
     Method,
     /// Downstream: `Max-Forwards: 0`.
     MaxForwards,
+    /// Operator: the tenant has more requests in flight than `limits.requests`.
+    TenantRequests,
+    /// Operator: the tenant gets more requests than `limits.requests_per_second`.
+    TenantRate,
     /// Operator: no route matches.
     NoRoute,
     /// Operator: no endpoint of the cluster takes traffic.
@@ -74,6 +78,8 @@ impl Failure {
             Self::RequestBodySlow => (408, "body_too_slow", "http_request_error"),
             Self::Method => (405, "method_not_allowed", "http_request_denied"),
             Self::MaxForwards => (200, "max_forwards", "proxy_internal_response"),
+            Self::TenantRequests => (429, "tenant_requests", "http_request_denied"),
+            Self::TenantRate => (429, "tenant_rate", "http_request_denied"),
             Self::NoRoute => (404, "no_route", "destination_not_found"),
             Self::NoEndpoint => (503, "no_endpoint", "destination_unavailable"),
             Self::Connect => (502, "connect_failed", "connection_refused"),

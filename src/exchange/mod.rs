@@ -8,6 +8,7 @@ mod failure;
 mod local;
 mod request;
 mod retry;
+mod tenancy;
 
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ use crate::cluster::{Balancer, Tried};
 use crate::forward::{Delivery, place};
 use crate::http::path::{self, PathForm};
 use crate::http::{FieldName, Fields, Method, RequestHead, ResponseHead};
-use crate::id::{ClusterId, EndpointId, ListenerId, RouteId};
+use crate::id::{ClusterId, EndpointId, ListenerId, RouteId, TenantId};
 use crate::limits;
 use crate::route::{self, Action, Route};
 use crate::runtime::Tick;
@@ -30,6 +31,7 @@ use crate::uring::{Event, Fault, Ring};
 pub use failure::Failure;
 pub use local::Local;
 pub use request::Peer;
+use tenancy::Tenancy;
 
 /// All exchanges of a worker, and what they use.
 pub struct Exchanges {
@@ -49,6 +51,8 @@ pub struct Exchanges {
     /// An empty one, for who has let go of theirs.
     nothing: Held,
     balancer: Balancer,
+    /// By `TenantId`.
+    tenancies: Vec<Option<Tenancy>>,
     table: Slab<Exchange>,
     /// The path of the request being routed, where it had to be normalised; else empty.
     path: Vec<u8>,
@@ -64,6 +68,8 @@ struct Exchange {
     /// The tunnel's hold on the number of its endpoint.
     number: Option<Arc<Number>>,
     route: RouteId,
+    /// Of whose requests in flight it is one.
+    tenant: Option<TenantId>,
     cluster: ClusterId,
     endpoint: EndpointId,
     upstream: Option<u32>,
@@ -159,6 +165,7 @@ impl Exchanges {
             snapshot: nothing.clone(),
             nothing,
             balancer,
+            tenancies: Vec::new(),
             table: Slab::with_capacity(1024),
             path: Vec::with_capacity(limits::REQUEST_LINE_BYTES),
             workers: workers as u32,
@@ -173,6 +180,7 @@ impl Exchanges {
         let bound = snapshot.endpoint_bound();
         self.counters.version.set(snapshot.version);
         self.balancer.reserve(bound);
+        self.adopt_tenants(&snapshot);
         self.upstreams.adopt(&mut self.ring, bound, |endpoint| snapshot.endpoint(endpoint).is_some());
         std::mem::replace(&mut self.snapshot, Held::new(snapshot, &mut self.balancer))
     }
@@ -219,6 +227,7 @@ impl Exchanges {
         if hops.is_some_and(|field| field.value.of(head) == b"0") {
             return Err(Failure::MaxForwards);
         }
+        self.admit(snapshot, route.tenant)?;
         let cluster = match &route.action {
             Action::Cluster(cluster) => Some(*cluster),
             Action::Split(split) => Some(split.pick(self.balancer.random())),
@@ -241,12 +250,14 @@ impl Exchanges {
     ) -> Result<Option<u32>, Failure> {
         let Some(cluster) = decision.cluster else { return Ok(None) };
         let route = &decision.snapshot.router.routes()[decision.route.index()];
+        let tenant = self.enter(&decision.snapshot, route.tenant)?;
         let offer = request.upgrade.and_then(|protocols| Offer::new(protocols.of(head)));
         self.write_request(request, head, source.peer, route, offer.is_some());
         let now = self.ring.clock();
         let entry = Exchange {
             downstream: source.downstream,
             route: decision.route,
+            tenant,
             cluster,
             endpoint: EndpointId(0),
             upstream: None,
@@ -265,7 +276,8 @@ impl Exchanges {
         };
         let id = self.table.insert(entry) as u32;
         if let Err(failure) = self.connect(id, false) {
-            self.table.remove(id as usize);
+            let exchange = self.table.remove(id as usize);
+            self.leave(exchange.tenant);
             return Err(failure);
         }
         self.counters.exchanges.set(self.table.len() as u64);
@@ -399,6 +411,7 @@ impl Exchanges {
     pub fn close(&mut self, id: u32, complete: bool) {
         let Some(exchange) = self.table.try_remove(id as usize) else { return };
         self.counters.exchanges.set(self.table.len() as u64);
+        self.leave(exchange.tenant);
         let Some(index) = exchange.upstream else { return };
         self.balancer.end(exchange.endpoint);
         if !complete && exchange.stage == Stage::Tunnel {

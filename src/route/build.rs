@@ -101,6 +101,7 @@ fn route(id: RouteId, spec: &RouteSpec) -> Result<Route, (&'static str, String)>
     Ok(Route {
         id,
         name: spec.name.as_str().into(),
+        tenant: spec.tenant,
         action,
         timeout: spec.timeout,
         rewrite: Rewrite::compile(spec)?,

@@ -21,7 +21,7 @@ mod tests;
 use std::ops::{ControlFlow, RangeInclusive};
 use std::time::Duration;
 
-use crate::id::{ListenerId, RouteId};
+use crate::id::{ListenerId, RouteId, TenantId};
 pub use action::{Action, Redirect, Respond, Split};
 pub use build::BuildError;
 use condition::Conditions;
@@ -52,6 +52,8 @@ pub struct Route {
     pub id: RouteId,
     /// Unique.
     pub name: Box<str>,
+    /// Whose limits it counts against.
+    pub tenant: Option<TenantId>,
     /// What to do.
     pub action: Action,
     /// From the end of the request head to the first response byte; None: the cluster's.

@@ -1,11 +1,15 @@
 //! The turn clock: read once a turn, so that everything in a turn happens at the same time and costs no call.
 
+use std::sync::LazyLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::Tick;
 use crate::limits::TICK_MS;
 
-/// Monotonic time of one worker (CLOCK_MONOTONIC: steps of the wall clock neither fire nor stop a time-out).
+/// Where the time of every worker begins.
+static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// Monotonic time as one worker sees it (CLOCK_MONOTONIC: steps of the wall clock neither fire nor stop a time-out).
 #[derive(Debug)]
 pub struct Clock {
     start: Instant,
@@ -14,7 +18,7 @@ pub struct Clock {
 
 impl Default for Clock {
     fn default() -> Self {
-        Self { start: Instant::now(), now: Duration::ZERO }
+        Self { start: *START, now: START.elapsed() }
     }
 }
 
@@ -24,7 +28,7 @@ impl Clock {
         self.now = self.start.elapsed();
     }
 
-    /// Time of this turn since the worker started.
+    /// Time of this turn since the process started; the same for all workers.
     #[must_use]
     pub fn now(&self) -> Duration {
         self.now

@@ -1,11 +1,13 @@
 //! Executors, pinning, the mailbox, the turn clock and the timer wheel; the only importer of glommio and crossbeam.
 //! Not here: sockets. A worker's ring blocks the executor when nothing is runnable, so no glommio timer or I/O is used.
 
+mod allowance;
 mod clock;
 mod executor;
 mod mailbox;
 mod wheel;
 
+pub use allowance::{Allowance, Lot};
 pub use clock::Clock;
 pub use executor::{Background, ExecutorError, Worker, allowed_cpus, spawn};
 pub use mailbox::Mailbox;

@@ -7,13 +7,16 @@ use std::hash::Hash;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Weak};
 
-use crate::id::{Address, EndpointId, ListenerId};
+use crate::id::{Address, EndpointId, ListenerId, TenantId};
+use crate::runtime::Allowance;
 
 /// The numbers of one process. Lives on the control thread.
 #[derive(Debug, Default)]
 pub struct Ledger {
     listeners: Numbers<(Address, String)>,
     endpoints: Numbers<(String, Address)>,
+    tenants: Numbers<String>,
+    allowances: HashMap<String, Weak<Allowance>>,
 }
 
 /// A number in use. The last one to drop it, which is a snapshot's end as a rule, makes it free.
@@ -47,10 +50,21 @@ impl Ledger {
         (EndpointId(number.value), number)
     }
 
+    /// A tenant is known by its name, and so is what it has used up.
+    pub(super) fn tenant(&mut self, name: &str) -> (TenantId, Arc<Number>, Arc<Allowance>) {
+        let number = self.tenants.number(name.to_owned());
+        let known = self.allowances.get(name).and_then(Weak::upgrade);
+        let allowance = known.unwrap_or_default();
+        self.allowances.insert(name.to_owned(), Arc::downgrade(&allowance));
+        (TenantId(number.value as u16), number, allowance)
+    }
+
     /// Forgets what no snapshot knows any more.
     pub(super) fn prune(&mut self) {
         self.listeners.prune();
         self.endpoints.prune();
+        self.tenants.prune();
+        self.allowances.retain(|_, allowance| allowance.strong_count() > 0);
     }
 }
 

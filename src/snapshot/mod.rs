@@ -11,8 +11,9 @@ use std::time::Duration;
 pub use ledger::{Ledger, Number};
 
 use crate::cluster::{Balancer, Cluster, ClusterSpec, Endpoint, Tried, Turns};
-use crate::id::{Address, ClusterId, EndpointId, ListenerId};
+use crate::id::{Address, ClusterId, EndpointId, ListenerId, TenantId};
 use crate::route::{BuildError, RouteSpec, Router};
+use crate::runtime::Allowance;
 
 /// Everything that a worker needs to serve, numbered.
 #[derive(Debug)]
@@ -27,8 +28,21 @@ pub struct Snapshot {
     listeners: Box<[Option<ListenerSpec>]>,
     /// By `EndpointId`, with gaps.
     endpoints: Box<[Option<Seat>]>,
-    /// The listeners' holds on their numbers.
+    /// By `TenantId`, with gaps.
+    tenants: Box<[Option<Tenant>]>,
+    /// The holds of the listeners on their numbers.
     _numbers: Box<[Arc<Number>]>,
+}
+
+/// What a tenant may use.
+#[derive(Debug)]
+pub struct Tenant {
+    /// Its limits.
+    pub spec: TenantSpec,
+    /// What all workers share of them.
+    pub allowance: Arc<Allowance>,
+    /// For a worker that still counts requests of a tenant which is gone.
+    pub number: Arc<Number>,
 }
 
 /// Where an endpoint is found.
@@ -172,6 +186,15 @@ impl Snapshot {
         for listener in spec.routes.iter_mut().flat_map(|route| &mut route.listeners) {
             *listener = ids[listener.index()];
         }
+        let (mut tenants, mut tenant_ids) = (Vec::new(), Vec::new());
+        for spec in spec.tenants {
+            let (id, number, allowance) = ledger.tenant(&spec.name);
+            tenant_ids.push(id);
+            put(&mut tenants, id.index(), Tenant { spec, allowance, number });
+        }
+        for tenant in spec.routes.iter_mut().filter_map(|route| route.tenant.as_mut()) {
+            *tenant = tenant_ids[tenant.index()];
+        }
         let router = Router::build(&spec.routes, listeners.len())?;
         let (mut clusters, mut endpoints) = (Vec::with_capacity(spec.clusters.len()), Vec::new());
         for (index, cluster) in spec.clusters.iter().enumerate() {
@@ -184,15 +207,22 @@ impl Snapshot {
             }
             clusters.push(Cluster::build(id, cluster, &ids));
         }
-        let (listeners, endpoints) = (listeners.into(), endpoints.into());
-        Ok(Self { version, router, clusters, listeners, endpoints, _numbers: numbers.into() })
+        let (listeners, endpoints, tenants) = (listeners.into(), endpoints.into(), tenants.into());
+        Ok(Self { version, router, clusters, listeners, endpoints, tenants, _numbers: numbers.into() })
     }
 
     /// One with nothing in it, of version 0.
     #[must_use]
     pub fn empty() -> Self {
-        let (listeners, endpoints, numbers) = (Box::default(), Box::default(), Box::default());
-        Self { version: 0, router: Router::default(), clusters: Vec::new(), listeners, endpoints, _numbers: numbers }
+        Self {
+            version: 0,
+            router: Router::default(),
+            clusters: Vec::new(),
+            listeners: Box::default(),
+            endpoints: Box::default(),
+            tenants: Box::default(),
+            _numbers: Box::default(),
+        }
     }
 
     /// A listener.
@@ -217,6 +247,18 @@ impl Snapshot {
     pub fn listeners(&self) -> impl Iterator<Item = (ListenerId, &ListenerSpec)> {
         let numbered = self.listeners.iter().enumerate();
         numbered.filter_map(|(id, listener)| Some((ListenerId(id as u16), listener.as_ref()?)))
+    }
+
+    /// A tenant, unless only another snapshot has it.
+    #[must_use]
+    pub fn tenant(&self, id: TenantId) -> Option<&Tenant> {
+        self.tenants.get(id.index())?.as_ref()
+    }
+
+    /// All tenants, by id.
+    pub fn tenants(&self) -> impl Iterator<Item = (TenantId, &Tenant)> {
+        let numbered = self.tenants.iter().enumerate();
+        numbered.filter_map(|(id, tenant)| Some((TenantId(id as u16), tenant.as_ref()?)))
     }
 
     /// An endpoint and the cluster that it belongs to, unless only another snapshot has it.

@@ -10,5 +10,6 @@ mod forwarding;
 mod framing;
 mod harness;
 mod reload;
+mod tenants;
 mod tunnels;
 mod workers;

@@ -128,7 +128,8 @@ fn what_a_reference_stands_for_is_used_and_not_shown() {
     assert!(config.files.contains(&directory.path().join("token")), "{:?}", config.files);
 
     write("cairn.toml", &format!("{listener}{route}{route}"));
-    let report = load(directory.path()).and_then(|config| config.compile(1, &mut Ledger::default())).unwrap_err().to_string();
+    let report =
+        load(directory.path()).and_then(|config| config.compile(1, &mut Ledger::default())).unwrap_err().to_string();
     assert!(report.contains("matches the same requests as route \"route-1\" (host @token)"), "{report}");
     assert!(!report.contains("s3cret"), "{report}");
 }
