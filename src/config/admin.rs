@@ -8,8 +8,8 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::report::Problems;
-use super::schema::ADMIN_SOCKET;
 use super::section::{Section, Text};
+use super::tables::ADMIN_SOCKET;
 use super::{Role, reference};
 
 /// Where the admin interface listens.

@@ -11,8 +11,9 @@ use super::check;
 use super::outside::{Outside, text};
 use super::reference::{self, Reference};
 use super::report::{Place, Problems, Report, Source};
-use super::schema::{Kind, ROOT};
+use super::schema::Kind;
 use super::section::Section;
+use super::tables::ROOT;
 
 /// Largest file, bytes.
 pub(super) const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;

@@ -4,8 +4,8 @@ use super::Role;
 use super::names::Names;
 use super::network;
 use super::report::{Place, Problems};
-use super::schema::LISTENERS_MAX;
 use super::section::{Section, Text};
+use super::tables::LISTENERS_MAX;
 use crate::id::{Address, ListenerId};
 use crate::snapshot::ListenerSpec;
 

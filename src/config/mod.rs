@@ -10,6 +10,7 @@ mod check;
 mod claim;
 mod cluster;
 mod confined;
+mod default_file;
 mod field;
 mod files;
 mod host;
@@ -27,6 +28,7 @@ mod root;
 mod route;
 mod schema;
 mod section;
+mod tables;
 mod tenant;
 mod unit;
 
@@ -34,9 +36,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 pub use admin::{AdminSpec, admin_socket};
+pub use default_file::document;
 pub use loader::Loader;
 pub use report::Report;
-pub use schema::document;
 pub use tenant::{TenantReport, TenantState};
 pub use unit::duration;
 

@@ -43,7 +43,7 @@ fn documented_defaults_are_those_of_the_code() {
 fn documented_examples_are_accepted() {
     let document = document() + "\n[[cluster]]\nname = \"orders-next\"\nendpoints = [\"127.0.0.1:9009\"]\n";
     let plain = parse("plain", &document).unwrap().snapshot;
-    let examples = schema::examples();
+    let examples = default_file::examples();
     assert!(examples.len() > 15, "{examples:?}");
     for example in examples {
         let mut text = document.replace(&format!("# {example}"), &example);

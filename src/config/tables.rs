@@ -1,0 +1,431 @@
+//! Every key of the configuration, once. Not here: what a key is (`schema`).
+
+use std::time::Duration;
+
+use super::schema::{Choice, Key, Kind, Preset, Table};
+use crate::limits;
+
+/// Largest rate that a client can be asked for, bytes per second.
+const RATE_MAX: u64 = 1 << 30;
+/// Most listeners: each has one socket per worker.
+pub(super) const LISTENERS_MAX: usize = 1024;
+/// Default of `admin.listen`.
+const ADMIN_LISTEN: &str = "127.0.0.1:9901";
+/// Default of `admin.socket`.
+pub(super) const ADMIN_SOCKET: &str = "/run/cairn/admin.sock";
+/// Most tenants.
+pub(super) const TENANTS_MAX: usize = 1024;
+/// Largest weight of one side of a split.
+const SPLIT_WEIGHT_MAX: u64 = 1_000_000;
+
+const fn key(name: &'static str, kind: Kind, preset: Preset, doc: &'static str) -> Key {
+    Key { name, kind, preset, doc }
+}
+
+const fn seconds(count: u64) -> Preset {
+    Preset::Time(Duration::from_secs(count))
+}
+
+pub(super) static ROOT: Table = Table {
+    title: "the configuration",
+    doc: "",
+    keys: &[
+        key(
+            "role",
+            Kind::Word(&["edge", "waypoint", "sidecar"]),
+            Preset::Word("edge"),
+            "edge | waypoint | sidecar: how much peers are trusted, how strictly paths are read",
+        ),
+        key("watch", Kind::Flag, Preset::Flag(true), "reload when a file of the configuration changes"),
+        key("workers", Kind::One(&WORKERS), Preset::Optional(""), ""),
+        key("admin", Kind::One(&ADMIN), Preset::Optional(""), ""),
+        key("listener", Kind::Many(&LISTENER), Preset::Optional(""), ""),
+        key("route", Kind::Many(&ROUTE), Preset::Optional(""), ""),
+        key("cluster", Kind::Many(&CLUSTER), Preset::Optional(""), ""),
+        key("tenant", Kind::Many(&TENANT), Preset::Absent, ""),
+    ],
+    choices: &[],
+};
+
+/// What a tenant's file holds.
+pub(super) static TENANT_FILE: Table = Table {
+    title: "a tenant's file",
+    doc: "",
+    keys: &[
+        key("route", Kind::Many(&ROUTE), Preset::Optional(""), ""),
+        key("cluster", Kind::Many(&CLUSTER), Preset::Optional(""), ""),
+    ],
+    choices: &[],
+};
+
+static WORKERS: Table = Table {
+    title: "[workers]",
+    doc: "A worker is one pinned thread with its own sockets, connections and pools.",
+    keys: &[key("count", Kind::Number(0, 1024), Preset::Number(0), "0: one per CPU that the process may use")],
+    choices: &[],
+};
+
+static ADMIN: Table = Table {
+    title: "[admin]",
+    doc: "Where operators and their machines look in. A default that is taken by another process is left out.",
+    keys: &[
+        key(
+            "listen",
+            Kind::Text,
+            Preset::Word(ADMIN_LISTEN),
+            "IP:PORT for /metrics, /ready, /status, … or off; absent: off in a sidecar",
+        ),
+        key("socket", Kind::Text, Preset::Word(ADMIN_SOCKET), "a path, for the verbs of `cairn`; or off"),
+    ],
+    choices: &[],
+};
+
+static LISTENER: Table = Table {
+    title: "[[listener]]",
+    doc: "A bound address.",
+    keys: &[
+        key("name", Kind::Text, Preset::Required("\"public\""), "unique; for routes, logs and metrics"),
+        key("bind", Kind::Text, Preset::Required("\"127.0.0.1:8080\""), "IP:PORT, [IPv6]:PORT or unix:/path"),
+        key("protocol", Kind::Word(&["http"]), Preset::Word("http"), "HTTP/1.1 and HTTP/1.0"),
+        key(
+            "trusted_proxies",
+            Kind::Texts,
+            Preset::Optional("[\"10.0.0.0/8\", \"::1\"]"),
+            "whose forwarding fields are believed; absent: none at the edge, else private ranges",
+        ),
+        key("limits", Kind::One(&LISTENER_LIMITS), Preset::Optional(""), ""),
+        key("timeouts", Kind::One(&LISTENER_TIMEOUTS), Preset::Optional(""), ""),
+    ],
+    choices: &[],
+};
+
+static LISTENER_LIMITS: Table = Table {
+    title: "[listener.limits]",
+    doc: "",
+    keys: &[
+        key(
+            "header_bytes",
+            Kind::Size(1024, limits::HEAD_BYTES_MAX as u64),
+            Preset::Size(limits::HEADER_BYTES as u64),
+            "request line and fields; 431 above",
+        ),
+        key(
+            "header_count",
+            Kind::Number(1, limits::HEADER_COUNT_MAX as u64),
+            Preset::Number(limits::HEADER_COUNT as u64),
+            "fields of a request; 431 above",
+        ),
+        key("body_bytes", Kind::Size(0, u64::MAX), Preset::Size(0), "request body; 413 above; 0: no limit"),
+        key(
+            "connections",
+            Kind::Number(0, u32::MAX as u64),
+            Preset::Number(0),
+            "open at once, over all workers; 0: no limit",
+        ),
+        key(
+            "requests",
+            Kind::Number(0, u32::MAX as u64),
+            Preset::Number(0),
+            "of one connection, which is then closed; 0: no limit",
+        ),
+    ],
+    choices: &[],
+};
+
+static LISTENER_TIMEOUTS: Table = Table {
+    title: "[listener.timeouts]",
+    doc: "",
+    keys: &[
+        key("header", Kind::Time, seconds(10), "first byte of a request to the end of its head; 408 above"),
+        key("body", Kind::Time, seconds(30), "between reads of a request body"),
+        key(
+            "body_rate",
+            Kind::Size(0, RATE_MAX),
+            Preset::Size(0),
+            "bytes per second, on average, that a body is sent and a response taken with, after `body`; 0: any",
+        ),
+        key("idle", Kind::Time, seconds(75), "how long a connection waits for its next request"),
+    ],
+    choices: &[],
+};
+
+static ROUTE: Table = Table {
+    title: "[[route]]",
+    doc: "What to do with a request. The most specific wins: exact host, wildcard, none; then exact path, longest prefix, regex.",
+    keys: &[
+        key("name", Kind::Text, Preset::Optional("\"orders\""), "unique; absent: route-N, by position"),
+        key("listeners", Kind::Texts, Preset::Optional("[\"public\"]"), "absent: every listener"),
+        key(
+            "hosts",
+            Kind::Texts,
+            Preset::Optional("[\"api.example.com\", \"*.example.org\"]"),
+            "without port; *. stands for one or more labels; absent: any",
+        ),
+        key("path", Kind::Text, Preset::Optional("\"/orders\""), "the whole path"),
+        key(
+            "path_prefix",
+            Kind::Text,
+            Preset::Optional("\"/orders\""),
+            "whole segments: /orders, /orders/7, not /orders2",
+        ),
+        key("path_regex", Kind::Text, Preset::Optional("\"/orders/[0-9]+\""), "of the whole path"),
+        key("methods", Kind::Texts, Preset::Optional("[\"GET\", \"HEAD\"]"), "absent: any"),
+        key(
+            "headers",
+            Kind::Conditions,
+            Preset::Optional("{ x-canary = \"1\", x-user = { regex = \"[a-z]+\" }, x-debug = { present = false } }"),
+            "an exact value, an expression, or presence; all must hold",
+        ),
+        key("query", Kind::Conditions, Preset::Optional("{ debug = \"1\" }"), "as for headers"),
+        key("cluster", Kind::Text, Preset::Optional("\"orders\""), "forward to it"),
+        key(
+            "split",
+            Kind::Many(&SPLIT),
+            Preset::Optional("[{ cluster = \"orders\", weight = 90 }, { cluster = \"orders-next\", weight = 10 }]"),
+            "forward to one of them, by weight",
+        ),
+        key(
+            "redirect",
+            Kind::One(&REDIRECT),
+            Preset::Optional("{ status = 308, scheme = \"https\", host = \"example.com\", path = \"/new\" }"),
+            "answer with a Location; what is absent is kept",
+        ),
+        key(
+            "respond",
+            Kind::One(&RESPOND),
+            Preset::Optional("{ status = 200, body = \"ok\", headers = { content-type = \"text/plain\" } }"),
+            "answer from here",
+        ),
+        key(
+            "timeout",
+            Kind::Time,
+            Preset::Optional("\"30s\""),
+            "to the first response byte; 504 above; absent: the cluster's timeouts.response",
+        ),
+        key(
+            "rewrite",
+            Kind::One(&REWRITE),
+            Preset::Optional("{ path_prefix = \"/v1\", host = \"orders.internal\" }"),
+            "replaces the matched path or prefix, and Host",
+        ),
+        key(
+            "request_headers",
+            Kind::One(&REQUEST_HEADERS),
+            Preset::Optional("{ set = { x-edge = \"1\" }, add = { x-hop = \"edge\" }, remove = [\"cookie\"] }"),
+            "sent upstream",
+        ),
+        key(
+            "response_headers",
+            Kind::One(&RESPONSE_HEADERS),
+            Preset::Optional(
+                "{ set = { x-frame-options = \"DENY\" }, add = { vary = \"origin\" }, remove = [\"server\"] }",
+            ),
+            "sent downstream",
+        ),
+    ],
+    choices: &[
+        Choice { keys: &["path", "path_prefix", "path_regex"], required: false },
+        Choice { keys: &["cluster", "split", "redirect", "respond"], required: true },
+    ],
+};
+
+static SPLIT: Table = Table {
+    title: "route.split",
+    doc: "",
+    keys: &[
+        key("cluster", Kind::Text, Preset::Required("\"orders\""), "name of a cluster"),
+        key("weight", Kind::Number(0, SPLIT_WEIGHT_MAX), Preset::Required("90"), "share of the traffic; 0: none"),
+    ],
+    choices: &[],
+};
+
+static REDIRECT: Table = Table {
+    title: "route.redirect",
+    doc: "",
+    keys: &[
+        key(
+            "status",
+            Kind::Number(301, 308),
+            Preset::Number(308),
+            "301 or 308: for good; 302 or 307: for now; 303: with GET",
+        ),
+        key("scheme", Kind::Word(&["http", "https"]), Preset::Optional("\"https\""), "absent: kept"),
+        key("host", Kind::Text, Preset::Optional("\"example.com\""), "with an optional port; absent: kept"),
+        key("path", Kind::Text, Preset::Optional("\"/new\""), "the whole path; absent: kept; the query is kept"),
+    ],
+    choices: &[],
+};
+
+static RESPOND: Table = Table {
+    title: "route.respond",
+    doc: "",
+    keys: &[
+        key("status", Kind::Number(200, 599), Preset::Number(200), "not 1xx"),
+        key("body", Kind::Text, Preset::Optional("\"ok\""), "sent as it is"),
+        key(
+            "headers",
+            Kind::Fields,
+            Preset::Optional("{ content-type = \"text/plain\" }"),
+            "content-type defaults to text/plain",
+        ),
+    ],
+    choices: &[],
+};
+
+static REWRITE: Table = Table {
+    title: "route.rewrite",
+    doc: "",
+    keys: &[
+        key("path_prefix", Kind::Text, Preset::Optional("\"/v1\""), "replaces the matched path or prefix"),
+        key("host", Kind::Text, Preset::Optional("\"orders.internal\""), "replaces Host"),
+    ],
+    choices: &[],
+};
+
+const EDIT_KEYS: &[Key] = &[
+    key("set", Kind::Fields, Preset::Optional("{ x-edge = \"1\" }"), "replaces every field of that name"),
+    key("add", Kind::Fields, Preset::Optional("{ x-hop = \"edge\" }"), "appended, whatever is there"),
+    key("remove", Kind::Texts, Preset::Optional("[\"cookie\"]"), "dropped"),
+];
+
+static REQUEST_HEADERS: Table = Table { title: "route.request_headers", doc: "", keys: EDIT_KEYS, choices: &[] };
+
+static RESPONSE_HEADERS: Table = Table { title: "route.response_headers", doc: "", keys: EDIT_KEYS, choices: &[] };
+
+static CLUSTER: Table = Table {
+    title: "[[cluster]]",
+    doc: "A named set of endpoints and how they are used.",
+    keys: &[
+        key("name", Kind::Text, Preset::Required("\"orders\""), "unique; for routes, logs and metrics"),
+        key(
+            "endpoints",
+            Kind::TextsOr(&ENDPOINT),
+            Preset::Required(
+                "[\"127.0.0.1:9000\", { address = \"127.0.0.1:9001\", weight = 2 }, \"unix:/run/app.sock\"]",
+            ),
+            "IP:PORT, NAME:PORT (resolved when the file is loaded) or unix:/path",
+        ),
+        key(
+            "balance",
+            Kind::Word(&["least_request", "round_robin", "random"]),
+            Preset::Word("least_request"),
+            "least_request (the less busy of two) | round_robin | random; all by weight",
+        ),
+        key("pool", Kind::One(&CLUSTER_POOL), Preset::Optional(""), ""),
+        key("timeouts", Kind::One(&CLUSTER_TIMEOUTS), Preset::Optional(""), ""),
+    ],
+    choices: &[],
+};
+
+static ENDPOINT: Table = Table {
+    title: "cluster.endpoints",
+    doc: "",
+    keys: &[
+        key("address", Kind::Text, Preset::Required("\"10.0.0.2:9000\""), "IP:PORT, NAME:PORT or unix:/path"),
+        key("weight", Kind::Number(0, u16::MAX as u64), Preset::Number(1), "share of the traffic; 0: none"),
+    ],
+    choices: &[],
+};
+
+static CLUSTER_POOL: Table = Table {
+    title: "[cluster.pool]",
+    doc: "",
+    keys: &[
+        key(
+            "max_idle",
+            Kind::Number(0, u32::MAX as u64),
+            Preset::Number(128),
+            "idle connections kept per endpoint, over all workers; 0: none",
+        ),
+        key("idle", Kind::Time, seconds(55), "how long an idle connection is kept"),
+    ],
+    choices: &[],
+};
+
+static CLUSTER_TIMEOUTS: Table = Table {
+    title: "[cluster.timeouts]",
+    doc: "",
+    keys: &[
+        key("connect", Kind::Time, seconds(2), "to open a connection"),
+        key(
+            "response",
+            Kind::Time,
+            seconds(30),
+            "to the first response byte, and between reads of the response; 504 above",
+        ),
+    ],
+    choices: &[],
+};
+
+static TENANT: Table = Table {
+    title: "[[tenant]]",
+    doc: "A team with a file of its own, which holds [[route]] and [[cluster]] and can only use what is claimed here.",
+    keys: &[
+        key(
+            "name",
+            Kind::Text,
+            Preset::Required("\"payments\""),
+            "unique; its route `a` is payments/a in logs and metrics",
+        ),
+        key("file", Kind::Text, Preset::Required("\"teams/payments.toml\""), "relative to this file"),
+        key(
+            "claims",
+            Kind::Many(&CLAIM),
+            Preset::Required("[{ host = \"api.example.com\", path_prefix = \"/payments\" }]"),
+            "each of its routes lies in one of them; those of two tenants never overlap",
+        ),
+        key("limits", Kind::One(&TENANT_LIMITS), Preset::Optional(""), ""),
+        key("defaults", Kind::One(&TENANT_DEFAULTS), Preset::Optional(""), ""),
+    ],
+    choices: &[],
+};
+
+static CLAIM: Table = Table {
+    title: "tenant.claims",
+    doc: "",
+    keys: &[
+        key("host", Kind::Text, Preset::Required("\"api.example.com\""), "as in a route's hosts; *: any"),
+        key("path_prefix", Kind::Text, Preset::Word("/"), "whole segments"),
+        key("listeners", Kind::Texts, Preset::Optional("[\"public\"]"), "absent: every listener"),
+    ],
+    choices: &[],
+};
+
+static TENANT_LIMITS: Table = Table {
+    title: "[tenant.limits]",
+    doc: "",
+    keys: &[
+        key(
+            "max_timeout",
+            Kind::Time,
+            Preset::Optional("\"30s\""),
+            "of its routes and clusters: longer ones are errors, defaults are cut; absent: any",
+        ),
+        key(
+            "requests",
+            Kind::Number(0, u32::MAX as u64),
+            Preset::Number(0),
+            "in flight, over all workers; 0: no limit",
+        ),
+        key(
+            "requests_per_second",
+            Kind::Number(0, u32::MAX as u64),
+            Preset::Number(0),
+            "over all workers; 0: no limit",
+        ),
+        key(
+            "endpoint_networks",
+            Kind::Texts,
+            Preset::Optional("[\"10.1.0.0/16\", \"unix\"]"),
+            "where its endpoints may be; absent: at any address, not at Unix-domain sockets",
+        ),
+    ],
+    choices: &[],
+};
+
+static TENANT_DEFAULTS: Table = Table {
+    title: "[tenant.defaults]",
+    doc: "",
+    keys: &[key("timeout", Kind::Time, Preset::Optional("\"10s\""), "of its routes that set none")],
+    choices: &[],
+};
