@@ -16,40 +16,38 @@ const AHEAD: usize = 8;
 /// Bytes that one call of the lanes classifies: half a block.
 const PIECE: usize = 32;
 
-/// Work on bytes that is compiled for each set of instructions. What it calls is compiled for them too if it is
+/// What is filled from bytes by code that is compiled for each set of instructions. What it calls is compiled for them too if it is
 /// `inline(always)`, and for the least of machines if it is not.
-pub trait Scan {
+///
+/// The arguments come one by one, so that they stay in registers on the way.
+pub trait Scan<A, B> {
     /// What comes of it.
     type Output;
 
-    /// Does it, with these lanes. It has to be `inline(always)`.
-    fn scan<L: Lanes>(self, lanes: L) -> Self::Output;
+    /// Fills it, with these lanes. It has to be `inline(always)`.
+    fn scan<L: Lanes>(lanes: L, buf: &[u8], a: A, b: B, into: &mut Self) -> Self::Output;
 }
 
-/// Does the work with the best instructions that there are.
+/// Fills it with the best instructions that there are.
 #[inline(always)]
-pub fn run<S: Scan>(work: S) -> S::Output {
+pub fn run<S: Scan<A, B>, A, B>(buf: &[u8], a: A, b: B, into: &mut S) -> S::Output {
     #[cfg(target_arch = "x86_64")]
     if x86::DETECTED.load(Relaxed) {
         // SAFETY: the features were detected.
-        return unsafe { x86::run(work) };
+        return unsafe { x86::run(buf, a, b, into) };
     }
-    run_undetected(work)
+    run_undetected(buf, a, b, into)
 }
 
 /// Away from `run`, so that this costs nothing where the features are.
 #[inline(never)]
-fn run_undetected<S: Scan>(work: S) -> S::Output {
+fn run_undetected<S: Scan<A, B>, A, B>(buf: &[u8], a: A, b: B, into: &mut S) -> S::Output {
     #[cfg(target_arch = "x86_64")]
     if x86::detect() {
         // SAFETY: the features were detected.
-        return unsafe { x86::run(work) };
+        return unsafe { x86::run(buf, a, b, into) };
     }
-    run_portable(work)
-}
-
-fn run_portable<S: Scan>(work: S) -> S::Output {
-    work.scan(Portable)
+    S::scan(Portable, buf, a, b, into)
 }
 
 /// Where field lines can end, a few blocks ahead: bit i of word n stands for byte `64 * n + i`.
@@ -86,54 +84,36 @@ impl<'a, L: Lanes> FieldCursor<'a, L> {
         fields(self.lanes, self.buf, at, &mut self.marks);
     }
 
-    /// For a line that begins at `at`: the first byte that is no tchar or is `_`, and the first that cannot stand in a
-    /// value; each `buf.len()` if there is none. The first is never behind the second. Each
-    /// line begins behind the end of the one before.
+    /// For a line that begins at `at`, how many bytes stand before the first that is no tchar or is `_`, and before the
+    /// first that cannot stand in a value; all that there are if there is none. The first is never behind the second.
+    /// Each line begins behind the end of the one before.
     #[inline(always)]
-    pub fn line(&mut self, at: usize) -> (usize, usize) {
+    pub fn line(&mut self, at: usize) -> (u32, u32) {
         debug_assert!(at >= self.base, "a cursor only moves forward");
         let offset = at.wrapping_sub(self.base);
         let block = offset / BLOCK;
         if let (Some(plain), Some(value)) = (self.marks.not_plain.get(block), self.marks.not_value.get(block)) {
             let (plain, value) = (plain >> (offset % BLOCK), value >> (offset % BLOCK));
             if value != 0 {
-                return (
-                    at.wrapping_add(plain.trailing_zeros() as usize),
-                    at.wrapping_add(value.trailing_zeros() as usize),
-                );
+                return (plain.trailing_zeros(), value.trailing_zeros());
             }
             // Most lines are shorter than a block, so they end in this one or the next.
             let block = block.wrapping_add(1);
-            let next = self.base.wrapping_add(block * BLOCK);
             if let (Some(next_plain), Some(value)) = (self.marks.not_plain.get(block), self.marks.not_value.get(block))
                 && *value != 0
             {
-                let plain = if plain != 0 {
-                    at.wrapping_add(plain.trailing_zeros() as usize)
-                } else {
-                    next.wrapping_add(next_plain.trailing_zeros() as usize)
-                };
-                return (plain, next.wrapping_add(value.trailing_zeros() as usize));
+                let before = BLOCK as u32 - offset as u32 % BLOCK as u32;
+                let plain = if plain != 0 { plain.trailing_zeros() } else { before + next_plain.trailing_zeros() };
+                return (plain, before + value.trailing_zeros());
             }
         }
         self.long_line(at)
     }
 
-    /// The first byte at or after `at` that is no tchar or is `_`, or `buf.len()`. It leaves the cursor where it is.
-    pub fn not_plain(&self, at: usize) -> usize {
-        let rest = self.buf.get(at..).unwrap_or_default();
-        rest.iter().position(|byte| CLASSES[usize::from(*byte)] & NOT_PLAIN != 0).map_or(self.buf.len(), |i| at + i)
-    }
-
-    /// The first byte at or after `at` that cannot stand in a field value, or `buf.len()`; as for `line`.
-    #[inline(always)]
-    pub fn not_value(&mut self, at: usize) -> usize {
-        self.line(at).1
-    }
-
     /// A line that reaches over more than two blocks or over those that are classified.
     #[inline(never)]
-    fn long_line(&mut self, at: usize) -> (usize, usize) {
+    fn long_line(&mut self, at: usize) -> (u32, u32) {
+        let length = |end: usize| (end - at) as u32;
         let mut plain = None;
         let mut from = at;
         loop {
@@ -146,13 +126,13 @@ impl<'a, L: Lanes> FieldCursor<'a, L> {
                 }
                 if values != 0 {
                     let end = from + values.trailing_zeros() as usize;
-                    return (plain.unwrap_or(end), end);
+                    return (length(plain.unwrap_or(end)), length(end));
                 }
                 from = self.base + (block + 1) * BLOCK;
                 continue;
             }
             if from >= self.buf.len() {
-                return (plain.unwrap_or(self.buf.len()), self.buf.len());
+                return (length(plain.unwrap_or(self.buf.len())), length(self.buf.len()));
             }
             self.base = from;
             self.marks = FieldMarks::default();
@@ -170,108 +150,124 @@ pub trait Lanes: Copy {
     /// The bytes that cannot stand in a target, and `?`.
     fn target_marks(self, piece: &[u8; PIECE]) -> [u32; 2];
     /// The bytes that cannot stand in a host name.
-    fn not_host(self, piece: &[u8; PIECE]) -> [u32; 1];
+    fn not_host(self, piece: &[u8; PIECE]) -> u32;
     /// The function `fields`, for callers that are not compiled for these instructions.
     fn fields(self, buf: &[u8], at: usize, marks: &mut FieldMarks);
+    /// The function `long_target_end`, as a call.
+    fn long_target_end(self, buf: &[u8], at: usize) -> (usize, Option<usize>);
 }
 
 /// Writes the marks of what there is of `buf` from `at` on; `marks` has to be empty.
 #[inline(always)]
 fn fields<L: Lanes>(lanes: L, buf: &[u8], at: usize, marks: &mut FieldMarks) {
     let Some(rest) = buf.get(at..) else { return };
-    let (blocks, tail) = rest.as_chunks::<BLOCK>();
+    let (blocks, tail) = rest.as_chunks();
     let mut outs = marks.not_plain.iter_mut().zip(&mut marks.not_value);
     for (block, (not_plain, not_value)) in blocks.iter().zip(&mut outs) {
-        let (pieces, _) = block.as_chunks();
-        let (low, high) = (lanes.field_marks(&pieces[0]), lanes.field_marks(&pieces[1]));
-        (*not_plain, *not_value) = (join(low[0], high[0]), join(low[1], high[1]));
+        [*not_plain, *not_value] = whole_block(lanes, block);
     }
     if let (false, Some((not_plain, not_value))) = (tail.is_empty(), outs.next()) {
-        let (low, rest) = match tail.split_first_chunk() {
-            Some((piece, rest)) => (lanes.field_marks(piece), rest),
-            None => (last_piece(buf, tail, |piece| lanes.field_marks(piece)), &[][..]),
-        };
-        let high = last_piece(buf, rest, |piece| lanes.field_marks(piece));
-        (*not_plain, *not_value) = (join(low[0], high[0]), join(low[1], high[1]));
+        [*not_plain, *not_value] = last_block(lanes, buf, tail);
     }
 }
 
 #[inline(always)]
-fn join(low: u32, high: u32) -> u64 {
-    u64::from(low) | u64::from(high) << PIECE
+fn whole_block<L: Lanes>(lanes: L, block: &[u8; BLOCK]) -> [u64; 2] {
+    let (pieces, _) = block.as_chunks();
+    let (low, high) = (lanes.field_marks(&pieces[0]), lanes.field_marks(&pieces[1]));
+    [0, 1].map(|i| u64::from(low[i]) | u64::from(high[i]) << PIECE)
+}
+
+/// The marks of `tail`, which is the end of `buf`: not empty, and less than a block.
+#[inline(always)]
+fn last_block<L: Lanes>(lanes: L, buf: &[u8], tail: &[u8]) -> [u64; 2] {
+    if let Some(block) = buf.last_chunk() {
+        // The bytes before `tail` come along and are shifted out.
+        let missing = BLOCK.wrapping_sub(tail.len()) as u32;
+        return whole_block(lanes, block).map(|marks| marks.wrapping_shr(missing));
+    }
+    if let (Some(low), Some(high)) = (tail.first_chunk(), tail.last_chunk()) {
+        // They overlap, and agree where they do.
+        let (low, high) = (lanes.field_marks(low), lanes.field_marks(high));
+        let high_at = tail.len().wrapping_sub(PIECE) as u32;
+        return [0, 1].map(|i| u64::from(low[i]) | u64::from(high[i]).wrapping_shl(high_at));
+    }
+    short_block(lanes, tail)
+}
+
+/// The marks of less than a piece with nothing before it.
+#[cold]
+fn short_block<L: Lanes>(lanes: L, tail: &[u8]) -> [u64; 2] {
+    let mut piece = [0; PIECE];
+    for (to, from) in piece.iter_mut().zip(tail) {
+        *to = *from;
+    }
+    let there = !(u64::MAX << tail.len());
+    lanes.field_marks(&piece).map(|marks| u64::from(marks) & there)
 }
 
 /// The first byte of `buf` from `at` on that cannot stand in a request target (or `buf.len()`), and the first `?`
 /// before it.
 #[inline(always)]
 pub fn target_end<L: Lanes>(lanes: L, buf: &[u8], at: usize) -> (usize, Option<usize>) {
-    let mut query = None;
-    let end = first_mark(
-        buf,
-        at,
-        |piece| lanes.target_marks(piece),
-        |at, [not_target, mark]| {
-            if query.is_none() && mark.trailing_zeros() < not_target.trailing_zeros() {
-                query = Some(at.wrapping_add(mark.trailing_zeros() as usize));
-            }
-        },
-    );
-    (end, query)
-}
-
-/// The first byte of `buf` from `at` on that cannot stand in a host name, see [`is_host`], or `buf.len()`.
-#[inline(always)]
-pub fn host_end<L: Lanes>(lanes: L, buf: &[u8], at: usize) -> usize {
-    first_mark(buf, at, |piece| lanes.not_host(piece), |_, _| {})
-}
-
-/// The first byte of `buf` from `at` on whose first mark is set, or `buf.len()`. All marks of each piece on the way,
-/// and where it begins, are shown to `see`.
-#[inline(always)]
-fn first_mark<const N: usize>(
-    buf: &[u8],
-    at: usize,
-    classify: impl Fn(&[u8; PIECE]) -> [u32; N],
-    mut see: impl FnMut(usize, [u32; N]),
-) -> usize {
-    let Some(mut rest) = buf.get(at..) else { return buf.len() };
-    while let Some((piece, behind)) = rest.split_first_chunk() {
-        let at = buf.len().wrapping_sub(rest.len());
-        let marks = classify(piece);
-        see(at, marks);
+    if let Some(piece) = buf.get(at..).and_then(<[u8]>::first_chunk) {
+        let marks = lanes.target_marks(piece);
         if marks[0] != 0 {
-            return at.wrapping_add(marks[0].trailing_zeros() as usize);
+            let [end, query] = marks.map(|marks| marks.trailing_zeros() as usize);
+            return (at.wrapping_add(end), (query < end).then_some(at.wrapping_add(query)));
         }
-        rest = behind;
     }
-    let at = buf.len().wrapping_sub(rest.len());
-    let marks = last_piece(buf, rest, classify);
-    see(at, marks);
-    if marks[0] == 0 { buf.len() } else { at.wrapping_add(marks[0].trailing_zeros() as usize) }
+    lanes.long_target_end(buf, at)
 }
 
-/// The marks of `rest`, which is the end of `buf` and less than a piece.
+/// The same for targets that are longer than a piece, or at the end of the buffer.
 #[inline(always)]
-fn last_piece<const N: usize>(buf: &[u8], rest: &[u8], classify: impl Fn(&[u8; PIECE]) -> [u32; N]) -> [u32; N] {
-    if rest.is_empty() {
-        return [0; N];
+fn long_target_end<L: Lanes>(lanes: L, buf: &[u8], at: usize) -> (usize, Option<usize>) {
+    let (pieces, tail) = buf.get(at..).unwrap_or_default().as_chunks();
+    let (mut from, mut query) = (at, None);
+    for piece in pieces {
+        let [not_target, mark] = lanes.target_marks(piece);
+        if query.is_none() && mark.trailing_zeros() < not_target.trailing_zeros() {
+            query = Some(from.wrapping_add(mark.trailing_zeros() as usize));
+        }
+        if not_target != 0 {
+            return (from.wrapping_add(not_target.trailing_zeros() as usize), query);
+        }
+        from = from.wrapping_add(PIECE);
     }
-    // So the shifts are by 1 to 31.
-    let missing = PIECE.wrapping_sub(rest.len());
-    if let Some(piece) = buf.last_chunk() {
-        // The bytes before `rest` come along and are shifted out.
-        return classify(piece).map(|marks| marks.wrapping_shr(missing as u32));
+    for byte in tail {
+        let class = CLASSES[usize::from(*byte)];
+        if class & NOT_TARGET != 0 {
+            break;
+        }
+        if class & QUERY != 0 && query.is_none() {
+            query = Some(from);
+        }
+        from = from.wrapping_add(1);
     }
-    let mut piece = [0; PIECE];
-    for (to, from) in piece.iter_mut().zip(rest) {
-        *to = *from;
+    (from, query)
+}
+
+/// How many bytes of `buf[start..end]`, from its beginning, can stand in a host name: see [`is_host`].
+#[inline(always)]
+pub fn host_len<L: Lanes>(lanes: L, buf: &[u8], start: usize, end: usize) -> usize {
+    let Some(bytes) = buf.get(start..end) else { return 0 };
+    // Nearly always there is enough before a name, and it is short: bytes before it come along and are shifted out.
+    if let (Some(piece), 1..=PIECE) = (buf.get(..end).and_then(<[u8]>::last_chunk), bytes.len()) {
+        let marks = lanes.not_host(piece).wrapping_shr(PIECE.wrapping_sub(bytes.len()) as u32);
+        return if marks == 0 { bytes.len() } else { marks.trailing_zeros() as usize };
     }
-    classify(&piece).map(|marks| marks.wrapping_shl(missing as u32).wrapping_shr(missing as u32))
+    long_host_len(bytes)
+}
+
+#[cold]
+fn long_host_len(bytes: &[u8]) -> usize {
+    bytes.iter().position(|byte| !is_host(*byte)).unwrap_or(bytes.len())
 }
 
 /// Any machine: a table, byte by byte.
 #[derive(Clone, Copy, Debug)]
-struct Portable;
+pub struct Portable;
 
 const NOT_PLAIN: u8 = 1;
 const NOT_VALUE: u8 = 2;
@@ -334,12 +330,16 @@ impl Lanes for Portable {
         [Self::marks(piece, NOT_TARGET), Self::marks(piece, QUERY)]
     }
 
-    fn not_host(self, piece: &[u8; PIECE]) -> [u32; 1] {
-        [Self::marks(piece, NOT_HOST)]
+    fn not_host(self, piece: &[u8; PIECE]) -> u32 {
+        Self::marks(piece, NOT_HOST)
     }
 
     fn fields(self, buf: &[u8], at: usize, marks: &mut FieldMarks) {
         fields(self, buf, at, marks);
+    }
+
+    fn long_target_end(self, buf: &[u8], at: usize) -> (usize, Option<usize>) {
+        long_target_end(self, buf, at)
     }
 }
 
@@ -384,8 +384,8 @@ mod x86 {
 
     /// The work, compiled with AVX2, and with BMI for all that is done with the marks.
     #[target_feature(enable = "avx2,bmi1,bmi2")]
-    pub(super) fn run<S: Scan>(work: S) -> S::Output {
-        work.scan(Avx2(()))
+    pub(super) fn run<S: Scan<A, B>, A, B>(buf: &[u8], a: A, b: B, into: &mut S) -> S::Output {
+        S::scan(Avx2(()), buf, a, b, into)
     }
 
     /// Made only in functions that enable AVX2, so that holding one proves the feature.
@@ -406,7 +406,7 @@ mod x86 {
         }
 
         #[inline(always)]
-        fn not_host(self, piece: &[u8; PIECE]) -> [u32; 1] {
+        fn not_host(self, piece: &[u8; PIECE]) -> u32 {
             // SAFETY: an `Avx2` exists only inside functions that enable AVX2, whose callers detected it.
             unsafe { avx2_not_host(piece) }
         }
@@ -415,11 +415,21 @@ mod x86 {
             // SAFETY: an `Avx2` exists only inside functions that enable AVX2, whose callers detected it.
             unsafe { avx2_fields(self, buf, at, marks) }
         }
+
+        fn long_target_end(self, buf: &[u8], at: usize) -> (usize, Option<usize>) {
+            // SAFETY: an `Avx2` exists only inside functions that enable AVX2, whose callers detected it.
+            unsafe { avx2_long_target_end(self, buf, at) }
+        }
     }
 
     #[target_feature(enable = "avx2")]
     fn avx2_fields(lanes: Avx2, buf: &[u8], at: usize, marks: &mut FieldMarks) {
         super::fields(lanes, buf, at, marks);
+    }
+
+    #[target_feature(enable = "avx2")]
+    fn avx2_long_target_end(lanes: Avx2, buf: &[u8], at: usize) -> (usize, Option<usize>) {
+        super::long_target_end(lanes, buf, at)
     }
 
     #[target_feature(enable = "avx2")]
@@ -439,8 +449,8 @@ mod x86 {
 
     #[target_feature(enable = "avx2")]
     #[inline]
-    fn avx2_not_host(piece: &[u8; PIECE]) -> [u32; 1] {
-        [avx2_outside(avx2_load(piece), &HOST)]
+    fn avx2_not_host(piece: &[u8; PIECE]) -> u32 {
+        avx2_outside(avx2_load(piece), &HOST)
     }
 
     /// The bytes that are not in the matrix.

@@ -4,73 +4,87 @@ use crate::http::name::is;
 use crate::http::{Field, FieldName, Fields, Span};
 use crate::limits::CONNECTION_OPTIONS;
 
-/// What `Connection` said.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Options {
-    pub(super) close: bool,
-    pub(super) keep_alive: bool,
-    pub(super) upgrade: bool,
-    pub(super) te: bool,
-    /// It nominated Host or Content-Length, without which the message is another one.
-    pub(super) names_required: bool,
-    /// It nominated more than `limits::CONNECTION_OPTIONS` fields.
-    pub(super) too_many: bool,
-}
+/// What `Connection` said, as a set of bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Options(u8);
 
 impl Options {
-    /// Takes an option that is not the name of a field to be dropped.
+    pub(super) const NONE: Self = Self(0);
+    pub(super) const CLOSE: Self = Self(1);
+    pub(super) const KEEP_ALIVE: Self = Self(2);
+    pub(super) const UPGRADE: Self = Self(4);
+    pub(super) const TE: Self = Self(8);
+    /// It nominated Host or Content-Length, without which the message is another one.
+    pub(super) const NAMES_REQUIRED: Self = Self(16);
+    /// It nominated more than `limits::CONNECTION_OPTIONS` fields.
+    pub(super) const TOO_MANY: Self = Self(32);
+
+    /// One of these is in the set.
     #[inline(always)]
-    fn take(&mut self, option: &[u8]) -> bool {
-        let known = match option.len() {
-            2 => (&mut self.te, &b"te"[..]),
-            5 => (&mut self.close, &b"close"[..]),
-            7 => (&mut self.upgrade, &b"upgrade"[..]),
-            10 => (&mut self.keep_alive, &b"keep-alive"[..]),
-            _ => return false,
-        };
-        let is_it = is(option, known.1);
-        *known.0 |= is_it;
-        is_it
+    pub(super) fn has(self, options: Self) -> bool {
+        self.0 & options.0 != 0
+    }
+
+    #[inline(always)]
+    pub(super) const fn or(self, options: Self) -> Self {
+        Self(self.0 | options.0)
+    }
+
+    /// An option that is not the name of a field to be dropped; else none.
+    #[inline(always)]
+    pub(super) fn single(option: &[u8]) -> Self {
+        match option.len() {
+            10 if is(option, b"keep-alive") => Self::KEEP_ALIVE,
+            5 if is(option, b"close") => Self::CLOSE,
+            7 if is(option, b"upgrade") => Self::UPGRADE,
+            2 if is(option, b"te") => Self::TE,
+            _ => Self::NONE,
+        }
     }
 }
 
-/// Reads all `Connection` fields and marks the fields they nominate as dropped.
-pub(super) fn options(head: &[u8], fields: &mut Fields) -> Options {
-    let mut found = Options::default();
-    let mut nominated = 0;
-    if !fields.repeats(FieldName::Connection) {
-        if let Some(field) = fields.get(FieldName::Connection) {
-            read(head, field.value, fields, &mut found, &mut nominated);
-        }
-        return found;
+/// What all `Connection` fields say, given what a single one says as a whole; marks the fields they nominate as dropped.
+#[inline(always)]
+pub(super) fn options(head: &[u8], fields: &mut Fields, single: Options) -> Options {
+    match single {
+        _ if !fields.any(FieldName::Connection.bit()) => Options::NONE,
+        Options::NONE => read_all(head, fields),
+        _ if fields.repeats(FieldName::Connection) => read_all(head, fields),
+        _ => single,
     }
-    let mut at = 0;
+}
+
+#[cold]
+fn read_all(head: &[u8], fields: &mut Fields) -> Options {
+    let (mut found, mut nominated, mut at) = (Options::NONE, 0, 0);
     // By index, for the table is marked while its `Connection` fields are read.
     while let Some(field) = fields.as_slice().get(at).copied() {
         at += 1;
         if field.id == FieldName::Connection {
-            read(head, field.value, fields, &mut found, &mut nominated);
+            found = found.or(read(head, field.value, fields, &mut nominated));
         }
     }
     found
 }
 
 /// Reads one `Connection` value.
-fn read(head: &[u8], value: Span, fields: &mut Fields, found: &mut Options, nominated: &mut usize) {
-    if found.take(value.of(head)) {
-        return;
-    }
+fn read(head: &[u8], value: Span, fields: &mut Fields, nominated: &mut usize) -> Options {
+    let mut found = Options::NONE;
     for option in members(value.of(head)) {
-        if found.take(option) {
+        let single = Options::single(option);
+        if single != Options::NONE {
+            found = found.or(single);
             continue;
         }
         if *nominated == CONNECTION_OPTIONS {
-            found.too_many = true;
-            return;
+            return found.or(Options::TOO_MANY);
         }
         *nominated += 1;
-        found.names_required |= nominate(head, fields.as_mut_slice(), option);
+        if nominate(head, fields.as_mut_slice(), option) {
+            found = found.or(Options::NAMES_REQUIRED);
+        }
     }
+    found
 }
 
 /// Marks the fields with this name as dropped; true if it is one that cannot be.
@@ -120,16 +134,18 @@ pub(super) fn trim(mut bytes: &[u8]) -> &[u8] {
 
 /// The protocols offered by `Upgrade`, if it may be passed on: one field, nominated, and none of them HTTP/2, which
 /// would open a tunnel for requests that nobody looks at (RFC 9113 section 3.1 has withdrawn it).
+#[inline(always)]
 pub(super) fn upgrade(head: &[u8], fields: &Fields, options: Options) -> Option<Span> {
-    let field = fields.get(FieldName::Upgrade)?;
-    if !options.upgrade || fields.repeats(FieldName::Upgrade) || field.value.is_empty() {
-        return None;
-    }
-    if is(field.value.of(head), b"websocket") {
-        return Some(field.value);
+    if options.has(Options::UPGRADE) { offered(head, fields) } else { None }
+}
+
+fn offered(head: &[u8], fields: &Fields) -> Option<Span> {
+    let value = fields.only(FieldName::Upgrade).filter(|value| !value.is_empty())?;
+    if is(value.of(head), b"websocket") {
+        return Some(value);
     }
     let is_http2 = |protocol: &[u8]| protocol.get(..2).is_some_and(|start| start.eq_ignore_ascii_case(b"h2"));
     let is_http = |protocol: &[u8]| protocol.get(..4).is_some_and(|start| start.eq_ignore_ascii_case(b"http"));
-    let refused = members(field.value.of(head)).any(|protocol| is_http2(protocol) || is_http(protocol));
-    (!refused).then_some(field.value)
+    let refused = members(value.of(head)).any(|protocol| is_http2(protocol) || is_http(protocol));
+    (!refused).then_some(value)
 }

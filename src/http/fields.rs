@@ -29,12 +29,10 @@ pub struct Fields {
 #[derive(Clone, Copy, Debug, Default)]
 struct Index {
     len: usize,
-    /// Bit i: a field with id i is in the table.
+    /// Bit i: a field with id i is in the table; or `UNDERSCORE`.
     seen: u64,
     /// Bit i: more than one field with id i is in the table.
     repeated: u64,
-    /// Some name has a `_`.
-    has_underscore: bool,
 }
 
 // `last` holds indices in bytes.
@@ -110,7 +108,6 @@ impl Fields {
     #[inline(always)]
     pub(super) fn fill(&mut self, max: usize) -> Filling<'_> {
         let Self { table, index, last } = self;
-        *index = Index::default();
         let room = table.get_mut(..max.min(HEADER_COUNT_MAX)).unwrap_or_default();
         Filling { slots: room.iter_mut(), last, done: index, index: Index::default() }
     }
@@ -127,10 +124,13 @@ impl Fields {
         self.index.repeated & id.bit() != 0
     }
 
-    /// Some name has a `_`.
+    /// The value of the only field with this id.
     #[inline(always)]
-    pub(super) fn has_underscore(&self) -> bool {
-        self.index.has_underscore
+    pub(super) fn only(&self, id: FieldName) -> Option<Span> {
+        if !self.any(id.bit()) || self.repeats(id) {
+            return None;
+        }
+        self.table.get(usize::from(self.last[id as usize & 63])).map(|field| field.value)
     }
 
     /// The fields, to mark them.
@@ -139,7 +139,10 @@ impl Fields {
     }
 }
 
-/// A table that is being filled. Nothing is in the table unless `finish` is called.
+/// Among the bits of the ids: some name has a `_`.
+pub(super) const UNDERSCORE: u64 = 1 << 63;
+
+/// A table that is being filled. What is in the table counts once `finish` is called.
 pub(super) struct Filling<'a> {
     slots: core::slice::IterMut<'a, Field>,
     last: &'a mut [u8; 64],
@@ -167,15 +170,15 @@ impl<'a> Filling<'a> {
     }
 
     /// Notes that some name has a `_`.
-    #[cold]
+    #[inline(always)]
     pub(super) fn note_underscore(&mut self) {
-        self.done.has_underscore = true;
+        self.index.seen |= UNDERSCORE;
     }
 
     /// All fields are in.
     #[inline(always)]
     pub(super) fn finish(self) {
-        *self.done = Index { has_underscore: self.done.has_underscore, ..self.index };
+        *self.done = self.index;
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::buffer::scan::is_tchar;
 use crate::http::connection::trim;
 use crate::http::name::is;
-use crate::http::{FieldName, Fields, parse_decimal};
+use crate::http::{FieldName, Fields};
 
 /// How the body of a message ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,14 +30,13 @@ pub(super) enum Coding {
     Malformed,
 }
 
-/// The transfer coding of a message that has the field.
-pub(super) fn transfer_coding(head: &[u8], fields: &Fields) -> Coding {
-    match fields.get(FieldName::TransferEncoding) {
-        Some(field) if !fields.repeats(FieldName::TransferEncoding) && is(field.value.of(head), b"chunked") => {
-            Coding::Chunked
-        }
-        _ => other_coding(head, fields),
+/// The transfer coding of a message that has the field, given whether the last one is `chunked` as a whole.
+#[inline(always)]
+pub(super) fn transfer_coding(head: &[u8], fields: &Fields, is_chunked: bool) -> Coding {
+    if is_chunked && !fields.repeats(FieldName::TransferEncoding) {
+        return Coding::Chunked;
     }
+    other_coding(head, fields)
 }
 
 #[cold]
@@ -61,13 +60,4 @@ fn other_coding(head: &[u8], fields: &Fields) -> Coding {
 fn is_coding(coding: &[u8]) -> bool {
     let name = trim(coding.split(|byte| *byte == b';').next().unwrap_or_default());
     !name.is_empty() && name.iter().copied().all(is_tchar) && !is(name, b"chunked")
-}
-
-/// The only Content-Length; `None` if it is repeated or no number. Repeats are refused even where they agree.
-#[inline]
-pub(super) fn content_length(head: &[u8], fields: &Fields) -> Option<u64> {
-    if fields.repeats(FieldName::ContentLength) {
-        return None;
-    }
-    parse_decimal(fields.get(FieldName::ContentLength)?.value.of(head))
 }

@@ -1,7 +1,8 @@
 //! What requests, responses and trailers have in common: limits, the search for the end, and field lines.
 //! Start lines and the meaning of fields are elsewhere.
 
-use crate::buffer::scan::{self, FieldCursor, Lanes, Scan};
+use crate::buffer::scan::{self, FieldCursor, Lanes, Scan, is_tchar};
+use crate::http::name::is;
 use crate::http::{Field, FieldName, Fields, Span};
 use crate::limits::{FIELD_NAME_BYTES, HEAD_BYTES_MAX};
 
@@ -89,7 +90,7 @@ pub fn parse_trailers(
         *scanned = view.len();
         return Ok(None);
     }
-    let end = scan::run(ParseTrailers { view, max: limits.field_count, fields })?;
+    let end = scan::run(view, limits.field_count, (), fields)?;
     if end.is_none() && view.len() >= limits.head_bytes() {
         return Err(FieldError::TooLarge);
     }
@@ -97,21 +98,15 @@ pub fn parse_trailers(
     Ok(end)
 }
 
-/// One attempt at a trailer section.
-struct ParseTrailers<'a> {
-    view: &'a [u8],
-    max: usize,
-    fields: &'a mut Fields,
-}
-
-impl Scan for ParseTrailers<'_> {
+/// One attempt at a trailer section of at most so many fields.
+impl Scan<usize, ()> for Fields {
     type Output = Result<Option<usize>, TrailerError>;
 
     #[inline(always)]
-    fn scan<L: Lanes>(self, lanes: L) -> Self::Output {
-        let mut cursor = FieldCursor::new(lanes, self.view);
+    fn scan<L: Lanes>(lanes: L, view: &[u8], max: usize, (): (), fields: &mut Self) -> Self::Output {
+        let mut cursor = FieldCursor::new(lanes, view);
         cursor.begin(0);
-        parse_fields(&mut cursor, self.view, 0, self.max, self.fields)
+        parse_fields(&mut cursor, view, 0, max, fields, &mut ())
     }
 }
 
@@ -127,80 +122,118 @@ pub(super) fn worth_parsing(view: &[u8], scanned: usize) -> bool {
     })
 }
 
+/// Reads some values while the fields are found: at that moment a branch tells which field it is, and nothing has to wait
+/// until it is found again in the table.
+pub(super) trait Reader {
+    /// The field that nearly every message has: it is told at once.
+    const USUAL: FieldName;
+
+    /// A field with a known name was found, its value at these offsets. It has to be `inline(always)`.
+    fn read(&mut self, id: FieldName, start: usize, end: usize);
+}
+
+impl Reader for () {
+    const USUAL: FieldName = FieldName::Other;
+
+    #[inline(always)]
+    fn read(&mut self, _: FieldName, _: usize, _: usize) {}
+}
+
 /// Reads field lines from `at` up to and including the empty line (RFC 9112 section 5).
 ///
-/// Returns the offset behind the empty line, or `None` if `buf` ends before it.
+/// Returns the offset behind the empty line, or `None` if `buf` ends before it; then `fields` means nothing.
 #[inline(always)]
-pub(super) fn parse_fields<L: Lanes>(
+pub(super) fn parse_fields<L: Lanes, R: Reader>(
     cursor: &mut FieldCursor<'_, L>,
     buf: &[u8],
     mut at: usize,
     max: usize,
     fields: &mut Fields,
+    reader: &mut R,
 ) -> Result<Option<usize>, FieldError> {
     let mut filling = fields.fill(max);
-    let mut first = buf.get(at).copied().unwrap_or_default();
     loop {
-        if first == b'\r' {
-            let end = empty_line(buf, at)?;
-            filling.finish();
-            return Ok(end);
-        }
         let Some(line) = buf.get(at..) else { return Ok(None) };
-        let (mut colon, end) = cursor.line(at);
-        while buf.get(colon) != Some(&b':') {
-            if buf.get(colon) != Some(&b'_') {
-                return no_name(buf, at, colon);
-            }
-            filling.note_underscore();
-            colon = cursor.not_plain(colon.wrapping_add(1));
+        let (name, end) = cursor.line(at);
+        let (mut name, end) = (name as usize, end as usize);
+        if end == 0 {
+            let empty = empty_line(line)?;
+            filling.finish();
+            return Ok(empty.map(|len| at.wrapping_add(len)));
         }
-        let len = colon.wrapping_sub(at);
-        if len.wrapping_sub(1) >= FIELD_NAME_BYTES {
-            return no_name(buf, at, colon);
+        if line.get(end..end + 2) != Some(b"\r\n") {
+            return odd_line(line, name, end, filling.room().is_some());
+        }
+        if name >= end || line.get(name) != Some(&b':') {
+            name = name_len(line, name);
+            filling.note_underscore();
+            if line.get(name) != Some(&b':') {
+                return no_name(line, name);
+            }
+        }
+        if name.wrapping_sub(1) >= FIELD_NAME_BYTES {
+            return no_name(line, name);
         }
         let Some(field) = filling.room() else { return Err(FieldError::TooMany) };
-        let next = end.wrapping_add(2);
-        first = match buf.get(end..=next) {
-            Some([cr, lf, first]) if [*cr, *lf] == *b"\r\n" => *first,
-            _ => return line_end(buf, end),
-        };
-        let id = FieldName::lookup_in(line, len);
-        let (start, value_end) = trim(buf, colon.wrapping_add(1), end);
-        *field = Field { name: Span::between(at, colon), value: Span::between(start, value_end), id, dropped: false };
+        let is_usual = line.get(..name).is_some_and(|name| is(name, const { R::USUAL.text() }));
+        let id = if is_usual { R::USUAL } else { FieldName::lookup_in(line, name) };
+        let (start, value_end) = trim(line, name + 1, end);
+        let (start, value_end) = (at.wrapping_add(start), at.wrapping_add(value_end));
+        let name = Span::between(at, at.wrapping_add(name));
+        *field = Field { name, value: Span::between(start, value_end), id, dropped: false };
         filling.count(id);
-        at = next;
+        if id != FieldName::Other {
+            reader.read(id, start, value_end);
+        }
+        at = at.wrapping_add(end + 2);
     }
 }
 
-/// The offset behind the empty line at `at`.
-fn empty_line(buf: &[u8], at: usize) -> Result<Option<usize>, FieldError> {
-    match buf.get(at..) {
-        Some([b'\r', b'\n', ..]) => Ok(Some(at + 2)),
-        Some([b'\r']) => Ok(None),
-        _ => Err(FieldError::BadLineEnd),
+/// The length of the empty line that `line` begins with, or `None` if it has not arrived.
+#[inline(always)]
+fn empty_line(line: &[u8]) -> Result<Option<usize>, FieldError> {
+    match line {
+        [b'\r', b'\n', ..] => Ok(Some(2)),
+        [b'\r'] | [] => Ok(None),
+        [b'\r' | b'\n', ..] => Err(FieldError::BadLineEnd),
+        _ => Err(FieldError::BadName),
     }
 }
 
-/// What the value stopped at is no line end with a byte behind it: an error, or the end of what has arrived.
+/// The length of a name that may have a `_` behind its first `at` bytes.
 #[cold]
-fn line_end(buf: &[u8], end: usize) -> Result<Option<usize>, FieldError> {
-    match buf.get(end..) {
-        Some([b'\r', b'\n'] | [b'\r'] | []) | None => Ok(None),
+fn name_len(line: &[u8], at: usize) -> usize {
+    let rest = line.get(at..).unwrap_or_default();
+    rest.iter().position(|byte| !is_tchar(*byte)).map_or(line.len(), |len| at + len)
+}
+
+/// A line whose value stops at `end`, but not with CRLF: what is wrong with it, from left to right, or `None` if it has not
+/// arrived.
+#[cold]
+fn odd_line(line: &[u8], name: usize, end: usize, has_room: bool) -> Result<Option<usize>, FieldError> {
+    let name = name_len(line, name);
+    if line.get(name) != Some(&b':') || name.wrapping_sub(1) >= FIELD_NAME_BYTES {
+        return no_name(line, name);
+    }
+    if !has_room {
+        return Err(FieldError::TooMany);
+    }
+    match line.get(end..) {
+        Some([b'\r'] | []) | None => Ok(None),
         Some([b'\r' | b'\n', ..]) => Err(FieldError::BadLineEnd),
         Some(_) => Err(FieldError::BadValue),
     }
 }
 
-/// The line at `at` does not begin with a name and a colon, or not yet.
+/// The line does not begin with a name and a colon, or not yet.
 #[cold]
-fn no_name(buf: &[u8], at: usize, end: usize) -> Result<Option<usize>, FieldError> {
-    if end - at > FIELD_NAME_BYTES {
+fn no_name(line: &[u8], name: usize) -> Result<Option<usize>, FieldError> {
+    if name > FIELD_NAME_BYTES {
         return Err(FieldError::NameTooLong);
     }
-    match buf.get(end) {
+    match line.get(name) {
         None => Ok(None),
-        Some(b' ' | b'\t') if end == at => Err(FieldError::Folded),
+        Some(b' ' | b'\t') if name == 0 => Err(FieldError::Folded),
         Some(b'\r' | b'\n') => Err(FieldError::BadLineEnd),
         Some(_) => Err(FieldError::BadName),
     }
@@ -208,11 +241,11 @@ fn no_name(buf: &[u8], at: usize, end: usize) -> Result<Option<usize>, FieldErro
 
 /// The value without the whitespace around it: usually there is one space, before it.
 #[inline(always)]
-fn trim(buf: &[u8], start: usize, end: usize) -> (usize, usize) {
-    let start = start.wrapping_add(usize::from(buf.get(start) == Some(&b' ')));
-    match (buf.get(start), buf.get(end.wrapping_sub(1))) {
+fn trim(line: &[u8], start: usize, end: usize) -> (usize, usize) {
+    let start = start.wrapping_add(usize::from(line.get(start) == Some(&b' ')));
+    match (line.get(start), line.get(end.wrapping_sub(1))) {
         (Some(first), Some(last)) if *first > b' ' && *last > b' ' => (start, end),
-        _ => trim_all(buf, start, end),
+        _ => trim_all(line, start, end),
     }
 }
 

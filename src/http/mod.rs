@@ -8,6 +8,7 @@ mod connection;
 mod fields;
 mod framing;
 mod head;
+mod meaning;
 mod method;
 mod name;
 mod number;

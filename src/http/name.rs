@@ -4,7 +4,7 @@
 macro_rules! field_names {
     ($($id:ident $text:literal)*) => {
         /// A field name that cairn treats specially; all others are `Other`.
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[repr(u8)]
         pub enum FieldName {
             /// A field that is only passed on.
@@ -18,17 +18,18 @@ macro_rules! field_names {
     };
 }
 
+// Those that change a message come first, up to `LAST_READ`.
 field_names! {
     Host "host"
     ContentLength "content-length"
     TransferEncoding "transfer-encoding"
     Connection "connection"
+    Expect "expect"
     KeepAlive "keep-alive"
     ProxyConnection "proxy-connection"
     Te "te"
     Trailer "trailer"
     Upgrade "upgrade"
-    Expect "expect"
     Via "via"
     Forwarded "forwarded"
     XForwardedFor "x-forwarded-for"
@@ -64,32 +65,36 @@ field_names! {
     WwwAuthenticate "www-authenticate"
 }
 
-// One bit a name in the sets of `Fields`, whose bit 0 is `Other`.
-const _: () = assert!(NAMES.len() < 64);
+// One bit a name in the sets of `Fields`, whose bit 0 is `Other` and whose bit 63 is no name.
+const _: () = assert!(NAMES.len() < 63);
 
 impl FieldName {
     /// The id of a field name, in any case. `name` must be a token: other bytes can look like letters here.
     pub fn lookup(name: &[u8]) -> Self {
-        let [first, .., before, last] = name else {
-            return if is(name, b"te") { Self::Te } else { Self::Other };
-        };
-        let (len, at) = SLOTS[slot(*first, *before, *last, name.len())];
-        let at = usize::from(at) % IDS.len();
-        if usize::from(len) == name.len() && is(name, NAMES[at].0) { IDS[at] } else { Self::Other }
+        let (Some(first), Some(last)) = (name.first_chunk(), name.last_chunk()) else { return Self::Other };
+        let known = &KNOWN[slot(*first, *last, name.len())];
+        if is(name, known.id.text()) { known.id } else { Self::Other }
     }
 
     /// The same for the first `len` bytes of `line`, which goes on behind the name: faster where it is long enough.
     #[inline(always)]
     pub(super) fn lookup_in(line: &[u8], len: usize) -> Self {
         let Some(name) = line.get(..len) else { return Self::Other };
-        let ([first, .., before, last], Some(wide)) = (name, line.first_chunk()) else { return Self::lookup(name) };
-        let (known_len, at) = SLOTS[slot(*first, *before, *last, len)];
-        if usize::from(known_len) != len {
-            return Self::Other;
-        }
-        let at = usize::from(at) % IDS.len();
-        if KNOWN[at].matches(wide, name) { IDS[at] } else { Self::Other }
+        let (Some(wide), Some(last)) = (line.first_chunk(), name.last_chunk()) else { return Self::lookup(name) };
+        let known = &KNOWN[slot([wide[0], wide[1]], *last, len)];
+        if usize::from(known.len) == len && known.matches(wide, name) { known.id } else { Self::Other }
     }
+
+    /// The name in lower case; empty for `Other`.
+    pub(super) const fn text(self) -> &'static [u8] {
+        match self {
+            Self::Other => b"",
+            id => NAMES[id as usize - 1].0,
+        }
+    }
+
+    /// The last of those that change a message.
+    pub(super) const LAST_READ: Self = Self::Expect;
 
     /// The bit of this name in a set of names.
     #[inline(always)]
@@ -103,6 +108,7 @@ const WIDE: usize = 16;
 
 /// A known name, ready to be compared with its first and its last 16 bytes.
 #[derive(Clone, Copy)]
+#[repr(align(64))]
 struct Known {
     /// The first bytes in lower case, then zeros if the name is shorter.
     first: u128,
@@ -110,13 +116,16 @@ struct Known {
     mask: u128,
     /// The last bytes of a name that is longer.
     last: u128,
+    /// Bytes of the name; 0 in a slot without a name.
+    len: u8,
+    id: FieldName,
 }
 
 impl Known {
-    const NOTHING: Self = Self { first: 0, mask: 0, last: 0 };
+    const NOTHING: Self = Self { first: 0, mask: 0, last: 0, len: 0, id: FieldName::Other };
 
-    const fn new(name: &[u8]) -> Self {
-        let mut known = Self::NOTHING;
+    const fn new(name: &[u8], id: FieldName) -> Self {
+        let mut known = Self { len: name.len() as u8, id, ..Self::NOTHING };
         let mut at = 0;
         while at < name.len() && at < WIDE {
             known.first |= (name[at] as u128) << (at * 8);
@@ -144,7 +153,7 @@ impl Known {
 }
 
 /// Whether a token is `text`, which is in lower case, in any case: in pieces, the last overlapping the one before.
-#[inline]
+#[inline(always)]
 pub(super) fn is(token: &[u8], text: &[u8]) -> bool {
     if token.len() != text.len() {
         return false;
@@ -163,47 +172,25 @@ pub(super) fn is(token: &[u8], text: &[u8]) -> bool {
 
 const LOWER: u128 = u128::from_le_bytes([0x20; WIDE]);
 
-/// Where a name's entry in `SLOTS` is: the factor was found by search so that no two known names share one.
+/// Where a name's entry in `KNOWN` is: the factor was found by search so that no two known names share one.
 #[inline(always)]
-const fn slot(first: u8, before: u8, last: u8, len: usize) -> usize {
-    let key = u32::from_le_bytes([first | 0x20, before | 0x20, last | 0x20, len as u8]);
-    (key.wrapping_mul(0x7ed7_cc99) >> 25) as usize
+const fn slot(first: [u8; 2], last: [u8; 2], len: usize) -> usize {
+    let key = u32::from_le_bytes([first[0], first[1], last[0], last[1]]) | LOWER as u32;
+    (key.wrapping_add(len as u32).wrapping_mul(0x7ac3_0e8f) >> 25) as usize
 }
 
-/// Slot → length of its name and index of the name in `KNOWN` and `IDS`.
-const SLOTS: [(u8, u8); 128] = {
-    let mut slots = [(0, 0); 128];
+/// Slot → name.
+static KNOWN: [Known; 128] = {
+    let mut known = [Known::NOTHING; 128];
     let mut i = 0;
     while i < NAMES.len() {
-        let (text, _) = NAMES[i];
-        let at = slot(text[0], text[text.len() - 2], text[text.len() - 1], text.len());
-        assert!(slots[at].0 == 0, "two names in one slot: search for new weights");
-        slots[at] = (text.len() as u8, i as u8);
-        i += 1;
-    }
-    slots
-};
-
-/// `NAMES`, ready to be compared; the rest is never looked at.
-static KNOWN: [Known; 64] = {
-    let mut known = [Known::NOTHING; 64];
-    let mut i = 0;
-    while i < NAMES.len() {
-        known[i] = Known::new(NAMES[i].0);
+        let (text, id) = NAMES[i];
+        let at = slot([text[0], text[1]], [text[text.len() - 2], text[text.len() - 1]], text.len());
+        assert!(known[at].len == 0, "two names in one slot: search for another factor");
+        known[at] = Known::new(text, id);
         i += 1;
     }
     known
-};
-
-/// The ids of `NAMES`.
-static IDS: [FieldName; 64] = {
-    let mut ids = [FieldName::Other; 64];
-    let mut i = 0;
-    while i < NAMES.len() {
-        ids[i] = NAMES[i].1;
-        i += 1;
-    }
-    ids
 };
 
 /// Fields that speak to the next hop only and are never passed on (RFC 9110 section 7.6.1), with the proxy's own

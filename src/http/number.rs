@@ -8,7 +8,7 @@ const DECIMAL_DIGITS: usize = 19;
 pub(super) const HEX_DIGITS: usize = 16;
 
 /// `1*DIGIT` of at most 19 digits, at most `BODY_LENGTH_MAX` (RFC 9110 section 8.6).
-#[inline]
+#[inline(always)]
 pub fn parse_decimal(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() || digits.len() > DECIMAL_DIGITS {
         return None;
@@ -20,7 +20,7 @@ pub fn parse_decimal(digits: &[u8]) -> Option<u64> {
             return None;
         }
         // 19 digits are less than 2^64.
-        value = value * 10 + u64::from(digit);
+        value = value.wrapping_mul(10).wrapping_add(u64::from(digit));
     }
     (value <= BODY_LENGTH_MAX).then_some(value)
 }

@@ -1,13 +1,13 @@
 //! Request heads: the request line, then what the fields mean for the exchange. Bodies and paths are elsewhere.
 
-use crate::buffer::scan::{self, FieldCursor, Lanes, Scan};
+use crate::buffer::scan::{self, FieldCursor, Lanes, Portable, Scan};
 use crate::http::connection::{self, Options};
+use crate::http::fields::UNDERSCORE;
 use crate::http::framing::{self, Coding};
 use crate::http::head::{parse_fields, worth_parsing};
+use crate::http::meaning::Meaning;
 use crate::http::name::{is, is_alias};
-use crate::http::{
-    BodyFraming, Field, FieldError, FieldName, Fields, HeadLimits, Method, Span, Target, Version, target,
-};
+use crate::http::{BodyFraming, FieldError, FieldName, Fields, HeadLimits, Method, Span, Target, Version, target};
 use crate::limits::{LEADING_EMPTY_LINES, METHOD_BYTES};
 
 /// A parsed request head. One is kept as scratch and filled again and again; spans are into the parsed bytes.
@@ -169,34 +169,26 @@ pub fn parse_request(
     scanned: &mut usize,
     head: &mut RequestHead,
 ) -> Result<Option<usize>, RequestError> {
-    scan::run(Parse { buf, limits, scanned, head })
+    scan::run(buf, limits, scanned, head)
 }
 
-/// The arguments of `parse_request`.
-struct Parse<'a> {
-    buf: &'a [u8],
-    limits: &'a HeadLimits,
-    scanned: &'a mut usize,
-    head: &'a mut RequestHead,
-}
-
-impl Scan for Parse<'_> {
+impl Scan<&HeadLimits, &mut usize> for RequestHead {
     type Output = Result<Option<usize>, RequestError>;
 
     #[inline(always)]
-    fn scan<L: Lanes>(self, lanes: L) -> Self::Output {
-        let Self { buf, limits, scanned, head } = self;
+    fn scan<L: Lanes>(lanes: L, buf: &[u8], limits: &HeadLimits, scanned: &mut usize, head: &mut Self) -> Self::Output {
         let view = limits.view(buf);
         if *scanned != 0 && !has_news(view, limits, *scanned) {
             *scanned = view.len();
             return Ok(None);
         }
-        let Some(end) = syntax(lanes, view, limits, head)? else {
+        let mut meaning = Meaning::new(lanes, view);
+        let Some(end) = syntax(lanes, view, limits, head, &mut meaning)? else {
             *scanned = view.len();
             return if view.len() >= limits.head_bytes() { Err(FieldError::TooLarge.into()) } else { Ok(None) };
         };
         *scanned = 0;
-        finish(lanes, view, head)?;
+        finish(view, head, &meaning)?;
         Ok(Some(end))
     }
 }
@@ -215,17 +207,36 @@ fn syntax<L: Lanes>(
     view: &[u8],
     limits: &HeadLimits,
     head: &mut RequestHead,
+    meaning: &mut Meaning<'_, L, true>,
 ) -> Result<Option<usize>, RequestError> {
     let Some(start) = skip_empty_lines(view)? else { return Ok(None) };
     // Before the request line is read, so that the processor works on both at once.
     let mut cursor = FieldCursor::new(lanes, view);
     cursor.begin(start);
+    let at = match request_line(lanes, view, start, head) {
+        Ok(Some(at)) if at.wrapping_sub(start).wrapping_sub(2) <= limits.request_line => at,
+        _ => match odd_request_line(view, limits, start, head)? {
+            Some(at) => at,
+            None => return Ok(None),
+        },
+    };
+    Ok(parse_fields(&mut cursor, view, at, limits.field_count, &mut head.fields, meaning)?)
+}
+
+/// Reads a request line once more that is incomplete, refused or too long: of a long one, no more than is allowed is read.
+#[cold]
+fn odd_request_line(
+    view: &[u8],
+    limits: &HeadLimits,
+    start: usize,
+    head: &mut RequestHead,
+) -> Result<Option<usize>, RequestError> {
     let max = start.saturating_add(limits.request_line).saturating_add(2);
     let line = view.get(..max).unwrap_or(view);
-    let Some(at) = request_line(lanes, line, start, head)? else {
-        return if view.len() >= max { Err(RequestError::RequestLineTooLong) } else { Ok(None) };
-    };
-    Ok(parse_fields(&mut cursor, view, at, limits.field_count, &mut head.fields)?)
+    match request_line(Portable, line, start, head)? {
+        None if view.len() >= max => Err(RequestError::RequestLineTooLong),
+        found => Ok(found),
+    }
 }
 
 /// The offset of the request line (RFC 9112 section 2.2).
@@ -376,9 +387,9 @@ const MEANINGFUL: u64 = FieldName::TransferEncoding.bit()
 
 /// Gives the fields their meaning.
 #[inline(always)]
-fn finish<L: Lanes>(lanes: L, buf: &[u8], head: &mut RequestHead) -> Result<(), RequestError> {
-    host(lanes, buf, head)?;
-    if head.fields.has_underscore() || head.fields.any(FieldName::Proxy.bit()) {
+fn finish<L: Lanes>(buf: &[u8], head: &mut RequestHead, meaning: &Meaning<'_, L, true>) -> Result<(), RequestError> {
+    authority(head, meaning)?;
+    if head.fields.any(FieldName::Proxy.bit() | UNDERSCORE) {
         mark_impostors(buf, &mut head.fields);
     }
     head.keep_alive = head.version == Version::Http11;
@@ -386,25 +397,32 @@ fn finish<L: Lanes>(lanes: L, buf: &[u8], head: &mut RequestHead) -> Result<(), 
     head.expect_continue = false;
     head.upgrade = None;
     head.te_trailers = false;
-    if head.fields.any(MEANINGFUL) { meaning(buf, head) } else { Ok(()) }
+    if head.fields.any(MEANINGFUL) { apply(buf, head, meaning) } else { Ok(()) }
 }
 
-/// Host, and which authority counts (RFC 9112 section 3.2).
+/// Which authority counts (RFC 9112 section 3.2).
 #[inline(always)]
-fn host<L: Lanes>(lanes: L, buf: &[u8], head: &mut RequestHead) -> Result<(), RequestError> {
-    let Some(field) = head.fields.get(FieldName::Host) else {
-        return if head.version == Version::Http10 { Ok(()) } else { Err(RequestError::MissingHost) };
-    };
-    if head.fields.repeats(FieldName::Host) {
-        return Err(RequestError::DuplicateHost);
+fn authority<L: Lanes>(head: &mut RequestHead, meaning: &Meaning<'_, L, true>) -> Result<(), RequestError> {
+    if !head.fields.any(FieldName::Host.bit()) || head.fields.repeats(FieldName::Host) {
+        return no_host(head);
     }
-    if !target::is_authority(lanes, buf, field.value.start.into(), field.value.end()) {
+    if !meaning.is_authority {
         return Err(RequestError::BadHost);
     }
     if head.authority.is_empty() {
-        head.authority = field.value;
+        head.authority = meaning.host;
     }
     Ok(())
+}
+
+/// Not one Host: HTTP/1.0 can do without.
+#[cold]
+fn no_host(head: &RequestHead) -> Result<(), RequestError> {
+    match head.version {
+        _ if head.fields.repeats(FieldName::Host) => Err(RequestError::DuplicateHost),
+        Version::Http10 => Ok(()),
+        Version::Http11 => Err(RequestError::MissingHost),
+    }
 }
 
 /// Drops `Proxy`, and names that only differ from known ones by `_` for `-`: what reads them as the same must not take
@@ -421,43 +439,40 @@ fn mark_impostors(buf: &[u8], fields: &mut Fields) {
 }
 
 /// The fields of `MEANINGFUL`.
-fn meaning(buf: &[u8], head: &mut RequestHead) -> Result<(), RequestError> {
-    let options = if head.fields.any(FieldName::Connection.bit()) {
-        connection::options(buf, &mut head.fields)
-    } else {
-        Options::default()
-    };
-    if options.names_required || options.too_many {
+#[inline(always)]
+fn apply<L: Lanes>(buf: &[u8], head: &mut RequestHead, meaning: &Meaning<'_, L, true>) -> Result<(), RequestError> {
+    let options = connection::options(buf, &mut head.fields, meaning.options);
+    if options.has(Options::NAMES_REQUIRED.or(Options::TOO_MANY)) {
         return Err(RequestError::BadConnection);
     }
-    head.body = body(buf, head)?;
+    head.body = body(buf, head, meaning)?;
     head.keep_alive = match head.version {
-        Version::Http11 => !options.close,
-        Version::Http10 => options.keep_alive && !options.close,
+        Version::Http11 => !options.has(Options::CLOSE),
+        Version::Http10 => options.has(Options::KEEP_ALIVE) && !options.has(Options::CLOSE),
     };
-    let expects = expects(buf, &head.fields)?;
+    let expects = head.fields.any(FieldName::Expect.bit());
+    if expects && !only_continue(buf, &head.fields, meaning.is_continue) {
+        return Err(RequestError::UnknownExpectation);
+    }
     // In 1.0 it is ignored, and without a body there is nothing to continue (RFC 9110 section 10.1.1).
     let has_body = !matches!(head.body, BodyFraming::None | BodyFraming::Length(0));
     if head.version == Version::Http11 {
         head.expect_continue = expects && has_body;
         head.upgrade = connection::upgrade(buf, &head.fields, options);
-        head.te_trailers = options.te && takes_trailers(buf, &head.fields);
+        head.te_trailers = options.has(Options::TE) && takes_trailers(buf, &head.fields);
     }
     Ok(())
 }
 
-/// Whether there is an expectation; if so, it has to be the only one that exists (RFC 9110 section 10.1.1).
-fn expects(buf: &[u8], fields: &Fields) -> Result<bool, RequestError> {
-    let is_continue = |field: &Field| is(field.value.of(buf), b"100-continue");
-    let all_are = match fields.get(FieldName::Expect) {
-        None => return Ok(false),
-        Some(_) if fields.repeats(FieldName::Expect) => fields.all(FieldName::Expect).all(is_continue),
-        Some(field) => is_continue(&field),
-    };
-    if all_are { Ok(true) } else { Err(RequestError::UnknownExpectation) }
+/// Whether all expectations are the only one that exists (RFC 9110 section 10.1.1), given whether the last one is.
+#[inline(always)]
+fn only_continue(buf: &[u8], fields: &Fields, is_continue: bool) -> bool {
+    let all = || fields.all(FieldName::Expect).all(|field| is(field.value.of(buf), b"100-continue"));
+    is_continue && (!fields.repeats(FieldName::Expect) || all())
 }
 
 /// `TE` has `trailers` (RFC 9110 section 10.1.4).
+#[cold]
 fn takes_trailers(buf: &[u8], fields: &Fields) -> bool {
     fields
         .all(FieldName::Te)
@@ -465,15 +480,17 @@ fn takes_trailers(buf: &[u8], fields: &Fields) -> bool {
 }
 
 /// How the body ends (RFC 9112 section 6.3).
-fn body(buf: &[u8], head: &RequestHead) -> Result<BodyFraming, RequestError> {
+#[inline(always)]
+fn body<L: Lanes>(buf: &[u8], head: &RequestHead, meaning: &Meaning<'_, L, true>) -> Result<BodyFraming, RequestError> {
     let fields = &head.fields;
     let has_length = fields.any(FieldName::ContentLength.bit());
     if !fields.any(FieldName::TransferEncoding.bit()) {
-        if !has_length {
-            return Ok(BodyFraming::None);
-        }
-        let length = framing::content_length(buf, fields).ok_or(RequestError::BadContentLength)?;
-        return Ok(BodyFraming::Length(length));
+        return match meaning.length {
+            _ if !has_length => Ok(BodyFraming::None),
+            // Repeats are refused even where they agree.
+            Some(length) if !fields.repeats(FieldName::ContentLength) => Ok(BodyFraming::Length(length)),
+            _ => Err(RequestError::BadContentLength),
+        };
     }
     if has_length {
         return Err(RequestError::ConflictingFraming);
@@ -481,7 +498,7 @@ fn body(buf: &[u8], head: &RequestHead) -> Result<BodyFraming, RequestError> {
     if head.version == Version::Http10 {
         return Err(RequestError::TransferEncodingInHttp10);
     }
-    match framing::transfer_coding(buf, fields) {
+    match framing::transfer_coding(buf, fields, meaning.is_chunked) {
         Coding::Chunked => Ok(BodyFraming::Chunked),
         Coding::Unknown => Err(RequestError::UnknownTransferCoding),
         Coding::Malformed => Err(RequestError::BadTransferEncoding),

@@ -4,6 +4,7 @@ use crate::buffer::scan::{self, FieldCursor, Lanes, Scan};
 use crate::http::connection::{self, Options};
 use crate::http::framing::{self, Coding};
 use crate::http::head::{parse_fields, worth_parsing};
+use crate::http::meaning::Meaning;
 use crate::http::{BodyFraming, FieldError, FieldName, Fields, HeadLimits, Method, Span, Version};
 
 /// A parsed response head. One is kept as scratch and filled again and again; spans are into the parsed bytes.
@@ -23,6 +24,8 @@ pub struct ResponseHead {
     pub keep_alive: bool,
     /// The protocols named by `Upgrade`, if `Connection` nominates it.
     pub upgrade: Option<Span>,
+    /// The method of the request that it answers.
+    request: Method,
 }
 
 impl ResponseHead {
@@ -87,36 +90,28 @@ pub fn parse_response(
     request: Method,
     head: &mut ResponseHead,
 ) -> Result<Option<usize>, ResponseError> {
-    scan::run(Parse { buf, limits, scanned, request, head })
+    head.request = request;
+    scan::run(buf, limits, scanned, head)
 }
 
-/// The arguments of `parse_response`.
-struct Parse<'a> {
-    buf: &'a [u8],
-    limits: &'a HeadLimits,
-    scanned: &'a mut usize,
-    request: Method,
-    head: &'a mut ResponseHead,
-}
-
-impl Scan for Parse<'_> {
+impl Scan<&HeadLimits, &mut usize> for ResponseHead {
     type Output = Result<Option<usize>, ResponseError>;
 
     #[inline(always)]
-    fn scan<L: Lanes>(self, lanes: L) -> Self::Output {
-        let Self { buf, limits, scanned, request, head } = self;
+    fn scan<L: Lanes>(lanes: L, buf: &[u8], limits: &HeadLimits, scanned: &mut usize, head: &mut Self) -> Self::Output {
         let view = limits.view(buf);
         let is_full = view.len() >= limits.head_bytes();
         if *scanned != 0 && !is_full && !worth_parsing(view, *scanned) {
             *scanned = view.len();
             return Ok(None);
         }
-        let Some(end) = syntax(lanes, view, limits, head)? else {
+        let mut meaning = Meaning::new(lanes, view);
+        let Some(end) = syntax(lanes, view, limits, head, &mut meaning)? else {
             *scanned = view.len();
             return if is_full { Err(FieldError::TooLarge.into()) } else { Ok(None) };
         };
         *scanned = 0;
-        finish(view, request, head)?;
+        finish(view, head, &meaning)?;
         Ok(Some(end))
     }
 }
@@ -128,12 +123,13 @@ fn syntax<L: Lanes>(
     view: &[u8],
     limits: &HeadLimits,
     head: &mut ResponseHead,
+    meaning: &mut Meaning<'_, L, false>,
 ) -> Result<Option<usize>, ResponseError> {
     // Before the status line is read, so that the processor works on both at once.
     let mut cursor = FieldCursor::new(lanes, view);
     cursor.begin(0);
     let Some(start) = status_line(view, head)? else { return Ok(None) };
-    let end = cursor.not_value(start);
+    let end = start.wrapping_add(cursor.line(start).1 as usize);
     match view.get(end..) {
         Some([b'\r', b'\n', ..]) => {}
         Some([] | [b'\r']) | None => return Ok(None),
@@ -141,27 +137,36 @@ fn syntax<L: Lanes>(
     }
     head.reason = Span::between(start, end);
     let at = end.wrapping_add(2);
-    Ok(parse_fields(&mut cursor, view, at, limits.field_count, &mut head.fields)?)
+    Ok(parse_fields(&mut cursor, view, at, limits.field_count, &mut head.fields, meaning)?)
 }
 
 /// Reads `HTTP/1.d SP ddd [SP]` (RFC 9112 section 4); returns the offset of the reason phrase, or of the CR where even
 /// the space before it is missing.
 #[inline(always)]
 fn status_line(buf: &[u8], head: &mut ResponseHead) -> Result<Option<usize>, ResponseError> {
-    let start = match buf.first_chunk::<13>() {
-        Some([name @ .., minor, b' ', a, b, c, end]) if *name == *b"HTTP/1." => {
-            let [a, b, c, minor] = [a, b, c, minor].map(|digit| digit.wrapping_sub(b'0'));
-            if a > 9 || b > 9 || c > 9 || minor > 9 || !matches!(end, b' ' | b'\r') {
-                return Err(ResponseError::BadStatusLine);
-            }
-            head.version = if minor == 0 { Version::Http10 } else { Version::Http11 };
-            head.status = u16::from(a) * 100 + u16::from(b) * 10 + u16::from(c);
-            if *end == b' ' { 13 } else { 12 }
-        }
-        Some(_) => return Err(ResponseError::BadStatusLine),
-        None => return if may_begin_status_line(buf) { Ok(None) } else { Err(ResponseError::BadStatusLine) },
+    let Some([name @ .., a, b, c, end]) = buf.first_chunk::<13>() else {
+        return if may_begin_status_line(buf) { Ok(None) } else { Err(ResponseError::BadStatusLine) };
     };
-    if (100..600).contains(&head.status) { Ok(Some(start)) } else { Err(ResponseError::BadStatus) }
+    head.version = if *name == *b"HTTP/1.1 " { Version::Http11 } else { other_version(name)? };
+    let [a, b, c] = [a, b, c].map(|digit| digit.wrapping_sub(b'0'));
+    if (a > 9) | (b > 9) | (c > 9) | !matches!(end, b' ' | b'\r') {
+        return Err(ResponseError::BadStatusLine);
+    }
+    if !(1..6).contains(&a) {
+        return Err(ResponseError::BadStatus);
+    }
+    head.status = u16::from(a) * 100 + u16::from(b) * 10 + u16::from(c);
+    Ok(Some(if *end == b' ' { 13 } else { 12 }))
+}
+
+/// A version that is not 1.1 itself, with its name and the space behind it.
+#[cold]
+fn other_version(name: &[u8; 9]) -> Result<Version, ResponseError> {
+    match name {
+        b"HTTP/1.0 " => Ok(Version::Http10),
+        [name @ .., b'1'..=b'9', b' '] if name == b"HTTP/1." => Ok(Version::Http11),
+        _ => Err(ResponseError::BadStatusLine),
+    }
 }
 
 /// Whether fewer than 13 bytes can still become a status line.
@@ -175,52 +180,57 @@ const MEANINGFUL: u64 =
 
 /// Gives the fields their meaning.
 #[inline(always)]
-fn finish(buf: &[u8], request: Method, head: &mut ResponseHead) -> Result<(), ResponseError> {
-    let mut options = Options::default();
+fn finish<L: Lanes>(buf: &[u8], head: &mut ResponseHead, meaning: &Meaning<'_, L, false>) -> Result<(), ResponseError> {
+    let mut options = Options::NONE;
     let mut framing = BodyFraming::Close;
     head.upgrade = None;
     if head.fields.any(MEANINGFUL) {
-        if head.fields.any(FieldName::Connection.bit()) {
-            options = connection::options(buf, &mut head.fields);
-            if options.too_many {
-                return Err(ResponseError::BadConnection);
-            }
-            head.upgrade = connection::upgrade(buf, &head.fields, options);
+        options = connection::options(buf, &mut head.fields, meaning.options);
+        if options.has(Options::TOO_MANY) {
+            return Err(ResponseError::BadConnection);
         }
-        framing = body(buf, &head.fields, head.version)?;
+        head.upgrade = connection::upgrade(buf, &head.fields, options);
+        framing = body(buf, head, meaning)?;
     }
     // No body, whatever the fields say (RFC 9112 section 6.3, rules 1 and 2).
     let has_body = match head.status {
         100..200 | 204 | 304 => false,
-        200..300 => !matches!(request, Method::Head | Method::Connect),
-        _ => request != Method::Head,
+        200..300 => !matches!(head.request, Method::Head | Method::Connect),
+        _ => head.request != Method::Head,
     };
     head.body = if has_body { framing } else { BodyFraming::None };
     head.keep_alive = match head.version {
-        _ if head.body == BodyFraming::Close || options.close => false,
+        _ if head.body == BodyFraming::Close || options.has(Options::CLOSE) => false,
         Version::Http11 => true,
-        Version::Http10 => options.keep_alive,
+        Version::Http10 => options.has(Options::KEEP_ALIVE),
     };
     Ok(())
 }
 
 /// What the fields say about the end of the body (RFC 9112 section 6.3, rules 3 to 8).
-fn body(buf: &[u8], fields: &Fields, version: Version) -> Result<BodyFraming, ResponseError> {
+#[inline(always)]
+fn body<L: Lanes>(
+    buf: &[u8],
+    head: &ResponseHead,
+    meaning: &Meaning<'_, L, false>,
+) -> Result<BodyFraming, ResponseError> {
+    let fields = &head.fields;
     let has_length = fields.any(FieldName::ContentLength.bit());
     if !fields.any(FieldName::TransferEncoding.bit()) {
-        if !has_length {
-            return Ok(BodyFraming::Close);
-        }
-        let length = framing::content_length(buf, fields).ok_or(ResponseError::BadContentLength)?;
-        return Ok(BodyFraming::Length(length));
+        return match meaning.length {
+            _ if !has_length => Ok(BodyFraming::Close),
+            // Repeats are refused even where they agree.
+            Some(length) if !fields.repeats(FieldName::ContentLength) => Ok(BodyFraming::Length(length)),
+            _ => Err(ResponseError::BadContentLength),
+        };
     }
     if has_length {
         return Err(ResponseError::ConflictingFraming);
     }
-    if version == Version::Http10 {
+    if head.version == Version::Http10 {
         return Err(ResponseError::TransferEncodingInHttp10);
     }
-    match framing::transfer_coding(buf, fields) {
+    match framing::transfer_coding(buf, fields, meaning.is_chunked) {
         Coding::Chunked => Ok(BodyFraming::Chunked),
         Coding::Unknown | Coding::Malformed => Err(ResponseError::BadTransferEncoding),
     }

@@ -53,15 +53,15 @@ pub(super) fn authority_port(authority: &[u8]) -> Option<Option<u16>> {
     port_behind(authority, host_len)
 }
 
-/// Whether `head[start..end]` is an authority. What stands around it only makes it faster to look at.
+/// Whether `head[start..end]` is an authority. What stands before it only makes it faster to look at.
 #[inline(always)]
 pub(super) fn is_authority<L: Lanes>(lanes: L, head: &[u8], start: usize, end: usize) -> bool {
-    let host_end = scan::host_end(lanes, head, start);
+    let host_len = scan::host_len(lanes, head, start, end);
     // Nearly always there is a name and no port.
-    if host_end >= end {
-        return start < end;
+    if host_len != 0 && host_len == end.wrapping_sub(start) {
+        return true;
     }
-    head.get(start..end).and_then(|authority| port_behind(authority, host_end.wrapping_sub(start))).is_some()
+    head.get(start..end).and_then(|authority| port_behind(authority, host_len)).is_some()
 }
 
 /// The port of an authority that begins with `host_len` bytes of a host name.

@@ -19,25 +19,32 @@ impl Random {
     }
 }
 
-/// What one implementation says about a buffer from a position on.
-type Answers = (FieldMarks, (usize, Option<usize>), usize);
+/// What one implementation says about a buffer from a position on: marks, end of the target and its query, and how much of
+/// what is there, to the end and to a few bytes behind the position, is a host name.
+type Answers = (FieldMarks, (usize, Option<usize>), [usize; 2]);
 
 /// Asks for all that can be found.
-struct Ask<'a>(&'a [u8], usize);
+struct Ask;
 
-impl Scan for Ask<'_> {
+impl Scan<usize, ()> for Ask {
     type Output = Answers;
 
-    fn scan<L: Lanes>(self, lanes: L) -> Answers {
-        let (Self(buf, at), mut marks) = (self, FieldMarks::default());
+    fn scan<L: Lanes>(lanes: L, buf: &[u8], at: usize, (): (), _: &mut Self) -> Answers {
+        let mut marks = FieldMarks::default();
         lanes.fields(buf, at, &mut marks);
-        (marks, target_end(lanes, buf, at), host_end(lanes, buf, at))
+        let target = target_end(lanes, buf, at);
+        assert_eq!(target, lanes.long_target_end(buf, at), "a short target");
+        (marks, target, host_ends(buf, at).map(|end| host_len(lanes, buf, at, end)))
     }
+}
+
+fn host_ends(buf: &[u8], at: usize) -> [usize; 2] {
+    [buf.len(), buf.len().min(at + 20)]
 }
 
 /// Every implementation that this machine can run.
 fn everywhere(buf: &[u8], at: usize) -> [(&'static str, Answers); 2] {
-    [("portable", run_portable(Ask(buf, at))), ("best", run(Ask(buf, at)))]
+    [("portable", Ask::scan(Portable, buf, at, (), &mut Ask)), ("best", run(buf, at, (), &mut Ask))]
 }
 
 /// The same from the definition, byte by byte.
@@ -49,7 +56,7 @@ fn by_bytes(buf: &[u8], at: usize) -> Answers {
         marks.not_value[i / BLOCK] |= u64::from(is(byte, NOT_VALUE)) << (i % BLOCK);
     }
     let end = (at..buf.len()).find(|i| is(*i, NOT_TARGET)).unwrap_or(buf.len());
-    let host = (at..buf.len()).find(|i| is(*i, NOT_HOST)).unwrap_or(buf.len());
+    let host = host_ends(buf, at).map(|end| (at..end).find(|i| is(*i, NOT_HOST)).unwrap_or(end) - at);
     (marks, (end, (at..end).find(|i| is(*i, QUERY))), host)
 }
 
@@ -95,21 +102,20 @@ fn random_bytes_are_classed_as_defined() {
 }
 
 /// Walks over a buffer from a position on, as field lines are read.
-struct Walk<'a>(&'a [u8], usize, &'a mut Random);
+struct Walk;
 
-impl Scan for Walk<'_> {
+impl Scan<usize, &mut Random> for Walk {
     type Output = ();
 
-    fn scan<L: Lanes>(self, lanes: L) {
-        let Self(buf, mut at, random) = self;
+    fn scan<L: Lanes>(lanes: L, buf: &[u8], mut at: usize, random: &mut Random, _: &mut Self) {
         let len = buf.len();
         let find = |at: usize, class| (at..len).find(|i| CLASSES[usize::from(buf[*i])] & class != 0).unwrap_or(len);
         let mut cursor = FieldCursor::new(lanes, buf);
         cursor.begin(at);
         while at < len {
             let want = (find(at, NOT_PLAIN), find(at, NOT_VALUE));
-            assert_eq!(cursor.line(at), want, "from {at} of {len}: {buf:?}");
-            assert_eq!(cursor.not_plain(at), want.0);
+            let (plain, value) = cursor.line(at);
+            assert_eq!((at + plain as usize, at + value as usize), want, "from {at} of {len}: {buf:?}");
             // Sometimes further than the next line would be, so that whole blocks are passed over too.
             at = want.1 + 1 + if random.next().is_multiple_of(4) { random.next() as usize % 400 } else { 0 };
         }
@@ -122,8 +128,8 @@ fn a_cursor_finds_what_a_byte_loop_finds() {
     for len in 0..900 {
         let buf: Vec<u8> = (0..len).map(|_| random.byte()).collect();
         for start in [0, 1, 63, 64, 65, 300] {
-            run(Walk(&buf, start.min(len), &mut random));
-            run_portable(Walk(&buf, start.min(len), &mut random));
+            run(&buf, start.min(len), &mut random, &mut Walk);
+            Walk::scan(Portable, &buf, start.min(len), &mut random, &mut Walk);
         }
     }
 }
