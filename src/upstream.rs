@@ -6,7 +6,7 @@ use std::time::Duration;
 use slab::Slab;
 
 use crate::buffer::{Lease, Queue};
-use crate::forward::{Body, BodyError, Delivery, gather};
+use crate::forward::{Body, BodyError, Delivery, Trailers, gather};
 use crate::http::{self, Fields, HeadLimits, Method, ResponseError, ResponseHead};
 use crate::id::{Address, EndpointId, Owner};
 use crate::limits;
@@ -228,7 +228,8 @@ impl Upstreams {
             match parsed.map_err(HeadError::Invalid)? {
                 Some(length) => {
                     connection.scanned = 0;
-                    let trailers = !http::nominates_fields(&lease.bytes()[..length], &head.fields);
+                    let nominates = http::nominates_fields(&lease.bytes()[..length], &head.fields);
+                    let trailers = if nominates { Trailers::Dropped } else { Trailers::Passed };
                     connection.body = Body::new(head.body, trailers);
                     connection.keep_alive = head.keep_alive;
                     return Ok(Some((lease, length)));

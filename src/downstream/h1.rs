@@ -4,7 +4,7 @@ use super::pace::{Floor, Pace};
 use super::{Current, Downstream, Downstreams, Phase, Step, response};
 use crate::buffer::{Lease, Queue};
 use crate::exchange::{Exchanges, Failure, Head, HeadKind, Source};
-use crate::forward::{Body, BodyError, Delivery, end_chunks, gather};
+use crate::forward::{Body, BodyError, Delivery, Trailers, end_chunks, gather};
 use crate::http::{self, BodyFraming, FieldName, Method, RequestHead, Version};
 use crate::limits;
 use crate::respond::Manner;
@@ -76,7 +76,13 @@ impl Downstreams {
         connection.requests = connection.requests.saturating_add(1);
         connection.taking = Pace::default();
         let last = spec.requests > 0 && connection.requests >= spec.requests;
-        connection.current = Current::of(request, head, !self.draining && !last && connection.home.is_none());
+        let trailers = match http::nominates_fields(head, &request.fields) {
+            true => Trailers::Dropped,
+            false if connection.peer.underscores => Trailers::Passed,
+            false => Trailers::Plain,
+        };
+        let keep_alive = !self.draining && !last && connection.home.is_none();
+        connection.current = Current::of(request, head, trailers, keep_alive);
         let body_bytes = spec.body_bytes;
         let too_long = |length| body_bytes > 0 && length > body_bytes;
         let https = request.scheme.of(head).eq_ignore_ascii_case(b"https");
@@ -349,10 +355,10 @@ fn read_body(connection: &mut Downstream, x: &mut Exchanges, out: &mut Queue) ->
 }
 
 impl Current {
-    fn of(request: &RequestHead, head: &[u8], keep_alive: bool) -> Self {
+    fn of(request: &RequestHead, head: &[u8], trailers: Trailers, keep_alive: bool) -> Self {
         let accept = request.fields.get(FieldName::Accept);
         Self {
-            body: Body::new(request.body, !http::nominates_fields(head, &request.fields)),
+            body: Body::new(request.body, trailers),
             keep_alive: keep_alive && request.keep_alive,
             old: request.version == Version::Http10,
             head: request.method == Method::Head,

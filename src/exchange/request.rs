@@ -1,23 +1,11 @@
 //! The request as an origin gets it: what is passed on, removed and added (DESIGN "Forwarding rules").
 //! Not here: where it goes.
 
-use crate::http::{BodyFraming, FieldName, Method, RequestHead, Version, hop_by_hop, parse_decimal, write_decimal};
+use crate::http::{
+    BodyFraming, FieldName, Method, RequestHead, Version, hop_by_hop, is_claim, parse_decimal, write_decimal,
+};
 use crate::respond::put;
 use crate::route::Route;
-
-/// Fields besides those of [`FieldName`] in which a client may claim to be another one, or ask an application for another
-/// method or target than the one that was routed. Like all `X-Forwarded-*`, they are believed of trusted peers only.
-const CLAIMS: [&[u8]; 8] = [
-    b"cf-connecting-ip",
-    b"fastly-client-ip",
-    b"true-client-ip",
-    b"x-client-ip",
-    b"x-cluster-client-ip",
-    b"x-http-method",
-    b"x-method-override",
-    b"x-original-host",
-];
-const FORWARDED_PREFIX: &[u8] = b"x-forwarded-";
 
 /// Who sent the request, as far as it is known.
 #[derive(Clone, Copy, Debug)]
@@ -200,10 +188,4 @@ impl Forwarded<'_> {
         put(out, element);
         if out.len() == first { out.truncate(start) } else { out.extend_from_slice(b"\r\n") }
     }
-}
-
-fn is_claim(name: &[u8]) -> bool {
-    let start = name.get(..FORWARDED_PREFIX.len());
-    start.is_some_and(|start| start.eq_ignore_ascii_case(FORWARDED_PREFIX))
-        || CLAIMS.iter().any(|claim| claim.eq_ignore_ascii_case(name))
 }

@@ -17,18 +17,29 @@ pub enum Body {
     Chunked {
         /// Where in its framing.
         decoder: ChunkedDecoder,
-        /// Whether trailers may go on.
-        trailers: bool,
+        /// Which trailers may go on.
+        trailers: Trailers,
     },
     /// The last chunk was read, the trailer section follows.
     Trailers {
         /// Bytes of it known to hold no end.
         scanned: usize,
-        /// Whether it may go on.
-        forward: bool,
+        /// Which of it may go on.
+        forward: Trailers,
     },
     /// Ends with the connection (responses only).
     Close,
+}
+
+/// Which trailers may go on, besides what [`http::is_forwardable_trailer`] says of each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trailers {
+    /// None.
+    Dropped,
+    /// Those without `_` in their names: applications take it for `-`, and then the name for one that is removed from heads.
+    Plain,
+    /// All.
+    Passed,
 }
 
 /// What the receiving side wants of the body.
@@ -60,9 +71,9 @@ impl From<BuffersExhausted> for BodyError {
 }
 
 impl Body {
-    /// A body that is about to arrive. `trailers`: whether its trailers may go on.
+    /// A body that is about to arrive. `trailers`: which of its trailers may go on.
     #[must_use]
-    pub fn new(framing: BodyFraming, trailers: bool) -> Self {
+    pub fn new(framing: BodyFraming, trailers: Trailers) -> Self {
         match framing {
             BodyFraming::None | BodyFraming::Length(0) => Self::Done,
             BodyFraming::Length(length) => Self::Length(length),
@@ -183,7 +194,7 @@ impl Body {
         const LIMITS: HeadLimits =
             HeadLimits { head_bytes: limits::HEADER_BYTES, field_count: limits::HEADER_COUNT, request_line: 0 };
         let Self::Trailers { scanned, forward } = self else { return Ok(true) };
-        let forward = *forward && delivery == Delivery::Same;
+        let forward = if delivery == Delivery::Same { *forward } else { Trailers::Dropped };
         let length = loop {
             let Some(bytes) = input.front(ring.pieces()) else { return Ok(false) };
             if let Some(length) = http::parse_trailers(bytes, &LIMITS, scanned, trailers).map_err(BodyError::Trailer)? {
@@ -197,8 +208,8 @@ impl Body {
         let Some(mut rest) = input.pop(ring.pieces()) else { return Ok(true) };
         let section = rest.split_to(length);
         input.push_front(ring.pieces(), rest);
-        if forward {
-            write_trailers(section.bytes(), trailers, ring, out)?;
+        if forward != Trailers::Dropped {
+            write_trailers(section.bytes(), trailers, forward, ring, out)?;
         } else if delivery == Delivery::Same {
             end_chunks(ring, out)?;
         }
@@ -256,12 +267,19 @@ pub fn end_chunks(ring: &mut Ring, out: &mut Queue) -> Result<(), BuffersExhaust
     Ok(())
 }
 
-fn write_trailers(section: &[u8], trailers: &Fields, ring: &mut Ring, out: &mut Queue) -> Result<(), BodyError> {
+fn write_trailers(
+    section: &[u8],
+    trailers: &Fields,
+    forward: Trailers,
+    ring: &mut Ring,
+    out: &mut Queue,
+) -> Result<(), BodyError> {
     let mut lease = ring.buffer().ok_or(BodyError::Exhausted)?;
     let mut room = lease.append(b"0\r\n") == 3;
     for field in trailers.iter() {
         let name = field.name.of(section);
-        if field.dropped || !http::is_forwardable_trailer(name, field.id) {
+        let is_refused = forward == Trailers::Plain && name.contains(&b'_');
+        if is_refused || !http::is_forwardable_trailer(name, field.id) {
             continue;
         }
         for part in [name, b": ", field.value.of(section), b"\r\n"] {

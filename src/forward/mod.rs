@@ -4,6 +4,6 @@ mod body;
 mod gather;
 mod place;
 
-pub use body::{Body, BodyError, Delivery, end_chunks};
+pub use body::{Body, BodyError, Delivery, Trailers, end_chunks};
 pub use gather::gather;
 pub use place::{BuffersExhausted, place};

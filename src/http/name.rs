@@ -1,5 +1,7 @@
 //! The field names that a proxy reads, writes or removes, and their rules. Not a registry of all fields.
 
+use crate::limits::FIELD_NAME_BYTES;
+
 /// Lists the names once: for the enum, the table and the texts.
 macro_rules! field_names {
     ($($id:ident $text:literal)*) => {
@@ -225,10 +227,46 @@ pub fn is_forwardable_trailer(name: &[u8], id: FieldName) -> bool {
         | XForwardedHost | XForwardedPort | XRealIp | XRequestId | XRewriteUrl | XOriginalUrl | XHttpMethodOverride
         | MaxForwards | Date | Location | Traceparent | Tracestate | ContentType | ContentEncoding | CacheControl
         | Accept | AcceptEncoding | Cookie | SetCookie | Authorization | Range | WwwAuthenticate => false,
-        Other => !CONTROL_FIELDS.iter().any(|control| name.eq_ignore_ascii_case(control)),
+        Other => {
+            !is_claim(name)
+                && !CONTROL_FIELDS.iter().any(|control| name.eq_ignore_ascii_case(control))
+                && !is_twin(name)
+        }
         _ => true,
     }
 }
+
+/// Whether a name with `_` is, to readers that make no difference between `_` and `-`, one that may not travel on.
+fn is_twin(name: &[u8]) -> bool {
+    let mut plain = [0; FIELD_NAME_BYTES];
+    let Some(plain) = plain.get_mut(..name.len()).filter(|_| name.contains(&b'_')) else { return false };
+    for (to, from) in plain.iter_mut().zip(name) {
+        *to = if *from == b'_' { b'-' } else { *from };
+    }
+    !is_forwardable_trailer(plain, FieldName::lookup(plain))
+}
+
+/// Whether only a trusted peer may send a field with this name, which has no id of its own: it says who the client is, or
+/// what it asked for.
+pub fn is_claim(name: &[u8]) -> bool {
+    let start = name.get(..FORWARDED_PREFIX.len());
+    start.is_some_and(|start| start.eq_ignore_ascii_case(FORWARDED_PREFIX))
+        || CLAIMS.iter().any(|claim| claim.eq_ignore_ascii_case(name))
+}
+
+/// Fields besides those of [`FieldName`] in which a client may claim to be another one, or ask an application for another
+/// method or target than the one that was routed. Like all `X-Forwarded-*`, they are believed of trusted peers only.
+const CLAIMS: [&[u8]; 8] = [
+    b"cf-connecting-ip",
+    b"fastly-client-ip",
+    b"true-client-ip",
+    b"x-client-ip",
+    b"x-cluster-client-ip",
+    b"x-http-method",
+    b"x-method-override",
+    b"x-original-host",
+];
+const FORWARDED_PREFIX: &[u8] = b"x-forwarded-";
 
 /// Request and response controls without an id of their own.
 const CONTROL_FIELDS: [&[u8]; 13] = [
@@ -308,6 +346,14 @@ mod tests {
             ("Range", false),
             ("If-None-Match", false),
             ("Proxy-Authorization", false),
+            ("X-Forwarded-For", false),
+            ("X-Forwarded-Anything", false),
+            ("True-Client-IP", false),
+            ("x_real_ip", false),
+            ("X_Forwarded-Anything", false),
+            ("if_match", false),
+            ("my_checksum", true),
+            ("a_name_that_is_longer_than_any_that_is_known", true),
         ] {
             assert_eq!(is_forwardable_trailer(name.as_bytes(), FieldName::lookup(name.as_bytes())), want, "{name}");
         }

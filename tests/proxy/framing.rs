@@ -5,7 +5,7 @@ use std::io::Write;
 use std::sync::mpsc;
 use std::thread;
 
-use crate::harness::{End, Origin, Setup, next};
+use crate::harness::{End, Origin, Proxy, Setup, next};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
@@ -108,6 +108,21 @@ fn trailers_go_both_ways_without_those_of_the_connection() {
     assert_eq!(request.body, b"hi");
     // The fields of `Connection` may be nominated in trailers too, so that none go on when it nominates one but TE.
     assert_eq!(request.trailers, "X-Up: 1\r\n");
+}
+
+#[test]
+fn trailers_cannot_claim_what_the_head_cannot() {
+    let trailers = "X-Forwarded-For: 1.2.3.4\r\nx_forwarded_for: 1.2.3.4\r\nX-Real-IP: 1.2.3.4\r\nx_real_ip: 1.2.3.4\r\n\
+         Forwarded: for=1.2.3.4\r\nTrue-Client-IP: 1.2.3.4\r\nX-Forwarded-User: root\r\nX_Forwarded_User: root\r\n\
+         content_length: 3\r\nHost: b\r\nX-Sum: 1\r\n";
+    for (role, passed) in [("edge", "X-Sum: 1\r\n"), ("sidecar", "X-Sum: 1\r\nmy_sum: 2\r\n")] {
+        let (origin, requests) = Origin::recording("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        let config = format!("role = \"{role}\"\n{}", Setup::to(&[&origin.address]).text());
+        let proxy = Proxy::start(&config, &[]);
+        let head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n";
+        assert_eq!(proxy.ask(&format!("{head}{trailers}my_sum: 2\r\n\r\n")).text(), "ok");
+        assert_eq!(next(&requests).trailers, passed, "{role}");
+    }
 }
 
 #[test]
