@@ -23,6 +23,8 @@ pub enum PathError {
     BadPercent,
     /// `%00`.
     EncodedNul,
+    /// `%01` to `%1f` or `%7f`: the end of a line or of a log entry for whoever decodes it.
+    EncodedControl,
     /// `\` or `%5c`: a separator for some.
     Backslash,
     /// `%2f` next to a dot segment: a separator for some.
@@ -38,6 +40,7 @@ impl PathError {
             Self::NotAbsolute => "path_not_absolute",
             Self::BadPercent => "path_bad_percent",
             Self::EncodedNul => "path_encoded_nul",
+            Self::EncodedControl => "path_encoded_control",
             Self::Backslash => "path_backslash",
             Self::EncodedSlash => "path_encoded_slash",
             Self::AboveRoot => "path_above_root",
@@ -191,6 +194,7 @@ fn judge(segment: &[u8]) -> Result<Segment, PathError> {
         match unit {
             Unit::Broken => return Err(PathError::BadPercent),
             Unit::Encoded(_, 0) => return Err(PathError::EncodedNul),
+            Unit::Encoded(_, byte) if byte.is_ascii_control() => return Err(PathError::EncodedControl),
             Unit::Byte(b'\\') | Unit::Encoded(_, b'\\') => return Err(PathError::Backslash),
             Unit::Encoded(_, b'/') => {
                 has_slash = true;
@@ -280,7 +284,7 @@ mod tests {
     #[test]
     fn paths() {
         use PathError::*;
-        let cases: [(&str, Result<&str, PathError>); 38] = [
+        let cases: [(&str, Result<&str, PathError>); 42] = [
             ("/", Ok("/")),
             ("/a/b", Ok("/a/b")),
             ("/a/b/", Ok("/a/b/")),
@@ -299,7 +303,7 @@ mod tests {
             ("/a///", Ok("/a/")),
             ("//a", Ok("/a")),
             ("/%61%62%7E", Ok("/ab~")),
-            ("/a%20HTTP/1.1%0d%0aX:b", Ok("/a%20HTTP/1.1%0d%0aX:b")),
+            ("/a%20HTTP/1.1%0d%0aX:b", Err(EncodedControl)),
             ("/a%23b%3fc", Ok("/a%23b%3fc")),
             ("/a%2Fb", Ok("/a%2Fb")),
             ("/a%252e", Ok("/a%252e")),
@@ -314,6 +318,10 @@ mod tests {
             ("/a\\..\\b", Err(Backslash)),
             ("/a%5c..%5Cb", Err(Backslash)),
             ("/a%00b", Err(EncodedNul)),
+            ("/a%0d%0aHost:b", Err(EncodedControl)),
+            ("/a%1Fb", Err(EncodedControl)),
+            ("/a%7f", Err(EncodedControl)),
+            ("/a%20b%80", Ok("/a%20b%80")),
             ("/a/%u002e", Err(BadPercent)),
             ("/a%zz", Err(BadPercent)),
             ("/a%2", Err(BadPercent)),
