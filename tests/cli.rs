@@ -100,6 +100,59 @@ fn config_default_prints_the_documented_file() {
     assert_eq!((output.status.code(), text(&output.stdout)), (Some(0), documented));
 }
 
+/// `tests/show/NAME.txt` is what is in effect with `conf/NAME.toml`.
+#[test]
+fn config_show_prints_every_value_with_its_origin() {
+    for path in files("tests/show", "txt") {
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        let output = cairn(Path::new(ROOT), &["config", "show", "-c", &format!("conf/{name}.toml")]);
+        assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()), "{name}");
+        expect(&path, &text(&output.stdout));
+    }
+    let output = cairn(&Path::new(ROOT).join("tests/config"), &["config", "show", "-c", "ranges.toml"]);
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), String::new()));
+}
+
+#[test]
+fn config_schema_prints_json() {
+    for arguments in [&["config", "schema"][..], &["config", "schema", "--tenant"]] {
+        let output = cairn(Path::new(ROOT), arguments);
+        assert_eq!(output.status.code(), Some(0));
+        let schema: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(schema["properties"].get("tenant").is_some(), arguments.len() == 2);
+    }
+}
+
+/// Files of one directory, each good by itself.
+#[test]
+fn what_two_files_both_define_is_reported_with_both_places() {
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(directory.path().join(name), text).unwrap();
+    fs::create_dir(directory.path().join("conf.d")).unwrap();
+    write("cairn.toml", "[[listener]]\nname = \"a\"\nbind = \"127.0.0.1:80\"\n");
+    let part = "[[cluster]]\nname = \"c\"\nendpoints = [\"127.0.0.1:1\"]\n[[route]]\nname = \"r\"\ncluster = \"c\"\n";
+    write("conf.d/10.toml", part);
+    write("conf.d/20.toml", &format!("{part}[[listener]]\nname = \"a\"\nbind = \"127.0.0.1:80\"\n"));
+    let output = cairn(directory.path(), &["check", "-c", "."]);
+    let report = text(&output.stderr);
+    let heads: Vec<_> = report.lines().filter(|line| line.contains("error: ") || line.contains("note: ")).collect();
+    let expected = [
+        "./conf.d/20.toml:2:8: error: two clusters are named \"c\"",
+        "./conf.d/10.toml:2:8: note: the first one is here",
+        "./conf.d/20.toml:5:8: error: two routes are named \"r\"",
+        "./conf.d/10.toml:5:8: note: the first one is here",
+        "./conf.d/20.toml:8:8: error: two listeners are named \"a\"",
+        "./cairn.toml:2:8: note: the first one is here",
+        "./conf.d/20.toml:9:8: error: two listeners bind 127.0.0.1:80",
+        "./cairn.toml:3:8: note: the first one is here",
+    ];
+    assert_eq!(heads, expected, "{report}");
+    // What only compiling finds.
+    write("conf.d/20.toml", "[[route]]\nname = \"other\"\ncluster = \"c\"\n");
+    let report = text(&cairn(directory.path(), &["check", "-c", "."]).stderr);
+    assert!(report.starts_with("./conf.d/20.toml:2:8: error: route \"other\": matches the same requests"), "{report}");
+}
+
 #[test]
 fn only_verbs_that_do_something_are_listed() {
     let help = text(&cairn(Path::new(ROOT), &["--help"]).stdout);

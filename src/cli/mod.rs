@@ -54,6 +54,18 @@ enum Verb {
 enum ConfigVerb {
     /// Print the documented default file
     Default,
+    /// Print the configuration in effect: every key, its value, and where that comes from
+    Show {
+        /// A file, or a directory with cairn.toml and conf.d/*.toml
+        #[arg(short, long, value_name = "PATH")]
+        config: PathBuf,
+    },
+    /// Print a JSON Schema for editors
+    Schema {
+        /// That of a tenant's file
+        #[arg(long)]
+        tenant: bool,
+    },
 }
 
 /// Reads the arguments and does what they ask for. Wrong ones end the process with 2.
@@ -69,8 +81,19 @@ pub(crate) fn main() -> ExitCode {
         (Some(Verb::Status(arguments)), _) => remote::status(&arguments),
         (Some(Verb::Routes(target)), _) => remote::routes(&target),
         (Some(Verb::Drain(target)), _) => remote::drain(&target),
-        (Some(Verb::Config(ConfigVerb::Default)), _) => print(&cairn::config::document(), ExitCode::SUCCESS),
+        (Some(Verb::Config(verb)), _) => config(&verb),
         (None, None) => usage("a verb is missing"),
+    }
+}
+
+fn config(verb: &ConfigVerb) -> ExitCode {
+    match verb {
+        ConfigVerb::Default => print(&cairn::config::document(), ExitCode::SUCCESS),
+        ConfigVerb::Schema { tenant } => print(&cairn::config::json_schema(*tenant), ExitCode::SUCCESS),
+        ConfigVerb::Show { config } => match cairn::config::show(config) {
+            Ok(text) => print(&text, ExitCode::SUCCESS),
+            Err(report) => check::invalid(config, &report),
+        },
     }
 }
 

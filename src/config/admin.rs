@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::reference;
 use super::report::Problems;
 use super::section::{Section, Text};
 use super::tables::ADMIN_SOCKET;
-use super::{Role, reference};
 
 /// Where the admin interface listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,10 +31,9 @@ const OFF: &str = "off";
 /// Longest path of a socket, bytes (unix(7), with the end mark 108).
 const SOCKET_PATH_BYTES: usize = 107;
 
-pub(super) fn admin(section: Section<'_>, role: Role, problems: &mut Problems) -> AdminSpec {
+pub(super) fn admin(section: Section<'_>, problems: &mut Problems) -> AdminSpec {
     let listen = match section.text("listen") {
         Some(text) => listen(text, problems),
-        None if role == Role::Sidecar => None,
         None => section.word("listen").parse().ok(),
     };
     if let Some(text) = section.text("socket") {

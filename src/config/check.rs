@@ -87,7 +87,7 @@ impl Check<'_> {
     fn value(&mut self, key: &'static Key, node: &Spanned<DeValue<'_>>) {
         let at = self.place(node);
         match (&key.kind, node.get_ref()) {
-            (Kind::Text, DeValue::String(_)) | (Kind::Flag, DeValue::Boolean(_)) => {}
+            (Kind::Text | Kind::Path, DeValue::String(_)) | (Kind::Flag, DeValue::Boolean(_)) => {}
             (Kind::Word(words), DeValue::String(text)) => self.word(at, key, words, text),
             (Kind::Number(min, max), DeValue::Integer(number)) => {
                 if !unsigned(number).is_some_and(|number| (*min..=*max).contains(&number)) {
@@ -193,7 +193,7 @@ impl Check<'_> {
 
     fn mismatch(&mut self, at: Place, key: &Key, found: &DeValue<'_>) {
         let expected = match key.kind {
-            Kind::Text | Kind::Word(_) => "a string",
+            Kind::Text | Kind::Path | Kind::Word(_) => "a string",
             Kind::Number(..) => "an integer",
             Kind::Size(..) => "a size",
             Kind::Time => "a duration in a string",

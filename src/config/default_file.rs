@@ -15,7 +15,7 @@ pub fn document() -> String {
 }
 
 const HEADER: &str = "\
-# Every key of cairn with its default. A key that is commented out has none: it shows an example.
+# Every key of cairn with its default. A key that is commented out has none, or one for each role: it shows an example.
 # In values ${NAME} stands for a variable of the environment, and @file for the content of a file, relative to this one.
 # Durations: \"250ms\", \"5s\", \"1m\", \"1h\". Sizes: \"16KiB\", \"1MiB\", or bytes. Unknown keys are errors.
 # `cairn check -c FILE` validates; `cairn explain -c FILE GET http://host/path` says what a request would meet.
@@ -55,7 +55,7 @@ fn commented(section: &str) -> String {
 fn render_key(table: &Table, key: &Key, out: &mut String) {
     // The first way of a required choice stands as it is, so that the file is valid.
     let chosen = table.choices.iter().any(|choice| choice.required && choice.keys.first() == Some(&key.name));
-    let mark = if matches!(key.preset, Preset::Optional(_)) && !chosen { "# " } else { "" };
+    let mark = if matches!(key.preset, Preset::Optional(_) | Preset::ByRole(_)) && !chosen { "# " } else { "" };
     let value = key.preset.example();
     let line = format!("{mark}{} = {value}", key.name);
     let _ = if line.len() < COMMENT_COLUMN {
@@ -65,10 +65,8 @@ fn render_key(table: &Table, key: &Key, out: &mut String) {
     };
     if let Kind::One(inner) | Kind::Many(inner) | Kind::TextsOr(inner) = &key.kind {
         for key in inner.keys {
-            let default = match key.preset {
-                Preset::Required(_) | Preset::Optional(_) | Preset::Absent => String::new(),
-                preset => format!("; default {}", preset.example()),
-            };
+            let preset = key.preset;
+            let default = if preset.is_default() { format!("; default {}", preset.example()) } else { String::new() };
             let _ = writeln!(out, "#   {:14}{}{default}", key.name, key.doc);
         }
     }

@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::DeTable;
 
-use super::check;
 use super::outside::{Outside, text};
 use super::reference::{self, Reference};
 use super::report::{Place, Problems, Report, Source};
-use super::schema::Kind;
+use super::schema::{Kind, Table};
 use super::section::Section;
 use super::tables::ROOT;
+use super::{Role, check};
 
 /// Largest file, bytes.
 pub(super) const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -24,6 +24,8 @@ pub(super) struct Document<'a> {
     file: usize,
     /// What paths in it are relative to.
     pub(super) directory: &'a Path,
+    /// Chooses its defaults.
+    pub(super) role: Role,
     pub(super) table: DeTable<'a>,
     /// In file order.
     pub(super) references: Vec<Reference>,
@@ -38,7 +40,13 @@ impl<'a> Document<'a> {
                 .add(Place { file, start: span.start, end: span.end }, error.message().to_owned())
                 .help("the syntax is that of toml.io; other problems show when it is right");
         }
-        Self { file, table: table.into_inner(), references: Vec::new(), directory: source.directory() }
+        Self {
+            file,
+            table: table.into_inner(),
+            references: Vec::new(),
+            directory: source.directory(),
+            role: Role::default(),
+        }
     }
 
     /// Replaces every reference by what it stands for; reports those to nothing.
@@ -49,6 +57,11 @@ impl<'a> Document<'a> {
     /// The beginning of the file.
     pub(super) fn at(&self) -> Place {
         Place { file: self.file, start: 0, end: 0 }
+    }
+
+    /// All of it.
+    pub(super) fn section(&'a self, schema: &'static Table) -> Section<'a> {
+        Section::new(self, self.at(), &self.table, schema)
     }
 
     pub(super) fn place<T>(&self, node: &Spanned<T>) -> Place {
@@ -105,6 +118,16 @@ pub(super) fn parse<'a>(sources: &'a [Source], problems: &mut Problems) -> Vec<D
     sources.iter().enumerate().map(|(file, source)| Document::parse(file, source, problems)).collect()
 }
 
+/// What the first file says that it is, if it says so.
+pub(super) fn role(documents: &[Document<'_>]) -> Role {
+    let role = documents.first().and_then(|first| first.table.get("role")?.get_ref().as_str());
+    match role {
+        Some("waypoint") => Role::Waypoint,
+        Some("sidecar") => Role::Sidecar,
+        _ => Role::Edge,
+    }
+}
+
 /// Checks every file against the schema. Keys that are not arrays of tables belong in the first.
 pub(super) fn check<'a>(documents: &'a [Document<'a>], problems: &mut Problems) -> Vec<Section<'a>> {
     let mut roots = Vec::with_capacity(documents.len());
@@ -117,7 +140,7 @@ pub(super) fn check<'a>(documents: &'a [Document<'a>], problems: &mut Problems) 
                     .help("move it to cairn.toml; files in conf.d hold listeners, routes, clusters and tenants");
             }
         }
-        roots.push(Section::new(document, document.at(), &document.table, &ROOT));
+        roots.push(document.section(&ROOT));
     }
     roots
 }

@@ -1,6 +1,5 @@
 //! `[[listener]]` to [`ListenerSpec`]. Not here: binding it.
 
-use super::Role;
 use super::names::Names;
 use super::network;
 use super::report::{Place, Problems};
@@ -10,12 +9,7 @@ use crate::id::{Address, ListenerId};
 use crate::snapshot::ListenerSpec;
 
 /// All listeners, in file order.
-pub(super) fn listeners(
-    sections: &[Section<'_>],
-    names: &Names,
-    role: Role,
-    problems: &mut Problems,
-) -> Vec<ListenerSpec> {
+pub(super) fn listeners(sections: &[Section<'_>], names: &Names, problems: &mut Problems) -> Vec<ListenerSpec> {
     if let Some(surplus) = sections.get(LISTENERS_MAX) {
         problems.add(surplus.at, format!("there are more than {LISTENERS_MAX} listeners")).help("leave some out");
     }
@@ -23,21 +17,15 @@ pub(super) fn listeners(
     let mut listeners = Vec::with_capacity(sections.len());
     for (position, section) in sections.iter().enumerate() {
         let Some(bind) = section.text("bind").and_then(|text| address(text, &mut bound, problems)) else { continue };
-        listeners.push(listener(*section, names.full(position), bind, role, problems));
+        listeners.push(listener(*section, names.full(position), bind, problems));
     }
     listeners
 }
 
-fn listener(section: Section<'_>, name: String, bind: Address, role: Role, problems: &mut Problems) -> ListenerSpec {
+fn listener(section: Section<'_>, name: String, bind: Address, problems: &mut Problems) -> ListenerSpec {
     let limits = section.one("limits");
     let timeouts = section.one("timeouts");
-    let trusted_proxies = if section.has("trusted_proxies") {
-        section.texts("trusted_proxies").into_iter().filter_map(|text| network::range(text, problems)).collect()
-    } else if role == Role::Edge {
-        Vec::new()
-    } else {
-        network::private()
-    };
+    let trusted = section.texts("trusted_proxies").into_iter();
     ListenerSpec {
         name,
         bind,
@@ -50,8 +38,8 @@ fn listener(section: Section<'_>, name: String, bind: Address, role: Role, probl
         body_timeout: timeouts.time("body"),
         body_rate: timeouts.size("body_rate"),
         idle_timeout: timeouts.time("idle"),
-        trusted_proxies,
-        strict_paths: role == Role::Edge,
+        trusted_proxies: trusted.filter_map(|text| network::range(text, problems)).collect(),
+        strict_paths: section.flag("strict_paths"),
     }
 }
 

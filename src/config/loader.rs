@@ -115,6 +115,7 @@ impl Assembly {
             snapshot: &self.config.snapshot,
             root_routes: self.root_routes,
             listeners: &self.listeners,
+            role: self.config.role,
             file: self.config.sources.len(),
         }
     }

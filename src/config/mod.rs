@@ -14,6 +14,7 @@ mod default_file;
 mod field;
 mod files;
 mod host;
+mod json_schema;
 mod listener;
 mod loader;
 mod names;
@@ -28,6 +29,7 @@ mod root;
 mod route;
 mod schema;
 mod section;
+mod show;
 mod tables;
 mod tenant;
 mod unit;
@@ -37,8 +39,10 @@ use std::path::{Path, PathBuf};
 
 pub use admin::{AdminSpec, admin_socket};
 pub use default_file::document;
+pub use json_schema::json_schema;
 pub use loader::Loader;
 pub use report::Report;
+pub use show::show;
 pub use tenant::{TenantReport, TenantState};
 pub use unit::duration;
 

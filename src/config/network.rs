@@ -6,9 +6,6 @@ use super::report::Problems;
 use super::section::Text;
 use crate::snapshot::Network;
 
-/// Loopback (RFC 1122, RFC 4291), private (RFC 1918) and unique local (RFC 4193) ranges.
-const PRIVATE: [&str; 6] = ["127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "::1/128", "fc00::/7"];
-
 /// An address range; reports what is none.
 pub(super) fn range(text: Text<'_>, problems: &mut Problems) -> Option<Network> {
     let help = match parse(text.value) {
@@ -20,11 +17,6 @@ pub(super) fn range(text: Text<'_>, problems: &mut Problems) -> Option<Network> 
     };
     problems.add(text.at, format!("\"{}\" is not an address range", text.shown.escape_debug())).help(help);
     None
-}
-
-/// The ranges that peers inside a company have.
-pub(super) fn private() -> Vec<Network> {
-    PRIVATE.iter().filter_map(|text| parse(text).ok()).collect()
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +72,7 @@ mod tests {
         for (text, expected) in cases {
             assert_eq!(parse(text), expected, "{text}");
         }
-        for text in PRIVATE {
+        for text in crate::config::tables::PRIVATE {
             assert!(parse(text).is_ok(), "{text}");
         }
     }

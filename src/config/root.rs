@@ -11,7 +11,7 @@ use super::report::{Problems, Source};
 use super::route::Known;
 use super::section::Section;
 use super::tenant::{self, Tenant};
-use super::{Config, Role, admin, cluster, listener, route};
+use super::{Config, admin, cluster, listener, route};
 use crate::route::RouteSpec;
 use crate::snapshot::SnapshotSpec;
 
@@ -35,6 +35,8 @@ pub(super) fn read(sources: &[Source], outside: &mut Outside, problems: &mut Pro
         document.replace_references(outside, problems);
         places.secrets(&document.references);
     }
+    let role = files::role(&documents);
+    documents.iter_mut().for_each(|document| document.role = role);
     let roots = files::check(&documents, problems);
     let root = roots[0];
     let all = |name: &str| roots.iter().flat_map(|root| root.many(name)).collect::<Vec<Section<'_>>>();
@@ -47,16 +49,11 @@ pub(super) fn read(sources: &[Source], outside: &mut Outside, problems: &mut Pro
     let mut names = |what, sections: &[Section<'_>]| Names::read(what, sections, Scope::default(), problems);
     let (listener_names, route_names) = (names("listener", &listeners), names("route", &routes));
     let (cluster_names, tenant_names) = (names("cluster", &clusters), names("tenant", &tenants));
-    let role = match root.word("role") {
-        "waypoint" => Role::Waypoint,
-        "sidecar" => Role::Sidecar,
-        _ => Role::Edge,
-    };
-    let admin = admin::admin(root.one("admin"), role, problems);
+    let admin = admin::admin(root.one("admin"), problems);
     let bounds = Bounds::default();
     let known = Known { listeners: &listener_names, clusters: &cluster_names, bounds: &bounds };
     let snapshot = SnapshotSpec {
-        listeners: listener::listeners(&listeners, &listener_names, role, problems),
+        listeners: listener::listeners(&listeners, &listener_names, problems),
         routes: self::routes(&routes, &route_names, known, &mut places, problems),
         clusters: cluster::clusters(&clusters, &cluster_names, &bounds, outside, problems),
         tenants: Vec::new(),

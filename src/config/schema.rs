@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::Role;
 use super::nearest::nearest;
 use super::unit;
 
@@ -40,6 +41,8 @@ pub(super) struct Key {
 pub(super) enum Kind {
     /// A string.
     Text,
+    /// A string that names a file, relative to the one that it stands in.
+    Path,
     /// One of these strings.
     Word(&'static [&'static str]),
     /// An integer from the first to the second.
@@ -78,15 +81,33 @@ pub(super) enum Preset {
     Size(u64),
     Time(Duration),
     Flag(bool),
+    Texts(&'static [&'static str]),
+    /// Another for each role, in the order of [`Role`].
+    ByRole(&'static [Preset; 3]),
 }
 
 /// Longest duration that a key takes.
 pub(super) const TIME_MAX: Duration = Duration::from_secs(24 * 3600);
 
 impl Preset {
-    /// The value as it is written in TOML; an example where there is no default.
+    /// What holds in a role.
+    pub(super) fn of(self, role: Role) -> Self {
+        match self {
+            Self::ByRole(presets) => presets[role as usize],
+            preset => preset,
+        }
+    }
+
+    /// Whether it is a value.
+    pub(super) fn is_default(self) -> bool {
+        !matches!(self, Self::Required(_) | Self::Optional(_) | Self::Absent)
+    }
+
+    /// The value as it is written in TOML; an example where there is no default, or another for each role.
     pub(super) fn example(self) -> String {
         match self {
+            Self::ByRole(_) => self.of(Role::Sidecar).example(),
+            Self::Texts(texts) => format!("{texts:?}"),
             Self::Required(example) | Self::Optional(example) => example.to_owned(),
             Self::Absent => String::new(),
             Self::Word(word) => format!("\"{word}\""),

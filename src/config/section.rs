@@ -66,6 +66,28 @@ impl<'a> Section<'a> {
         entries.filter_map(|(name, node)| Some((known(name.get_ref())?, self.document.place(node)))).collect()
     }
 
+    /// The value of `name`.
+    pub(super) fn node(&self, name: &str) -> Option<&'a Spanned<DeValue<'a>>> {
+        debug_assert!(self.schema.key(name).is_some(), "{} has no key {name} in its schema", self.schema.title);
+        self.table?.get(name)
+    }
+
+    /// What holds where `name` is absent: in general, and in this role.
+    pub(super) fn presets(&self, name: &str) -> (Preset, Preset) {
+        let preset = self.schema.key(name).map_or(Preset::Optional(""), |key| key.preset);
+        (preset, preset.of(self.document.role))
+    }
+
+    /// A table that is one of its values.
+    pub(super) fn below(&self, node: &'a Spanned<DeValue<'a>>, table: &'a DeTable<'a>, schema: &'static Table) -> Self {
+        Self::new(self.document, self.document.place(node), table, schema)
+    }
+
+    /// One of its values as it is written, if it is not itself.
+    pub(super) fn written(&self, node: &Spanned<DeValue<'_>>) -> Option<&'a str> {
+        self.document.written(self.document.place(node))
+    }
+
     pub(super) fn text(&self, name: &str) -> Option<Text<'a>> {
         self.as_text(self.node(name)?)
     }
@@ -115,7 +137,12 @@ impl<'a> Section<'a> {
     }
 
     pub(super) fn texts(&self, name: &str) -> Vec<Text<'a>> {
-        self.items(name).iter().filter_map(|item| self.as_text(item)).collect()
+        match self.preset(name) {
+            Preset::Texts(texts) if !self.has(name) => {
+                texts.iter().map(|text| Text { value: text, shown: text, at: self.at }).collect()
+            }
+            _ => self.items(name).iter().filter_map(|item| self.as_text(item)).collect(),
+        }
     }
 
     /// Names and strings, in the order of the file.
@@ -166,13 +193,8 @@ impl<'a> Section<'a> {
         items.collect()
     }
 
-    fn node(&self, name: &str) -> Option<&'a Spanned<DeValue<'a>>> {
-        debug_assert!(self.schema.key(name).is_some(), "{} has no key {name} in its schema", self.schema.title);
-        self.table?.get(name)
-    }
-
     fn preset(&self, name: &str) -> Preset {
-        self.schema.key(name).map_or(Preset::Optional(""), |key| key.preset)
+        self.presets(name).1
     }
 
     fn inner(&self, name: &str) -> &'static Table {

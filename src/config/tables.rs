@@ -5,6 +5,13 @@ use std::time::Duration;
 use super::schema::{Choice, Key, Kind, Preset, Table};
 use crate::limits;
 
+/// Loopback (RFC 1122, RFC 4291), private (RFC 1918) and unique local (RFC 4193) ranges.
+pub(super) const PRIVATE: [&str; 6] =
+    ["127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "::1/128", "fc00::/7"];
+/// What one behind the edge takes: what the edge takes, and what was added on the way.
+const INNER_HEADER_BYTES: u64 = 32 * 1024;
+/// The same in fields.
+const INNER_HEADER_COUNT: u64 = 128;
 /// Largest rate that a client can be asked for, bytes per second.
 const RATE_MAX: u64 = 1 << 30;
 /// Most listeners: each has one socket per worker.
@@ -34,7 +41,7 @@ pub(super) static ROOT: Table = Table {
             "role",
             Kind::Word(&["edge", "waypoint", "sidecar"]),
             Preset::Word("edge"),
-            "edge | waypoint | sidecar: how much peers are trusted, how strictly paths are read",
+            "edge | waypoint | sidecar: chooses defaults; `cairn config show` prints them",
         ),
         key("watch", Kind::Flag, Preset::Flag(true), "reload when a file of the configuration changes"),
         key("workers", Kind::One(&WORKERS), Preset::Optional(""), ""),
@@ -72,8 +79,8 @@ static ADMIN: Table = Table {
         key(
             "listen",
             Kind::Text,
-            Preset::Word(ADMIN_LISTEN),
-            "IP:PORT for /metrics, /ready, /status, … or off; absent: off in a sidecar",
+            Preset::ByRole(&[Preset::Word(ADMIN_LISTEN), Preset::Word(ADMIN_LISTEN), Preset::Word("off")]),
+            "IP:PORT for /metrics, /ready, /status, … or off; absent: off in a sidecar, else 127.0.0.1:9901",
         ),
         key("socket", Kind::Text, Preset::Word(ADMIN_SOCKET), "a path, for the verbs of `cairn`; or off"),
     ],
@@ -90,8 +97,14 @@ static LISTENER: Table = Table {
         key(
             "trusted_proxies",
             Kind::Texts,
-            Preset::Optional("[\"10.0.0.0/8\", \"::1\"]"),
-            "whose forwarding fields are believed; absent: none at the edge, else private ranges",
+            Preset::ByRole(&[Preset::Texts(&[]), Preset::Texts(&PRIVATE), Preset::Texts(&PRIVATE)]),
+            "address ranges whose forwarding fields are believed; absent: none at the edge, private ones behind it",
+        ),
+        key(
+            "strict_paths",
+            Kind::Flag,
+            Preset::ByRole(&[Preset::Flag(true), Preset::Flag(false), Preset::Flag(false)]),
+            "refuse paths that readers understand differently; absent: true at the edge, false behind it",
         ),
         key("limits", Kind::One(&LISTENER_LIMITS), Preset::Optional(""), ""),
         key("timeouts", Kind::One(&LISTENER_TIMEOUTS), Preset::Optional(""), ""),
@@ -106,14 +119,22 @@ static LISTENER_LIMITS: Table = Table {
         key(
             "header_bytes",
             Kind::Size(1024, limits::HEAD_BYTES_MAX as u64),
-            Preset::Size(limits::HEADER_BYTES as u64),
-            "request line and fields; 431 above",
+            Preset::ByRole(&[
+                Preset::Size(limits::HEADER_BYTES as u64),
+                Preset::Size(INNER_HEADER_BYTES),
+                Preset::Size(INNER_HEADER_BYTES),
+            ]),
+            "request line and fields; 431 above; absent: 16KiB at the edge, 32KiB behind it",
         ),
         key(
             "header_count",
             Kind::Number(1, limits::HEADER_COUNT_MAX as u64),
-            Preset::Number(limits::HEADER_COUNT as u64),
-            "fields of a request; 431 above",
+            Preset::ByRole(&[
+                Preset::Number(limits::HEADER_COUNT as u64),
+                Preset::Number(INNER_HEADER_COUNT),
+                Preset::Number(INNER_HEADER_COUNT),
+            ]),
+            "fields of a request; 431 above; absent: 100 at the edge, 128 behind it",
         ),
         key("body_bytes", Kind::Size(0, u64::MAX), Preset::Size(0), "request body; 413 above; 0: no limit"),
         key(
@@ -367,7 +388,7 @@ static TENANT: Table = Table {
             Preset::Required("\"payments\""),
             "unique; its route `a` is payments/a in logs and metrics",
         ),
-        key("file", Kind::Text, Preset::Required("\"teams/payments.toml\""), "relative to this file"),
+        key("file", Kind::Path, Preset::Required("\"teams/payments.toml\""), "relative to this file"),
         key(
             "claims",
             Kind::Many(&CLAIM),

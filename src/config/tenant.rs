@@ -15,7 +15,7 @@ use super::report::{Place, Problems, Source};
 use super::route::Known;
 use super::section::Section;
 use super::tables::{TENANT_FILE, TENANTS_MAX};
-use super::{AdminSpec, Report, check, cluster, route};
+use super::{AdminSpec, Report, Role, check, cluster, route};
 use crate::cluster::ClusterSpec;
 use crate::id::TenantId;
 use crate::route::{ActionSpec, HeaderEdits, RouteSpec, Router};
@@ -85,6 +85,7 @@ pub(super) struct Ground<'a> {
     /// How many of its routes are the root's.
     pub(super) root_routes: usize,
     pub(super) listeners: &'a Names,
+    pub(super) role: Role,
     /// Number of the next source.
     pub(super) file: usize,
 }
@@ -175,9 +176,10 @@ impl Tenant {
         if !problems.is_empty() {
             return Part::default();
         }
+        document.role = ground.role;
         document.replace_references(&mut version.outside, problems);
         check::document(&document, &TENANT_FILE, problems);
-        let root = Section::new(&document, document.at(), &document.table, &TENANT_FILE);
+        let root = document.section(&TENANT_FILE);
         let (routes, clusters) = (root.many("route"), root.many("cluster"));
         let scope = |first| Scope { tenant: self.name.clone(), first };
         let route_names = Names::read("route", &routes, scope(0), problems);

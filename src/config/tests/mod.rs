@@ -42,7 +42,8 @@ fn documented_defaults_are_those_of_the_code() {
 #[test]
 fn documented_examples_are_accepted() {
     let document = document() + "\n[[cluster]]\nname = \"orders-next\"\nendpoints = [\"127.0.0.1:9009\"]\n";
-    let plain = parse("plain", &document).unwrap().snapshot;
+    let effect = |config: Config| (config.snapshot, config.admin.listen);
+    let plain = effect(parse("plain", &document).unwrap());
     let examples = default_file::examples();
     assert!(examples.len() > 15, "{examples:?}");
     for example in examples {
@@ -54,20 +55,88 @@ fn documented_examples_are_accepted() {
             text = text.replace("# path_prefix", "path_prefix");
         }
         match parse("example", &text) {
-            Ok(config) => assert_ne!(config.snapshot, plain, "{example} does nothing"),
+            Ok(config) => assert_ne!(effect(config), plain, "{example} does nothing"),
             Err(report) => panic!("{example}\n{report}"),
         }
     }
 }
 
 #[test]
-fn role_chooses_trust_and_strictness() {
-    for (role, trusted, strict) in [("edge", 0, true), ("waypoint", 6, false), ("sidecar", 6, false)] {
+fn role_chooses_trust_strictness_and_limits() {
+    for (role, expected) in
+        [("edge", (0, true, 16384, 100)), ("waypoint", (6, false, 32768, 128)), ("sidecar", (6, false, 32768, 128))]
+    {
         let text = format!("role = \"{role}\"\n[[listener]]\nname = \"a\"\nbind = \"127.0.0.1:0\"\n");
-        let listener = &parse("role.toml", &text).unwrap().snapshot.listeners[0];
-        assert_eq!((listener.trusted_proxies.len(), listener.strict_paths), (trusted, strict), "{role}");
+        let it = &parse("role.toml", &text).unwrap().snapshot.listeners[0];
+        assert_eq!((it.trusted_proxies.len(), it.strict_paths, it.header_bytes, it.header_count), expected, "{role}");
     }
 }
+
+/// What is shown means the same as what was read, whatever it was read from.
+#[test]
+fn what_is_shown_reads_as_the_same() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let same = |from: &Path| {
+        let shown = show(from).unwrap();
+        std::fs::write(path("shown.toml"), &shown).unwrap();
+        let (config, again) = (load(from).unwrap(), load(&path("shown.toml")).unwrap());
+        assert_eq!(config.snapshot, again.snapshot, "{shown}");
+        let rest = |it: &Config| (it.workers, it.role, it.watch, it.admin.listen, it.admin.socket.clone());
+        assert_eq!(rest(&config), rest(&again), "{shown}");
+        shown
+    };
+    for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/conf")).unwrap() {
+        same(&entry.unwrap().path());
+    }
+    std::fs::create_dir_all(path("conf.d/teams")).unwrap();
+    std::fs::write(path("conf.d/body"), "a \"quoted\"\n\u{1b}body\n").unwrap();
+    std::fs::write(path("conf.d/teams/a.toml"), "[[route]]\nrespond = { body = \"of a\" }\n").unwrap();
+    std::fs::write(path("cairn.toml"), ROOT).unwrap();
+    std::fs::write(path("conf.d/10.toml"), PART).unwrap();
+    let shown = same(directory.path());
+    let shown: Vec<_> = shown.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    for line in [
+        "role = \"sidecar\" # cairn.toml:1",
+        "watch = true # default",
+        "header_bytes = \"32KiB\" # default of the role",
+        "header_count = 7 # cairn.toml:7",
+        "respond = { status = 200, body = \"@conf.d/body\" } # conf.d/10.toml:2",
+        "path_regex = \"/\\\\d+\" # conf.d/10.toml:3",
+        "claims = [{ host = \"a.example\", path_prefix = \"/\" }] # conf.d/10.toml:7",
+        "file = \"conf.d/teams/a.toml\" # conf.d/10.toml:6",
+        "headers = { x-a = \"$${b}\", x-b = { regex = \"@@c\" }, x-c = { present = false } } # conf.d/10.toml:9",
+    ] {
+        let line = match line.split_once(".toml:") {
+            Some(_) => line.replace(" # ", &format!(" # {}/", directory.path().display())),
+            None => line.to_owned(),
+        };
+        assert!(shown.contains(&line), "{line}\n{shown:#?}");
+    }
+}
+
+const ROOT: &str = r#"role = "sidecar"
+[[listener]]
+name = "a"
+bind = "127.0.0.1:0"
+trusted_proxies = ["::1"]
+[listener.limits]
+header_count = 0x7
+"#;
+const PART: &str = r#"[[route]]
+respond = { body = "@body" }
+path_regex = '/\d+'
+[[tenant]]
+name = "a"
+file = "teams/a.toml"
+claims = [{ host = "a.example" }]
+[[route]]
+headers = { x-a = "$${b}", x-b = { regex = "@@c" }, x-c = { present = false } }
+cluster = "c"
+[[cluster]]
+name = "c"
+endpoints = ["127.0.0.1:1", { address = "127.0.0.1:2" }]
+"#;
 
 #[test]
 fn the_demo_takes_the_addresses_of_its_origins() {

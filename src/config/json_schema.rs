@@ -1,0 +1,124 @@
+//! The tables as a JSON Schema (draft 7), for editors. Not here: rules between keys, which `check` alone knows.
+
+use serde_json::{Map, Value, json};
+
+use super::Role;
+use super::schema::{Choice, Key, Kind, Preset, Table};
+use super::tables::{ROOT, TENANT_FILE};
+use super::unit;
+
+/// A reference may stand in place of any value that is a string.
+const REFERENCE: &str = r"^@|\$\{";
+/// Largest integer that every reader of JSON keeps (RFC 8259 section 6).
+const INTEGER_MAX: u64 = (1 << 53) - 1;
+
+/// What `cairn.toml` and files of `conf.d` hold; or, with `tenant`, the file of a tenant.
+#[must_use]
+pub fn json_schema(tenant: bool) -> String {
+    let mut schema = if tenant { table(&TENANT_FILE) } else { table(&ROOT) };
+    if tenant {
+        // Its claims say where a tenant is served.
+        if let Some(keys) = schema.pointer_mut("/properties/route/items/properties").and_then(Value::as_object_mut) {
+            keys.remove("listeners");
+        }
+    }
+    schema["$schema"] = "http://json-schema.org/draft-07/schema#".into();
+    schema["title"] = if tenant { "the file of a tenant of cairn" } else { "cairn" }.into();
+    format!("{schema:#}\n")
+}
+
+fn table(table: &Table) -> Value {
+    let properties: Map<String, Value> = table.keys.iter().map(|key| (key.name.to_owned(), property(key))).collect();
+    let required = table.keys.iter().filter(|key| matches!(key.preset, Preset::Required(_)));
+    let required: Vec<_> = required.map(|key| key.name).collect();
+    let mut schema = json!({ "type": "object", "additionalProperties": false, "properties": properties });
+    if !table.doc.is_empty() {
+        schema["description"] = table.doc.into();
+    }
+    if !required.is_empty() {
+        schema["required"] = required.into();
+    }
+    if !table.choices.is_empty() {
+        schema["allOf"] = table.choices.iter().map(choice).collect();
+    }
+    schema
+}
+
+/// Exactly one of the keys, or at most one.
+fn choice(choice: &Choice) -> Value {
+    let there = |name: &str| json!({ "required": [name] });
+    let mut ways: Vec<_> = choice.keys.iter().map(|name| there(name)).collect();
+    if !choice.required {
+        ways.push(json!({ "not": { "anyOf": choice.keys.iter().map(|name| there(name)).collect::<Vec<_>>() } }));
+    }
+    json!({ "oneOf": ways })
+}
+
+fn property(key: &Key) -> Value {
+    let mut schema = kind(&key.kind);
+    if !key.doc.is_empty() {
+        schema["description"] = key.doc.into();
+    }
+    match key.preset {
+        Preset::ByRole(_) => schema["description"] = format!("{} ({})", key.doc, by_role(key.preset)).into(),
+        preset => {
+            if let Some(value) = default(preset) {
+                schema["default"] = value;
+            }
+        }
+    }
+    schema
+}
+
+fn by_role(preset: Preset) -> String {
+    let roles = [("edge", Role::Edge), ("waypoint", Role::Waypoint), ("sidecar", Role::Sidecar)];
+    roles.map(|(name, role)| format!("{name}: {}", preset.of(role).example())).join("; ")
+}
+
+fn default(preset: Preset) -> Option<Value> {
+    match preset {
+        Preset::Word(word) => Some(word.into()),
+        Preset::Number(number) => Some(number.into()),
+        Preset::Flag(flag) => Some(flag.into()),
+        Preset::Size(bytes) => Some(unit::size_text(bytes).into()),
+        Preset::Time(time) => Some(unit::duration_text(time).into()),
+        Preset::Texts(texts) => Some(texts.into()),
+        Preset::Required(_) | Preset::Optional(_) | Preset::Absent | Preset::ByRole(_) => None,
+    }
+}
+
+fn kind(kind: &Kind) -> Value {
+    let text = || json!({ "type": "string" });
+    let with_unit = |units: &str| json!({ "type": "string", "pattern": format!("^[0-9]+({units})$|{REFERENCE}") });
+    match kind {
+        Kind::Text | Kind::Path => text(),
+        Kind::Word(words) => json!({ "anyOf": [{ "enum": words }, { "type": "string", "pattern": REFERENCE }] }),
+        Kind::Number(min, max) => integer(*min, *max),
+        Kind::Size(min, max) => json!({ "anyOf": [with_unit("B|KiB|MiB|GiB|"), integer(*min, *max)] }),
+        Kind::Time => with_unit("ms|s|m|h"),
+        Kind::Flag => json!({ "type": "boolean" }),
+        Kind::Texts => json!({ "type": "array", "items": text() }),
+        Kind::TextsOr(inner) => json!({ "type": "array", "items": { "anyOf": [text(), table(inner)] } }),
+        Kind::Fields => json!({ "type": "object", "additionalProperties": text() }),
+        Kind::Conditions => json!({ "type": "object", "additionalProperties": { "anyOf": [
+            text(),
+            only("regex", text()),
+            only("present", json!({ "type": "boolean" })),
+        ] } }),
+        Kind::One(inner) => table(inner),
+        Kind::Many(inner) => json!({ "type": "array", "items": table(inner) }),
+    }
+}
+
+/// A table of one key.
+fn only(name: &str, schema: Value) -> Value {
+    json!({ "type": "object", "additionalProperties": false, "properties": { name: schema }, "required": [name] })
+}
+
+fn integer(min: u64, max: u64) -> Value {
+    let mut schema = json!({ "type": "integer", "minimum": min });
+    if max <= INTEGER_MAX {
+        schema["maximum"] = max.into();
+    }
+    schema
+}

@@ -1,0 +1,190 @@
+//! The configuration in effect, as TOML: every key with its value, and where the value comes from.
+//! Not here: keys that are written nowhere (`default_file`).
+
+use std::fmt::Write;
+use std::path::Path;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::check::unsigned;
+use super::files::{self, Document};
+use super::outside::Outside;
+use super::report::{self, Problems, Source};
+use super::schema::{Kind, Preset, Table};
+use super::section::Section;
+use super::tables::ROOT;
+use super::{Loader, Report};
+
+/// Column before which no origin stands.
+const ORIGIN_COLUMN: usize = 42;
+
+/// The operator's files as one: each value with `default`, `default of the role` or `FILE:LINE`. References stay references, paths are
+/// relative to where `cairn.toml` stands. Files of tenants are named, not shown.
+///
+/// # Errors
+/// Everything that is wrong with the operator's own files.
+pub fn show(path: &Path) -> Result<String, Report> {
+    let config = Loader::new(path.to_owned()).load()?;
+    let sources = files::read(path, &mut Vec::new())?;
+    let mut problems = Problems::default();
+    let mut documents = files::parse(&sources, &mut problems);
+    let mut outside = Outside::default();
+    for document in &mut documents {
+        document.role = config.role;
+        document.replace_references(&mut outside, &mut problems);
+    }
+    // It may have changed since it was found valid.
+    if !problems.is_empty() {
+        return Err(Report::new(&sources, problems));
+    }
+    let mut show = Show { sources: &sources, documents: &documents, out: String::new() };
+    let roots: Vec<_> = documents.iter().map(|document| document.section(&ROOT)).collect();
+    show.body(&roots, &ROOT);
+    Ok(show.out)
+}
+
+struct Show<'a> {
+    sources: &'a [Source],
+    documents: &'a [Document<'a>],
+    out: String,
+}
+
+impl<'a> Show<'a> {
+    /// A table: its keys, then the tables below it. The root is one table of several files.
+    fn body(&mut self, parts: &[Section<'a>], schema: &'static Table) {
+        let Some(first) = parts.first() else { return };
+        let (tables, keys): (Vec<_>, Vec<_>) = schema
+            .keys
+            .iter()
+            .partition(|key| matches!(&key.kind, Kind::One(inner) | Kind::Many(inner) if inner.title.starts_with('[')));
+        for key in keys {
+            self.key(*first, key.name, &key.kind);
+        }
+        for key in tables {
+            match &key.kind {
+                Kind::One(inner) => self.titled(first.one(key.name), inner),
+                Kind::Many(inner) => {
+                    for section in parts.iter().flat_map(|part| part.many(key.name)) {
+                        self.titled(section, inner);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Left out where it would be empty.
+    fn titled(&mut self, section: Section<'a>, schema: &'static Table) {
+        let start = self.out.len();
+        let _ = writeln!(self.out, "\n{}", schema.title);
+        let empty = self.out.len();
+        self.body(&[section], schema);
+        if self.out.len() == empty {
+            self.out.truncate(start);
+        }
+    }
+
+    fn key(&mut self, section: Section<'a>, name: &'static str, kind: &'static Kind) {
+        let (value, origin) = match section.node(name) {
+            Some(node) => {
+                let place = section.place(name);
+                (self.value(node, kind, section), report::line(self.sources, place))
+            }
+            None => {
+                let Some((value, origin)) = default(section, name) else { return };
+                (value, origin.to_owned())
+            }
+        };
+        let line = format!("{name} = {value}");
+        let _ = writeln!(self.out, "{line:ORIGIN_COLUMN$}  # {origin}");
+    }
+
+    /// A value on one line, with the defaults of the tables in it.
+    fn value(&self, node: &'a Spanned<DeValue<'a>>, kind: &'static Kind, owner: Section<'a>) -> String {
+        match (node.get_ref(), kind) {
+            (DeValue::String(text), kind) => self.text(node, text, kind, owner),
+            (DeValue::Integer(number), _) => unsigned(number).unwrap_or_default().to_string(),
+            (DeValue::Boolean(flag), _) => flag.to_string(),
+            (DeValue::Array(items), kind) => {
+                let items = items.iter().map(|item| self.value(item, kind, owner)).collect::<Vec<_>>();
+                format!("[{}]", items.join(", "))
+            }
+            (DeValue::Table(table), Kind::One(inner) | Kind::Many(inner) | Kind::TextsOr(inner)) => {
+                self.inline(owner.below(node, table, inner), table, inner)
+            }
+            (DeValue::Table(table), kind) => {
+                let entries = table.iter().map(|(name, item)| {
+                    let value = self.value(item, kind, owner);
+                    format!("{} = {value}", bare(name.get_ref()))
+                });
+                braced(entries.collect())
+            }
+            (DeValue::Float(_) | DeValue::Datetime(_), _) => String::new(),
+        }
+    }
+
+    fn inline(&self, section: Section<'a>, table: &'a DeTable<'a>, schema: &'static Table) -> String {
+        let entries = schema.keys.iter().filter_map(|key| {
+            let value = match table.get(key.name) {
+                Some(node) => self.value(node, &key.kind, section),
+                None => default(section, key.name)?.0,
+            };
+            Some(format!("{} = {value}", key.name))
+        });
+        braced(entries.collect())
+    }
+
+    /// As it is written; a path that it names as seen from the first file.
+    fn text(&self, node: &Spanned<DeValue<'_>>, text: &str, kind: &Kind, owner: Section<'_>) -> String {
+        let written = owner.written(node).unwrap_or(text);
+        let named = match (written.strip_prefix('@'), kind) {
+            (Some(named), _) if !named.starts_with('@') => Some(("@", named)),
+            (_, Kind::Path) => Some(("", written)),
+            _ => None,
+        };
+        let base = self.documents.first().map_or(Path::new(""), |first| first.directory);
+        match (named, owner.directory().strip_prefix(base)) {
+            (Some((mark, named)), Ok(below)) if !named.starts_with("${") => {
+                quoted(&format!("{mark}{}", below.join(named).display()))
+            }
+            _ => quoted(written),
+        }
+    }
+}
+
+/// The value of a key that is not there, and why it has it.
+fn default(section: Section<'_>, name: &str) -> Option<(String, &'static str)> {
+    let (own, holds) = section.presets(name);
+    let origin = if matches!(own, Preset::ByRole(_)) { "default of the role" } else { "default" };
+    holds.is_default().then(|| (holds.example(), origin))
+}
+
+fn braced(entries: Vec<String>) -> String {
+    if entries.is_empty() { "{}".to_owned() } else { format!("{{ {} }}", entries.join(", ")) }
+}
+
+/// A key: bare where it can be.
+fn bare(name: &str) -> String {
+    let plain = |c: u8| c.is_ascii_alphanumeric() || b"-_".contains(&c);
+    if !name.is_empty() && name.bytes().all(plain) { name.to_owned() } else { quoted(name) }
+}
+
+/// A basic string of TOML.
+fn quoted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            '\n' => out.push_str("\\n"),
+            '\t' => out.push_str("\\t"),
+            c if c.is_control() => {
+                let _ = write!(out, "\\u{:04x}", u32::from(c));
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
