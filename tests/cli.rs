@@ -151,6 +151,7 @@ fn what_two_files_both_define_is_reported_with_both_places() {
     write("conf.d/20.toml", "[[route]]\nname = \"other\"\ncluster = \"c\"\n");
     let report = text(&cairn(directory.path(), &["check", "-c", "."]).stderr);
     assert!(report.starts_with("./conf.d/20.toml:2:8: error: route \"other\": matches the same requests"), "{report}");
+    assert!(report.contains("./conf.d/10.toml:5:8: note: the other one is here"), "{report}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::fmt::{Display, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use cairn::config::{self, Config};
+use cairn::config::{Config, Loader, TenantState};
 use cairn::id::{ClusterId, ListenerId};
 use cairn::route::{
     Action, Considered, HostPattern, PathPattern, Request, Route, RouteSpec, Unmet, ValuePattern, Verdict,
@@ -34,7 +34,8 @@ pub(super) struct Arguments {
 /// Success if a listener has a route for the request.
 pub(super) fn explain(arguments: &Arguments) -> ExitCode {
     let head = asked::head(&arguments.method, &arguments.url, &arguments.fields).unwrap_or_else(|error| usage(&error));
-    let config = match config::load(&arguments.config) {
+    // A tenant whose file is broken is no reason to say nothing about the others.
+    let config = match Loader::new(arguments.config.clone()).load() {
         Ok(config) => config,
         Err(report) => return check::invalid(&arguments.config, &report),
     };
@@ -101,6 +102,10 @@ impl Way<'_> {
     fn route(&mut self, route: &Route, request: &Asked<'_>) {
         let (config, position) = (self.config, route.id.index());
         self.text.row("route", format_args!("{}, {}", route.name, config.route_place(position)));
+        if let Some(tenant) = config.snapshot.routes[position].tenant.and_then(|id| config.tenants.get(id.index())) {
+            let broken = if tenant.state == TenantState::Live { "" } else { ", broken: cairn check says why" };
+            self.text.row("tenant", format_args!("{}, {}{broken}", tenant.name, tenant.file.display()));
+        }
         self.text.row("because", because(&config.snapshot.routes[position], |value| config.shown(value)));
         match &route.action {
             Action::Cluster(id) => self.cluster(*id, ""),

@@ -113,6 +113,7 @@ impl Assembly {
     fn ground(&self) -> Ground<'_> {
         Ground {
             snapshot: &self.config.snapshot,
+            places: &self.config.places,
             root_routes: self.root_routes,
             listeners: &self.listeners,
             role: self.config.role,

@@ -81,6 +81,8 @@ pub struct Config {
     /// What to serve.
     pub snapshot: SnapshotSpec,
     sources: Vec<Source>,
+    /// How many of them are the operator's own; tenants' follow.
+    root_sources: usize,
     places: Places,
 }
 
@@ -150,7 +152,7 @@ impl Config {
     pub fn compile(&self, version: u64, ledger: &mut Ledger) -> Result<Snapshot, Report> {
         Snapshot::build(version, self.snapshot.clone(), ledger).map_err(|errors| {
             let mut problems = Problems::default();
-            self.places.report(&errors, &mut problems);
+            self.places.report(&errors, &Places::default(), &mut problems);
             Report::new(&self.sources, problems)
         })
     }

@@ -55,22 +55,24 @@ impl Places {
         self.secrets.get(value).map_or(value, String::as_str)
     }
 
-    /// Reports what compiling found.
-    pub(super) fn report(&self, errors: &[BuildError], problems: &mut Problems) {
+    /// Reports what compiling found; routes that are not here may be `beside`.
+    pub(super) fn report(&self, errors: &[BuildError], beside: &Self, problems: &mut Problems) {
         for error in errors {
-            let problem =
-                self.secrets.iter().fold(error.problem.clone(), |text, (value, written)| match value.as_str() {
-                    "" => text,
-                    value => text.replace(value, written),
-                });
-            problems.add(self.find(&error.route, error.key), format!("route \"{}\": {problem}", error.route));
+            let shown = self.secrets.iter().filter(|(value, _)| !value.is_empty());
+            let problem = shown.fold(error.problem.clone(), |text, (value, written)| text.replace(value, written));
+            let at = self.find(&error.route, error.key).unwrap_or(Place::START);
+            let problem = problems.add(at, format!("route \"{}\": {problem}", error.route));
+            let rival = error.rival.as_deref();
+            if let Some(place) = rival.and_then(|name| self.find(name, error.key).or(beside.find(name, error.key))) {
+                problem.note(place, "the other one is here");
+            }
         }
     }
 
     /// The value of a route's key, given as a path below the route; else the route's header.
-    fn find(&self, route: &str, key: &str) -> Place {
+    fn find(&self, route: &str, key: &str) -> Option<Place> {
         let key = key.split('.').next().unwrap_or(key);
-        let Some(route) = self.routes.iter().find(|places| places.name == route) else { return Place::START };
-        route.keys.iter().find(|(known, _)| *known == key).map_or(route.header, |(_, place)| *place)
+        let route = self.routes.iter().find(|places| places.name == route)?;
+        Some(route.keys.iter().find(|(known, _)| *known == key).map_or(route.header, |(_, place)| *place))
     }
 }

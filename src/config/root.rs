@@ -68,6 +68,7 @@ pub(super) fn read(sources: &[Source], outside: &mut Outside, problems: &mut Pro
         tenants: Vec::new(),
         snapshot,
         sources: sources.to_vec(),
+        root_sources: sources.len(),
         places,
     };
     Some(Root { config, tenants, listeners: listener_names })

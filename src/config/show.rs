@@ -14,7 +14,7 @@ use super::report::{self, Problems, Source};
 use super::schema::{Kind, Preset, Table};
 use super::section::Section;
 use super::tables::ROOT;
-use super::{Loader, Report};
+use super::{Config, Loader, Report};
 
 /// Column before which no origin stands.
 const ORIGIN_COLUMN: usize = 42;
@@ -25,23 +25,32 @@ const ORIGIN_COLUMN: usize = 42;
 /// # Errors
 /// Everything that is wrong with the operator's own files.
 pub fn show(path: &Path) -> Result<String, Report> {
-    let config = Loader::new(path.to_owned()).load()?;
-    let sources = files::read(path, &mut Vec::new())?;
-    let mut problems = Problems::default();
-    let mut documents = files::parse(&sources, &mut problems);
-    let mut outside = Outside::default();
-    for document in &mut documents {
-        document.role = config.role;
-        document.replace_references(&mut outside, &mut problems);
+    Loader::new(path.to_owned()).load()?.show()
+}
+
+impl Config {
+    /// The same of a configuration that was loaded, as its files were then.
+    ///
+    /// # Errors
+    /// When what it refers to is gone.
+    pub fn show(&self) -> Result<String, Report> {
+        let sources = &self.sources[..self.root_sources];
+        let mut problems = Problems::default();
+        let mut documents = files::parse(sources, &mut problems);
+        let mut outside = Outside::default();
+        for document in &mut documents {
+            document.role = self.role;
+            document.replace_references(&mut outside, &mut problems);
+        }
+        // What it refers to may have changed since it was found valid.
+        if !problems.is_empty() {
+            return Err(Report::new(sources, problems));
+        }
+        let mut show = Show { sources, documents: &documents, out: String::new() };
+        let roots: Vec<_> = documents.iter().map(|document| document.section(&ROOT)).collect();
+        show.body(&roots, &ROOT);
+        Ok(show.out)
     }
-    // It may have changed since it was found valid.
-    if !problems.is_empty() {
-        return Err(Report::new(&sources, problems));
-    }
-    let mut show = Show { sources: &sources, documents: &documents, out: String::new() };
-    let roots: Vec<_> = documents.iter().map(|document| document.section(&ROOT)).collect();
-    show.body(&roots, &ROOT);
-    Ok(show.out)
 }
 
 struct Show<'a> {

@@ -82,6 +82,7 @@ pub(super) struct Part {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ground<'a> {
     pub(super) snapshot: &'a SnapshotSpec,
+    pub(super) places: &'a Places,
     /// How many of its routes are the root's.
     pub(super) root_routes: usize,
     pub(super) listeners: &'a Names,
@@ -216,7 +217,7 @@ impl Tenant {
         routes.append(&mut part.routes);
         if let Err(mut errors) = Router::build(&routes, ground.snapshot.listeners.len()) {
             errors.retain(|error| routes.iter().skip(first).any(|route| route.name == error.route));
-            part.places.report(&errors, problems);
+            part.places.report(&errors, ground.places, problems);
         }
         part.routes = routes.split_off(first);
     }

@@ -165,7 +165,7 @@ fn readings(desk: Desk) -> Router {
         .route("/ready", get(ready))
         .route("/status", get(async |State(desk)| answer(&desk, Ask::Status).await.map(Json)))
         .route("/routes", get(async |State(desk)| answer(&desk, Ask::Routes).await.map(Json)))
-        .route("/config", get(async |State(desk)| answer(&desk, Ask::Config).await))
+        .route("/config", get(config))
         .route("/metrics", get(metrics))
         .with_state(desk)
 }
@@ -216,6 +216,13 @@ async fn ready(State(desk): State<Desk>) -> Response {
 async fn metrics(State(desk): State<Desk>) -> Result<Response, Ending> {
     let text = answer(&desk, Ask::Metrics).await?;
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
+}
+
+async fn config(State(desk): State<Desk>) -> Result<Response, Ending> {
+    Ok(match answer(&desk, Ask::Config).await? {
+        Ok(text) => text.into_response(),
+        Err(problem) => (StatusCode::INTERNAL_SERVER_ERROR, problem).into_response(),
+    })
 }
 
 async fn reload(State(desk): State<Desk>, Query(query): Query<ReloadQuery>) -> Result<Response, Ending> {

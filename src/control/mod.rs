@@ -55,7 +55,7 @@ pub enum Ask {
     /// The same as [`Ask::Status`] for a scraper of metrics.
     Metrics(Reply<String>),
     /// The configuration that is served, with the origin of every value.
-    Config(Reply<String>),
+    Config(Reply<Result<String, String>>),
     /// End what is under way, then end.
     Drain(Reply<()>),
 }
@@ -128,7 +128,7 @@ impl Control {
             Ask::Status(reply) => drop(reply.send(self.status())),
             Ask::Routes(reply) => drop(reply.send(routes::lines(&self.config))),
             Ask::Metrics(reply) => drop(reply.send(metrics::text(&self.status()))),
-            Ask::Config(reply) => drop(reply.send(String::new())),
+            Ask::Config(reply) => drop(reply.send(self.config.show().map_err(|report| report.to_string()))),
             Ask::Drain(_) => {}
         }
     }

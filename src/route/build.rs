@@ -26,6 +26,8 @@ pub struct BuildError {
     pub key: &'static str,
     /// What is wrong.
     pub problem: String,
+    /// Name of the other route that it is about.
+    pub rival: Option<String>,
 }
 
 /// Order of the routes that hang on one node; the smaller is tried first.
@@ -66,7 +68,7 @@ pub(super) fn compile(specs: &[RouteSpec], listeners: usize) -> Result<Router, V
         conditions.push(Conditions::compile(spec, &mut errors));
         match route(RouteId(index as u32), spec) {
             Ok(route) => routes.push(route),
-            Err((key, problem)) => errors.push(BuildError { route: spec.name.clone(), key, problem }),
+            Err((key, problem)) => errors.push(BuildError { route: spec.name.clone(), key, problem, rival: None }),
         }
     }
     let (served, listeners) = share(specs, listeners);
@@ -113,7 +115,7 @@ fn route(id: RouteId, spec: &RouteSpec) -> Result<Route, (&'static str, String)>
 
 /// What the tree relies on.
 fn check(spec: &RouteSpec, listeners: usize, errors: &mut Vec<BuildError>) {
-    let mut fail = |key, problem| errors.push(BuildError { route: spec.name.clone(), key, problem });
+    let mut fail = |key, problem| errors.push(BuildError { route: spec.name.clone(), key, problem, rival: None });
     if let Some(id) = spec.listeners.iter().find(|id| id.index() >= listeners) {
         fail("listeners", format!("there is no listener number {}", id.0));
     }
@@ -216,7 +218,7 @@ impl<'a> Planter<'a> {
                 };
                 if self.draft.bytes() > ROUTE_TABLE_BYTES_MAX {
                     let problem = format!("with these hosts the tables exceed {ROUTE_TABLE_BYTES_MAX} bytes");
-                    self.errors.push(BuildError { route: spec.name.clone(), key: "hosts", problem });
+                    self.errors.push(BuildError { route: spec.name.clone(), key: "hosts", problem, rival: None });
                     break;
                 }
                 let root = self.draft.child(parent, host.as_bytes());
@@ -253,7 +255,12 @@ impl<'a> Planter<'a> {
         if self.reported.insert((first, second)) {
             let (first, second) = (&self.specs[first.index()], &self.specs[second.index()]);
             let problem = format!("matches the same requests as route {:?} (host {host})", first.name);
-            self.errors.push(BuildError { route: second.name.clone(), key: path_key(second), problem });
+            self.errors.push(BuildError {
+                route: second.name.clone(),
+                key: path_key(second),
+                problem,
+                rival: Some(first.name.clone()),
+            });
         }
     }
 }

@@ -45,7 +45,7 @@ impl Conditions {
     /// None when the route has none.
     pub(super) fn compile(spec: &RouteSpec, errors: &mut Vec<BuildError>) -> Option<Self> {
         let mut pattern = |key, text: &str| {
-            let error = |problem| BuildError { route: spec.name.clone(), key, problem };
+            let error = |problem| BuildError { route: spec.name.clone(), key, problem, rival: None };
             Pattern::compile(text).map_err(|problem| errors.push(error(problem))).ok()
         };
         let path = match &spec.path {

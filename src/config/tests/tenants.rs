@@ -197,7 +197,7 @@ fn what_only_compiling_finds_is_the_tenants_problem_too() {
         let config = Loader::new(company.path("cairn.toml")).load().unwrap();
         assert_eq!(states(&config)[0].1, TenantState::Absent);
         let report = config.tenants[0].problems.as_ref().unwrap().to_string();
-        assert!(report.contains(expected), "{report}");
+        assert!(report.contains(expected) && report.contains("note: the other one is here"), "{report}");
         assert!(config.compile(1, &mut Ledger::default()).is_ok());
     }
 }
