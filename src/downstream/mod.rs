@@ -16,6 +16,7 @@ use crate::forward::{Body, Delivery};
 use crate::http::RequestHead;
 use crate::id::{ListenerId, Owner};
 use crate::limits;
+use crate::runtime::Lot;
 use crate::snapshot::{Held, ListenerSpec};
 use crate::uring::{self, Event, SocketId};
 use pace::{Floor, Pace};
@@ -23,8 +24,8 @@ use pace::{Floor, Pace};
 /// Every client connection of a worker.
 pub struct Downstreams {
     table: Slab<Downstream>,
-    /// Admitted connections, by listener.
-    counts: Vec<u32>,
+    /// Admitted connections, by listener, and what is held of the limit of them.
+    counts: Vec<(u32, Lot)>,
     /// Removed listeners whose last connections are ending, with the last snapshot that had them.
     leaving: Vec<(ListenerId, Held)>,
     /// Connections above the limit of their listener that are being told so.
@@ -47,6 +48,8 @@ struct Downstream {
     peer: Peer,
     /// Within `limits.connections`.
     admitted: bool,
+    /// And has taken one of so many places.
+    placed: bool,
     phase: Phase,
     /// Received and not read.
     input: Queue,
@@ -163,15 +166,16 @@ impl Downstreams {
         let address = uring::peer(&descriptor).map(|(address, _)| address);
         let (peer, cap) = (Peer::new(address, spec.trusts(address), !spec.strict_paths), spec.connections);
         if self.counts.len() <= listener.index() {
-            self.counts.resize(listener.index() + 1, 0);
+            self.counts.resize_with(listener.index() + 1, Default::default);
         }
-        let count = &mut self.counts[listener.index()];
-        let admitted = cap == 0 || *count < cap.div_ceil(self.workers);
+        let (count, lot) = &mut self.counts[listener.index()];
+        let placed = cap > 0 && lot.take(snapshot.allowance(listener), cap, self.workers);
+        let admitted = cap == 0 || placed;
         let tally = if admitted { count } else { &mut self.refused };
         *tally += 1;
         // What a refused client sends is not read, so that closing waits until it has had time to take the answer.
         let lingers = !admitted && *tally <= limits::REFUSED_CONNECTIONS;
-        x.counters.set_connections(listener, self.counts[listener.index()]);
+        x.counters.set_connections(listener, self.counts[listener.index()].0);
         let unread = if lingers { Body::Close } else { Body::Done };
         let entry = self.table.vacant_entry();
         let id = entry.key() as u32;
@@ -183,6 +187,7 @@ impl Downstreams {
             version,
             peer,
             admitted,
+            placed,
             phase: Phase::Head,
             input: Queue::default(),
             scanned: 0,
@@ -297,7 +302,7 @@ impl Downstreams {
 
     /// Lets go of the snapshots of removed listeners that have no connection and will get none.
     pub fn forget_leaving(&mut self, x: &Exchanges) {
-        let busy = |id: ListenerId| self.counts.get(id.index()).is_some_and(|count| *count > 0);
+        let busy = |id: ListenerId| self.counts.get(id.index()).is_some_and(|(count, _)| *count > 0);
         self.leaving.retain(|(listener, _)| busy(*listener) || x.ring.is_accepting(*listener));
     }
 
@@ -464,9 +469,15 @@ impl Downstreams {
     /// Closes a connection, with RST if `abort`, and gives up its exchange.
     fn remove(&mut self, x: &mut Exchanges, id: u32, abort: bool) {
         let Some(mut connection) = self.table.try_remove(id as usize) else { return };
-        let tally = if connection.admitted { &mut self.counts[connection.listener.index()] } else { &mut self.refused };
+        let (count, lot) = &mut self.counts[connection.listener.index()];
+        let tally = if connection.admitted { count } else { &mut self.refused };
         *tally -= 1;
-        x.counters.set_connections(connection.listener, self.counts[connection.listener.index()]);
+        if connection.placed {
+            let snapshot = connection.snapshot(x);
+            let cap = snapshot.listener(connection.listener).connections;
+            lot.give(snapshot.allowance(connection.listener), cap, self.workers);
+        }
+        x.counters.set_connections(connection.listener, self.counts[connection.listener.index()].0);
         connection.input.clear(x.ring.pieces());
         if let Phase::Exchange(exchange) | Phase::Tunnel(exchange) = connection.phase {
             x.close(exchange, false);

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use super::{Exchanges, Failure};
 use crate::id::TenantId;
-use crate::runtime::{Allowance, Lot};
+use crate::runtime::Lot;
 use crate::snapshot::{Held, Number, Snapshot};
 
 /// What one worker holds of the limits of one tenant.
 pub(super) struct Tenancy {
     lot: Lot,
-    allowance: Arc<Allowance>,
-    _number: Arc<Number>,
+    /// The tenant may be gone before its last request is.
+    number: Arc<Number>,
 }
 
 impl Exchanges {
@@ -21,11 +21,8 @@ impl Exchanges {
             if self.tenancies.len() <= id.index() {
                 self.tenancies.resize_with(id.index() + 1, || None);
             }
-            self.tenancies[id.index()].get_or_insert_with(|| Tenancy {
-                lot: Lot::default(),
-                allowance: Arc::clone(&tenant.allowance),
-                _number: Arc::clone(&tenant.number),
-            });
+            self.tenancies[id.index()]
+                .get_or_insert_with(|| Tenancy { lot: Lot::default(), number: Arc::clone(&tenant.number) });
         }
         for (tenancy, id) in self.tenancies.iter_mut().zip(0..) {
             let gone = snapshot.tenant(TenantId(id)).is_none();
@@ -38,7 +35,7 @@ impl Exchanges {
         let Some((id, limits)) = tenant.and_then(|id| Some((id, snapshot.tenant(id)?))) else { return Ok(()) };
         let (rate, now) = (limits.spec.requests_per_second, self.ring.clock().now());
         let Some(Some(tenancy)) = self.tenancies.get_mut(id.index()) else { return Ok(()) };
-        let passed = rate == 0 || tenancy.lot.spend(&tenancy.allowance, rate, now);
+        let passed = rate == 0 || tenancy.lot.spend(&tenancy.number.allowance, rate, now);
         if passed { Ok(()) } else { Err(Failure::TenantRate) }
     }
 
@@ -48,7 +45,7 @@ impl Exchanges {
         let Some(Some(tenancy)) = self.tenancies.get_mut(id.index()) else { return Ok(None) };
         match limits.spec.requests {
             0 => Ok(None),
-            limit if tenancy.lot.take(&tenancy.allowance, limit, self.workers) => Ok(Some(id)),
+            limit if tenancy.lot.take(&tenancy.number.allowance, limit, self.workers) => Ok(Some(id)),
             _ => Err(Failure::TenantRequests),
         }
     }
@@ -58,7 +55,7 @@ impl Exchanges {
         let Some(id) = tenant else { return };
         let limit = self.snapshot.tenant(id).map_or(0, |tenant| tenant.spec.requests);
         if let Some(Some(tenancy)) = self.tenancies.get_mut(id.index()) {
-            tenancy.lot.give(&tenancy.allowance, limit, self.workers);
+            tenancy.lot.give(&tenancy.number.allowance, limit, self.workers);
         }
     }
 }

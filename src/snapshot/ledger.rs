@@ -1,5 +1,6 @@
 //! Numbers for what outlives a snapshot: a listener or an endpoint has the same id in every snapshot that knows it, so that
-//! workers keep its sockets, idle connections and counts by that id when they adopt the next one.
+//! workers keep its sockets, idle connections and counts by that id when they adopt the next one; and what all workers share of
+//! its limits goes on counting.
 //! Not here: the tables that the ids index.
 
 use std::collections::HashMap;
@@ -16,13 +17,14 @@ pub struct Ledger {
     listeners: Numbers<(Address, String)>,
     endpoints: Numbers<(String, Address)>,
     tenants: Numbers<String>,
-    allowances: HashMap<String, Weak<Allowance>>,
 }
 
 /// A number in use. The last one to drop it, which is a snapshot's end as a rule, makes it free.
 #[derive(Debug)]
 pub struct Number {
     value: u32,
+    /// What all workers share of a limit on what is numbered.
+    pub allowance: Allowance,
     free: Sender<u32>,
 }
 
@@ -50,13 +52,10 @@ impl Ledger {
         (EndpointId(number.value), number)
     }
 
-    /// A tenant is known by its name, and so is what it has used up.
-    pub(super) fn tenant(&mut self, name: &str) -> (TenantId, Arc<Number>, Arc<Allowance>) {
+    /// A tenant is known by its name.
+    pub(super) fn tenant(&mut self, name: &str) -> (TenantId, Arc<Number>) {
         let number = self.tenants.number(name.to_owned());
-        let known = self.allowances.get(name).and_then(Weak::upgrade);
-        let allowance = known.unwrap_or_default();
-        self.allowances.insert(name.to_owned(), Arc::downgrade(&allowance));
-        (TenantId(number.value as u16), number, allowance)
+        (TenantId(number.value as u16), number)
     }
 
     /// Forgets what no snapshot knows any more.
@@ -64,7 +63,6 @@ impl Ledger {
         self.listeners.prune();
         self.endpoints.prune();
         self.tenants.prune();
-        self.allowances.retain(|_, allowance| allowance.strong_count() > 0);
     }
 }
 
@@ -84,7 +82,7 @@ impl<K: Hash + Eq> Numbers<K> {
             self.next += 1;
             self.next - 1
         });
-        let number = Arc::new(Number { value, free: self.give_back.clone() });
+        let number = Arc::new(Number { value, allowance: Allowance::default(), free: self.give_back.clone() });
         self.known.insert(key, Arc::downgrade(&number));
         number
     }

@@ -25,13 +25,11 @@ pub struct Snapshot {
     /// By `ClusterId`.
     pub clusters: Vec<Cluster>,
     /// By `ListenerId`; with gaps, where other snapshots have listeners that this one lacks.
-    listeners: Box<[Option<ListenerSpec>]>,
+    listeners: Box<[Option<(ListenerSpec, Arc<Number>)>]>,
     /// By `EndpointId`, with gaps.
     endpoints: Box<[Option<Seat>]>,
     /// By `TenantId`, with gaps.
     tenants: Box<[Option<Tenant>]>,
-    /// The holds of the listeners on their numbers.
-    _numbers: Box<[Arc<Number>]>,
 }
 
 /// What a tenant may use.
@@ -39,9 +37,7 @@ pub struct Snapshot {
 pub struct Tenant {
     /// Its limits.
     pub spec: TenantSpec,
-    /// What all workers share of them.
-    pub allowance: Arc<Allowance>,
-    /// For a worker that still counts requests of a tenant which is gone.
+    /// With what all workers share of them.
     pub number: Arc<Number>,
 }
 
@@ -177,20 +173,20 @@ impl Snapshot {
     /// All problems that only compiling finds (a bad regular expression, two routes with the same match).
     pub fn build(version: u64, mut spec: SnapshotSpec, ledger: &mut Ledger) -> Result<Self, Vec<BuildError>> {
         ledger.prune();
-        let numbered = spec.listeners.iter().map(|listener| ledger.listener(&listener.bind, &listener.name));
-        let (ids, numbers): (Vec<_>, Vec<_>) = numbered.unzip();
-        let mut listeners = Vec::new();
-        for (id, listener) in ids.iter().zip(spec.listeners) {
-            put(&mut listeners, id.index(), listener);
+        let (mut listeners, mut ids) = (Vec::new(), Vec::new());
+        for listener in spec.listeners {
+            let (id, number) = ledger.listener(&listener.bind, &listener.name);
+            ids.push(id);
+            put(&mut listeners, id.index(), (listener, number));
         }
         for listener in spec.routes.iter_mut().flat_map(|route| &mut route.listeners) {
             *listener = ids[listener.index()];
         }
         let (mut tenants, mut tenant_ids) = (Vec::new(), Vec::new());
         for spec in spec.tenants {
-            let (id, number, allowance) = ledger.tenant(&spec.name);
+            let (id, number) = ledger.tenant(&spec.name);
             tenant_ids.push(id);
-            put(&mut tenants, id.index(), Tenant { spec, allowance, number });
+            put(&mut tenants, id.index(), Tenant { spec, number });
         }
         for tenant in spec.routes.iter_mut().filter_map(|route| route.tenant.as_mut()) {
             *tenant = tenant_ids[tenant.index()];
@@ -208,7 +204,7 @@ impl Snapshot {
             clusters.push(Cluster::build(id, cluster, &ids));
         }
         let (listeners, endpoints, tenants) = (listeners.into(), endpoints.into(), tenants.into());
-        Ok(Self { version, router, clusters, listeners, endpoints, tenants, _numbers: numbers.into() })
+        Ok(Self { version, router, clusters, listeners, endpoints, tenants })
     }
 
     /// One with nothing in it, of version 0.
@@ -221,7 +217,6 @@ impl Snapshot {
             listeners: Box::default(),
             endpoints: Box::default(),
             tenants: Box::default(),
-            _numbers: Box::default(),
         }
     }
 
@@ -231,6 +226,19 @@ impl Snapshot {
     /// When only another snapshot has it.
     #[must_use]
     pub fn listener(&self, id: ListenerId) -> &ListenerSpec {
+        &self.seated(id).0
+    }
+
+    /// What all workers share of a listener's limits.
+    ///
+    /// # Panics
+    /// When only another snapshot has it.
+    #[must_use]
+    pub fn allowance(&self, id: ListenerId) -> &Allowance {
+        &self.seated(id).1.allowance
+    }
+
+    fn seated(&self, id: ListenerId) -> &(ListenerSpec, Arc<Number>) {
         match self.listeners.get(id.index()) {
             Some(Some(listener)) => listener,
             _ => panic!("snapshot {} has no listener {}", self.version, id.0),
@@ -246,7 +254,7 @@ impl Snapshot {
     /// All listeners, by id.
     pub fn listeners(&self) -> impl Iterator<Item = (ListenerId, &ListenerSpec)> {
         let numbered = self.listeners.iter().enumerate();
-        numbered.filter_map(|(id, listener)| Some((ListenerId(id as u16), listener.as_ref()?)))
+        numbered.filter_map(|(id, listener)| Some((ListenerId(id as u16), &listener.as_ref()?.0)))
     }
 
     /// A tenant, unless only another snapshot has it.

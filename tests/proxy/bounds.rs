@@ -156,6 +156,20 @@ fn connections_above_the_limit_are_refused() {
     answered(&mut second);
 }
 
+/// However the kernel spreads the clients over the workers.
+#[test]
+fn the_limit_of_connections_is_that_of_all_workers() {
+    let origin = Origin::answering(OK);
+    let text = Setup::to(&[&origin.address]).listener("limits.connections = 5").text();
+    let proxy = Proxy::start(&text.replace("count = 1", "count = 2"), &[]);
+    let mut clients: Vec<_> = (0..5).map(|_| proxy.client()).collect();
+    clients.iter_mut().for_each(answered);
+    for _ in 0..5 {
+        assert_eq!(proxy.ask(GET).reason(), "too_many_connections");
+    }
+    clients.iter_mut().for_each(answered);
+}
+
 #[test]
 fn clients_wait_while_there_are_no_descriptors() {
     let origin = Origin::answering(OK);

@@ -238,6 +238,8 @@ fn the_admin_interface_tells_all_and_obeys_only_its_owner() {
     for line in ["cairn_config_version 1", "cairn_config_snapshots 1", "cairn_responses_total{class=\"2xx\"} 1"] {
         assert!(metrics.lines().any(|found| found == line), "{line} in {metrics}");
     }
+    let (_, config) = ask("GET", "/config");
+    assert!(config.contains("bind = \"127.0.0.1:0\"") && config.contains("# default"), "{config}");
     let routes = proxy.verb(&["routes"]);
     assert!(stdout(&routes).contains("cluster app  [route-1, "), "{}", stdout(&routes));
     assert_eq!(proxy.verb(&["drain"]).status.code(), Some(0));
