@@ -165,9 +165,14 @@ async fn exchange(socket: &Path, method: Method, path: &str) -> Result<Vec<u8>, 
     let request = Request::builder().method(method).uri(path).header("host", "cairn").body(Empty::<Bytes>::new())?;
     let answer =
         async { Ok::<_, hyper::Error>(sender.send_request(request).await?.into_body().collect().await?.to_bytes()) };
+    // It moves the bytes; how it ends, the answer tells.
+    let carry = async {
+        let _ = connection.await;
+        std::future::pending::<()>().await;
+    };
     tokio::select! {
         answer = answer => Ok(answer?.to_vec()),
-        ended = connection => Err(ended.err().map_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof).into(), Into::into)),
+        () = carry => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
     }
 }
 
