@@ -12,6 +12,9 @@ use super::report::Problems;
 use super::section::{Section, Text};
 use super::tables::ADMIN_SOCKET;
 
+use crate::id::Address;
+use crate::snapshot::ListenerSpec;
+
 /// Where the admin interface listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AdminSpec {
@@ -45,6 +48,26 @@ pub(super) fn admin(section: Section<'_>, problems: &mut Problems) -> AdminSpec 
         socket: socket(section.word("socket")),
         socket_is_default: !section.has("socket"),
     }
+}
+
+/// Reports a listener on an address of the admin interface that was asked for.
+pub(super) fn clash(section: Section<'_>, admin: &AdminSpec, listeners: &[ListenerSpec], problems: &mut Problems) {
+    let own = [
+        ("listen", admin.listen.map(Address::Inet).filter(|address| !is_any_port(address))),
+        ("socket", admin.socket.clone().map(Address::Unix)),
+    ];
+    for (key, address) in own {
+        let other = listeners.iter().find(|listener| Some(&listener.bind) == address.as_ref());
+        if let Some(listener) = other.filter(|_| section.has(key)) {
+            problems
+                .add(section.place(key), format!("listener \"{}\" binds this address", listener.name))
+                .help("give the admin interface one of its own, or turn it \"off\"");
+        }
+    }
+}
+
+fn is_any_port(address: &Address) -> bool {
+    matches!(address, Address::Inet(inet) if inet.port() == 0)
 }
 
 /// The socket that the configuration names, whatever else is wrong with it; None: it is turned off.

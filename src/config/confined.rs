@@ -25,18 +25,24 @@ pub(super) fn open(directory: &Path, name: &Path) -> io::Result<File> {
         Err(error) => return Err(error.into()),
     };
     let (found, parent) = (file.metadata()?, directory.metadata()?);
-    let trusted = [0, rustix::process::geteuid().as_raw(), parent.uid()];
     if !found.is_file() {
-        Err(io::Error::other("it is not a plain file"))
-    } else if found.mode() & 0o002 != 0 {
-        Err(io::Error::other("everybody can write it; take that away: chmod o-w"))
-    } else if !trusted.contains(&found.uid()) {
-        Err(io::Error::other(format!(
-            "it belongs to user {}; it must belong to root, to the user of this process or to the owner of its directory",
-            found.uid()
-        )))
+        return Err(io::Error::other("it is not a plain file"));
+    }
+    let trusted = [0, rustix::process::geteuid().as_raw(), parent.uid()];
+    judge(found.mode(), found.uid(), &trusted).map_err(io::Error::other)?;
+    Ok(file)
+}
+
+/// Whether what `owner` owns can be believed to be what one of `trusted` wrote.
+fn judge(mode: u32, owner: u32, trusted: &[u32]) -> Result<(), String> {
+    if mode & 0o002 != 0 {
+        Err("everybody can write it; take that away: chmod o-w".to_owned())
+    } else if !trusted.contains(&owner) {
+        Err(format!(
+            "it belongs to user {owner}; it must belong to root, to the user of this process or to the owner of its directory"
+        ))
     } else {
-        Ok(file)
+        Ok(())
     }
 }
 
@@ -79,6 +85,13 @@ mod tests {
                 None => assert!(opened.is_ok(), "{name}: {opened:?}"),
                 Some(why) => assert!(opened.as_ref().is_err_and(|error| error.contains(why)), "{name}: {opened:?}"),
             }
+        }
+    }
+    #[test]
+    fn owners_are_root_the_process_and_the_directorys() {
+        let cases = [(0o644, 0, true), (0o664, 7, true), (0o600, 8, true), (0o644, 9, false), (0o646, 0, false)];
+        for (mode, owner, ok) in cases {
+            assert_eq!(judge(mode, owner, &[0, 7, 8]).is_ok(), ok, "{mode:o} {owner}");
         }
     }
 }

@@ -59,7 +59,8 @@ impl Replacer<'_> {
         match node.get_mut() {
             DeValue::Table(table) => self.table(table),
             DeValue::Array(items) => items.iter_mut().for_each(|item| self.value(item)),
-            DeValue::String(text) if text.starts_with('@') || text.contains("${") => {
+            // Most values have neither, and one byte is found faster than two.
+            DeValue::String(text) if text.starts_with('@') || text.contains('$') && text.contains("${") => {
                 match resolve(text, self.directory, self.outside) {
                     Ok(value) => {
                         let written = std::mem::replace(text, Cow::Owned(value.clone())).into_owned();

@@ -58,6 +58,7 @@ pub(super) fn read(sources: &[Source], outside: &mut Outside, problems: &mut Pro
         clusters: cluster::clusters(&clusters, &cluster_names, &bounds, outside, problems),
         tenants: Vec::new(),
     };
+    admin::clash(root.one("admin"), &admin, &snapshot.listeners, problems);
     let tenants = tenant::tenants(&tenants, &tenant_names, &listener_names, &admin, problems);
     let config = Config {
         workers: workers(root),
