@@ -162,9 +162,9 @@ fn status_line(buf: &[u8], head: &mut ResponseHead) -> Result<Option<usize>, Res
 /// A version that is not 1.1 itself, with its name and the space behind it.
 #[cold]
 fn other_version(name: &[u8; 9]) -> Result<Version, ResponseError> {
-    match name {
-        b"HTTP/1.0 " => Ok(Version::Http10),
-        [name @ .., b'1'..=b'9', b' '] if name == b"HTTP/1." => Ok(Version::Http11),
+    match name.split_first_chunk() {
+        Some((b"HTTP/1.", [b'0', b' '])) => Ok(Version::Http10),
+        Some((b"HTTP/1.", [b'1'..=b'9', b' '])) => Ok(Version::Http11),
         _ => Err(ResponseError::BadStatusLine),
     }
 }
