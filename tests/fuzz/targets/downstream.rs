@@ -18,6 +18,8 @@ struct World {
     origin: UnixListener,
     path: std::path::PathBuf,
     at_rest: Load,
+    /// Room for what peers are sent, which nobody looks at.
+    spare: Box<[u8]>,
     _folder: tempfile::TempDir,
 }
 
@@ -44,9 +46,11 @@ impl World {
         let config = config::parse("fuzz.toml", &text).unwrap_or_else(|report| panic!("{report}"));
         let snapshot = Arc::new(config.compile(1, &mut Ledger::default()).expect("compiles"));
         let (mut sockets, _) = listener::open(snapshot.listeners(), 1, &Vec::new()).expect("a listener");
-        let (worker, _) = Worker::new(WorkerId(0), 1, snapshot, sockets.remove(0)).expect("a ring");
+        let (mut worker, _) = Worker::new(WorkerId(0), 1, snapshot, sockets.remove(0)).expect("a ring");
+        // The first turn offers buffers to the kernel.
+        worker.turn(false).expect("a ring");
         let at_rest = worker.load();
-        Self { worker, origin, path, at_rest, _folder: folder }
+        Self { worker, origin, path, at_rest, spare: vec![0; 64 * 1024].into(), _folder: folder }
     }
 
     fn turn(&mut self) {
@@ -65,33 +69,54 @@ impl World {
                 rest = after;
                 part
             };
-            match step & 7 {
+            // A step that changes nothing is not worth a turn.
+            let changes = match step & 7 {
                 0..=2 => write(client.as_mut(), take(16)),
                 3..=4 => write(origins.last_mut(), take(16)),
                 5 => half_close(client.as_ref()),
-                6 if step >> 3 == 0 => client = None,
+                6 if step >> 3 == 0 => client.take().is_some(),
                 6 => half_close(origins.last()),
-                _ if step >> 3 == 0 => drop(origins.pop()),
-                _ => {}
+                _ if step >> 3 == 0 => origins.pop().is_some(),
+                _ => {
+                    client.iter_mut().chain(&mut origins).for_each(|socket| swallow(socket, &mut self.spare));
+                    true
+                }
+            };
+            if changes {
+                self.turn();
+                self.meet(&mut origins);
             }
+        }
+        client.iter_mut().chain(&mut origins).for_each(|socket| swallow(socket, &mut self.spare));
+        drop((client, origins));
+        // A cancellation, a close and a retry each take a turn or two.
+        for _ in 0..64 {
             self.turn();
+            if self.is_clean() {
+                while self.origin.accept().is_ok() {}
+                return;
+            }
+            while self.origin.accept().is_ok() {}
+        }
+        panic!("left over: {:?}, at rest {:?}", self.worker.load(), self.at_rest);
+    }
+
+    /// Accepts what an exchange connects. The first connection takes a few turns; it is waited for, so that what follows in the
+    /// script gets to it.
+    fn meet(&mut self, origins: &mut Vec<UnixStream>) {
+        for _ in 0..4 {
+            if self.worker.load().exchanges == 0 {
+                return;
+            }
             while let Ok((origin, _)) = self.origin.accept() {
                 origin.set_nonblocking(true).expect("a socket");
                 origins.push(origin);
             }
-            client.as_mut().map(swallow);
-            origins.iter_mut().for_each(swallow);
-        }
-        drop((client, origins));
-        // A cancellation, a close and a retry each take a turn or two.
-        for _ in 0..64 {
-            while self.origin.accept().is_ok() {}
-            self.turn();
-            if self.is_clean() {
+            if !origins.is_empty() {
                 return;
             }
+            self.turn();
         }
-        panic!("left over: {:?}, at rest {:?}", self.worker.load(), self.at_rest);
     }
 
     fn is_clean(&self) -> bool {
@@ -101,22 +126,19 @@ impl World {
     }
 }
 
-fn write(socket: Option<&mut UnixStream>, bytes: &[u8]) {
-    if let Some(socket) = socket {
-        // A full or closed socket is one more thing that may happen.
-        let _ = socket.write(bytes);
-    }
+/// Whether there was a socket and something to write.
+fn write(socket: Option<&mut UnixStream>, bytes: &[u8]) -> bool {
+    // A full or closed socket is one more thing that may happen.
+    socket.is_some_and(|socket| socket.write(bytes).is_ok_and(|count| count > 0))
 }
 
-fn half_close(socket: Option<&UnixStream>) {
-    if let Some(socket) = socket {
-        let _ = socket.shutdown(std::net::Shutdown::Write);
-    }
+fn half_close(socket: Option<&UnixStream>) -> bool {
+    socket.is_some_and(|socket| socket.shutdown(std::net::Shutdown::Write).is_ok())
 }
 
-fn swallow(socket: &mut UnixStream) {
-    let mut buffer = [0; 64 * 1024];
-    while matches!(socket.read(&mut buffer), Ok(1..)) {}
+fn swallow(socket: &mut UnixStream, spare: &mut [u8]) {
+    // Less than there is room for is all that has come.
+    while matches!(socket.read(spare), Ok(count) if count == spare.len()) {}
 }
 
 fuzz_target!(|script: &[u8]| WORLD.with_borrow_mut(|world| world.play(script)));
