@@ -60,6 +60,28 @@ pub(crate) fn cpus(asked: &[usize]) -> Result<Vec<usize>, CrewError> {
     Ok(asked.to_vec())
 }
 
+/// A flag that SIGINT and SIGTERM raise from now on, instead of ending the process.
+pub(crate) fn watch_signals() -> Result<Stop, CrewError> {
+    let (stop, setup) = (Stop::default(), |error| CrewError::Setup("signal handling", error));
+    let control = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(setup)?;
+    let (mut interrupt, mut terminate) = {
+        let _inside = control.enter();
+        (signal(SignalKind::interrupt()).map_err(setup)?, signal(SignalKind::terminate()).map_err(setup)?)
+    };
+    let raised = stop.clone();
+    let watch = move || {
+        control.block_on(async {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        });
+        raised.0.store(true, Ordering::Relaxed);
+    };
+    thread::Builder::new().name("signals".into()).spawn(watch).map_err(setup)?;
+    Ok(stop)
+}
+
 /// Raises the limit of descriptors and checks that it is enough.
 pub(crate) fn provide_descriptors(connections: usize) -> Result<(), CrewError> {
     let limit = raise_descriptor_limit()?;

@@ -1,6 +1,7 @@
 //! The load generator and the reference origin: verbs and exit codes (0 done, 1 could not, 2 wrong usage), nothing else.
 
 mod args;
+mod compare;
 mod crew;
 mod histogram;
 mod origin;
@@ -18,16 +19,21 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().verb {
         Verb::Run(arguments) => run::run(&arguments).map_err(|error| error.to_string()),
         Verb::Origin(arguments) => origin::origin(&arguments).map_err(|error| error.to_string()),
+        Verb::Compare(arguments) => match compare::compare(&arguments) {
+            Ok(compared) => return finish(&compared.table, compared.failure.as_deref()),
+            Err(error) => Err(error.to_string()),
+        },
     };
     match done {
-        Ok(text) => {
-            // A reader that is gone is no error of ours.
-            let _ = std::io::stdout().write_all(text.as_bytes());
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            let _ = writeln!(std::io::stderr(), "cairn-load: {error}");
-            ExitCode::FAILURE
-        }
+        Ok(text) => finish(&text, None),
+        Err(error) => finish("", Some(&error)),
     }
+}
+
+/// Prints what was found, then what went wrong. A reader that is gone is no error of ours.
+fn finish(text: &str, complaint: Option<&str>) -> ExitCode {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    let Some(complaint) = complaint else { return ExitCode::SUCCESS };
+    let _ = writeln!(std::io::stderr(), "cairn-load: {complaint}");
+    ExitCode::FAILURE
 }

@@ -312,7 +312,6 @@ fn what_cannot_be_done_is_said_in_one_line() {
         ("run https://localhost/".into(), 1, "TLS is not supported yet"),
         ("run localhost:80".into(), 1, "is no URL"),
         (format!("run http://{closed}/ http://{closed}1/"), 1, "is no URL"),
-        ("run http://a/ http://b/".into(), 1, "differ in host or port"),
         (format!("run {silent} -n 3 -c 1 --timeout 50ms"), 1, "no request was answered: 3 (timeout 3)"),
         (format!("run {silent} -H nonsense"), 1, "is no field"),
         (format!("run {silent} --body-file /nonexistent"), 1, "cannot read the body"),

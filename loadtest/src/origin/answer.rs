@@ -25,6 +25,8 @@ pub(super) struct Answer {
     pub(super) last: bool,
     /// Head only.
     pub(super) bodiless: bool,
+    /// The body says what was received.
+    pub(super) receipt: bool,
 }
 
 /// The usual answer, and its head in bytes.
@@ -44,7 +46,7 @@ pub(super) struct Head {
 impl Answers {
     pub(super) fn new(arguments: &OriginArguments) -> Self {
         let &OriginArguments { status, size, delay, chunked, .. } = arguments;
-        let usual = Answer { status, size, delay, chunked, last: false, bodiless: is_bodiless(status) };
+        let usual = Answer { status, size, delay, chunked, last: false, bodiless: is_bodiless(status), receipt: false };
         Self { usual, head: Head::of(&usual) }
     }
 
@@ -60,7 +62,7 @@ impl Answers {
 
     /// What to answer to bytes that are no request.
     pub(super) fn refusal(&self, status: u16) -> Answer {
-        Answer { status, size: 0, chunked: false, last: true, bodiless: false, delay: Duration::ZERO }
+        Answer { status, size: 0, last: true, chunked: false, bodiless: false, delay: Duration::ZERO, receipt: false }
     }
 
     /// Hands the head to `write`.
@@ -72,10 +74,13 @@ impl Answers {
 }
 
 impl Answer {
-    /// Reads `/size/N`, `/delay/N` and `/status/N`, any of them, in any order; what is none of them changes nothing.
+    /// Reads `/size/N`, `/delay/N`, `/status/N` and `/receipt`, any of them, in any order; what is none of them changes nothing.
     fn read_path(&mut self, path: &[u8]) {
         let mut segments = path.split(|byte| *byte == b'/').skip(1);
         while let Some(name) = segments.next() {
+            if name == b"receipt" {
+                (self.receipt, self.chunked) = (true, false);
+            }
             if !matches!(name, b"size" | b"delay" | b"status") {
                 continue;
             }

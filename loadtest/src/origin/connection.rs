@@ -9,6 +9,7 @@ use cairn::limits;
 use cairn::uring::{Ring, SocketId};
 
 use super::answer::{Answer, Answers, FILLER, has_body};
+use super::receipt::Receipt;
 
 const LIMITS: HeadLimits = HeadLimits {
     head_bytes: limits::HEAD_BYTES_MAX,
@@ -25,6 +26,7 @@ pub(super) struct Connection {
     scanned: usize,
     /// Of the current request.
     body: Body,
+    receipt: Receipt,
     phase: Phase,
     ended: bool,
 }
@@ -60,8 +62,8 @@ struct Exhausted;
 
 impl Connection {
     pub(super) fn new(socket: SocketId) -> Self {
-        let (input, body) = (Queue::default(), Body::Done);
-        Self { socket, input, scanned: 0, body, phase: Phase::Head, ended: false }
+        let (input, body, receipt) = (Queue::default(), Body::Done, Receipt::new());
+        Self { socket, input, scanned: 0, body, receipt, phase: Phase::Head, ended: false }
     }
 
     pub(super) fn socket(&self) -> SocketId {
@@ -157,11 +159,14 @@ impl Connection {
         }
     }
 
-    fn read_body(&mut self, ring: &mut Ring, answer: Answer, request: &mut RequestHead) -> Step {
+    fn read_body(&mut self, ring: &mut Ring, mut answer: Answer, request: &mut RequestHead) -> Step {
         if !self.body.is_done() {
             let mut dropped = Queue::default();
             let trailers: &mut Fields = &mut request.fields;
             let read = self.body.read(ring, &mut self.input, &mut dropped, Delivery::Data, trailers);
+            if answer.receipt {
+                dropped.iter(ring.pieces()).for_each(|piece| self.receipt.add(piece.bytes()));
+            }
             dropped.clear(ring.pieces());
             if read.is_err() {
                 return Ok(Some(Next::Close));
@@ -169,6 +174,9 @@ impl Connection {
         }
         if !self.body.is_done() {
             return Ok(self.ended.then_some(Next::Close));
+        }
+        if answer.receipt {
+            answer.size = self.receipt.close().len() as u64;
         }
         self.phase = Phase::Waiting(answer);
         let delay = answer.delay;
@@ -181,7 +189,9 @@ impl Connection {
         let written = answers.with_head(answer, |head| lease.append(head));
         debug_assert!(written > 0);
         let mut left = body;
-        if !answer.chunked {
+        if answer.receipt && !answer.bodiless {
+            left -= lease.append(self.receipt.text()) as u64;
+        } else if !answer.chunked {
             left -= fill(&mut lease, left);
         }
         ring.send(self.socket, lease);

@@ -2,6 +2,7 @@
 
 mod answer;
 mod connection;
+mod receipt;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

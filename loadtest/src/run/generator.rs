@@ -10,9 +10,10 @@ use cairn::id::Owner;
 use cairn::uring::{Event, Fault, Ring};
 use rustix::time::{ClockId, clock_gettime};
 
+use super::ask::Answer;
 use super::pace::Pace;
 use super::plan::{Part, Plan};
-use super::slot::{Answer, Issued, Read, Slot};
+use super::slot::{Issued, Read, Slot};
 use super::tally::{Failure, Tally};
 use crate::crew::Stop;
 
@@ -30,8 +31,11 @@ pub(super) struct Generator<'a> {
     pace: Pace,
     turn: usize,
     slots: Vec<Slot>,
-    /// Permissions to send, one for each request that a connection may have under way; first come, first served.
-    free: VecDeque<u32>,
+    /// For each host the slots that may send to it, once for each request that a connection may have under way; first come,
+    /// first served. A host has as many slots as there are connections, so that no host has to wait for another's.
+    free: Vec<VecDeque<u32>>,
+    /// Requests that may still be under way at a time.
+    permissions: usize,
     /// Slots with something to write.
     dirty: Vec<u32>,
     /// Slots that rest, by when that ends.
@@ -54,21 +58,21 @@ struct Warm {
 
 impl<'a> Generator<'a> {
     pub(super) fn new(plan: &'a Plan, part: &Part, ring: Ring) -> Self {
-        let permissions = part.connections * plan.pipeline;
-        let mut free = VecDeque::with_capacity(permissions);
-        for _ in 0..plan.pipeline {
-            free.extend(0..part.connections as u32);
-        }
+        let (hosts, connections) = (plan.hosts.len(), part.connections);
+        let first = |host: usize| (host * connections) as u32..((host + 1) * connections) as u32;
+        let free = |host| (0..plan.pipeline).flat_map(|_| first(host)).collect();
+        let slots = (0..hosts).flat_map(|host| (0..connections).map(move |_| Slot::new(host as u16, plan.pipeline)));
         Self {
             plan,
             zero: ring.clock().now(),
             ring,
             pace: Pace::new(&part.load),
             turn: part.load.thread,
-            slots: (0..part.connections).map(|_| Slot::new(plan.pipeline)).collect(),
-            free,
-            dirty: Vec::with_capacity(part.connections),
-            resting: VecDeque::with_capacity(part.connections),
+            slots: slots.collect(),
+            free: (0..hosts).map(free).collect(),
+            permissions: connections * plan.pipeline,
+            dirty: Vec::with_capacity(hosts * connections),
+            resting: VecDeque::with_capacity(hosts * connections),
             under_way: 0,
             over: false,
             head: ResponseHead::new(),
@@ -78,12 +82,12 @@ impl<'a> Generator<'a> {
         }
     }
 
-    pub(super) fn run(mut self, stop: &Stop, warmup: Duration) -> io::Result<Tally> {
+    pub(super) fn run(mut self, stop: &Stop) -> io::Result<Tally> {
         self.ring.turn_within(Duration::ZERO)?;
         self.zero = self.ring.clock().now();
         loop {
             let now = self.now();
-            if self.warm.is_none() && now >= warmup {
+            if self.warm.is_none() && now >= self.plan.warmup {
                 self.warm = Some(Warm { at: now, cpu: thread_cpu() });
             }
             self.wake_rested(now);
@@ -93,7 +97,7 @@ impl<'a> Generator<'a> {
             if stop.is_asked() || (self.over && self.under_way == 0) {
                 return Ok(self.close_books(stop.is_asked()));
             }
-            let wait = self.wait(now, warmup);
+            let wait = self.wait(now);
             self.ring.turn_within(wait)?;
             while let Some(event) = self.ring.next_event() {
                 self.note(event);
@@ -106,10 +110,10 @@ impl<'a> Generator<'a> {
     }
 
     /// Until something is to be done that no event announces.
-    fn wait(&self, now: Duration, warmup: Duration) -> Duration {
-        let due = self.pace.next(now).filter(|_| !self.over && !self.free.is_empty());
+    fn wait(&self, now: Duration) -> Duration {
+        let due = self.pace.next(now).filter(|_| !self.over && self.can_send());
         let rested = self.resting.front().map(|(until, _)| *until);
-        let warm = self.warm.is_none().then_some(warmup);
+        let warm = self.warm.is_none().then_some(self.plan.warmup);
         let retry = (!self.dirty.is_empty()).then_some(now + RETRY);
         let first = [due, rested, warm, retry].into_iter().flatten().min();
         first.map_or(Duration::MAX, |time| time.saturating_sub(now))
@@ -121,7 +125,9 @@ impl<'a> Generator<'a> {
             return;
         }
         while let Some(due) = self.pace.next(now).filter(|due| *due <= now) {
-            let Some(id) = self.free.pop_front() else { return };
+            let request = self.request();
+            let host = self.plan.asks[usize::from(request)].host;
+            let Some(id) = self.take_free(host) else { return };
             let slot = &mut self.slots[id as usize];
             if let Some(held) = &mut slot.resting {
                 *held += 1;
@@ -129,7 +135,7 @@ impl<'a> Generator<'a> {
             }
             let counts = self.pace.counts(due);
             self.pace.advance(due);
-            let request = self.plan.schedule[self.turn % self.plan.schedule.len()];
+            self.permissions -= 1;
             self.turn = self.turn.wrapping_add(1);
             if counts {
                 self.tally.sent += 1;
@@ -140,7 +146,7 @@ impl<'a> Generator<'a> {
             slot.issued.push_back(Issued { due, request, counts });
             self.under_way += 1;
             if slot.socket.is_none() {
-                match self.ring.connect(&self.plan.address, Owner::Upstream(id)) {
+                match self.ring.connect(&self.plan.hosts[usize::from(host)], Owner::Upstream(id)) {
                     Ok(socket) => slot.socket = Some(socket),
                     Err(_) => {
                         self.rest(id);
@@ -156,6 +162,24 @@ impl<'a> Generator<'a> {
         }
     }
 
+    /// The one whose turn it is.
+    fn request(&self) -> u16 {
+        self.plan.schedule[self.turn % self.plan.schedule.len()]
+    }
+
+    /// A slot that may send to a host.
+    fn take_free(&mut self, host: u16) -> Option<u32> {
+        if self.permissions == 0 {
+            return None;
+        }
+        self.free[usize::from(host)].pop_front()
+    }
+
+    fn can_send(&self) -> bool {
+        let host = self.plan.asks[usize::from(self.request())].host;
+        self.permissions > 0 && !self.free[usize::from(host)].is_empty()
+    }
+
     fn mark_dirty(&mut self, id: u32) {
         let slot = &mut self.slots[id as usize];
         if !slot.dirty {
@@ -168,7 +192,7 @@ impl<'a> Generator<'a> {
         let Self { dirty, slots, ring, plan, .. } = self;
         dirty.retain(|id| {
             let slot = &mut slots[*id as usize];
-            slot.dirty = !slot.write(ring, &plan.requests);
+            slot.dirty = !slot.write(ring, &plan.asks);
             slot.dirty
         });
     }
@@ -203,7 +227,7 @@ impl<'a> Generator<'a> {
     fn read(&mut self, id: u32) {
         loop {
             let slot = &mut self.slots[id as usize];
-            match slot.read(&mut self.ring, self.plan.method, &mut self.head) {
+            match slot.read(&mut self.ring, &self.plan.asks, &mut self.head) {
                 Read::More => return,
                 Read::Broken(failure) => return self.fail(id, failure),
                 Read::Answer(answer) => self.answered(id, answer),
@@ -215,15 +239,17 @@ impl<'a> Generator<'a> {
         let now = self.now();
         let slot = &mut self.slots[id as usize];
         let (issued, whole) = slot.settle();
-        if let Some(Issued { due, counts: true, .. }) = issued {
-            match self.plan.judge(&answer) {
+        let host = usize::from(slot.host);
+        if let Some(Issued { due, counts: true, request }) = issued {
+            match self.plan.asks[usize::from(request)].expect.judge(&answer) {
                 None => self.tally.latency.record(now - due),
                 Some(failure) => self.tally.fail(failure),
             }
             self.last_answer = now;
         }
         self.under_way -= 1;
-        self.free.push_back(id);
+        self.permissions += 1;
+        self.free[host].push_back(id);
         if self.plan.close || !answer.keep_alive || !whole {
             return self.fail(id, Failure::Reset);
         }
@@ -240,7 +266,8 @@ impl<'a> Generator<'a> {
                 self.tally.fail(failure);
             }
             self.under_way -= 1;
-            self.free.push_back(id);
+            self.permissions += 1;
+            self.free[usize::from(slot.host)].push_back(id);
         }
     }
 
@@ -256,8 +283,9 @@ impl<'a> Generator<'a> {
             && until <= now
         {
             self.resting.pop_front();
-            let held = self.slots[id as usize].resting.take().unwrap_or_default();
-            self.free.extend(std::iter::repeat_n(id, usize::from(held)));
+            let slot = &mut self.slots[id as usize];
+            let held = slot.resting.take().unwrap_or_default();
+            self.free[usize::from(slot.host)].extend(std::iter::repeat_n(id, usize::from(held)));
         }
     }
 
@@ -277,20 +305,6 @@ impl<'a> Generator<'a> {
             self.tally.cpu = thread_cpu().saturating_sub(warm.cpu);
         }
         self.tally
-    }
-}
-
-impl Plan {
-    /// What is wrong with an answer.
-    fn judge(&self, answer: &Answer) -> Option<Failure> {
-        let good = match self.expect_status {
-            Some(status) => answer.status == status,
-            None => answer.status < 400,
-        };
-        if !good {
-            return Some(Failure::Status);
-        }
-        self.expect_length.filter(|length| *length != answer.length).map(|_| Failure::Body)
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use cairn::http::Method;
 use cairn::id::Address;
 
+use super::ask::{Ask, Expect};
 use super::pace::Load;
 use super::target::{Form, TargetError, Url, schedule};
 use crate::args::RunArguments;
@@ -33,21 +34,17 @@ pub(crate) enum PlanError {
 pub(crate) struct Plan {
     /// As the report names it.
     pub(crate) name: String,
-    pub(super) address: Address,
-    /// The bytes of each URL's request.
-    pub(super) requests: Vec<Box<[u8]>>,
-    /// Indices of `requests` in the order of their turns.
+    pub(super) hosts: Vec<Address>,
+    pub(super) asks: Vec<Ask>,
+    /// Indices of `asks` in the order of their turns.
     pub(super) schedule: Box<[u16]>,
-    pub(super) method: Method,
     pub(crate) connections: usize,
     pub(crate) pipeline: usize,
     pub(crate) close: bool,
     pub(super) timeout: Duration,
-    pub(super) expect_status: Option<u16>,
-    pub(super) expect_length: Option<u64>,
     pub(crate) rate: Option<f64>,
     pub(crate) poisson: bool,
-    warmup: Duration,
+    pub(super) warmup: Duration,
     pub(super) duration: Option<Duration>,
     requests_count: Option<u64>,
     pub(crate) threads: usize,
@@ -65,35 +62,34 @@ impl Plan {
     /// Checks everything, and that the target can be reached.
     pub(super) fn new(arguments: &RunArguments) -> Result<Self, PlanError> {
         let urls = arguments.urls.iter().map(|text| Url::parse(text)).collect::<Result<Vec<_>, _>>()?;
-        let (first, name) = (&urls[0], &arguments.urls[0]);
-        if let Some(other) = urls.iter().position(|url| !url.is_same_origin(first)) {
-            return Err(TargetError::Hosts(name.clone(), arguments.urls[other].clone()).into());
-        }
-        let body = match (&arguments.body, &arguments.body_file) {
-            (Some(text), _) => Some(text.clone().into_bytes()),
-            (None, Some(path)) => Some(std::fs::read(path).map_err(|error| PlanError::Body(path.clone(), error))?),
-            (None, None) => None,
-        };
+        let body = body(arguments)?;
         let method = arguments.method.as_deref().unwrap_or(if body.is_some() { "POST" } else { "GET" });
         let form = Form { method, headers: &arguments.headers, body: body.as_deref(), close: arguments.close };
-        let requests = urls.iter().map(|url| form.write(url)).collect::<Result<Vec<_>, _>>()?;
+        let expect = Expect {
+            status: arguments.expect_status,
+            length: arguments.expect_length,
+            sha256: arguments.expect_sha256,
+        };
+        let mut hosts = Hosts::default();
+        let ask = |url: &Url| {
+            let (bytes, method) = (form.write(url)?, Method::lookup(method.as_bytes()));
+            Ok(Ask { host: hosts.number(url), bytes, method, expect })
+        };
+        let asks = urls.iter().map(ask).collect::<Result<Vec<_>, TargetError>>()?;
         let connections = arguments.connections as usize;
         let cpus = crew::cpus(&arguments.threads.cpus)?;
         let threads = arguments.threads.threads.map_or(cpus.len(), usize::from).min(connections);
-        crew::provide_descriptors(connections)?;
+        crew::provide_descriptors(connections * hosts.0.len())?;
         let unbounded = arguments.duration.is_none() && arguments.requests.is_none();
         Ok(Self {
             name: arguments.urls.join(" "),
-            address: Address::Inet(first.reach(REACH)?),
-            requests,
+            hosts: hosts.reach()?,
+            asks,
             schedule: schedule(&urls.iter().map(|url| url.weight).collect::<Vec<_>>()),
-            method: Method::lookup(method.as_bytes()),
             connections,
             pipeline: usize::from(arguments.pipeline),
             close: arguments.close,
             timeout: arguments.timeout,
-            expect_status: arguments.expect_status,
-            expect_length: arguments.expect_length,
             rate: arguments.rate,
             poisson: arguments.poisson,
             warmup: arguments.warmup,
@@ -124,4 +120,31 @@ impl Plan {
         };
         (0..self.threads).map(part).collect()
     }
+}
+
+/// The hosts of some URLs, each once.
+#[derive(Debug, Default)]
+struct Hosts(Vec<Url>);
+
+impl Hosts {
+    fn number(&mut self, url: &Url) -> u16 {
+        let known = self.0.iter().position(|host| host.is_same_origin(url));
+        known.unwrap_or_else(|| {
+            self.0.push(url.clone());
+            self.0.len() - 1
+        }) as u16
+    }
+
+    /// Their addresses, each of which takes connections.
+    fn reach(&self) -> Result<Vec<Address>, TargetError> {
+        self.0.iter().map(|host| host.reach(REACH).map(Address::Inet)).collect()
+    }
+}
+
+fn body(arguments: &RunArguments) -> Result<Option<Vec<u8>>, PlanError> {
+    if let Some(path) = &arguments.body_file {
+        return std::fs::read(path).map(Some).map_err(|error| PlanError::Body(path.clone(), error));
+    }
+    let filler = arguments.body_size.map(|size| vec![b'x'; size as usize]);
+    Ok(arguments.body.clone().map(String::into_bytes).or(filler))
 }

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use cairn::buffer::{Lease, Queue};
 use cairn::forward::{Body, Delivery, gather};
-use cairn::http::{self, BodyFraming, HeadLimits, Method, ResponseHead};
+use cairn::http::{self, BodyFraming, HeadLimits, ResponseHead};
 use cairn::limits;
 use cairn::uring::{Ring, SocketId};
+use sha2::{Digest, Sha256};
 
+use super::ask::{Answer, Ask};
 use super::tally::Failure;
 
 const LIMITS: HeadLimits = HeadLimits {
@@ -27,16 +29,6 @@ pub(super) struct Issued {
     pub(super) counts: bool,
 }
 
-/// One whole answer.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Answer {
-    pub(super) status: u16,
-    /// Bytes of body.
-    pub(super) length: u64,
-    /// The connection takes another request.
-    pub(super) keep_alive: bool,
-}
-
 /// How far reading got.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Read {
@@ -51,6 +43,8 @@ pub(super) enum Read {
 /// One connection, or the place of one.
 #[derive(Debug)]
 pub(super) struct Slot {
+    /// Index of the host that it connects to.
+    pub(super) host: u16,
     pub(super) socket: Option<SocketId>,
     /// Requests under way, oldest first.
     pub(super) issued: VecDeque<Issued>,
@@ -63,6 +57,8 @@ pub(super) struct Slot {
     /// The answer whose body is arriving.
     answer: Option<Answer>,
     body: Body,
+    /// Of the body, where the answer is to have a certain one.
+    hash: Sha256,
     pub(super) ended: bool,
     /// In the generator's list of slots to write.
     pub(super) dirty: bool,
@@ -71,8 +67,9 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    pub(super) fn new(pipeline: usize) -> Self {
+    pub(super) fn new(host: u16, pipeline: usize) -> Self {
         Self {
+            host,
             socket: None,
             issued: VecDeque::with_capacity(pipeline),
             written: 0,
@@ -81,6 +78,7 @@ impl Slot {
             scanned: 0,
             answer: None,
             body: Body::Done,
+            hash: Sha256::new(),
             ended: false,
             dirty: false,
             resting: None,
@@ -93,6 +91,7 @@ impl Slot {
             ring.close(socket);
         }
         self.input.clear(ring.pieces());
+        self.hash.reset();
         (self.written, self.offset, self.scanned) = (0, 0, 0);
         (self.answer, self.body, self.ended) = (None, Body::Done, false);
     }
@@ -102,12 +101,12 @@ impl Slot {
     }
 
     /// Queues what is not sent yet, several requests in one piece. False: buffers are short, try again.
-    pub(super) fn write(&mut self, ring: &mut Ring, requests: &[Box<[u8]>]) -> bool {
+    pub(super) fn write(&mut self, ring: &mut Ring, asks: &[Ask]) -> bool {
         let Some(socket) = self.socket else { return true };
         let mut open: Option<Lease> = None;
         // Behind the limit, the next send completion goes on.
         while self.has_unwritten() && ring.unsent(socket) < ring.queue_limit() {
-            let bytes = &requests[usize::from(self.issued[self.written].request)][self.offset..];
+            let bytes = &asks[usize::from(self.issued[self.written].request)].bytes[self.offset..];
             let Some(mut lease) = open.take().or_else(|| ring.buffer()) else { return false };
             let count = lease.append(bytes);
             self.offset += count;
@@ -131,14 +130,15 @@ impl Slot {
     }
 
     /// Reads one answer from what has arrived.
-    pub(super) fn read(&mut self, ring: &mut Ring, method: Method, head: &mut ResponseHead) -> Read {
+    pub(super) fn read(&mut self, ring: &mut Ring, asks: &[Ask], head: &mut ResponseHead) -> Read {
         loop {
-            if self.issued.is_empty() {
+            let Some(issued) = self.issued.front() else {
                 return if self.input.is_empty() { Read::More } else { Read::Broken(Failure::Protocol) };
-            }
+            };
+            let ask = &asks[usize::from(issued.request)];
             let read = match self.answer {
-                Some(_) => self.read_body(ring, head),
-                None => self.read_head(ring, method, head),
+                Some(_) => self.read_body(ring, ask, head),
+                None => self.read_head(ring, ask, head),
             };
             match read {
                 Ok(None) if self.ended => return Read::Broken(Failure::Reset),
@@ -146,7 +146,8 @@ impl Slot {
                 Ok(Some(())) => {}
                 Err(failure) => return Read::Broken(failure),
             }
-            if let Some(answer) = self.answer.take_if(|_| self.body.is_done()) {
+            if let Some(mut answer) = self.answer.take_if(|_| self.body.is_done()) {
+                answer.sha256 = ask.expect.sha256.map(|_| self.hash.finalize_reset().into());
                 return Read::Answer(answer);
             }
         }
@@ -160,9 +161,9 @@ impl Slot {
     }
 
     /// Some: something was read; None: more must arrive.
-    fn read_head(&mut self, ring: &mut Ring, method: Method, head: &mut ResponseHead) -> Result<Option<()>, Failure> {
+    fn read_head(&mut self, ring: &mut Ring, ask: &Ask, head: &mut ResponseHead) -> Result<Option<()>, Failure> {
         let Some(mut lease) = self.input.pop(ring.pieces()) else { return Ok(None) };
-        let parsed = http::parse_response(lease.bytes(), &LIMITS, &mut self.scanned, method, head);
+        let parsed = http::parse_response(lease.bytes(), &LIMITS, &mut self.scanned, ask.method, head);
         let Some(length) = parsed.map_err(|_| Failure::Protocol)? else {
             self.input.push_front(ring.pieces(), lease);
             let joined = gather(ring, &mut self.input).map_err(|_| Failure::Protocol)?;
@@ -174,12 +175,15 @@ impl Slot {
             // Interim (RFC 9110 section 15.2): the answer is yet to come.
             100..200 => {}
             status => {
-                let mut answer = Answer { status, length: 0, keep_alive: head.keep_alive };
+                let mut answer = Answer { status, length: 0, sha256: None, keep_alive: head.keep_alive };
                 self.body = Body::new(head.body, false);
                 if let BodyFraming::Length(length) = head.body
                     && length <= lease.len() as u64
                 {
                     // The usual case: the body came with its head.
+                    if ask.expect.sha256.is_some() {
+                        self.hash.update(&lease.bytes()[..length as usize]);
+                    }
                     lease.advance(length as usize);
                     (answer.length, self.body) = (length, Body::Done);
                 }
@@ -190,9 +194,12 @@ impl Slot {
         Ok(Some(()))
     }
 
-    fn read_body(&mut self, ring: &mut Ring, head: &mut ResponseHead) -> Result<Option<()>, Failure> {
+    fn read_body(&mut self, ring: &mut Ring, ask: &Ask, head: &mut ResponseHead) -> Result<Option<()>, Failure> {
         let mut dropped = Queue::default();
         let read = self.body.read(ring, &mut self.input, &mut dropped, Delivery::Data, &mut head.fields);
+        if ask.expect.sha256.is_some() {
+            dropped.iter(ring.pieces()).for_each(|piece| self.hash.update(piece.bytes()));
+        }
         dropped.clear(ring.pieces());
         let count = read.map_err(|_| Failure::Body)?;
         if let Some(answer) = &mut self.answer {

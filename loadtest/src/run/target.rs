@@ -13,8 +13,6 @@ pub(crate) enum TargetError {
     Tls(String),
     #[error("`{0}`: a weight is a number from 1 to 1000, as in URL@3")]
     Weight(String),
-    #[error("`{0}` and `{1}` differ in host or port; one run loads one")]
-    Hosts(String, String),
     #[error("`{0}` is no method")]
     Method(String),
     #[error("`{0}` is no field; write 'Name: value'")]

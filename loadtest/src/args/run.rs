@@ -1,0 +1,73 @@
+//! What `run` takes. Not here: whether it can be done.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::{Sha256, ThreadArguments, body_size, digest, duration, rate, size};
+
+/// What `run` takes.
+#[derive(Debug, Args)]
+pub(crate) struct RunArguments {
+    /// http://HOST[:PORT]/PATH; `URL@3` is asked for three times as often
+    #[arg(value_name = "URL", required = true)]
+    pub(crate) urls: Vec<String>,
+    /// Connections to each host, over all threads; also the most that are busy at a time
+    #[arg(short, long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) connections: u32,
+    /// Requests a second, sent when they are due however slow the answers are (open loop); without it, each connection
+    /// sends its next request when the last is answered (closed loop)
+    #[arg(long, value_name = "N", value_parser = rate)]
+    pub(crate) rate: Option<f64>,
+    /// Random (exponential) instead of equal times between requests
+    #[arg(long, requires = "rate")]
+    pub(crate) poisson: bool,
+    /// How long to send, after the warm-up; 10s if there is no -n either
+    #[arg(short, long, value_name = "TIME", value_parser = duration)]
+    pub(crate) duration: Option<Duration>,
+    /// How many requests to send, after the warm-up
+    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) requests: Option<u64>,
+    /// Send so long first, without counting
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration)]
+    pub(crate) warmup: Duration,
+    /// Close the connection after each request
+    #[arg(long)]
+    pub(crate) close: bool,
+    /// Requests that a connection may have unanswered
+    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "close", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) pipeline: u16,
+    /// Give an unanswered request up after this
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
+    pub(crate) timeout: Duration,
+    /// Method; GET, or POST if there is a body
+    #[arg(short = 'X', long, value_name = "METHOD")]
+    pub(crate) method: Option<String>,
+    /// Field to send with each request; may be repeated
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
+    pub(crate) headers: Vec<String>,
+    /// Body to send
+    #[arg(short, long, value_name = "TEXT", group = "content")]
+    pub(crate) body: Option<String>,
+    /// File with the body to send
+    #[arg(long, value_name = "PATH", group = "content")]
+    pub(crate) body_file: Option<PathBuf>,
+    /// Send a body of so many bytes
+    #[arg(long, value_name = "SIZE", group = "content", value_parser = body_size)]
+    pub(crate) body_size: Option<u64>,
+    /// The only status that is no error; by default any below 400
+    #[arg(long, value_name = "CODE", value_parser = clap::value_parser!(u16).range(200..=599))]
+    pub(crate) expect_status: Option<u16>,
+    /// Bytes that each response body must have
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) expect_length: Option<u64>,
+    /// SHA-256 that each response body must have, in hexadecimal
+    #[arg(long, value_name = "HASH", value_parser = digest)]
+    pub(crate) expect_sha256: Option<Sha256>,
+    /// Print the report as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) threads: ThreadArguments,
+}

@@ -1,0 +1,69 @@
+//! What a record says about the machine: its CPUs, memory and kernel, and no name of a host. Not here: measuring.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+/// One machine.
+#[derive(Debug)]
+pub(super) struct Machine {
+    /// As a folder of records is called.
+    pub(super) name: String,
+    pub(super) model: String,
+    pub(super) cpus: usize,
+    pub(super) memory_gib: f64,
+    pub(super) kernel: String,
+}
+
+impl Machine {
+    pub(super) fn here(name: Option<&str>) -> Self {
+        let cpus = field("/proc/cpuinfo", "processor").count();
+        let model = field("/proc/cpuinfo", "model name").next().unwrap_or_else(|| std::env::consts::ARCH.into());
+        let memory_kib =
+            field("/proc/meminfo", "MemTotal").next().and_then(|text| text.strip_suffix(" kB")?.parse().ok());
+        let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        // What follows the version may be a distributor's or an owner's name.
+        let kernel = kernel.trim().split(['-', '+']).next().unwrap_or_default().to_owned();
+        Self {
+            name: folder_name(name.unwrap_or(&format!("{model} {cpus}"))),
+            model,
+            cpus,
+            memory_gib: memory_kib.unwrap_or(0.0) / (1 << 20) as f64,
+            kernel,
+        }
+    }
+}
+
+/// The commit of the tree that is the working directory, if git knows one.
+pub(super) fn commit() -> Option<String> {
+    let output = Command::new("git").args(["describe", "--always", "--dirty", "--exclude", "*"]).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    (output.status.success() && Path::new("loadtest").is_dir()).then(|| text.trim().to_owned())
+}
+
+/// The values of the lines `name : value`.
+fn field(file: &str, name: &'static str) -> impl Iterator<Item = String> {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    let values = text.lines().filter_map(|line| line.split_once(':')).filter(|(key, _)| key.trim() == name);
+    values.map(|(_, value)| value.trim().to_owned()).collect::<Vec<_>>().into_iter()
+}
+
+/// Lower case, digits and single hyphens.
+fn folder_name(text: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { ' ' };
+    text.chars().map(plain).collect::<String>().split_whitespace().collect::<Vec<_>>().join("-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_make_folders() {
+        assert_eq!(folder_name("AMD EPYC 9B14 (R) 2"), "amd-epyc-9b14-r-2");
+        assert_eq!(folder_name("../Intel(R) Xeon(R)"), "intel-r-xeon-r");
+        let machine = Machine::here(Some("my box"));
+        assert_eq!(machine.name, "my-box");
+        assert!(machine.cpus > 0 && machine.memory_gib > 0.0 && machine.kernel.contains('.'));
+    }
+}

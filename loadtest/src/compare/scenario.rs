@@ -1,0 +1,140 @@
+//! The scenarios: what is asked of every proxy. Not here: running them.
+
+use sha2::{Digest, Sha256};
+
+/// Bytes of the origin's usual answer.
+pub(super) const SMALL_BYTES: u64 = 64;
+
+/// Requests whose answers are checked to the last byte before a proxy is measured.
+const CHECK_REQUESTS: u32 = 128;
+
+/// One thing to compare.
+#[derive(Debug)]
+pub(super) struct Scenario {
+    pub(super) name: &'static str,
+    pub(super) title: &'static str,
+    path: &'static str,
+    /// Arguments of `cairn-load run` besides the URL, the rate and how long.
+    load: &'static [&'static str],
+    /// Bytes of the answer's body.
+    length: u64,
+    /// Bytes of the request's body.
+    upload: u64,
+    /// Connections that are held open and idle meanwhile.
+    pub(super) idle: usize,
+    /// Open loop at this part of the best peer's peak.
+    pub(super) share: Option<f64>,
+}
+
+/// What those that say nothing else do.
+const PLAIN: Scenario = Scenario {
+    name: "small",
+    title: "GET of 64 bytes, 64 keep-alive connections",
+    path: "/",
+    load: &["-c", "64"],
+    length: SMALL_BYTES,
+    upload: 0,
+    idle: 0,
+    share: None,
+};
+
+/// All of them, in the order in which they run.
+pub(super) const ALL: [Scenario; 10] = [
+    PLAIN,
+    Scenario { name: "64k", title: "GET of 64 KiB, 64 connections", path: "/size/65536", length: 64 << 10, ..PLAIN },
+    Scenario { name: "1m", title: "GET of 1 MiB, 64 connections", path: "/size/1048576", length: 1 << 20, ..PLAIN },
+    Scenario { name: "upload-64k", title: "POST of 64 KiB, 64 connections", upload: 64 << 10, ..PLAIN },
+    Scenario { name: "upload-1m", title: "POST of 1 MiB, 64 connections", upload: 1 << 20, ..PLAIN },
+    Scenario {
+        name: "close",
+        title: "GET of 64 bytes, a connection for each request, 64 at a time",
+        load: &["-c", "64", "--close"],
+        ..PLAIN
+    },
+    Scenario {
+        name: "pipelined",
+        title: "GET of 64 bytes, 64 connections, 8 requests under way on each",
+        load: &["-c", "64", "--pipeline", "8"],
+        ..PLAIN
+    },
+    Scenario { name: "idle", title: "GET of 64 bytes, 64 connections, 1,000 more that are idle", idle: 1000, ..PLAIN },
+    Scenario {
+        name: "open-30",
+        title: "GET of 64 bytes, open loop at 30 % of the best peer's peak",
+        load: &["-c", "256", "--poisson"],
+        share: Some(0.3),
+        ..PLAIN
+    },
+    Scenario {
+        name: "open-70",
+        title: "GET of 64 bytes, open loop at 70 % of the best peer's peak",
+        load: &["-c", "256", "--poisson"],
+        share: Some(0.7),
+        ..PLAIN
+    },
+];
+
+/// What finds a peak.
+pub(super) fn peak() -> &'static Scenario {
+    &ALL[0]
+}
+
+impl Scenario {
+    /// Arguments of `cairn-load run` against a proxy at `address`, without how long and how fast.
+    pub(super) fn arguments(&self, address: &str) -> Vec<String> {
+        let mut all = vec![format!("http://{address}{}", self.path)];
+        all.extend(self.load.iter().map(|argument| (*argument).to_owned()));
+        if self.upload > 0 {
+            all.extend(["--body-size".into(), self.upload.to_string()]);
+        }
+        all.extend(["--expect-status".into(), "200".into(), "--expect-length".into(), self.length.to_string()]);
+        all
+    }
+
+    /// Arguments of a short run that checks every byte, of uploads too: the origin answers what it received.
+    pub(super) fn check(&self, address: &str) -> Vec<String> {
+        let (path, body) = match self.upload {
+            0 => (self.path, filler(self.length)),
+            upload => ("/receipt", format!("{upload} {}\n", hex(&Sha256::digest(filler(upload)))).into_bytes()),
+        };
+        let mut all = vec![format!("http://{address}{path}"), "-n".into(), CHECK_REQUESTS.to_string()];
+        all.extend(
+            self.load.iter().filter(|argument| **argument != "--poisson").map(|argument| (*argument).to_owned()),
+        );
+        if self.upload > 0 {
+            all.extend(["--body-size".into(), self.upload.to_string()]);
+        }
+        all.extend(["--expect-status".into(), "200".into(), "--expect-sha256".into(), hex(&Sha256::digest(body))]);
+        all
+    }
+}
+
+/// The bodies of generator and origin.
+fn filler(length: u64) -> Vec<u8> {
+    vec![b'x'; length as usize]
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::{Arguments, Verb};
+    use clap::Parser;
+
+    #[test]
+    fn every_scenario_is_a_command_line() {
+        for scenario in &ALL {
+            for arguments in [scenario.arguments("127.0.0.1:1"), scenario.check("127.0.0.1:1")] {
+                // What the caller adds.
+                let rate = ["--rate".to_owned(), "5".to_owned()];
+                let open = arguments.contains(&"--poisson".to_owned());
+                let line = ["cairn-load".to_owned(), "run".to_owned()].into_iter().chain(arguments);
+                let read = Arguments::try_parse_from(line.chain(rate.into_iter().filter(|_| open)));
+                assert!(matches!(read.map(|read| read.verb), Ok(Verb::Run(_))), "{}", scenario.name);
+            }
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! A comparison as text. Not here: its figures.
+
+use super::measure::Measure;
+use super::outcome::{Comparison, Outcome, Row, Spread};
+
+/// The whole report.
+pub(super) fn text(all: &Comparison) -> String {
+    let mut text = format!("{}\n{}\n", machine(all), method(all));
+    for missing in &all.missing {
+        text += &format!("{} is not installed and left out: {}\n", missing.name, missing.install);
+    }
+    for outcome in &all.outcomes {
+        text += &table(outcome);
+    }
+    if all.interrupted {
+        text += "\ninterrupted: this is what there was\n";
+    }
+    text
+}
+
+/// The machine, in one line.
+pub(super) fn machine(all: &Comparison) -> String {
+    let machine = &all.machine;
+    format!(
+        "{}: {}, {} CPUs, {:.0} GiB, Linux {}; {}{}",
+        machine.name,
+        machine.model,
+        machine.cpus,
+        machine.memory_gib,
+        machine.kernel,
+        all.date,
+        all.commit.as_ref().map_or(String::new(), |commit| format!(", commit {commit}")),
+    )
+}
+
+/// How it was measured, in one line.
+pub(super) fn method(all: &Comparison) -> String {
+    let proxies: Vec<String> = all.proxies.iter().map(|(name, version)| format!("{name} {version}")).collect();
+    let list = |cpus: &[usize]| cpus.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
+    format!(
+        "{}; {} interleaved repetitions of {} s; proxy on CPU {}, load on {}, origin on {}; medians (least–most)",
+        proxies.join(", "),
+        all.repeat,
+        all.seconds,
+        all.proxy_cpu,
+        list(&all.load_cpus),
+        list(&all.origin_cpus),
+    )
+}
+
+/// One scenario's name and load, in one line.
+pub(super) fn heading(outcome: &Outcome) -> String {
+    let rate = outcome.rate.map_or(String::new(), |rate| format!(" ({rate:.0}/s)"));
+    format!("{}{rate}", outcome.scenario.title)
+}
+
+/// One scenario.
+fn table(outcome: &Outcome) -> String {
+    const HEAD: [&str; 12] = [
+        "",
+        "CPU µs/exchange",
+        "user",
+        "system",
+        "ratio",
+        "requests/s",
+        "ratio",
+        "p50 µs",
+        "p99 µs",
+        "p99.9 µs",
+        "busy",
+        "peak MiB",
+    ];
+    let mut rows = vec![HEAD.map(str::to_owned).to_vec()];
+    rows.extend(outcome.rows.iter().map(|row| cells(outcome, row)));
+    let mut text = format!("\n{}: {}\n", outcome.scenario.name, heading(outcome));
+    text += &align(&rows);
+    for row in &outcome.rows {
+        if row.errors() > 0 {
+            text += &format!("  {}: {} errors, which are not counted\n", row.proxy, row.errors());
+        }
+        if row.unsent() > 0 {
+            text +=
+                &format!("  {}: {} requests found no free connection when they were due\n", row.proxy, row.unsent());
+        }
+    }
+    for (proxy, why) in &outcome.failed {
+        text += &format!("  {proxy} was left out: {why}\n");
+    }
+    text
+}
+
+fn cells(outcome: &Outcome, row: &Row) -> Vec<String> {
+    let ratio = |ratio: Option<f64>| ratio.map_or("-".into(), |ratio| format!("{ratio:.2}"));
+    let us = |value: fn(&Measure) -> f64| short(row.spread(value).median);
+    vec![
+        row.proxy.into(),
+        spread(row.spread(Measure::cpu_us)),
+        us(|measure| measure.user_us),
+        us(|measure| measure.system_us),
+        ratio(outcome.cpu_ratio(row)),
+        spread(row.spread(|measure| measure.rate)),
+        ratio(outcome.rate_ratio(row)),
+        us(|measure| measure.p50_us),
+        us(|measure| measure.p99_us),
+        us(|measure| measure.p999_us),
+        format!("{:.0} %", 100.0 * row.spread(|measure| measure.busy).median),
+        format!("{:.1}", row.spread(|measure| measure.peak_kib as f64 / 1024.0).max),
+    ]
+}
+
+/// The first column to the left, the others to the right.
+fn align(rows: &[Vec<String>]) -> String {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..rows[0].len()).map(width).collect();
+    let line = |row: &Vec<String>| {
+        let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, width))| match column {
+            0 => format!("  {cell:<width$}"),
+            _ => format!("  {cell:>width$}"),
+        });
+        cells.collect::<String>().trim_end().to_owned() + "\n"
+    };
+    rows.iter().map(line).collect()
+}
+
+fn spread(spread: Spread) -> String {
+    format!("{} ({}–{})", short(spread.median), short(spread.min), short(spread.max))
+}
+
+/// Three significant digits, or all before the point.
+pub(super) fn short(value: f64) -> String {
+    match value {
+        value if value < 10.0 => format!("{value:.2}"),
+        value if value < 100.0 => format!("{value:.1}"),
+        value => format!("{value:.0}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up() {
+        let rows = [["", "µs"], ["nginx", "12345"]].map(|row| row.map(str::to_owned).to_vec());
+        assert_eq!(align(&rows), "            µs\n  nginx  12345\n");
+        assert_eq!([1.234, 12.34, 1234.5].map(short), ["1.23", "12.3", "1234"]);
+    }
+}

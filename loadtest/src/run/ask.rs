@@ -1,0 +1,54 @@
+//! One request of a run, and what its answer has to be. Not here: sending it.
+
+use cairn::http::Method;
+
+use super::tally::Failure;
+use crate::args::Sha256;
+
+/// A request that is sent over and over.
+#[derive(Debug)]
+pub(super) struct Ask {
+    /// Index of the host that it goes to.
+    pub(super) host: u16,
+    /// Head and body as they are sent.
+    pub(super) bytes: Box<[u8]>,
+    pub(super) method: Method,
+    pub(super) expect: Expect,
+}
+
+/// What a right answer is.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Expect {
+    /// None: any below 400.
+    pub(super) status: Option<u16>,
+    /// Bytes of the body.
+    pub(super) length: Option<u64>,
+    /// Of the body.
+    pub(super) sha256: Option<Sha256>,
+}
+
+/// One whole answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    /// Bytes of body.
+    pub(super) length: u64,
+    /// Of the body, if it is expected.
+    pub(super) sha256: Option<Sha256>,
+    /// The connection takes another request.
+    pub(super) keep_alive: bool,
+}
+
+impl Expect {
+    /// What is wrong with an answer.
+    pub(super) fn judge(&self, answer: &Answer) -> Option<Failure> {
+        let good = self.status.map_or(answer.status < 400, |status| answer.status == status);
+        let whole = self.length.is_none_or(|length| answer.length == length)
+            && self.sha256.is_none_or(|hash| answer.sha256 == Some(hash));
+        match (good, whole) {
+            (false, _) => Some(Failure::Status),
+            (true, false) => Some(Failure::Body),
+            (true, true) => None,
+        }
+    }
+}
