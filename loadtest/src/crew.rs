@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use cairn::runtime;
 use cairn::uring::{Ring, StartError, Waker, raise_descriptor_limit};
@@ -13,6 +14,9 @@ use tokio::sync::mpsc as notices;
 
 /// Descriptors of a thread besides its connections, generously.
 const SPARE_DESCRIPTORS: u64 = 64;
+
+/// How often the watcher is called.
+const WATCH: Duration = Duration::from_millis(250);
 
 /// Why the threads did not do their work.
 #[derive(Debug, thiserror::Error)]
@@ -92,8 +96,15 @@ pub(crate) fn provide_descriptors(connections: usize) -> Result<(), CrewError> {
 }
 
 /// Runs `job` for each of `parts` on a thread of its own, pinned to the CPUs in turn, until all have returned. SIGINT and
-/// SIGTERM ask them to. `ready` is called when every thread has its ring, and before any begins.
-pub(crate) fn work<P, T, J>(parts: Vec<P>, cpus: &[usize], job: J, ready: impl FnOnce()) -> Result<Vec<T>, CrewError>
+/// SIGTERM ask them to. `ready` is called when every thread has its ring, and before any begins; `watch` now and then while they
+/// work, and once when they have ended.
+pub(crate) fn work<P, T, J>(
+    parts: Vec<P>,
+    cpus: &[usize],
+    job: J,
+    ready: impl FnOnce(),
+    mut watch: impl FnMut(),
+) -> Result<Vec<T>, CrewError>
 where
     P: Send + 'static,
     T: Send + 'static,
@@ -114,15 +125,21 @@ where
         let wakers = members.iter().map(Member::ready).collect::<Result<Vec<Waker>, _>>()?;
         ready();
         members.iter().for_each(Member::begin);
-        tokio::select! {
-            // The channel ends when the last thread does.
-            _ = ends.recv() => {}
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
+        let mut often = tokio::time::interval(WATCH);
+        loop {
+            tokio::select! {
+                // The channel ends when the last thread does.
+                _ = ends.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = terminate.recv() => break,
+                _ = often.tick() => watch(),
+            }
         }
         stop.0.store(true, Ordering::Relaxed);
         wakers.iter().for_each(Waker::wake);
-        members.into_iter().map(Member::join).collect()
+        let results = members.into_iter().map(Member::join).collect();
+        watch();
+        results
     })
 }
 

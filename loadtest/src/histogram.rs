@@ -30,6 +30,16 @@ impl Histogram {
         debug_assert!(added.is_ok());
     }
 
+    /// For encoding.
+    pub(crate) fn raw(&self) -> &hdrhistogram::Histogram<u64> {
+        &self.0
+    }
+
+    /// Forgets all. Allocates nothing.
+    pub(crate) fn clear(&mut self) {
+        self.0.reset();
+    }
+
     pub(crate) fn count(&self) -> u64 {
         self.0.len()
     }

@@ -5,6 +5,7 @@ mod compare;
 mod crew;
 mod histogram;
 mod origin;
+mod page;
 mod report;
 mod run;
 

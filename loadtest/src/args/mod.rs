@@ -45,7 +45,7 @@ pub(crate) struct ThreadArguments {
 pub(crate) type Sha256 = [u8; 32];
 
 /// 64 hexadecimal digits.
-fn digest(text: &str) -> Result<Sha256, String> {
+pub(crate) fn digest(text: &str) -> Result<Sha256, String> {
     let wrong = || "write the 64 hexadecimal digits that sha256sum prints".to_owned();
     let digits = text.chars().map(|digit| digit.to_digit(16)).collect::<Option<Vec<_>>>().ok_or_else(wrong)?;
     let bytes: Vec<u8> = digits.chunks_exact(2).map(|pair| (pair[0] * 16 + pair[1]) as u8).collect();
@@ -58,7 +58,7 @@ fn body_size(text: &str) -> Result<u64, String> {
 }
 
 /// A number of bytes such as `4096`, `64KiB` or `1MiB`.
-fn size(text: &str) -> Result<u64, String> {
+pub(crate) fn size(text: &str) -> Result<u64, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let shift = ["", "KiB", "MiB", "GiB"].iter().position(|name| *name == unit);

@@ -11,11 +11,15 @@ use super::{Sha256, ThreadArguments, body_size, digest, duration, rate, size};
 #[derive(Debug, Args)]
 pub(crate) struct RunArguments {
     /// http://HOST[:PORT]/PATH; `URL@3` is asked for three times as often
-    #[arg(value_name = "URL", required = true)]
+    #[arg(value_name = "URL", required_unless_present = "scenario")]
     pub(crate) urls: Vec<String>,
-    /// Connections to each host, over all threads; also the most that are busy at a time
-    #[arg(short, long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub(crate) connections: u32,
+    /// File that says what to send and how fast: a mix of requests, and steps or ramps of the rate. A URL, if there is one,
+    /// completes its requests that have only a path; what the command line says wins
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["method", "content", "expect_status", "expect_length", "expect_sha256"])]
+    pub(crate) scenario: Option<PathBuf>,
+    /// Connections to each host, over all threads; also the most that are busy at a time [default: 64]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) connections: Option<u32>,
     /// Requests a second, sent when they are due however slow the answers are (open loop); without it, each connection
     /// sends its next request when the last is answered (closed loop)
     #[arg(long, value_name = "N", value_parser = rate)]
@@ -29,18 +33,18 @@ pub(crate) struct RunArguments {
     /// How many requests to send, after the warm-up
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) requests: Option<u64>,
-    /// Send so long first, without counting
-    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration)]
-    pub(crate) warmup: Duration,
+    /// Send so long first, without counting [default: 0s]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) warmup: Option<Duration>,
     /// Close the connection after each request
     #[arg(long)]
     pub(crate) close: bool,
-    /// Requests that a connection may have unanswered
-    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "close", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub(crate) pipeline: u16,
-    /// Give an unanswered request up after this
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
-    pub(crate) timeout: Duration,
+    /// Requests that a connection may have unanswered [default: 1]
+    #[arg(long, value_name = "N", conflicts_with = "close", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) pipeline: Option<u16>,
+    /// Give an unanswered request up after this [default: 10s]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) timeout: Option<Duration>,
     /// Method; GET, or POST if there is a body
     #[arg(short = 'X', long, value_name = "METHOD")]
     pub(crate) method: Option<String>,
@@ -65,6 +69,12 @@ pub(crate) struct RunArguments {
     /// SHA-256 that each response body must have, in hexadecimal
     #[arg(long, value_name = "HASH", value_parser = digest)]
     pub(crate) expect_sha256: Option<Sha256>,
+    /// Also write the latencies of each second as a HdrHistogram log
+    #[arg(long, value_name = "FILE")]
+    pub(crate) hdr: Option<PathBuf>,
+    /// Also write the report as a page with plots
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
     /// Print the report as JSON
     #[arg(long)]
     pub(crate) json: bool,

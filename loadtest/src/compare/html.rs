@@ -3,6 +3,7 @@
 use super::measure::Measure;
 use super::outcome::{Comparison, Outcome, Row, Spread};
 use super::table;
+use crate::page::{self, escape};
 
 /// Geometry of a chart, in SVG units.
 const WIDTH: f64 = 460.0;
@@ -10,8 +11,6 @@ const LABEL: f64 = 76.0;
 const VALUE: f64 = 84.0;
 const BAR: f64 = 20.0;
 const STEP: f64 = 30.0;
-
-const STYLE: &str = include_str!("page.css");
 
 /// A figure of a measurement.
 type Value = fn(&Measure) -> f64;
@@ -64,11 +63,7 @@ pub(super) fn page(all: &Comparison) -> String {
     if all.interrupted {
         body += "<p class=\"left-out\">Interrupted: this is what there was.</p>\n";
     }
-    format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <title>cairn and its peers</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n{body}</body>\n</html>\n"
-    )
+    page::page("cairn and its peers", &body)
 }
 
 fn section(outcome: &Outcome) -> String {
@@ -137,10 +132,6 @@ impl Chart {
 fn whisker(spread: Spread, middle: f64, scale: f64) -> String {
     let (from, to) = (LABEL + spread.min * scale, LABEL + spread.max * scale);
     format!("<path d=\"M{from:.1} {middle}H{to:.1}M{from:.1} {0}v6M{to:.1} {0}v6\" class=\"spread\"/>", middle - 3.0)
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use sha2::{Digest, Sha256};
 
+use crate::run::filler;
+
 /// Bytes of the origin's usual answer.
 pub(super) const SMALL_BYTES: u64 = 64;
 
@@ -107,11 +109,6 @@ impl Scenario {
         all.extend(["--expect-status".into(), "200".into(), "--expect-sha256".into(), hex(&Sha256::digest(body))]);
         all
     }
-}
-
-/// The bodies of generator and origin.
-fn filler(length: u64) -> Vec<u8> {
-    vec![b'x'; length as usize]
 }
 
 fn hex(bytes: &[u8]) -> String {

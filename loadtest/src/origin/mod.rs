@@ -53,7 +53,7 @@ pub(crate) fn origin(arguments: &OriginArguments) -> Result<String, OriginError>
         let _ = writeln!(io::stderr(), "cairn-load: origin on {address}");
     };
     let job = move |socket, ring, stop: &Stop| Origin::new(ring, socket, &answers).run(stop);
-    let served = crew::work(sockets, &cpus, job, announce)?;
+    let served = crew::work(sockets, &cpus, job, announce, || {})?;
     let (requests, connections) =
         served.iter().fold((0, 0), |sum, one| (sum.0 + one.requests, sum.1 + one.connections));
     Ok(format!("{requests} requests on {connections} connections\n"))

@@ -8,9 +8,11 @@ use std::time::Duration;
 use cairn::http::ResponseHead;
 use cairn::id::Owner;
 use cairn::uring::{Event, Fault, Ring};
+use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::ask::Answer;
+use super::meter::Meter;
 use super::pace::Pace;
 use super::plan::{Part, Plan};
 use super::slot::{Issued, Read, Slot};
@@ -45,6 +47,7 @@ pub(super) struct Generator<'a> {
     over: bool,
     head: ResponseHead,
     tally: Tally,
+    meter: Meter,
     warm: Option<Warm>,
     last_answer: Duration,
 }
@@ -57,7 +60,7 @@ struct Warm {
 }
 
 impl<'a> Generator<'a> {
-    pub(super) fn new(plan: &'a Plan, part: &Part, ring: Ring) -> Self {
+    pub(super) fn new(plan: &'a Plan, part: &Part, ring: Ring, meter: Meter) -> Self {
         let (hosts, connections) = (plan.hosts.len(), part.connections);
         let first = |host: usize| (host * connections) as u32..((host + 1) * connections) as u32;
         let free = |host| (0..plan.pipeline).flat_map(|_| first(host)).collect();
@@ -77,6 +80,7 @@ impl<'a> Generator<'a> {
             over: false,
             head: ResponseHead::new(),
             tally: Tally::new(),
+            meter,
             warm: None,
             last_answer: Duration::ZERO,
         }
@@ -90,11 +94,14 @@ impl<'a> Generator<'a> {
             if self.warm.is_none() && now >= self.plan.warmup {
                 self.warm = Some(Warm { at: now, cpu: thread_cpu() });
             }
+            if let Some(warm) = self.warm {
+                self.meter.turn(now.saturating_sub(warm.at));
+            }
             self.wake_rested(now);
             self.send_due(now);
             self.write_dirty();
             self.over |= now >= self.pace.end() || self.pace.next(now).is_none();
-            if stop.is_asked() || (self.over && self.under_way == 0) {
+            if stop.is_asked() || self.tally.out_of_ports || (self.over && self.under_way == 0) {
                 return Ok(self.close_books(stop.is_asked()));
             }
             let wait = self.wait(now);
@@ -115,7 +122,8 @@ impl<'a> Generator<'a> {
         let rested = self.resting.front().map(|(until, _)| *until);
         let warm = self.warm.is_none().then_some(self.plan.warmup);
         let retry = (!self.dirty.is_empty()).then_some(now + RETRY);
-        let first = [due, rested, warm, retry].into_iter().flatten().min();
+        let second = self.warm.map(|warm| warm.at + self.meter.next());
+        let first = [due, rested, warm, retry, second].into_iter().flatten().min();
         first.map_or(Duration::MAX, |time| time.saturating_sub(now))
     }
 
@@ -140,7 +148,7 @@ impl<'a> Generator<'a> {
             if counts {
                 self.tally.sent += 1;
             }
-            if counts && self.plan.rate.is_some() {
+            if counts && self.plan.is_open() {
                 self.tally.late.record(now - due);
             }
             slot.issued.push_back(Issued { due, request, counts });
@@ -215,7 +223,10 @@ impl<'a> Generator<'a> {
                     self.fail(id, Failure::Reset);
                 }
             }
-            Event::Failed(Owner::Upstream(id), Fault::Connect(_)) => self.rest(id),
+            Event::Failed(Owner::Upstream(id), Fault::Connect(error)) => {
+                self.tally.out_of_ports |= error.0 == Errno::ADDRNOTAVAIL.raw_os_error();
+                self.rest(id);
+            }
             Event::Failed(Owner::Upstream(id), Fault::Receive(_)) => self.fail(id, Failure::Reset),
             Event::Deadline(Owner::Upstream(id)) => self.fail(id, Failure::Timeout),
             // After a failed send, an answer may still come, and the end will.
@@ -242,8 +253,14 @@ impl<'a> Generator<'a> {
         let host = usize::from(slot.host);
         if let Some(Issued { due, counts: true, request }) = issued {
             match self.plan.asks[usize::from(request)].expect.judge(&answer) {
-                None => self.tally.latency.record(now - due),
-                Some(failure) => self.tally.fail(failure),
+                None => {
+                    self.tally.latency.record(now - due);
+                    self.meter.record(now - due);
+                }
+                Some(failure) => {
+                    self.tally.fail(failure);
+                    self.meter.fail();
+                }
             }
             self.last_answer = now;
         }
@@ -264,6 +281,7 @@ impl<'a> Generator<'a> {
         while let Some(issued) = slot.issued.pop_front() {
             if issued.counts {
                 self.tally.fail(failure);
+                self.meter.fail();
             }
             self.under_way -= 1;
             self.permissions += 1;
@@ -304,6 +322,7 @@ impl<'a> Generator<'a> {
             self.tally.elapsed = end.saturating_sub(warm.at);
             self.tally.cpu = thread_cpu().saturating_sub(warm.cpu);
         }
+        self.meter.close();
         self.tally
     }
 }

@@ -1,23 +1,38 @@
 //! `cairn-load run`: from arguments to a report. Not here: sending, or how the report looks.
 
 mod ask;
+mod file;
 mod generator;
+mod log;
+mod meter;
+mod mix;
 mod pace;
 mod plan;
+mod progress;
+mod ramp;
+mod series;
 mod slot;
 mod tally;
 mod target;
 
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::SystemTime;
 
+pub(crate) use mix::filler;
 pub(crate) use plan::{Plan, PlanError};
+pub(crate) use series::{Second, Series};
 pub(crate) use tally::{Failure, Tally};
 
 use crate::args::RunArguments;
 use crate::crew::{self, CrewError, Stop};
 use crate::report;
 use generator::Generator;
+use log::Log;
+use meter::{Meter, meter};
 use plan::Part;
+use progress::Progress;
 
 /// Why there is no report.
 #[derive(Debug, thiserror::Error)]
@@ -28,28 +43,69 @@ pub(crate) enum RunError {
     Crew(#[from] CrewError),
     #[error("no request was answered: {0}")]
     Unanswered(String),
+    #[error(
+        "no local port is left to connect from; use fewer connections, keep them, or widen net.ipv4.ip_local_port_range"
+    )]
+    Ports,
+    #[error("cannot write {0}: {1}")]
+    Write(PathBuf, io::Error),
 }
 
-/// Runs the load and returns the report.
+/// What a run has shown.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) tally: Tally,
+    pub(crate) series: Series,
+}
+
+/// Runs the load, writes the files that were asked for, and returns the report.
 pub(crate) fn run(arguments: &RunArguments) -> Result<String, RunError> {
-    let plan = Arc::new(Plan::new(arguments)?);
-    let tally = carry_out(&plan)?;
-    Ok(if arguments.json { report::json(&plan, &tally) } else { report::text(&plan, &tally) })
+    let outcome = carry_out(arguments, io::stderr().is_terminal())?;
+    let write =
+        |path: &PathBuf, text: &[u8]| std::fs::write(path, text).map_err(|error| RunError::Write(path.clone(), error));
+    if let (Some(path), Some(log)) = (&arguments.hdr, outcome.series.log()) {
+        write(path, log.text())?;
+    }
+    if let Some(path) = &arguments.html {
+        write(path, report::page(&outcome).as_bytes())?;
+    }
+    Ok(if arguments.json { report::json(&outcome) } else { report::text(&outcome) })
 }
 
 /// Runs the load and returns what was counted.
 pub(crate) fn load(arguments: &RunArguments) -> Result<Tally, RunError> {
-    carry_out(&Arc::new(Plan::new(arguments)?))
+    Ok(carry_out(arguments, false)?.tally)
 }
 
-fn carry_out(plan: &Arc<Plan>) -> Result<Tally, RunError> {
-    let shared = Arc::clone(plan);
-    let job = move |part: Part, ring, stop: &Stop| Generator::new(&shared, &part, ring).run(stop);
-    let tallies = crew::work(plan.parts(), &plan.cpus, job, || {})?;
-    let mut sum = Tally::new();
-    tallies.iter().for_each(|tally| sum.merge(tally));
-    if sum.sent > 0 && !sum.is_answered() && !sum.interrupted {
-        return Err(RunError::Unanswered(report::errors(&sum)));
+fn carry_out(arguments: &RunArguments, live: bool) -> Result<Outcome, RunError> {
+    let plan = Arc::new(Plan::new(arguments)?);
+    let (mut parts, mut readers) = (Vec::new(), Vec::new());
+    for part in plan.parts() {
+        let (meter, reader) = meter();
+        parts.push((part, meter));
+        readers.push(reader);
     }
-    Ok(sum)
+    let shared = Arc::clone(&plan);
+    let job =
+        move |(part, meter): (Part, Meter), ring, stop: &Stop| Generator::new(&shared, &part, ring, meter).run(stop);
+    let log = arguments.hdr.is_some().then(|| Log::new(SystemTime::now() + plan.warmup));
+    let mut series = Series::new(log);
+    let mut progress = Progress::new(live);
+    let watch = || {
+        series.read(&readers);
+        progress.show(&series);
+    };
+    let worked = crew::work(parts, &plan.cpus, job, || {}, watch);
+    progress.end();
+    series.close();
+    let mut tally = Tally::new();
+    worked?.iter().for_each(|part| tally.merge(part));
+    if tally.out_of_ports {
+        return Err(RunError::Ports);
+    }
+    if tally.sent > 0 && !tally.is_answered() && !tally.interrupted {
+        return Err(RunError::Unanswered(report::errors(&tally)));
+    }
+    Ok(Outcome { plan, tally, series })
 }

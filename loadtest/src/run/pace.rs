@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::ramp::{Ramp, Step};
+
 /// When one thread's requests are due, from the moment it starts.
 #[derive(Clone, Debug)]
 pub(super) struct Pace {
@@ -18,17 +20,24 @@ pub(super) struct Pace {
 enum Kind {
     /// Whenever a connection is free.
     Closed,
-    /// At equal distances: the request with this number, at `(number + offset) * distance`.
-    Constant { number: u64, offset: f64, distance: f64 },
-    /// At random distances: the next one, in seconds.
-    Poisson { next: f64, mean: f64, random: Random },
+    /// When the ramp says for the request with this number among those of all threads; None: there is no other.
+    Open { ramp: Ramp, number: f64, due: Option<Duration>, distance: Distance },
+}
+
+/// From one request of a thread to its next, in requests of all threads.
+#[derive(Clone, Debug)]
+enum Distance {
+    /// The threads' requests fall between each other's.
+    Equal(f64),
+    /// Exponentially distributed around the mean.
+    Poisson(f64, Random),
 }
 
 /// The load of one thread among several.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Load {
-    /// Requests a second of all threads; None: closed loop.
-    pub(super) rate: Option<f64>,
+    /// Rates of all threads, warm-up included; none: closed loop.
+    pub(super) steps: Vec<Step>,
     pub(super) poisson: bool,
     pub(super) warmup: Duration,
     /// After the warm-up.
@@ -41,16 +50,7 @@ pub(super) struct Load {
 
 impl Pace {
     pub(super) fn new(load: &Load) -> Self {
-        let threads = load.threads as f64;
-        let kind = match load.rate {
-            None => Kind::Closed,
-            Some(rate) if load.poisson => {
-                let (mean, mut random) = (threads / rate, Random(load.thread as u64));
-                Kind::Poisson { next: random.exponential() * mean, mean, random }
-            }
-            // The threads' requests fall between each other's.
-            Some(rate) => Kind::Constant { number: 0, offset: load.thread as f64 / threads, distance: threads / rate },
-        };
+        let kind = if load.steps.is_empty() { Kind::Closed } else { Kind::open(load) };
         let end = load.duration.map_or(Duration::MAX, |duration| load.warmup.saturating_add(duration));
         Self { kind, warmup: load.warmup, end, left: load.requests.unwrap_or(u64::MAX) }
     }
@@ -59,8 +59,7 @@ impl Pace {
     pub(super) fn next(&self, now: Duration) -> Option<Duration> {
         let due = match &self.kind {
             Kind::Closed => now,
-            Kind::Constant { number, offset, distance } => seconds((*number as f64 + offset) * distance),
-            Kind::Poisson { next, .. } => seconds(*next),
+            Kind::Open { due, .. } => (*due)?,
         };
         (self.left > 0 && due < self.end).then_some(due)
     }
@@ -75,10 +74,9 @@ impl Pace {
         if self.counts(due) {
             self.left -= 1;
         }
-        match &mut self.kind {
-            Kind::Closed => {}
-            Kind::Constant { number, .. } => *number += 1,
-            Kind::Poisson { next, mean, random } => *next += random.exponential() * *mean,
+        if let Kind::Open { ramp, number, due, distance } = &mut self.kind {
+            *number += distance.next();
+            *due = ramp.time_of(*number);
         }
     }
 
@@ -98,8 +96,25 @@ impl Pace {
     }
 }
 
-fn seconds(seconds: f64) -> Duration {
-    Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
+impl Kind {
+    fn open(load: &Load) -> Self {
+        let (ramp, threads) = (Ramp::new(&load.steps), load.threads as f64);
+        let mut distance = match load.poisson {
+            true => Distance::Poisson(threads, Random(load.thread as u64)),
+            false => Distance::Equal(threads),
+        };
+        let number = if load.poisson { distance.next() } else { load.thread as f64 };
+        Self::Open { due: ramp.time_of(number), ramp, number, distance }
+    }
+}
+
+impl Distance {
+    fn next(&mut self) -> f64 {
+        match self {
+            Self::Equal(distance) => *distance,
+            Self::Poisson(mean, random) => *mean * random.exponential(),
+        }
+    }
 }
 
 /// splitmix64. The same numbers in every run, so that runs can be compared.
@@ -127,15 +142,18 @@ impl Random {
 mod tests {
     use super::*;
 
-    const LOAD: Load = Load {
-        rate: Some(1000.0),
-        poisson: false,
-        warmup: Duration::ZERO,
-        duration: Some(Duration::from_secs(1)),
-        requests: None,
-        thread: 0,
-        threads: 1,
-    };
+    /// A thousand a second.
+    fn load() -> Load {
+        Load {
+            steps: vec![Step { duration: Duration::MAX, from: 1000.0, to: 1000.0 }],
+            poisson: false,
+            warmup: Duration::ZERO,
+            duration: Some(Duration::from_secs(1)),
+            requests: None,
+            thread: 0,
+            threads: 1,
+        }
+    }
 
     fn all(load: &Load) -> Vec<Duration> {
         let mut pace = Pace::new(load);
@@ -149,7 +167,7 @@ mod tests {
 
     #[test]
     fn constant_times_do_not_drift_and_interleave() {
-        let mut times: Vec<Duration> = (0..4).flat_map(|thread| all(&Load { thread, threads: 4, ..LOAD })).collect();
+        let mut times: Vec<Duration> = (0..4).flat_map(|thread| all(&Load { thread, threads: 4, ..load() })).collect();
         times.sort();
         let expected: Vec<u64> = (0..1000).collect();
         assert_eq!(times.iter().map(|time| (time.as_nanos() as u64 + 500) / 1_000_000).collect::<Vec<_>>(), expected);
@@ -157,7 +175,7 @@ mod tests {
 
     #[test]
     fn poisson_times_have_the_rate_and_spread() {
-        let load = Load { poisson: true, duration: Some(Duration::from_secs(100)), ..LOAD };
+        let load = Load { poisson: true, duration: Some(Duration::from_secs(100)), ..load() };
         let times = all(&load);
         assert!((98_000..102_000).contains(&times.len()), "{}", times.len());
         // Of exponential distances, 1 - 1/e are shorter than the mean.
@@ -168,7 +186,7 @@ mod tests {
 
     #[test]
     fn warm_up_does_not_count() {
-        let load = Load { warmup: Duration::from_millis(100), requests: Some(50), duration: None, ..LOAD };
+        let load = Load { warmup: Duration::from_millis(100), requests: Some(50), duration: None, ..load() };
         assert_eq!(all(&load).len(), 150);
         let mut pace = Pace::new(&load);
         assert_eq!(pace.abandon(Duration::from_micros(109_500)), 10);

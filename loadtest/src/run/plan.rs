@@ -4,19 +4,22 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cairn::http::Method;
 use cairn::id::Address;
 
-use super::ask::{Ask, Expect};
+use super::ask::Ask;
+use super::file::{FileError, Scenario};
+use super::mix::Mix;
 use super::pace::Load;
-use super::target::{Form, TargetError, Url, schedule};
+use super::ramp::Step;
+use super::target::TargetError;
 use crate::args::RunArguments;
 use crate::crew::{self, CrewError};
 
-/// How long the first connection to the target may take.
-const REACH: Duration = Duration::from_secs(5);
 /// How long a run sends if nothing says so.
 const DURATION: Duration = Duration::from_secs(10);
+/// Connections to a host, and how long an answer may take, if nothing says so.
+const CONNECTIONS: u32 = 64;
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a run cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +28,12 @@ pub(crate) enum PlanError {
     Target(#[from] TargetError),
     #[error(transparent)]
     Crew(#[from] CrewError),
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error("the scenario says how fast and how long; leave --rate and -d out")]
+    TwoPaces,
+    #[error("--pipeline and --close exclude each other")]
+    Pipelined,
     #[error("cannot read the body from {0}: {1}")]
     Body(PathBuf, io::Error),
 }
@@ -42,7 +51,8 @@ pub(crate) struct Plan {
     pub(crate) pipeline: usize,
     pub(crate) close: bool,
     pub(super) timeout: Duration,
-    pub(crate) rate: Option<f64>,
+    /// Of an open loop, after the warm-up.
+    pub(crate) steps: Vec<Step>,
     pub(crate) poisson: bool,
     pub(super) warmup: Duration,
     pub(super) duration: Option<Duration>,
@@ -52,7 +62,7 @@ pub(crate) struct Plan {
 }
 
 /// What one thread is to do.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Part {
     pub(super) connections: usize,
     pub(super) load: Load,
@@ -61,43 +71,53 @@ pub(super) struct Part {
 impl Plan {
     /// Checks everything, and that the target can be reached.
     pub(super) fn new(arguments: &RunArguments) -> Result<Self, PlanError> {
-        let urls = arguments.urls.iter().map(|text| Url::parse(text)).collect::<Result<Vec<_>, _>>()?;
-        let body = body(arguments)?;
-        let method = arguments.method.as_deref().unwrap_or(if body.is_some() { "POST" } else { "GET" });
-        let form = Form { method, headers: &arguments.headers, body: body.as_deref(), close: arguments.close };
-        let expect = Expect {
-            status: arguments.expect_status,
-            length: arguments.expect_length,
-            sha256: arguments.expect_sha256,
+        let scenario = arguments.scenario.as_deref().map(Scenario::read).transpose()?.unwrap_or_default();
+        let mix = match arguments.scenario {
+            Some(_) => Mix::of_scenario(&scenario, arguments)?,
+            None => Mix::of_urls(arguments)?,
         };
-        let mut hosts = Hosts::default();
-        let ask = |url: &Url| {
-            let (bytes, method) = (form.write(url)?, Method::lookup(method.as_bytes()));
-            Ok(Ask { host: hosts.number(url), bytes, method, expect })
+        let mut steps = scenario.steps();
+        if !steps.is_empty() && (arguments.rate.is_some() || arguments.duration.is_some()) {
+            return Err(PlanError::TwoPaces);
+        }
+        let stepped: Duration = steps.iter().map(|step| step.duration).sum();
+        steps.extend(arguments.rate.map(|rate| Step { duration: Duration::MAX, from: rate, to: rate }));
+        let duration = match (arguments.duration, arguments.requests) {
+            (None, _) if !stepped.is_zero() => Some(stepped),
+            (None, None) => Some(DURATION),
+            (duration, _) => duration,
         };
-        let asks = urls.iter().map(ask).collect::<Result<Vec<_>, TargetError>>()?;
-        let connections = arguments.connections as usize;
+        let pipeline = usize::from(arguments.pipeline.or(scenario.pipeline).unwrap_or(1));
+        let close = arguments.close || scenario.close;
+        if close && pipeline > 1 {
+            return Err(PlanError::Pipelined);
+        }
+        let connections = arguments.connections.or(scenario.connections).unwrap_or(CONNECTIONS) as usize;
         let cpus = crew::cpus(&arguments.threads.cpus)?;
         let threads = arguments.threads.threads.map_or(cpus.len(), usize::from).min(connections);
-        crew::provide_descriptors(connections * hosts.0.len())?;
-        let unbounded = arguments.duration.is_none() && arguments.requests.is_none();
+        crew::provide_descriptors(connections * mix.hosts())?;
+        let names = arguments.scenario.iter().map(|path| path.display().to_string()).chain(arguments.urls.clone());
         Ok(Self {
-            name: arguments.urls.join(" "),
-            hosts: hosts.reach()?,
-            asks,
-            schedule: schedule(&urls.iter().map(|url| url.weight).collect::<Vec<_>>()),
+            name: names.collect::<Vec<_>>().join(" "),
+            hosts: mix.reach()?,
+            asks: mix.asks,
+            schedule: mix.schedule,
             connections,
-            pipeline: usize::from(arguments.pipeline),
-            close: arguments.close,
-            timeout: arguments.timeout,
-            rate: arguments.rate,
-            poisson: arguments.poisson,
-            warmup: arguments.warmup,
-            duration: if unbounded { Some(DURATION) } else { arguments.duration },
+            pipeline,
+            close,
+            timeout: arguments.timeout.or(scenario.timeout).unwrap_or(TIMEOUT),
+            steps,
+            poisson: arguments.poisson || scenario.poisson,
+            warmup: arguments.warmup.or(scenario.warmup).unwrap_or_default(),
+            duration,
             requests_count: arguments.requests,
             threads,
             cpus,
         })
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        !self.steps.is_empty()
     }
 
     /// The threads' parts, which add up to the whole.
@@ -106,10 +126,13 @@ impl Plan {
             let (threads, thread) = (self.threads as u64, thread as u64);
             whole / threads + u64::from(thread < whole % threads)
         };
+        // The warm-up is as fast as the run begins.
+        let first = self.steps.first().map(|step| Step { duration: self.warmup, from: step.from, to: step.from });
+        let steps: Vec<Step> = first.into_iter().chain(self.steps.iter().copied()).collect();
         let part = |thread| Part {
             connections: share(self.connections as u64, thread) as usize,
             load: Load {
-                rate: self.rate,
+                steps: steps.clone(),
                 poisson: self.poisson,
                 warmup: self.warmup,
                 duration: self.duration,
@@ -120,31 +143,4 @@ impl Plan {
         };
         (0..self.threads).map(part).collect()
     }
-}
-
-/// The hosts of some URLs, each once.
-#[derive(Debug, Default)]
-struct Hosts(Vec<Url>);
-
-impl Hosts {
-    fn number(&mut self, url: &Url) -> u16 {
-        let known = self.0.iter().position(|host| host.is_same_origin(url));
-        known.unwrap_or_else(|| {
-            self.0.push(url.clone());
-            self.0.len() - 1
-        }) as u16
-    }
-
-    /// Their addresses, each of which takes connections.
-    fn reach(&self) -> Result<Vec<Address>, TargetError> {
-        self.0.iter().map(|host| host.reach(REACH).map(Address::Inet)).collect()
-    }
-}
-
-fn body(arguments: &RunArguments) -> Result<Option<Vec<u8>>, PlanError> {
-    if let Some(path) = &arguments.body_file {
-        return std::fs::read(path).map(Some).map_err(|error| PlanError::Body(path.clone(), error));
-    }
-    let filler = arguments.body_size.map(|size| vec![b'x'; size as usize]);
-    Ok(arguments.body.clone().map(String::into_bytes).or(filler))
 }

@@ -55,6 +55,8 @@ pub(crate) struct Tally {
     /// CPU time of the generator's threads, user and system.
     pub(crate) cpu: Duration,
     pub(crate) interrupted: bool,
+    /// A connection found no local port.
+    pub(crate) out_of_ports: bool,
 }
 
 impl Tally {
@@ -70,6 +72,7 @@ impl Tally {
             elapsed: Duration::ZERO,
             cpu: Duration::ZERO,
             interrupted: false,
+            out_of_ports: false,
         }
     }
 
@@ -104,5 +107,6 @@ impl Tally {
         self.elapsed = self.elapsed.max(other.elapsed);
         self.cpu += other.cpu;
         self.interrupted |= other.interrupted;
+        self.out_of_ports |= other.out_of_ports;
     }
 }

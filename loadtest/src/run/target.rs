@@ -13,6 +13,10 @@ pub(crate) enum TargetError {
     Tls(String),
     #[error("`{0}`: a weight is a number from 1 to 1000, as in URL@3")]
     Weight(String),
+    #[error("`{0}` is only a path; name its host as a URL on the command line")]
+    Baseless(String),
+    #[error("a scenario takes one URL, for its requests that have only a path")]
+    Bases,
     #[error("`{0}` is no method")]
     Method(String),
     #[error("`{0}` is no field; write 'Name: value'")]
@@ -34,7 +38,6 @@ pub(super) struct Url {
     port: u16,
     /// Path and query.
     pub(super) target: String,
-    pub(super) weight: u16,
 }
 
 impl Url {
@@ -44,7 +47,6 @@ impl Url {
             return Err(TargetError::Tls(text.into()));
         }
         let rest = text.strip_prefix("http://").ok_or_else(wrong)?;
-        let (rest, weight) = split_weight(rest).ok_or_else(|| TargetError::Weight(text.into()))?;
         if !rest.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
             return Err(wrong());
         }
@@ -59,7 +61,18 @@ impl Url {
         if name.is_empty() || port == 0 || name.contains(['@', '[', ']']) || (name == host && name.contains(':')) {
             return Err(wrong());
         }
-        Ok(Self { authority: authority.into(), host: name.into(), port, target, weight })
+        Ok(Self { authority: authority.into(), host: name.into(), port, target })
+    }
+
+    /// A URL that may end in `@3`, and that weight or 1.
+    pub(super) fn parse_weighted(text: &str) -> Result<(Self, u16), TargetError> {
+        let (url, weight) = split_weight(text).ok_or_else(|| TargetError::Weight(text.into()))?;
+        Ok((Self::parse(url)?, weight))
+    }
+
+    /// Another path of the same host.
+    pub(super) fn at(&self, path: &str) -> Result<Self, TargetError> {
+        Self::parse(&format!("http://{}{path}", self.authority))
     }
 
     pub(super) fn is_same_origin(&self, other: &Self) -> bool {
@@ -162,7 +175,7 @@ mod tests {
 
     #[test]
     fn urls_are_split_or_refused() {
-        let parts = |text| Url::parse(text).map(|url| (url.host, url.port, url.target, url.weight));
+        let parts = |text| Url::parse_weighted(text).map(|(url, weight)| (url.host, url.port, url.target, weight));
         let good = [
             ("http://a", ("a", 80, "/", 1)),
             ("http://a:81/b?c@3", ("a", 81, "/b?c", 3)),

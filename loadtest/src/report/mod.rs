@@ -1,18 +1,23 @@
-//! What a run has shown, for people and as JSON. Not here: measuring.
+//! What a run has shown: for people here, for programs in `json`, as a page in `page`. Not here: measuring.
+
+mod json;
+mod page;
+mod plot;
 
 use std::time::Duration;
 
-use serde_json::{Map, Value, json};
-
 use crate::histogram::Histogram;
-use crate::run::{Failure, Plan, Tally};
+use crate::run::{Failure, Outcome, Plan, Tally};
+pub(crate) use json::json;
+pub(crate) use page::page;
 
 /// Quantiles of a report: name in the text, name in JSON, value.
 const QUANTILES: [(&str, &str, f64); 4] =
     [("p50", "p50", 0.5), ("p90", "p90", 0.9), ("p99", "p99", 0.99), ("p99.9", "p99_9", 0.999)];
 
 /// The report for people.
-pub(crate) fn text(plan: &Plan, tally: &Tally) -> String {
+pub(crate) fn text(outcome: &Outcome) -> String {
+    let Outcome { plan, tally, .. } = outcome;
     let seconds = tally.elapsed.as_secs_f64();
     let answered = tally.latency.count();
     let plural = |count: usize| if count == 1 { "" } else { "s" };
@@ -33,7 +38,7 @@ pub(crate) fn text(plan: &Plan, tally: &Tally) -> String {
     let received = tally.received_bytes as f64;
     text += &format!("received    {}, {}/s\n", size(received), size(rate(received)));
     text += &format!("latency     {}\n", quantiles(&tally.latency));
-    if plan.rate.is_some() {
+    if plan.is_open() {
         text += &format!("sent late   {}\n", quantiles(&tally.late));
     }
     text += &format!("errors      {}\n", errors(tally));
@@ -56,40 +61,6 @@ pub(crate) fn text(plan: &Plan, tally: &Tally) -> String {
     text
 }
 
-/// The report for programs; times in microseconds.
-pub(crate) fn json(plan: &Plan, tally: &Tally) -> String {
-    let seconds = tally.elapsed.as_secs_f64();
-    let rate = |amount: f64| if seconds > 0.0 { amount / seconds } else { 0.0 };
-    let mut by_class = Map::new();
-    for failure in Failure::ALL {
-        by_class.insert(failure.name().into(), tally.errors(failure).into());
-    }
-    let report = json!({
-        "target": plan.name,
-        "loop": if plan.rate.is_some() { "open" } else { "closed" },
-        "rate": plan.rate,
-        "poisson": plan.poisson,
-        "connections": plan.connections,
-        "pipeline": plan.pipeline,
-        "close": plan.close,
-        "threads": plan.threads,
-        "interrupted": tally.interrupted,
-        "elapsed_seconds": seconds,
-        "sent": tally.sent,
-        "answered": tally.latency.count(),
-        "unanswered": tally.unanswered,
-        "unsent": tally.unsent,
-        "errors": by_class,
-        "requests_per_second": rate(tally.latency.count() as f64),
-        "received_bytes": tally.received_bytes,
-        "received_bytes_per_second": rate(tally.received_bytes as f64),
-        "latency_us": latencies(&tally.latency),
-        "late_us": plan.rate.map(|_| latencies(&tally.late)),
-        "generator": { "cpu_seconds": tally.cpu.as_secs_f64(), "cpu_us_per_request": cpu_us(tally) },
-    });
-    format!("{report}\n")
-}
-
 /// The errors by class.
 pub(crate) fn errors(tally: &Tally) -> String {
     let classes = Failure::ALL.into_iter().filter(|failure| tally.errors(*failure) > 0);
@@ -101,10 +72,18 @@ pub(crate) fn errors(tally: &Tally) -> String {
 }
 
 fn loop_name(plan: &Plan) -> String {
-    match plan.rate {
-        None => "closed loop".into(),
-        Some(rate) => format!("open loop, {rate}/s{}", if plan.poisson { " Poisson" } else { "" }),
+    let poisson = if plan.poisson { " Poisson" } else { "" };
+    match (plan.is_open(), rate_of(plan)) {
+        (false, _) => "closed loop".into(),
+        (true, Some(rate)) => format!("open loop, {rate}/s{poisson}"),
+        (true, None) => format!("open loop, {} steps{poisson}", plan.steps.len()),
     }
+}
+
+/// The rate, if it is always the same.
+fn rate_of(plan: &Plan) -> Option<f64> {
+    let rate = plan.steps.first()?.from;
+    plan.steps.iter().all(|step| (step.from, step.to) == (rate, rate)).then_some(rate)
 }
 
 fn quantiles(histogram: &Histogram) -> String {
@@ -116,25 +95,12 @@ fn quantiles(histogram: &Histogram) -> String {
     format!("{}  max {}  mean {}", parts.join("  "), time(histogram.max()), time(histogram.mean()))
 }
 
-fn latencies(histogram: &Histogram) -> Value {
-    let us = |time: Duration| time.as_nanos() as f64 / 1000.0;
-    let mut map = Map::new();
-    for (_, name, part) in QUANTILES {
-        map.insert(name.into(), us(histogram.quantile(part)).into());
-    }
-    map.insert("max".into(), us(histogram.max()).into());
-    map.insert("mean".into(), us(histogram.mean()).into());
-    // Pairs: the longest latency of a bucket, and its requests.
-    map.insert("buckets".into(), histogram.buckets().map(|(longest, count)| json!([us(longest), count])).collect());
-    Value::Object(map)
-}
-
 fn cpu_us(tally: &Tally) -> f64 {
     tally.cpu.as_secs_f64() * 1e6 / tally.sent.max(1) as f64
 }
 
 /// Three or four significant digits.
-fn time(time: Duration) -> String {
+pub(crate) fn time(time: Duration) -> String {
     match time.as_secs_f64() {
         seconds if seconds < 1e-3 => format!("{:.1} µs", seconds * 1e6),
         seconds if seconds < 1.0 => format!("{:.2} ms", seconds * 1e3),

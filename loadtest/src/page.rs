@@ -1,0 +1,16 @@
+//! The frame of every page that is written: self-contained, for light and dark. Not here: what stands in it.
+
+/// A page.
+pub(crate) fn page(title: &str, body: &str) -> String {
+    let (title, style) = (escape(title), include_str!("page.css"));
+    format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <title>{title}</title>\n<style>\n{style}</style>\n</head>\n<body>\n{body}</body>\n</html>\n"
+    )
+}
+
+/// Text as it stands in HTML.
+pub(crate) fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}

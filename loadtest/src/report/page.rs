@@ -1,0 +1,80 @@
+//! A run as a page: the report, latency by percentile, and how it went over time. Not here: drawing lines.
+
+use std::time::Duration;
+
+use super::plot::{Plot, round_step};
+use crate::histogram::Histogram;
+use crate::page;
+use crate::run::{Outcome, Series};
+
+/// Names along the axis of time, about.
+const TIMES: f64 = 12.0;
+
+/// The page.
+pub(crate) fn page(outcome: &Outcome) -> String {
+    let mut body = format!("<h1>cairn-load</h1>\n<pre>{}</pre>\n", page::escape(&super::text(outcome)));
+    if outcome.tally.latency.count() > 0 {
+        body += &by_percentile(&outcome.tally.latency).draw();
+    }
+    if !outcome.series.seconds().is_empty() {
+        over_time(&outcome.series).iter().for_each(|plot| body += &plot.draw());
+    }
+    page::page(&format!("cairn-load {}", outcome.plan.name), &body)
+}
+
+/// Along the axis each step is a tenth of the requests of the one before: 90 %, 99 %, 99.9 %, to the last request.
+fn by_percentile(latency: &Histogram) -> Plot {
+    let count = latency.count() as f64;
+    let mut below = 0.0;
+    let points: Vec<(f64, f64)> = latency
+        .buckets()
+        .map(|(longest, requests)| {
+            below += requests as f64;
+            // The last request has none behind it: it is half a request from the end.
+            let place = (count / (count - below).max(0.5)).log10();
+            (place, milliseconds(longest))
+        })
+        .collect();
+    let width = points.last().map_or(1.0, |(place, _)| place.max(1.0));
+    let nines = (1..=width as usize).map(|nines| {
+        let name = if nines == 1 {
+            "90 %".into()
+        } else {
+            format!("99{}{} %", if nines > 2 { "." } else { "" }, "9".repeat(nines - 2))
+        };
+        (nines as f64, name)
+    });
+    let ticks = [(0.0, "0 %".to_owned()), (2f64.log10(), "50 %".to_owned())].into_iter().chain(nines).collect();
+    let start = points.first().map_or(0.0, |(_, value)| *value);
+    let points = [(0.0, start)].into_iter().chain(points).collect();
+    Plot { title: "latency by percentile, ms", ticks, width, lines: vec![("all answers", 'a', points)] }
+}
+
+fn over_time(series: &Series) -> [Plot; 2] {
+    let seconds = series.seconds();
+    let width = seconds.len() as f64;
+    let step = round_step(width / TIMES).max(1.0);
+    let ticks: Vec<(f64, String)> = (0..=(width / step) as u32)
+        .map(|number| (f64::from(number) * step, format!("{} s", f64::from(number) * step)))
+        .collect();
+    let line = |value: &dyn Fn(&crate::run::Second) -> f64| {
+        seconds.iter().map(|second| (second.at as f64 + 0.5, value(second))).collect::<Vec<_>>()
+    };
+    let rates = vec![
+        ("answered", 'a', line(&|second| second.answered as f64)),
+        ("errors", 'b', line(&|second| second.errors as f64)),
+    ];
+    let latencies = vec![
+        ("longest", 'c', line(&|second| milliseconds(second.max))),
+        ("p99", 'a', line(&|second| milliseconds(second.p99))),
+        ("p50", 'b', line(&|second| milliseconds(second.p50))),
+    ];
+    [
+        Plot { title: "answers in each second", ticks: ticks.clone(), width, lines: rates },
+        Plot { title: "latency in each second, ms", ticks, width, lines: latencies },
+    ]
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}

@@ -1,0 +1,49 @@
+//! What a run leaves behind: seconds, a log, a page.
+
+use std::fs;
+
+use crate::harness::{Origin, command, read_report};
+
+#[test]
+fn the_seconds_add_up_to_the_run_in_every_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, page) = (folder.path().join("run.hlog"), folder.path().join("run.html"));
+    let origin = Origin::start(&[]);
+    let mut run = command(&[
+        "run",
+        &origin.url,
+        "--json",
+        "--rate",
+        "300",
+        "-d",
+        "2200ms",
+        "--warmup",
+        "300ms",
+        "--threads",
+        "2",
+    ]);
+    let report = read_report(&run.arg("--hdr").arg(&log).arg("--html").arg(&page).output().unwrap());
+    let seconds = report["seconds"].as_array().unwrap();
+    let sum = |name: &str| seconds.iter().map(|second| second[name].as_u64().unwrap()).sum::<u64>();
+    assert_eq!((sum("answered"), sum("errors")), (report["answered"].as_u64().unwrap(), 0), "{report}");
+    assert!(seconds.len() >= 3 && seconds[1]["p50_us"].as_f64() <= seconds[1]["max_us"].as_f64(), "{report}");
+
+    let log = fs::read_to_string(log).unwrap();
+    let intervals = log.lines().filter(|line| !line.starts_with('#') && !line.starts_with('"'));
+    assert_eq!(intervals.clone().count(), seconds.len(), "{log}");
+    assert!(intervals.clone().all(|line| line.contains(",1.000,") && line.contains(",HIST")), "{log}");
+
+    let page = fs::read_to_string(page).unwrap();
+    assert_eq!(page.matches("<svg ").count(), 3);
+    assert!(page.contains("99.9 %") || report["answered"].as_u64().unwrap() < 500, "{page}");
+    assert!(!page.contains("src=") && !page.contains("href="), "the page needs nothing else");
+}
+
+#[test]
+fn a_file_that_cannot_be_written_is_named() {
+    let origin = Origin::start(&[]);
+    let output = command(&["run", &origin.url, "-n", "1", "--html", "/nonexistent/run.html"]).output().unwrap();
+    let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(complaint.contains("cannot write /nonexistent/run.html") && complaint.lines().count() == 1, "{complaint}");
+    assert_eq!(output.status.code(), Some(1));
+}
