@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub(crate) use compare::CompareArguments;
 pub(crate) use origin::OriginArguments;
-pub(crate) use run::RunArguments;
+pub(crate) use run::{RunArguments, TlsArguments};
 
 /// Load generator and reference origin of cairn.
 #[derive(Debug, Parser)]

@@ -10,7 +10,7 @@ use super::{Sha256, ThreadArguments, body_size, digest, duration, rate, size};
 /// What `run` takes.
 #[derive(Debug, Args)]
 pub(crate) struct RunArguments {
-    /// http://HOST[:PORT]/PATH; `URL@3` is asked for three times as often
+    /// http://HOST[:PORT]/PATH or https://…; `URL@3` is asked for three times as often
     #[arg(value_name = "URL", required_unless_present = "scenario")]
     pub(crate) urls: Vec<String>,
     /// File that says what to send and how fast: a mix of requests, and steps or ramps of the rate. A URL, if there is one,
@@ -79,5 +79,21 @@ pub(crate) struct RunArguments {
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
+    pub(crate) tls: TlsArguments,
+    #[command(flatten)]
     pub(crate) threads: ThreadArguments,
+}
+
+/// What https:// needs.
+#[derive(Debug, Args)]
+pub(crate) struct TlsArguments {
+    /// File with the authorities (PEM) whose certificates are believed; by default those of the web
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+    /// Take any certificate
+    #[arg(long, conflicts_with = "ca")]
+    pub(crate) insecure: bool,
+    /// Resume earlier sessions instead of a full handshake for each connection
+    #[arg(long)]
+    pub(crate) resume: bool,
 }

@@ -35,6 +35,8 @@ pub(crate) fn json(outcome: &Outcome) -> String {
         "unsent": tally.unsent,
         "errors": by_class,
         "requests_per_second": rate(tally.latency.count() as f64),
+        "handshakes": tally.handshakes,
+        "resumed": tally.resumed,
         "received_bytes": tally.received_bytes,
         "received_bytes_per_second": rate(tally.received_bytes as f64),
         "latency_us": latencies(&tally.latency),

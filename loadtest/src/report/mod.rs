@@ -41,6 +41,9 @@ pub(crate) fn text(outcome: &Outcome) -> String {
     if plan.is_open() {
         text += &format!("sent late   {}\n", quantiles(&tally.late));
     }
+    if tally.handshakes > 0 {
+        text += &format!("handshakes  {}, {} of them resumed\n", tally.handshakes, tally.resumed);
+    }
     text += &format!("errors      {}\n", errors(tally));
     if tally.unanswered > 0 {
         text += &format!("unanswered  {} when interrupted\n", tally.unanswered);

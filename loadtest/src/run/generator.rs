@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
 
+use cairn::buffer::Queue;
 use cairn::http::ResponseHead;
 use cairn::id::Owner;
 use cairn::uring::{Event, Fault, Ring};
@@ -17,6 +18,7 @@ use super::pace::Pace;
 use super::plan::{Part, Plan};
 use super::slot::{Issued, Read, Slot};
 use super::tally::{Failure, Tally};
+use super::tls::{Client, Progress};
 use crate::crew::Stop;
 
 /// How long a connection that could not be made rests.
@@ -46,6 +48,8 @@ pub(super) struct Generator<'a> {
     /// The end has passed, and what was due by then and found a connection has been sent.
     over: bool,
     head: ResponseHead,
+    /// For hosts that want TLS.
+    client: Option<Client>,
     tally: Tally,
     meter: Meter,
     warm: Option<Warm>,
@@ -79,6 +83,7 @@ impl<'a> Generator<'a> {
             under_way: 0,
             over: false,
             head: ResponseHead::new(),
+            client: plan.client.as_ref().map(Client::for_thread),
             tally: Tally::new(),
             meter,
             warm: None,
@@ -153,14 +158,8 @@ impl<'a> Generator<'a> {
             }
             slot.issued.push_back(Issued { due, request, counts });
             self.under_way += 1;
-            if slot.socket.is_none() {
-                match self.ring.connect(&self.plan.hosts[usize::from(host)], Owner::Upstream(id)) {
-                    Ok(socket) => slot.socket = Some(socket),
-                    Err(_) => {
-                        self.rest(id);
-                        continue;
-                    }
-                }
+            if slot.socket.is_none() && !self.connect(id) {
+                continue;
             }
             let slot = &mut self.slots[id as usize];
             if slot.issued.len() == 1 {
@@ -168,6 +167,25 @@ impl<'a> Generator<'a> {
             }
             self.mark_dirty(id);
         }
+    }
+
+    /// Begins a connection. False: it has failed already.
+    fn connect(&mut self, id: u32) -> bool {
+        let slot = &mut self.slots[id as usize];
+        let host = &self.plan.hosts[usize::from(slot.host)];
+        let Ok(socket) = self.ring.connect(&host.address, Owner::Upstream(id)) else {
+            self.rest(id);
+            return false;
+        };
+        slot.socket = Some(socket);
+        if let (Some(client), Some(name)) = (&self.client, &host.name) {
+            let session = client.session(name).map_err(|_| Failure::Tls);
+            if session.and_then(|session| slot.secure(&mut self.ring, session)).is_err() {
+                self.fail(id, Failure::Tls);
+                return false;
+            }
+        }
+        true
     }
 
     /// The one whose turn it is.
@@ -211,8 +229,7 @@ impl<'a> Generator<'a> {
                 if self.warm.is_some() {
                     self.tally.received_bytes += bytes.bytes() as u64;
                 }
-                self.slots[id as usize].receive(&mut self.ring, bytes);
-                self.read(id);
+                self.receive(id, bytes);
             }
             Event::Sent(Owner::Upstream(id), _) if self.slots[id as usize].has_unwritten() => self.mark_dirty(id),
             Event::Ended(Owner::Upstream(id)) => {
@@ -232,6 +249,21 @@ impl<'a> Generator<'a> {
             // After a failed send, an answer may still come, and the end will.
             _ => {}
         }
+    }
+
+    fn receive(&mut self, id: u32, bytes: Queue) {
+        match self.slots[id as usize].receive(&mut self.ring, bytes) {
+            Ok(Progress::Agreed { resumed }) => {
+                if self.warm.is_some() {
+                    self.tally.handshakes += 1;
+                    self.tally.resumed += u64::from(resumed);
+                }
+                self.mark_dirty(id);
+            }
+            Ok(Progress::Nothing | Progress::Closed) => {}
+            Err(failure) => return self.fail(id, failure),
+        }
+        self.read(id);
     }
 
     /// Reads every answer that has arrived.

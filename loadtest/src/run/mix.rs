@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use cairn::http::Method;
-use cairn::id::Address;
 
 use super::ask::{Ask, Expect};
 use super::file::{Request, Scenario};
 use super::plan::PlanError;
-use super::target::{Form, TargetError, Url, schedule};
+use super::target::{Form, Host, TargetError, Url, schedule};
+use super::tls::Client;
 use crate::args::RunArguments;
 
 /// How long the first connection to a host may take.
@@ -71,9 +71,13 @@ impl Mix {
         self.hosts.len()
     }
 
-    /// The hosts' addresses, each of which takes connections.
-    pub(super) fn reach(&self) -> Result<Vec<Address>, TargetError> {
-        self.hosts.iter().map(|host| host.reach(REACH).map(Address::Inet)).collect()
+    pub(super) fn is_secure(&self) -> bool {
+        self.hosts.iter().any(Url::is_secure)
+    }
+
+    /// Where the hosts are; each takes connections.
+    pub(super) fn reach(&self, client: Option<&Client>) -> Result<Vec<Host>, TargetError> {
+        self.hosts.iter().map(|host| host.reach(client, REACH)).collect()
     }
 
     fn add(&mut self, url: &Url, form: &Form<'_>, expect: Expect) -> Result<(), TargetError> {

@@ -14,6 +14,7 @@ mod series;
 mod slot;
 mod tally;
 mod target;
+mod tls;
 
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;

@@ -4,14 +4,13 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cairn::id::Address;
-
 use super::ask::Ask;
 use super::file::{FileError, Scenario};
 use super::mix::Mix;
 use super::pace::Load;
 use super::ramp::Step;
-use super::target::TargetError;
+use super::target::{Host, TargetError};
+use super::tls::Client;
 use crate::args::RunArguments;
 use crate::crew::{self, CrewError};
 
@@ -43,7 +42,9 @@ pub(crate) enum PlanError {
 pub(crate) struct Plan {
     /// As the report names it.
     pub(crate) name: String,
-    pub(super) hosts: Vec<Address>,
+    pub(super) hosts: Vec<Host>,
+    /// For those that want TLS.
+    pub(super) client: Option<Client>,
     pub(super) asks: Vec<Ask>,
     /// Indices of `asks` in the order of their turns.
     pub(super) schedule: Box<[u16]>,
@@ -96,10 +97,12 @@ impl Plan {
         let cpus = crew::cpus(&arguments.threads.cpus)?;
         let threads = arguments.threads.threads.map_or(cpus.len(), usize::from).min(connections);
         crew::provide_descriptors(connections * mix.hosts())?;
+        let client = mix.is_secure().then(|| Client::new(&arguments.tls)).transpose().map_err(TargetError::from)?;
         let names = arguments.scenario.iter().map(|path| path.display().to_string()).chain(arguments.urls.clone());
         Ok(Self {
             name: names.collect::<Vec<_>>().join(" "),
-            hosts: mix.reach()?,
+            hosts: mix.reach(client.as_ref())?,
+            client,
             asks: mix.asks,
             schedule: mix.schedule,
             connections,

@@ -12,12 +12,16 @@ use sha2::{Digest, Sha256};
 
 use super::ask::{Answer, Ask};
 use super::tally::Failure;
+use super::tls::{Progress, Session};
 
 const LIMITS: HeadLimits = HeadLimits {
     head_bytes: limits::HEAD_BYTES_MAX,
     field_count: limits::HEADER_COUNT_MAX,
     request_line: limits::REQUEST_LINE_BYTES,
 };
+
+/// The longest record of TLS (RFC 8446 section 5.1).
+const RECORD_BYTES: usize = 1 << 14;
 
 /// One request under way.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +50,7 @@ pub(super) struct Slot {
     /// Index of the host that it connects to.
     pub(super) host: u16,
     pub(super) socket: Option<SocketId>,
+    pub(super) tls: Option<Session>,
     /// Requests under way, oldest first.
     pub(super) issued: VecDeque<Issued>,
     /// How many of them are queued to be sent whole, and how many bytes of the next.
@@ -71,6 +76,7 @@ impl Slot {
         Self {
             host,
             socket: None,
+            tls: None,
             issued: VecDeque::with_capacity(pipeline),
             written: 0,
             offset: 0,
@@ -90,6 +96,7 @@ impl Slot {
         if let Some(socket) = self.socket.take() {
             ring.close(socket);
         }
+        self.tls = None;
         self.input.clear(ring.pieces());
         self.hash.reset();
         (self.written, self.offset, self.scanned) = (0, 0, 0);
@@ -103,16 +110,16 @@ impl Slot {
     /// Queues what is not sent yet, several requests in one piece. False: buffers are short, try again.
     pub(super) fn write(&mut self, ring: &mut Ring, asks: &[Ask]) -> bool {
         let Some(socket) = self.socket else { return true };
+        if self.tls.is_some() {
+            return self.write_sealed(ring, socket, asks);
+        }
         let mut open: Option<Lease> = None;
         // Behind the limit, the next send completion goes on.
         while self.has_unwritten() && ring.unsent(socket) < ring.queue_limit() {
             let bytes = &asks[usize::from(self.issued[self.written].request)].bytes[self.offset..];
             let Some(mut lease) = open.take().or_else(|| ring.buffer()) else { return false };
             let count = lease.append(bytes);
-            self.offset += count;
-            if count == bytes.len() {
-                (self.written, self.offset) = (self.written + 1, 0);
-            }
+            (self.written, self.offset) = after(self.written, self.offset, count, bytes.len());
             if lease.spare() == 0 {
                 ring.send(socket, lease);
             } else {
@@ -125,8 +132,40 @@ impl Slot {
         true
     }
 
-    pub(super) fn receive(&mut self, ring: &mut Ring, mut bytes: Queue) {
+    /// The same through TLS, once it is agreed on.
+    fn write_sealed(&mut self, ring: &mut Ring, socket: SocketId, asks: &[Ask]) -> bool {
+        let Some(tls) = &mut self.tls else { return true };
+        let mut sent = tls.flush(ring, socket);
+        while sent.is_ok()
+            && !tls.is_handshaking()
+            && self.written < self.issued.len()
+            && ring.unsent(socket) < ring.queue_limit()
+        {
+            let bytes = &asks[usize::from(self.issued[self.written].request)].bytes[self.offset..];
+            let record = &bytes[..bytes.len().min(RECORD_BYTES)];
+            // What is not sent for want of a buffer is with TLS all the same.
+            sent = tls.send(ring, socket, record);
+            (self.written, self.offset) = after(self.written, self.offset, record.len(), bytes.len());
+        }
+        sent.is_ok()
+    }
+
+    pub(super) fn receive(&mut self, ring: &mut Ring, mut bytes: Queue) -> Result<Progress, Failure> {
+        if let (Some(tls), Some(socket)) = (&mut self.tls, self.socket) {
+            let progress = tls.receive(ring, socket, &mut bytes, &mut self.input)?;
+            self.ended |= progress == Progress::Closed;
+            return Ok(progress);
+        }
         self.input.append(ring.pieces(), &mut bytes);
+        Ok(Progress::Nothing)
+    }
+
+    /// Begins TLS on a new connection.
+    pub(super) fn secure(&mut self, ring: &mut Ring, mut session: Session) -> Result<(), Failure> {
+        let Some(socket) = self.socket else { return Ok(()) };
+        session.flush(ring, socket)?;
+        self.tls = Some(session);
+        Ok(())
     }
 
     /// Reads one answer from what has arrived.
@@ -205,9 +244,14 @@ impl Slot {
         if let Some(answer) = &mut self.answer {
             answer.length += count;
         }
-        if self.ended && matches!(self.body, Body::Close) {
+        if self.ended && matches!(self.body, Body::Close) && self.tls.as_ref().is_none_or(Session::is_closed) {
             self.body = Body::Done;
         }
         Ok(self.body.is_done().then_some(()))
     }
+}
+
+/// Requests written, and bytes of the next one, after `count` of its `left` bytes were.
+fn after(written: usize, offset: usize, count: usize, left: usize) -> (usize, usize) {
+    if count == left { (written + 1, 0) } else { (written, offset + count) }
 }

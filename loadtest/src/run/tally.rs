@@ -17,13 +17,15 @@ pub(crate) enum Failure {
     Status,
     /// Not the length that was expected, or a broken body.
     Body,
+    /// No handshake, or a broken record.
+    Tls,
     /// What came is no HTTP/1.1 response, or answers nothing.
     Protocol,
 }
 
 impl Failure {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Connect, Self::Reset, Self::Timeout, Self::Status, Self::Body, Self::Protocol];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Connect, Self::Reset, Self::Timeout, Self::Status, Self::Body, Self::Tls, Self::Protocol];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -32,6 +34,7 @@ impl Failure {
             Self::Timeout => "timeout",
             Self::Status => "status",
             Self::Body => "body",
+            Self::Tls => "tls",
             Self::Protocol => "protocol",
         }
     }
@@ -51,6 +54,9 @@ pub(crate) struct Tally {
     /// Due before the end, but no connection was free.
     pub(crate) unsent: u64,
     pub(crate) received_bytes: u64,
+    /// TLS handshakes, and how many of them resumed a session.
+    pub(crate) handshakes: u64,
+    pub(crate) resumed: u64,
     pub(crate) elapsed: Duration,
     /// CPU time of the generator's threads, user and system.
     pub(crate) cpu: Duration,
@@ -69,6 +75,8 @@ impl Tally {
             unanswered: 0,
             unsent: 0,
             received_bytes: 0,
+            handshakes: 0,
+            resumed: 0,
             elapsed: Duration::ZERO,
             cpu: Duration::ZERO,
             interrupted: false,
@@ -104,6 +112,8 @@ impl Tally {
         self.unanswered += other.unanswered;
         self.unsent += other.unsent;
         self.received_bytes += other.received_bytes;
+        self.handshakes += other.handshakes;
+        self.resumed += other.resumed;
         self.elapsed = self.elapsed.max(other.elapsed);
         self.cpu += other.cpu;
         self.interrupted |= other.interrupted;

@@ -4,13 +4,17 @@ use std::io;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
+use cairn::id::Address;
+
+use super::tls::{Client, ServerName, TlsError};
+
 /// Why a URL, method or field cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TargetError {
-    #[error("`{0}` is no URL; write http://HOST[:PORT]/PATH")]
+    #[error("`{0}` is no URL; write http://HOST[:PORT]/PATH or https://")]
     Url(String),
-    #[error("`{0}`: TLS is not supported yet; use http://")]
-    Tls(String),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     #[error("`{0}`: a weight is a number from 1 to 1000, as in URL@3")]
     Weight(String),
     #[error("`{0}` is only a path; name its host as a URL on the command line")]
@@ -32,6 +36,8 @@ pub(crate) enum TargetError {
 /// One parsed URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Url {
+    /// https.
+    secure: bool,
     /// As it goes into Host.
     pub(super) authority: String,
     host: String,
@@ -43,10 +49,12 @@ pub(super) struct Url {
 impl Url {
     pub(super) fn parse(text: &str) -> Result<Self, TargetError> {
         let wrong = || TargetError::Url(text.into());
-        if text.starts_with("https://") {
-            return Err(TargetError::Tls(text.into()));
-        }
-        let rest = text.strip_prefix("http://").ok_or_else(wrong)?;
+        let (scheme, rest) = text.split_once("://").ok_or_else(wrong)?;
+        let (secure, default_port) = match scheme {
+            "http" => (false, 80),
+            "https" => (true, 443),
+            _ => return Err(wrong()),
+        };
         if !rest.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
             return Err(wrong());
         }
@@ -55,13 +63,13 @@ impl Url {
         let colon = authority.rfind(':').filter(|colon| !authority[*colon..].contains(']'));
         let (host, port) = match colon {
             Some(colon) => (&authority[..colon], authority[colon + 1..].parse().map_err(|_| wrong())?),
-            None => (authority, 80),
+            None => (authority, default_port),
         };
         let name = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         if name.is_empty() || port == 0 || name.contains(['@', '[', ']']) || (name == host && name.contains(':')) {
             return Err(wrong());
         }
-        Ok(Self { authority: authority.into(), host: name.into(), port, target })
+        Ok(Self { secure, authority: authority.into(), host: name.into(), port, target })
     }
 
     /// A URL that may end in `@3`, and that weight or 1.
@@ -72,15 +80,37 @@ impl Url {
 
     /// Another path of the same host.
     pub(super) fn at(&self, path: &str) -> Result<Self, TargetError> {
-        Self::parse(&format!("http://{}{path}", self.authority))
+        Self::parse(&format!("{}://{}{path}", self.scheme(), self.authority))
     }
 
     pub(super) fn is_same_origin(&self, other: &Self) -> bool {
-        (&self.host, self.port) == (&other.host, other.port)
+        (self.secure, &self.host, self.port) == (other.secure, &other.host, other.port)
     }
 
-    /// The first of the host's addresses that takes a connection.
-    pub(super) fn reach(&self, patience: Duration) -> Result<SocketAddr, TargetError> {
+    fn scheme(&self) -> &'static str {
+        if self.secure { "https" } else { "http" }
+    }
+
+    /// The name that the host's certificate has to have; None: there is none.
+    fn server_name(&self) -> Result<Option<ServerName<'static>>, TargetError> {
+        let name = self.secure.then(|| ServerName::try_from(self.host.clone()));
+        name.transpose().map_err(|_| TargetError::Url(format!("https://{}", self.authority)))
+    }
+
+    /// The first of the host's addresses that takes a connection, on which TLS is tried where it is asked for.
+    pub(super) fn reach(&self, client: Option<&Client>, patience: Duration) -> Result<Host, TargetError> {
+        let (address, name) = (self.connect(patience)?, self.server_name()?);
+        if let (Some(client), Some(name)) = (client, &name) {
+            client.check(name, address, patience)?;
+        }
+        Ok(Host { address: Address::Inet(address), name })
+    }
+
+    pub(super) fn is_secure(&self) -> bool {
+        self.secure
+    }
+
+    fn connect(&self, patience: Duration) -> Result<SocketAddr, TargetError> {
         let resolve = |error| TargetError::Resolve(self.host.clone(), error);
         let addresses = (self.host.as_str(), self.port).to_socket_addrs().map_err(resolve)?;
         let mut last = io::Error::from(io::ErrorKind::NotFound);
@@ -90,8 +120,16 @@ impl Url {
                 Err(error) => last = error,
             }
         }
-        Err(TargetError::Unreachable(format!("http://{}", self.authority), last))
+        Err(TargetError::Unreachable(format!("{}://{}", self.scheme(), self.authority), last))
     }
+}
+
+/// Where requests go.
+#[derive(Debug)]
+pub(super) struct Host {
+    pub(super) address: Address,
+    /// Of the certificate; None: no TLS.
+    pub(super) name: Option<ServerName<'static>>,
 }
 
 /// Cuts `@3` off; 1 if there is none.
@@ -180,6 +218,7 @@ mod tests {
             ("http://a", ("a", 80, "/", 1)),
             ("http://a:81/b?c@3", ("a", 81, "/b?c", 3)),
             ("http://a?c", ("a", 80, "/?c", 1)),
+            ("https://a", ("a", 443, "/", 1)),
             ("http://[::1]:9/x", ("::1", 9, "/x", 1)),
             ("http://[::1]/@x", ("::1", 80, "/@x", 1)),
         ];
@@ -187,7 +226,7 @@ mod tests {
             assert_eq!(parts(text).expect(text), (host.into(), port, target.into(), weight));
         }
         let bad =
-            ["", "a/b", "ftp://a", "https://a", "http://", "http:///x", "http://a:0", "http://a:b", "http://a:99999"];
+            ["", "a/b", "ftp://a", "https://", "http://", "http:///x", "http://a:0", "http://a:b", "http://a:99999"];
         for text in
             bad.into_iter().chain(["http://u@h/", "http://::1/", "http://a/ b", "http://a/@0", "http://a/@1001"])
         {

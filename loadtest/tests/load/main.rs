@@ -5,6 +5,7 @@
 mod files;
 mod harness;
 mod mixes;
+mod tls;
 
 use std::net::TcpListener;
 use std::sync::mpsc::{self, Receiver};
@@ -147,7 +148,8 @@ fn failures_are_classed() {
         true
     });
     let report = report(&url, "-n 7 -c 1 --threads 1 --timeout 100ms");
-    let expected = serde_json::json!({ "connect": 0, "reset": 2, "timeout": 1, "status": 0, "body": 1, "protocol": 1 });
+    let expected =
+        serde_json::json!({ "connect": 0, "reset": 2, "timeout": 1, "status": 0, "body": 1, "tls": 0, "protocol": 1 });
     assert_eq!((&report["errors"], &report["answered"]), (&expected, &2.into()));
 }
 
@@ -201,7 +203,6 @@ fn what_cannot_be_done_is_said_in_one_line() {
     });
     for (arguments, code, says) in [
         (format!("run http://{closed}/"), 1, "cannot connect"),
-        ("run https://localhost/".into(), 1, "TLS is not supported yet"),
         ("run localhost:80".into(), 1, "is no URL"),
         (format!("run http://{closed}/ http://{closed}1/"), 1, "is no URL"),
         (format!("run {silent} -n 3 -c 1 --timeout 50ms"), 1, "no request was answered: 3 (timeout 3)"),

@@ -1,0 +1,151 @@
+//! https:// against a server of rustls with certificates of its own.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::pki_types::PrivateKeyDer;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::harness::{command, read_report};
+
+/// A server for `localhost` whose authority is in a file.
+struct Server {
+    url: String,
+    ca: PathBuf,
+    _folder: TempDir,
+}
+
+impl Server {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let ca = folder.path().join("ca.pem");
+        let mut authority = CertificateParams::new(Vec::new()).unwrap();
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
+        fs::write(&ca, authority.pem()).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let certificate =
+            CertificateParams::new(vec!["localhost".into()]).unwrap().signed_by(&key, &authority).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let config = builder.with_no_client_auth().with_single_cert(vec![certificate.der().clone()], key).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("https://localhost:{}", listener.local_addr().unwrap().port());
+        let config = Arc::new(config);
+        thread::spawn(move || {
+            while let Ok((stream, _)) = listener.accept() {
+                let config = Arc::clone(&config);
+                // Ends with an error when the client does.
+                thread::spawn(move || serve(ServerConnection::new(config).unwrap(), stream));
+            }
+        });
+        Self { url, ca, _folder: folder }
+    }
+
+    fn run(&self, arguments: &str) -> Value {
+        let url = format!("{}{}", self.url, arguments.split(' ').next().unwrap());
+        let all = ["run", &url, "--json", "--threads", "1", "--ca", self.ca.to_str().unwrap()];
+        read_report(&command(&all).args(arguments.split(' ').skip(1)).output().unwrap())
+    }
+}
+
+/// Answers `/N` with N bytes, after it has read the request's body.
+fn serve(connection: ServerConnection, stream: TcpStream) -> std::io::Result<()> {
+    let mut stream = BufReader::new(StreamOwned::new(connection, stream));
+    loop {
+        let (mut line, mut size, mut length, mut close) = (String::new(), 0, 0, false);
+        while line != "\r\n" {
+            line.clear();
+            if stream.read_line(&mut line)? == 0 {
+                return Ok(());
+            }
+            let words: Vec<&str> = line.split_whitespace().collect();
+            match words[..] {
+                [_, path, "HTTP/1.1"] => size = path[1..].parse().unwrap_or(0),
+                ["Content-Length:", value] => length = value.parse().unwrap(),
+                ["Connection:", "close"] => close = true,
+                _ => {}
+            }
+        }
+        std::io::copy(&mut (&mut stream).take(length), &mut std::io::sink())?;
+        let answer = stream.get_mut();
+        write!(answer, "HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n")?;
+        answer.write_all(&vec![b'x'; size])?;
+        answer.flush()?;
+        if close {
+            answer.conn.send_close_notify();
+            return answer.flush();
+        }
+    }
+}
+
+#[test]
+fn requests_go_through_tls_whole() {
+    let server = Server::start();
+    for (load, length) in [
+        ("/5 -n 300 -c 3", 5),
+        ("/5 -n 300 -c 2 --pipeline 8", 5),
+        ("/1000000 -n 10 -c 2", 1_000_000),
+        ("/7 -n 10 -c 2 --body-size 1000000", 7),
+    ] {
+        let report = server.run(&format!("{load} --expect-length {length}"));
+        assert_eq!(report["answered"].as_u64(), load.split(' ').nth(2).unwrap().parse().ok(), "{load}: {report}");
+        assert_eq!(report["resumed"], 0, "{load}");
+    }
+}
+
+#[test]
+fn handshakes_are_full_or_resumed_as_asked() {
+    let server = Server::start();
+    let run = |more: &str| {
+        let report = server.run(&format!("/5 -n 50 -c 1 --close{more}"));
+        let count = |name: &str| report[name].as_u64().unwrap();
+        (count("answered"), count("handshakes"), count("resumed"))
+    };
+    assert_eq!(run(""), (50, 50, 0));
+    let (answered, handshakes, resumed) = run(" --resume");
+    assert_eq!((answered, handshakes), (50, 50));
+    // All but the first, whose tickets the others use.
+    assert!(resumed >= 48, "{resumed}");
+}
+
+#[test]
+fn certificates_are_checked_unless_told_otherwise() {
+    let (server, other) = (Server::start(), Server::start());
+    let number = server.url.replace("localhost", "127.0.0.1");
+    let plain = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = plain.local_addr().unwrap().port();
+    thread::spawn(move || {
+        while let Ok((mut stream, _)) = plain.accept() {
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
+        }
+    });
+    let (own, others) = (server.ca.to_str().unwrap(), other.ca.to_str().unwrap());
+    for (arguments, says) in [
+        (server.url.clone(), "UnknownIssuer"),
+        (format!("{} --ca {others}", server.url), "invalid peer certificate"),
+        (format!("{number} --ca {own}"), "not valid for name"),
+        (format!("https://localhost:{port} --insecure"), "no TLS with https://localhost"),
+        (format!("{} --ca /nonexistent", server.url), "cannot read certificates from /nonexistent"),
+        (format!("{} --ca {}", server.url, file!()), "holds no certificate"),
+    ] {
+        let line = format!("run {arguments} -n 1");
+        let output = command(&line.split(' ').collect::<Vec<_>>())
+            .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+            .output()
+            .unwrap();
+        let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(1) && complaint.contains(says), "{arguments}: {complaint}");
+        assert_eq!(complaint.lines().count(), 1, "{complaint}");
+    }
+    let report = read_report(&command(&["run", &number, "-n", "5", "--json", "--insecure"]).output().unwrap());
+    assert_eq!(report["answered"], 5);
+}
