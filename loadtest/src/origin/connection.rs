@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cairn::buffer::{Lease, Queue};
-use cairn::forward::{Body, Delivery, gather};
+use cairn::forward::{Body, Delivery, Trailers, gather};
 use cairn::http::{self, Fields, HeadLimits, RequestHead};
 use cairn::limits;
 use cairn::uring::{Ring, SocketId};
@@ -137,7 +137,7 @@ impl Connection {
                 let answer = answers.choose(lease.bytes(), request);
                 lease.advance(length);
                 self.input.push_front(ring.pieces(), lease);
-                self.body = Body::new(request.body, false);
+                self.body = Body::new(request.body, Trailers::Dropped);
                 if request.expect_continue && has_body(request) {
                     self.write(ring, b"HTTP/1.1 100 Continue\r\n\r\n")?;
                 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use cairn::buffer::{Lease, Queue};
-use cairn::forward::{Body, Delivery, gather};
+use cairn::forward::{Body, Delivery, Trailers, gather};
 use cairn::http::{self, BodyFraming, HeadLimits, ResponseHead};
 use cairn::limits;
 use cairn::uring::{Ring, SocketId};
@@ -215,7 +215,7 @@ impl Slot {
             100..200 => {}
             status => {
                 let mut answer = Answer { status, length: 0, sha256: None, keep_alive: head.keep_alive };
-                self.body = Body::new(head.body, false);
+                self.body = Body::new(head.body, Trailers::Dropped);
                 if let BodyFraming::Length(length) = head.body
                     && length <= lease.len() as u64
                 {
