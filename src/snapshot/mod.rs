@@ -25,11 +25,18 @@ pub struct Snapshot {
     /// By `ClusterId`.
     pub clusters: Vec<Cluster>,
     /// By `ListenerId`; with gaps, where other snapshots have listeners that this one lacks.
-    listeners: Box<[Option<(ListenerSpec, Arc<Number>)>]>,
+    listeners: Box<[Option<Listener>]>,
     /// By `EndpointId`, with gaps.
     endpoints: Box<[Option<Seat>]>,
     /// By `TenantId`, with gaps.
     tenants: Box<[Option<Tenant>]>,
+}
+
+/// A listener.
+#[derive(Debug)]
+struct Listener {
+    spec: ListenerSpec,
+    number: Arc<Number>,
 }
 
 /// What a tenant may use.
@@ -174,10 +181,10 @@ impl Snapshot {
     pub fn build(version: u64, mut spec: SnapshotSpec, ledger: &mut Ledger) -> Result<Self, Vec<BuildError>> {
         ledger.prune();
         let (mut listeners, mut ids) = (Vec::new(), Vec::new());
-        for listener in spec.listeners {
-            let (id, number) = ledger.listener(&listener.bind, &listener.name);
+        for spec in spec.listeners {
+            let (id, number) = ledger.listener(&spec.bind, &spec.name);
             ids.push(id);
-            put(&mut listeners, id.index(), (listener, number));
+            put(&mut listeners, id.index(), Listener { spec, number });
         }
         for listener in spec.routes.iter_mut().flat_map(|route| &mut route.listeners) {
             *listener = ids[listener.index()];
@@ -226,7 +233,7 @@ impl Snapshot {
     /// When only another snapshot has it.
     #[must_use]
     pub fn listener(&self, id: ListenerId) -> &ListenerSpec {
-        &self.seated(id).0
+        &self.known(id).spec
     }
 
     /// What all workers share of a listener's limits.
@@ -235,10 +242,10 @@ impl Snapshot {
     /// When only another snapshot has it.
     #[must_use]
     pub fn allowance(&self, id: ListenerId) -> &Allowance {
-        &self.seated(id).1.allowance
+        &self.known(id).number.allowance
     }
 
-    fn seated(&self, id: ListenerId) -> &(ListenerSpec, Arc<Number>) {
+    fn known(&self, id: ListenerId) -> &Listener {
         match self.listeners.get(id.index()) {
             Some(Some(listener)) => listener,
             _ => panic!("snapshot {} has no listener {}", self.version, id.0),
@@ -254,7 +261,7 @@ impl Snapshot {
     /// All listeners, by id.
     pub fn listeners(&self) -> impl Iterator<Item = (ListenerId, &ListenerSpec)> {
         let numbered = self.listeners.iter().enumerate();
-        numbered.filter_map(|(id, listener)| Some((ListenerId(id as u16), &listener.as_ref()?.0)))
+        numbered.filter_map(|(id, listener)| Some((ListenerId(id as u16), &listener.as_ref()?.spec)))
     }
 
     /// A tenant, unless only another snapshot has it.
