@@ -20,6 +20,8 @@ use crate::worker::Letter;
 
 /// How long workers get to adopt a snapshot before that is complained about; they do it between two turns.
 const ADOPTION: Duration = Duration::from_secs(5);
+/// How nice the thread is that reads and compiles.
+const NICE: i32 = 10;
 /// How often it is looked whether they have.
 const ADOPTION_STEP: Duration = Duration::from_millis(1);
 
@@ -256,6 +258,8 @@ impl Control {
     ) -> Result<T, String> {
         let Some(mut compiler) = self.compiler.take() else { return Err("a reload is under way".to_owned()) };
         let done = tokio::task::spawn_blocking(move || {
+            // Requests come first where there is a worker on every CPU. Threads have their own (setpriority(2), notes).
+            let _ = rustix::process::setpriority_process(None, NICE);
             // The ids in the ledger have to outlive a defect of ours.
             let outcome = catch_unwind(AssertUnwindSafe(|| work(&mut compiler)));
             (compiler, outcome.unwrap_or_else(|_| Err("cairn itself failed; see the panic above".to_owned())))
