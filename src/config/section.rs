@@ -137,11 +137,12 @@ impl<'a> Section<'a> {
     }
 
     pub(super) fn texts(&self, name: &str) -> Vec<Text<'a>> {
+        if self.has(name) {
+            return self.items(name).iter().filter_map(|item| self.as_text(item)).collect();
+        }
         match self.preset(name) {
-            Preset::Texts(texts) if !self.has(name) => {
-                texts.iter().map(|text| Text { value: text, shown: text, at: self.at }).collect()
-            }
-            _ => self.items(name).iter().filter_map(|item| self.as_text(item)).collect(),
+            Preset::Texts(texts) => texts.iter().map(|text| Text { value: text, shown: text, at: self.at }).collect(),
+            _ => Vec::new(),
         }
     }
 
