@@ -7,13 +7,12 @@ use std::path::Path;
 
 use cairn::config;
 
-/// Name and text of each file.
+/// Path and text of each file; those of tenants are read with the file that names them.
 fn files() -> Vec<(String, String)> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf");
-    let paths = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
-    let mut files: Vec<_> = paths
-        .map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), fs::read_to_string(path).unwrap()))
-        .collect();
+    let paths = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file());
+    let mut files: Vec<_> =
+        paths.map(|path| (path.to_str().unwrap().to_owned(), fs::read_to_string(path).unwrap())).collect();
     files.sort();
     files
 }
@@ -31,9 +30,11 @@ fn replace_line(text: &str, number: usize, replace: impl Fn(&str) -> String) -> 
 
 #[test]
 fn every_file_loads_and_compiles() {
-    let names: Vec<_> = files().into_iter().map(|(name, _)| name).collect();
-    assert_eq!(names, ["cairn.toml", "demo.toml", "edge.toml", "minimal.toml", "sidecar.toml", "waypoint.toml"]);
-    for (name, text) in files() {
+    let files = files();
+    let names = files.iter().map(|(name, _)| name.rsplit('/').next().unwrap().strip_suffix(".toml").unwrap());
+    let expected = ["cairn", "demo", "edge", "minimal", "sidecar", "teams", "waypoint"];
+    assert_eq!(names.collect::<Vec<_>>(), expected);
+    for (name, text) in files {
         let compiled =
             config::parse(&name, &text).and_then(|config| config.compile(1, &mut cairn::snapshot::Ledger::default()));
         assert!(compiled.is_ok(), "{}", compiled.unwrap_err());
@@ -61,8 +62,10 @@ fn a_missing_key_is_asked_for_at_its_table() {
             let (at, table) =
                 text.lines().enumerate().filter(|(_, line)| line.starts_with('[')).nth(header.max(1) - 1).unwrap();
             let table = table.split(' ').next().unwrap();
-            let required =
-                matches!((table, key), ("[[listener]]", "name" | "bind") | ("[[cluster]]", "name" | "endpoints"));
+            let required = matches!(
+                (table, key),
+                ("[[listener]]", "name" | "bind") | ("[[cluster]]", "name" | "endpoints") | ("[[tenant]]", _)
+            );
             let stripped = replace_line(&text, number, |_| String::new());
             if required {
                 let report = config::parse(&name, &stripped).unwrap_err().to_string();

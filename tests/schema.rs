@@ -60,7 +60,14 @@ fn check(tenant: bool, text: &str) -> Option<String> {
 fn every_file_of_conf_is_valid() {
     for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("conf")).unwrap() {
         let path = entry.unwrap().path();
-        assert_eq!(check(false, &fs::read_to_string(&path).unwrap()), None, "{}", path.display());
+        let is_tenants = path.is_dir();
+        let files = match fs::read_dir(&path) {
+            Ok(entries) => entries.map(|entry| entry.unwrap().path()).collect(),
+            Err(_) => vec![path],
+        };
+        for file in files {
+            assert_eq!(check(is_tenants, &fs::read_to_string(&file).unwrap()), None, "{}", file.display());
+        }
     }
     let references =
         "role = \"${ROLE}\"\n[[cluster]]\nname = \"@name\"\nendpoints = []\ntimeouts = { connect = \"${T}\" }";

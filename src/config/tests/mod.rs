@@ -86,8 +86,13 @@ fn what_is_shown_reads_as_the_same() {
         assert_eq!(rest(&config), rest(&again), "{shown}");
         shown
     };
-    for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/conf")).unwrap() {
-        same(&entry.unwrap().path());
+    let conf = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf");
+    std::fs::create_dir(path("teams")).unwrap();
+    for file in ["teams/payments.toml", "teams/shops.toml", "cairn.toml", "edge.toml", "sidecar.toml", "teams.toml"] {
+        std::fs::copy(conf.join(file), path(file)).unwrap();
+        if !file.contains('/') {
+            same(&path(file));
+        }
     }
     std::fs::create_dir_all(path("conf.d/teams")).unwrap();
     std::fs::write(path("conf.d/body"), "a \"quoted\"\n\u{1b}body\n").unwrap();

@@ -2,13 +2,15 @@
 
 use std::collections::HashMap;
 use std::fmt::Debug;
+use std::hash::{BuildHasher, Hash, RandomState};
+use std::sync::LazyLock;
 
 use super::{Plan, Sign};
 use crate::cluster::ClusterSpec;
 use crate::config::Config;
 use crate::control::routes;
 use crate::id::Address;
-use crate::route::RouteSpec;
+use crate::route::{ActionSpec, HeaderEdits, RouteSpec, ValuePattern};
 use crate::snapshot::ListenerSpec;
 
 /// Names of what is compared with its old and new value, as text.
@@ -125,20 +127,14 @@ fn route_aspects((old_config, old): (&Config, &RouteSpec), (new_config, new): (&
         let names: Vec<_> = names.map(|it| it.name.as_str()).collect();
         if names.is_empty() { "all".to_owned() } else { names.join(", ") }
     };
-    let full_action = |config: &Config, route: &RouteSpec| match &route.action {
-        crate::route::ActionSpec::Cluster(_) | crate::route::ActionSpec::Split(_) => {
-            routes::action(config, &route.action)
-        }
-        other => shown(other),
-    };
     vec![
         ("listeners", listeners(old_config, old), listeners(new_config, new)),
         ("hosts", hosts(old), hosts(new)),
         ("path", routes::path(&old.path), routes::path(&new.path)),
         ("methods", shown(&old.methods), shown(&new.methods)),
-        ("headers", shown(&old.headers), shown(&new.headers)),
-        ("query", shown(&old.query), shown(&new.query)),
-        ("action", full_action(old_config, old), full_action(new_config, new)),
+        ("headers", conditions(old_config, &old.headers), conditions(new_config, &new.headers)),
+        ("query", conditions(old_config, &old.query), conditions(new_config, &new.query)),
+        ("action", action(old_config, old), action(new_config, new)),
         ("timeout", maybe(old.timeout.map(time)), maybe(new.timeout.map(time))),
         ("rewrite.path_prefix", maybe(old.rewrite_path_prefix.as_ref()), maybe(new.rewrite_path_prefix.as_ref())),
         ("rewrite.host", maybe(old.rewrite_host.as_ref()), maybe(new.rewrite_host.as_ref())),
@@ -148,12 +144,40 @@ fn route_aspects((old_config, old): (&Config, &RouteSpec), (new_config, new): (&
 }
 
 /// Values may be secrets: they are told apart by a number that means nothing outside this process.
-fn edits(edits: &crate::route::HeaderEdits) -> String {
-    use std::hash::{BuildHasher, RandomState};
-    static SEED: std::sync::LazyLock<RandomState> = std::sync::LazyLock::new(RandomState::new);
+fn mark(value: &impl Hash) -> String {
+    static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    format!("#{:04x}", SEED.hash_one(value) & 0xffff)
+}
+
+fn action(config: &Config, route: &RouteSpec) -> String {
+    let text = routes::action(config, &route.action);
+    match &route.action {
+        ActionSpec::Cluster(_) | ActionSpec::Split(_) => text,
+        ActionSpec::Redirect { scheme, host, path, .. } => {
+            let part = |name: &str, part: &Option<String>| part.as_ref().map(|part| format!(" {name} {part}"));
+            let parts = [part("scheme", scheme), part("host", host), part("path", path)];
+            text + &parts.into_iter().flatten().collect::<String>()
+        }
+        ActionSpec::Respond { body, headers, .. } => {
+            format!("{text} with {} bytes {} and fields {}", body.len(), mark(body), mark(headers))
+        }
+    }
+}
+
+fn conditions(config: &Config, conditions: &[(String, ValuePattern)]) -> String {
+    let condition = |(name, pattern): &(String, ValuePattern)| match pattern {
+        ValuePattern::Exact(value) => format!("{name} is {}", config.shown(value)),
+        ValuePattern::Regex(regex) => format!("{name} matches {}", config.shown(regex)),
+        ValuePattern::Present(true) => format!("{name} is there"),
+        ValuePattern::Present(false) => format!("{name} is not there"),
+    };
+    let all: Vec<_> = conditions.iter().map(condition).collect();
+    if all.is_empty() { "none".to_owned() } else { all.join(" and ") }
+}
+
+fn edits(edits: &HeaderEdits) -> String {
     let names = |fields: &[(String, String)]| {
-        let name = |(name, value): &(String, String)| format!("{name} #{:04x}", SEED.hash_one(value) & 0xffff);
-        fields.iter().map(name).collect::<Vec<_>>().join(", ")
+        fields.iter().map(|(name, value)| format!("{name} {}", mark(value))).collect::<Vec<_>>().join(", ")
     };
     format!("{{set {}; add {}; remove {}}}", names(&edits.set), names(&edits.add), edits.remove.join(", "))
 }
