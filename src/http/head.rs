@@ -90,12 +90,28 @@ pub fn parse_trailers(
         *scanned = view.len();
         return Ok(None);
     }
-    let end = scan::run(view, limits.field_count, (), fields)?;
-    if end.is_none() && view.len() >= limits.head_bytes() {
-        return Err(FieldError::TooLarge);
+    match scan::run(view, limits.field_count, (), fields) {
+        Ok(Some(end)) => {
+            *scanned = 0;
+            Ok(Some(end))
+        }
+        found => not_whole(found, view, limits, scanned, fields),
     }
-    *scanned = if end.is_some() { 0 } else { view.len() };
-    Ok(end)
+}
+
+/// A section that is refused or not whole. What is left of the one before must not be taken for its fields.
+#[cold]
+pub(super) fn not_whole<E: From<FieldError>>(
+    found: Result<Option<usize>, E>,
+    view: &[u8],
+    limits: &HeadLimits,
+    scanned: &mut usize,
+    fields: &mut Fields,
+) -> Result<Option<usize>, E> {
+    fields.clear();
+    found?;
+    *scanned = view.len();
+    if view.len() >= limits.head_bytes() { Err(FieldError::TooLarge.into()) } else { Ok(None) }
 }
 
 /// One attempt at a trailer section of at most so many fields.

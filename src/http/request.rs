@@ -4,7 +4,7 @@ use crate::buffer::scan::{self, FieldCursor, Lanes, Portable, Scan};
 use crate::http::connection::{self, Options};
 use crate::http::fields::UNDERSCORE;
 use crate::http::framing::{self, Coding};
-use crate::http::head::{parse_fields, worth_parsing};
+use crate::http::head::{not_whole, parse_fields, worth_parsing};
 use crate::http::meaning::Meaning;
 use crate::http::name::{is, is_alias};
 use crate::http::{BodyFraming, FieldError, FieldName, Fields, HeadLimits, Method, Span, Target, Version, target};
@@ -183,9 +183,9 @@ impl Scan<&HeadLimits, &mut usize> for RequestHead {
             return Ok(None);
         }
         let mut meaning = Meaning::new(lanes, view);
-        let Some(end) = syntax(lanes, view, limits, head, &mut meaning)? else {
-            *scanned = view.len();
-            return if view.len() >= limits.head_bytes() { Err(FieldError::TooLarge.into()) } else { Ok(None) };
+        let end = match syntax(lanes, view, limits, head, &mut meaning) {
+            Ok(Some(end)) => end,
+            found => return not_whole(found, view, limits, scanned, &mut head.fields),
         };
         *scanned = 0;
         finish(view, head, &meaning)?;

@@ -3,7 +3,7 @@
 use crate::buffer::scan::{self, FieldCursor, Lanes, Scan};
 use crate::http::connection::{self, Options};
 use crate::http::framing::{self, Coding};
-use crate::http::head::{parse_fields, worth_parsing};
+use crate::http::head::{not_whole, parse_fields, worth_parsing};
 use crate::http::meaning::Meaning;
 use crate::http::{BodyFraming, FieldError, FieldName, Fields, HeadLimits, Method, Span, Version};
 
@@ -100,15 +100,14 @@ impl Scan<&HeadLimits, &mut usize> for ResponseHead {
     #[inline(always)]
     fn scan<L: Lanes>(lanes: L, buf: &[u8], limits: &HeadLimits, scanned: &mut usize, head: &mut Self) -> Self::Output {
         let view = limits.view(buf);
-        let is_full = view.len() >= limits.head_bytes();
-        if *scanned != 0 && !is_full && !worth_parsing(view, *scanned) {
+        if *scanned != 0 && view.len() < limits.head_bytes() && !worth_parsing(view, *scanned) {
             *scanned = view.len();
             return Ok(None);
         }
         let mut meaning = Meaning::new(lanes, view);
-        let Some(end) = syntax(lanes, view, limits, head, &mut meaning)? else {
-            *scanned = view.len();
-            return if is_full { Err(FieldError::TooLarge.into()) } else { Ok(None) };
+        let end = match syntax(lanes, view, limits, head, &mut meaning) {
+            Ok(Some(end)) => end,
+            found => return not_whole(found, view, limits, scanned, &mut head.fields),
         };
         *scanned = 0;
         finish(view, head, &meaning)?;

@@ -78,6 +78,19 @@ fn agree<T: PartialEq, E: PartialEq>(in_pieces: Option<Result<T, E>>, at_once: O
     }
 }
 
+#[test]
+fn a_head_that_is_refused_or_not_whole_has_no_fields_of_the_one_before() {
+    let (good, mut head) = (b"GET / HTTP/1.1\r\nHost: a\r\nX-Secret: 1\r\n\r\n", RequestHead::new());
+    for next in
+        [&b"GET / HTTP/1.1\r\nHost: b\r\n"[..], b"GET", b"GET / HTTP/1.1\r\nHost: b\r\nbad name: 1\r\n\r\n", b"\0"]
+    {
+        assert_eq!(parse_request(good, &LIMITS, &mut 0, &mut head), Ok(Some(good.len())));
+        assert_eq!(head.fields.len(), 2);
+        assert!(!matches!(parse_request(next, &LIMITS, &mut 0, &mut head), Ok(Some(_))));
+        assert!(head.fields.is_empty() && head.fields.get(FieldName::Host).is_none(), "{}", next.escape_ascii());
+    }
+}
+
 /// Bytes that look like messages often enough to get deep.
 fn soup() -> impl Strategy<Value = Vec<u8>> {
     let word = prop_oneof![
