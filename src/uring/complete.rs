@@ -88,9 +88,8 @@ impl Ring {
         let wait = self.wait().min(most);
         let time = Timespec::new().sec(wait.as_secs()).nsec(wait.subsec_nanos());
         let args = SubmitArgs::new().timespec(&time);
-        let want = usize::from(!wait.is_zero());
         loop {
-            let result = if want > 0 { self.uring.submitter().submit_with_args(want, &args) } else { self.poll() };
+            let result = if wait.is_zero() { self.poll() } else { self.uring.submitter().submit_with_args(1, &args) };
             match result.map_err(|error| (error.raw_os_error(), error)) {
                 Ok(_) | Err((Some(libc::ETIME | libc::EINTR), _)) => {}
                 // The completion queue is full or memory is short: make room first.
@@ -106,11 +105,12 @@ impl Ring {
     }
 
     /// Submits and runs the kernel's deferred work without waiting.
-    fn poll(&self) -> io::Result<usize> {
-        let submitter = self.uring.submitter();
-        // A wait of no time still carries IORING_ENTER_GETEVENTS, without which deferred work does not run.
-        let time = Timespec::new();
-        submitter.submit_with_args(1, &SubmitArgs::new().timespec(&time))
+    fn poll(&mut self) -> io::Result<usize> {
+        let queued = self.uring.submission().len() as u32;
+        // The crate's own `submit` leaves this flag out, without which deferred work does not run (io_uring_enter(2)).
+        const GETEVENTS: u32 = 1;
+        // SAFETY: what is queued keeps to the contract, and no argument is handed over.
+        unsafe { self.uring.submitter().enter::<libc::sigset_t>(queued, 0, GETEVENTS, None) }
     }
 
     /// Submits in the middle of a turn, when the queue or the arena is full.
