@@ -6,6 +6,7 @@ mod crew;
 mod histogram;
 mod origin;
 mod page;
+mod random;
 mod report;
 mod run;
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use compare::CompareArguments;
-pub(crate) use origin::OriginArguments;
+pub(crate) use origin::{FIELD_BYTES, OriginArguments};
 pub(crate) use run::{RunArguments, TlsArguments};
 
 /// Load generator and reference origin of cairn.
@@ -24,7 +24,8 @@ pub(crate) struct Arguments {
 pub(crate) enum Verb {
     /// Send requests and report how they were answered
     Run(Box<RunArguments>),
-    /// Answer every request from memory; the path may say how: /size/BYTES, /delay/MS, /status/CODE, /receipt (of the body)
+    /// Answer every request from memory; the path may say how: /size/BYTES, /delay/MS, /drip/MS,
+    /// /status/CODE, /receipt (length and SHA-256 of the body that came), /healthz (503 after POST /healthz/down, until /healthz/up)
     Origin(OriginArguments),
     /// Run cairn and its installed peers side by side and report what an exchange costs each
     Compare(CompareArguments),

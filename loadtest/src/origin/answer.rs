@@ -1,16 +1,19 @@
 //! What is answered to a request, by options and path. Not here: sending it.
 
+use std::ops::RangeInclusive;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cairn::http::{self, BodyFraming, Method, RequestHead, Version};
 
-use crate::args::OriginArguments;
+use crate::args::{FIELD_BYTES, OriginArguments};
+use crate::random::Random;
 
 /// Bytes of filler that a body is made of; also the longest chunk.
 pub(super) const FILLER: [u8; 16 * 1024] = [b'x'; 16 * 1024];
 
 /// Room for a head that is not prebuilt.
-const HEAD_BYTES: usize = 128;
+const HEAD_BYTES: usize = 128 + FIELD_BYTES;
 
 /// One answer.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +22,8 @@ pub(super) struct Answer {
     /// Bytes of body.
     pub(super) size: u64,
     pub(super) delay: Duration,
+    /// Between the pieces of the body; zero: it is sent at once.
+    pub(super) drip: Duration,
     /// In chunks, not by length.
     pub(super) chunked: bool,
     /// The connection ends with it.
@@ -34,6 +39,14 @@ pub(super) struct Answer {
 pub(super) struct Answers {
     usual: Answer,
     head: Head,
+    sizes: RangeInclusive<u64>,
+    exponential: bool,
+    /// Part that is answered 503.
+    errors: f64,
+    /// With its end of line.
+    field: Vec<u8>,
+    /// What `/healthz` says. All threads share it.
+    healthy: AtomicBool,
 }
 
 /// A written head.
@@ -45,53 +58,96 @@ pub(super) struct Head {
 
 impl Answers {
     pub(super) fn new(arguments: &OriginArguments) -> Self {
-        let &OriginArguments { status, size, delay, chunked, .. } = arguments;
-        let usual = Answer { status, size, delay, chunked, last: false, bodiless: is_bodiless(status), receipt: false };
-        Self { usual, head: Head::of(&usual) }
+        let &OriginArguments { status, delay, chunked, exponential, errors, .. } = arguments;
+        let (size, drip) = (*arguments.size.start(), arguments.drip.unwrap_or_default());
+        let bodiless = is_bodiless(status);
+        let usual = Answer { status, size, delay, drip, chunked, last: false, bodiless, receipt: false };
+        let field = arguments.header.as_ref().map_or(String::new(), |field| format!("{field}\r\n")).into_bytes();
+        let (head, sizes) = (Head::of(&usual, &field), arguments.size.clone());
+        Self { usual, head, sizes, exponential, errors, field, healthy: AtomicBool::new(true) }
     }
 
     /// The answer to a request.
-    pub(super) fn choose(&self, bytes: &[u8], request: &RequestHead) -> Answer {
+    pub(super) fn choose(&self, bytes: &[u8], request: &RequestHead, random: &mut Random) -> Answer {
         let mut answer = self.usual;
         answer.last = !request.keep_alive;
         answer.chunked &= request.version == Version::Http11;
         answer.bodiless |= request.method == Method::Head;
-        answer.read_path(request.path(bytes));
+        let range = self.sizes.end() - self.sizes.start();
+        if range > 0 {
+            answer.size += random.next() % (range + 1);
+        }
+        if self.errors > 0.0 && random.part() <= self.errors {
+            answer.set_status(503);
+        }
+        let path = request.path(bytes);
+        match self.health(request.method, path) {
+            Some(status) => answer.set_status(status),
+            None => answer.read_path(path),
+        }
+        if self.exponential {
+            answer.delay = answer.delay.mul_f64(random.exponential());
+        }
         answer
+    }
+
+    /// The status of `/healthz`, which POST to `/healthz/down` and `/healthz/up` changes; None: another path.
+    fn health(&self, method: Method, path: &[u8]) -> Option<u16> {
+        match path {
+            b"/healthz" => Some(if self.healthy.load(Ordering::Relaxed) { 200 } else { 503 }),
+            b"/healthz/down" | b"/healthz/up" if method == Method::Post => {
+                self.healthy.store(path.ends_with(b"up"), Ordering::Relaxed);
+                Some(200)
+            }
+            b"/healthz/down" | b"/healthz/up" => Some(405),
+            _ => None,
+        }
     }
 
     /// What to answer to bytes that are no request.
     pub(super) fn refusal(&self, status: u16) -> Answer {
-        Answer { status, size: 0, last: true, chunked: false, bodiless: false, delay: Duration::ZERO, receipt: false }
+        Answer {
+            status,
+            size: 0,
+            last: true,
+            chunked: false,
+            bodiless: false,
+            delay: Duration::ZERO,
+            drip: Duration::ZERO,
+            receipt: false,
+        }
     }
 
     /// Hands the head to `write`.
     pub(super) fn with_head<T>(&self, answer: &Answer, write: impl FnOnce(&[u8]) -> T) -> T {
         let usual = &self.usual;
         let same = (answer.status, answer.size, answer.chunked) == (usual.status, usual.size, usual.chunked);
-        if same && !answer.last { write(self.head.bytes()) } else { write(Head::of(answer).bytes()) }
+        if same && !answer.last { write(self.head.bytes()) } else { write(Head::of(answer, &self.field).bytes()) }
     }
 }
 
 impl Answer {
-    /// Reads `/size/N`, `/delay/N`, `/status/N` and `/receipt`, any of them, in any order; what is none of them changes nothing.
+    fn set_status(&mut self, status: u16) {
+        self.status = status;
+        self.bodiless |= is_bodiless(status);
+    }
+
+    /// Reads `/size/N`, `/delay/N`, `/drip/N`, `/status/N` and `/receipt`, any of them, in any order; what is none of them changes nothing.
     fn read_path(&mut self, path: &[u8]) {
         let mut segments = path.split(|byte| *byte == b'/').skip(1);
         while let Some(name) = segments.next() {
             if name == b"receipt" {
                 (self.receipt, self.chunked) = (true, false);
             }
-            if !matches!(name, b"size" | b"delay" | b"status") {
+            if !matches!(name, b"size" | b"delay" | b"drip" | b"status") {
                 continue;
             }
             let Some(value) = segments.next().and_then(http::parse_decimal) else { return };
             match (name, u16::try_from(value)) {
                 (b"size", _) => self.size = value,
                 (b"delay", _) => self.delay = Duration::from_millis(value),
-                (b"status", Ok(status @ 200..=599)) => {
-                    self.status = status;
-                    self.bodiless |= is_bodiless(status);
-                }
+                (b"drip", _) => self.drip = Duration::from_millis(value),
+                (b"status", Ok(status @ 200..=599)) => self.set_status(status),
                 _ => {}
             }
         }
@@ -99,12 +155,13 @@ impl Answer {
 }
 
 impl Head {
-    fn of(answer: &Answer) -> Self {
+    fn of(answer: &Answer, field: &[u8]) -> Self {
         let mut head = Self { bytes: [0; HEAD_BYTES], len: 0 };
         let mut digits = [0; 20];
         head.add(b"HTTP/1.1 ");
         head.add(http::write_decimal(u64::from(answer.status), &mut digits));
         head.add(if answer.status == 200 { b" OK\r\n" } else { b" \r\n" });
+        head.add(field);
         if answer.last {
             head.add(b"Connection: close\r\n");
         }

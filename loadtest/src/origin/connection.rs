@@ -10,12 +10,28 @@ use cairn::uring::{Ring, SocketId};
 
 use super::answer::{Answer, Answers, FILLER, has_body};
 use super::receipt::Receipt;
+use super::websocket::{self, Echo, Progress};
+use crate::random::Random;
 
 const LIMITS: HeadLimits = HeadLimits {
     head_bytes: limits::HEAD_BYTES_MAX,
     field_count: limits::HEADER_COUNT_MAX,
     request_line: limits::HEAD_BYTES_MAX,
 };
+
+/// Bytes of a piece of a body that is sent slowly.
+const DRIP_BYTES: usize = 1024;
+
+/// What the connections of a thread share.
+#[derive(Debug)]
+pub(super) struct Service<'a> {
+    pub(super) answers: &'a Answers,
+    pub(super) random: Random,
+    /// The head that is being read.
+    pub(super) head: RequestHead,
+    /// Answered so far.
+    pub(super) requests: u64,
+}
 
 /// One connection.
 #[derive(Debug)]
@@ -41,6 +57,10 @@ enum Phase {
     Waiting(Answer),
     /// Sends; this much of the body is not queued.
     Sending(Answer, u64),
+    /// The next piece of the body is not due yet.
+    Dripping(Answer, u64),
+    /// Speaks WebSocket.
+    Echo(Echo),
     /// Answered for the last time: reads until the client ends.
     Lingering,
 }
@@ -71,7 +91,7 @@ impl Connection {
     }
 
     pub(super) fn is_waiting(&self) -> bool {
-        matches!(self.phase, Phase::Waiting(_))
+        matches!(self.phase, Phase::Waiting(_) | Phase::Dripping(..))
     }
 
     pub(super) fn receive(&mut self, ring: &mut Ring, mut bytes: Queue) {
@@ -82,10 +102,12 @@ impl Connection {
         self.ended = true;
     }
 
-    /// The answer is due.
+    /// The answer, or its next piece, is due.
     pub(super) fn wake(&mut self) {
-        if let Phase::Waiting(answer) = &mut self.phase {
-            answer.delay = Duration::ZERO;
+        match &mut self.phase {
+            Phase::Waiting(answer) => answer.delay = Duration::ZERO,
+            Phase::Dripping(answer, left) => self.phase = Phase::Sending(*answer, *left),
+            _ => {}
         }
     }
 
@@ -96,23 +118,18 @@ impl Connection {
     }
 
     /// Goes as far as what has arrived and what was sent allow. Counts the requests that it answers.
-    pub(super) fn go_on(
-        &mut self,
-        ring: &mut Ring,
-        request: &mut RequestHead,
-        answers: &Answers,
-        requests: &mut u64,
-    ) -> Next {
+    pub(super) fn go_on(&mut self, ring: &mut Ring, service: &mut Service<'_>) -> Next {
         loop {
             let stepped = match self.phase {
-                Phase::Head => self.read_head(ring, request, answers),
-                Phase::Body(answer) => self.read_body(ring, answer, request),
+                Phase::Head => self.read_head(ring, service),
+                Phase::Body(answer) => self.read_body(ring, answer, &mut service.head),
                 Phase::Waiting(answer) if answer.delay.is_zero() => {
-                    *requests += 1;
-                    self.write_head(ring, &answer, answers).map(|()| Some(Next::Nothing))
+                    service.requests += 1;
+                    self.write_head(ring, &answer, service.answers).map(|()| Some(Next::Nothing))
                 }
-                Phase::Waiting(_) => return Next::Nothing,
+                Phase::Waiting(_) | Phase::Dripping(..) => return Next::Nothing,
                 Phase::Sending(answer, left) => self.write_body(ring, answer, left),
+                Phase::Echo(echo) => self.echo(ring, echo),
                 Phase::Lingering => {
                     self.input.clear(ring.pieces());
                     return if self.ended { Next::Close } else { Next::Nothing };
@@ -128,15 +145,23 @@ impl Connection {
     }
 
     /// Some(Nothing): go on with the next phase; None: wait.
-    fn read_head(&mut self, ring: &mut Ring, request: &mut RequestHead, answers: &Answers) -> Step {
+    fn read_head(&mut self, ring: &mut Ring, service: &mut Service<'_>) -> Step {
+        let Service { answers, random, head: request, .. } = service;
         let Some(mut lease) = self.input.pop(ring.pieces()) else {
             return Ok(self.ended.then_some(Next::Close));
         };
         match http::parse_request(lease.bytes(), &LIMITS, &mut self.scanned, request) {
             Ok(Some(length)) => {
-                let answer = answers.choose(lease.bytes(), request);
+                let answer = answers.choose(lease.bytes(), request, random);
+                let handshake = websocket::handshake(lease.bytes(), request);
                 lease.advance(length);
                 self.input.push_front(ring.pieces(), lease);
+                if let Some(handshake) = handshake {
+                    service.requests += 1;
+                    self.write(ring, &handshake)?;
+                    self.phase = Phase::Echo(Echo::default());
+                    return Ok(Some(Next::Nothing));
+                }
                 self.body = Body::new(request.body, Trailers::Dropped);
                 if request.expect_continue && has_body(request) {
                     self.write(ring, b"HTTP/1.1 100 Continue\r\n\r\n")?;
@@ -157,6 +182,24 @@ impl Connection {
                 Ok(Some(Next::Nothing))
             }
         }
+    }
+
+    fn echo(&mut self, ring: &mut Ring, mut echo: Echo) -> Step {
+        let progress = echo.go_on(ring, self.socket, &mut self.input);
+        self.phase = Phase::Echo(echo);
+        match progress {
+            Progress::Wait => Ok(self.ended.then_some(Next::Close)),
+            Progress::Broken => Ok(Some(Next::Close)),
+            Progress::Closed => Ok(Some(self.finish(ring))),
+        }
+    }
+
+    /// Ends the connection once everything is sent.
+    fn finish(&mut self, ring: &mut Ring) -> Next {
+        ring.finish(self.socket);
+        self.phase = Phase::Lingering;
+        self.input.clear(ring.pieces());
+        if self.ended { Next::Close } else { Next::Linger }
     }
 
     fn read_body(&mut self, ring: &mut Ring, mut answer: Answer, request: &mut RequestHead) -> Step {
@@ -191,7 +234,7 @@ impl Connection {
         let mut left = body;
         if answer.receipt && !answer.bodiless {
             left -= lease.append(self.receipt.text()) as u64;
-        } else if !answer.chunked {
+        } else if !answer.chunked && answer.drip.is_zero() {
             left -= fill(&mut lease, left);
         }
         ring.send(self.socket, lease);
@@ -209,21 +252,23 @@ impl Connection {
                 return Ok(None);
             }
             let mut lease = ring.buffer().ok_or(Exhausted)?;
+            let most = if answer.drip.is_zero() { FILLER.len() } else { DRIP_BYTES } as u64;
             if answer.chunked {
-                left -= chunk(&mut lease, left);
+                left -= chunk(&mut lease, left, most);
             } else {
-                left -= fill(&mut lease, left);
+                left -= fill(&mut lease, left.min(most));
             }
             ring.send(self.socket, lease);
+            if left > 0 && !answer.drip.is_zero() {
+                self.phase = Phase::Dripping(answer, left);
+                return Ok(Some(Next::WakeAt(ring.clock().now() + answer.drip)));
+            }
         }
         self.phase = Phase::Head;
         if !answer.last {
             return Ok(Some(Next::Nothing));
         }
-        ring.finish(self.socket);
-        self.phase = Phase::Lingering;
-        self.input.clear(ring.pieces());
-        Ok(Some(if self.ended { Next::Close } else { Next::Linger }))
+        Ok(Some(self.finish(ring)))
     }
 
     fn write(&self, ring: &mut Ring, bytes: &[u8]) -> Result<(), Exhausted> {
@@ -243,12 +288,12 @@ fn fill(lease: &mut Lease, left: u64) -> u64 {
     lease.append(&FILLER[..left.min(FILLER.len() as u64) as usize]) as u64
 }
 
-/// Writes one chunk, and behind the last one the end of the body. Returns its data.
-fn chunk(lease: &mut Lease, left: u64) -> u64 {
+/// Writes one chunk of at most `most` bytes, and behind the last one the end of the body. Returns its data.
+fn chunk(lease: &mut Lease, left: u64, most: u64) -> u64 {
     const END: &[u8] = b"0\r\n\r\n";
     const LINE_BYTES: usize = 16 + 2;
     let room = lease.spare() - LINE_BYTES - 2 - END.len();
-    let count = left.min(room.min(FILLER.len()) as u64);
+    let count = left.min(most).min(room.min(FILLER.len()) as u64);
     let mut digits = [0; 16];
     let last = if count == left { END } else { b"" };
     for part in [http::write_hex(count, &mut digits), b"\r\n", &FILLER[..count as usize], b"\r\n", last] {
@@ -271,7 +316,7 @@ mod tests {
         let mut text = Vec::new();
         while left > 0 {
             let mut lease = pool.take().expect("a free buffer");
-            left -= chunk(&mut lease, left);
+            left -= chunk(&mut lease, left, u64::MAX);
             text.extend_from_slice(lease.bytes());
         }
         assert!(text.starts_with(b"4000\r\nxxx") && text.ends_with(b"x\r\n0\r\n\r\n"));

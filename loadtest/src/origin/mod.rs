@@ -3,6 +3,7 @@
 mod answer;
 mod connection;
 mod receipt;
+mod websocket;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -19,8 +20,9 @@ use slab::Slab;
 
 use crate::args::OriginArguments;
 use crate::crew::{self, CrewError, Stop};
+use crate::random::Random;
 use answer::Answers;
-use connection::{Connection, Next};
+use connection::{Connection, Next, Service};
 
 /// How long a connection that was answered for the last time is read on, so that its answer is not lost to a reset.
 const LINGER: Duration = Duration::from_secs(5);
@@ -35,7 +37,7 @@ pub(crate) enum OriginError {
 }
 
 /// What one thread has done.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Served {
     requests: u64,
     connections: u64,
@@ -52,8 +54,10 @@ pub(crate) fn origin(arguments: &OriginArguments) -> Result<String, OriginError>
         // Nobody to tell when stderr is closed.
         let _ = writeln!(io::stderr(), "cairn-load: origin on {address}");
     };
-    let job = move |socket, ring, stop: &Stop| Origin::new(ring, socket, &answers).run(stop);
-    let served = crew::work(sockets, &cpus, job, announce, || {})?;
+    let job = move |(thread, socket): (u64, OwnedFd), ring, stop: &Stop| {
+        Origin::new(ring, socket, &answers, thread).run(stop)
+    };
+    let served = crew::work((0..).zip(sockets).collect(), &cpus, job, announce, || {})?;
     let (requests, connections) =
         served.iter().fold((0, 0), |sum, one| (sum.0 + one.requests, sum.1 + one.connections));
     Ok(format!("{requests} requests on {connections} connections\n"))
@@ -80,19 +84,18 @@ fn open(listen: &Address, threads: usize) -> Result<(Vec<OwnedFd>, Address), Bin
 /// One thread's origin.
 struct Origin<'a> {
     ring: Ring,
-    answers: &'a Answers,
+    service: Service<'a>,
     connections: Slab<Connection>,
-    head: RequestHead,
     /// Answers that wait, by when they are due. The wheel's ticks are too long for them.
     waiting: BinaryHeap<Reverse<(Duration, u32)>>,
-    served: Served,
+    accepted: u64,
 }
 
 impl<'a> Origin<'a> {
-    fn new(mut ring: Ring, socket: OwnedFd, answers: &'a Answers) -> Self {
+    fn new(mut ring: Ring, socket: OwnedFd, answers: &'a Answers, thread: u64) -> Self {
         ring.listen(ListenerId(0), socket);
-        let (head, served) = (RequestHead::new(), Served::default());
-        Self { ring, answers, connections: Slab::with_capacity(1024), head, waiting: BinaryHeap::new(), served }
+        let service = Service { answers, random: Random::new(thread), head: RequestHead::new(), requests: 0 };
+        Self { ring, service, connections: Slab::with_capacity(1024), waiting: BinaryHeap::new(), accepted: 0 }
     }
 
     fn run(mut self, stop: &Stop) -> io::Result<Served> {
@@ -111,7 +114,7 @@ impl<'a> Origin<'a> {
                 self.drive(id, |connection, _| connection.wake());
             }
         }
-        Ok(self.served)
+        Ok(Served { requests: self.service.requests, connections: self.accepted })
     }
 
     fn note(&mut self, event: Event) {
@@ -120,7 +123,7 @@ impl<'a> Origin<'a> {
                 let entry = self.connections.vacant_entry();
                 let socket = self.ring.adopt(descriptor, Owner::Downstream(entry.key() as u32));
                 entry.insert(Connection::new(socket));
-                self.served.connections += 1;
+                self.accepted += 1;
             }
             Event::Received(Owner::Downstream(id), bytes) => {
                 self.drive(id, |connection, ring| connection.receive(ring, bytes));
@@ -136,7 +139,7 @@ impl<'a> Origin<'a> {
     fn drive(&mut self, id: u32, change: impl FnOnce(&mut Connection, &mut Ring)) {
         let Some(connection) = self.connections.get_mut(id as usize) else { return };
         change(connection, &mut self.ring);
-        match connection.go_on(&mut self.ring, &mut self.head, self.answers, &mut self.served.requests) {
+        match connection.go_on(&mut self.ring, &mut self.service) {
             Next::Nothing => {}
             Next::WakeAt(due) => self.waiting.push(Reverse((due, id))),
             Next::Linger => self.ring.set_deadline(connection.socket(), Some(LINGER)),

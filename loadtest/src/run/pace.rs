@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::ramp::{Ramp, Step};
+use crate::random::Random;
 
 /// When one thread's requests are due, from the moment it starts.
 #[derive(Clone, Debug)]
@@ -100,7 +101,7 @@ impl Kind {
     fn open(load: &Load) -> Self {
         let (ramp, threads) = (Ramp::new(&load.steps), load.threads as f64);
         let mut distance = match load.poisson {
-            true => Distance::Poisson(threads, Random(load.thread as u64)),
+            true => Distance::Poisson(threads, Random::new(load.thread as u64)),
             false => Distance::Equal(threads),
         };
         let number = if load.poisson { distance.next() } else { load.thread as f64 };
@@ -114,27 +115,6 @@ impl Distance {
             Self::Equal(distance) => *distance,
             Self::Poisson(mean, random) => *mean * random.exponential(),
         }
-    }
-}
-
-/// splitmix64. The same numbers in every run, so that runs can be compared.
-#[derive(Clone, Debug)]
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// Exponentially distributed with mean 1.
-    fn exponential(&mut self) -> f64 {
-        // From 2^-53 to 1, so that the logarithm is finite.
-        let uniform = ((self.next() >> 11) + 1) as f64 / (1u64 << 53) as f64;
-        -uniform.ln()
     }
 }
 

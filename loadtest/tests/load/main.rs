@@ -5,6 +5,7 @@
 mod files;
 mod harness;
 mod mixes;
+mod origin;
 mod tls;
 
 use std::net::TcpListener;
