@@ -205,7 +205,7 @@ impl Downstreams {
         }
         x.scratch.clear();
         let route = x.route(exchange);
-        let style = response::Style { kind, route: &route, current };
+        let style = response::Style { kind, route: &route, keep_alive: current.keep_alive, old: current.old };
         response::write(&style, &x.response, &lease.bytes()[..length], &mut x.scratch);
         lease.advance(length);
         if kind == HeadKind::Interim {

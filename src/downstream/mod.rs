@@ -3,7 +3,7 @@
 
 mod h1;
 mod pace;
-mod response;
+pub mod response;
 
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;

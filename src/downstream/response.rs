@@ -8,10 +8,16 @@ use crate::respond::put;
 use crate::route::Route;
 
 /// What shapes the head besides the origin's fields.
-pub(super) struct Style<'a> {
-    pub(super) kind: HeadKind,
-    pub(super) route: &'a Route,
-    pub(super) current: &'a Current,
+#[derive(Debug)]
+pub struct Style<'a> {
+    /// What is answered.
+    pub kind: HeadKind,
+    /// Whose edits are made.
+    pub route: &'a Route,
+    /// The connection takes another request.
+    pub keep_alive: bool,
+    /// The client speaks HTTP/1.0.
+    pub old: bool,
 }
 
 /// How a body is delivered to the client of this exchange, and whether the connection can be kept afterwards.
@@ -26,7 +32,7 @@ pub(super) fn delivery(body: BodyFraming, current: &Current) -> (Delivery, bool)
 }
 
 /// Writes the head.
-pub(super) fn write(style: &Style<'_>, response: &ResponseHead, head: &[u8], out: &mut Vec<u8>) {
+pub fn write(style: &Style<'_>, response: &ResponseHead, head: &[u8], out: &mut Vec<u8>) {
     let status = write_decimal(u64::from(response.status), &mut [0; 20]).first_chunk::<3>().copied().unwrap_or(*b"502");
     put(out, &[b"HTTP/1.1 ", &status, b" ", response.reason.of(head), b"\r\n"]);
     let edits = &style.route.response_edits;
@@ -49,12 +55,12 @@ pub(super) fn write(style: &Style<'_>, response: &ResponseHead, head: &[u8], out
                 put(out, &[b"connection: upgrade\r\nupgrade: ", protocol.of(head), b"\r\n"]);
             }
         }
-        HeadKind::Final => write_framing(style.current, response, head, out),
+        HeadKind::Final => write_framing(style, response, head, out),
     }
     out.extend_from_slice(b"\r\n");
 }
 
-fn write_framing(current: &Current, response: &ResponseHead, head: &[u8], out: &mut Vec<u8>) {
+fn write_framing(style: &Style<'_>, response: &ResponseHead, head: &[u8], out: &mut Vec<u8>) {
     match response.body {
         BodyFraming::Length(length) => {
             put(out, &[b"content-length: ", write_decimal(length, &mut [0; 20]), b"\r\n"]);
@@ -66,10 +72,10 @@ fn write_framing(current: &Current, response: &ResponseHead, head: &[u8], out: &
             }
         }
         BodyFraming::None => {}
-        BodyFraming::Chunked | BodyFraming::Close if current.old => {}
+        BodyFraming::Chunked | BodyFraming::Close if style.old => {}
         BodyFraming::Chunked | BodyFraming::Close => put(out, &[b"transfer-encoding: chunked\r\n"]),
     }
-    match (current.keep_alive, current.old) {
+    match (style.keep_alive, style.old) {
         (false, _) => put(out, &[b"connection: close\r\n"]),
         (true, true) => put(out, &[b"connection: keep-alive\r\n"]),
         (true, false) => {}

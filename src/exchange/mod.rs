@@ -30,7 +30,7 @@ use crate::uring::{Event, Fault, Ring};
 
 pub use failure::Failure;
 pub use local::Local;
-pub use request::Peer;
+pub use request::{Forwarded, Peer};
 use tenancy::Tenancy;
 
 /// All exchanges of a worker, and what they use.
@@ -289,7 +289,7 @@ impl Exchanges {
         self.scratch.clear();
         let path = if self.path.is_empty() { request.path(head) } else { &self.path };
         let upgrade = request.upgrade.filter(|_| offered).map(|protocols| protocols.of(head));
-        request::Forwarded { request, head, peer, route, path, upgrade, id }.write(&mut self.scratch);
+        Forwarded { request, head, peer, route, path, upgrade, id }.write(&mut self.scratch);
     }
 
     /// Queues bytes of the request.

@@ -49,23 +49,26 @@ impl Peer {
 
 /// Everything that the forwarded head is made of.
 #[derive(Debug)]
-pub(super) struct Forwarded<'a> {
-    pub(super) request: &'a RequestHead,
+pub struct Forwarded<'a> {
+    /// As it was parsed.
+    pub request: &'a RequestHead,
     /// The received head that the spans point into.
-    pub(super) head: &'a [u8],
-    pub(super) peer: &'a Peer,
-    pub(super) route: &'a Route,
+    pub head: &'a [u8],
+    /// Who sent it.
+    pub peer: &'a Peer,
+    /// Where it goes.
+    pub route: &'a Route,
     /// Normalised, not rewritten.
-    pub(super) path: &'a [u8],
+    pub path: &'a [u8],
     /// The protocols offered in Upgrade.
-    pub(super) upgrade: Option<&'a [u8]>,
+    pub upgrade: Option<&'a [u8]>,
     /// For X-Request-Id where none is kept.
-    pub(super) id: [u8; 32],
+    pub id: [u8; 32],
 }
 
 impl Forwarded<'_> {
     /// Writes an HTTP/1.1 request head.
-    pub(super) fn write(&self, out: &mut Vec<u8>) {
+    pub fn write(&self, out: &mut Vec<u8>) {
         self.write_line(out);
         put(out, &[b"host: ", self.host(), b"\r\n"]);
         for field in self.request.fields.iter() {
