@@ -1,11 +1,8 @@
-//! Cost of routing and of picking an endpoint. Each case checks its answers before it is timed.
-//! Not here: parsing, forwarding.
+//! Cost of routing. Each case checks its answers before it is timed. Not here: parsing, picking an endpoint, forwarding.
 
 use std::hint::black_box;
-use std::time::Duration;
 
-use cairn::cluster::{Balance, Balancer, Cluster, ClusterSpec, EndpointSpec, Tried, Turns};
-use cairn::id::{ClusterId, EndpointId, ListenerId};
+use cairn::id::{ClusterId, ListenerId};
 use cairn::route::{ActionSpec, HeaderEdits, HostPattern, PathPattern, Request, RouteSpec, Router, ValuePattern};
 use criterion::{Criterion, criterion_group, criterion_main};
 
@@ -155,39 +152,5 @@ fn edits(criterion: &mut Criterion) {
     }
 }
 
-fn pick(criterion: &mut Criterion) {
-    let endpoint = |at: usize, even: bool| EndpointSpec {
-        address: format!("127.0.0.1:{}", 9000 + at).parse().expect("valid address"),
-        weight: if even { 1 } else { 1 + at as u16 },
-    };
-    for balance in [Balance::RoundRobin, Balance::Random, Balance::LeastRequest] {
-        for (case, count, even) in [("1", 1, true), ("64", 64, true), ("64 weighted", 64, false)] {
-            let spec = ClusterSpec {
-                name: "c".into(),
-                endpoints: (0..count).map(|at| endpoint(at, even)).collect(),
-                balance,
-                max_idle: 1,
-                idle: Duration::ZERO,
-                connect_timeout: Duration::ZERO,
-                response_timeout: Duration::ZERO,
-            };
-            let ids: Vec<_> = (0..count as u32).map(EndpointId).collect();
-            let clusters = [Cluster::build(ClusterId(0), &spec, &ids)];
-            let mut balancer = Balancer::new(1);
-            balancer.reserve(count);
-            let turns = Turns::new(&clusters, &mut balancer);
-            criterion.bench_function(&format!("cluster/pick/{balance:?}/{case}"), |bencher| {
-                bencher.iter(|| {
-                    let picked =
-                        balancer.pick(black_box(&clusters[0]), &turns, &Tried::default()).expect("an endpoint");
-                    balancer.begin(picked);
-                    balancer.end(picked);
-                    picked
-                });
-            });
-        }
-    }
-}
-
-criterion_group!(benches, tables, single, edits, pick);
+criterion_group!(benches, tables, single, edits);
 criterion_main!(benches);

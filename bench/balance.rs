@@ -1,0 +1,59 @@
+//! Cost of picking an endpoint. Each case checks its choices before it is timed. Not here: routing, connecting.
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use cairn::cluster::{Balance, Balancer, Cluster, ClusterSpec, EndpointSpec, Tried, Turns};
+use cairn::id::{ClusterId, EndpointId};
+use criterion::{Criterion, criterion_group, criterion_main};
+
+fn pick(criterion: &mut Criterion) {
+    let endpoint = |at: usize, even: bool| EndpointSpec {
+        address: format!("127.0.0.1:{}", 9000 + at).parse().expect("valid address"),
+        weight: if even { 1 } else { 1 + at as u16 },
+    };
+    for balance in [Balance::RoundRobin, Balance::Random, Balance::LeastRequest] {
+        for (case, count, even) in [("1", 1, true), ("64", 64, true), ("64 weighted", 64, false)] {
+            let spec = ClusterSpec {
+                name: "c".into(),
+                endpoints: (0..count).map(|at| endpoint(at, even)).collect(),
+                balance,
+                max_idle: 1,
+                idle: Duration::ZERO,
+                connect_timeout: Duration::ZERO,
+                response_timeout: Duration::ZERO,
+            };
+            let ids: Vec<_> = (0..count as u32).map(EndpointId).collect();
+            let clusters = [Cluster::build(ClusterId(0), &spec, &ids)];
+            let mut balancer = Balancer::new(1);
+            balancer.reserve(count);
+            let turns = Turns::new(&clusters, &mut balancer);
+            check(&mut balancer, &turns, &clusters[0], count, even, &format!("{balance:?}/{case}"));
+            criterion.bench_function(&format!("cluster/pick/{balance:?}/{case}"), |bencher| {
+                bencher.iter(|| {
+                    let picked = balancer.pick(black_box(&clusters[0]), &turns, &Tried::default()).expect("an endpoint");
+                    balancer.begin(picked);
+                    balancer.end(picked);
+                    picked
+                });
+            });
+        }
+    }
+}
+
+/// Every endpoint is picked, in proportion to its weight within a half.
+fn check(balancer: &mut Balancer, turns: &Turns, cluster: &Cluster, count: usize, even: bool, case: &str) {
+    let mut picks = vec![0u32; count];
+    for _ in 0..1000 * count {
+        let picked = balancer.pick(cluster, turns, &Tried::default()).expect("an endpoint");
+        picks[picked.index()] += 1;
+    }
+    let weights: u32 = if even { count as u32 } else { (1..=count as u32).sum() };
+    for (at, picks) in picks.into_iter().enumerate() {
+        let expected = 1000 * count as u32 * if even { 1 } else { at as u32 + 1 } / weights;
+        assert!(picks.abs_diff(expected) <= expected / 2 + 10, "{case}: endpoint {at}: {picks}, not {expected}");
+    }
+}
+
+criterion_group!(benches, pick);
+criterion_main!(benches);
