@@ -57,6 +57,8 @@ pub(crate) fn scenario_names() -> impl Iterator<Item = &'static str> {
 /// Compares and writes the files that were asked for.
 pub(crate) fn compare(arguments: &CompareArguments) -> Result<Compared, CompareError> {
     let stop = crew::watch_signals()?;
+    // The proxies inherit the limit.
+    crew::provide_descriptors(scenario::IDLE)?;
     let (rivals, missing) = rival::find(arguments);
     if rivals.is_empty() {
         let named: Vec<String> = missing.iter().map(|one| format!("{} ({})", one.name, one.install)).collect();

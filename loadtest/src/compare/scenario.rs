@@ -7,6 +7,9 @@ use crate::run::filler;
 /// Bytes of the origin's usual answer.
 pub(super) const SMALL_BYTES: u64 = 64;
 
+/// Connections of the scenario that has idle ones.
+pub(super) const IDLE: usize = 1000;
+
 /// Requests whose answers are checked to the last byte before a proxy is measured.
 const CHECK_REQUESTS: u32 = 128;
 
@@ -59,7 +62,7 @@ pub(super) const ALL: [Scenario; 10] = [
         load: &["-c", "64", "--pipeline", "8"],
         ..PLAIN
     },
-    Scenario { name: "idle", title: "GET of 64 bytes, 64 connections, 1,000 more that are idle", idle: 1000, ..PLAIN },
+    Scenario { name: "idle", title: "GET of 64 bytes, 64 connections, 1,000 more that are idle", idle: IDLE, ..PLAIN },
     Scenario {
         name: "open-30",
         title: "GET of 64 bytes, open loop at 30 % of the best peer's peak",
