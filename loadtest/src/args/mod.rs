@@ -24,8 +24,7 @@ pub(crate) struct Arguments {
 pub(crate) enum Verb {
     /// Send requests and report how they were answered
     Run(Box<RunArguments>),
-    /// Answer every request from memory; the path may say how: /size/BYTES, /delay/MS, /drip/MS,
-    /// /status/CODE, /receipt (length and SHA-256 of the body that came), /healthz (503 after POST /healthz/down, until /healthz/up)
+    /// Answer every request from memory
     Origin(OriginArguments),
     /// Run cairn and its installed peers side by side and report what an exchange costs each
     Compare(CompareArguments),

@@ -13,6 +13,11 @@ pub(crate) const FIELD_BYTES: usize = 128;
 
 /// What `origin` takes.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "The path of a request may say how it is answered: /size/BYTES, /delay/MS, /drip/MS, /status/CODE, also several \
+    of them; /receipt answers length and SHA-256 of the body that came; /healthz says 503 after POST /healthz/down, until POST \
+    /healthz/up. WebSockets are echoed."
+)]
 pub(crate) struct OriginArguments {
     /// IP:PORT or unix:/path; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9000")]

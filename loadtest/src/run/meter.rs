@@ -21,6 +21,8 @@ pub(super) struct Slice {
 #[derive(Debug)]
 pub(super) struct Meter {
     slice: Box<Slice>,
+    /// The last second in which a new slice was wanted.
+    tried: u64,
     filed: SyncSender<Box<Slice>>,
     fresh: Receiver<Box<Slice>>,
 }
@@ -52,15 +54,16 @@ pub(super) fn meter() -> (Meter, Reader) {
         let sent = emptied.try_send(Box::new(Slice::new(0)));
         debug_assert!(sent.is_ok());
     }
-    (Meter { slice: Box::new(Slice::new(0)), filed, fresh }, Reader { filed: files, fresh: emptied })
+    (Meter { slice: Box::new(Slice::new(0)), tried: 0, filed, fresh }, Reader { filed: files, fresh: emptied })
 }
 
 impl Meter {
     /// The time is now `now` after the warm-up. Where the control thread is slow, a slice goes on for more than a second.
     pub(super) fn turn(&mut self, now: Duration) {
-        if now.as_secs() == self.slice.second {
+        if now.as_secs() == self.tried {
             return;
         }
+        self.tried = now.as_secs();
         if !self.slice.is_empty() {
             let Ok(fresh) = self.fresh.try_recv() else { return };
             let full = std::mem::replace(&mut self.slice, fresh);
@@ -71,7 +74,7 @@ impl Meter {
 
     /// When the next second begins.
     pub(super) fn next(&self) -> Duration {
-        Duration::from_secs(self.slice.second + 1)
+        Duration::from_secs(self.tried + 1)
     }
 
     pub(super) fn record(&mut self, latency: Duration) {
