@@ -156,7 +156,7 @@ mod tests {
     fn templates_are_filled_in_whole() {
         let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
         for kind in &KINDS {
-            let text = fill_in(kind.template, Path::new("/work folder"), address(81), address(82));
+            let text = fill_in(kind.template, Path::new("/a folder"), address(81), address(82));
             assert!(!text.contains('@') || (kind.name == "envoy" && !text.contains("@L")), "{text}");
             assert!(text.contains("81") && text.contains("82"), "{}", kind.name);
         }
