@@ -31,7 +31,8 @@ fn pick(criterion: &mut Criterion) {
             check(&mut balancer, &turns, &clusters[0], count, even, &format!("{balance:?}/{case}"));
             criterion.bench_function(&format!("cluster/pick/{balance:?}/{case}"), |bencher| {
                 bencher.iter(|| {
-                    let picked = balancer.pick(black_box(&clusters[0]), &turns, &Tried::default()).expect("an endpoint");
+                    let picked =
+                        balancer.pick(black_box(&clusters[0]), &turns, &Tried::default()).expect("an endpoint");
                     balancer.begin(picked);
                     balancer.end(picked);
                     picked

@@ -69,7 +69,9 @@ fn measure(criterion: &mut Criterion, folder: &Path, size: usize) {
         front.display(),
         back.display()
     );
-    let snapshot = Arc::new(config::parse("bench.toml", &text).expect("valid").compile(1, &mut Ledger::default()).expect("compiles"));
+    let snapshot = Arc::new(
+        config::parse("bench.toml", &text).expect("valid").compile(1, &mut Ledger::default()).expect("compiles"),
+    );
     let (mut sockets, _) = listener::open(snapshot.listeners(), 1, &Vec::new()).expect("a socket");
     let sockets = sockets.remove(0);
     let (started, start) = mpsc::channel();
