@@ -1,0 +1,141 @@
+//! What cairn passes on, read again by a strict reader: a head that it accepted leaves as one head with the same meaning, and
+//! holds nothing that was not validated. Not here: what is accepted (`tests/http.rs`).
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use cairn::config;
+use cairn::downstream::response::{self, Style};
+use cairn::exchange::{Forwarded, HeadKind, Peer};
+use cairn::http::path::{self, PathForm};
+use cairn::http::{FieldName, HeadLimits, Method, RequestHead, ResponseHead, parse_request, parse_response};
+use cairn::limits;
+use cairn::snapshot::{Ledger, Snapshot};
+use proptest::prelude::*;
+
+const LIMITS: HeadLimits =
+    HeadLimits { head_bytes: limits::HEAD_BYTES_MAX, field_count: limits::HEADER_COUNT_MAX, request_line: 8192 };
+
+const CONFIG: &str = r#"
+[[listener]]
+name = "a"
+bind = "127.0.0.1:0"
+[[route]]
+name = "plain"
+cluster = "c"
+[[route]]
+name = "edited"
+path_prefix = "/edited"
+cluster = "c"
+request_headers = { set = { x-set = "1" }, add = { x-add = "2" }, remove = ["x-one"] }
+response_headers = { set = { x-set = "1" }, add = { x-add = "2" }, remove = ["x-one"] }
+[[cluster]]
+name = "c"
+endpoints = ["127.0.0.1:1"]
+"#;
+
+fn snapshot() -> Snapshot {
+    config::parse("test.toml", CONFIG).unwrap().compile(1, &mut Ledger::default()).unwrap()
+}
+
+/// Lines of which a head is made; most heads made of them are refused, many are not.
+fn field() -> impl Strategy<Value = String> {
+    prop_oneof![
+        4 => "(X-One|x-two|Accept|Cookie|User-Agent|X-Forwarded-For|Forwarded|X_Real_IP|Via|TE|Range): [ -~]{0,30}",
+        2 => proptest::sample::select(vec![
+            "Content-Length: 5", "Content-Length: 0", "Transfer-Encoding: chunked", "Connection: close", "Connection: x-one, te",
+            "Connection: keep-alive", "Keep-Alive: 5", "Upgrade: websocket", "Connection: upgrade", "Expect: 100-continue",
+            "Proxy-Connection: keep-alive", "Trailer: x", "Max-Forwards: 3", "X-Request-Id: 7", "Proxy: x", "Date: now",
+        ]).prop_map(str::to_owned),
+        1 => "[!-9;-~]{1,12}:[ -~\u{80}-\u{ff}]{0,12}",
+    ]
+}
+
+fn line() -> impl Strategy<Value = String> {
+    let method = proptest::sample::select(vec!["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "BREW"]);
+    let target = prop_oneof![
+        4 => "(/[a-z0-9._~!$&'()*+,;=:@-]{0,12}){1,4}(\\?[ -~]{0,12})?",
+        1 => "(/(\\.|\\.\\.|%2e|%41|a%2fb|[a-z])){1,5}",
+        1 => "(http://a\\.test(:80)?/[a-z]{0,5}|\\*)",
+    ];
+    (method, target, proptest::sample::select(vec!["1.1", "1.0"]))
+        .prop_map(|(method, target, version)| format!("{method} {target} HTTP/{version}"))
+}
+
+/// Names of fields that belong to one connection, as they stand in a head.
+fn hop_by_hop(head: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(head).to_ascii_lowercase();
+    let names = ["\nkeep-alive:", "\nproxy-connection:", "\nte:", "\nproxy:"];
+    names.iter().any(|name| text.contains(name))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, max_global_rejects: 100_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn requests(line in line(), fields in proptest::collection::vec(field(), 0..8), trusted: bool, edited: bool) {
+        let text = format!("{line}\r\nHost: a.test\r\n{}\r\n", fields.iter().map(|it| format!("{it}\r\n")).collect::<String>());
+        let text = text.as_bytes();
+        let (mut request, mut again) = (RequestHead::new(), RequestHead::new());
+        let accepted = parse_request(text, &LIMITS, &mut 0, &mut request);
+        prop_assume!(matches!(accepted, Ok(Some(_))));
+        let sent = request.path(text);
+        let mut normal = vec![0; sent.len()];
+        let path = match path::inspect(sent) {
+            _ if !sent.starts_with(b"/") => sent,
+            PathForm::Normalise => {
+                let length = path::normalise(sent, &mut normal).unwrap();
+                &normal[..length]
+            }
+            _ => sent,
+        };
+        let (snapshot, peer) = (snapshot(), Peer::new(Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7))), trusted, false));
+        let upgrade = request.upgrade.map(|protocols| protocols.of(text));
+        let route = &snapshot.router.routes()[usize::from(edited)];
+        let id = *b"0123456789abcdef0123456789abcdef";
+        let forwarded = Forwarded { request: &request, head: text, peer: &peer, route, path, upgrade, id };
+        let mut out = Vec::new();
+        forwarded.write(&mut out);
+        // One head, all of it, and the same request.
+        prop_assert_eq!(parse_request(&out, &LIMITS, &mut 0, &mut again), Ok(Some(out.len())), "{}", out.escape_ascii());
+        prop_assert_eq!(again.method_text.of(&out), request.method_text.of(text));
+        prop_assert_eq!(again.path(&out), path);
+        prop_assert_eq!(again.query.map(|it| it.of(&out)), request.query.map(|it| it.of(text)));
+        prop_assert_eq!(again.authority.of(&out), request.authority.of(text));
+        prop_assert_eq!(again.body, request.body);
+        prop_assert_eq!(again.upgrade.map(|it| it.of(&out)), upgrade);
+        prop_assert!(!hop_by_hop(&out), "{}", out.escape_ascii());
+        // Nobody but us says who the client is.
+        let claimed = again.fields.get(FieldName::XForwardedFor).unwrap().value.of(&out);
+        prop_assert!(claimed.ends_with(b"192.0.2.7") && (trusted || claimed == b"192.0.2.7"), "{}", out.escape_ascii());
+        prop_assert!(!out.windows(6).any(|it| it.eq_ignore_ascii_case(b"x_real")));
+    }
+
+    #[test]
+    fn responses(
+        status in 200_u16..600,
+        fields in proptest::collection::vec(field(), 0..8),
+        keep_alive: bool,
+        edited: bool,
+    ) {
+        let text = format!("HTTP/1.1 {status} Words\r\n{}\r\n", fields.iter().map(|it| format!("{it}\r\n")).collect::<String>());
+        let text = text.as_bytes();
+        let (mut head, mut again) = (ResponseHead::new(), ResponseHead::new());
+        prop_assume!(matches!(parse_response(text, &LIMITS, &mut 0, Method::Get, &mut head), Ok(Some(_))));
+        let snapshot = snapshot();
+        let style =
+            Style { kind: HeadKind::Final, route: &snapshot.router.routes()[usize::from(edited)], keep_alive, old: false };
+        let mut out = Vec::new();
+        response::write(&style, &head, text, &mut out);
+        let read = parse_response(&out, &LIMITS, &mut 0, Method::Get, &mut again);
+        prop_assert_eq!(read, Ok(Some(out.len())), "{}", out.escape_ascii());
+        prop_assert_eq!(again.status, status);
+        prop_assert_eq!(again.keep_alive, keep_alive);
+        // What ends with the origin's connection is chunked, so that ours can stay.
+        let framing = match head.body {
+            cairn::http::BodyFraming::Close => cairn::http::BodyFraming::Chunked,
+            other => other,
+        };
+        prop_assert_eq!(again.body, framing, "{}", out.escape_ascii());
+        prop_assert!(!hop_by_hop(&out), "{}", out.escape_ascii());
+    }
+}
