@@ -102,6 +102,11 @@ impl Guarded {
         Self { guard, until, before, base, start, outcome, reply }
     }
 
+    /// Until its window is over.
+    pub(super) fn left(&self) -> Duration {
+        Duration::from_secs(self.until.saturating_duration_since(Instant::now()).as_secs())
+    }
+
     fn judge(&self, now: &Sample) -> Option<Worse> {
         if now.answers.saturating_sub(self.start.answers) < ANSWERS_MIN {
             return None;

@@ -72,6 +72,8 @@ pub struct Control {
     tally: Tally,
     history: History,
     guarded: Option<Guarded>,
+    /// Files have changed under guard, and are read when it ends.
+    put_off: bool,
     watcher: Option<Watcher>,
     started: Instant,
 }
@@ -89,6 +91,7 @@ impl Control {
             tally: Tally::default(),
             history: History::default(),
             guarded: None,
+            put_off: false,
             watcher: None,
             started: Instant::now(),
         };
@@ -115,7 +118,12 @@ impl Control {
                     say(&format!("SIGHUP: {outcome}"));
                 }
                 () = watch::changed(&mut self.watcher) => self.reload_changed().await,
-                _ = tick.tick() => self.tick().await,
+                _ = tick.tick() => {
+                    self.tick().await;
+                    if self.put_off && self.guarded.is_none() {
+                        self.reload_changed().await;
+                    }
+                }
             }
         }
     }

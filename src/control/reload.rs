@@ -137,8 +137,9 @@ fn tenant_news(old: &Config, new: &Config) -> Vec<String> {
 impl Control {
     /// Reads the configuration again and serves it.
     pub(super) async fn reload(&mut self) -> Reloaded {
-        if self.guarded.is_some() {
-            return self.refused("a reload under guard has not ended yet".to_owned());
+        if let Some(guarded) = &self.guarded {
+            let message = format!("a reload under guard ends in {:?} at the latest; ask again then", guarded.left());
+            return Reloaded { verdict: Verdict::Refused, version: self.version(), message, tenants: Vec::new() };
         }
         // What changes from here on is noticed, even while the files are read.
         self.watcher.iter_mut().for_each(Watcher::note);
@@ -172,6 +173,10 @@ impl Control {
 
     /// The same because files have changed; that nothing changed in what they say is not worth a word.
     pub(super) async fn reload_changed(&mut self) {
+        self.put_off = self.guarded.is_some();
+        if self.put_off {
+            return;
+        }
         let outcome = self.reload().await;
         if outcome.verdict != Verdict::Unchanged || !outcome.tenants.is_empty() {
             say(&format!("files have changed: {outcome}"));

@@ -156,9 +156,15 @@ impl Proxy {
 
     /// Runs a verb that asks this process.
     pub(crate) fn verb(&self, arguments: &[&str]) -> Output {
+        self.asking(arguments).output().unwrap()
+    }
+
+    /// The same, to be run.
+    pub(crate) fn asking(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cairn"));
         command.args(arguments).arg("-c").arg(self.directory.path().join("cairn.toml"));
-        command.stdin(Stdio::null()).output().unwrap()
+        command.stdin(Stdio::null());
+        command
     }
 
     /// Goes over to another configuration.

@@ -3,6 +3,7 @@
 
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -212,6 +213,21 @@ fn a_guard_takes_back_what_makes_answers_worse() {
     assert_eq!((output.status.code(), stdout(&output)), (Some(0), "reloaded, version 4: 1 changed\n"));
     stop.store(true, Ordering::SeqCst);
     load.join().unwrap();
+    assert_eq!(mark(&mut proxy.client()), "three");
+}
+
+#[test]
+fn files_that_change_under_guard_are_read_when_it_ends() {
+    let origin = Origin::answering(OK);
+    let watched = |mark: &str| marked(&[&origin.address], mark).text().replace("watch = false", "watch = true");
+    let proxy = marked(&[&origin.address], "one").start();
+    proxy.configure(&watched("two"));
+    let mut guarded = proxy.asking(&["reload", "--guard", "2s"]).stdout(Stdio::null()).spawn().unwrap();
+    proxy.said("cairn: reloaded, version 2");
+    proxy.configure(&watched("three"));
+    proxy.said("cairn: version 2 is kept");
+    assert!(guarded.wait().unwrap().success());
+    proxy.said("cairn: files have changed: reloaded, version 3");
     assert_eq!(mark(&mut proxy.client()), "three");
 }
 
