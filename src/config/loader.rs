@@ -51,6 +51,12 @@ impl Loader {
         Ok(assembly.config)
     }
 
+    /// Where the configuration stands.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Every file and directory that the last load read or looked for, whether it succeeded or not.
     #[must_use]
     pub fn files(&self) -> &[PathBuf] {

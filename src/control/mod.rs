@@ -79,7 +79,7 @@ pub struct Control {
 }
 
 impl Control {
-    /// For workers that serve `snapshot` on `bound`. Without `compiler` there is nothing to reload from.
+    /// For workers that serve `snapshot`, which `compiler` made of `config`, on `bound`.
     #[must_use]
     pub fn new(compiler: Compiler, config: Config, snapshot: Arc<Snapshot>, bound: Bound, workers: Vec<Reins>) -> Self {
         let mut control = Self {

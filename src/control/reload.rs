@@ -1,10 +1,10 @@
 //! Reading the configuration again, and serving it in place of the old one. Not here: when (`watch`, `admin`, signals).
 
-use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use std::{fmt, fs};
 
 use serde::{Deserialize, Serialize};
 
@@ -112,14 +112,18 @@ impl Compiler {
         self.loader.as_ref().map(|loader| loader.files().to_vec()).unwrap_or_default()
     }
 
-    /// A second loader, for a look at what a reload would find.
+    /// A second loader, for a look at what a reload would find: one that knows the tenants' last good versions, unless `path` is
+    /// another configuration.
     pub(super) fn scout(&self, path: Option<PathBuf>) -> Option<Loader> {
-        path.map(Loader::new).or_else(|| self.loader.clone())
+        let same = |loader: &&Loader| {
+            path.as_ref().is_none_or(|path| fs::canonicalize(path).ok() == fs::canonicalize(loader.path()).ok())
+        };
+        self.loader.as_ref().filter(same).cloned().or_else(|| path.map(Loader::new))
     }
 }
 
 /// What became of tenants' files since `old`.
-fn tenant_news(old: &Config, new: &Config) -> Vec<String> {
+pub(super) fn tenant_news(old: &Config, new: &Config) -> Vec<(String, String)> {
     let text = |report: &TenantReport| report.problems.as_ref().map(ToString::to_string);
     let same = |a: &TenantReport, b: &TenantReport| a.name == b.name && a.state == b.state && text(a) == text(b);
     let news = new.tenants.iter().filter(|tenant| !old.tenants.iter().any(|known| same(known, tenant)));
@@ -129,7 +133,7 @@ fn tenant_news(old: &Config, new: &Config) -> Vec<String> {
             TenantState::Stale => "stale, its last good version is served",
             TenantState::Absent => "absent, its claims are answered 503",
         };
-        format!("tenant {} is {state}\n{}", tenant.name, text(tenant).unwrap_or_default())
+        (tenant.name.clone(), format!("is {state}\n{}", text(tenant).unwrap_or_default()))
     };
     news.map(line).collect()
 }
@@ -166,7 +170,8 @@ impl Control {
             },
             Err(problem) => self.refused(problem),
         };
-        outcome.tenants = tenant_news(&before, &self.config);
+        let news = tenant_news(&before, &self.config).into_iter();
+        outcome.tenants = news.map(|(name, news)| format!("tenant {name} {news}")).collect();
         self.rewatch();
         outcome
     }
@@ -236,7 +241,7 @@ impl Control {
             say(&format!("no listener on {address} any more"));
             if let Address::Unix(path) = address {
                 // A file that is left behind does no harm: nobody answers there.
-                let _ = std::fs::remove_file(path);
+                let _ = fs::remove_file(path);
             }
         }
         self.collect();

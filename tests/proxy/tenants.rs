@@ -58,6 +58,9 @@ fn a_broken_file_harms_nobody_else() {
     // One team breaks its file while the other changes its own.
     write(&proxy, "red", "[[route]]\nname = \"all\"\nhosts = [\"elsewhere\"]\ncluster = \"app\"\n");
     write(&proxy, "blue", &file("blue", &origin.address, "blue two"));
+    let plan = String::from_utf8(proxy.verb(&["plan"]).stdout).unwrap();
+    assert!(plan.contains("~ tenant red: is stale") && plan.contains("red.toml:4:"), "{plan}");
+    assert!(plan.contains("~ route blue/all: response_headers "), "{plan}");
     let output = proxy.verb(&["reload"]);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success() && text.contains("tenant red is stale") && text.contains("red.toml:4:"), "{text}");

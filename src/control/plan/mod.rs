@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::Control;
+use super::reload::tenant_news;
 pub(super) use difference::difference;
 
 /// Everything that would change.
@@ -83,10 +84,9 @@ impl Control {
     /// What a reload would change, or why it would be refused.
     pub(super) async fn plan(&mut self, path: Option<PathBuf>) -> Result<Plan, String> {
         let current = std::sync::Arc::clone(&self.config);
-        let Some(loader) = self.compiler.as_ref().and_then(|compiler| compiler.scout(path)) else {
+        let Some(mut loader) = self.compiler.as_ref().and_then(|compiler| compiler.scout(path)) else {
             return Err("the demo has no file to plan from".to_owned());
         };
-        let mut loader = loader;
         let read = tokio::task::spawn_blocking(move || {
             let config = loader.load().map_err(|report| report.to_string())?;
             // With ids of its own: the ledger's are for what is served.
@@ -97,6 +97,9 @@ impl Control {
         let (config, shadows) = read.await.map_err(|error| error.to_string())??;
         let mut plan = difference(&self.config, &config, &|name| self.connections(name));
         shadows.explain(&mut plan);
+        for (name, news) in tenant_news(&self.config, &config) {
+            plan.add(Sign::Changed, "tenant", &name, news.trim_end().to_owned());
+        }
         Ok(plan)
     }
 }
