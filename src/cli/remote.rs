@@ -6,7 +6,6 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use cairn::config;
-use cairn::control::admin::{PlanQuery, ReloadQuery};
 use cairn::control::{Plan, Reloaded, RouteLine, Status};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Bytes;
@@ -71,13 +70,11 @@ pub(super) struct PlanArguments {
 
 /// Success if what the files say is served now, and stays so under guard.
 pub(super) fn reload(arguments: &ReloadArguments) -> ExitCode {
-    let guard_ms = arguments.guard.map(|guard| guard.as_millis() as u64);
-    let query = ReloadQuery { guard_ms, threshold: arguments.threshold };
     let mut target = "/reload?".to_owned();
-    if let Some(guard) = query.guard_ms {
-        target += &format!("guard_ms={guard}&");
+    if let Some(guard) = arguments.guard {
+        target += &format!("guard_ms={}&", guard.as_millis());
     }
-    if let Some(threshold) = query.threshold {
+    if let Some(threshold) = arguments.threshold {
         target += &format!("threshold={threshold}");
     }
     show(&arguments.target, Method::POST, &target, |reloaded: &Reloaded| {
@@ -88,8 +85,8 @@ pub(super) fn reload(arguments: &ReloadArguments) -> ExitCode {
 /// Success if the configuration would be taken.
 pub(super) fn plan(arguments: &PlanArguments) -> ExitCode {
     // The process may have been started elsewhere.
-    let query = PlanQuery { path: std::path::absolute(&arguments.config).ok() };
-    let path = query.path.as_deref().unwrap_or(&arguments.config).display().to_string();
+    let path =
+        std::path::absolute(&arguments.config).unwrap_or_else(|_| arguments.config.clone()).display().to_string();
     let target = Target {
         config: Some(arguments.config.clone()).filter(|_| arguments.socket.is_none()),
         socket: arguments.socket.clone(),

@@ -13,7 +13,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -46,19 +46,19 @@ pub struct Desk {
 }
 
 /// What a reload may be asked with.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct ReloadQuery {
+#[derive(Debug, Deserialize)]
+struct ReloadQuery {
     /// Milliseconds of guard.
-    pub guard_ms: Option<u64>,
+    guard_ms: Option<u64>,
     /// How much the share of failures may rise, 0 to 1.
-    pub threshold: Option<f64>,
+    threshold: Option<f64>,
 }
 
 /// What a plan may be asked with.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct PlanQuery {
+#[derive(Debug, Deserialize)]
+struct PlanQuery {
     /// Absolute; absent: what the process was started with.
-    pub path: Option<PathBuf>,
+    path: Option<PathBuf>,
 }
 
 /// Share by which failures may rise under guard unless told otherwise.
