@@ -1,0 +1,6 @@
+//! TLS over our buffers (RFC 8446, RFC 5246). rustls shakes hands; the records after that are opened and sealed here, in leases.
+//! The only importer of rustls. Not here: sockets' life and HTTP.
+
+mod server;
+
+pub use server::{Server, ServerSpec};
