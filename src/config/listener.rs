@@ -40,6 +40,7 @@ fn listener(section: Section<'_>, name: String, bind: Address, problems: &mut Pr
         idle_timeout: timeouts.time("idle"),
         trusted_proxies: trusted.filter_map(|text| network::range(text, problems)).collect(),
         strict_paths: section.flag("strict_paths"),
+        tls: None,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Numbers for what outlives a snapshot: a listener or an endpoint has the same id in every snapshot that knows it, so that
 //! workers keep its sockets, idle connections and counts by that id when they adopt the next one; and what all workers share of
-//! its limits goes on counting.
+//! its limits goes on counting, and the tickets that its clients hold are good.
 //! Not here: the tables that the ids index.
 
 use std::collections::HashMap;
@@ -10,14 +10,19 @@ use std::sync::{Arc, Weak};
 
 use crate::id::{Address, EndpointId, ListenerId, TenantId};
 use crate::runtime::Allowance;
+use crate::tls::{Authorities, Tickets};
 
 /// The numbers of one process. Lives on the control thread.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    listeners: Numbers<(Address, String)>,
+    listeners: Numbers<Listened>,
+    tickets: HashMap<(Listened, Option<Authorities>), Weak<Tickets>>,
     endpoints: Numbers<(String, Address)>,
     tenants: Numbers<String>,
 }
+
+/// What a listener is known by.
+type Listened = (Address, String);
 
 /// A number in use. The last one to drop it, which is a snapshot's end as a rule, makes it free.
 #[derive(Debug)]
@@ -40,10 +45,24 @@ impl Ledger {
     /// A listener is known by what it binds, so that a new name or limit keeps its sockets; where the kernel chooses the port,
     /// by its name.
     pub(super) fn listener(&mut self, bind: &Address, name: &str) -> (ListenerId, Arc<Number>) {
-        let chosen = matches!(bind, Address::Inet(inet) if inet.port() == 0);
-        let number = self.listeners.number((bind.clone(), if chosen { name.to_owned() } else { String::new() }));
+        let number = self.listeners.number(listened(bind, name));
         // `config` allows far fewer than a u16 holds, in each of the few snapshots that live at once.
         (ListenerId(number.value as u16), number)
+    }
+
+    /// Those of a listener and of whom it lets in: its clients come back with them after a reload, and nowhere else.
+    ///
+    /// A changed certificate leaves them good, as users of other proxies know it: a renewal would else cost a full handshake of
+    /// every client at once, and a ticket proves that this process has shaken hands with the client under that name before, which
+    /// stays true. Other authorities mean other clients, whose certificates are not asked for again when they resume.
+    pub(super) fn tickets(&mut self, bind: &Address, name: &str, client_ca: Option<&Authorities>) -> Arc<Tickets> {
+        let key = (listened(bind, name), client_ca.cloned());
+        if let Some(known) = self.tickets.get(&key).and_then(Weak::upgrade) {
+            return known;
+        }
+        let tickets = Arc::new(Tickets::new());
+        self.tickets.insert(key, Arc::downgrade(&tickets));
+        tickets
     }
 
     /// An endpoint is known by its cluster's name and its address.
@@ -61,9 +80,15 @@ impl Ledger {
     /// Forgets what no snapshot knows any more.
     pub(super) fn prune(&mut self) {
         self.listeners.prune();
+        self.tickets.retain(|_, tickets| tickets.strong_count() > 0);
         self.endpoints.prune();
         self.tenants.prune();
     }
+}
+
+fn listened(bind: &Address, name: &str) -> Listened {
+    let chosen = matches!(bind, Address::Inet(inet) if inet.port() == 0);
+    (bind.clone(), if chosen { name.to_owned() } else { String::new() })
 }
 
 impl<K> Default for Numbers<K> {

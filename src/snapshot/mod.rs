@@ -14,6 +14,7 @@ use crate::cluster::{Balancer, Cluster, ClusterSpec, Endpoint, Tried, Turns};
 use crate::id::{Address, ClusterId, EndpointId, ListenerId, TenantId};
 use crate::route::{BuildError, RouteSpec, Router};
 use crate::runtime::Allowance;
+use crate::tls;
 
 /// Everything that a worker needs to serve, numbered.
 #[derive(Debug)]
@@ -37,6 +38,7 @@ pub struct Snapshot {
 struct Listener {
     spec: ListenerSpec,
     number: Arc<Number>,
+    tls: Option<tls::Server>,
 }
 
 /// What a tenant may use.
@@ -114,7 +116,7 @@ pub struct TenantSpec {
     pub requests_per_second: u32,
 }
 
-/// One `[[listener]]`. Nothing in it needs compiling.
+/// One `[[listener]]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenerSpec {
     /// Unique name.
@@ -143,6 +145,8 @@ pub struct ListenerSpec {
     pub trusted_proxies: Vec<Network>,
     /// Refuse ambiguous path encodings (encoded NUL, backslash, dot segments behind encoded slashes): the edge role.
     pub strict_paths: bool,
+    /// `tls`; None: in the clear.
+    pub tls: Option<tls::ServerSpec>,
 }
 
 /// An address range, `10.0.0.0/8`.
@@ -184,7 +188,10 @@ impl Snapshot {
         for spec in spec.listeners {
             let (id, number) = ledger.listener(&spec.bind, &spec.name);
             ids.push(id);
-            put(&mut listeners, id.index(), Listener { spec, number });
+            let tls = spec.tls.as_ref();
+            let tls =
+                tls.map(|tls| tls::Server::new(tls, ledger.tickets(&spec.bind, &spec.name, tls.client_ca.as_ref())));
+            put(&mut listeners, id.index(), Listener { spec, number, tls });
         }
         for listener in spec.routes.iter_mut().flat_map(|route| &mut route.listeners) {
             *listener = ids[listener.index()];
@@ -243,6 +250,15 @@ impl Snapshot {
     #[must_use]
     pub fn allowance(&self, id: ListenerId) -> &Allowance {
         &self.known(id).number.allowance
+    }
+
+    /// What the connections of a listener share of TLS; None: it speaks in the clear.
+    ///
+    /// # Panics
+    /// When only another snapshot has it.
+    #[must_use]
+    pub fn tls(&self, id: ListenerId) -> Option<&tls::Server> {
+        self.known(id).tls.as_ref()
     }
 
     fn known(&self, id: ListenerId) -> &Listener {

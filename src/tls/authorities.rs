@@ -1,0 +1,70 @@
+//! Who vouches for clients: the authorities of which each client has to show a certificate. Not here: a listener's own
+//! certificates (`identity`).
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use aws_lc_rs::digest::SHA256_OUTPUT_LEN;
+use rustls::RootCertStore;
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+
+use super::identity::{self, BadCertificates};
+use super::server::provider;
+
+/// Certificates of authorities. Equal if the certificates are.
+#[derive(Clone)]
+pub struct Authorities {
+    pub(super) verifier: Arc<dyn ClientCertVerifier>,
+    hash: [u8; SHA256_OUTPUT_LEN],
+    count: usize,
+}
+
+impl Authorities {
+    /// Reads all certificates of a PEM text.
+    ///
+    /// # Errors
+    /// There is none, or one cannot be used.
+    pub fn from_pem(text: &str) -> Result<Self, BadCertificates> {
+        let certificates = identity::certificates(text)?;
+        let mut roots = RootCertStore::empty();
+        for (certificate, at) in certificates.iter().zip(1..) {
+            let anchor = webpki::anchor_from_trusted_cert(certificate);
+            let anchor = anchor.map_err(|error| BadCertificates::Unusable(at, error.to_string()))?;
+            roots.roots.push(anchor.to_owned());
+        }
+        let (hash, count) = (identity::hash(&certificates), certificates.len());
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).build();
+        // It refuses only to have no authority.
+        let verifier = verifier.map_err(|_| BadCertificates::None)?;
+        Ok(Self { verifier, hash, count })
+    }
+}
+
+impl PartialEq for Authorities {
+    fn eq(&self, other: &Self) -> bool {
+        self.hash == other.hash
+    }
+}
+
+impl Eq for Authorities {}
+
+impl Hash for Authorities {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.hash.hash(state);
+    }
+}
+
+impl fmt::Debug for Authorities {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Authorities({self})")
+    }
+}
+
+/// How many, and eight digits that tell them from others.
+impl fmt::Display for Authorities {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} #{}", self.count, identity::mark(&self.hash))
+    }
+}
