@@ -32,7 +32,7 @@ fn snapshot() -> Snapshot {
 
 fn requests(criterion: &mut Criterion) {
     let snapshot = snapshot();
-    let peer = Peer::new(Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7))), false, false);
+    let peer = Peer::new(Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7))), false, false, false);
     for (case, text) in [("3 lines", SMALL), ("10 fields", BROWSER)] {
         let mut request = RequestHead::new();
         let parsed = parse_request(text.as_bytes(), &LIMITS, &mut 0, &mut request);

@@ -48,8 +48,9 @@ const _: () = assert!(HEADER_COUNT <= HEADER_COUNT_MAX);
 pub const BUFFER_BYTES: usize = 17 * 1024;
 /// Bytes kept free in front of what the kernel writes: a rewritten head, a chunk-size line or a frame header goes there.
 pub const BUFFER_HEADROOM: usize = 512;
-/// Bytes kept free behind: the CRLF of a chunk, an authentication tag.
-pub const BUFFER_TAILROOM: usize = 64;
+/// Bytes kept free behind: the CRLF of a chunk, an authentication tag. So many that a receive brings no more than one TLS record
+/// may hold, which is then sealed where it lies.
+pub const BUFFER_TAILROOM: usize = BUFFER_BYTES - BUFFER_HEADROOM - 16 * 1024;
 /// Receive buffers of one worker; reserved as address space, resident only once used.
 pub const BUFFERS: usize = 16 * 1024;
 /// Buffers offered to the kernel at a time: one for each socket, within these bounds. Few, so that the same warm ones go round
@@ -57,6 +58,10 @@ pub const BUFFERS: usize = 16 * 1024;
 pub const BUFFERS_OFFERED_MIN: usize = 64;
 /// See [`BUFFERS_OFFERED_MIN`].
 pub const BUFFERS_OFFERED_MAX: usize = 1024;
+/// Pieces below this size are joined into one TLS record when more follows: a record costs as much as copying so many bytes.
+pub const SEAL_PIECE_BYTES: usize = 4 * 1024;
+/// TLS records without content, and key updates, that a peer may send in a row; above: the connection ends.
+pub const EMPTY_RECORDS: u32 = 32;
 /// Free buffers below which one connection may hold only [`QUEUE_BYTES_SCARCE`].
 pub const BUFFERS_SCARCE: usize = BUFFERS / 4;
 /// Bytes that one direction of an exchange may hold before its source is paused.
@@ -96,7 +101,7 @@ pub const FIRST_REQUEST: Duration = Duration::from_millis(500);
 /// Milliseconds of one tick of the timer wheel.
 pub const TICK_MS: u64 = 16;
 
-const _: () = assert!(BUFFER_BYTES - BUFFER_HEADROOM - BUFFER_TAILROOM >= 16 * 1024 + 256 + 5);
+const _: () = assert!(BUFFER_BYTES - BUFFER_HEADROOM >= 16 * 1024 + 256 + 5 && BUFFER_TAILROOM >= 64);
 const _: () = assert!(BUFFER_BYTES < HEAD_BUFFER_BYTES && HEAD_BUFFER_BYTES < u16::MAX as usize);
 const _: () = assert!(HEAD_BUFFER_BYTES >= HEAD_BYTES_MAX + BUFFER_HEADROOM + BUFFER_TAILROOM);
 const _: () = assert!(BUFFERS <= u16::MAX as usize + 1 && BUFFERS_OFFERED_MAX.is_power_of_two());

@@ -37,6 +37,10 @@ pub struct Counters {
     pub connect_failures: Counter,
     /// Exchanges with an origin under way.
     pub exchanges: Counter,
+    /// Handshakes of clients, by version (1.2, 1.3) and by whether a ticket was resumed.
+    tls_handshakes: [[Counter; 2]; 2],
+    /// Handshakes that came to nothing.
+    pub tls_failures: Counter,
     /// Version of the snapshot in use.
     pub version: Counter,
     /// Open connections, by `ListenerId`.
@@ -49,6 +53,8 @@ impl Default for Counters {
             responses: Default::default(),
             connect_failures: Counter::default(),
             exchanges: Counter::default(),
+            tls_handshakes: Default::default(),
+            tls_failures: Counter::default(),
             version: Counter::default(),
             connections: std::iter::repeat_with(Counter::default).take(LISTENER_IDS).collect(),
         }
@@ -68,6 +74,17 @@ impl Counters {
     pub fn responses(&self) -> [u64; 4] {
         let [_, classes @ ..] = &self.responses;
         classes.each_ref().map(Counter::get)
+    }
+
+    /// Counts a handshake of a client.
+    pub fn handshake(&self, tls13: bool, resumed: bool) {
+        self.tls_handshakes[usize::from(tls13)][usize::from(resumed)].add(1);
+    }
+
+    /// Handshakes of clients: of TLS 1.2 and 1.3, full and resumed.
+    #[must_use]
+    pub fn handshakes(&self) -> [[u64; 2]; 2] {
+        self.tls_handshakes.each_ref().map(|version| version.each_ref().map(Counter::get))
     }
 
     /// Sets the number of open connections of a listener.

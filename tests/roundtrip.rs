@@ -90,7 +90,7 @@ proptest! {
             }
             _ => sent,
         };
-        let peer = Peer::new(Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7))), trusted, false);
+        let peer = Peer::new(Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7))), trusted, false, false);
         let upgrade = request.upgrade.map(|protocols| protocols.of(text));
         let route = &SNAPSHOT.router.routes()[usize::from(edited)];
         let id = *b"0123456789abcdef0123456789abcdef";

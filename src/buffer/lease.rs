@@ -65,7 +65,7 @@ impl Lease {
     /// Puts `bytes` in front if the headroom allows; says whether it did.
     #[must_use]
     pub fn prepend(&mut self, bytes: &[u8]) -> bool {
-        if bytes.len() > usize::from(self.start - self.floor) {
+        if bytes.len() > self.headroom() {
             return false;
         }
         let start = self.start - bytes.len() as u16;
@@ -82,6 +82,18 @@ impl Lease {
         self.window(self.end, end).copy_from_slice(&bytes[..count]);
         self.end = end;
         count
+    }
+
+    /// Has `write` put bytes behind the end, into all the tailroom, and say how many; they count from then on.
+    pub fn fill(&mut self, write: impl FnOnce(&mut [u8]) -> usize) {
+        let count = write(self.window(self.end, self.ceiling)).min(self.spare());
+        self.end += count as u16;
+    }
+
+    /// Bytes that can be put in front.
+    #[must_use]
+    pub fn headroom(&self) -> usize {
+        usize::from(self.start - self.floor)
     }
 
     /// Bytes that can be appended.
@@ -142,6 +154,18 @@ mod tests {
         first.truncate(4);
         assert_eq!(first.append(b"TT"), 1);
         assert_eq!((first.bytes(), rest.bytes()), (&b"firsT"[..], &b"second"[..]));
+    }
+
+    #[test]
+    fn what_is_filled_in_counts_up_to_the_ceiling() {
+        let mut lease = lease(b"ab");
+        lease.fill(|room| {
+            room[..2].copy_from_slice(b"cd");
+            2
+        });
+        assert_eq!((lease.bytes(), lease.headroom()), (&b"abcd"[..], 32));
+        lease.fill(|room| room.len() + 1);
+        assert_eq!((lease.len(), lease.spare()), (256 - 32, 0));
     }
 
     #[test]

@@ -39,6 +39,18 @@ pub(super) fn text(status: &Status) -> String {
     family("cairn_responses_total", "counter", "Final responses sent, by class of status.", &classes);
     let help = "Connections to endpoints that could not be made.";
     family("cairn_upstream_connect_failures_total", "counter", help, &one(status.connect_failures));
+    let tls = &status.handshakes;
+    let kinds = [
+        ("1.2", false, tls.tls12_full),
+        ("1.2", true, tls.tls12_resumed),
+        ("1.3", false, tls.tls13_full),
+        ("1.3", true, tls.tls13_resumed),
+    ];
+    let kinds =
+        kinds.map(|(version, resumed, count)| (format!("{{version=\"{version}\",resumed=\"{resumed}\"}}"), count));
+    family("cairn_tls_handshakes_total", "counter", "TLS handshakes of clients.", &kinds);
+    let help = "TLS handshakes of clients that came to nothing.";
+    family("cairn_tls_handshake_failures_total", "counter", help, &one(tls.failed));
     let help = "Exchanges with an origin under way.";
     family("cairn_upstream_requests_in_flight", "gauge", help, &one(status.exchanges));
     let listeners: Vec<_> =

@@ -43,12 +43,29 @@ pub struct Status {
     pub responses: [u64; 4],
     /// Connections to endpoints that could not be made, so far.
     pub connect_failures: u64,
+    /// TLS handshakes of clients so far.
+    pub handshakes: Handshakes,
     /// Open listeners.
     pub listeners: Vec<ListenerStatus>,
     /// Reloads so far.
     pub reloads: Tally,
     /// Teams that own a part of the routes.
     pub tenants: Vec<TenantStatus>,
+}
+
+/// TLS handshakes of clients.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Handshakes {
+    /// TLS 1.2, without a ticket.
+    pub tls12_full: u64,
+    /// TLS 1.2, from a ticket.
+    pub tls12_resumed: u64,
+    /// TLS 1.3, without a ticket.
+    pub tls13_full: u64,
+    /// TLS 1.3, from a ticket.
+    pub tls13_resumed: u64,
+    /// That came to nothing.
+    pub failed: u64,
 }
 
 /// An open listener.
@@ -95,6 +112,14 @@ impl Control {
             }
         };
         let responses = [0, 1, 2, 3].map(|class| sum(&|counters| counters.responses()[class]));
+        let kind = |tls13: usize, resumed: usize| sum(&|counters| counters.handshakes()[tls13][resumed]);
+        let handshakes = Handshakes {
+            tls12_full: kind(0, 0),
+            tls12_resumed: kind(0, 1),
+            tls13_full: kind(1, 0),
+            tls13_resumed: kind(1, 1),
+            failed: sum(&|counters| counters.tls_failures.get()),
+        };
         Status {
             cairn: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -105,6 +130,7 @@ impl Control {
             exchanges: sum(&|counters| counters.exchanges.get()),
             responses,
             connect_failures: sum(&|counters| counters.connect_failures.get()),
+            handshakes,
             listeners: self.bound.iter().map(listener).collect(),
             reloads: self.tally.clone(),
             tenants: self.tenants(),
@@ -151,6 +177,11 @@ impl fmt::Display for Status {
         let [ok, moved, refusals, errors] = self.responses;
         row("answers", format_args!("{ok} 2xx, {moved} 3xx, {refusals} 4xx, {errors} 5xx"))?;
         row("exchanges", format_args!("{} under way, {} connect failures", self.exchanges, self.connect_failures))?;
+        let Handshakes { tls12_full, tls12_resumed, tls13_full, tls13_resumed, failed } = self.handshakes;
+        let (full, resumed) = (tls12_full + tls13_full, tls12_resumed + tls13_resumed);
+        if full + resumed + failed > 0 {
+            row("TLS", format_args!("{full} full handshakes, {resumed} resumed, {failed} failed"))?;
+        }
         for ListenerStatus { name, address, connections } in &self.listeners {
             row("listener", format_args!("{name} on {address}, {connections} connections"))?;
         }

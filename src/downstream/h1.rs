@@ -81,14 +81,14 @@ impl Downstreams {
             false if connection.peer.underscores => Trailers::Passed,
             false => Trailers::Plain,
         };
-        let keep_alive = !self.draining && !last && connection.home.is_none();
+        let keep_alive = !self.draining && !last && connection.home.is_none() && !connection.is_worn();
         connection.current = Current::of(request, head, trailers, keep_alive);
         let body_bytes = spec.body_bytes;
         let too_long = |length| body_bytes > 0 && length > body_bytes;
         let https = request.scheme.of(head).eq_ignore_ascii_case(b"https");
         let outcome = match request.body {
             // RFC 9110 section 7.4: only a trusted gateway may say that the client's side was encrypted.
-            _ if https && !connection.peer.trusted => Err(Failure::Misdirected),
+            _ if https && !connection.peer.trusted && !connection.peer.secure => Err(Failure::Misdirected),
             BodyFraming::Length(length) if too_long(length) => Err(Failure::RequestBodySize),
             _ => x.decide(&snapshot, request, head, connection.listener),
         };
@@ -106,7 +106,7 @@ impl Downstreams {
             }
             Ok((decision, None)) => {
                 let (local, manner) = (Exchanges::local(decision), connection.manner());
-                let status = x.write_local(&local, request, head, &manner);
+                let status = x.write_local(&local, request, head, connection.peer.scheme(), &manner);
                 x.counters.respond(status);
                 lease.advance(length);
                 connection.input.push_front(x.ring.pieces(), lease);
@@ -176,7 +176,7 @@ impl Downstreams {
             match x.response_body(exchange, &mut out, connection.current.delivery) {
                 Ok(done) => {
                     let moved = !out.is_empty();
-                    x.ring.send_all(connection.socket, &mut out);
+                    connection.send(&mut x.ring, &mut out);
                     if done {
                         return self.complete(x, id, exchange);
                     }
@@ -185,7 +185,7 @@ impl Downstreams {
                     }
                 }
                 Err(failure) => {
-                    x.ring.send_all(connection.socket, &mut out);
+                    connection.send(&mut x.ring, &mut out);
                     return self.refuse(x, id, failure);
                 }
             }
@@ -213,7 +213,7 @@ impl Downstreams {
             if !current.old {
                 let mut out = Queue::default();
                 x.place(&mut out, None)?;
-                x.ring.send_all(connection.socket, &mut out);
+                connection.send(&mut x.ring, &mut out);
             }
             return Ok(Step::Again);
         }
@@ -239,7 +239,7 @@ impl Downstreams {
         out.append(x.ring.pieces(), &mut body);
         current.started = true;
         x.counters.respond(x.response.status);
-        x.ring.send_all(connection.socket, &mut out);
+        connection.send(&mut x.ring, &mut out);
         if kind == HeadKind::Tunnel {
             x.detach(exchange);
             connection.phase = Phase::Tunnel(exchange);
@@ -251,17 +251,16 @@ impl Downstreams {
     /// The response is complete.
     fn complete(&mut self, x: &mut Exchanges, id: u32, exchange: u32) -> Step {
         let connection = &mut self.table[id as usize];
-        let current = &mut connection.current;
-        if current.delivery == Delivery::Chunks && !current.head {
+        if connection.current.delivery == Delivery::Chunks && !connection.current.head {
             let mut out = Queue::default();
             if end_chunks(&mut x.ring, &mut out).is_err() {
                 return self.refuse(x, id, Failure::Buffers);
             }
-            x.ring.send_all(connection.socket, &mut out);
+            connection.send(&mut x.ring, &mut out);
         }
-        let whole = current.body.is_done();
+        let whole = connection.current.body.is_done();
         x.close(exchange, whole);
-        connection.phase = if current.keep_alive && whole { Phase::Head } else { Phase::Flush };
+        connection.phase = if connection.current.keep_alive && whole { Phase::Head } else { Phase::Flush };
         Step::Again
     }
 
@@ -283,11 +282,11 @@ impl Downstreams {
         if !down_full {
             let mut out = Queue::default();
             let ended = x.response_body(exchange, &mut out, Delivery::Same);
-            x.ring.send_all(connection.socket, &mut out);
+            connection.send(&mut x.ring, &mut out);
             match ended {
                 Ok(true) if !connection.current.down_ended => {
                     connection.current.down_ended = true;
-                    x.ring.finish(connection.socket);
+                    connection.finish(&mut x.ring);
                 }
                 Ok(_) => {}
                 Err(failure) => return self.refuse(x, id, failure),

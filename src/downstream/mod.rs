@@ -4,6 +4,7 @@
 mod h1;
 mod pace;
 pub mod response;
+mod secure;
 
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
@@ -18,6 +19,7 @@ use crate::id::{ListenerId, Owner};
 use crate::limits;
 use crate::runtime::Lot;
 use crate::snapshot::{Held, ListenerSpec};
+use crate::tls;
 use crate::uring::{self, Event, SocketId};
 use pace::{Floor, Pace};
 
@@ -46,6 +48,10 @@ struct Downstream {
     /// The snapshot that `peer` was judged under.
     version: u64,
     peer: Peer,
+    /// What goes through it in both directions, where the listener speaks TLS.
+    tls: Option<Box<tls::Session>>,
+    /// Something could not be sealed: nothing more can be sent.
+    broken: bool,
     /// Within `limits.connections`.
     admitted: bool,
     /// And has taken one of so many places.
@@ -98,6 +104,8 @@ struct Current {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
+    /// TLS is being agreed on.
+    Handshake,
     /// Before or within a head.
     Head,
     /// Request and response go through an exchange.
@@ -164,7 +172,9 @@ impl Downstreams {
         debug_assert!(snapshot.has_listener(listener), "it leaves only when nothing is accepted any more");
         let (spec, version) = (snapshot.listener(listener), snapshot.version);
         let address = uring::peer(&descriptor).map(|(address, _)| address);
-        let (peer, cap) = (Peer::new(address, spec.trusts(address), !spec.strict_paths), spec.connections);
+        let tls = snapshot.tls(listener).map(|server| Box::new(tls::Session::new(server)));
+        let peer = Peer::new(address, spec.trusts(address), !spec.strict_paths, tls.is_some());
+        let (cap, header_timeout) = (spec.connections, spec.header_timeout);
         if self.counts.len() <= listener.index() {
             self.counts.resize_with(listener.index() + 1, Default::default);
         }
@@ -180,15 +190,18 @@ impl Downstreams {
         let entry = self.table.vacant_entry();
         let id = entry.key() as u32;
         let socket = x.ring.adopt(descriptor, Owner::Downstream(id));
+        let phase = if tls.is_some() { Phase::Handshake } else { Phase::Head };
         entry.insert(Downstream {
             socket,
             listener,
             home,
             version,
             peer,
+            tls,
+            broken: false,
             admitted,
             placed,
-            phase: Phase::Head,
+            phase,
             input: Queue::default(),
             scanned: 0,
             partial: false,
@@ -199,7 +212,13 @@ impl Downstreams {
             current: Current { body: unread, ..Current::default() },
         });
         if admitted {
+            if phase == Phase::Handshake {
+                x.ring.set_deadline(socket, Some(header_timeout));
+            }
             self.arm(x, id);
+        } else if phase == Phase::Handshake {
+            // It cannot be told in plain text.
+            self.remove(x, id, false);
         } else if self.refuse(x, id, Failure::Connections) == Step::Again {
             self.pump(x, id);
         }
@@ -209,10 +228,7 @@ impl Downstreams {
     pub fn note(&mut self, x: &mut Exchanges, id: u32, event: Event) {
         let Some(connection) = self.table.get_mut(id as usize) else { return };
         match event {
-            Event::Received(_, mut queue) => {
-                connection.input.append(x.ring.pieces(), &mut queue);
-                self.pump(x, id);
-            }
+            Event::Received(_, queue) => self.receive(x, id, queue),
             Event::Ended(_) => {
                 connection.ended = true;
                 self.pump(x, id);
@@ -238,6 +254,7 @@ impl Downstreams {
         loop {
             let Some(connection) = self.table.get_mut(id as usize) else { return };
             let step = match connection.phase {
+                Phase::Handshake => self.shake_hands(x, id),
                 Phase::Head => self.read_head(x, id),
                 Phase::Exchange(exchange) => match self.feed(x, id, exchange) {
                     Step::Wait => self.deliver(x, id, exchange),
@@ -274,7 +291,7 @@ impl Downstreams {
         fresh.iter().for_each(|(_, connection)| x.ring.set_deadline(connection.socket, Some(limits::FIRST_REQUEST)));
         let idle: Vec<u32> = idle.iter().map(|(id, _)| *id as u32).collect();
         for id in idle {
-            self.remove(x, id, false);
+            self.retire(x, id);
         }
         for (_, connection) in &mut self.table {
             connection.current.keep_alive = false;
@@ -345,6 +362,7 @@ impl Downstreams {
                 | Failure::RequestHeadTimeout
                 | Failure::RequestBodyTimeout
                 | Failure::RequestBodySlow
+                | Failure::RequestWithoutTls
                 | Failure::Connections
         );
         connection.current.keep_alive &= !fatal;
@@ -363,7 +381,7 @@ impl Downstreams {
             return Step::Gone;
         }
         let connection = &mut self.table[id as usize];
-        x.ring.send_all(connection.socket, &mut out);
+        connection.send(&mut x.ring, &mut out);
         connection.phase = match connection.current.body {
             _ if !keep_alive => Phase::Flush,
             Body::Done => Phase::Head,
@@ -399,6 +417,7 @@ impl Downstreams {
     /// had time to read the answer (RFC 9112 section 9.6).
     fn flush(&mut self, x: &mut Exchanges, id: u32) -> Step {
         let connection = &mut self.table[id as usize];
+        connection.say_goodbye(&mut x.ring);
         if x.ring.unsent(connection.socket) > 0 {
             connection.input.clear(x.ring.pieces());
             return Step::Wait;
@@ -428,6 +447,9 @@ impl Downstreams {
     /// Sets the deadline for the next thing that the client has to do, unless it has been too slow already.
     fn arm(&mut self, x: &mut Exchanges, id: u32) {
         let Some(connection) = self.table.get_mut(id as usize) else { return };
+        if connection.broken {
+            return self.remove(x, id, true);
+        }
         let (floor, idle, body) = {
             let spec = connection.spec(x);
             let idle = if connection.home.is_some() { spec.idle_timeout.min(limits::LEAVE) } else { spec.idle_timeout };
@@ -440,9 +462,9 @@ impl Downstreams {
             return self.remove(x, id, true);
         }
         let after = match connection.phase {
-            // Set once, when the head, draining or lingering began: what drips does not move it.
+            // Set once, when the handshake, the head, draining or lingering began: what drips does not move it.
             Phase::Head if connection.partial => return,
-            Phase::Drain | Phase::Linger => return,
+            Phase::Handshake | Phase::Drain | Phase::Linger => return,
             Phase::Head => Some(idle),
             Phase::Exchange(_) if connection.current.body.is_done() && !stalled => None,
             Phase::Exchange(_) if connection.paused && !stalled => None,
@@ -459,7 +481,8 @@ impl Downstreams {
         let failure = match connection.phase {
             Phase::Head if connection.partial => Failure::RequestHeadTimeout,
             Phase::Exchange(_) if !stalled => Failure::RequestBodyTimeout,
-            phase => return self.remove(x, id, phase != Phase::Head && phase != Phase::Linger),
+            Phase::Head => return self.retire(x, id),
+            phase => return self.remove(x, id, !matches!(phase, Phase::Handshake | Phase::Linger)),
         };
         if self.refuse(x, id, failure) == Step::Again {
             self.pump(x, id);

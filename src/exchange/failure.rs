@@ -24,6 +24,8 @@ pub enum Failure {
     RequestBodyTimeout,
     /// Downstream: the body comes slower than `timeouts.body_rate`.
     RequestBodySlow,
+    /// Downstream: it speaks HTTP where TLS is spoken.
+    RequestWithoutTls,
     /// Downstream: TRACE or CONNECT, which only a route that names them allows.
     Method,
     /// Downstream: `Max-Forwards: 0`.
@@ -76,6 +78,7 @@ impl Failure {
             Self::RequestHeadTimeout => (408, "head_timeout", "http_request_error"),
             Self::RequestBodyTimeout => (408, "body_timeout", "http_request_error"),
             Self::RequestBodySlow => (408, "body_too_slow", "http_request_error"),
+            Self::RequestWithoutTls => (400, "tls_required", "http_request_error"),
             Self::Method => (405, "method_not_allowed", "http_request_denied"),
             Self::MaxForwards => (200, "max_forwards", "proxy_internal_response"),
             Self::TenantRequests => (429, "tenant_requests", "http_request_denied"),

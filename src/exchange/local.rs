@@ -17,8 +17,15 @@ impl Exchanges {
         Local { route: RouteOf { snapshot: decision.snapshot, route: decision.route } }
     }
 
-    /// Writes the answer to the scratch and returns its status.
-    pub fn write_local(&mut self, local: &Local, request: &RequestHead, head: &[u8], manner: &Manner) -> u16 {
+    /// Writes the answer to the scratch and returns its status. `scheme` is that of the client's connection.
+    pub fn write_local(
+        &mut self,
+        local: &Local,
+        request: &RequestHead,
+        head: &[u8],
+        scheme: &[u8],
+        manner: &Manner,
+    ) -> u16 {
         let out = &mut self.scratch;
         out.clear();
         match &local.route.action {
@@ -33,7 +40,7 @@ impl Exchanges {
                 let path = if self.path.is_empty() { request.path(head) } else { &self.path };
                 let (host, query) = (request.authority.of(head), request.query.map(|query| query.of(head)));
                 out.extend_from_slice(b"location: ");
-                redirect.write_location(b"http", host, path, query, &mut |part: &[u8]| out.extend_from_slice(part));
+                redirect.write_location(scheme, host, path, query, &mut |part: &[u8]| out.extend_from_slice(part));
                 out.extend_from_slice(b"\r\n");
                 out.extend_from_slice(local.route.response_edits.appended());
                 respond::write_rest(redirect.status, b"", manner, out);

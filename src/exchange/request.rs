@@ -17,12 +17,14 @@ pub struct Peer {
     pub trusted: bool,
     /// Whether names with `_` are passed on: applications take them for `-`.
     pub underscores: bool,
+    /// Whether it speaks TLS.
+    pub secure: bool,
 }
 
 impl Peer {
     /// A peer with this address.
     #[must_use]
-    pub fn new(address: Option<std::net::IpAddr>, trusted: bool, underscores: bool) -> Self {
+    pub fn new(address: Option<std::net::IpAddr>, trusted: bool, underscores: bool, secure: bool) -> Self {
         use std::io::Write;
         let mut text = [0; 45];
         let mut rest = &mut text[..];
@@ -30,7 +32,7 @@ impl Peer {
         let written = address.is_none_or(|address| write!(rest, "{address}").is_ok());
         debug_assert!(written);
         let length = 45 - rest.len() as u8;
-        Self { text, length, trusted, underscores }
+        Self { text, length, trusted, underscores, secure }
     }
 
     /// The same peer, judged anew.
@@ -38,6 +40,12 @@ impl Peer {
     pub fn judged(&self, trusted: impl Fn(Option<std::net::IpAddr>) -> bool, underscores: bool) -> Self {
         let address = std::str::from_utf8(self.text()).ok().and_then(|text| text.parse().ok());
         Self { trusted: trusted(address), underscores, ..*self }
+    }
+
+    /// What its connection speaks.
+    #[must_use]
+    pub fn scheme(&self) -> &'static [u8] {
+        if self.secure { b"https" } else { b"http" }
     }
 
     /// The address as text.
@@ -161,7 +169,7 @@ impl Forwarded<'_> {
         let kept = |id| self.peer.trusted && fields.get(id).is_some_and(|field| !field.dropped);
         self.write_list(b"x-forwarded-for: ", FieldName::XForwardedFor, &[peer], out);
         if !kept(FieldName::XForwardedProto) {
-            put(out, &[b"x-forwarded-proto: http\r\n"]);
+            put(out, &[b"x-forwarded-proto: ", self.peer.scheme(), b"\r\n"]);
         }
         let original = self.request.authority.of(self.head);
         if !kept(FieldName::XForwardedHost) {
@@ -169,7 +177,7 @@ impl Forwarded<'_> {
         }
         let (open, close): (&[u8], &[u8]) = if peer.contains(&b':') { (b"\"[", b"]\"") } else { (b"", b"") };
         let node = if peer.is_empty() { b"unknown" } else { peer };
-        let element = [b"for=", open, node, close, b";host=\"", original, b"\";proto=http"];
+        let element = [b"for=", open, node, close, b";host=\"", original, b"\";proto=", self.peer.scheme()];
         self.write_list(b"forwarded: ", FieldName::Forwarded, &element, out);
         if !kept(FieldName::XRequestId) {
             put(out, &[b"x-request-id: ", &self.id, b"\r\n"]);

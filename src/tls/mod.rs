@@ -1,13 +1,72 @@
-//! TLS over our buffers (RFC 8446, RFC 5246). rustls shakes hands; the records after that are opened and sealed here, in leases.
-//! The only importer of rustls. Not here: sockets' life and HTTP.
+//! TLS over our buffers (RFC 8446, RFC 5246). rustls shakes hands; the records after that are opened and sealed here, in leases,
+//! where rustls would allocate and copy each. The only importer of rustls and aws-lc. Not here: sockets' life and HTTP.
 
 mod authorities;
 mod identity;
+mod record;
 mod resolver;
 mod server;
+mod session;
 mod tickets;
+mod traffic;
+
+#[cfg(test)]
+mod tests;
+
+use rustls::AlertDescription;
 
 pub use authorities::Authorities;
 pub use identity::{BadCertificates, BadKey, Chain, Identity};
 pub use server::{Server, ServerSpec};
+pub use session::Session;
 pub use tickets::Tickets;
+pub use traffic::Agreement;
+
+/// Why a connection cannot go on, by blame: the peer, us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The peer: the handshake failed.
+    #[error("the handshake failed")]
+    Handshake,
+    /// The peer: it speaks HTTP without TLS.
+    #[error("the client does not speak TLS")]
+    PlainText,
+    /// The peer: this is not TLS.
+    #[error("a record breaks the grammar")]
+    Malformed,
+    /// The peer: a record, or the client's part of the handshake, is longer than any may be.
+    #[error("a record is too long")]
+    TooLong,
+    /// The peer: a record of a kind that has no place here.
+    #[error("an unexpected record")]
+    Unexpected,
+    /// The peer, or somebody between: a record was not sealed by the peer as the next one.
+    #[error("a record that does not open")]
+    Forged,
+    /// The peer: too many records in a row that bring nothing.
+    #[error("too many empty records")]
+    Flood,
+    /// The peer: it has sent a fatal alert.
+    #[error("the client gave up")]
+    Refused,
+    /// Us: no buffer is free.
+    #[error("no buffer is free")]
+    Buffers,
+    /// Us: a key of TLS 1.2 has sealed as much as it may.
+    #[error("the key is worn out")]
+    Worn,
+}
+
+impl Error {
+    /// What the peer is told (RFC 8446 section 6.2).
+    fn alert(self) -> Option<AlertDescription> {
+        match self {
+            Self::Handshake | Self::PlainText | Self::Refused => None,
+            Self::Malformed => Some(AlertDescription::DecodeError),
+            Self::TooLong => Some(AlertDescription::RecordOverflow),
+            Self::Unexpected | Self::Flood => Some(AlertDescription::UnexpectedMessage),
+            Self::Forged => Some(AlertDescription::BadRecordMac),
+            Self::Buffers | Self::Worn => Some(AlertDescription::InternalError),
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! TLS in front of HTTP: what comes passes through it before it is read, what goes before it is queued. Not here: the protocol
+//! (`tls`).
+
+use super::{Current, Downstream, Downstreams, Phase, Step};
+use crate::buffer::Queue;
+use crate::exchange::{Exchanges, Failure};
+use crate::forward::Body;
+use crate::tls;
+use crate::uring::Ring;
+
+impl Downstreams {
+    /// Takes received bytes in.
+    pub(super) fn receive(&mut self, x: &mut Exchanges, id: u32, mut received: Queue) {
+        let connection = &mut self.table[id as usize];
+        let Some(session) = &mut connection.tls else {
+            connection.input.append(x.ring.pieces(), &mut received);
+            return self.pump(x, id);
+        };
+        match session.receive(&mut x.ring, connection.socket, &mut received, &mut connection.input) {
+            Ok(agreement) => {
+                connection.ended |= session.has_ended();
+                let begins = connection.phase == Phase::Head && !connection.partial && session.holds_part();
+                if let Some(agreement) = agreement {
+                    x.counters.handshake(agreement.tls13, agreement.resumed);
+                    connection.phase = Phase::Head;
+                } else if begins {
+                    // What drips within a record is as slow as what drips within a head.
+                    connection.partial = true;
+                    connection.current = Current::default();
+                    let timeout = connection.spec(x).header_timeout;
+                    x.ring.set_deadline(connection.socket, Some(timeout));
+                }
+                self.pump(x, id);
+            }
+            Err(error) => self.break_off(x, id, error),
+        }
+    }
+
+    /// Waits for the end of the handshake.
+    pub(super) fn shake_hands(&mut self, x: &mut Exchanges, id: u32) -> Step {
+        if !self.table[id as usize].ended {
+            return Step::Wait;
+        }
+        x.counters.tls_failures.add(1);
+        self.remove(x, id, false);
+        Step::Gone
+    }
+
+    /// Ends an idle connection.
+    pub(super) fn retire(&mut self, x: &mut Exchanges, id: u32) {
+        self.table[id as usize].phase = Phase::Flush;
+        self.pump(x, id);
+    }
+
+    /// Ends a connection on which TLS has failed; the client was told in its terms, or, if it speaks none, is told in plain
+    /// text.
+    fn break_off(&mut self, x: &mut Exchanges, id: u32, error: tls::Error) {
+        let connection = &mut self.table[id as usize];
+        if connection.phase == Phase::Handshake {
+            x.counters.tls_failures.add(1);
+        }
+        if let Phase::Exchange(exchange) | Phase::Tunnel(exchange) = connection.phase {
+            x.close(exchange, false);
+        }
+        connection.input.clear(x.ring.pieces());
+        // Unread, so that closing waits until it has had time to take the answer.
+        connection.current = Current { body: Body::Close, ..Current::default() };
+        connection.phase = Phase::Flush;
+        if error == tls::Error::PlainText {
+            connection.tls = None;
+            if self.refuse(x, id, Failure::RequestWithoutTls) == Step::Again {
+                self.pump(x, id);
+            }
+        } else if x.ring.unsent(connection.socket) == 0 {
+            self.remove(x, id, false);
+        } else {
+            self.pump(x, id);
+        }
+    }
+}
+
+impl Downstream {
+    /// Queues what the client is to get.
+    pub(super) fn send(&mut self, ring: &mut Ring, out: &mut Queue) {
+        match &mut self.tls {
+            None => ring.send_all(self.socket, out),
+            Some(session) => self.broken |= session.send(ring, self.socket, out).is_err(),
+        }
+    }
+
+    /// Says that nothing more is sent, where that can be told from a cut.
+    pub(super) fn say_goodbye(&mut self, ring: &mut Ring) {
+        if let Some(session) = &mut self.tls {
+            session.finish(ring, self.socket);
+        }
+    }
+
+    /// Sends FIN once everything queued has gone.
+    pub(super) fn finish(&mut self, ring: &mut Ring) {
+        self.say_goodbye(ring);
+        ring.finish(self.socket);
+    }
+
+    /// Whether it should not be kept after its current exchange.
+    pub(super) fn is_worn(&self) -> bool {
+        self.tls.as_ref().is_some_and(|session| session.is_worn())
+    }
+}

@@ -1,0 +1,288 @@
+//! One client's TLS: the handshake, which rustls leads, and what it ends in. Not here: records after it (`traffic`), what all
+//! connections share (`server`), when to give up.
+
+use std::mem;
+use std::sync::Arc;
+
+use rustls::AlertDescription;
+use rustls::server::UnbufferedServerConnection;
+use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
+
+use super::traffic::{Agreement, Traffic};
+use super::{Error, Server};
+use crate::buffer::{Lease, Queue};
+use crate::uring::{Ring, SocketId};
+
+/// One connection.
+pub struct Session {
+    state: State,
+    /// The beginning of a record, or of the client's part of the handshake.
+    held: Option<Lease>,
+    /// The peer has said that it sends no more.
+    ended: bool,
+    /// So have we.
+    finished: bool,
+}
+
+enum State {
+    /// Boxed, because it is large and soon gone.
+    Handshake(Box<UnbufferedServerConnection>),
+    Traffic(Traffic),
+    /// Broken: what comes or should go is dropped.
+    Over,
+}
+
+/// Where the handshake stands.
+enum Next {
+    Again,
+    Blocked,
+    Done,
+}
+
+impl Session {
+    /// For a connection that was just accepted.
+    #[must_use]
+    pub fn new(server: &Server) -> Self {
+        let connection = UnbufferedServerConnection::new(Arc::clone(&server.config));
+        // It fails for configurations that `Server` does not make.
+        let state = connection.map_or(State::Over, |connection| State::Handshake(Box::new(connection)));
+        Self { state, held: None, ended: false, finished: false }
+    }
+
+    /// Whether the handshake is still going on.
+    #[must_use]
+    pub fn is_handshaking(&self) -> bool {
+        matches!(self.state, State::Handshake(_))
+    }
+
+    /// Whether the peer has said that it sends no more (RFC 8446 section 6.1).
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Whether part of a record has arrived.
+    #[must_use]
+    pub fn holds_part(&self) -> bool {
+        self.held.is_some()
+    }
+
+    /// Whether its key has sealed so much that the connection must soon end: TLS 1.2 has no way to a new one.
+    #[must_use]
+    pub fn is_worn(&self) -> bool {
+        let State::Traffic(traffic) = &self.state else { return false };
+        traffic.is_worn()
+    }
+
+    /// Takes received bytes, answers the protocol, and appends the content to `plain`. Says once what the handshake has come to.
+    ///
+    /// # Errors
+    /// When the peer breaks the protocol; it was told, and nothing more is read or sent.
+    pub fn receive(
+        &mut self,
+        ring: &mut Ring,
+        socket: SocketId,
+        received: &mut Queue,
+        plain: &mut Queue,
+    ) -> Result<Option<Agreement>, Error> {
+        if self.ended {
+            received.clear(ring.pieces());
+        }
+        let mut outcome = Ok(None);
+        if self.is_handshaking() {
+            outcome = self.hold(ring, received).and_then(|()| self.shake_hands(ring, socket, plain));
+        }
+        if let (Ok(_), State::Traffic(traffic)) = (&outcome, &mut self.state) {
+            let opened = traffic.open(ring, socket, &mut self.held, received, plain);
+            match opened {
+                Ok(ended) => self.ended |= ended,
+                Err(error) => outcome = Err(error),
+            }
+        }
+        if let Err(error) = outcome {
+            self.break_off(ring, socket, error);
+        }
+        if self.ended || outcome.is_err() {
+            self.held = None;
+        }
+        received.clear(ring.pieces());
+        outcome
+    }
+
+    /// Seals and queues everything of `out`; drops it when the connection is broken.
+    ///
+    /// # Errors
+    /// When no buffer is free, or the key may seal no more.
+    pub fn send(&mut self, ring: &mut Ring, socket: SocketId, out: &mut Queue) -> Result<(), Error> {
+        let State::Traffic(traffic) = &mut self.state else {
+            out.clear(ring.pieces());
+            return Ok(());
+        };
+        let sent = traffic.send(ring, socket, out);
+        if sent.is_err() {
+            out.clear(ring.pieces());
+            self.state = State::Over;
+        }
+        sent
+    }
+
+    /// Says once that nothing more is sent, so that the peer can tell the end from a cut. Returns whether it was said now.
+    pub fn finish(&mut self, ring: &mut Ring, socket: SocketId) -> bool {
+        if mem::replace(&mut self.finished, true) {
+            return false;
+        }
+        let State::Traffic(traffic) = &mut self.state else { return false };
+        traffic.alert(ring, socket, AlertDescription::CloseNotify).is_ok()
+    }
+
+    /// Lets its key seal only `count` records more.
+    #[cfg(test)]
+    pub(super) fn bound_after(&mut self, count: u64) {
+        if let State::Traffic(traffic) = &mut self.state {
+            traffic.bound_after(count);
+        }
+    }
+
+    /// Appends what was received to what is held: rustls reads one run of bytes.
+    fn hold(&mut self, ring: &mut Ring, received: &mut Queue) -> Result<(), Error> {
+        while let Some(next) = received.pop(ring.pieces()) {
+            let Some(held) = &mut self.held else {
+                if next.bytes().first().is_some_and(u8::is_ascii_uppercase) {
+                    received.push_front(ring.pieces(), next);
+                    return Err(Error::PlainText);
+                }
+                self.held = Some(next);
+                continue;
+            };
+            if held.spare() < next.len() {
+                let mut large = ring.large_buffer().ok_or(Error::Buffers)?;
+                let _ = large.append(held.bytes());
+                *held = large;
+            }
+            if held.append(next.bytes()) < next.len() {
+                return Err(Error::TooLong);
+            }
+        }
+        Ok(())
+    }
+
+    fn shake_hands(
+        &mut self,
+        ring: &mut Ring,
+        socket: SocketId,
+        plain: &mut Queue,
+    ) -> Result<Option<Agreement>, Error> {
+        let State::Handshake(connection) = &mut self.state else { return Ok(None) };
+        let mut flight = None;
+        let next = loop {
+            let held = self.held.as_mut().map_or(&mut [][..], Lease::bytes_mut);
+            let (discard, next) = step(connection, held, &mut flight, ring, socket, plain);
+            if let Some(mut held) = self.held.take() {
+                held.advance(discard);
+                self.held = Some(held).filter(|held| !held.is_empty());
+            }
+            match next? {
+                Next::Again => {}
+                next => break next,
+            }
+        };
+        if !matches!(next, Next::Done) || connection.is_handshaking() {
+            return Ok(None);
+        }
+        let State::Handshake(connection) = mem::replace(&mut self.state, State::Over) else { return Ok(None) };
+        let (traffic, agreement) = Traffic::after(*connection).map_err(|_| Error::Handshake)?;
+        self.state = State::Traffic(traffic);
+        Ok(Some(agreement))
+    }
+
+    /// Tells the peer why, if it can be told.
+    fn break_off(&mut self, ring: &mut Ring, socket: SocketId, error: Error) {
+        self.finished = true;
+        match &mut self.state {
+            State::Handshake(connection) => {
+                let mut flight = None;
+                // What rustls wants to say last; further errors say the same again.
+                while let (_, Ok(Next::Again)) =
+                    step(connection, &mut [], &mut flight, ring, socket, &mut Queue::default())
+                {}
+            }
+            State::Traffic(traffic) => {
+                if let Some(alert) = error.alert() {
+                    // Without a buffer it learns nothing.
+                    let _ = traffic.alert(ring, socket, alert);
+                }
+            }
+            State::Over => {}
+        }
+        self.state = State::Over;
+    }
+}
+
+/// One step of the handshake: bytes of `held` that are done with, and what comes next.
+fn step(
+    connection: &mut UnbufferedServerConnection,
+    held: &mut [u8],
+    flight: &mut Option<Lease>,
+    ring: &mut Ring,
+    socket: SocketId,
+    plain: &mut Queue,
+) -> (usize, Result<Next, Error>) {
+    let UnbufferedStatus { discard, state } = connection.process_tls_records(held);
+    let next = match state {
+        Ok(ConnectionState::EncodeTlsData(mut data)) => {
+            put(ring, socket, flight, |room| data.encode(room).ok()).map(|()| Next::Again)
+        }
+        Ok(ConnectionState::TransmitTlsData(data)) => {
+            if let Some(lease) = flight.take() {
+                ring.send(socket, lease);
+            }
+            data.done();
+            Ok(Next::Again)
+        }
+        Ok(ConnectionState::ReadTraffic(mut data)) => {
+            let mut outcome = Ok(Next::Again);
+            while let Some(Ok(record)) = data.next_record() {
+                outcome = copy(ring, record.payload, plain).and(outcome);
+            }
+            outcome
+        }
+        Ok(ConnectionState::WriteTraffic(_)) => Ok(Next::Done),
+        Ok(ConnectionState::BlockedHandshake) => Ok(Next::Blocked),
+        _ => Err(Error::Handshake),
+    };
+    (discard, next)
+}
+
+/// Adds a message of ours to the flight; sends the lease that it does not fit into.
+fn put(
+    ring: &mut Ring,
+    socket: SocketId,
+    flight: &mut Option<Lease>,
+    mut write: impl FnMut(&mut [u8]) -> Option<usize>,
+) -> Result<(), Error> {
+    for _ in 0..2 {
+        let mut lease = flight.take().or_else(|| ring.buffer()).ok_or(Error::Buffers)?;
+        let mut written = None;
+        lease.fill(|room| {
+            written = write(room);
+            written.unwrap_or(0)
+        });
+        if written.is_some() {
+            *flight = Some(lease);
+            return Ok(());
+        }
+        ring.send(socket, lease);
+    }
+    // A record fits an empty buffer (`limits`).
+    Err(Error::Buffers)
+}
+
+/// Appends content that came with the end of the handshake.
+fn copy(ring: &mut Ring, mut content: &[u8], plain: &mut Queue) -> Result<(), Error> {
+    while !content.is_empty() {
+        let mut lease = ring.buffer().ok_or(Error::Buffers)?;
+        content = &content[lease.append(content)..];
+        plain.push(ring.pieces(), lease);
+    }
+    Ok(())
+}

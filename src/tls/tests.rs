@@ -1,0 +1,330 @@
+//! A session on a real ring and a real socket, against rustls as the client for the handshake, and then records that rustls
+//! would not send. Not here: whole requests (`tests/proxy/tls.rs`).
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::ServerName;
+use rustls::version::{TLS12, TLS13};
+use rustls::{ClientConfig, ClientConnection, ContentType, ProtocolVersion, RootCertStore, SupportedCipherSuite};
+
+use super::record::{CONTENT_MAX, HEADER, Header, Key};
+use super::{Error, Server, ServerSpec, Session, Tickets};
+use crate::buffer::Queue;
+use crate::id::Owner;
+use crate::limits;
+use crate::uring::{Event, Ring, SocketId};
+
+/// A session and the keys of its client.
+struct Pair {
+    ring: Ring,
+    socket: SocketId,
+    session: Session,
+    plain: Queue,
+    client: UnixStream,
+    tx: Key,
+    rx: Key,
+    /// Makes records for the client.
+    desk: &'static crate::buffer::Pool,
+}
+
+/// A server, and clients that believe it.
+fn parties(suite: SupportedCipherSuite) -> (Server, Arc<ClientConfig>) {
+    let key = if is_rsa(suite) {
+        rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048).unwrap()
+    } else {
+        rcgen::KeyPair::generate().unwrap()
+    };
+    let cert = rcgen::CertificateParams::new(vec!["a.test".into()]).unwrap().self_signed(&key).unwrap();
+    let chain = super::Chain::from_pem(&cert.pem()).unwrap();
+    let identity = super::Identity::new(chain, &key.serialize_pem()).unwrap();
+    let spec = ServerSpec { identities: [identity].into(), client_ca: None };
+    let mut roots = RootCertStore::empty();
+    roots.add(cert.der().clone()).unwrap();
+    let provider = rustls::crypto::CryptoProvider { cipher_suites: vec![suite], ..aws_lc_rs::default_provider() };
+    let builder = ClientConfig::builder_with_provider(Arc::new(provider));
+    let version = if suite.version().version == ProtocolVersion::TLSv1_3 { &TLS13 } else { &TLS12 };
+    let builder = builder.with_protocol_versions(&[version]).unwrap().with_root_certificates(roots);
+    let mut config = builder.with_no_client_auth();
+    config.enable_secret_extraction = true;
+    (Server::new(&spec, Arc::new(Tickets::new())), Arc::new(config))
+}
+
+fn is_rsa(suite: SupportedCipherSuite) -> bool {
+    format!("{suite:?}").contains("ECDHE_RSA")
+}
+
+impl Pair {
+    /// After the handshake.
+    fn new(suite: SupportedCipherSuite) -> Self {
+        let (server, config) = parties(suite);
+        let (mut client, theirs) = UnixStream::pair().unwrap();
+        let mut ring = Ring::new().unwrap();
+        let socket = ring.adopt(theirs.into(), Owner::Downstream(0));
+        let (mut session, mut plain) = (Session::new(&server), Queue::default());
+        let handshake = std::thread::spawn(move || {
+            let mut tls = ClientConnection::new(config, ServerName::try_from("a.test").unwrap()).unwrap();
+            // The first records of content, which bring the tickets of TLS 1.3 with them.
+            tls.writer().write_all(b"hello").unwrap();
+            while tls.is_handshaking() || tls.wants_write() {
+                tls.complete_io(&mut client).unwrap();
+            }
+            let mut answer = [0; 2];
+            rustls::Stream::new(&mut tls, &mut client).read_exact(&mut answer).unwrap();
+            assert_eq!(&answer, b"hi");
+            let version = tls.protocol_version().unwrap();
+            (client, version, tls.dangerous_extract_secrets().unwrap())
+        });
+        let (mut agreed, mut greeted) = (None, false);
+        while !handshake.is_finished() {
+            ring.turn_within(std::time::Duration::from_millis(20)).unwrap();
+            while let Some(event) = ring.next_event() {
+                let Event::Received(_, mut queue) = event else { continue };
+                agreed = session.receive(&mut ring, socket, &mut queue, &mut plain).unwrap().or(agreed);
+            }
+            if plain.bytes() == 5 && !greeted {
+                greeted = true;
+                let mut out = Queue::default();
+                let mut lease = ring.buffer().unwrap();
+                assert_eq!(lease.append(b"hi"), 2);
+                out.push(ring.pieces(), lease);
+                session.send(&mut ring, socket, &mut out).unwrap();
+            }
+        }
+        let (client, version, secrets) = handshake.join().unwrap();
+        let agreed = agreed.expect("the handshake is over");
+        assert_eq!((agreed.tls13, agreed.resumed), (version == ProtocolVersion::TLSv1_3, false));
+        assert_eq!(plain.front(ring.pieces()), Some(&b"hello"[..]));
+        plain.clear(ring.pieces());
+        let tx = Key::new(version, secrets.tx.0, &secrets.tx.1).unwrap();
+        let rx = Key::new(version, secrets.rx.0, &secrets.rx.1).unwrap();
+        client.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
+        let desk = crate::buffer::Pool::new(1, 60_000, 64, 64).unwrap();
+        Self { ring, socket, session, plain, client, tx, rx, desk }
+    }
+
+    /// A record of the client.
+    fn sealed(&mut self, kind: ContentType, content: &[u8]) -> Vec<u8> {
+        let mut lease = self.desk.take().unwrap();
+        assert_eq!(lease.append(content), content.len());
+        assert!(self.tx.seal(kind, &mut lease));
+        lease.bytes().to_vec()
+    }
+
+    /// Has the session receive bytes and returns what it says of them.
+    fn receive(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.client.write_all(bytes).unwrap();
+        let mut left = bytes.len();
+        while left > 0 {
+            self.ring.turn(true).unwrap();
+            while let Some(event) = self.ring.next_event() {
+                let Event::Received(_, mut queue) = event else { continue };
+                left -= queue.bytes();
+                self.session.receive(&mut self.ring, self.socket, &mut queue, &mut self.plain)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What has arrived of content.
+    fn content(&mut self) -> Vec<u8> {
+        let mut all = Vec::new();
+        while let Some(lease) = self.plain.pop(self.ring.pieces()) {
+            all.extend_from_slice(lease.bytes());
+        }
+        all
+    }
+
+    /// Brings what was queued to the client.
+    fn flush(&mut self) {
+        while self.ring.unsent(self.socket) > 0 {
+            self.ring.turn(true).unwrap();
+            while self.ring.next_event().is_some() {}
+        }
+    }
+
+    /// The next record that the session has sent.
+    fn sent(&mut self) -> (ContentType, Vec<u8>) {
+        self.flush();
+        let mut record = vec![0; HEADER];
+        self.client.read_exact(&mut record).unwrap();
+        let header = Header::read(&record).unwrap().unwrap();
+        record.resize(HEADER + header.body, 0);
+        self.client.read_exact(&mut record[HEADER..]).unwrap();
+        let (kind, range) = self.rx.open(header, &mut record).unwrap();
+        (kind, record[range].to_vec())
+    }
+
+    /// Sends what a lease of so many bytes each holds.
+    fn send(&mut self, pieces: &[usize]) -> Vec<u8> {
+        let (mut out, mut all) = (Queue::default(), Vec::new());
+        for (&length, at) in pieces.iter().zip(0..) {
+            let content: Vec<u8> = (0..length).map(|byte| (byte * 7 + at) as u8).collect();
+            let mut lease = if length > CONTENT_MAX { self.ring.large_buffer() } else { self.ring.buffer() }.unwrap();
+            assert_eq!(lease.append(&content), length);
+            all.extend_from_slice(&content);
+            out.push(self.ring.pieces(), lease);
+        }
+        self.session.send(&mut self.ring, self.socket, &mut out).unwrap();
+        all
+    }
+}
+
+const CONTENT: ContentType = ContentType::ApplicationData;
+
+#[test]
+fn content_comes_out_as_it_went_in_whatever_its_pieces() {
+    for suite in aws_lc_rs::ALL_CIPHER_SUITES {
+        let mut pair = Pair::new(*suite);
+        let content: Vec<u8> = (0..CONTENT_MAX).map(|byte| (byte % 251) as u8).collect();
+        for cut in [1, 4, 5, 6, 300, 16_389] {
+            let mut records = pair.sealed(CONTENT, &content);
+            records.extend(pair.sealed(CONTENT, b"end"));
+            let (first, second) = records.split_at(cut);
+            pair.receive(first).unwrap();
+            assert!(pair.session.holds_part(), "{suite:?} {cut}");
+            pair.receive(second).unwrap();
+            assert!(!pair.session.holds_part());
+            assert!(pair.content() == [&content[..], b"end"].concat(), "{suite:?} {cut}");
+        }
+        for pieces in [&[1][..], &[3, 5, 200], &[100, 16_384, 9], &[16_384, 16_384, 1], &[50_000, 3], &[0, 1]] {
+            let all = pair.send(pieces);
+            let mut got = Vec::new();
+            while got.len() < all.len() {
+                let (kind, content) = pair.sent();
+                assert_eq!(kind, CONTENT);
+                got.extend(content);
+            }
+            assert!(got == all, "{suite:?} {pieces:?}");
+        }
+    }
+}
+
+#[test]
+fn bytes_one_by_one_are_a_record_all_the_same() {
+    let mut pair = Pair::new(aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256);
+    let records = [pair.sealed(CONTENT, b"one"), pair.sealed(CONTENT, b"two")].concat();
+    for byte in records {
+        pair.receive(&[byte]).unwrap();
+    }
+    assert_eq!(pair.content(), b"onetwo");
+}
+
+/// Each kind of record that may not come, and the alert that it earns.
+#[test]
+fn what_may_not_come_earns_an_alert() {
+    type Make = fn(&mut Pair) -> Vec<u8>;
+    let cases: [(&str, Make, Error, u8); 9] = [
+        ("forged", |pair| flip(pair.sealed(CONTENT, b"text")), Error::Forged, 20),
+        (
+            "replayed",
+            |pair| {
+                let one = pair.sealed(CONTENT, b"text");
+                [one.clone(), one].concat()
+            },
+            Error::Forged,
+            20,
+        ),
+        ("too long", |_| vec![23, 3, 3, 0x41, 0x01], Error::TooLong, 22),
+        ("content too long", |pair| pair.sealed(CONTENT, &vec![b'x'; CONTENT_MAX + 1]), Error::TooLong, 22),
+        ("not TLS", |_| b"GET / HTTP/1.1\r\n\r\n".to_vec(), Error::Malformed, 50),
+        ("change of cipher", |_| vec![20, 3, 3, 0, 1, 1], Error::Unexpected, 10),
+        ("handshake", |pair| pair.sealed(ContentType::Handshake, &[1, 0, 0, 1, 0]), Error::Unexpected, 10),
+        (
+            "two key updates",
+            |pair| pair.sealed(ContentType::Handshake, &[24, 0, 0, 1, 0, 24, 0, 0, 1, 0]),
+            Error::Unexpected,
+            10,
+        ),
+        (
+            "flood",
+            |pair| (0..=limits::EMPTY_RECORDS).flat_map(|_| pair.sealed(CONTENT, b"")).collect(),
+            Error::Flood,
+            10,
+        ),
+    ];
+    for (name, make, error, alert) in cases {
+        let mut pair = Pair::new(aws_lc_rs::cipher_suite::TLS13_AES_256_GCM_SHA384);
+        let bytes = make(&mut pair);
+        assert_eq!(pair.receive(&bytes), Err(error), "{name}");
+        assert_eq!(pair.sent(), (ContentType::Alert, vec![2, alert]), "{name}");
+        assert!(!pair.session.finish(&mut pair.ring, pair.socket), "{name}: no second word after an alert");
+        pair.session.send(&mut pair.ring, pair.socket, &mut Queue::default()).unwrap();
+    }
+}
+
+#[test]
+fn alerts_of_the_peer_end_it_or_not() {
+    let tls13 = aws_lc_rs::cipher_suite::TLS13_CHACHA20_POLY1305_SHA256;
+    let tls12 = aws_lc_rs::cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256;
+    let cases = [
+        (tls13, [1, 0], Ok(()), true),
+        (tls13, [1, 90], Ok(()), false),
+        (tls13, [1, 100], Err(Error::Refused), false),
+        (tls12, [1, 100], Ok(()), false),
+        (tls12, [2, 40], Err(Error::Refused), false),
+    ];
+    for (suite, alert, outcome, ended) in cases {
+        let mut pair = Pair::new(suite);
+        let record = pair.sealed(ContentType::Alert, &alert);
+        assert_eq!((pair.receive(&record), pair.session.has_ended()), (outcome, ended), "{alert:?}");
+    }
+}
+
+/// Asked for new keys, it says so under the old ones and then uses the new ones, which this client does not have.
+#[test]
+fn keys_change_both_ways_when_the_peer_asks() {
+    let mut pair = Pair::new(aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256);
+    let request = pair.sealed(ContentType::Handshake, &[24, 0, 0, 1, 1]);
+    pair.receive(&request).unwrap();
+    assert_eq!(pair.sent(), (ContentType::Handshake, vec![24, 0, 0, 1, 0]));
+    pair.send(&[10]);
+    pair.flush();
+    let mut record = vec![0; HEADER + 10 + 17];
+    pair.client.read_exact(&mut record).unwrap();
+    let header = Header::read(&record).unwrap().unwrap();
+    assert_eq!(pair.rx.open(header, &mut record), Err(Error::Forged));
+    let old = pair.sealed(CONTENT, b"text");
+    assert_eq!(pair.receive(&old), Err(Error::Forged));
+}
+
+/// A key of TLS 1.3 that has sealed as much as it may is followed by another; one of 1.2 ends the connection, which says so
+/// long before.
+#[test]
+fn a_key_seals_no_more_than_it_may() {
+    let mut pair = Pair::new(aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256);
+    pair.session.bound_after(1);
+    pair.send(&[1, 16_384]);
+    assert_eq!(pair.sent().0, CONTENT);
+    assert_eq!(pair.sent(), (ContentType::Handshake, vec![24, 0, 0, 1, 0]));
+    assert!(!pair.session.is_worn());
+    let mut pair = Pair::new(aws_lc_rs::cipher_suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256);
+    assert!(!pair.session.is_worn());
+    pair.session.bound_after(1);
+    assert!(pair.session.is_worn());
+    pair.send(&[1]);
+    let mut out = Queue::default();
+    let mut lease = pair.ring.buffer().unwrap();
+    assert_eq!(lease.append(b"x"), 1);
+    out.push(pair.ring.pieces(), lease);
+    assert_eq!(pair.session.send(&mut pair.ring, pair.socket, &mut out), Err(Error::Worn));
+    assert!(out.is_empty());
+}
+
+#[test]
+fn the_end_is_said_once_and_nothing_is_read_after_the_peers() {
+    let mut pair = Pair::new(aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256);
+    let records = [pair.sealed(ContentType::Alert, &[1, 0]), b"no TLS".to_vec()].concat();
+    pair.receive(&records).unwrap();
+    pair.receive(b"more").unwrap();
+    assert_eq!(pair.content(), b"");
+    assert_eq!([(); 2].map(|()| pair.session.finish(&mut pair.ring, pair.socket)), [true, false]);
+    assert_eq!(pair.sent(), (ContentType::Alert, vec![1, 0]));
+}
+
+fn flip(mut record: Vec<u8>) -> Vec<u8> {
+    record[HEADER] ^= 1;
+    record
+}

@@ -1,0 +1,240 @@
+//! Records after the handshake: opened where they were received, sealed where their content lies. Not here: the handshake
+//! (`session`), what protects a record (`record`).
+
+use rustls::kernel::KernelConnection;
+use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
+use rustls::{AlertDescription, ContentType, HandshakeKind, ProtocolVersion, SupportedCipherSuite};
+
+use super::Error;
+use super::record::{BACK_MAX, CONTENT_MAX, FRONT_MAX, HEADER, Header, Key};
+use crate::buffer::{Lease, Queue};
+use crate::limits;
+use crate::uring::{Ring, SocketId};
+
+/// The one message that may follow a handshake (RFC 8446 section 4.6.3), without its last byte: 1 asks for one in return.
+const KEY_UPDATE: [u8; 4] = [24, 0, 0, 1];
+/// Records before the bound of a key at which a connection is no longer kept, where it cannot be given a new one.
+const WORN_RECORDS: u64 = 1 << 16;
+
+/// Both directions of a connection whose handshake is over.
+pub(super) struct Traffic {
+    rx: Key,
+    tx: Key,
+    /// Makes the next keys.
+    keys: KernelConnection<ServerConnectionData>,
+    /// Records that a key may seal.
+    bound: u64,
+    /// Records without content since the last one with some.
+    empty: u32,
+}
+
+/// What a handshake has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Agreement {
+    /// TLS 1.3, else 1.2.
+    pub tls13: bool,
+    /// From a ticket.
+    pub resumed: bool,
+}
+
+impl Traffic {
+    /// Takes over from rustls.
+    ///
+    /// # Errors
+    /// When the handshake is not over.
+    pub(super) fn after(connection: UnbufferedServerConnection) -> Result<(Self, Agreement), rustls::Error> {
+        let resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
+        let (secrets, keys) = connection.dangerous_into_kernel_connection()?;
+        let version = keys.protocol_version();
+        let (rx, tx) = (secrets.rx, secrets.tx);
+        let rx = Key::new(version, rx.0, &rx.1)?;
+        let tx = Key::new(version, tx.0, &tx.1)?;
+        let bound = bound(keys.negotiated_cipher_suite());
+        let agreement = Agreement { tls13: version == ProtocolVersion::TLSv1_3, resumed };
+        Ok((Self { rx, tx, keys, bound, empty: 0 }, agreement))
+    }
+
+    /// Whether the connection must soon end: TLS 1.2 has no way to a new key.
+    pub(super) fn is_worn(&self) -> bool {
+        !self.is_tls13() && self.tx.count() >= self.bound.saturating_sub(WORN_RECORDS)
+    }
+
+    /// Opens the records in `held` and `received` and appends their content to `plain`; `held` keeps the beginning of the next
+    /// one. True: the peer sends no more.
+    ///
+    /// # Errors
+    /// When the peer breaks the protocol, or no buffer is free for a record that came in pieces.
+    pub(super) fn open(
+        &mut self,
+        ring: &mut Ring,
+        socket: SocketId,
+        held: &mut Option<Lease>,
+        received: &mut Queue,
+        plain: &mut Queue,
+    ) -> Result<bool, Error> {
+        while let Some(mut lease) = held.take().or_else(|| received.pop(ring.pieces())) {
+            let header = Header::read(lease.bytes())?;
+            let needed = header.map_or(HEADER, |header| HEADER + header.body);
+            let Some(header) = header.filter(|_| lease.len() >= needed) else {
+                let missing = needed - lease.len();
+                *held = Some(join(ring, lease, missing, received)?);
+                if received.is_empty() && held.as_ref().is_some_and(|held| held.len() < needed) {
+                    return Ok(false);
+                }
+                continue;
+            };
+            let mut record = lease.split_to(needed);
+            *held = Some(lease).filter(|rest| !rest.is_empty());
+            let (kind, content) = self.rx.open(header, record.bytes_mut())?;
+            record.truncate(content.end);
+            record.advance(content.start);
+            if kind == ContentType::ApplicationData && !record.is_empty() {
+                self.empty = 0;
+                plain.push(ring.pieces(), record);
+            } else if self.note(ring, socket, kind, record.bytes())? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Takes a record that brings no content. True: the peer sends no more.
+    fn note(&mut self, ring: &mut Ring, socket: SocketId, kind: ContentType, content: &[u8]) -> Result<bool, Error> {
+        self.empty += 1;
+        if self.empty > limits::EMPTY_RECORDS {
+            return Err(Error::Flood);
+        }
+        match (kind, content) {
+            (ContentType::ApplicationData, _) => Ok(false),
+            (ContentType::Alert, &[level, alert]) => match AlertDescription::from(alert) {
+                AlertDescription::CloseNotify => Ok(true),
+                AlertDescription::UserCanceled => Ok(false),
+                // TLS 1.2 has alerts that are only warnings.
+                _ if level == 1 && !self.is_tls13() => Ok(false),
+                _ => Err(Error::Refused),
+            },
+            (ContentType::Handshake, &[ref message @ .., asks @ 0..=1]) if message == KEY_UPDATE && self.is_tls13() => {
+                let (count, secrets) = self.keys.update_rx_secret().map_err(|_| Error::Unexpected)?;
+                self.rx = self.key(count, &secrets)?;
+                if asks == 1 {
+                    self.update_keys(ring, socket)?;
+                }
+                Ok(false)
+            }
+            // A new handshake on the same connection (renegotiation) among them.
+            _ => Err(Error::Unexpected),
+        }
+    }
+
+    /// Seals and queues everything of `out`.
+    ///
+    /// # Errors
+    /// When no buffer is free, or the key may seal no more.
+    pub(super) fn send(&mut self, ring: &mut Ring, socket: SocketId, out: &mut Queue) -> Result<(), Error> {
+        while let Some(piece) = out.pop(ring.pieces()) {
+            let content = gather(ring, piece, out)?;
+            if self.tx.count() >= self.bound {
+                self.update_keys(ring, socket)?;
+            }
+            self.seal(ring, socket, ContentType::ApplicationData, content)?;
+        }
+        Ok(())
+    }
+
+    /// Sends an alert (RFC 8446 section 6).
+    ///
+    /// # Errors
+    /// When no buffer is free.
+    pub(super) fn alert(&mut self, ring: &mut Ring, socket: SocketId, alert: AlertDescription) -> Result<(), Error> {
+        let level = if alert == AlertDescription::CloseNotify { 1 } else { 2 };
+        self.say(ring, socket, ContentType::Alert, &[level, u8::from(alert)])
+    }
+
+    /// Tells the peer that our records come under the next key from now on, and takes that.
+    fn update_keys(&mut self, ring: &mut Ring, socket: SocketId) -> Result<(), Error> {
+        if !self.is_tls13() {
+            return Err(Error::Worn);
+        }
+        let [kind, a, b, c] = KEY_UPDATE;
+        self.say(ring, socket, ContentType::Handshake, &[kind, a, b, c, 0])?;
+        let (count, secrets) = self.keys.update_tx_secret().map_err(|_| Error::Worn)?;
+        self.tx = self.key(count, &secrets)?;
+        Ok(())
+    }
+
+    fn say(&mut self, ring: &mut Ring, socket: SocketId, kind: ContentType, content: &[u8]) -> Result<(), Error> {
+        let mut lease = ring.buffer().ok_or(Error::Buffers)?;
+        let _ = lease.append(content);
+        self.seal(ring, socket, kind, lease)
+    }
+
+    fn seal(&mut self, ring: &mut Ring, socket: SocketId, kind: ContentType, mut content: Lease) -> Result<(), Error> {
+        if !self.tx.seal(kind, &mut content) {
+            return Err(Error::Buffers);
+        }
+        ring.send(socket, content);
+        Ok(())
+    }
+
+    #[cfg(test)]
+    pub(super) fn bound_after(&mut self, count: u64) {
+        self.bound = self.tx.count() + count;
+    }
+
+    fn key(&self, count: u64, secrets: &rustls::ConnectionTrafficSecrets) -> Result<Key, Error> {
+        Key::new(self.keys.protocol_version(), count, secrets).map_err(|_| Error::Unexpected)
+    }
+
+    fn is_tls13(&self) -> bool {
+        self.keys.protocol_version() == ProtocolVersion::TLSv1_3
+    }
+}
+
+/// Records that a key may seal (RFC 8446 section 5.5).
+fn bound(suite: SupportedCipherSuite) -> u64 {
+    match suite {
+        SupportedCipherSuite::Tls12(suite) => suite.common.confidentiality_limit,
+        SupportedCipherSuite::Tls13(suite) => suite.common.confidentiality_limit,
+    }
+}
+
+/// Appends up to `missing` bytes of what was received to `part`, where there is room, else both to a fresh buffer, which holds
+/// any record.
+fn join(ring: &mut Ring, mut part: Lease, mut missing: usize, received: &mut Queue) -> Result<Lease, Error> {
+    while missing > 0
+        && let Some(mut next) = received.pop(ring.pieces())
+    {
+        if part.spare() < missing {
+            let mut fresh = ring.buffer().ok_or(Error::Buffers)?;
+            let _ = fresh.append(part.bytes());
+            part = fresh;
+        }
+        let count = part.append(&next.bytes()[..next.len().min(missing)]);
+        missing -= count;
+        next.advance(count);
+        received.push_front(ring.pieces(), next);
+    }
+    Ok(part)
+}
+
+/// The content of the next record: a piece that can be sealed where it lies, or a copy of those that follow and cannot.
+fn gather(ring: &mut Ring, piece: Lease, out: &mut Queue) -> Result<Lease, Error> {
+    let roomy =
+        |piece: &Lease| piece.len() <= CONTENT_MAX && piece.headroom() >= FRONT_MAX && piece.spare() >= BACK_MAX;
+    let stays = |piece: &Lease| roomy(piece) && piece.len() >= limits::SEAL_PIECE_BYTES;
+    if stays(&piece) || (out.is_empty() && roomy(&piece)) {
+        return Ok(piece);
+    }
+    let mut content = ring.buffer().ok_or(Error::Buffers)?;
+    let mut next = Some(piece);
+    while let Some(mut piece) = next {
+        let room = CONTENT_MAX - content.len();
+        let count = if stays(&piece) && !content.is_empty() { 0 } else { piece.len().min(room) };
+        let count = content.append(&piece.bytes()[..count]);
+        piece.advance(count);
+        let rest = !piece.is_empty();
+        out.push_front(ring.pieces(), piece);
+        next = if rest { None } else { out.pop(ring.pieces()) };
+    }
+    Ok(content)
+}
