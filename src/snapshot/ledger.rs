@@ -159,4 +159,26 @@ mod tests {
         assert_eq!([id("[::1]:80", "a"), id("[::1]:80", "renamed"), id("[::1]:81", "a")], [0, 0, 1]);
         assert_eq!([id("[::1]:0", "a"), id("[::1]:0", "b"), id("[::1]:0", "a")], [2, 3, 2]);
     }
+
+    #[test]
+    fn tickets_belong_to_a_listener_and_its_client_ca() {
+        use rcgen::{CertificateParams, KeyPair};
+        let authority = || {
+            let certificate = CertificateParams::default().self_signed(&KeyPair::generate().unwrap()).unwrap();
+            Authorities::from_pem(&certificate.pem()).unwrap()
+        };
+        let (one, other) = (authority(), authority());
+        let mut ledger = Ledger::default();
+        let at = |text: &str| text.parse::<Address>().unwrap();
+        let kept = ledger.tickets(&at("[::1]:80"), "a", Some(&one));
+        let same = ledger.tickets(&at("[::1]:80"), "renamed", Some(&one.clone()));
+        assert!(Arc::ptr_eq(&kept, &same));
+        for (bind, client_ca) in [("[::1]:81", Some(&one)), ("[::1]:80", Some(&other)), ("[::1]:80", None)] {
+            let others = ledger.tickets(&at(bind), "a", client_ca);
+            assert!(!Arc::ptr_eq(&kept, &others), "{bind}");
+        }
+        ledger.prune();
+        assert_eq!(ledger.tickets.len(), 1, "what no snapshot and no connection has is forgotten");
+        assert!(Arc::ptr_eq(&kept, &ledger.tickets(&at("[::1]:80"), "a", Some(&one))));
+    }
 }

@@ -65,6 +65,7 @@ impl fmt::Debug for Authorities {
 /// How many, and eight digits that tell them from others.
 impl fmt::Display for Authorities {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} #{}", self.count, identity::mark(&self.hash))
+        let noun = if self.count == 1 { "authority" } else { "authorities" };
+        write!(f, "{} {noun} #{}", self.count, identity::mark(&self.hash))
     }
 }

@@ -21,7 +21,7 @@ pub enum BadCertificates {
     #[error("it is not PEM: {0}")]
     NotPem(&'static str),
     /// One of them, counted from 1, is none.
-    #[error("certificate {0} in it cannot be used: {1}")]
+    #[error("certificate {0} in it is none that TLS takes ({1})")]
     Unusable(usize, String),
 }
 
@@ -38,7 +38,7 @@ pub enum BadKey {
     #[error("it is not PEM: {0}")]
     NotPem(&'static str),
     /// It is no key, or one of a kind that TLS has no use for.
-    #[error("its private key cannot be used")]
+    #[error("its private key is none that TLS takes")]
     Unusable,
     /// It is not the key of these certificates.
     #[error("its private key belongs to another certificate")]
@@ -90,7 +90,7 @@ impl Identity {
     /// # Errors
     /// There is no key, or not that of the first certificate.
     pub fn new(chain: Chain, key: &str) -> Result<Self, BadKey> {
-        // Both the sections of PKCS #8 and the fields of older ones say so; the latter would read as a broken key.
+        // Sections of PKCS #8 say so in their label, older ones in a field, with which they would read as broken keys.
         if key.contains("ENCRYPTED") {
             return Err(BadKey::Encrypted);
         }

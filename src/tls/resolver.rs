@@ -65,3 +65,56 @@ impl fmt::Debug for Resolver {
         write!(f, "Resolver({} names, {} wildcards)", self.exact.len(), self.wildcard.len())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519};
+
+    use super::*;
+    use crate::tls::Chain;
+
+    #[test]
+    fn names_come_before_wildcards_and_keys_fit_the_client() {
+        let [ecdsa, eddsa] = [&PKCS_ECDSA_P256_SHA256, &PKCS_ED25519].map(|kind| KeyPair::generate_for(kind).unwrap());
+        let identity = |(names, key): (&[&str], &KeyPair)| {
+            let names = names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+            let certificate = CertificateParams::new(names).unwrap().self_signed(key).unwrap();
+            Identity::new(Chain::from_pem(&certificate.pem()).unwrap(), &key.serialize_pem()).unwrap()
+        };
+        let identities: [(&[&str], &KeyPair); 6] = [
+            (&["a.example"], &ecdsa),
+            (&["a.example"], &eddsa),
+            (&["*.a.example"], &ecdsa),
+            (&["x.a.example", "*.x.a.example"], &ecdsa),
+            (&["b.example"], &eddsa),
+            (&[], &ecdsa),
+        ];
+        let identities = identities.map(identity);
+        let resolver = Resolver::new(&identities);
+        let p256 = &[SignatureScheme::ECDSA_NISTP256_SHA256][..];
+        let ed25519 = &[SignatureScheme::ED25519][..];
+        let both = &[SignatureScheme::ED25519, SignatureScheme::ECDSA_NISTP256_SHA256][..];
+        let cases = [
+            (Some("a.example"), both, Some(0)),
+            (Some("a.example"), p256, Some(0)),
+            (Some("a.example"), ed25519, Some(1)),
+            (Some("y.a.example"), both, Some(2)),
+            (Some("y.a.example"), ed25519, None),
+            (Some("x.a.example"), both, Some(3)),
+            (Some("y.x.a.example"), both, Some(3)),
+            (Some("z.y.a.example"), both, Some(0)),
+            (Some("b.example"), p256, None),
+            (Some("example"), p256, Some(0)),
+            (Some("a"), ed25519, Some(1)),
+            (None, both, Some(0)),
+            (None, ed25519, Some(1)),
+            (None, &[SignatureScheme::RSA_PSS_SHA256][..], None),
+        ];
+        for (name, schemes, expected) in cases {
+            let found = resolver.find(name, schemes);
+            let position =
+                found.and_then(|it| identities.iter().position(|identity| Arc::ptr_eq(&identity.certified, it)));
+            assert_eq!(position, expected, "{name:?} {schemes:?}");
+        }
+    }
+}

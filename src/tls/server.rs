@@ -1,5 +1,6 @@
 //! What a listener needs to speak TLS. Not here: a connection's state.
 
+use std::fmt;
 use std::sync::Arc;
 
 use rustls::ServerConfig;
@@ -24,6 +25,15 @@ pub struct ServerSpec {
     pub identities: Arc<[Identity]>,
     /// `client_ca`; with it, each client has to show a certificate.
     pub client_ca: Option<Authorities>,
+}
+
+/// Each certificate, then who vouches for clients.
+impl fmt::Display for ServerSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let identities: Vec<_> = self.identities.iter().map(Identity::to_string).collect();
+        write!(f, "[{}]", identities.join(", "))?;
+        self.client_ca.as_ref().map_or(Ok(()), |authorities| write!(f, " for clients of {authorities}"))
+    }
 }
 
 /// What all connections of a listener share.
@@ -65,3 +75,6 @@ impl Server {
 pub(super) fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
+
+#[cfg(test)]
+mod tests;
