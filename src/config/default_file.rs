@@ -77,7 +77,14 @@ fn render_key(table: &Table, key: &Key, out: &mut String) {
 #[cfg(test)]
 pub(super) fn examples() -> Vec<String> {
     let document = document();
-    let keys = document.split("# [[").next().unwrap_or_default();
-    let examples = keys.lines().filter_map(|line| line.strip_prefix("# ")).filter(|line| line.contains(" = "));
-    examples.map(str::to_owned).collect()
+    let mut absent = false;
+    let mut examples = Vec::new();
+    for line in document.lines() {
+        let comment = line.strip_prefix("# ");
+        if comment.unwrap_or(line).starts_with('[') {
+            absent = comment.is_some();
+        }
+        examples.extend(comment.filter(|text| !absent && text.contains(" = ")).map(str::to_owned));
+    }
+    examples
 }

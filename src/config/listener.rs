@@ -2,14 +2,21 @@
 
 use super::names::Names;
 use super::network;
+use super::outside::Outside;
 use super::report::{Place, Problems};
 use super::section::{Section, Text};
 use super::tables::LISTENERS_MAX;
+use super::tls;
 use crate::id::{Address, ListenerId};
 use crate::snapshot::ListenerSpec;
 
 /// All listeners, in file order.
-pub(super) fn listeners(sections: &[Section<'_>], names: &Names, problems: &mut Problems) -> Vec<ListenerSpec> {
+pub(super) fn listeners(
+    sections: &[Section<'_>],
+    names: &Names,
+    outside: &mut Outside,
+    problems: &mut Problems,
+) -> Vec<ListenerSpec> {
     if let Some(surplus) = sections.get(LISTENERS_MAX) {
         problems.add(surplus.at, format!("there are more than {LISTENERS_MAX} listeners")).help("leave some out");
     }
@@ -17,7 +24,8 @@ pub(super) fn listeners(sections: &[Section<'_>], names: &Names, problems: &mut 
     let mut listeners = Vec::with_capacity(sections.len());
     for (position, section) in sections.iter().enumerate() {
         let Some(bind) = section.text("bind").and_then(|text| address(text, &mut bound, problems)) else { continue };
-        listeners.push(listener(*section, names.full(position), bind, problems));
+        let tls = tls::server(*section, outside, problems);
+        listeners.push(ListenerSpec { tls, ..listener(*section, names.full(position), bind, problems) });
     }
     listeners
 }

@@ -32,6 +32,7 @@ mod section;
 mod show;
 mod tables;
 mod tenant;
+mod tls;
 mod unit;
 
 use std::net::SocketAddr;

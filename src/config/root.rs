@@ -53,7 +53,7 @@ pub(super) fn read(sources: &[Source], outside: &mut Outside, problems: &mut Pro
     let bounds = Bounds::default();
     let known = Known { listeners: &listener_names, clusters: &cluster_names, bounds: &bounds };
     let snapshot = SnapshotSpec {
-        listeners: listener::listeners(&listeners, &listener_names, problems),
+        listeners: listener::listeners(&listeners, &listener_names, outside, problems),
         routes: self::routes(&routes, &route_names, known, &mut places, problems),
         clusters: cluster::clusters(&clusters, &cluster_names, &bounds, outside, problems),
         tenants: Vec::new(),

@@ -106,8 +106,39 @@ static LISTENER: Table = Table {
             Preset::ByRole(&[Preset::Flag(true), Preset::Flag(false), Preset::Flag(false)]),
             "refuse paths that readers understand differently; absent: true at the edge, false behind it",
         ),
+        key("tls", Kind::One(&LISTENER_TLS), Preset::Absent, ""),
         key("limits", Kind::One(&LISTENER_LIMITS), Preset::Optional(""), ""),
         key("timeouts", Kind::One(&LISTENER_TIMEOUTS), Preset::Optional(""), ""),
+    ],
+    choices: &[],
+};
+
+static LISTENER_TLS: Table = Table {
+    title: "[listener.tls]",
+    doc: "TLS 1.3 and 1.2 for all clients of the listener; without this table, none. Changed files are reloaded.",
+    keys: &[
+        key(
+            "certificates",
+            Kind::Many(&TLS_CERTIFICATE),
+            Preset::Required("[{ cert = \"cert.pem\", key = \"key.pem\" }]"),
+            "chosen by the name that a client asks for, and by its kinds of keys; the first one where no name fits",
+        ),
+        key(
+            "client_ca",
+            Kind::Path,
+            Preset::Optional("\"ca.pem\""),
+            "authorities, in PEM; each client must have a certificate of one; absent: clients need none",
+        ),
+    ],
+    choices: &[],
+};
+
+static TLS_CERTIFICATE: Table = Table {
+    title: "listener.tls.certificates",
+    doc: "",
+    keys: &[
+        key("cert", Kind::Path, Preset::Required("\"cert.pem\""), "in PEM, then those that lead to its authority"),
+        key("key", Kind::Path, Preset::Required("\"key.pem\""), "its private key, in PEM, not encrypted"),
     ],
     choices: &[],
 };

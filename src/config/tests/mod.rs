@@ -6,6 +6,7 @@ use crate::route::ValuePattern;
 
 mod claims;
 mod tenants;
+mod tls;
 
 /// Rewrites `conf/cairn.toml` when `CAIRN_UPDATE` is set.
 #[test]

@@ -76,6 +76,8 @@ fn listener_aspects(old: &ListenerSpec, new: &ListenerSpec) -> Aspects {
     let mut aspects: Aspects = vec![("name", old.name.clone(), new.name.clone())];
     aspects.push(("trusted_proxies", networks(old), networks(new)));
     aspects.push(("strict paths", shown(&old.strict_paths), shown(&new.strict_paths)));
+    let tls = |it: &ListenerSpec| maybe(it.tls.as_ref());
+    aspects.push(("tls", tls(old), tls(new)));
     let limits: [(&str, u64, u64); 6] = [
         ("limits.header_bytes", old.header_bytes as u64, new.header_bytes as u64),
         ("limits.header_count", old.header_count as u64, new.header_count as u64),

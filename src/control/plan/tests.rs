@@ -132,3 +132,27 @@ fn what_needs_a_restart_says_so() {
 ";
     assert_eq!(found, expected);
 }
+
+#[test]
+fn certificates_and_authorities_are_told_apart() {
+    use rcgen::{CertificateParams, KeyPair};
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    let key = KeyPair::generate().unwrap();
+    write("key.pem", &key.serialize_pem());
+    let read = |tls: &str| {
+        let certificate = CertificateParams::new(vec!["a.example".to_owned()]).unwrap().self_signed(&key).unwrap();
+        write("cert.pem", &certificate.pem());
+        let text = format!("[[listener]]\nname = \"a\"\nbind = \"127.0.0.1:0\"\n{tls}");
+        parse(folder.path().join("plan.toml").to_str().unwrap(), &text).unwrap_or_else(|report| panic!("{report}"))
+    };
+    let certificates = "tls = { certificates = [{ cert = \"cert.pem\", key = \"key.pem\" }] }";
+    let clients = certificates.replace(" }] }", " }], client_ca = \"cert.pem\" }");
+    let (clear, first, renewed, closed) = (read(""), read(certificates), read(certificates), read(&clients));
+    let plan = |old: &Config, new: &Config| difference(old, new, &|_| 0).to_string();
+    assert!(plan(&clear, &first).starts_with("~ listener a: tls none → [a.example #"));
+    assert!(plan(&first, &renewed).starts_with("~ listener a: tls [a.example #"));
+    assert!(plan(&renewed, &closed).contains("] for clients of 1 authority #"));
+    assert!(plan(&closed, &clear).ends_with(" → none\n1 changed\n"));
+    assert_eq!(plan(&first, &first), "nothing would change\n");
+}

@@ -1,0 +1,91 @@
+//! `[listener.tls]` to [`ServerSpec`], with what its files hold. Not here: PEM (`tls`).
+
+use std::fmt::Display;
+use std::path::Path;
+
+use super::outside::Outside;
+use super::report::{Place, Problem, Problems};
+use super::section::{Section, Text};
+use crate::tls::{Authorities, BadCertificates, BadKey, Chain, Identity, ServerSpec};
+
+/// What the listener needs for TLS; None: it speaks in the clear.
+pub(super) fn server(listener: Section<'_>, outside: &mut Outside, problems: &mut Problems) -> Option<ServerSpec> {
+    if !listener.has("tls") {
+        return None;
+    }
+    let section = listener.one("tls");
+    if section.has("certificates") && section.length("certificates") == 0 {
+        problems
+            .add(section.place("certificates"), "the listener has no certificate")
+            .help("write at least one: certificates = [{ cert = \"cert.pem\", key = \"key.pem\" }]");
+    }
+    let mut reader = Reader { directory: section.directory(), outside, problems };
+    let identities = section.many("certificates").into_iter().filter_map(|pair| reader.identity(pair)).collect();
+    let client_ca = section.text("client_ca").and_then(|text| reader.authorities(text));
+    Some(ServerSpec { identities, client_ca })
+}
+
+struct Reader<'a> {
+    directory: &'a Path,
+    outside: &'a mut Outside,
+    problems: &'a mut Problems,
+}
+
+impl Reader<'_> {
+    fn identity(&mut self, pair: Section<'_>) -> Option<Identity> {
+        let chain = pair.text("cert").and_then(|cert| self.chain(cert));
+        let key = pair.text("key")?;
+        // Looked for even where the certificate is bad: what is wrong with both is said at once.
+        let pem = self.read(key, "the private key of the certificate");
+        Identity::new(chain?, &pem?).map_err(|error| self.bad_key(key, pair.place("cert"), &error)).ok()
+    }
+
+    fn chain(&mut self, cert: Text<'_>) -> Option<Chain> {
+        let pem = self.read(cert, "a certificate, then those that lead to its authority")?;
+        Chain::from_pem(&pem).map_err(|error| self.bad_certificates(cert, &error)).ok()
+    }
+
+    fn authorities(&mut self, client_ca: Text<'_>) -> Option<Authorities> {
+        let pem = self.read(client_ca, "the certificates of authorities")?;
+        Authorities::from_pem(&pem).map_err(|error| self.bad_certificates(client_ca, &error)).ok()
+    }
+
+    fn read(&mut self, name: Text<'_>, what: &str) -> Option<String> {
+        let content = self.outside.file(self.directory, Path::new(name.value));
+        let unreadable = |why| {
+            self.problems
+                .add(name.at, format!("the file \"{}\" cannot be read: {why}", name.shown.escape_debug()))
+                .help(format!("name a file with {what}, in PEM, relative to this one"));
+        };
+        content.map_err(unreadable).ok()
+    }
+
+    fn bad_certificates(&mut self, name: Text<'_>, error: &BadCertificates) {
+        let help = match error {
+            BadCertificates::None => "it needs sections that begin with -----BEGIN CERTIFICATE-----",
+            BadCertificates::NotPem(_) => "copy it again, with the lines -----BEGIN …----- and -----END …-----",
+            BadCertificates::Unusable(..) => "it has to be of X.509 version 3; `openssl x509 -text -in FILE` shows it",
+        };
+        self.bad(name, error).help(help);
+    }
+
+    fn bad_key(&mut self, name: Text<'_>, cert: Place, error: &BadKey) {
+        let help = match error {
+            BadKey::None => "it needs a section that begins with -----BEGIN PRIVATE KEY-----, or … RSA or … EC …",
+            BadKey::Encrypted => "take the passphrase away: openssl pkey -in FILE -out PLAIN_FILE",
+            BadKey::NotPem(_) => "copy it again, with the lines -----BEGIN …----- and -----END …-----",
+            BadKey::Unusable => "keys are RSA of 2048 to 8192 bits, ECDSA on P-256, P-384 or P-521, or Ed25519",
+            BadKey::Other => "name the key that the certificate was made for",
+            BadKey::NotFirst(_) => "put the certificate of the key first in its file",
+        };
+        let note = matches!(error, BadKey::Other | BadKey::NotFirst(_));
+        let problem = self.bad(name, error).help(help);
+        if note {
+            problem.note(cert, "the certificate is here");
+        }
+    }
+
+    fn bad(&mut self, name: Text<'_>, error: &impl Display) -> &mut Problem {
+        self.problems.add(name.at, format!("the file \"{}\" cannot be used: {error}", name.shown.escape_debug()))
+    }
+}
