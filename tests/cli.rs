@@ -81,6 +81,38 @@ fn explain_prints_the_way_of_a_request() {
     }
 }
 
+/// With files, which have to be made: a listener in the clear and one with TLS.
+#[test]
+fn explain_knows_which_listeners_speak_https() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new(vec!["a.example".to_owned()]).unwrap().self_signed(&key).unwrap();
+    fs::write(folder.path().join("cert.pem"), certificate.pem()).unwrap();
+    fs::write(folder.path().join("key.pem"), key.serialize_pem()).unwrap();
+    let clear = "[[listener]]\nname = \"clear\"\nbind = \"127.0.0.1:80\"\n";
+    let tls = "[[listener]]\nname = \"tls\"\nbind = \"127.0.0.1:443\"\n\
+               tls = { certificates = [{ cert = \"cert.pem\", key = \"key.pem\" }] }\n";
+    let route = "[[route]]\nredirect = { host = \"b.example\" }\n";
+    fs::write(folder.path().join("cairn.toml"), format!("{clear}{tls}{route}")).unwrap();
+    let explain = |arguments: &[&str]| {
+        let output = cairn(folder.path(), &[&["explain", "-c", "cairn.toml", "GET"], arguments].concat());
+        let lines = text(&output.stdout);
+        let lines = lines.lines().filter(|line| line.starts_with("listener") || line.starts_with("answer"));
+        let lines = lines.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>();
+        (output.status.code().unwrap(), lines, text(&output.stderr))
+    };
+    let in_clear = ["listener clear, 127.0.0.1:80", "answer 308, location http://b.example/x"];
+    let with_tls = ["listener tls, 127.0.0.1:443, TLS", "answer 308, location https://b.example/x"];
+    let seen = |lines: &[&str]| (0, lines.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>(), String::new());
+    assert_eq!(explain(&["http://a.example/x"]), seen(&in_clear));
+    assert_eq!(explain(&["https://a.example/x"]), seen(&with_tls));
+    assert_eq!(explain(&["/x"]), seen(&[in_clear, with_tls].concat()));
+    let (code, lines, problem) = explain(&["--listener", "clear", "https://a.example/x"]);
+    assert!((code, lines.len()) == (2, 0) && problem.contains("listener clear does not speak https"), "{problem}");
+    fs::write(folder.path().join("cairn.toml"), format!("{clear}{route}")).unwrap();
+    assert!(explain(&["https://a.example/x"]).2.contains("no listener speaks https"));
+}
+
 #[test]
 fn a_missing_file_is_invalid_and_missing_arguments_are_wrong_usage() {
     let output = cairn(Path::new(ROOT), &["check", "-c", "nowhere.toml"]);

@@ -19,15 +19,21 @@ pub(super) struct Asked<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Refused(pub(super) u16, pub(super) &'static str);
 
+/// The scheme of `url`, by which it is known whether a listener with TLS is asked for; None: it has none.
+pub(super) fn scheme(url: &str) -> Result<Option<&'static str>, String> {
+    let Some((scheme, _)) = url.split_once("://") else { return Ok(None) };
+    let known = ["http", "https"].into_iter().find(|known| scheme.eq_ignore_ascii_case(known));
+    known.map(Some).ok_or_else(|| format!("{url}: listeners speak http and https"))
+}
+
 /// Writes a request head. `url` is `http://host/path?query`, or `/path?query`, whose host is a host field's or else `localhost`.
 pub(super) fn head(method: &str, url: &str, fields: &[String]) -> Result<String, String> {
     let url = url.split('#').next().unwrap_or(url);
     let (host, target) = match url.split_once("://") {
-        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => {
+        Some((_, rest)) => {
             let (host, target) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
             (host, if target.starts_with('/') { target.to_owned() } else { format!("/{target}") })
         }
-        Some(_) => return Err(format!("{url}: listeners speak http")),
         None if url.starts_with('/') || url == "*" => ("localhost", url.to_owned()),
         None => return Err(format!("{url}: write http://HOST/PATH, or /PATH with -H host:NAME")),
     };
@@ -99,7 +105,7 @@ impl Request for Asked<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::head;
+    use super::{head, scheme};
 
     #[test]
     fn urls_become_heads() {
@@ -110,11 +116,24 @@ mod tests {
             ("http://a?y", vec![], Ok("GET /?y HTTP/1.1\r\nhost: a\r\n\r\n")),
             ("http://a/", host(), Ok("GET / HTTP/1.1\r\nHost: b\r\n\r\n")),
             ("/x", host(), Ok("GET /x HTTP/1.1\r\nHost: b\r\n\r\n")),
-            ("https://a/", vec![], Err("https://a/: listeners speak http")),
+            ("https://a/", vec![], Ok("GET / HTTP/1.1\r\nhost: a\r\n\r\n")),
             ("a/x", vec![], Err("a/x: write http://HOST/PATH, or /PATH with -H host:NAME")),
         ];
         for (url, fields, expected) in cases {
             assert_eq!(head("GET", url, &fields).as_deref().map_err(String::as_str), expected, "{url}");
+        }
+    }
+
+    #[test]
+    fn schemes_are_http_and_https() {
+        let cases = [
+            ("HTTPS://a/", Ok(Some("https"))),
+            ("http://a/", Ok(Some("http"))),
+            ("/x", Ok(None)),
+            ("ws://a/", Err("ws://a/: listeners speak http and https")),
+        ];
+        for (url, expected) in cases {
+            assert_eq!(scheme(url).as_ref().map_err(String::as_str), expected.as_ref().map_err(|why| *why), "{url}");
         }
     }
 }

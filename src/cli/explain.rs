@@ -9,7 +9,7 @@ use cairn::id::{ClusterId, ListenerId};
 use cairn::route::{
     Action, Considered, HostPattern, PathPattern, Request, Route, RouteSpec, Unmet, ValuePattern, Verdict,
 };
-use cairn::snapshot::{Ledger, Snapshot};
+use cairn::snapshot::{Ledger, ListenerSpec, Snapshot};
 
 use super::asked::{self, Asked, Refused};
 use super::{check, print, usage};
@@ -21,7 +21,7 @@ pub(super) struct Arguments {
     #[arg(short, long, value_name = "PATH")]
     config: PathBuf,
     method: String,
-    /// http://HOST/PATH, or /PATH with -H host:NAME
+    /// http://HOST/PATH, https://HOST/PATH, or /PATH with -H host:NAME
     url: String,
     /// A header field of the request; may be repeated
     #[arg(short = 'H', value_name = "NAME:VALUE")]
@@ -33,6 +33,7 @@ pub(super) struct Arguments {
 
 /// Success if a listener has a route for the request.
 pub(super) fn explain(arguments: &Arguments) -> ExitCode {
+    let scheme = asked::scheme(&arguments.url).unwrap_or_else(|error| usage(&error));
     let head = asked::head(&arguments.method, &arguments.url, &arguments.fields).unwrap_or_else(|error| usage(&error));
     // A tenant whose file is broken is no reason to say nothing about the others.
     let config = match Loader::new(arguments.config.clone()).load() {
@@ -43,26 +44,40 @@ pub(super) fn explain(arguments: &Arguments) -> ExitCode {
         Ok(snapshot) => snapshot,
         Err(report) => return check::invalid(&arguments.config, &report),
     };
-    let wanted = |name: &str| arguments.listener.as_deref().is_none_or(|wanted| wanted == name);
-    if let Some(name) = arguments.listener.as_deref().filter(|_| !snapshot.listeners().any(|(_, it)| wanted(&it.name)))
-    {
+    let wanted = |listener: &ListenerSpec| arguments.listener.as_deref().is_none_or(|wanted| wanted == listener.name);
+    if let Some(name) = arguments.listener.as_deref().filter(|_| !snapshot.listeners().any(|(_, it)| wanted(it))) {
         usage(&format!("there is no listener named {name}"));
+    }
+    let speaks = |listener: &ListenerSpec| scheme.is_none_or(|asked| asked == self::scheme(listener));
+    let asked = |listener: &ListenerSpec| wanted(listener) && speaks(listener);
+    if let Some(scheme) = scheme.filter(|_| !snapshot.listeners().any(|(_, it)| asked(it))) {
+        match &arguments.listener {
+            Some(name) => usage(&format!("listener {name} does not speak {scheme}")),
+            None => usage(&format!("no listener speaks {scheme}")),
+        }
     }
     let mut text = Text(String::new());
     let mut found = false;
     text.row("request", format_args!("{} {}", arguments.method, arguments.url));
-    for (id, listener) in snapshot.listeners().filter(|(_, listener)| wanted(&listener.name)) {
+    for (id, listener) in snapshot.listeners().filter(|(_, listener)| asked(listener)) {
         text.gap();
-        text.row("listener", format_args!("{}, {}", listener.name, listener.bind));
+        let tls = if listener.tls.is_some() { ", TLS" } else { "" };
+        text.row("listener", format_args!("{}, {}{tls}", listener.name, listener.bind));
         match Asked::read(head.as_bytes(), listener) {
             Ok(request) => {
-                let mut way = Way { snapshot: &snapshot, config: &config, text: &mut text };
+                let mut way =
+                    Way { snapshot: &snapshot, config: &config, scheme: self::scheme(listener), text: &mut text };
                 found |= way.print(id, &request);
             }
             Err(Refused(status, reason)) => text.row("answer", format_args!("{status}, {reason}")),
         }
     }
     print(&text.0, if found { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What a listener speaks.
+fn scheme(listener: &ListenerSpec) -> &'static str {
+    if listener.tls.is_some() { "https" } else { "http" }
 }
 
 /// Rows of a label and a text.
@@ -81,6 +96,8 @@ impl Text {
 struct Way<'a> {
     snapshot: &'a Snapshot,
     config: &'a Config,
+    /// What a redirect keeps.
+    scheme: &'static str,
     text: &'a mut Text,
 }
 
@@ -118,7 +135,13 @@ impl Way<'_> {
             Action::Redirect(redirect) => {
                 let mut location = Vec::new();
                 let mut write = |part: &[u8]| location.extend_from_slice(part);
-                redirect.write_location(b"http", request.host(), request.path(), request.query(), &mut write);
+                redirect.write_location(
+                    self.scheme.as_bytes(),
+                    request.host(),
+                    request.path(),
+                    request.query(),
+                    &mut write,
+                );
                 let location = String::from_utf8_lossy(&location);
                 self.text.row("answer", format_args!("{}, location {location}", redirect.status));
             }
