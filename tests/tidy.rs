@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Crates with one importer, by path prefix under `src/`.
-const SOLE_IMPORTERS: [(&str, &str); 7] = [
+const SOLE_IMPORTERS: [(&str, &str); 10] = [
     ("glommio", "runtime/"),
     ("crossbeam", "runtime/"),
     ("io_uring", "uring/"),
@@ -13,6 +13,9 @@ const SOLE_IMPORTERS: [(&str, &str); 7] = [
     ("toml", "config/"),
     ("httparse", "nowhere: it is the oracle of tests"),
     ("clap", "cli/"),
+    ("rustls", "tls/"),
+    ("webpki", "tls/"),
+    ("aws_lc_rs", "tls/"),
 ];
 /// Where unsafe code may stand.
 const UNSAFE: [&str; 2] = ["uring/", "buffer/"];
