@@ -6,6 +6,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
@@ -14,6 +15,8 @@ use cairn::id::WorkerId;
 use cairn::snapshot::Ledger;
 use cairn::worker::{Order, Worker};
 use cairn::{config, listener, runtime};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 /// Allocations by threads that called [`watch`].
 static COUNT: AtomicU64 = AtomicU64::new(0);
@@ -84,7 +87,7 @@ fn origin(listener: &TcpListener) {
     }
 }
 
-fn exchange(client: &mut TcpStream, request: &[u8]) {
+fn exchange(client: &mut (impl Read + Write), request: &[u8]) {
     client.write_all(request).expect("a request");
     let (mut response, mut length) = ([0; 1024], 0);
     while !response[..length].ends_with(b"\r\n\r\nok") {
@@ -95,11 +98,41 @@ fn exchange(client: &mut TcpStream, request: &[u8]) {
     assert!(response.starts_with(b"HTTP/1.1 200 OK\r\n"));
 }
 
+/// A certificate for example.com in a folder, as a listener names it, and a client that believes it.
+fn secure(folder: &Path) -> (String, ClientConfig) {
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let params = rcgen::CertificateParams::new(vec!["example.com".into()]).expect("a name");
+    let certificate = params.self_signed(&key).expect("a certificate");
+    let (cert, path) = (folder.join("cert.pem"), folder.join("key.pem"));
+    std::fs::write(&cert, certificate.pem()).expect("a file");
+    std::fs::write(&path, key.serialize_pem()).expect("a file");
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate.der().clone()).expect("a certificate");
+    let keys = format!("tls.certificates = [{{ cert = {cert:?}, key = {path:?} }}]");
+    (keys, ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
+}
+
+/// Allocations of the worker while it serves ten thousand exchanges on a warm connection.
+fn allocations(mut client: impl Read + Write) -> u64 {
+    for turn in 0..300 {
+        exchange(&mut client, REQUESTS[turn % REQUESTS.len()]);
+    }
+    let before = COUNT.load(Ordering::Relaxed);
+    assert!(before > 0, "the counter counts: the first exchanges allocate");
+    for turn in 0..10_000 {
+        exchange(&mut client, REQUESTS[turn % REQUESTS.len()]);
+    }
+    COUNT.load(Ordering::Relaxed) - before
+}
+
 #[test]
 fn ten_thousand_warm_exchanges_allocate_nothing() {
     let upstream = TcpListener::bind("127.0.0.1:0").expect("an origin");
+    let folder = tempfile::tempdir().expect("a folder");
+    let (keys, tls) = secure(folder.path());
     let text = format!(
-        "[[listener]]\nname = \"l\"\nbind = \"127.0.0.1:0\"\n[[route]]\nname = \"r\"\nhosts = [\"example.com\"]\n\
+        "[[listener]]\nname = \"l\"\nbind = \"127.0.0.1:0\"\n\
+         [[listener]]\nname = \"s\"\nbind = \"127.0.0.1:0\"\n{keys}\n[[route]]\nname = \"r\"\nhosts = [\"example.com\"]\n\
          path_prefix = \"/\"\ncluster = \"c\"\n[[cluster]]\nname = \"c\"\nendpoints = [\"{}\"]\n",
         upstream.local_addr().expect("an address")
     );
@@ -120,16 +153,11 @@ fn ten_thousand_warm_exchanges_allocate_nothing() {
     let executor = executor.expect("an executor");
     let reins = start.recv().expect("a worker");
 
-    let mut client = TcpStream::connect(bound[0].1.to_string()).expect("a connection");
-    for turn in 0..300 {
-        exchange(&mut client, REQUESTS[turn % REQUESTS.len()]);
-    }
-    let before = COUNT.load(Ordering::Relaxed);
-    assert!(before > 0, "the counter counts: the first exchanges allocate");
-    for turn in 0..10_000 {
-        exchange(&mut client, REQUESTS[turn % REQUESTS.len()]);
-    }
-    assert_eq!(COUNT.load(Ordering::Relaxed) - before, 0, "allocations in 10,000 warm exchanges");
+    let connect = |at: usize| TcpStream::connect(bound[at].1.to_string()).expect("a connection");
+    assert_eq!(allocations(connect(0)), 0, "in the clear");
+    let name = ServerName::try_from("example.com").expect("a name");
+    let tls = ClientConnection::new(Arc::new(tls), name).expect("a client");
+    assert_eq!(allocations(StreamOwned::new(tls, connect(1))), 0, "over TLS");
 
     reins.order(Order::Stop);
     executor.join().expect("no panic").expect("no fault");

@@ -492,6 +492,7 @@ impl Downstreams {
     /// Closes a connection, with RST if `abort`, and gives up its exchange.
     fn remove(&mut self, x: &mut Exchanges, id: u32, abort: bool) {
         let Some(mut connection) = self.table.try_remove(id as usize) else { return };
+        connection.count_handshake(x);
         let (count, lot) = &mut self.counts[connection.listener.index()];
         let tally = if connection.admitted { count } else { &mut self.refused };
         *tally -= 1;

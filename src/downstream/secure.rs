@@ -41,7 +41,6 @@ impl Downstreams {
         if !self.table[id as usize].ended {
             return Step::Wait;
         }
-        x.counters.tls_failures.add(1);
         self.remove(x, id, false);
         Step::Gone
     }
@@ -56,9 +55,7 @@ impl Downstreams {
     /// text.
     fn break_off(&mut self, x: &mut Exchanges, id: u32, error: tls::Error) {
         let connection = &mut self.table[id as usize];
-        if connection.phase == Phase::Handshake {
-            x.counters.tls_failures.add(1);
-        }
+        connection.count_handshake(x);
         if let Phase::Exchange(exchange) | Phase::Tunnel(exchange) = connection.phase {
             x.close(exchange, false);
         }
@@ -99,6 +96,13 @@ impl Downstream {
     pub(super) fn finish(&mut self, ring: &mut Ring) {
         self.say_goodbye(ring);
         ring.finish(self.socket);
+    }
+
+    /// Counts a handshake that has begun and comes to nothing.
+    pub(super) fn count_handshake(&self, x: &Exchanges) {
+        if self.phase == Phase::Handshake && self.tls.as_ref().is_some_and(|session| session.has_begun()) {
+            x.counters.tls_failures.add(1);
+        }
     }
 
     /// Whether it should not be kept after its current exchange.

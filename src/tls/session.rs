@@ -18,7 +18,9 @@ pub struct Session {
     state: State,
     /// The beginning of a record, or of the client's part of the handshake.
     held: Option<Lease>,
-    /// The peer has said that it sends no more.
+    /// The peer has sent something.
+    begun: bool,
+    /// It has said that it sends no more.
     ended: bool,
     /// So have we.
     finished: bool,
@@ -35,6 +37,9 @@ enum State {
 /// Where the handshake stands.
 enum Next {
     Again,
+    /// The peer has said that it sends no more.
+    Ended,
+    /// More has to come.
     Blocked,
     Done,
 }
@@ -46,13 +51,19 @@ impl Session {
         let connection = UnbufferedServerConnection::new(Arc::clone(&server.config));
         // It fails for configurations that `Server` does not make.
         let state = connection.map_or(State::Over, |connection| State::Handshake(Box::new(connection)));
-        Self { state, held: None, ended: false, finished: false }
+        Self { state, held: None, begun: false, ended: false, finished: false }
     }
 
     /// Whether the handshake is still going on.
     #[must_use]
     pub fn is_handshaking(&self) -> bool {
         matches!(self.state, State::Handshake(_))
+    }
+
+    /// Whether the peer has sent anything: who only connects may want to know whether somebody listens.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.begun
     }
 
     /// Whether the peer has said that it sends no more (RFC 8446 section 6.1).
@@ -85,6 +96,7 @@ impl Session {
         received: &mut Queue,
         plain: &mut Queue,
     ) -> Result<Option<Agreement>, Error> {
+        self.begun = true;
         if self.ended {
             received.clear(ring.pieces());
         }
@@ -92,7 +104,7 @@ impl Session {
         if self.is_handshaking() {
             outcome = self.hold(ring, received).and_then(|()| self.shake_hands(ring, socket, plain));
         }
-        if let (Ok(_), State::Traffic(traffic)) = (&outcome, &mut self.state) {
+        if let (Ok(_), false, State::Traffic(traffic)) = (&outcome, self.ended, &mut self.state) {
             let opened = traffic.open(ring, socket, &mut self.held, received, plain);
             match opened {
                 Ok(ended) => self.ended |= ended,
@@ -183,11 +195,12 @@ impl Session {
             }
             match next? {
                 Next::Again => {}
+                Next::Ended => self.ended = true,
                 next => break next,
             }
         };
         if !matches!(next, Next::Done) || connection.is_handshaking() {
-            return Ok(None);
+            return if self.ended { Err(Error::Refused) } else { Ok(None) };
         }
         let State::Handshake(connection) = mem::replace(&mut self.state, State::Over) else { return Ok(None) };
         let (traffic, agreement) = Traffic::after(*connection).map_err(|_| Error::Handshake)?;
@@ -200,11 +213,15 @@ impl Session {
         self.finished = true;
         match &mut self.state {
             State::Handshake(connection) => {
+                // What rustls has queued, and no more: it must not look for bytes that it was shown before.
                 let mut flight = None;
-                // What rustls wants to say last; further errors say the same again.
-                while let (_, Ok(Next::Again)) =
-                    step(connection, &mut [], &mut flight, ring, socket, &mut Queue::default())
-                {}
+                while connection.wants_write()
+                    && step(connection, &mut [], &mut flight, ring, socket, &mut Queue::default()).1.is_ok()
+                {
+                }
+                if let Some(lease) = flight {
+                    ring.send(socket, lease);
+                }
             }
             State::Traffic(traffic) => {
                 if let Some(alert) = error.alert() {
@@ -247,6 +264,7 @@ fn step(
             outcome
         }
         Ok(ConnectionState::WriteTraffic(_)) => Ok(Next::Done),
+        Ok(ConnectionState::PeerClosed) => Ok(Next::Ended),
         Ok(ConnectionState::BlockedHandshake) => Ok(Next::Blocked),
         _ => Err(Error::Handshake),
     };

@@ -324,6 +324,40 @@ fn the_end_is_said_once_and_nothing_is_read_after_the_peers() {
     assert_eq!(pair.sent(), (ContentType::Alert, vec![1, 0]));
 }
 
+/// What a client says first, byte by byte wrong: there is an alert or a wait for more, and nothing else.
+#[test]
+fn a_hello_with_any_byte_changed_does_no_harm() {
+    let (server, config) = parties(aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256);
+    let mut hello = Vec::new();
+    let mut client = ClientConnection::new(config, ServerName::try_from("a.test").unwrap()).unwrap();
+    client.write_tls(&mut hello).unwrap();
+    let mut ring = Ring::new().unwrap();
+    let (_client, theirs) = UnixStream::pair().unwrap();
+    let socket = ring.adopt(theirs.into(), Owner::Downstream(0));
+    // What is sent to a closed socket is dropped.
+    ring.close(socket);
+    let mut failures = 0;
+    for at in 0..hello.len() {
+        let mut bytes = hello.clone();
+        bytes[at] ^= 0x81;
+        let mut session = Session::new(&server);
+        let (first, rest) = bytes.split_at(at);
+        for part in [first, rest, &hello] {
+            let (mut queue, mut plain) = (Queue::default(), Queue::default());
+            let mut lease = ring.buffer().unwrap();
+            assert_eq!(lease.append(part), part.len());
+            queue.push(ring.pieces(), lease);
+            let broken = !session.is_handshaking();
+            let outcome = session.receive(&mut ring, socket, &mut queue, &mut plain);
+            failures += usize::from(outcome.is_err());
+            assert!(queue.is_empty() && plain.is_empty());
+            assert!(!broken || outcome == Ok(None), "what is broken stays so, and says so once");
+        }
+        assert!(session.is_handshaking() || !session.holds_part());
+    }
+    assert!(failures > hello.len() / 2);
+}
+
 fn flip(mut record: Vec<u8>) -> Vec<u8> {
     record[HEADER] ^= 1;
     record
