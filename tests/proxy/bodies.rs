@@ -1,7 +1,7 @@
 //! Large bodies: the same bytes come out, whatever their framing, and they are never held as a whole. Not here: how framings
 //! are turned into one another (`framing`).
 
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::LazyLock;
 use std::sync::mpsc;
@@ -35,10 +35,10 @@ fn pattern(at: u64) -> &'static [u8] {
 
 /// Compares a body with the pattern while it arrives.
 #[derive(Default)]
-struct Check(u64);
+pub(crate) struct Check(pub(crate) u64);
 
 impl Check {
-    fn see(&mut self, mut bytes: &[u8]) {
+    pub(crate) fn see(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let expected = pattern(self.0);
             let count = expected.len().min(bytes.len());
@@ -50,14 +50,14 @@ impl Check {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Framing {
+pub(crate) enum Framing {
     Length,
     Chunks,
     Close,
 }
 
 impl Framing {
-    fn fields(self, length: u64) -> String {
+    pub(crate) fn fields(self, length: u64) -> String {
         match self {
             Self::Length => format!("Content-Length: {length}\r\n"),
             Self::Chunks => "Transfer-Encoding: chunked\r\n".into(),
@@ -66,7 +66,7 @@ impl Framing {
     }
 
     /// Sends `length` bytes of the pattern in pieces of many sizes.
-    fn send(self, wire: &mut Wire, length: u64) {
+    pub(crate) fn send<S: Read + Write>(self, wire: &mut Wire<S>, length: u64) {
         let (mut at, mut size) = (0, 1);
         while at < length {
             let part = pattern(at);
@@ -88,7 +88,7 @@ impl Framing {
 }
 
 /// Answers `GET /LENGTH` with so many bytes, and anything else with the length of a body that is as it should be.
-fn origin(framing: Framing) -> Origin {
+pub(crate) fn origin(framing: Framing) -> Origin {
     Origin::start(move |mut wire, _| {
         while let Some(head) = wire.head() {
             let mut check = Check::default();
@@ -125,7 +125,7 @@ fn upload(proxy: &Proxy, framing: Framing, length: u64) {
 }
 
 /// Runs a transfer small, to fill what is kept, and then large, which may take no more.
-fn transfer(proxy: &Proxy, run: impl Fn(u64)) {
+pub(crate) fn transfer(proxy: &Proxy, run: impl Fn(u64)) {
     run(16 * MIB);
     let before = proxy.memory();
     run(LARGE);

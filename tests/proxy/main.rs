@@ -11,5 +11,6 @@ mod framing;
 mod harness;
 mod reload;
 mod tenants;
+mod tls;
 mod tunnels;
 mod workers;
