@@ -5,16 +5,27 @@ use std::fmt::Debug;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::LazyLock;
 
-use super::{Plan, Sign};
-use crate::cluster::ClusterSpec;
+use super::{Change, Plan, Sign};
+use crate::cluster::{ClusterSpec, EndpointSpec};
 use crate::config::Config;
 use crate::control::routes;
 use crate::id::Address;
 use crate::route::{ActionSpec, HeaderEdits, RouteSpec, ValuePattern};
-use crate::snapshot::ListenerSpec;
+use crate::snapshot::{ListenerSpec, TenantSpec};
 
 /// Names of what is compared with its old and new value, as text.
 type Aspects = Vec<(&'static str, String, String)>;
+
+/// How things of one kind are told apart, and what is said of them.
+struct Kind<'a, T, K> {
+    word: &'static str,
+    /// Things with the same key are the same thing.
+    key: &'a dyn Fn(&'a T) -> K,
+    name: &'a dyn Fn(&T) -> String,
+    added: &'a dyn Fn(&T) -> String,
+    removed: &'a dyn Fn(&T) -> String,
+    aspects: &'a dyn Fn(&T, &T) -> Aspects,
+}
 
 /// `connections` counts the open connections of a listener of the old configuration, by its name.
 pub(in crate::control) fn difference(old: &Config, new: &Config, connections: &dyn Fn(&str) -> u64) -> Plan {
@@ -23,7 +34,38 @@ pub(in crate::control) fn difference(old: &Config, new: &Config, connections: &d
     routes(old, new, &mut plan);
     clusters(old, new, &mut plan);
     process(old, new, &mut plan);
+    tenants(old, new, &mut plan);
     plan
+}
+
+impl<'a, T, K: Eq + Hash> Kind<'a, T, K> {
+    /// What joins or changes, in the order of `new`; then what leaves.
+    fn changes(&self, old: &'a [T], new: &'a [T]) -> Vec<Change> {
+        let change = |sign, it, text| Change { sign, kind: self.word.to_owned(), name: (self.name)(it), text };
+        let here = partners(old, new, self.key).filter_map(|(was, it)| match was {
+            None => Some(change(Sign::Added, it, (self.added)(it))),
+            Some(was) => changes((self.aspects)(was, it)).map(|text| change(Sign::Changed, it, text)),
+        });
+        let gone = partners(new, old, self.key).filter(|(now, _)| now.is_none());
+        here.chain(gone.map(|(_, it)| change(Sign::Removed, it, (self.removed)(it)))).collect()
+    }
+
+    /// The same, but what changes comes last.
+    fn changes_by_sign(&self, old: &'a [T], new: &'a [T]) -> Vec<Change> {
+        let mut changes = self.changes(old, new);
+        changes.sort_by_key(|change| change.sign);
+        changes
+    }
+}
+
+/// Each of `these`, behind the one of `others` that has its key.
+fn partners<'a, T, K: Eq + Hash>(
+    others: &'a [T],
+    these: &'a [T],
+    key: &'a dyn Fn(&'a T) -> K,
+) -> impl Iterator<Item = (Option<&'a T>, &'a T)> {
+    let others: HashMap<_, _> = others.iter().map(|it| (key(it), it)).collect();
+    these.iter().map(move |it| (others.get(&key(it)).copied(), it))
 }
 
 /// `name 1 → 2` for each that differs; None if none does.
@@ -46,26 +88,21 @@ fn maybe(value: Option<impl ToString>) -> String {
 }
 
 fn listeners(old: &Config, new: &Config, connections: &dyn Fn(&str) -> u64, plan: &mut Plan) {
-    // As the ledger of snapshots knows them.
-    let key = |it: &ListenerSpec| {
-        let chosen = matches!(&it.bind, Address::Inet(inet) if inet.port() == 0);
-        (it.bind.clone(), if chosen { it.name.clone() } else { String::new() })
+    let kind = Kind::<ListenerSpec, _> {
+        word: "listener",
+        // As the ledger of snapshots knows them.
+        key: &|it| {
+            let chosen = matches!(&it.bind, Address::Inet(inet) if inet.port() == 0);
+            (&it.bind, if chosen { it.name.as_str() } else { "" })
+        },
+        name: &|it| it.name.clone(),
+        added: &|it| format!("opens {}", it.bind),
+        removed: &|it| {
+            format!("closes {}; its {} connections end after their current request", it.bind, connections(&it.name))
+        },
+        aspects: &listener_aspects,
     };
-    let before: HashMap<_, _> = old.snapshot.listeners.iter().map(|it| (key(it), it)).collect();
-    let after: HashMap<_, _> = new.snapshot.listeners.iter().map(|it| (key(it), it)).collect();
-    for it in new.snapshot.listeners.iter().filter(|it| !before.contains_key(&key(it))) {
-        plan.add(Sign::Added, "listener", &it.name, format!("opens {}", it.bind));
-    }
-    for it in old.snapshot.listeners.iter().filter(|it| !after.contains_key(&key(it))) {
-        let text =
-            format!("closes {}; its {} connections end after their current request", it.bind, connections(&it.name));
-        plan.add(Sign::Removed, "listener", &it.name, text);
-    }
-    for it in &new.snapshot.listeners {
-        if let Some(text) = before.get(&key(it)).and_then(|was| changes(listener_aspects(was, it))) {
-            plan.add(Sign::Changed, "listener", &it.name, text);
-        }
-    }
+    plan.changes.extend(kind.changes_by_sign(&old.snapshot.listeners, &new.snapshot.listeners));
 }
 
 fn listener_aspects(old: &ListenerSpec, new: &ListenerSpec) -> Aspects {
@@ -97,20 +134,15 @@ fn listener_aspects(old: &ListenerSpec, new: &ListenerSpec) -> Aspects {
 }
 
 fn routes(old: &Config, new: &Config, plan: &mut Plan) {
-    let before: HashMap<_, _> = old.snapshot.routes.iter().map(|it| (it.name.as_str(), it)).collect();
-    let after: HashMap<_, _> = new.snapshot.routes.iter().map(|it| (it.name.as_str(), it)).collect();
-    for it in new.snapshot.routes.iter().filter(|it| !before.contains_key(it.name.as_str())) {
-        plan.add(Sign::Added, "route", &it.name, whole(new, it));
-    }
-    for it in old.snapshot.routes.iter().filter(|it| !after.contains_key(it.name.as_str())) {
-        plan.add(Sign::Removed, "route", &it.name, whole(old, it));
-    }
-    for it in &new.snapshot.routes {
-        let was = before.get(it.name.as_str());
-        if let Some(text) = was.and_then(|was| changes(route_aspects((old, was), (new, it)))) {
-            plan.add(Sign::Changed, "route", &it.name, text);
-        }
-    }
+    let kind = Kind::<RouteSpec, _> {
+        word: "route",
+        key: &|it| it.name.as_str(),
+        name: &|it| it.name.clone(),
+        added: &|it| whole(new, it),
+        removed: &|it| whole(old, it),
+        aspects: &|was, it| route_aspects((old, was), (new, it)),
+    };
+    plan.changes.extend(kind.changes_by_sign(&old.snapshot.routes, &new.snapshot.routes));
 }
 
 fn hosts(route: &RouteSpec) -> String {
@@ -185,24 +217,20 @@ fn edits(edits: &HeaderEdits) -> String {
 }
 
 fn clusters(old: &Config, new: &Config, plan: &mut Plan) {
-    let before: HashMap<_, _> = old.snapshot.clusters.iter().map(|it| (it.name.as_str(), it)).collect();
-    let after: HashMap<_, _> = new.snapshot.clusters.iter().map(|it| (it.name.as_str(), it)).collect();
     let count =
         |it: &ClusterSpec| format!("{} endpoint{}", it.endpoints.len(), if it.endpoints.len() == 1 { "" } else { "s" });
-    for it in new.snapshot.clusters.iter().filter(|it| !before.contains_key(it.name.as_str())) {
-        plan.add(Sign::Added, "cluster", &it.name, count(it));
-    }
-    for it in old.snapshot.clusters.iter().filter(|it| !after.contains_key(it.name.as_str())) {
-        plan.add(Sign::Removed, "cluster", &it.name, format!("{}; requests under way end there", count(it)));
-    }
-    let both = || new.snapshot.clusters.iter().filter_map(|it| Some((*before.get(it.name.as_str())?, it)));
-    for (was, it) in both() {
-        if let Some(text) = changes(cluster_aspects(was, it)) {
-            plan.add(Sign::Changed, "cluster", &it.name, text);
-        }
-    }
-    for (was, it) in both() {
-        endpoints(was, it, plan);
+    let (old, new) = (&old.snapshot.clusters, &new.snapshot.clusters);
+    let kind = Kind::<ClusterSpec, _> {
+        word: "cluster",
+        key: &|it| it.name.as_str(),
+        name: &|it| it.name.clone(),
+        added: &count,
+        removed: &|it| format!("{}; requests under way end there", count(it)),
+        aspects: &cluster_aspects,
+    };
+    plan.changes.extend(kind.changes_by_sign(old, new));
+    for (was, it) in partners(old, new, kind.key) {
+        plan.changes.extend(was.map(|was| endpoints(was, it)).unwrap_or_default());
     }
 }
 
@@ -216,23 +244,17 @@ fn cluster_aspects(old: &ClusterSpec, new: &ClusterSpec) -> Aspects {
     ]
 }
 
-fn endpoints(old: &ClusterSpec, new: &ClusterSpec, plan: &mut Plan) {
-    let before: HashMap<_, _> = old.endpoints.iter().map(|it| (&it.address, it.weight)).collect();
-    let after: HashMap<_, _> = new.endpoints.iter().map(|it| (&it.address, it.weight)).collect();
-    for it in &new.endpoints {
-        let name = format!("{} {}", new.name, it.address);
-        match before.get(&it.address) {
-            None => plan.add(Sign::Added, "endpoint", &name, format!("joins with weight {}", it.weight)),
-            Some(weight) if *weight != it.weight => {
-                plan.add(Sign::Changed, "endpoint", &name, format!("weight {weight} → {}", it.weight));
-            }
-            Some(_) => {}
-        }
-    }
-    for it in old.endpoints.iter().filter(|it| !after.contains_key(&it.address)) {
-        let text = "leaves; requests under way end there, its idle connections are closed".to_owned();
-        plan.add(Sign::Removed, "endpoint", &format!("{} {}", old.name, it.address), text);
-    }
+/// Of a cluster that stays.
+fn endpoints(old: &ClusterSpec, new: &ClusterSpec) -> Vec<Change> {
+    let kind = Kind::<EndpointSpec, _> {
+        word: "endpoint",
+        key: &|it| &it.address,
+        name: &|it| format!("{} {}", new.name, it.address),
+        added: &|it| format!("joins with weight {}", it.weight),
+        removed: &|_| "leaves; requests under way end there, its idle connections are closed".to_owned(),
+        aspects: &|was, it| vec![("weight", was.weight.to_string(), it.weight.to_string())],
+    };
+    kind.changes(&old.endpoints, &new.endpoints)
 }
 
 /// What a reload cannot change is said as well.
@@ -250,27 +272,20 @@ fn process(old: &Config, new: &Config, plan: &mut Plan) {
     if let Some(text) = changes(aspects) {
         plan.add(Sign::Changed, "process", "itself", format!("{text}: at the next start, not by a reload"));
     }
-    let before: HashMap<_, _> = old.snapshot.tenants.iter().map(|it| (it.name.as_str(), it)).collect();
-    let after: HashMap<_, _> = new.snapshot.tenants.iter().map(|it| (it.name.as_str(), it)).collect();
-    for it in &new.snapshot.tenants {
-        match before.get(it.name.as_str()) {
-            None => plan.add(Sign::Added, "tenant", &it.name, "joins".to_owned()),
-            Some(was) => {
-                let aspects = vec![
-                    ("limits.requests", was.requests.to_string(), it.requests.to_string()),
-                    (
-                        "limits.requests_per_second",
-                        was.requests_per_second.to_string(),
-                        it.requests_per_second.to_string(),
-                    ),
-                ];
-                if let Some(text) = changes(aspects) {
-                    plan.add(Sign::Changed, "tenant", &it.name, text);
-                }
-            }
-        }
-    }
-    for it in old.snapshot.tenants.iter().filter(|it| !after.contains_key(it.name.as_str())) {
-        plan.add(Sign::Removed, "tenant", &it.name, "leaves, with its routes and clusters".to_owned());
-    }
+}
+
+fn tenants(old: &Config, new: &Config, plan: &mut Plan) {
+    let requests = |it: &TenantSpec| (it.requests.to_string(), it.requests_per_second.to_string());
+    let kind = Kind::<TenantSpec, _> {
+        word: "tenant",
+        key: &|it| it.name.as_str(),
+        name: &|it| it.name.clone(),
+        added: &|_| "joins".to_owned(),
+        removed: &|_| "leaves, with its routes and clusters".to_owned(),
+        aspects: &|was, it| {
+            let ((old, old_rate), (new, new_rate)) = (requests(was), requests(it));
+            vec![("limits.requests", old, new), ("limits.requests_per_second", old_rate, new_rate)]
+        },
+    };
+    plan.changes.extend(kind.changes(&old.snapshot.tenants, &new.snapshot.tenants));
 }
