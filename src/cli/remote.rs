@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use cairn::config;
+use cairn::config::{self, TenantState};
 use cairn::control::{Plan, Reloaded, RouteLine, Status};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Bytes;
@@ -100,7 +100,7 @@ pub(super) fn status(arguments: &StatusArguments) -> ExitCode {
     show(&arguments.target, Method::GET, "/status", |status: &Status| match &arguments.tenant {
         None => (status.to_string(), true),
         Some(name) => match status.tenants.iter().find(|tenant| tenant.name == *name) {
-            Some(tenant) => (tenant.to_string(), tenant.state == "live"),
+            Some(tenant) => (tenant.to_string(), tenant.state == TenantState::Live),
             None => (format!("there is no tenant {name}\n"), false),
         },
     })

@@ -1,8 +1,11 @@
 //! `[[tenant]]`, and the file that it names: routes and clusters inside the tenant's claims and bounds.
 //! Not here: which version of the file is served (`loader`).
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use super::bounds::Bounds;
 use super::claim::{self, Claim};
@@ -39,7 +42,8 @@ pub struct TenantReport {
 }
 
 /// Which version of a tenant's file is served.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum TenantState {
     /// The file as it stands.
     Live,
@@ -47,6 +51,13 @@ pub enum TenantState {
     Stale,
     /// None: the file has problems and there is no good version. Its claims answer 503.
     Absent,
+}
+
+/// As in JSON.
+impl fmt::Display for TenantState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
 }
 
 /// One `[[tenant]]`.

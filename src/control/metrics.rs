@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::Status;
+use crate::config::TenantState;
 
 /// The metrics of a process.
 pub(super) fn text(status: &Status) -> String {
@@ -59,7 +60,9 @@ pub(super) fn text(status: &Status) -> String {
     let tenants: Vec<_> = status
         .tenants
         .iter()
-        .map(|tenant| (format!("{{tenant=\"{}\"}}", escaped(&tenant.name)), u64::from(tenant.state == "live")))
+        .map(|tenant| {
+            (format!("{{tenant=\"{}\"}}", escaped(&tenant.name)), u64::from(tenant.state == TenantState::Live))
+        })
         .collect();
     family("cairn_tenant_live", "gauge", "1 if the tenant's file is served as it stands.", &tenants);
     out

@@ -128,12 +128,12 @@ pub(super) fn tenant_news(old: &Config, new: &Config) -> Vec<(String, String)> {
     let same = |a: &TenantReport, b: &TenantReport| a.name == b.name && a.state == b.state && text(a) == text(b);
     let news = new.tenants.iter().filter(|tenant| !old.tenants.iter().any(|known| same(known, tenant)));
     let line = |tenant: &TenantReport| {
-        let state = match tenant.state {
-            TenantState::Live => "live",
-            TenantState::Stale => "stale, its last good version is served",
-            TenantState::Absent => "absent, its claims are answered 503",
+        let so = match tenant.state {
+            TenantState::Live => "",
+            TenantState::Stale => ", its last good version is served",
+            TenantState::Absent => ", its claims are answered 503",
         };
-        (tenant.name.clone(), format!("is {state}\n{}", text(tenant).unwrap_or_default()))
+        (tenant.name.clone(), format!("is {}{so}\n{}", tenant.state, text(tenant).unwrap_or_default()))
     };
     news.map(line).collect()
 }

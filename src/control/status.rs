@@ -86,8 +86,8 @@ pub struct TenantStatus {
     pub name: String,
     /// Its file.
     pub file: String,
-    /// `live`, `stale` (its last good version is served) or `absent` (nothing of it is).
-    pub state: String,
+    /// Which version of its file is served.
+    pub state: TenantState,
     /// Routes that are served.
     pub routes: usize,
     /// Clusters that are served.
@@ -141,12 +141,7 @@ impl Control {
         let tenant = |report: &crate::config::TenantReport| TenantStatus {
             name: report.name.clone(),
             file: report.file.display().to_string(),
-            state: match report.state {
-                TenantState::Live => "live",
-                TenantState::Stale => "stale",
-                TenantState::Absent => "absent",
-            }
-            .to_owned(),
+            state: report.state,
             routes: report.routes,
             clusters: report.clusters,
             problems: report.problems.as_ref().map(ToString::to_string),
