@@ -2,7 +2,7 @@
 //! where nothing can be changed. Not here: what is answered (`status`, `plan`, `reload`).
 
 use std::io;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::UnixListener as StdListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{Ask, Guard, Verdict, say};
 use crate::config::AdminSpec;
+use crate::uring;
 
 /// Where the admin interface was opened.
 #[derive(Debug)]
@@ -139,20 +140,11 @@ fn missing<T>(opened: Result<T, AdminError>, is_default: bool) -> Result<Option<
 
 /// A socket that only its owner may connect to. The file of a process that is gone is replaced.
 fn open_socket(path: &Path, make_folder: bool) -> io::Result<UnixListener> {
-    let stale = std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
-    if stale && std::os::unix::net::UnixStream::connect(path).is_err() {
-        std::fs::remove_file(path)?;
-    }
     if let Some(folder) = path.parent().filter(|_| make_folder) {
         // What is wrong with it, binding says.
         let _ = std::fs::create_dir(folder);
     }
-    let socket = rustix::net::socket(rustix::net::AddressFamily::UNIX, rustix::net::SocketType::STREAM, None)?;
-    // The kernel gives the file the mode of the socket, so that there is no moment at which others could connect (unix(7)).
-    rustix::fs::fchmod(&socket, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR)?;
-    rustix::net::bind(&socket, &rustix::net::SocketAddrUnix::new(path)?)?;
-    rustix::net::listen(&socket, 64)?;
-    let listener = std::os::unix::net::UnixListener::from(socket);
+    let listener = StdListener::from(uring::bind_private(path)?);
     listener.set_nonblocking(true)?;
     UnixListener::from_std(listener)
 }

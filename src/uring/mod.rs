@@ -28,7 +28,7 @@ use crate::id::{Address, ListenerId, Owner};
 use crate::limits;
 use crate::runtime::{Clock, Tick, Wheel};
 
-pub use net::{BindError, Waker, bind, claim, local_port, peer, share};
+pub use net::{BindError, Waker, bind, bind_private, claim, local_port, peer, share};
 use socket::{Phase, Recv, Socket};
 pub use start::{StartError, raise_descriptor_limit};
 use submit::Arena;

@@ -1,14 +1,16 @@
 //! Making sockets and waking a ring. Not here: moving bytes.
 
 use std::io::{self, Read};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::event::EventfdFlags;
+use rustix::fs::Mode;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use crate::id::Address;
@@ -67,6 +69,14 @@ pub fn bind(address: &Address) -> Result<OwnedFd, BindError> {
     listener(address).map(OwnedFd::from).map_err(|source| blame(address, source))
 }
 
+/// A socket that listens at `path`, to which only the user of this process may connect.
+///
+/// # Errors
+/// With the kernel's reason.
+pub fn bind_private(path: &Path) -> io::Result<OwnedFd> {
+    unix_listener(path, Some(Mode::RUSR | Mode::WUSR)).map(OwnedFd::from)
+}
+
 fn blame(address: &Address, source: io::Error) -> BindError {
     let cure = match source.kind() {
         io::ErrorKind::AddrInUse => "; another process holds it: stop that one or choose another `bind`",
@@ -78,18 +88,33 @@ fn blame(address: &Address, source: io::Error) -> BindError {
 }
 
 fn listener(address: &Address) -> io::Result<Socket> {
-    let name = socket_address(address)?;
-    let socket = Socket::new(name.domain(), Type::STREAM.cloexec(), None)?;
     match address {
-        Address::Inet(address) => {
-            socket.set_reuse_address(true)?;
-            socket.set_reuse_port(true)?;
-            socket.set_tcp_nodelay(true)?;
-            if address.is_ipv6() {
-                socket.set_only_v6(false)?;
-            }
-        }
-        Address::Unix(path) => remove_stale(path)?,
+        Address::Inet(address) => inet_listener(*address),
+        Address::Unix(path) => unix_listener(path, None),
+    }
+}
+
+fn inet_listener(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.cloexec(), None)?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_tcp_nodelay(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.bind(&SockAddr::from(address))?;
+    socket.listen(BACKLOG)?;
+    Ok(socket)
+}
+
+/// `mode` is the file's; None: what the umask leaves of 0777.
+fn unix_listener(path: &Path, mode: Option<Mode>) -> io::Result<Socket> {
+    let name = SockAddr::unix(path)?;
+    remove_stale(path)?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM.cloexec(), None)?;
+    if let Some(mode) = mode {
+        // The kernel gives the file the mode of the socket: at no moment may others connect (unix(7)).
+        rustix::fs::fchmod(&socket, mode)?;
     }
     socket.bind(&name)?;
     socket.listen(BACKLOG)?;
@@ -98,7 +123,7 @@ fn listener(address: &Address) -> io::Result<Socket> {
 
 /// Removes the socket file of a process that is gone; one that still answers is left alone. The kernel lets go of the ring of
 /// a killed process a moment after the process, and with it of its sockets: until then one can connect, to be hung up on.
-fn remove_stale(path: &std::path::Path) -> io::Result<()> {
+fn remove_stale(path: &Path) -> io::Result<()> {
     let Ok(metadata) = std::fs::symlink_metadata(path) else { return Ok(()) };
     if !metadata.file_type().is_socket() {
         return Ok(());
@@ -196,4 +221,27 @@ pub fn local_port(descriptor: &OwnedFd) -> Option<u16> {
 /// When no descriptor is left.
 pub fn share(descriptor: &OwnedFd, address: &Address) -> Result<OwnedFd, BindError> {
     descriptor.try_clone().map_err(|source| BindError { address: address.clone(), source, cure: "; raise `ulimit -n`" })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_private_socket_takes_the_place_of_a_stale_one_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        drop(bind(&Address::Unix(path.clone())).unwrap());
+        let socket = bind_private(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        UnixStream::connect(&path).unwrap();
+        drop(socket);
+        let path = folder.path().join("file");
+        fs::write(&path, "precious").unwrap();
+        assert_eq!(bind_private(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(fs::read(&path).unwrap(), b"precious");
+    }
 }
