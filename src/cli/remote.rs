@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use cairn::config::{self, TenantState};
 use cairn::control::{Plan, Reloaded, RouteLine, Status};
+use form_urlencoded::Serializer;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
@@ -70,14 +71,14 @@ pub(super) struct PlanArguments {
 
 /// Success if what the files say is served now, and stays so under guard.
 pub(super) fn reload(arguments: &ReloadArguments) -> ExitCode {
-    let mut target = "/reload?".to_owned();
+    let mut query = Serializer::new(String::new());
     if let Some(guard) = arguments.guard {
-        target += &format!("guard_ms={}&", guard.as_millis());
+        query.append_pair("guard_ms", &guard.as_millis().to_string());
     }
     if let Some(threshold) = arguments.threshold {
-        target += &format!("threshold={threshold}");
+        query.append_pair("threshold", &threshold.to_string());
     }
-    show(&arguments.target, Method::POST, &target, |reloaded: &Reloaded| {
+    show(&arguments.target, Method::POST, &format!("/reload?{}", query.finish()), |reloaded: &Reloaded| {
         (format!("{}\n", reloaded.to_string().trim_end()), reloaded.is_good())
     })
 }
@@ -92,7 +93,8 @@ pub(super) fn plan(arguments: &PlanArguments) -> ExitCode {
         socket: arguments.socket.clone(),
         json: arguments.json,
     };
-    show(&target, Method::POST, &format!("/plan?path={}", encoded(&path)), |plan: &Plan| (plan.to_string(), true))
+    let query = Serializer::new(String::new()).append_pair("path", &path).finish();
+    show(&target, Method::POST, &format!("/plan?{query}"), |plan: &Plan| (plan.to_string(), true))
 }
 
 /// Success if the process answers, and, with a tenant, if the tenant's file is served as it stands.
@@ -173,15 +175,6 @@ async fn exchange(socket: &Path, method: Method, path: &str) -> Result<Vec<u8>, 
     }
 }
 
-/// A query's value (RFC 3986 section 2.1).
-fn encoded(text: &str) -> String {
-    let byte = |byte: u8| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' | b'~' => char::from(byte).to_string(),
-        other => format!("%{other:02X}"),
-    };
-    text.bytes().map(byte).collect()
-}
-
 fn duration(text: &str) -> Result<Duration, String> {
     config::duration(text).filter(|time| !time.is_zero()).ok_or_else(|| "write \"30s\", \"500ms\" or \"2m\"".to_owned())
 }
@@ -199,7 +192,6 @@ mod tests {
 
     #[test]
     fn arguments_are_read_as_written() {
-        assert_eq!(encoded("/etc/a b&c/ä.toml"), "/etc/a%20b%26c/%C3%A4.toml");
         assert_eq!(percent("5%"), Ok(0.05));
         assert_eq!(percent("12.5"), Ok(0.125));
         assert!(["", "x", "-1", "101%", "NaN"].iter().all(|text| percent(text).is_err()));
