@@ -1,6 +1,6 @@
 //! 7: answers made here, written from prebuilt parts. Not here: deciding to make one.
 
-use crate::http::write_decimal;
+use crate::http::{Field, Fields, write_decimal};
 
 /// An answer that cairn makes itself: a status, the reason code that logs and bodies carry, and the error type of RFC 9209
 /// section 2.3 where one fits.
@@ -103,8 +103,30 @@ fn write_body(answer: &Answer, json: bool, out: &mut Vec<u8>) {
 }
 
 /// Appends the parts of a head.
-pub(crate) fn put(out: &mut Vec<u8>, parts: &[&[u8]]) {
+// Inlined, parts of a known length are stored in a few moves instead of copied by a call.
+#[inline(always)]
+pub(crate) fn put<const N: usize>(out: &mut Vec<u8>, parts: &[&[u8]; N]) {
     parts.iter().for_each(|part| out.extend_from_slice(part));
+}
+
+/// Appends the kept field lines of a received head, each as `name: value`. Neighbours that came so are copied in one piece.
+#[inline]
+pub(crate) fn put_fields(out: &mut Vec<u8>, fields: &Fields, head: &[u8], keeps: impl Fn(&Field) -> bool) {
+    let mut run = 0..0;
+    for field in fields.iter().filter(|field| keeps(field)) {
+        let start = usize::from(field.name.start);
+        let end = field.plain_end(head);
+        if let Some(end) = end.filter(|_| start == run.end) {
+            run.end = end;
+            continue;
+        }
+        out.extend_from_slice(head.get(run).unwrap_or_default());
+        run = start..end.unwrap_or(start);
+        if end.is_none() {
+            put(out, &[field.name.of(head), b": ", field.value.of(head), b"\r\n"]);
+        }
+    }
+    out.extend_from_slice(head.get(run).unwrap_or_default());
 }
 
 /// The reason phrase of a status that cairn or its configuration sends.

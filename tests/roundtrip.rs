@@ -63,6 +63,20 @@ fn line() -> impl Strategy<Value = String> {
         .prop_map(|(method, target, version)| format!("{method} {target} HTTP/{version}"))
 }
 
+fn head(start: &str, fields: &[String]) -> Vec<u8> {
+    let lines: String = fields.iter().map(|field| format!("{field}\r\n")).collect();
+    format!("{start}{lines}\r\n").into_bytes()
+}
+
+/// The same fields with more whitespace than any needs, in every other one.
+fn spaced(fields: &[String]) -> Vec<String> {
+    let spaced = |(index, field): (usize, &String)| match field.split_once(':') {
+        Some((name, value)) if index % 2 == 0 => format!("{name}:\t{value} "),
+        _ => field.clone(),
+    };
+    fields.iter().enumerate().map(spaced).collect()
+}
+
 /// Names of fields that belong to one connection, as they stand in a head.
 fn hop_by_hop(head: &[u8]) -> bool {
     let text = String::from_utf8_lossy(head).to_ascii_lowercase();
@@ -75,8 +89,8 @@ proptest! {
 
     #[test]
     fn requests(line in line(), fields in proptest::collection::vec(field(), 0..8), trusted: bool, edited: bool) {
-        let text = format!("{line}\r\nHost: a.test\r\n{}\r\n", fields.iter().map(|it| format!("{it}\r\n")).collect::<String>());
-        let text = text.as_bytes();
+        let start = format!("{line}\r\nHost: a.test\r\n");
+        let text = &head(&start, &fields);
         let (mut request, mut again) = (RequestHead::new(), RequestHead::new());
         let accepted = parse_request(text, &LIMITS, &mut 0, &mut request);
         prop_assume!(matches!(accepted, Ok(Some(_))));
@@ -110,6 +124,12 @@ proptest! {
         let claimed = again.fields.get(FieldName::XForwardedFor).map_or(&b""[..], |field| field.value.of(&out));
         prop_assert!(claimed.ends_with(b"192.0.2.7") && (trusted || claimed == b"192.0.2.7"), "{}", out.escape_ascii());
         prop_assert!(!out.windows(6).any(|it| it.eq_ignore_ascii_case(b"x_real")));
+        // The whitespace around values makes no difference.
+        let text = &head(&start, &spaced(&fields));
+        prop_assert_eq!(parse_request(text, &LIMITS, &mut 0, &mut again), Ok(Some(text.len())));
+        let mut same = Vec::new();
+        Forwarded { request: &again, head: text, ..forwarded }.write(&mut same);
+        prop_assert_eq!(same.escape_ascii().to_string(), out.escape_ascii().to_string());
     }
 
     #[test]
@@ -119,24 +139,30 @@ proptest! {
         keep_alive: bool,
         edited: bool,
     ) {
-        let text = format!("HTTP/1.1 {status} Words\r\n{}\r\n", fields.iter().map(|it| format!("{it}\r\n")).collect::<String>());
-        let text = text.as_bytes();
-        let (mut head, mut again) = (ResponseHead::new(), ResponseHead::new());
-        prop_assume!(matches!(parse_response(text, &LIMITS, &mut 0, Method::Get, &mut head), Ok(Some(_))));
+        let start = format!("HTTP/1.1 {status} Words\r\n");
+        let text = &head(&start, &fields);
+        let (mut response, mut again) = (ResponseHead::new(), ResponseHead::new());
+        prop_assume!(matches!(parse_response(text, &LIMITS, &mut 0, Method::Get, &mut response), Ok(Some(_))));
         let style =
             Style { kind: HeadKind::Final, route: &SNAPSHOT.router.routes()[usize::from(edited)], keep_alive, old: false };
         let mut out = Vec::new();
-        response::write(&style, &head, text, &mut out);
+        response::write(&style, &response, text, &mut out);
         let read = parse_response(&out, &LIMITS, &mut 0, Method::Get, &mut again);
         prop_assert_eq!(read, Ok(Some(out.len())), "{}", out.escape_ascii());
         prop_assert_eq!(again.status, status);
         prop_assert_eq!(again.keep_alive, keep_alive);
         // What ends with the origin's connection is chunked, so that ours can stay.
-        let framing = match head.body {
+        let framing = match response.body {
             cairn::http::BodyFraming::Close => cairn::http::BodyFraming::Chunked,
             other => other,
         };
         prop_assert_eq!(again.body, framing, "{}", out.escape_ascii());
         prop_assert!(!hop_by_hop(&out), "{}", out.escape_ascii());
+        let text = &head(&start, &spaced(&fields));
+        let read = parse_response(text, &LIMITS, &mut 0, Method::Get, &mut again);
+        prop_assert_eq!(read, Ok(Some(text.len())));
+        let mut same = Vec::new();
+        response::write(&style, &again, text, &mut same);
+        prop_assert_eq!(same.escape_ascii().to_string(), out.escape_ascii().to_string());
     }
 }

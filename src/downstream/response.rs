@@ -4,7 +4,7 @@ use super::Current;
 use crate::exchange::HeadKind;
 use crate::forward::Delivery;
 use crate::http::{BodyFraming, FieldName, ResponseHead, hop_by_hop, write_decimal};
-use crate::respond::put;
+use crate::respond::{put, put_fields};
 use crate::route::Route;
 
 /// What shapes the head besides the origin's fields.
@@ -37,14 +37,10 @@ pub fn write(style: &Style<'_>, response: &ResponseHead, head: &[u8], out: &mut 
     put(out, &[b"HTTP/1.1 ", &status, b" ", response.reason.of(head), b"\r\n"]);
     let edits = &style.route.response_edits;
     let edited = style.kind == HeadKind::Final && !edits.is_empty();
-    for field in response.fields.iter() {
-        let name = field.name.of(head);
-        let removed = edited && edits.removes(name);
-        if field.dropped || removed || hop_by_hop(field.id) || field.id == FieldName::ContentLength {
-            continue;
-        }
-        put(out, &[name, b": ", field.value.of(head), b"\r\n"]);
-    }
+    put_fields(out, &response.fields, head, |field| {
+        let removed = edited && edits.removes(field.name.of(head));
+        !(field.dropped || removed || hop_by_hop(field.id) || field.id == FieldName::ContentLength)
+    });
     if edited {
         out.extend_from_slice(edits.appended());
     }

@@ -2,9 +2,9 @@
 //! Not here: where it goes.
 
 use crate::http::{
-    BodyFraming, FieldName, Method, RequestHead, Version, hop_by_hop, is_claim, parse_decimal, write_decimal,
+    BodyFraming, Field, FieldName, Method, RequestHead, Version, hop_by_hop, is_claim, parse_decimal, write_decimal,
 };
-use crate::respond::put;
+use crate::respond::{put, put_fields};
 use crate::route::Route;
 
 /// Who sent the request, as far as it is known.
@@ -77,25 +77,17 @@ pub struct Forwarded<'a> {
 impl Forwarded<'_> {
     /// Writes an HTTP/1.1 request head.
     pub fn write(&self, out: &mut Vec<u8>) {
-        self.write_line(out);
-        put(out, &[b"host: ", self.host(), b"\r\n"]);
-        for field in self.request.fields.iter() {
-            let name = field.name.of(self.head);
-            if field.dropped || hop_by_hop(field.id) || self.replaces(field.id) || self.refuses(field.id, name) {
-                continue;
-            }
-            if !self.route.request_edits.is_empty() && self.route.request_edits.removes(name) {
-                continue;
-            }
-            put(out, &[name, b": ", field.value.of(self.head), b"\r\n"]);
-        }
+        self.write_start(out);
+        put(out, &[b" HTTP/1.1\r\nhost: ", self.host(), b"\r\n"]);
+        put_fields(out, &self.request.fields, self.head, |field| self.keeps(field));
         self.write_framing(out);
         self.write_trace(out);
         out.extend_from_slice(self.route.request_edits.appended());
         out.extend_from_slice(b"\r\n");
     }
 
-    fn write_line(&self, out: &mut Vec<u8>) {
+    /// Method and target.
+    fn write_start(&self, out: &mut Vec<u8>) {
         put(out, &[self.request.method_text.of(self.head), b" "]);
         if self.request.method == Method::Connect {
             put(out, &[self.request.raw_target.of(self.head)]);
@@ -111,12 +103,18 @@ impl Forwarded<'_> {
                 put(out, &[b"?", query.of(self.head)]);
             }
         }
-        put(out, &[b" HTTP/1.1\r\n"]);
     }
 
     fn host(&self) -> &[u8] {
         let rewritten = self.route.rewrite.as_ref().and_then(|rewrite| rewrite.host.as_deref());
         rewritten.unwrap_or_else(|| self.request.authority.of(self.head))
+    }
+
+    /// Whether a received field is passed on as it came.
+    fn keeps(&self, field: &Field) -> bool {
+        let (id, name) = (field.id, field.name.of(self.head));
+        let gone = field.dropped || hop_by_hop(id) || self.replaces(id) || self.refuses(id, name);
+        !gone && !self.route.request_edits.removes(name)
     }
 
     /// Fields that are written anew or not at all.
@@ -141,7 +139,7 @@ impl Forwarded<'_> {
 
     /// Whether an application may take the name for another one, or believe what only a trusted peer may say.
     fn refuses(&self, id: FieldName, name: &[u8]) -> bool {
-        (!self.peer.underscores && name.contains(&b'_'))
+        (self.request.fields.has_underscores() && !self.peer.underscores && name.contains(&b'_'))
             || (id == FieldName::Other && !self.peer.trusted && is_claim(name))
     }
 
@@ -175,19 +173,24 @@ impl Forwarded<'_> {
         if !kept(FieldName::XForwardedHost) {
             put(out, &[b"x-forwarded-host: ", original, b"\r\n"]);
         }
-        let (open, close): (&[u8], &[u8]) = if peer.contains(&b':') { (b"\"[", b"]\"") } else { (b"", b"") };
+        // The first colon of an IPv6 address follows at most four digits.
+        let (open, close): (&[u8], &[u8]) = match peer.iter().take(5).any(|byte| *byte == b':') {
+            true => (b"for=\"[", b"]\";host=\""),
+            false => (b"for=", b";host=\""),
+        };
         let node = if peer.is_empty() { b"unknown" } else { peer };
-        let element = [b"for=", open, node, close, b";host=\"", original, b"\";proto=", self.peer.scheme()];
+        let element = [open, node, close, original, b"\";proto=", self.peer.scheme()];
         self.write_list(b"forwarded: ", FieldName::Forwarded, &element, out);
         if !kept(FieldName::XRequestId) {
             put(out, &[b"x-request-id: ", &self.id, b"\r\n"]);
         }
-        let version: &[u8] = if self.request.version == Version::Http10 { b"1.0" } else { b"1.1" };
-        put(out, &[b"via: ", version, b" cairn\r\n"]);
+        let via = if self.request.version == Version::Http10 { b"via: 1.0 cairn\r\n" } else { b"via: 1.1 cairn\r\n" };
+        put(out, &[via]);
     }
 
     /// One line: the received elements of a trusted peer, then ours.
-    fn write_list(&self, name: &[u8], id: FieldName, element: &[&[u8]], out: &mut Vec<u8>) {
+    #[inline(always)]
+    fn write_list<const N: usize>(&self, name: &[u8], id: FieldName, element: &[&[u8]; N], out: &mut Vec<u8>) {
         let start = out.len();
         out.extend_from_slice(name);
         let first = out.len();

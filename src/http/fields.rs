@@ -16,6 +16,17 @@ pub struct Field {
     pub dropped: bool,
 }
 
+impl Field {
+    /// The offset behind the line, if it was written as `name: value CRLF` with nothing else around the value.
+    #[inline]
+    pub fn plain_end(&self, head: &[u8]) -> Option<usize> {
+        let (colon, end) = (self.name.end(), self.value.end());
+        let starts = |at: usize, text| head.get(at..).and_then(<[u8]>::first_chunk) == Some(text);
+        let plain = usize::from(self.value.start) == colon + 2 && starts(colon, b": ") && starts(end, b"\r\n");
+        plain.then_some(end + 2)
+    }
+}
+
 /// A table of fields with room for `HEADER_COUNT_MAX`, allocated once and used for one head after the other.
 #[derive(Clone, Debug)]
 pub struct Fields {
@@ -97,6 +108,12 @@ impl Fields {
     /// The first field with this name, in any case.
     pub fn find(&self, head: &[u8], name: &[u8]) -> Option<Field> {
         self.iter().find(|field| field.name.of(head).eq_ignore_ascii_case(name)).copied()
+    }
+
+    /// Some name may have a `_`.
+    #[inline]
+    pub fn has_underscores(&self) -> bool {
+        self.any(UNDERSCORE)
     }
 
     /// All fields with this id.
