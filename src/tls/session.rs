@@ -26,8 +26,9 @@ pub struct Session {
     finished: bool,
 }
 
+#[allow(clippy::large_enum_variant, reason = "a session is boxed as a whole, and spends its life in the large variant")]
 enum State {
-    /// Boxed, because it is large and soon gone.
+    /// Boxed, because it is larger still and soon gone.
     Handshake(Box<UnbufferedServerConnection>),
     Traffic(Traffic),
     /// Broken: what comes or should go is dropped.
