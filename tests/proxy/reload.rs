@@ -2,7 +2,7 @@
 //! Not here: what a configuration may say (`tests/cli.rs`).
 
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -164,6 +164,41 @@ fn hangup_and_changed_files_reload() {
     fs::write(proxy.folder().join("cairn.toml"), "role = 7\n").unwrap();
     proxy.said("cairn: files have changed: the reload is refused, version 4 is served on:");
     assert_eq!(mark(&mut client), "four");
+}
+
+/// As certbot leaves them: links to files elsewhere, replaced one after the other.
+#[test]
+fn renewed_certificates_reload() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    ["archive", "live"].iter().for_each(|name| fs::create_dir(path(name)).unwrap());
+    let issue = |number: usize| {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate =
+            rcgen::CertificateParams::new(vec!["a.example".to_owned()]).unwrap().self_signed(&key).unwrap();
+        fs::write(path(&format!("archive/cert{number}.pem")), certificate.pem()).unwrap();
+        fs::write(path(&format!("archive/key{number}.pem")), key.serialize_pem()).unwrap();
+    };
+    let link = |name: &str, number: usize| {
+        symlink(format!("../archive/{name}{number}.pem"), path("live/new")).unwrap();
+        fs::rename(path("live/new"), path(&format!("live/{name}.pem"))).unwrap();
+    };
+    issue(1);
+    ["cert", "key"].iter().for_each(|name| link(name, 1));
+    let origin = Origin::answering(OK);
+    let live = path("live").display().to_string();
+    let pair = format!("{{ cert = \"{live}/cert.pem\", key = \"{live}/key.pem\" }}");
+    let tls = format!("[[listener]]\nname = \"tls\"\nbind = \"127.0.0.1:0\"\ntls = {{ certificates = [{pair}] }}");
+    let setup = marked(&[&origin.address], "one").more(&tls);
+    let proxy = setup.start();
+    let mut client = proxy.client();
+    proxy.reload(&setup.text().replace("watch = false", "watch = true"));
+    issue(2);
+    link("cert", 2);
+    proxy.said("cairn: files have changed: the reload is refused, version 2 is served on:");
+    link("key", 2);
+    proxy.said("cairn: files have changed: reloaded, version 3: 1 changed");
+    assert_eq!(mark(&mut client), "one");
 }
 
 #[test]
