@@ -133,6 +133,28 @@ fn if_cairn_fails_so_does_the_comparison() {
 }
 
 #[test]
+fn over_tls_a_proxy_without_tls_is_no_figure() {
+    let folder = tempfile::tempdir().unwrap();
+    // Gets a certificate and serves without.
+    let script = r#"for file; do :; done; cd "${file%/*}" || exit 8
+        [ -s cert.pem ] && [ -s key.pem ] && [ -s both.pem ] || exit 9
+        while read -r key _ value; do [ "$key" = bind ] && address=$value; done <"$file"
+        address=${address#\"}"#;
+    let plain = fake(
+        folder.path(),
+        "cairn",
+        &format!("{script}\nexec {GENERATOR} origin --listen ${{address%\\\"}} --size 64"),
+    );
+    let mut command = Command::new(GENERATOR);
+    command.args(["compare", "--scenario", "tls-small", "--cairn"]).arg(plain).env("PATH", "");
+    let output = command.output().unwrap();
+    let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{complaint}");
+    let last = complaint.lines().last().unwrap();
+    assert!(last.starts_with("cairn-load: cairn failed: tls-small: no TLS with https://127.0.0.1 "), "{complaint}");
+}
+
+#[test]
 fn an_interrupt_prints_what_there_is() {
     let mut child = compare(&["--scenario", "small,64k", "--repeat", "1000"]).env("PATH", "").spawn().unwrap();
     let mut progress = BufReader::new(child.stderr.take().unwrap());

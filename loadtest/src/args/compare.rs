@@ -12,7 +12,7 @@ use crate::compare;
 #[derive(Debug, Args)]
 #[command(
     after_help = "Needs cairn beside this program, on PATH or by --cairn. Peers that are not installed are named and left \
-    out. Scenarios over TLS wait for TLS in cairn."
+    out."
 )]
 pub(crate) struct CompareArguments {
     /// Scenarios to run, in their order; by default all

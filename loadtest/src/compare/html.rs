@@ -86,6 +86,9 @@ fn section(outcome: &Outcome) -> String {
             row.unsent()
         );
     }
+    for line in table::handshakes(outcome) {
+        text += &format!("<p>{}</p>\n", escape(&line));
+    }
     for (proxy, why) in &outcome.failed {
         text += &format!("<p class=\"left-out\">{proxy} was left out: {}</p>\n", escape(why));
     }
@@ -142,7 +145,8 @@ mod tests {
     fn bars_are_drawn_to_scale() {
         let row = |proxy, is_cairn, rate| {
             let measure = |rate| Measure { rate, ..Measure::default() };
-            Row { proxy, is_cairn, measures: vec![measure(rate), measure(rate * 0.5), measure(rate * 0.75)] }
+            let measures = vec![measure(rate), measure(rate * 0.5), measure(rate * 0.75)];
+            Row { proxy, is_cairn, agreement: None, measures }
         };
         let svg = CHARTS[1].draw(&[row("cairn", true, 400.0), row("nginx", false, 200.0)]);
         let room = WIDTH - LABEL - VALUE;

@@ -2,6 +2,7 @@
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::time::Duration;
 
 use clap::Parser;
@@ -10,7 +11,7 @@ use super::proc::{Reading, peak_kib};
 use super::scenario::Scenario;
 use crate::args::{Arguments, RunArguments, Verb};
 use crate::report;
-use crate::run::{self, RunError, Tally};
+use crate::run::{self, Outcome, Plan, RunError, Tally};
 
 /// Sent before each measurement without counting.
 const WARM_UP: Duration = Duration::from_millis(500);
@@ -24,15 +25,19 @@ pub(super) enum MeasureError {
     Idle(io::Error),
     #[error("it answers wrong: {0}")]
     Wrong(String),
+    #[error("it does not do what the scenario says: {0}")]
+    Other(String),
     #[error("interrupted")]
     Interrupted,
 }
 
 /// A proxy that listens.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Target {
+pub(super) struct Target<'a> {
     pub(super) pid: u32,
     pub(super) address: SocketAddr,
+    /// Where its files are.
+    pub(super) folder: &'a Path,
 }
 
 /// What one measurement has shown. Times in microseconds.
@@ -52,6 +57,9 @@ pub(super) struct Measure {
     pub(super) errors: u64,
     /// Were due in an open loop but found no connection.
     pub(super) unsent: u64,
+    /// Of TLS, and how many of them resumed a session.
+    pub(super) handshakes: u64,
+    pub(super) resumed: u64,
     pub(super) peak_kib: u64,
 }
 
@@ -63,33 +71,37 @@ pub(super) struct Method {
 }
 
 impl Method {
-    /// Whether every byte that the proxy answers is right.
-    pub(super) fn check(&self, scenario: &Scenario, target: Target) -> Result<(), MeasureError> {
-        let tally = self.run(scenario.check(&target.address.to_string()))?;
-        match tally.all_errors() {
-            0 => Ok(()),
-            _ => Err(MeasureError::Wrong(report::errors(&tally))),
+    /// Whether every byte that the proxy answers is right. Returns what was agreed on with it where there is TLS.
+    pub(super) fn check(&self, scenario: &Scenario, target: Target<'_>) -> Result<Option<String>, MeasureError> {
+        let Outcome { plan, tally, .. } = self.run(scenario.check(&target.address.to_string(), target.folder))?;
+        if tally.all_errors() > 0 {
+            return Err(MeasureError::Wrong(report::errors(&tally)));
         }
+        judge(scenario, &plan, &tally)?;
+        Ok(plan.agreements().first().map(|agreement| (*agreement).to_owned()))
     }
 
     /// Warms up, then measures; `rate` for an open loop.
     pub(super) fn measure(
         &self,
         scenario: &Scenario,
-        target: Target,
+        target: Target<'_>,
         rate: Option<f64>,
     ) -> Result<Measure, MeasureError> {
         let _idle = idle(target.address, scenario.idle).map_err(MeasureError::Idle)?;
         let load = |duration: Duration| {
-            let mut arguments = scenario.arguments(&target.address.to_string());
+            let mut arguments = scenario.arguments(&target.address.to_string(), target.folder);
             arguments.extend(["-d".into(), format!("{}us", duration.as_micros())]);
             arguments.extend(rate.into_iter().flat_map(|rate| ["--rate".into(), format!("{rate:.3}")]));
             self.run(arguments)
         };
+        // A run of its own, so that nothing is under way when the measurement begins or ends; what it cannot hand over is its
+        // connections, so those over TLS begin with a full handshake each.
         load(WARM_UP)?;
         let before = Reading::of(target.pid);
-        let tally = load(self.duration)?;
+        let Outcome { plan, tally, .. } = load(self.duration)?;
         let cpu = Reading::of(target.pid).since(before);
+        judge(scenario, &plan, &tally)?;
         let us = |time: Duration| time.as_secs_f64() * 1e6;
         let (seconds, exchanges) = (tally.elapsed.as_secs_f64(), tally.latency.count().max(1) as f64);
         Ok(Measure {
@@ -103,17 +115,20 @@ impl Method {
             p999_us: us(tally.latency.quantile(0.999)),
             errors: tally.all_errors(),
             unsent: tally.unsent,
+            handshakes: tally.handshakes,
+            resumed: tally.resumed,
             peak_kib: peak_kib(target.pid),
         })
     }
 
     /// `cairn-load run` with these arguments.
-    fn run(&self, arguments: Vec<String>) -> Result<Tally, MeasureError> {
+    fn run(&self, arguments: Vec<String>) -> Result<Outcome, MeasureError> {
         let cpus: Vec<String> = self.load_cpus.iter().map(usize::to_string).collect();
         let threads = self.load_cpus.len().to_string();
         let line = ["cairn-load".into(), "run".into()].into_iter().chain(arguments);
-        let tally = run::load(&read(line.chain(["--cpus".into(), cpus.join(","), "--threads".into(), threads])))?;
-        if tally.interrupted { Err(MeasureError::Interrupted) } else { Ok(tally) }
+        let line = line.chain(["--cpus".into(), cpus.join(","), "--threads".into(), threads]);
+        let run = run::load(&read(line))?;
+        if run.tally.interrupted { Err(MeasureError::Interrupted) } else { Ok(run) }
     }
 }
 
@@ -121,6 +136,12 @@ impl Measure {
     pub(super) fn cpu_us(&self) -> f64 {
         self.user_us + self.system_us
     }
+}
+
+/// Whether the handshakes were those of the scenario.
+fn judge(scenario: &Scenario, plan: &Plan, tally: &Tally) -> Result<(), MeasureError> {
+    let wrong = scenario.tls.and_then(|handshakes| handshakes.judge(tally, plan.connections as u64));
+    wrong.map_or(Ok(()), |what| Err(MeasureError::Other(what)))
 }
 
 fn read(line: impl Iterator<Item = String>) -> RunArguments {

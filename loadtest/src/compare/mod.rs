@@ -10,10 +10,11 @@ mod record;
 mod rival;
 mod scenario;
 mod table;
+mod tls;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tempfile::TempDir;
@@ -23,8 +24,9 @@ use crate::crew::{self, CrewError, Stop};
 use measure::{MeasureError, Method, Target};
 use outcome::{Comparison, Outcome, Row};
 use process::{Process, ProcessError};
-use rival::Rival;
+use rival::{Places, Rival};
 use scenario::Scenario;
+use tls::Identity;
 
 /// Why there is no comparison.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +37,8 @@ pub(crate) enum CompareError {
     Nothing(String),
     #[error("cannot prepare: {0}")]
     Prepare(#[from] io::Error),
+    #[error("cannot make a certificate: {0}")]
+    Certificate(#[from] rcgen::Error),
     #[error("the origin: {0}")]
     Origin(String),
     #[error(transparent)]
@@ -134,6 +138,7 @@ struct Stage {
     method: Method,
     proxy_cpu: usize,
     folder: TempDir,
+    identity: Identity,
     origin: SocketAddr,
     _origin: Process,
 }
@@ -143,6 +148,7 @@ struct Player<'a> {
     rival: &'a Rival,
     process: Process,
     address: SocketAddr,
+    folder: PathBuf,
     row: Row,
 }
 
@@ -157,7 +163,7 @@ impl Stage {
         let failed = |error: ProcessError| CompareError::Origin(error.to_string());
         let mut process = Process::start(command, origin_cpus, folder.path().join("origin.log")).map_err(failed)?;
         process.wait_for(origin).map_err(failed)?;
-        Ok(Self { rivals, method, proxy_cpu, folder, origin, _origin: process })
+        Ok(Self { rivals, method, proxy_cpu, folder, identity: Identity::new()?, origin, _origin: process })
     }
 
     /// One scenario: all proxies start afresh, are checked, and are measured in turn until all is done or stopped.
@@ -175,7 +181,7 @@ impl Stage {
                 if stop.is_asked() {
                     return true;
                 }
-                let target = Target { pid: player.process.id(), address: player.address };
+                let target = Target { pid: player.process.id(), address: player.address, folder: &player.folder };
                 match self.method.measure(scenario, target, rate) {
                     Ok(measure) => {
                         let (name, proxy, us) = (scenario.name, player.rival.name(), table::short(measure.cpu_us()));
@@ -197,22 +203,32 @@ impl Stage {
 
     /// Starts a proxy and checks what it answers.
     fn enter<'a>(&self, rival: &'a Rival, scenario: &'static Scenario) -> Result<Player<'a>, String> {
-        let address = process::free_address().map_err(|error| error.to_string())?;
-        let folder = self.folder(rival, scenario).map_err(|error| error.to_string())?;
-        let command = rival.command(&folder, address, self.origin).map_err(|error| error.to_string())?;
-        let start = Process::start(command, &[self.proxy_cpu], folder.join("log"));
-        let mut process = start.map_err(|error| error.to_string())?;
+        let (address, folder, mut process) = self.start(rival, scenario)?;
         process.wait_for(address).map_err(|error| error.to_string())?;
-        let target = Target { pid: process.id(), address };
-        self.method.check(scenario, target).map_err(|error| error.to_string())?;
-        let row = Row { proxy: rival.name(), is_cairn: rival.is_cairn(), measures: Vec::new() };
-        Ok(Player { rival, process, address, row })
+        let target = Target { pid: process.id(), address, folder: &folder };
+        let agreement = self.method.check(scenario, target).map_err(|error| error.to_string())?;
+        let row = Row { proxy: rival.name(), is_cairn: rival.is_cairn(), agreement, measures: Vec::new() };
+        Ok(Player { rival, process, address, folder, row })
     }
 
-    fn folder(&self, rival: &Rival, scenario: &Scenario) -> io::Result<std::path::PathBuf> {
+    fn start(&self, rival: &Rival, scenario: &Scenario) -> Result<(SocketAddr, PathBuf, Process), String> {
+        let prepare = || -> io::Result<_> {
+            let (address, folder) = (process::free_address()?, self.folder(rival, scenario)?);
+            let places = Places { listen: address, origin: self.origin, folder: &folder, tls: scenario.tls.is_some() };
+            Ok((address, rival.command(&places)?, folder))
+        };
+        let (address, command, folder) = prepare().map_err(|error| error.to_string())?;
+        let process = Process::start(command, &[self.proxy_cpu], folder.join("log"));
+        Ok((address, folder, process.map_err(|error| error.to_string())?))
+    }
+
+    fn folder(&self, rival: &Rival, scenario: &Scenario) -> io::Result<PathBuf> {
         let folder = self.folder.path().join(scenario.name).join(rival.name());
         std::fs::create_dir_all(&folder)?;
         open_to_all(self.folder.path())?;
+        if scenario.tls.is_some() {
+            self.identity.write(&folder)?;
+        }
         Ok(folder)
     }
 }

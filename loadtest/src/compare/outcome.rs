@@ -39,6 +39,8 @@ pub(super) struct Outcome {
 pub(super) struct Row {
     pub(super) proxy: &'static str,
     pub(super) is_cairn: bool,
+    /// Version, cipher suite and group of TLS.
+    pub(super) agreement: Option<String>,
     pub(super) measures: Vec<Measure>,
 }
 
@@ -91,6 +93,12 @@ impl Row {
         self.measures.iter().map(|measure| measure.errors).sum()
     }
 
+    /// Of TLS in all repetitions, and how many of them resumed a session.
+    pub(super) fn handshakes(&self) -> (u64, u64) {
+        let sum = |count: fn(&Measure) -> u64| self.measures.iter().map(count).sum();
+        (sum(|measure| measure.handshakes), sum(|measure| measure.resumed))
+    }
+
     /// Requests of all repetitions that found no connection when they were due.
     pub(super) fn unsent(&self) -> u64 {
         self.measures.iter().map(|measure| measure.unsent).sum()
@@ -121,7 +129,7 @@ mod tests {
     fn ratios_are_to_the_best_peer_alone() {
         let row = |proxy, user_us, rate| {
             let measures = vec![Measure { user_us, rate, ..Measure::default() }];
-            Row { proxy, is_cairn: proxy == "cairn", measures }
+            Row { proxy, is_cairn: proxy == "cairn", agreement: None, measures }
         };
         let rows = vec![row("cairn", 10.0, 300.0), row("nginx", 20.0, 100.0), row("haproxy", 40.0, 200.0)];
         let mut outcome = Outcome { scenario: super::super::scenario::peak(), rate: None, rows, failed: Vec::new() };

@@ -64,7 +64,7 @@ fn json(all: &Comparison) -> String {
 fn scenario(outcome: &Outcome) -> Value {
     json!({
         "name": outcome.scenario.name,
-        "title": outcome.scenario.title,
+        "title": outcome.scenario.describe(),
         "rate": outcome.rate,
         "proxies": outcome.rows.iter().map(|row| proxy(outcome, row)).collect::<Vec<_>>(),
         "failed": outcome.failed.iter().map(|(name, why)| json!({ "name": name, "why": why })).collect::<Vec<_>>(),
@@ -91,6 +91,7 @@ fn proxy(outcome: &Outcome, row: &Row) -> Value {
         "peak_rss_kib": spread(|measure| measure.peak_kib as f64),
         "errors": row.errors(),
         "unsent": row.unsent(),
+        "tls": row.agreement.as_ref().map(|agreement| json!({ "agreed": agreement, "handshakes": row.handshakes().0, "resumed": row.handshakes().1 })),
         "cpu_to_best_peer": outcome.cpu_ratio(row),
         "rate_to_best_peer": outcome.rate_ratio(row),
     })

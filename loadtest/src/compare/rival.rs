@@ -101,20 +101,34 @@ impl Rival {
         self.kind.name == KINDS[0].name
     }
 
-    /// Writes its configuration to `folder` and returns what starts it.
-    pub(super) fn command(&self, folder: &Path, listen: SocketAddr, origin: SocketAddr) -> std::io::Result<Command> {
-        let file = folder.join(self.kind.file);
-        std::fs::write(&file, fill_in(self.kind.template, folder, listen, origin))?;
+    /// Writes its configuration to its folder and returns what starts it.
+    pub(super) fn command(&self, places: &Places<'_>) -> std::io::Result<Command> {
+        let file = places.folder.join(self.kind.file);
+        std::fs::write(&file, fill_in(self.kind.template, places))?;
         let mut command = Command::new(&self.binary);
-        let argument = |text: &&str| OsString::from(text.replace("@DIR@", &folder.to_string_lossy()));
+        let argument = |text: &&str| OsString::from(text.replace("@DIR@", &places.folder.to_string_lossy()));
         command.args(self.kind.before.iter().map(argument)).arg(file).args(self.kind.after.iter().map(argument));
         Ok(command)
     }
 }
 
-fn fill_in(template: &str, folder: &Path, listen: SocketAddr, origin: SocketAddr) -> String {
-    let mut text = template.replace("@DIR@", &folder.to_string_lossy());
-    for (name, address) in [("LISTEN", listen), ("ORIGIN", origin)] {
+/// What a configuration is filled in with.
+#[derive(Debug)]
+pub(super) struct Places<'a> {
+    pub(super) listen: SocketAddr,
+    pub(super) origin: SocketAddr,
+    /// For its files, where those of the certificate are.
+    pub(super) folder: &'a Path,
+    /// Whether it listens for TLS, and so which lines hold.
+    pub(super) tls: bool,
+}
+
+fn fill_in(template: &str, places: &Places<'_>) -> String {
+    let (chosen, other) = if places.tls { ("@TLS@", "@PLAIN@") } else { ("@PLAIN@", "@TLS@") };
+    let lines = template.lines().filter(|line| !line.starts_with(other));
+    let text: String = lines.map(|line| line.strip_prefix(chosen).unwrap_or(line).to_owned() + "\n").collect();
+    let mut text = text.replace("@DIR@", &places.folder.to_string_lossy());
+    for (name, address) in [("LISTEN", places.listen), ("ORIGIN", places.origin)] {
         text = text.replace(&format!("@{name}@"), &address.to_string());
         text = text.replace(&format!("@{name}_IP@"), &address.ip().to_string());
         text = text.replace(&format!("@{name}_PORT@"), &address.port().to_string());
@@ -155,10 +169,13 @@ mod tests {
     #[test]
     fn templates_are_filled_in_whole() {
         let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
-        for kind in &KINDS {
-            let text = fill_in(kind.template, Path::new("/a folder"), address(81), address(82));
-            assert!(!text.contains('@') || (kind.name == "envoy" && !text.contains("@L")), "{text}");
+        for (kind, tls) in KINDS.iter().flat_map(|kind| [(kind, false), (kind, true)]) {
+            let places = Places { listen: address(81), origin: address(82), folder: Path::new("/a folder"), tls };
+            let text = fill_in(kind.template, &places);
+            // "@type" is Envoy's own.
+            assert!(!text.replace("\"@type\"", "").contains('@'), "{text}");
             assert!(text.contains("81") && text.contains("82"), "{}", kind.name);
+            assert_eq!(text.contains("/a folder/key.pem") || text.contains("/a folder/both.pem"), tls, "{text}");
         }
     }
 

@@ -1,7 +1,10 @@
 //! The scenarios: what is asked of every proxy. Not here: running them.
 
+use std::path::Path;
+
 use sha2::{Digest, Sha256};
 
+use super::tls::{Handshakes, KEY, authority};
 use crate::run::filler;
 
 /// Bytes of the origin's usual answer.
@@ -29,6 +32,8 @@ pub(super) struct Scenario {
     pub(super) idle: usize,
     /// Open loop at this part of the best peer's peak.
     pub(super) share: Option<f64>,
+    /// Over TLS, with these handshakes.
+    pub(super) tls: Option<Handshakes>,
 }
 
 /// What those that say nothing else do.
@@ -41,10 +46,11 @@ const PLAIN: Scenario = Scenario {
     upload: 0,
     idle: 0,
     share: None,
+    tls: None,
 };
 
 /// All of them, in the order in which they run.
-pub(super) const ALL: [Scenario; 10] = [
+pub(super) const ALL: [Scenario; 14] = [
     PLAIN,
     Scenario { name: "64k", title: "GET of 64 KiB, 64 connections", path: "/size/65536", length: 64 << 10, ..PLAIN },
     Scenario { name: "1m", title: "GET of 1 MiB, 64 connections", path: "/size/1048576", length: 1 << 20, ..PLAIN },
@@ -63,6 +69,34 @@ pub(super) const ALL: [Scenario; 10] = [
         ..PLAIN
     },
     Scenario { name: "idle", title: "GET of 64 bytes, 64 connections, 1,000 more that are idle", idle: IDLE, ..PLAIN },
+    Scenario {
+        name: "tls-small",
+        title: "GET of 64 bytes over TLS, 64 keep-alive connections",
+        tls: Some(Handshakes::Once),
+        ..PLAIN
+    },
+    Scenario {
+        name: "tls-1m",
+        title: "GET of 1 MiB over TLS, 64 connections",
+        path: "/size/1048576",
+        length: 1 << 20,
+        tls: Some(Handshakes::Once),
+        ..PLAIN
+    },
+    Scenario {
+        name: "tls-handshake",
+        title: "a full TLS handshake and a GET of 64 bytes on each connection, 64 at a time",
+        load: &["-c", "64", "--close"],
+        tls: Some(Handshakes::Full),
+        ..PLAIN
+    },
+    Scenario {
+        name: "tls-resumed",
+        title: "a resumed TLS session and a GET of 64 bytes on each connection, 64 at a time",
+        load: &["-c", "64", "--close", "--resume"],
+        tls: Some(Handshakes::Resumed),
+        ..PLAIN
+    },
     Scenario {
         name: "open-30",
         title: "GET of 64 bytes, open loop at 30 % of the best peer's peak",
@@ -85,31 +119,43 @@ pub(super) fn peak() -> &'static Scenario {
 }
 
 impl Scenario {
-    /// Arguments of `cairn-load run` against a proxy at `address`, without how long and how fast.
-    pub(super) fn arguments(&self, address: &str) -> Vec<String> {
-        let mut all = vec![format!("http://{address}{}", self.path)];
+    /// Arguments of `cairn-load run` against a proxy at `address` that works in `folder`, without how long and how fast.
+    pub(super) fn arguments(&self, address: &str, folder: &Path) -> Vec<String> {
+        let mut all = self.request(self.path, address, folder);
         all.extend(self.load.iter().map(|argument| (*argument).to_owned()));
-        if self.upload > 0 {
-            all.extend(["--body-size".into(), self.upload.to_string()]);
-        }
-        all.extend(["--expect-status".into(), "200".into(), "--expect-length".into(), self.length.to_string()]);
+        all.extend(["--expect-length".into(), self.length.to_string()]);
         all
     }
 
     /// Arguments of a short run that checks every byte, of uploads too: the origin answers what it received.
-    pub(super) fn check(&self, address: &str) -> Vec<String> {
+    pub(super) fn check(&self, address: &str, folder: &Path) -> Vec<String> {
         let (path, body) = match self.upload {
             0 => (self.path, filler(self.length)),
             upload => ("/receipt", format!("{upload} {}\n", hex(&Sha256::digest(filler(upload)))).into_bytes()),
         };
-        let mut all = vec![format!("http://{address}{path}"), "-n".into(), CHECK_REQUESTS.to_string()];
-        all.extend(
-            self.load.iter().filter(|argument| **argument != "--poisson").map(|argument| (*argument).to_owned()),
-        );
+        let mut all = self.request(path, address, folder);
+        let closed = self.load.iter().filter(|argument| **argument != "--poisson");
+        all.extend(closed.map(|argument| (*argument).to_owned()));
+        all.extend(["-n".into(), CHECK_REQUESTS.to_string()]);
+        all.extend(["--expect-sha256".into(), hex(&Sha256::digest(body))]);
+        all
+    }
+
+    /// What is asked for, and with which connections and key: one line for people.
+    pub(super) fn describe(&self) -> String {
+        let key = self.tls.map_or(String::new(), |_| format!(", key {KEY}"));
+        format!("{}{key}", self.title)
+    }
+
+    fn request(&self, path: &str, address: &str, folder: &Path) -> Vec<String> {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        let mut all = vec![format!("{scheme}://{address}{path}"), "--expect-status".into(), "200".into()];
+        if self.tls.is_some() {
+            all.extend(["--ca".into(), authority(folder).to_string_lossy().into_owned()]);
+        }
         if self.upload > 0 {
             all.extend(["--body-size".into(), self.upload.to_string()]);
         }
-        all.extend(["--expect-status".into(), "200".into(), "--expect-sha256".into(), hex(&Sha256::digest(body))]);
         all
     }
 }
@@ -127,7 +173,8 @@ mod tests {
     #[test]
     fn every_scenario_is_a_command_line() {
         for scenario in &ALL {
-            for arguments in [scenario.arguments("127.0.0.1:1"), scenario.check("127.0.0.1:1")] {
+            let folder = Path::new("/a folder");
+            for arguments in [scenario.arguments("127.0.0.1:1", folder), scenario.check("127.0.0.1:1", folder)] {
                 // What the caller adds.
                 let rate = ["--rate".to_owned(), "5".to_owned()];
                 let open = arguments.contains(&"--poisson".to_owned());

@@ -51,7 +51,7 @@ pub(super) fn method(all: &Comparison) -> String {
 /// One scenario's name and load, in one line.
 pub(super) fn heading(outcome: &Outcome) -> String {
     let rate = outcome.rate.map_or(String::new(), |rate| format!(" ({rate:.0}/s)"));
-    format!("{}{rate}", outcome.scenario.title)
+    format!("{}{rate}", outcome.scenario.describe())
 }
 
 /// One scenario.
@@ -83,10 +83,23 @@ fn table(outcome: &Outcome) -> String {
                 &format!("  {}: {} requests found no free connection when they were due\n", row.proxy, row.unsent());
         }
     }
+    for line in handshakes(outcome) {
+        text += &format!("  {line}\n");
+    }
     for (proxy, why) in &outcome.failed {
         text += &format!("  {proxy} was left out: {why}\n");
     }
     text
+}
+
+/// What each proxy agreed on and how its handshakes went, a line each; none where there is no TLS.
+pub(super) fn handshakes(outcome: &Outcome) -> Vec<String> {
+    let line = |row: &Row| {
+        let (all, resumed) = row.handshakes();
+        let agreement = row.agreement.as_ref()?;
+        Some(format!("{}: {agreement}; {all} handshakes, {resumed} of them resumed", row.proxy))
+    };
+    outcome.rows.iter().filter_map(line).collect()
 }
 
 fn cells(outcome: &Outcome, row: &Row) -> Vec<String> {

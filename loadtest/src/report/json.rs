@@ -37,6 +37,8 @@ pub(crate) fn json(outcome: &Outcome) -> String {
         "requests_per_second": rate(tally.latency.count() as f64),
         "handshakes": tally.handshakes,
         "resumed": tally.resumed,
+        "retried": tally.retried,
+        "agreed": plan.agreements(),
         "received_bytes": tally.received_bytes,
         "received_bytes_per_second": rate(tally.received_bytes as f64),
         "latency_us": latencies(&tally.latency),

@@ -42,7 +42,11 @@ pub(crate) fn text(outcome: &Outcome) -> String {
         text += &format!("sent late   {}\n", quantiles(&tally.late));
     }
     if tally.handshakes > 0 {
-        text += &format!("handshakes  {}, {} of them resumed\n", tally.handshakes, tally.resumed);
+        let retried = if tally.retried > 0 { format!(", {} asked twice", tally.retried) } else { String::new() };
+        text += &format!("handshakes  {}, {} of them resumed{retried}\n", tally.handshakes, tally.resumed);
+    }
+    for agreement in plan.agreements() {
+        text += &format!("agreed on   {agreement}\n");
     }
     text += &format!("errors      {}\n", errors(tally));
     if tally.unanswered > 0 {

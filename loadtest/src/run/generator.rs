@@ -9,7 +9,6 @@ use cairn::buffer::Queue;
 use cairn::http::ResponseHead;
 use cairn::id::Owner;
 use cairn::uring::{Event, Fault, Ring};
-use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::ask::Answer;
@@ -18,7 +17,7 @@ use super::pace::Pace;
 use super::plan::{Part, Plan};
 use super::slot::{Issued, Read, Slot};
 use super::tally::{Failure, Tally};
-use super::tls::{Client, Progress};
+use super::tls::{Client, Handshake, Progress};
 use crate::crew::Stop;
 
 /// How long a connection that could not be made rests.
@@ -107,13 +106,14 @@ impl<'a> Generator<'a> {
             self.write_dirty();
             self.over |= now >= self.pace.end() || self.pace.next(now).is_none();
             if stop.is_asked() || self.tally.out_of_ports || (self.over && self.under_way == 0) {
-                return Ok(self.close_books(stop.is_asked()));
+                self.close_books(stop.is_asked());
+                self.take_leave()?;
+                self.meter.close();
+                return Ok(self.tally);
             }
             let wait = self.wait(now);
             self.ring.turn_within(wait)?;
-            while let Some(event) = self.ring.next_event() {
-                self.note(event);
-            }
+            self.note_all();
         }
     }
 
@@ -223,6 +223,27 @@ impl<'a> Generator<'a> {
         });
     }
 
+    fn note_all(&mut self) {
+        while let Some(event) = self.ring.next_event() {
+            match owner(&event) {
+                Some(id) if self.slots[id as usize].leaving => self.note_leaving(id, event),
+                _ => self.note(event),
+            }
+        }
+    }
+
+    /// On a connection that says goodbye nothing counts but that it is said.
+    fn note_leaving(&mut self, id: u32, event: Event) {
+        match event {
+            Event::Received(_, mut bytes) => bytes.clear(self.ring.pieces()),
+            Event::Sent(_, false) => {}
+            _ => {
+                self.slots[id as usize].close(&mut self.ring);
+                self.wake(id);
+            }
+        }
+    }
+
     fn note(&mut self, event: Event) {
         match event {
             Event::Received(Owner::Upstream(id), bytes) => {
@@ -241,7 +262,7 @@ impl<'a> Generator<'a> {
                 }
             }
             Event::Failed(Owner::Upstream(id), Fault::Connect(error)) => {
-                self.tally.out_of_ports |= error.0 == Errno::ADDRNOTAVAIL.raw_os_error();
+                self.tally.note_connect(error);
                 self.rest(id);
             }
             Event::Failed(Owner::Upstream(id), Fault::Receive(_)) => self.fail(id, Failure::Reset),
@@ -253,10 +274,11 @@ impl<'a> Generator<'a> {
 
     fn receive(&mut self, id: u32, bytes: Queue) {
         match self.slots[id as usize].receive(&mut self.ring, bytes) {
-            Ok(Progress::Agreed { resumed }) => {
+            Ok(Progress::Agreed(handshake)) => {
                 if self.warm.is_some() {
                     self.tally.handshakes += 1;
-                    self.tally.resumed += u64::from(resumed);
+                    self.tally.resumed += u64::from(handshake == Handshake::Resumed);
+                    self.tally.retried += u64::from(handshake == Handshake::Retried);
                 }
                 self.mark_dirty(id);
             }
@@ -309,7 +331,9 @@ impl<'a> Generator<'a> {
     /// Closes a connection; what was under way on it has failed.
     fn fail(&mut self, id: u32, failure: Failure) {
         let slot = &mut self.slots[id as usize];
-        slot.close(&mut self.ring);
+        if !slot.close(&mut self.ring) {
+            slot.resting = Some(0);
+        }
         while let Some(issued) = slot.issued.pop_front() {
             if issued.counts {
                 self.tally.fail(failure);
@@ -333,13 +357,32 @@ impl<'a> Generator<'a> {
             && until <= now
         {
             self.resting.pop_front();
-            let slot = &mut self.slots[id as usize];
-            let held = slot.resting.take().unwrap_or_default();
-            self.free[usize::from(slot.host)].extend(std::iter::repeat_n(id, usize::from(held)));
+            self.wake(id);
         }
     }
 
-    fn close_books(mut self, interrupted: bool) -> Tally {
+    /// A slot may be used again.
+    fn wake(&mut self, id: u32) {
+        let slot = &mut self.slots[id as usize];
+        let held = slot.resting.take().unwrap_or_default();
+        self.free[usize::from(slot.host)].extend(std::iter::repeat_n(id, usize::from(held)));
+    }
+
+    /// Closes all connections, those over TLS with a goodbye.
+    fn take_leave(&mut self) -> io::Result<()> {
+        for slot in &mut self.slots {
+            if !slot.leaving {
+                slot.close(&mut self.ring);
+            }
+        }
+        while self.slots.iter().any(|slot| slot.leaving) {
+            self.ring.turn_within(Duration::MAX)?;
+            self.note_all();
+        }
+        Ok(())
+    }
+
+    fn close_books(&mut self, interrupted: bool) {
         let now = self.now();
         let end = match (interrupted, self.plan.duration) {
             (true, _) => now,
@@ -354,8 +397,19 @@ impl<'a> Generator<'a> {
             self.tally.elapsed = end.saturating_sub(warm.at);
             self.tally.cpu = thread_cpu().saturating_sub(warm.cpu);
         }
-        self.meter.close();
-        self.tally
+    }
+}
+
+/// Whose connection an event is about.
+fn owner(event: &Event) -> Option<u32> {
+    match event {
+        Event::Connected(Owner::Upstream(id))
+        | Event::Received(Owner::Upstream(id), _)
+        | Event::Ended(Owner::Upstream(id))
+        | Event::Sent(Owner::Upstream(id), _)
+        | Event::Failed(Owner::Upstream(id), _)
+        | Event::Deadline(Owner::Upstream(id)) => Some(*id),
+        _ => None,
     }
 }
 

@@ -74,9 +74,9 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<String, RunError> {
     Ok(if arguments.json { report::json(&outcome) } else { report::text(&outcome) })
 }
 
-/// Runs the load and returns what was counted.
-pub(crate) fn load(arguments: &RunArguments) -> Result<Tally, RunError> {
-    Ok(carry_out(arguments, false)?.tally)
+/// Runs the load and returns what it has shown.
+pub(crate) fn load(arguments: &RunArguments) -> Result<Outcome, RunError> {
+    carry_out(arguments, false)
 }
 
 fn carry_out(arguments: &RunArguments, live: bool) -> Result<Outcome, RunError> {
@@ -92,7 +92,7 @@ fn carry_out(arguments: &RunArguments, live: bool) -> Result<Outcome, RunError> 
         move |(part, meter): (Part, Meter), ring, stop: &Stop| Generator::new(&shared, &part, ring, meter).run(stop);
     let log = arguments.hdr.is_some().then(|| Log::new(SystemTime::now() + plan.warmup));
     let mut series = Series::new(log);
-    let mut progress = Progress::new(live);
+    let mut progress = Progress::new(live.then(io::stderr));
     let watch = || {
         series.read(&readers);
         progress.show(&series);
@@ -102,11 +102,42 @@ fn carry_out(arguments: &RunArguments, live: bool) -> Result<Outcome, RunError> 
     series.close();
     let mut tally = Tally::new();
     worked?.iter().for_each(|part| tally.merge(part));
+    fault(&tally).map_or(Ok(Outcome { plan, tally, series }), Err)
+}
+
+/// Why what was counted is not worth a report.
+fn fault(tally: &Tally) -> Option<RunError> {
     if tally.out_of_ports {
-        return Err(RunError::Ports);
+        return Some(RunError::Ports);
     }
-    if tally.sent > 0 && !tally.is_answered() && !tally.interrupted {
-        return Err(RunError::Unanswered(report::errors(&tally)));
+    let silent = tally.sent > 0 && !tally.is_answered() && !tally.interrupted;
+    silent.then(|| RunError::Unanswered(report::errors(tally)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cairn::uring::Errno;
+
+    #[test]
+    fn a_run_without_a_local_port_or_an_answer_has_no_report() {
+        let tally_of = |errno: rustix::io::Errno, answered: bool| {
+            let mut tally = Tally::new();
+            tally.sent = 2;
+            tally.fail(Failure::Connect);
+            tally.note_connect(Errno(errno.raw_os_error()));
+            if answered {
+                tally.latency.record(std::time::Duration::from_millis(1));
+            }
+            tally
+        };
+        let complaint = |errno, answered| fault(&tally_of(errno, answered)).map(|error| error.to_string());
+        for answered in [false, true] {
+            let ports = complaint(rustix::io::Errno::ADDRNOTAVAIL, answered).expect("no port is left");
+            assert!(ports.starts_with("no local port is left") && ports.lines().count() == 1, "{ports}");
+        }
+        let silent = complaint(rustix::io::Errno::CONNREFUSED, false);
+        assert_eq!(silent.as_deref(), Some("no request was answered: 1 (connect 1)"));
+        assert_eq!(complaint(rustix::io::Errno::CONNREFUSED, true), None);
     }
-    Ok(Outcome { plan, tally, series })
 }

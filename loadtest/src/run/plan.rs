@@ -119,6 +119,14 @@ impl Plan {
         })
     }
 
+    /// What was agreed on with the hosts that have TLS, each once.
+    pub(crate) fn agreements(&self) -> Vec<&str> {
+        let mut all: Vec<&str> = self.hosts.iter().filter_map(|host| host.agreement.as_deref()).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
     pub(crate) fn is_open(&self) -> bool {
         !self.steps.is_empty()
     }

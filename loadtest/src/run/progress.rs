@@ -1,40 +1,68 @@
 //! The line that says how a run goes, for those who watch. Not here: counting.
 
-use std::io::{self, Write};
+use std::io::Write;
 
 use super::series::Series;
 use crate::report::time;
 
-/// One line on stderr, written again and again.
+/// One line of a terminal, written again and again.
 #[derive(Debug)]
-pub(super) struct Progress {
-    live: bool,
-    shown: usize,
+pub(super) struct Progress<W> {
+    /// None: nobody watches.
+    terminal: Option<W>,
+    /// Seconds up to the one that is shown.
+    shown: u64,
 }
 
-impl Progress {
-    pub(super) fn new(live: bool) -> Self {
-        Self { live, shown: 0 }
+impl<W: Write> Progress<W> {
+    pub(super) fn new(terminal: Option<W>) -> Self {
+        Self { terminal, shown: 0 }
     }
 
     /// Shows the newest whole second, if it is another one.
     pub(super) fn show(&mut self, series: &Series) {
-        let Some((second, answered, p99)) = series.latest().filter(|_| self.live) else { return };
-        if self.shown <= second as usize {
-            self.shown = second as usize + 1;
-            say(&format!("\r{} s  {answered}/s  p99 {}\x1b[K", second + 1, time(p99)));
-        }
+        let Some((second, answered, p99)) = series.latest().filter(|(second, ..)| *second >= self.shown) else {
+            return;
+        };
+        self.shown = second + 1;
+        self.say(&format!("\r{} s  {answered}/s  p99 {}\x1b[K", self.shown, time(p99)));
     }
 
     /// Clears the line.
-    pub(super) fn end(&self) {
+    pub(super) fn end(&mut self) {
         if self.shown > 0 {
-            say("\r\x1b[K");
+            self.say("\r\x1b[K");
+        }
+    }
+
+    fn say(&mut self, text: &str) {
+        if let Some(terminal) = &mut self.terminal {
+            // Nobody to tell when it is closed.
+            let _ = terminal.write_all(text.as_bytes()).and_then(|()| terminal.flush());
         }
     }
 }
 
-fn say(text: &str) {
-    // Nobody to tell when stderr is closed.
-    let _ = io::stderr().write_all(text.as_bytes());
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::meter::meter;
+    use std::time::Duration;
+
+    #[test]
+    fn each_whole_second_replaces_the_one_before() {
+        let (mut meter, reader) = meter();
+        let (mut series, mut line) = (Series::new(None), Vec::new());
+        let mut progress = Progress::new(Some(&mut line));
+        for second in 0..4 {
+            meter.turn(Duration::from_secs(second));
+            (0..=second).for_each(|_| meter.record(Duration::from_millis(2)));
+            series.read(std::slice::from_ref(&reader));
+            // However often it is asked.
+            (0..3).for_each(|_| progress.show(&series));
+        }
+        progress.end();
+        let expected = "\r1 s  1/s  p99 2.00 ms\x1b[K\r2 s  2/s  p99 2.00 ms\x1b[K\r\x1b[K";
+        assert_eq!(String::from_utf8_lossy(&line), expected);
+    }
 }

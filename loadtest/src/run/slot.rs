@@ -65,9 +65,11 @@ pub(super) struct Slot {
     /// Of the body, where the answer is to have a certain one.
     hash: Sha256,
     pub(super) ended: bool,
+    /// TLS says goodbye; then the connection is closed, whatever else happens on it.
+    pub(super) leaving: bool,
     /// In the generator's list of slots to write.
     pub(super) dirty: bool,
-    /// Connecting failed a moment ago: holds so many permissions to send back.
+    /// Connecting failed a moment ago, or TLS says goodbye: holds so many permissions to send back.
     pub(super) resting: Option<u16>,
 }
 
@@ -86,21 +88,27 @@ impl Slot {
             body: Body::Done,
             hash: Sha256::new(),
             ended: false,
+            leaving: false,
             dirty: false,
             resting: None,
         }
     }
 
-    /// Closes the connection; what was under way stays in `issued` for the caller to settle.
-    pub(super) fn close(&mut self, ring: &mut Ring) {
-        if let Some(socket) = self.socket.take() {
+    /// Closes the connection; what was under way stays in `issued` for the caller to settle. False: TLS says goodbye first, and
+    /// the next call closes.
+    pub(super) fn close(&mut self, ring: &mut Ring) -> bool {
+        let goodbye = match (self.tls.take(), self.socket) {
+            (Some(mut tls), Some(socket)) => tls.say_goodbye(ring, socket),
+            _ => false,
+        };
+        if let Some(socket) = self.socket.take_if(|_| !goodbye) {
             ring.close(socket);
         }
-        self.tls = None;
         self.input.clear(ring.pieces());
         self.hash.reset();
         (self.written, self.offset, self.scanned) = (0, 0, 0);
-        (self.answer, self.body, self.ended) = (None, Body::Done, false);
+        (self.answer, self.body, self.ended, self.leaving) = (None, Body::Done, false, goodbye);
+        !goodbye
     }
 
     pub(super) fn has_unwritten(&self) -> bool {

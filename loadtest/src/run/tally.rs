@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use cairn::uring;
+use rustix::io::Errno;
+
 use crate::histogram::Histogram;
 
 /// Why a request failed.
@@ -54,9 +57,10 @@ pub(crate) struct Tally {
     /// Due before the end, but no connection was free.
     pub(crate) unsent: u64,
     pub(crate) received_bytes: u64,
-    /// TLS handshakes, and how many of them resumed a session.
+    /// TLS handshakes, how many of them resumed a session, and how many took a round trip more than they should.
     pub(crate) handshakes: u64,
     pub(crate) resumed: u64,
+    pub(crate) retried: u64,
     pub(crate) elapsed: Duration,
     /// CPU time of the generator's threads, user and system.
     pub(crate) cpu: Duration,
@@ -77,6 +81,7 @@ impl Tally {
             received_bytes: 0,
             handshakes: 0,
             resumed: 0,
+            retried: 0,
             elapsed: Duration::ZERO,
             cpu: Duration::ZERO,
             interrupted: false,
@@ -86,6 +91,11 @@ impl Tally {
 
     pub(crate) fn fail(&mut self, failure: Failure) {
         self.errors[failure as usize] += 1;
+    }
+
+    /// A connection could not be made.
+    pub(super) fn note_connect(&mut self, error: uring::Errno) {
+        self.out_of_ports |= error.0 == Errno::ADDRNOTAVAIL.raw_os_error();
     }
 
     pub(crate) fn errors(&self, failure: Failure) -> u64 {
@@ -114,6 +124,7 @@ impl Tally {
         self.received_bytes += other.received_bytes;
         self.handshakes += other.handshakes;
         self.resumed += other.resumed;
+        self.retried += other.retried;
         self.elapsed = self.elapsed.max(other.elapsed);
         self.cpu += other.cpu;
         self.interrupted |= other.interrupted;

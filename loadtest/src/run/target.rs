@@ -99,24 +99,28 @@ impl Url {
 
     /// The first of the host's addresses that takes a connection, on which TLS is tried where it is asked for.
     pub(super) fn reach(&self, client: Option<&Client>, patience: Duration) -> Result<Host, TargetError> {
-        let (address, name) = (self.connect(patience)?, self.server_name()?);
-        if let (Some(client), Some(name)) = (client, &name) {
-            client.check(name, address, patience)?;
-        }
-        Ok(Host { address: Address::Inet(address), name })
+        let (name, (address, stream)) = (self.server_name()?, self.connect(patience)?);
+        let agreement = match (client, &name) {
+            (Some(client), Some(name)) => {
+                let refused = |why| TlsError::Refused(format!("{} ({address})", name.to_str()), why);
+                Some(client.check(name, stream, patience).map_err(refused)?)
+            }
+            _ => None,
+        };
+        Ok(Host { address: Address::Inet(address), name, agreement })
     }
 
     pub(super) fn is_secure(&self) -> bool {
         self.secure
     }
 
-    fn connect(&self, patience: Duration) -> Result<SocketAddr, TargetError> {
+    fn connect(&self, patience: Duration) -> Result<(SocketAddr, TcpStream), TargetError> {
         let resolve = |error| TargetError::Resolve(self.host.clone(), error);
         let addresses = (self.host.as_str(), self.port).to_socket_addrs().map_err(resolve)?;
         let mut last = io::Error::from(io::ErrorKind::NotFound);
         for address in addresses {
             match TcpStream::connect_timeout(&address, patience) {
-                Ok(_) => return Ok(address),
+                Ok(stream) => return Ok((address, stream)),
                 Err(error) => last = error,
             }
         }
@@ -130,6 +134,8 @@ pub(super) struct Host {
     pub(super) address: Address,
     /// Of the certificate; None: no TLS.
     pub(super) name: Option<ServerName<'static>>,
+    /// Version, cipher suite and group of TLS.
+    pub(super) agreement: Option<String>,
 }
 
 /// Cuts `@3` off; 1 if there is none.

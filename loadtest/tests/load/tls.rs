@@ -5,7 +5,9 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver};
 use std::thread;
+use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
@@ -19,6 +21,8 @@ use crate::harness::{command, read_report};
 struct Server {
     url: String,
     ca: PathBuf,
+    /// Of each connection, when it has ended: whether the client said so first.
+    ends: Receiver<bool>,
     _folder: TempDir,
 }
 
@@ -33,21 +37,27 @@ impl Server {
         let key = KeyPair::generate().unwrap();
         let certificate =
             CertificateParams::new(vec!["localhost".into()]).unwrap().signed_by(&key, &authority).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
         let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
         let config = builder.with_no_client_auth().with_single_cert(vec![certificate.der().clone()], key).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("https://localhost:{}", listener.local_addr().unwrap().port());
         let config = Arc::new(config);
+        let (ended, ends) = mpsc::channel();
         thread::spawn(move || {
             while let Ok((stream, _)) = listener.accept() {
-                let config = Arc::clone(&config);
-                // Ends with an error when the client does.
-                thread::spawn(move || serve(ServerConnection::new(config).unwrap(), stream));
+                stream.set_nodelay(true).unwrap();
+                let (config, ended) = (Arc::clone(&config), ended.clone());
+                thread::spawn(move || {
+                    // rustls calls an end without close_notify an error.
+                    let end = serve(ServerConnection::new(config).unwrap(), stream);
+                    // The test may not want to know.
+                    let _ = ended.send(end.is_ok());
+                });
             }
         });
-        Self { url, ca, _folder: folder }
+        Self { url, ca, ends, _folder: folder }
     }
 
     fn run(&self, arguments: &str) -> Value {
@@ -57,7 +67,7 @@ impl Server {
     }
 }
 
-/// Answers `/N` with N bytes, after it has read the request's body.
+/// Answers `/N` with N bytes, after it has read the request's body; until the client says goodbye.
 fn serve(connection: ServerConnection, stream: TcpStream) -> std::io::Result<()> {
     let mut stream = BufReader::new(StreamOwned::new(connection, stream));
     loop {
@@ -82,7 +92,7 @@ fn serve(connection: ServerConnection, stream: TcpStream) -> std::io::Result<()>
         answer.flush()?;
         if close {
             answer.conn.send_close_notify();
-            return answer.flush();
+            answer.flush()?;
         }
     }
 }
@@ -105,16 +115,31 @@ fn requests_go_through_tls_whole() {
 #[test]
 fn handshakes_are_full_or_resumed_as_asked() {
     let server = Server::start();
-    let run = |more: &str| {
-        let report = server.run(&format!("/5 -n 50 -c 1 --close{more}"));
+    let run = |connections: u64, more: &str| {
+        let report = server.run(&format!("/5 -n 300 -c {connections} --close{more}"));
+        assert_eq!(report["agreed"], serde_json::json!(["TLSv1.3 TLS13_AES_256_GCM_SHA384 X25519"]), "{report}");
         let count = |name: &str| report[name].as_u64().unwrap();
-        (count("answered"), count("handshakes"), count("resumed"))
+        assert_eq!((count("answered"), count("handshakes"), count("retried")), (300, 300, 0), "{report}");
+        count("resumed")
     };
-    assert_eq!(run(""), (50, 50, 0));
-    let (answered, handshakes, resumed) = run(" --resume");
-    assert_eq!((answered, handshakes), (50, 50));
-    // All but the first, whose tickets the others use.
-    assert!(resumed >= 48, "{resumed}");
+    assert_eq!(run(1, ""), 0);
+    for connections in [1, 40] {
+        // All but the first of each connection, whose tickets the others use.
+        assert_eq!(run(connections, " --resume"), 300 - connections);
+    }
+}
+
+#[test]
+fn every_connection_ends_with_a_goodbye() {
+    for (load, connections) in [("/5 -n 30 -c 3", 3), ("/5 -n 30 -c 3 --pipeline 4", 3), ("/5 -n 30 -c 3 --close", 30)]
+    {
+        let server = Server::start();
+        assert_eq!(server.run(load)["answered"], 30, "{load}");
+        // One is the probe's.
+        for number in 0..=connections {
+            assert_eq!(server.ends.recv_timeout(Duration::from_secs(10)), Ok(true), "{load}: {number}");
+        }
+    }
 }
 
 #[test]

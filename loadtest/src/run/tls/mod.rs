@@ -1,7 +1,9 @@
 //! TLS of the generator's connections, over the ring's buffers; the only importer of rustls. Not here: HTTP.
 
+mod tickets;
+
 use std::io::{self, BufRead, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +12,8 @@ use cairn::buffer::{Lease, Queue};
 use cairn::uring::{Ring, SocketId};
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, ring as provider, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::aws_lc_rs::{self as provider, kx_group};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 pub(super) use rustls::pki_types::ServerName;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, UnixTime};
@@ -18,9 +21,10 @@ use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, HandshakeKin
 
 use super::tally::Failure;
 use crate::args::TlsArguments;
+use tickets::Tickets;
 
-/// Sessions that a thread remembers for each host.
-const SESSIONS: usize = 256;
+/// How long a connection may take to say goodbye.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// Why TLS cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -58,14 +62,26 @@ pub(super) enum Progress {
     /// The handshake goes on, or has been over for long.
     Nothing,
     /// The handshake is over: requests may be sent.
-    Agreed { resumed: bool },
+    Agreed(Handshake),
     /// The server has said that no more will come.
     Closed,
 }
 
+/// What a handshake took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Handshake {
+    Full,
+    /// Full, and one round trip more: the server did not take the key share that was offered first.
+    Retried,
+    Resumed,
+}
+
 impl Client {
     pub(super) fn new(arguments: &TlsArguments) -> Result<Self, TlsError> {
-        let provider = Arc::new(provider::default_provider());
+        // By name, because the provider's own order follows a feature that any crate of a build may turn on: every server is
+        // offered one and the same key share, and none pays for a hybrid exchange that another does not do.
+        let groups = vec![kx_group::X25519, kx_group::SECP256R1, kx_group::SECP384R1];
+        let provider = Arc::new(CryptoProvider { kx_groups: groups, ..provider::default_provider() });
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider));
         let builder = builder.with_safe_default_protocol_versions().map_err(TlsError::Setup)?;
         let mut config = if arguments.insecure {
@@ -82,29 +98,27 @@ impl Client {
     pub(super) fn for_thread(&self) -> Self {
         let mut config = ClientConfig::clone(&self.config);
         if self.resume {
-            config.resumption = Resumption::in_memory_sessions(SESSIONS);
+            config.resumption = Resumption::store(Arc::new(Tickets::default()));
         }
         Self { config: Arc::new(config), resume: self.resume }
     }
 
-    /// Makes one connection and says why not if there cannot be any.
+    /// Does one handshake and returns what was agreed on, or why there cannot be any.
     pub(super) fn check(
         &self,
         name: &ServerName<'static>,
-        address: SocketAddr,
+        mut stream: TcpStream,
         patience: Duration,
-    ) -> Result<(), TlsError> {
-        let refused = |error| TlsError::Refused(format!("{} ({address})", name.to_str()), error);
-        let mut stream = TcpStream::connect_timeout(&address, patience).map_err(refused)?;
-        stream.set_read_timeout(Some(patience)).map_err(refused)?;
-        let mut session = self.session(name).map_err(TlsError::Setup)?;
+    ) -> io::Result<String> {
+        stream.set_read_timeout(Some(patience))?;
+        let mut session = self.session(name).map_err(io::Error::other)?;
         while session.connection.is_handshaking() {
-            session.connection.complete_io(&mut stream).map_err(refused)?;
+            session.connection.complete_io(&mut stream)?;
         }
         session.connection.send_close_notify();
         // It has served its purpose already.
         let _ = session.connection.complete_io(&mut stream);
-        Ok(())
+        Ok(session.agreement())
     }
 
     pub(super) fn session(&self, name: &ServerName<'static>) -> Result<Session, rustls::Error> {
@@ -121,6 +135,28 @@ impl Session {
 
     pub(super) fn is_closed(&self) -> bool {
         self.closed
+    }
+
+    /// Says that nothing more will come (RFC 8446 section 6.1). True: the connection is to be closed when all is sent, or when
+    /// that takes too long.
+    pub(super) fn say_goodbye(&mut self, ring: &mut Ring, socket: SocketId) -> bool {
+        if self.connection.is_handshaking() {
+            return false;
+        }
+        self.connection.send_close_notify();
+        // For want of a buffer it ends without a word.
+        let said = self.flush(ring, socket).is_ok() && ring.unsent(socket) > 0;
+        ring.set_deadline(socket, Some(GOODBYE));
+        said
+    }
+
+    /// Version, cipher suite and group, as their standards call them.
+    fn agreement(&self) -> String {
+        let version = self.connection.protocol_version().and_then(|version| version.as_str());
+        let suite = self.connection.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str());
+        let group = self.connection.negotiated_key_exchange_group().and_then(|group| group.name().as_str());
+        let version = version.map(|version| version.replace('_', "."));
+        [version.as_deref(), suite, group].into_iter().flatten().collect::<Vec<_>>().join(" ")
     }
 
     /// Sends what the protocol wants to say.
@@ -156,7 +192,11 @@ impl Session {
         match self.closed {
             true => Ok(Progress::Closed),
             false if before && !self.connection.is_handshaking() => {
-                Ok(Progress::Agreed { resumed: self.connection.handshake_kind() == Some(HandshakeKind::Resumed) })
+                Ok(Progress::Agreed(match self.connection.handshake_kind() {
+                    Some(HandshakeKind::Resumed) => Handshake::Resumed,
+                    Some(HandshakeKind::FullWithHelloRetryRequest) => Handshake::Retried,
+                    Some(HandshakeKind::Full) | None => Handshake::Full,
+                }))
             }
             false => Ok(Progress::Nothing),
         }
