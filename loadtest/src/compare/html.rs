@@ -26,7 +26,7 @@ struct Chart {
 
 const CHARTS: [Chart; 4] = [
     Chart {
-        title: "CPU µs per exchange, user and system (less is better)",
+        title: "CPU µs per exchange, light user, dark system (less is better)",
         parts: &[("user", |measure| measure.user_us), ("system", |measure| measure.system_us)],
         whole: Measure::cpu_us,
     },
@@ -36,9 +36,9 @@ const CHARTS: [Chart; 4] = [
         whole: |measure| measure.rate,
     },
     Chart {
-        title: "p99.9 latency, µs (less is better)",
-        parts: &[("tail", |measure| measure.p999_us)],
-        whole: |measure| measure.p999_us,
+        title: "p99.9 latency, ms (less is better)",
+        parts: &[("tail", |measure| measure.p999_us / 1e3)],
+        whole: |measure| measure.p999_us / 1e3,
     },
     Chart {
         title: "peak resident memory, MiB (less is better)",
@@ -73,11 +73,10 @@ fn section(outcome: &Outcome) -> String {
     if let Some(ratio) = cairn.and_then(|row| outcome.cpu_ratio(row)) {
         text += &format!("<p class=\"ratio\">cairn takes <b>{ratio:.2}</b> of the best peer's CPU</p>\n");
     }
-    text += "<div class=\"charts\">\n";
-    for chart in &CHARTS {
-        text += &chart.draw(&outcome.rows);
+    if !outcome.rows.is_empty() {
+        let charts: String = CHARTS.iter().map(|chart| chart.draw(&outcome.rows)).collect();
+        text += &format!("<div class=\"charts\">\n{charts}</div>\n");
     }
-    text += "</div>\n";
     for row in outcome.rows.iter().filter(|row| row.errors() + row.unsent() > 0) {
         text += &format!(
             "<p class=\"left-out\">{}: {} errors, {} requests unsent for want of a connection</p>\n",

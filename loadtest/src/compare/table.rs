@@ -92,14 +92,19 @@ fn table(outcome: &Outcome) -> String {
     text
 }
 
-/// What each proxy agreed on and how its handshakes went, a line each; none where there is no TLS.
+/// What proxies agreed on and how their handshakes went, a line for each agreement; none where there is no TLS.
 pub(super) fn handshakes(outcome: &Outcome) -> Vec<String> {
-    let line = |row: &Row| {
+    let mut lines: Vec<(&str, String)> = Vec::new();
+    for row in &outcome.rows {
+        let Some(agreement) = row.agreement.as_deref() else { continue };
         let (all, resumed) = row.handshakes();
-        let agreement = row.agreement.as_ref()?;
-        Some(format!("{}: {agreement}; {all} handshakes, {resumed} of them resumed", row.proxy))
-    };
-    outcome.rows.iter().filter_map(line).collect()
+        let counts = format!("{} {all} handshakes, {resumed} resumed", row.proxy);
+        match lines.iter_mut().find(|(known, _)| *known == agreement) {
+            Some((_, line)) => *line += &format!("; {counts}"),
+            None => lines.push((agreement, format!("{agreement}: {counts}"))),
+        }
+    }
+    lines.into_iter().map(|(_, line)| line).collect()
 }
 
 fn cells(outcome: &Outcome, row: &Row) -> Vec<String> {
@@ -151,6 +156,20 @@ pub(super) fn short(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compare::scenario;
+
+    #[test]
+    fn proxies_that_agreed_on_the_same_share_a_line() {
+        let row = |proxy, agreement: Option<&str>, handshakes| {
+            let measure = Measure { handshakes, resumed: handshakes - 1, ..Measure::default() };
+            Row { proxy, is_cairn: false, agreement: agreement.map(str::to_owned), measures: vec![measure; 2] }
+        };
+        let rows =
+            vec![row("a", Some("one"), 5), row("b", Some("two"), 6), row("c", Some("one"), 7), row("d", None, 8)];
+        let outcome = Outcome { scenario: scenario::peak(), rate: None, rows, failed: Vec::new() };
+        let one = "one: a 10 handshakes, 8 resumed; c 14 handshakes, 12 resumed";
+        assert_eq!(handshakes(&outcome), [one, "two: b 12 handshakes, 10 resumed"]);
+    }
 
     #[test]
     fn columns_line_up() {

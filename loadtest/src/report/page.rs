@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::plot::{Plot, round_step};
 use crate::histogram::Histogram;
 use crate::page;
-use crate::run::{Outcome, Series};
+use crate::run::{Outcome, Second};
 
 /// Names along the axis of time, about.
 const TIMES: f64 = 12.0;
@@ -16,8 +16,9 @@ pub(crate) fn page(outcome: &Outcome) -> String {
     if outcome.tally.latency.count() > 0 {
         body += &by_percentile(&outcome.tally.latency).draw();
     }
-    if !outcome.series.seconds().is_empty() {
-        over_time(&outcome.series).iter().for_each(|plot| body += &plot.draw());
+    let seconds = whole(outcome.series.seconds(), outcome.tally.elapsed);
+    if seconds.len() > 1 {
+        over_time(seconds).iter().for_each(|plot| body += &plot.draw());
     }
     page::page(&format!("cairn-load {}", outcome.plan.name), &body)
 }
@@ -50,24 +51,28 @@ fn by_percentile(latency: &Histogram) -> Plot {
     Plot { title: "latency by percentile, ms", ticks, width, lines: vec![("all answers", 'a', points)] }
 }
 
-fn over_time(series: &Series) -> [Plot; 2] {
-    let seconds = series.seconds();
+/// Without the last one if the run ended in its midst: its few answers would look like a fall.
+fn whole(seconds: &[Second], elapsed: Duration) -> &[Second] {
+    &seconds[..seconds.partition_point(|second| second.at < elapsed.as_secs())]
+}
+
+fn over_time(seconds: &[Second]) -> [Plot; 2] {
     let width = seconds.len() as f64;
     let step = round_step(width / TIMES).max(1.0);
     let ticks: Vec<(f64, String)> = (0..=(width / step) as u32)
         .map(|number| (f64::from(number) * step, format!("{} s", f64::from(number) * step)))
         .collect();
-    let line = |value: &dyn Fn(&crate::run::Second) -> f64| {
+    let line = |value: fn(&Second) -> f64| {
         seconds.iter().map(|second| (second.at as f64 + 0.5, value(second))).collect::<Vec<_>>()
     };
     let rates = vec![
-        ("answered", 'a', line(&|second| second.answered as f64)),
-        ("errors", 'b', line(&|second| second.errors as f64)),
+        ("answered", 'a', line(|second| second.answered as f64)),
+        ("errors", 'b', line(|second| second.errors as f64)),
     ];
     let latencies = vec![
-        ("longest", 'c', line(&|second| milliseconds(second.max))),
-        ("p99", 'a', line(&|second| milliseconds(second.p99))),
-        ("p50", 'b', line(&|second| milliseconds(second.p50))),
+        ("longest", 'c', line(|second| milliseconds(second.max))),
+        ("p99", 'a', line(|second| milliseconds(second.p99))),
+        ("p50", 'b', line(|second| milliseconds(second.p50))),
     ];
     [
         Plot { title: "answers in each second", ticks: ticks.clone(), width, lines: rates },
@@ -77,4 +82,17 @@ fn over_time(series: &Series) -> [Plot; 2] {
 
 fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_that_was_cut_off_is_not_drawn() {
+        let (none, at) = (Duration::ZERO, [0, 1, 2]);
+        let seconds = at.map(|at| Second { at, answered: 9, errors: 0, p50: none, p99: none, max: none });
+        let drawn = |ms| whole(&seconds, Duration::from_millis(ms)).len();
+        assert_eq!([900, 2003, 2999, 3000].map(drawn), [0, 2, 2, 3]);
+    }
 }
