@@ -26,7 +26,7 @@ struct Chart {
 
 const CHARTS: [Chart; 4] = [
     Chart {
-        title: "CPU µs per exchange, light user, dark system (less is better)",
+        title: "CPU µs per exchange, user (faint) and system (less is better)",
         parts: &[("user", |measure| measure.user_us), ("system", |measure| measure.system_us)],
         whole: Measure::cpu_us,
     },
