@@ -57,17 +57,19 @@ fn fake(folder: &Path, name: &str, script: &str) -> PathBuf {
     file
 }
 
+/// One of each kind.
+const SCENARIOS: [&str; 7] = ["small", "upload-64k", "close", "tls-small", "tls-handshake", "tls-resumed", "open-30"];
+
 #[test]
 fn whatever_is_installed_is_measured_and_recorded() {
     let folder = tempfile::tempdir().unwrap();
     let record = folder.path().join("record");
-    let mut command =
-        compare(&["--scenario", "small,upload-64k,close,open-30", "--repeat", "2", "--machine", "Test 1"]);
+    let mut command = compare(&["--scenario", SCENARIOS.join(",").as_str(), "--repeat", "2", "--machine", "Test 1"]);
     let (table, found) = results(command.arg("--record").arg(&record), folder.path());
     let mut all = [names(&found["proxies"]), names(&found["missing"])].concat();
     all.sort_unstable();
     assert_eq!(all, ["cairn", "envoy", "haproxy", "nginx"]);
-    assert_eq!(names(&found["scenarios"]), ["small", "upload-64k", "close", "open-30"]);
+    assert_eq!(names(&found["scenarios"]), SCENARIOS);
     for scenario in found["scenarios"].as_array().unwrap() {
         assert_eq!(names(&scenario["proxies"])[0], "cairn", "{scenario:#}");
         assert_eq!(scenario["rate"].is_number(), scenario["name"] == "open-30");
@@ -83,7 +85,7 @@ fn whatever_is_installed_is_measured_and_recorded() {
     assert_eq!(fs::read_to_string(kept.join("table.txt")).unwrap(), table);
     assert!(fs::read_to_string(kept.join("compare.json")).unwrap().contains("\"test-1\""));
     let page = fs::read_to_string(kept.join("compare.html")).unwrap();
-    assert_eq!(page.matches("<svg ").count(), 4 * 4);
+    assert_eq!(page.matches("<svg ").count(), 4 * SCENARIOS.len());
     assert!(!page.contains("http://") && !page.contains("https://"), "the page needs nothing else");
 }
 

@@ -311,6 +311,8 @@ fn named(name: &'static str) -> Origin {
                     "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
                      Sec-WebSocket-Accept: {accept}\r\n\r\n"
                 ));
+                // It may be silent for long.
+                wire.stream.set_read_timeout(None).unwrap();
                 let mut socket = WebSocket::from_raw_socket(wire.stream, tungstenite::protocol::Role::Server, None);
                 while let Ok(message @ (Message::Text(_) | Message::Binary(_))) = socket.read() {
                     socket.send(message).unwrap();
