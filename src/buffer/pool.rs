@@ -103,6 +103,11 @@ impl Pool {
         last < stale
     }
 
+    /// Gives all pages back to the kernel, for whoever will take no more buffers. What leases still hold reads as zero.
+    pub fn retire(&self) {
+        forget(self.base, self.leases.len() * self.bytes);
+    }
+
     pub(super) fn pop(&self) -> Option<u16> {
         let mut free = self.free.borrow_mut();
         let buffer = free.pop()?;
@@ -146,13 +151,13 @@ pub(super) fn map(size: usize) -> io::Result<NonNull<u8>> {
     NonNull::new(base.cast()).ok_or_else(io::Error::last_os_error)
 }
 
-/// Gives back the whole pages within a buffer; they read as zero when they are touched again.
+/// Gives back the whole pages within a part of a mapping; they read as zero when they are touched again.
 fn forget(address: NonNull<u8>, bytes: usize) {
     let page = rustix::param::page_size();
     let start = (address.as_ptr() as usize).next_multiple_of(page);
     let end = (address.as_ptr() as usize + bytes) / page * page;
     if start < end {
-        // SAFETY: the pages lie wholly inside one buffer of our mapping that no lease and no operation refers to.
+        // SAFETY: the pages lie wholly inside our mapping, which stays mapped; whoever reads or writes them finds zeros.
         unsafe { libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_DONTNEED) };
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::os::fd::{FromRawFd, OwnedFd};
 
 use io_uring::{IoUring, Probe, opcode};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -112,6 +113,24 @@ impl Ring {
     }
 }
 
+/// Closes every socket; a process that goes on without the ring, as load generators do, gets back what it held once the thread
+/// has ended, too: the kernel leaves it to that to end what is in flight. The buffers stay reserved and the waker's counter
+/// stays where it is until then and for good.
+impl Drop for Ring {
+    fn drop(&mut self) {
+        // What was closed in the last turn is only queued.
+        self.submit();
+        for socket in self.sockets.iter().filter(|socket| socket.is_live()) {
+            // SAFETY: a live slot owns its descriptor, which was taken from an `OwnedFd` and is given to nobody after this.
+            drop(unsafe { OwnedFd::from_raw_fd(socket.descriptor) });
+        }
+        for pool in self.pools() {
+            pool.retire();
+        }
+        std::mem::forget(std::mem::take(&mut self.wake_count));
+    }
+}
+
 fn setup() -> Result<IoUring, StartError> {
     IoUring::builder()
         .setup_single_issuer()
@@ -170,4 +189,34 @@ fn release() -> String {
 
 fn other(step: &'static str) -> impl FnOnce(io::Error) -> StartError {
     move |source| StartError::Other { step, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+    use crate::id::Owner;
+
+    #[test]
+    fn a_ring_that_is_dropped_closes_its_sockets() {
+        let (mut peers, ours): (Vec<_>, Vec<_>) = (0..3).map(|_| UnixStream::pair().unwrap()).unzip();
+        let worker = std::thread::spawn(|| {
+            let mut ring = Ring::new().unwrap();
+            for (socket, number) in ours.into_iter().zip(0..) {
+                let socket = ring.adopt(socket.into(), Owner::Downstream(number));
+                match number {
+                    0 => ring.close(socket),
+                    1 => ring.turn(false).unwrap(),
+                    _ => {}
+                }
+            }
+        });
+        worker.join().unwrap();
+        for peer in &mut peers {
+            peer.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
+            assert_eq!(peer.read(&mut [0; 1]).unwrap(), 0);
+        }
+    }
 }
