@@ -20,7 +20,7 @@ const SOLE_IMPORTERS: [(&str, &str); 10] = [
 /// Where unsafe code may stand.
 const UNSAFE: [&str; 2] = ["uring/", "buffer/"];
 /// Modules that requests flow through.
-const DATA_PATH: [&str; 11] = [
+const DATA_PATH: [&str; 14] = [
     "worker.rs",
     "listener.rs",
     "downstream/",
@@ -30,6 +30,9 @@ const DATA_PATH: [&str; 11] = [
     "forward/",
     "respond.rs",
     "http/",
+    "tls/record.rs",
+    "tls/session.rs",
+    "tls/traffic.rs",
     "uring/",
     "buffer/",
 ];

@@ -215,11 +215,11 @@ impl Session {
         match &mut self.state {
             State::Handshake(connection) => {
                 // What rustls has queued, and no more: it must not look for bytes that it was shown before.
-                let mut flight = None;
+                let (mut flight, mut dropped) = (None, Queue::default());
                 while connection.wants_write()
-                    && step(connection, &mut [], &mut flight, ring, socket, &mut Queue::default()).1.is_ok()
-                {
-                }
+                    && step(connection, &mut [], &mut flight, ring, socket, &mut dropped).1.is_ok()
+                {}
+                dropped.clear(ring.pieces());
                 if let Some(lease) = flight {
                     ring.send(socket, lease);
                 }
