@@ -76,7 +76,7 @@ impl Ring {
         }
         // One each for the buffers there are: the others stay for the next turn instead of failing again.
         for _ in 0..self.starved.len().min(self.provided.offered()) {
-            let Some(slot) = self.starved.pop() else { break };
+            let Some(slot) = self.starved.pop_front() else { break };
             let socket = &self.sockets[slot as usize];
             if socket.phase == Phase::Open && socket.recv == Recv::Starved {
                 self.submit_receive(slot);
@@ -251,7 +251,7 @@ impl Ring {
                 libc::ENOBUFS => {
                     if !paused {
                         socket.recv = Recv::Starved;
-                        self.starved.push(slot);
+                        self.starved.push_back(slot);
                     }
                     None
                 }
@@ -312,5 +312,42 @@ impl Ring {
         if socket.lossy {
             socket.sent.clear(&mut self.pieces);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    /// Far more has arrived at each turn than there are buffers for: nobody waits for ever.
+    #[test]
+    fn buffers_go_round() {
+        let mut ring = Ring::new().unwrap();
+        let mut peers = Vec::new();
+        for number in 0..100 {
+            let (peer, ours) = UnixStream::pair().unwrap();
+            peer.set_nonblocking(true).unwrap();
+            ring.adopt(ours.into(), Owner::Downstream(number));
+            peers.push(peer);
+        }
+        let mut received = vec![0; peers.len()];
+        let fill = [0; 64 * 1024];
+        for _ in 0..100 {
+            for peer in &mut peers {
+                while peer.write(&fill).is_ok() {}
+            }
+            ring.turn(true).unwrap();
+            while let Some(event) = ring.next_event() {
+                if let Event::Received(Owner::Downstream(number), mut queue) = event {
+                    received[number as usize] += queue.bytes();
+                    queue.clear(ring.pieces());
+                }
+            }
+        }
+        let (least, most) = (received.iter().min().unwrap(), received.iter().max().unwrap());
+        assert!(*least > 0 && most / least < 4, "{received:?}");
     }
 }

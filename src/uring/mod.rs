@@ -117,8 +117,8 @@ pub struct Ring {
     clock: Clock,
     /// Sockets with something to send.
     dirty: Vec<u32>,
-    /// Sockets whose receive ended for want of buffers.
-    starved: Vec<u32>,
+    /// Sockets whose receive ended for want of buffers, the one that waits longest first.
+    starved: VecDeque<u32>,
     /// Completions on connections to endpoints. Taken first: what an idle one received or how it ended has to be known before
     /// a request is sent on it.
     upstream: VecDeque<Completion>,

@@ -101,7 +101,7 @@ impl Ring {
             due: Vec::with_capacity(1024),
             clock: Clock::default(),
             dirty: Vec::with_capacity(1024),
-            starved: Vec::with_capacity(1024),
+            starved: VecDeque::with_capacity(1024),
             upstream: VecDeque::with_capacity(limits::COMPLETIONS as usize),
             completions: VecDeque::with_capacity(limits::COMPLETIONS as usize),
             arena: Arena::default(),
