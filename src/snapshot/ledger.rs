@@ -21,8 +21,8 @@ pub struct Ledger {
     tenants: Numbers<String>,
 }
 
-/// What a listener is known by.
-type Listened = (Address, String);
+/// What a listener is known by: see [`listened`].
+pub type Listened = (Address, String);
 
 /// A number in use. The last one to drop it, which is a snapshot's end as a rule, makes it free.
 #[derive(Debug)]
@@ -42,8 +42,7 @@ struct Numbers<K> {
 }
 
 impl Ledger {
-    /// A listener is known by what it binds, so that a new name or limit keeps its sockets; where the kernel chooses the port,
-    /// by its name.
+    /// A listener is known by what [`listened`] says.
     pub(super) fn listener(&mut self, bind: &Address, name: &str) -> (ListenerId, Arc<Number>) {
         let number = self.listeners.number(listened(bind, name));
         // `config` allows far fewer than a u16 holds, in each of the few snapshots that live at once.
@@ -86,7 +85,10 @@ impl Ledger {
     }
 }
 
-fn listened(bind: &Address, name: &str) -> Listened {
+/// A listener is known by what it binds, so that a new name or limit keeps its sockets; where the kernel chooses the port,
+/// by its name.
+#[must_use]
+pub fn listened(bind: &Address, name: &str) -> Listened {
     let chosen = matches!(bind, Address::Inet(inet) if inet.port() == 0);
     (bind.clone(), if chosen { name.to_owned() } else { String::new() })
 }

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use ledger::{Ledger, Number};
+pub use ledger::{Ledger, Listened, Number, listened};
 
 use crate::cluster::{Balancer, Cluster, ClusterSpec, Endpoint, Tried, Turns};
 use crate::id::{Address, ClusterId, EndpointId, ListenerId, TenantId};

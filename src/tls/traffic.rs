@@ -46,12 +46,10 @@ impl Traffic {
         let resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
         let (secrets, keys) = connection.dangerous_into_kernel_connection()?;
         let version = keys.protocol_version();
-        let (rx, tx) = (secrets.rx, secrets.tx);
-        let rx = Key::new(version, rx.0, &rx.1)?;
-        let tx = Key::new(version, tx.0, &tx.1)?;
+        let [rx, tx] = [secrets.rx, secrets.tx].map(|(count, secrets)| Key::new(version, count, &secrets));
         let bound = bound(keys.negotiated_cipher_suite());
         let agreement = Agreement { tls13: version == ProtocolVersion::TLSv1_3, resumed };
-        Ok((Self { rx, tx, keys, bound, empty: 0 }, agreement))
+        Ok((Self { rx: rx?, tx: tx?, keys, bound, empty: 0 }, agreement))
     }
 
     /// Whether the connection must soon end: TLS 1.2 has no way to a new key.

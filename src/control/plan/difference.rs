@@ -9,9 +9,8 @@ use super::{Change, Plan, Sign};
 use crate::cluster::{ClusterSpec, EndpointSpec};
 use crate::config::Config;
 use crate::control::routes;
-use crate::id::Address;
 use crate::route::{ActionSpec, HeaderEdits, RouteSpec, ValuePattern};
-use crate::snapshot::{ListenerSpec, TenantSpec};
+use crate::snapshot::{ListenerSpec, TenantSpec, listened};
 
 /// Names of what is compared with its old and new value, as text.
 type Aspects = Vec<(&'static str, String, String)>;
@@ -90,11 +89,7 @@ fn maybe(value: Option<impl ToString>) -> String {
 fn listeners(old: &Config, new: &Config, connections: &dyn Fn(&str) -> u64, plan: &mut Plan) {
     let kind = Kind::<ListenerSpec, _> {
         word: "listener",
-        // As the ledger of snapshots knows them.
-        key: &|it| {
-            let chosen = matches!(&it.bind, Address::Inet(inet) if inet.port() == 0);
-            (&it.bind, if chosen { it.name.as_str() } else { "" })
-        },
+        key: &|it| listened(&it.bind, &it.name),
         name: &|it| it.name.clone(),
         added: &|it| format!("opens {}", it.bind),
         removed: &|it| {
