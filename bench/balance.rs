@@ -22,6 +22,7 @@ fn pick(criterion: &mut Criterion) {
                 idle: Duration::ZERO,
                 connect_timeout: Duration::ZERO,
                 response_timeout: Duration::ZERO,
+                abort_on_close: false,
             };
             let ids: Vec<_> = (0..count as u32).map(EndpointId).collect();
             let clusters = [Cluster::build(ClusterId(0), &spec, &ids)];

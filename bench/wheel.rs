@@ -2,12 +2,12 @@
 
 use std::hint::black_box;
 
-use cairn::runtime::Wheel;
+use cairn::runtime::{Tick, Wheel};
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 
 const TIMERS: u32 = 10_000;
 /// 10 s of 16 ms, a usual time-out.
-const LATER: u32 = 625;
+const LATER: Tick = 625;
 
 /// What each exchange does: the deadline moves on, again and again.
 fn postpone(criterion: &mut Criterion) {
@@ -41,7 +41,7 @@ fn set_and_clear(criterion: &mut Criterion) {
             wheel.set(black_box(timer), LATER);
             wheel.set(timer, LATER / 2);
             wheel.clear(timer);
-            wheel.is_set(timer)
+            wheel.take_due(timer)
         });
     });
     let mut due = Vec::new();
@@ -53,7 +53,7 @@ fn set_and_clear(criterion: &mut Criterion) {
 fn expire(criterion: &mut Criterion) {
     let armed = || {
         let mut wheel = Wheel::default();
-        (0..TIMERS).for_each(|timer| wheel.set(timer, 1 + timer % LATER));
+        (0..TIMERS).for_each(|timer| wheel.set(timer, 1 + Tick::from(timer) % LATER));
         (wheel, Vec::with_capacity(TIMERS as usize))
     };
     let (mut wheel, mut due) = armed();

@@ -62,28 +62,55 @@ pub const BUFFERS_OFFERED_MAX: usize = 1024;
 pub const SEAL_PIECE_BYTES: usize = 4 * 1024;
 /// TLS records without content, and key updates, that a peer may send in a row; above: the connection ends.
 pub const EMPTY_RECORDS: u32 = 32;
-/// Free buffers below which one connection may hold only [`QUEUE_BYTES_SCARCE`].
+/// Free buffers below which one connection may hold only [`QUEUE_BYTES_SCARCE`], and the kernel is offered
+/// [`BUFFERS_OFFERED_MIN`] for each side.
 pub const BUFFERS_SCARCE: usize = BUFFERS / 4;
+/// Buffers that clients cannot take: for what endpoints send and for answers of our own. Below, connections that hold buffers
+/// and make no progress are shed, the longest-stalled first.
+pub const BUFFERS_RESERVED: usize = BUFFERS / 16;
+/// The same of the buffers for large heads.
+pub const HEAD_BUFFERS_RESERVED: usize = HEAD_BUFFERS / 16;
 /// Bytes that one direction of an exchange may hold before its source is paused.
 pub const QUEUE_BYTES: usize = 256 * 1024;
-/// The same when buffers are scarce.
+/// Pieces, and so buffers, that it may hold.
+pub const QUEUE_PIECES: usize = 32;
+/// Bytes that it may hold when buffers are scarce.
 pub const QUEUE_BYTES_SCARCE: usize = BUFFER_BYTES;
+/// Pieces that it may hold when buffers are scarce.
+pub const QUEUE_PIECES_SCARCE: usize = 2;
+/// Bytes of requests that wait behind the current one before their client is paused.
+pub const PIPELINE_BYTES: usize = 2 * BUFFER_BYTES;
+/// Pieces of them.
+pub const PIPELINE_PIECES: usize = 4;
+/// Connections shed at a time, and how often.
+pub const SHED_CONNECTIONS: usize = 128;
+/// See [`SHED_CONNECTIONS`].
+pub const SHED_INTERVAL: Duration = Duration::from_millis(50);
+/// How long a connection has made no progress before it may be shed.
+pub const SHED_STALL: Duration = Duration::from_secs(1);
 /// Largest head in one buffer of the second pool, which holds heads that arrived in several pieces.
 pub const HEAD_BUFFER_BYTES: usize = 63 * 1024;
 /// Such buffers of one worker.
 pub const HEAD_BUFFERS: usize = 1024;
-/// Bytes of a sent request that are kept for a replay on a fresh connection.
+/// Bytes of a sent request that are kept for a replay on a fresh connection, where one is allowed.
 pub const REPLAY_BYTES: usize = 64 * 1024;
+/// Pieces of them.
+pub const REPLAY_PIECES: usize = 8;
 /// Pieces in one `sendmsg(2)`.
 pub const SEND_PIECES: usize = 64;
-/// Bodies up to this size are copied behind their head when they did not arrive with it: one piece is cheaper to send
-/// than two.
+/// Pieces up to this size are copied behind the one before where that has room, a body behind its head among them: one piece is
+/// cheaper to send than two, and pins one buffer instead of two.
 pub const COALESCE_BYTES: usize = 2 * 1024;
 
 /// Entries of a worker's submission queue.
 pub const SUBMISSIONS: u32 = 1024;
 /// Entries of its completion queue; the kernel keeps what does not fit (IORING_FEAT_NODROP).
 pub const COMPLETIONS: u32 = 8 * 1024;
+/// Descriptors of one worker that clients cannot take at most: for connections to endpoints. Where a worker has fewer than twice
+/// as many, half of them.
+pub const UPSTREAM_DESCRIPTORS: usize = 8 * 1024;
+/// Descriptors of the process that stay for files and the admin interface; a sixteenth of all where that is fewer.
+pub const CONTROL_DESCRIPTORS: usize = 64;
 /// How long a tunnel may be silent in both directions.
 pub const TUNNEL_IDLE: Duration = Duration::from_secs(3600);
 /// How long a connection that is to be closed is read on, so that the client gets the answer instead of a reset.
@@ -106,3 +133,6 @@ const _: () = assert!(BUFFER_BYTES < HEAD_BUFFER_BYTES && HEAD_BUFFER_BYTES < u1
 const _: () = assert!(HEAD_BUFFER_BYTES >= HEAD_BYTES_MAX + BUFFER_HEADROOM + BUFFER_TAILROOM);
 const _: () = assert!(BUFFERS <= u16::MAX as usize + 1 && BUFFERS_OFFERED_MAX.is_power_of_two());
 const _: () = assert!(BUFFERS_OFFERED_MIN < BUFFERS_OFFERED_MAX && BUFFERS_OFFERED_MAX < BUFFERS_SCARCE);
+const _: () = assert!(BUFFERS_RESERVED + 2 * BUFFERS_OFFERED_MAX < BUFFERS_SCARCE);
+const _: () =
+    assert!(QUEUE_PIECES_SCARCE > 1 && PIPELINE_PIECES > 1 && COALESCE_BYTES + BUFFER_TAILROOM < BUFFER_BYTES);

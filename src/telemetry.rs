@@ -28,6 +28,35 @@ impl Counter {
     }
 }
 
+/// What a connection that was shed for want of buffers had kept waiting for longest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Shed {
+    /// A head, a TLS record or a handshake that had begun.
+    PartialHead,
+    /// A client that did not take what was sent to it.
+    SlowReader,
+    /// An origin that did not take the request.
+    SlowOrigin,
+    /// Requests that waited behind a slow one.
+    Pipelined,
+}
+
+impl Shed {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::PartialHead, Self::SlowReader, Self::SlowOrigin, Self::Pipelined];
+
+    /// Its name in metrics and in the log.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::PartialHead => "partial_head",
+            Self::SlowReader => "slow_reader",
+            Self::SlowOrigin => "slow_origin",
+            Self::Pipelined => "pipelined",
+        }
+    }
+}
+
 /// Everything that one worker counts.
 #[derive(Debug)]
 pub struct Counters {
@@ -43,6 +72,12 @@ pub struct Counters {
     pub tls_failures: Counter,
     /// Version of the snapshot in use.
     pub version: Counter,
+    /// Buffers that nobody holds and the kernel was not offered.
+    pub free_buffers: Counter,
+    /// Sockets whose receive waits for buffers.
+    pub starved_receives: Counter,
+    /// Connections shed for want of buffers, by [`Shed`].
+    shed: [Counter; Shed::ALL.len()],
     /// Open connections, by `ListenerId`.
     connections: Box<[Counter]>,
 }
@@ -56,6 +91,9 @@ impl Default for Counters {
             tls_handshakes: Default::default(),
             tls_failures: Counter::default(),
             version: Counter::default(),
+            free_buffers: Counter::default(),
+            starved_receives: Counter::default(),
+            shed: Default::default(),
             connections: std::iter::repeat_with(Counter::default).take(LISTENER_IDS).collect(),
         }
     }
@@ -74,6 +112,17 @@ impl Counters {
     pub fn responses(&self) -> [u64; 4] {
         let [_, classes @ ..] = &self.responses;
         classes.each_ref().map(Counter::get)
+    }
+
+    /// Counts a connection that was shed.
+    pub fn shed(&self, reason: Shed) {
+        self.shed[reason as usize].add(1);
+    }
+
+    /// Connections shed so far, in the order of [`Shed::ALL`].
+    #[must_use]
+    pub fn sheds(&self) -> [u64; Shed::ALL.len()] {
+        self.shed.each_ref().map(Counter::get)
     }
 
     /// Counts a handshake of a client.

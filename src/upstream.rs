@@ -32,6 +32,10 @@ pub struct Upstream {
     pub answered: bool,
     /// Whether receiving is paused because the downstream is slower.
     pub paused: bool,
+    /// Bytes received so far.
+    pub received: u64,
+    /// The client connection that it belongs to, because somebody has logged in on it or been asked to.
+    pub bound: Option<u32>,
     connected: bool,
     /// Bytes of a partial head that hold no end.
     scanned: usize,
@@ -67,12 +71,31 @@ pub enum HeadError {
 pub struct Upstreams {
     table: Slab<Upstream>,
     pool: Pool,
+    /// Connections that belong to a client connection, by its slot; as long as the largest such slot.
+    bound: Vec<Option<u32>>,
+}
+
+/// How a connection is to be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wish {
+    /// A new one.
+    pub fresh: bool,
+    /// What is sent on a reused one is to be kept, because it may be sent again.
+    pub replay: bool,
 }
 
 impl Default for Upstreams {
     /// None yet.
     fn default() -> Self {
-        Self { table: Slab::with_capacity(256), pool: Pool::default() }
+        Self { table: Slab::with_capacity(256), pool: Pool::default(), bound: Vec::new() }
+    }
+}
+
+impl Upstream {
+    /// Whether it has been established.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.connected
     }
 }
 
@@ -86,10 +109,15 @@ impl Upstreams {
                 self.discard(ring, index);
             }
         }
+        for at in 0..self.bound.len() {
+            let idle = |index: &u32| self.get(*index).is_some_and(|it| it.exchange.is_none() && !stays(it.endpoint));
+            if let Some(index) = self.bound[at].filter(idle) {
+                self.discard(ring, index);
+            }
+        }
     }
 
-    /// A connection to `endpoint` for `exchange`: the idle one used last, or a new one if there is none or `fresh` asks for
-    /// it.
+    /// A connection to `endpoint` for `exchange`: the idle one used last, or a new one if there is none or one is wished for.
     ///
     /// # Errors
     /// When no socket can be made.
@@ -99,20 +127,15 @@ impl Upstreams {
         endpoint: EndpointId,
         address: &Address,
         exchange: u32,
-        fresh: bool,
+        wish: Wish,
     ) -> Result<u32, Errno> {
-        if let Some(index) = (!fresh).then(|| self.pool.take(endpoint)).flatten() {
-            let connection = &mut self.table[index as usize];
-            connection.exchange = Some(exchange);
-            connection.reused = true;
-            connection.answered = false;
-            ring.keep_sent(connection.socket, true);
+        if let Some(index) = (!wish.fresh).then(|| self.pool.take(endpoint)).flatten() {
+            self.reuse(ring, index, exchange, wish.replay);
             return Ok(index);
         }
         let entry = self.table.vacant_entry();
         let index = entry.key() as u32;
         let socket = ring.connect(address, Owner::Upstream(index))?;
-        ring.keep_sent(socket, true);
         entry.insert(Upstream {
             socket,
             endpoint,
@@ -122,12 +145,69 @@ impl Upstreams {
             input: Queue::default(),
             answered: false,
             paused: false,
+            received: 0,
+            bound: None,
             connected: false,
             scanned: 0,
             body: Body::Done,
             keep_alive: true,
         });
         Ok(index)
+    }
+
+    /// Uses an idle connection.
+    fn reuse(&mut self, ring: &mut Ring, index: u32, exchange: u32, replay: bool) {
+        let connection = &mut self.table[index as usize];
+        connection.exchange = Some(exchange);
+        connection.reused = true;
+        connection.answered = false;
+        ring.keep_sent(connection.socket, replay);
+    }
+
+    /// The idle connection that belongs to a client connection, if it leads where `leads` wants it.
+    pub fn acquire_bound(
+        &mut self,
+        ring: &mut Ring,
+        downstream: u32,
+        exchange: u32,
+        replay: bool,
+        leads: impl Fn(EndpointId) -> bool,
+    ) -> Option<u32> {
+        let index = (*self.bound.get(downstream as usize)?)?;
+        let connection = self.table.get(index as usize).filter(|connection| connection.exchange.is_none())?;
+        if !leads(connection.endpoint) {
+            return None;
+        }
+        self.reuse(ring, index, exchange, replay);
+        Some(index)
+    }
+
+    /// Makes a connection belong to a client connection, until one of them ends: nobody else may send on it (RFC 4559 section 6).
+    /// Another one that did is closed.
+    pub fn bind(&mut self, ring: &mut Ring, index: u32, downstream: u32) {
+        let slot = downstream as usize;
+        if self.bound.len() <= slot {
+            self.bound.resize(slot + 1, None);
+        }
+        let before = self.bound[slot].replace(index).filter(|before| *before != index);
+        self.table[index as usize].bound = Some(downstream);
+        if let Some(before) = before {
+            self.discard(ring, before);
+        }
+    }
+
+    /// The client connection has ended: closes the one that belonged to it, unless it is in use.
+    pub fn unbind(&mut self, ring: &mut Ring, downstream: u32) {
+        let Some(index) = self.bound.get_mut(downstream as usize).and_then(Option::take) else { return };
+        self.discard(ring, index);
+    }
+
+    /// Closes an idle connection, so that its descriptor can be used. False: there is none.
+    pub fn close_idle(&mut self, ring: &mut Ring) -> bool {
+        let most = self.pool.endpoints().max_by_key(|endpoint| self.pool.len(*endpoint));
+        let Some(index) = most.and_then(|endpoint| self.pool.top(endpoint)) else { return false };
+        self.discard(ring, index);
+        true
     }
 
     /// The connection, if it is still there.
@@ -143,16 +223,11 @@ impl Upstreams {
         }
     }
 
-    /// Whether it has been established.
-    #[must_use]
-    pub fn is_connected(&self, index: u32) -> bool {
-        self.get(index).is_some_and(|connection| connection.connected)
-    }
-
     /// Takes in received bytes. An idle connection must not receive any: it is closed, because they would be taken for the
     /// next response.
     pub fn received(&mut self, ring: &mut Ring, index: u32, mut queue: Queue) {
         let Some(connection) = self.table.get_mut(index as usize) else { return queue.clear(ring.pieces()) };
+        connection.received += queue.bytes() as u64;
         connection.input.append(ring.pieces(), &mut queue);
         if !connection.answered {
             // A request is never sent again once an answer has begun, and an idle connection holds no buffer.
@@ -173,17 +248,21 @@ impl Upstreams {
         }
     }
 
-    /// Gives a connection back: to the pool if its last response ended cleanly and allows it, else it is closed.
+    /// Gives a connection back: to the pool, or to the client connection that it belongs to, if its last response ended cleanly and
+    /// allows it, else it is closed.
     pub fn release(&mut self, ring: &mut Ring, index: u32, max_idle: u32, idle: Duration) {
         let connection = &mut self.table[index as usize];
         let clean = connection.body.is_done() && connection.input.is_empty() && ring.unsent(connection.socket) == 0;
         let usable = connection.keep_alive && connection.connected && connection.end.is_none() && !connection.paused;
-        if !clean || !usable || self.pool.len(connection.endpoint) >= max_idle {
+        let kept = connection.bound.is_some() || self.pool.len(connection.endpoint) < max_idle;
+        if !clean || !usable || !kept {
             return self.discard(ring, index);
         }
         connection.exchange = None;
         ring.set_deadline(connection.socket, Some(idle));
-        self.pool.put(connection.endpoint, index);
+        if connection.bound.is_none() {
+            self.pool.put(connection.endpoint, index);
+        }
     }
 
     /// Closes a connection with RST.
@@ -197,8 +276,10 @@ impl Upstreams {
     /// Closes a connection.
     pub fn discard(&mut self, ring: &mut Ring, index: u32) {
         let Some(mut connection) = self.table.try_remove(index as usize) else { return };
-        if connection.exchange.is_none() {
-            self.pool.remove(connection.endpoint, index);
+        match connection.bound.and_then(|downstream| self.bound.get_mut(downstream as usize)) {
+            Some(bound) => drop(bound.take_if(|bound| *bound == index)),
+            None if connection.exchange.is_none() => self.pool.remove(connection.endpoint, index),
+            None => {}
         }
         connection.input.clear(ring.pieces());
         ring.close(connection.socket);

@@ -9,11 +9,12 @@ use crate::buffer::Pool;
 use crate::downstream::Downstreams;
 use crate::exchange::Exchanges;
 use crate::id::{Owner, WorkerId};
+use crate::limits;
 use crate::listener::Sockets;
 use crate::runtime::{Background, Mailbox};
 use crate::snapshot::Snapshot;
-use crate::telemetry::Counters;
-use crate::uring::{Errno, Event, Ring, StartError, Waker};
+use crate::telemetry::{Counters, Shed};
+use crate::uring::{self, Errno, Event, Ring, StartError, Waker};
 
 /// How often buffers that a burst has left behind are given back.
 const UPKEEP: Duration = Duration::from_secs(10);
@@ -91,8 +92,17 @@ pub struct Worker {
     mailbox: Mailbox<Letter>,
     draining: bool,
     next_upkeep: Duration,
-    /// What accept(2) failed with, and when that may be said again.
-    complaints: Vec<(Errno, Duration)>,
+    /// What was complained about, and when that may be said again.
+    complaints: Vec<(Complaint, Duration)>,
+}
+
+/// What an operator should know at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Complaint {
+    /// What accept(2) failed with.
+    Accept(Errno),
+    /// Buffers are short.
+    Buffers,
 }
 
 impl Worker {
@@ -107,6 +117,7 @@ impl Worker {
         sockets: Sockets,
     ) -> Result<(Self, Reins), StartError> {
         let mut ring = Ring::new()?;
+        ring.limit_clients(client_limit(workers));
         for (listener, socket) in sockets {
             ring.listen(listener, socket);
         }
@@ -153,7 +164,20 @@ impl Worker {
             self.adopt(letter);
         }
         self.downstreams.forget_leaving(&self.exchanges);
+        self.keep_buffers();
         Ok(self.obey())
+    }
+
+    /// Sheds connections where buffers have run short, and says so.
+    fn keep_buffers(&mut self) {
+        let x = &mut self.exchanges;
+        let starved = x.ring.starved();
+        let [buffers, _] = x.ring.pools();
+        x.counters.free_buffers.set(buffers.available() as u64);
+        x.counters.starved_receives.set(starved as u64);
+        if self.downstreams.shed(x) || starved > 0 {
+            self.complain(Complaint::Buffers);
+        }
     }
 
     /// What the worker holds now.
@@ -168,11 +192,12 @@ impl Worker {
         let x = &mut self.exchanges;
         let before = x.adopt(letter.snapshot);
         let now = x.snapshot().clone();
-        if self.draining {
-            return;
-        }
+        // While draining, too: connections of a listener that is gone are served under what they had.
         for (id, _) in before.listeners().filter(|(id, _)| !now.has_listener(*id)) {
             self.downstreams.leave(x, id, &before);
+        }
+        if self.draining {
+            return;
         }
         for (id, socket) in letter.sockets.into_iter().filter(|(id, _)| now.has_listener(*id)) {
             x.ring.listen(id, socket);
@@ -191,7 +216,7 @@ impl Worker {
         };
         match (owner, event) {
             (None, Event::Accepted(listener, descriptor)) => self.downstreams.accept(x, listener, descriptor),
-            (None, Event::AcceptPaused(_, error)) => self.complain(error),
+            (None, Event::AcceptPaused(_, error)) => self.complain(Complaint::Accept(error)),
             (None, _) => {}
             (Some(Owner::Downstream(id)), event) => self.downstreams.note(x, id, event),
             (Some(Owner::Upstream(id)), event) => {
@@ -207,15 +232,35 @@ impl Worker {
 
     /// Says on stderr that clients have to wait, once a second for each cause. A reader of stderr that is stuck would stop the
     /// worker here; one line a second fills a pipe only after minutes.
-    fn complain(&mut self, error: Errno) {
+    fn complain(&mut self, complaint: Complaint) {
         let now = self.exchanges.ring.clock().now();
-        match self.complaints.iter_mut().find(|(known, _)| *known == error) {
+        match self.complaints.iter_mut().find(|(known, _)| *known == complaint) {
             Some((_, again)) if *again > now => return,
             Some((_, again)) => *again = now + COMPLAINT,
-            None => self.complaints.push((error, now + COMPLAINT)),
+            None => self.complaints.push((complaint, now + COMPLAINT)),
         }
+        let mut err = io::stderr();
         // Nobody to tell when stderr is closed.
-        let _ = writeln!(io::stderr(), "cairn: worker {}: accepting paused: {error}; {}", self.id.0, error.cure());
+        let _ = match complaint {
+            Complaint::Accept(error) => {
+                writeln!(err, "cairn: worker {}: accepting paused: {error}; {}", self.id.0, error.cure())
+            }
+            Complaint::Buffers => self.write_shortage(&mut err),
+        };
+    }
+
+    fn write_shortage(&self, out: &mut impl Write) -> io::Result<()> {
+        let counters = &self.exchanges.counters;
+        let (free, waiting) = (counters.free_buffers.get(), counters.starved_receives.get());
+        write!(
+            out,
+            "cairn: worker {}: buffers are short: {free} free, {waiting} receives wait; shed so far:",
+            self.id.0
+        )?;
+        for (reason, count) in Shed::ALL.iter().zip(counters.sheds()) {
+            write!(out, " {} {count}", reason.name())?;
+        }
+        writeln!(out)
     }
 
     /// Does what the control thread asks for; true: end.
@@ -232,6 +277,15 @@ impl Worker {
     }
 }
 
+/// Client connections that one worker of `workers` may have, so that descriptors are left for connections to endpoints, and for
+/// files and the admin interface.
+fn client_limit(workers: usize) -> usize {
+    let left = uring::descriptors_left();
+    let control = (left / 16).min(limits::CONTROL_DESCRIPTORS);
+    let own = (left - control) / workers;
+    (own - (own / 2).min(limits::UPSTREAM_DESCRIPTORS)).max(1)
+}
+
 /// Gives back what a burst has left behind, a few buffers at a time.
 async fn trim(pool: &'static Pool, background: Background) {
     while pool.trim(UPKEEP_STEP) {
@@ -243,4 +297,103 @@ async fn trim(pool: &'static Pool, background: Background) {
 fn seed(id: WorkerId) -> u64 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one(id.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{ErrorKind, Read, Write};
+    use std::net::TcpStream;
+
+    use super::*;
+    use crate::snapshot::Ledger;
+    use crate::{config, listener};
+
+    const LISTENER: &str = "[[listener]]\nname = \"NAME\"\nbind = \"127.0.0.1:0\"\n";
+    const ROUTE: &str = "[[route]]\nrespond = { status = 200, body = \"ok\" }\n";
+
+    /// A worker on the calling thread, which has to turn it.
+    struct World {
+        ledger: Ledger,
+        worker: Worker,
+        reins: Reins,
+        address: String,
+    }
+
+    fn snapshot(ledger: &mut Ledger, version: u64, listeners: &[&str]) -> Arc<Snapshot> {
+        let listeners: String = listeners.iter().map(|name| LISTENER.replace("NAME", name)).collect();
+        let config = config::parse("test.toml", &format!("{listeners}{ROUTE}")).unwrap();
+        Arc::new(config.compile(version, ledger).unwrap())
+    }
+
+    impl World {
+        fn new(listeners: &[&str]) -> Self {
+            let mut ledger = Ledger::default();
+            let snapshot = snapshot(&mut ledger, 1, listeners);
+            let (mut sockets, bound) = listener::open(snapshot.listeners(), 1, &Vec::new()).unwrap();
+            let (worker, reins) = Worker::new(WorkerId(0), 1, snapshot, sockets.remove(0)).unwrap();
+            Self { ledger, worker, reins, address: bound[0].1.to_string() }
+        }
+
+        fn connect(&self) -> TcpStream {
+            let stream = TcpStream::connect(&self.address).unwrap();
+            stream.set_nonblocking(true).unwrap();
+            stream
+        }
+
+        /// Turns until the client has read something, or the end.
+        fn read(&mut self, client: &mut TcpStream) -> String {
+            let mut buffer = [0; 4096];
+            loop {
+                self.worker.exchanges.ring.turn_within(Duration::from_millis(5)).unwrap();
+                while let Some(event) = self.worker.exchanges.ring.next_event() {
+                    self.worker.dispatch(event);
+                }
+                self.worker.keep_buffers();
+                match client.read(&mut buffer) {
+                    Ok(count) => return String::from_utf8_lossy(&buffer[..count]).into_owned(),
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        }
+    }
+
+    /// Clients cannot take the last buffers: whoever holds one and makes no progress goes first, others are served.
+    #[test]
+    fn who_holds_buffers_without_progress_is_shed() {
+        let mut world = World::new(&["a"]);
+        let mut stuck = world.connect();
+        stuck.write_all(b"GET / HTTP/1.1\r\nHost:").unwrap();
+        let mut client = world.connect();
+        client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        assert!(world.read(&mut client).starts_with("HTTP/1.1 200 "));
+        let ring = &world.worker.exchanges.ring;
+        let mut held = Vec::new();
+        while ring.missing_buffers() == 0 {
+            held.extend(ring.buffer());
+        }
+        let answer = world.read(&mut stuck);
+        assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("details=\"shed\""), "{answer}");
+        assert_eq!(world.worker.exchanges.counters.sheds(), [1, 0, 0, 0]);
+        // No more buffers are offered to clients, but what was offered serves them.
+        client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        assert!(world.read(&mut client).starts_with("HTTP/1.1 200 "));
+        drop(held);
+    }
+
+    /// A configuration may arrive after the order to drain, and lack the listener of a connection that still ends.
+    #[test]
+    fn a_listener_may_go_while_draining() {
+        let mut world = World::new(&["a", "b"]);
+        let mut client = world.connect();
+        client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\n").unwrap();
+        assert!(world.read(&mut client).starts_with("HTTP/1.1 200 "));
+        world.reins.order(Order::Drain);
+        assert!(!world.worker.obey());
+        let newer = snapshot(&mut world.ledger, 2, &["b"]);
+        world.worker.adopt(Letter { snapshot: newer, sockets: Vec::new() });
+        client.write_all(b"Host: a\r\n\r\n").unwrap();
+        let answer = world.read(&mut client);
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("connection: close"), "{answer}");
+    }
 }

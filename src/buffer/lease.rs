@@ -1,6 +1,7 @@
 //! A move-only claim on a range of one buffer. Not here: where buffers come from.
 
 use super::Pool;
+use crate::limits;
 
 /// Bytes `start..end` of a buffer, with the unused room around them that nobody else may touch.
 ///
@@ -90,6 +91,34 @@ impl Lease {
         self.end += count as u16;
     }
 
+    /// Takes the bytes of `next` behind its own, and says whether it did: all of them or none.
+    ///
+    /// Without a copy where `next` follows in the same buffer. Else up to `copied` bytes are copied: into the gap before `next`
+    /// in the same buffer, or into the tailroom, of which `limits::BUFFER_TAILROOM` stays. A kernel that reads this lease is not
+    /// disturbed: it reads what stood here before.
+    #[must_use]
+    pub fn absorb(&mut self, next: &mut Self, copied: usize) -> bool {
+        let neighbours = std::ptr::eq(self.pool, next.pool) && self.buffer == next.buffer && self.ceiling == next.floor;
+        if neighbours && (self.end == next.start || next.len() <= copied) {
+            let length = next.len() as u16;
+            // From here on `next` covers nothing, and its room is ours.
+            let (from, to) = (usize::from(next.start - self.end), usize::from(next.end - self.end));
+            self.ceiling = next.ceiling;
+            (next.floor, next.start, next.end) = (next.ceiling, next.ceiling, next.ceiling);
+            if from > 0 {
+                self.window(self.end, self.ceiling).copy_within(from..to, 0);
+            }
+            self.end += length;
+            return true;
+        }
+        if next.len() > copied || self.spare() < next.len() + limits::BUFFER_TAILROOM {
+            return false;
+        }
+        let appended = self.append(next.bytes());
+        next.advance(appended);
+        true
+    }
+
     /// Bytes that can be put in front.
     #[must_use]
     pub fn headroom(&self) -> usize {
@@ -166,6 +195,39 @@ mod tests {
         assert_eq!((lease.bytes(), lease.headroom()), (&b"abcd"[..], 32));
         lease.fill(|room| room.len() + 1);
         assert_eq!((lease.len(), lease.spare()), (256 - 32, 0));
+    }
+
+    #[test]
+    fn neighbours_become_one_lease() {
+        let mut first = lease(b"one, two, three");
+        let (mut one, mut two) = (first.split_to(4), first.split_to(6));
+        // Without a copy, however long.
+        assert!(one.absorb(&mut two, 0) && two.is_empty());
+        assert_eq!(one.bytes(), b"one, two, ");
+        // What was cut out between the two is closed.
+        first.advance(2);
+        assert!(!one.absorb(&mut first, 2));
+        assert!(one.absorb(&mut first, 3));
+        assert_eq!((one.bytes(), one.headroom(), one.spare()), (&b"one, two, ree"[..], 32, 256 - 32 - 13));
+        drop((two, first));
+        assert_eq!(one.pool.available(), 1);
+        drop(one);
+    }
+
+    #[test]
+    fn bytes_of_another_buffer_are_copied_while_the_tailroom_stays() {
+        let pool = Pool::new(2, 2048, 32, 512).expect("four kilobytes");
+        let lease = |length| {
+            let mut lease = pool.take().expect("a free buffer");
+            assert_eq!(lease.append(&[7; 2048][..length]), length);
+            lease
+        };
+        let (mut first, mut next) = (lease(1000), lease(504));
+        assert!(!first.absorb(&mut next, 503));
+        assert!(first.absorb(&mut next, 504) && next.is_empty());
+        assert_eq!((first.len(), first.spare()), (1504, 512));
+        assert_eq!(next.append(b"x"), 1);
+        assert!(!first.absorb(&mut next, 504));
     }
 
     #[test]

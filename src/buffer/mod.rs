@@ -16,4 +16,4 @@ mod queue;
 pub use lease::Lease;
 pub use pool::{Pool, PoolError};
 pub use provided::ProvidedRing;
-pub use queue::{Pieces, Queue};
+pub use queue::{Pieces, Queue, QueueLimit};

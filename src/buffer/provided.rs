@@ -57,10 +57,10 @@ impl ProvidedRing {
         self.offered
     }
 
-    /// Offers free buffers until the kernel has `target` of them or the pool is dry. Returns whether it has any.
-    pub fn refill(&mut self, target: usize) -> bool {
+    /// Offers free buffers until the kernel has `target` of them or the pool has only `leaves` left. Returns whether it has any.
+    pub fn refill(&mut self, target: usize, leaves: usize) -> bool {
         let before = self.tail;
-        while self.offered < target.min(usize::from(self.mask) + 1) {
+        while self.offered < target.min(usize::from(self.mask) + 1) && self.pool.available() > leaves {
             let Some(buffer) = self.pool.pop() else { break };
             let (address, bytes) = self.pool.writable(buffer);
             let entry = self.entry(self.tail);

@@ -1,6 +1,7 @@
 //! Queues of leases without an allocation each: list heads of eight bytes over one shared table of nodes.
 
 use super::Lease;
+use crate::limits::COALESCE_BYTES;
 
 const NONE: u32 = u32::MAX;
 
@@ -18,16 +19,38 @@ struct Node {
 }
 
 /// First in, first out; empty by default. Must be drained with [`Queue::clear`] before it is dropped.
+///
+/// What is scarce is buffers, and a piece of one byte pins a whole one: a small piece is therefore taken into the last one where
+/// that has room. Of two neighbours at least one is larger than `limits::COALESCE_BYTES`, or the first one fills its buffer, or
+/// was put back in front.
 #[derive(Debug)]
 pub struct Queue {
     head: u32,
     tail: u32,
     bytes: u32,
+    pieces: u32,
+}
+
+/// How much a queue may hold before its source is paused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueLimit {
+    /// Bytes.
+    pub bytes: usize,
+    /// Pieces; each pins at most one buffer.
+    pub pieces: usize,
+}
+
+impl QueueLimit {
+    /// Whether `queue` holds so much.
+    #[must_use]
+    pub fn is_reached(self, queue: &Queue) -> bool {
+        queue.bytes() >= self.bytes || queue.pieces() >= self.pieces
+    }
 }
 
 impl Default for Queue {
     fn default() -> Self {
-        Self { head: NONE, tail: NONE, bytes: 0 }
+        Self { head: NONE, tail: NONE, bytes: 0, pieces: 0 }
     }
 }
 
@@ -59,18 +82,31 @@ impl Queue {
         self.bytes as usize
     }
 
+    /// Pieces queued: at most so many buffers are pinned.
+    #[must_use]
+    pub fn pieces(&self) -> usize {
+        self.pieces as usize
+    }
+
     /// Whether nothing is queued.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.head == NONE
     }
 
-    /// Appends a piece; an empty one is dropped.
-    pub fn push(&mut self, pieces: &mut Pieces, lease: Lease) {
+    /// Appends a piece, to the last one where it is small; an empty one is dropped.
+    pub fn push(&mut self, pieces: &mut Pieces, mut lease: Lease) {
         if lease.is_empty() {
             return;
         }
         self.bytes += lease.len() as u32;
+        if let Some(node) = pieces.nodes.get_mut(self.tail as usize)
+            && let Some(last) = &mut node.lease
+            && last.absorb(&mut lease, COALESCE_BYTES)
+        {
+            return;
+        }
+        self.pieces += 1;
         let index = pieces.put(lease);
         match self.tail {
             NONE => self.head = index,
@@ -85,6 +121,7 @@ impl Queue {
             return;
         }
         self.bytes += lease.len() as u32;
+        self.pieces += 1;
         let index = pieces.put(lease);
         pieces.nodes[index as usize].next = self.head;
         if self.head == NONE {
@@ -107,6 +144,7 @@ impl Queue {
             self.tail = NONE;
         }
         self.bytes -= lease.as_ref().map_or(0, Lease::len) as u32;
+        self.pieces -= 1;
         lease
     }
 
@@ -126,18 +164,29 @@ impl Queue {
         })
     }
 
-    /// Moves everything of `other` to the end of this queue.
+    /// Moves everything of `other` to the end of this queue, small first pieces into the last one of this.
     pub fn append(&mut self, pieces: &mut Pieces, other: &mut Self) {
-        let other = std::mem::take(other);
+        let mut other = std::mem::take(other);
+        if self.head == NONE {
+            *self = other;
+            return;
+        }
+        while let Some(lease) = other.pop(pieces) {
+            let before = self.pieces;
+            self.push(pieces, lease);
+            if self.pieces > before {
+                break;
+            }
+        }
         if other.head == NONE {
             return;
         }
-        match self.tail {
-            NONE => self.head = other.head,
-            tail => pieces.nodes[tail as usize].next = other.head,
+        if let Some(last) = pieces.nodes.get_mut(self.tail as usize) {
+            last.next = other.head;
         }
         self.tail = other.tail;
         self.bytes += other.bytes;
+        self.pieces += other.pieces;
     }
 
     /// Drops everything.
@@ -173,8 +222,35 @@ mod tests {
         assert_eq!((texts(&one, &pieces), one.bytes()), (vec!["a".into(), "b".into(), "cc".into()], 4));
         assert!(two.is_empty() && two.bytes() == 0);
         assert_eq!(one.pop(&mut pieces).expect("a piece").bytes(), b"a");
+        assert_eq!((one.pieces(), two.pieces()), (2, 0));
         one.clear(&mut pieces);
-        assert!(one.is_empty() && one.bytes() == 0);
+        assert!(one.is_empty() && one.bytes() == 0 && one.pieces() == 0);
         assert_eq!((pieces.nodes.len(), pool.available()), (3, 8));
+    }
+
+    #[test]
+    fn small_pieces_share_a_buffer() {
+        let pool = Pool::new(64, 4096, 32, 512).expect("256 kilobytes");
+        let mut pieces = Pieces::new(2);
+        let byte = |byte: u8| {
+            let mut lease = pool.take().expect("a free buffer");
+            assert_eq!(lease.append(&[byte]), 1);
+            lease
+        };
+        let mut queue = Queue::default();
+        for count in 0..10_000 {
+            if count % 2 == 0 {
+                queue.push(&mut pieces, byte(count as u8));
+            } else {
+                let mut one = Queue::default();
+                one.push(&mut pieces, byte(count as u8));
+                queue.append(&mut pieces, &mut one);
+            }
+        }
+        assert_eq!((queue.bytes(), queue.pieces()), (10_000, 10_000usize.div_ceil(4096 - 32 - 512)));
+        let bytes: Vec<u8> = queue.iter(&pieces).flat_map(|lease| lease.bytes().to_vec()).collect();
+        assert!(bytes.iter().enumerate().all(|(at, &byte)| byte == at as u8));
+        queue.clear(&mut pieces);
+        assert_eq!((pool.available(), pieces.nodes.len()), (64, 4));
     }
 }

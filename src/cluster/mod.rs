@@ -36,6 +36,8 @@ pub struct Cluster {
     pub connect_timeout: Duration,
     /// End of the request head to the first response byte, and between reads of the response.
     pub response_timeout: Duration,
+    /// A client that sends its FIN before the response begins is taken to be gone.
+    pub abort_on_close: bool,
     shares: Shares,
 }
 
@@ -70,6 +72,7 @@ impl Cluster {
             idle: spec.idle,
             connect_timeout: spec.connect_timeout,
             response_timeout: spec.response_timeout,
+            abort_on_close: spec.abort_on_close,
             shares: Shares::new(weights),
         }
     }

@@ -21,6 +21,9 @@ pub struct ClusterSpec {
     pub connect_timeout: Duration,
     /// `timeouts.response`: end of the request head to the first response byte, and between reads of the response. Default 30 s.
     pub response_timeout: Duration,
+    /// A client that sends its FIN before the response begins is taken to be gone. Default false: it may only have finished
+    /// sending (RFC 9112 section 9.6).
+    pub abort_on_close: bool,
 }
 
 /// One endpoint.

@@ -35,6 +35,7 @@ fn cluster(balance: Balance, weights: &[u16]) -> Vec<Cluster> {
         idle: second,
         connect_timeout: second,
         response_timeout: second,
+        abort_on_close: false,
     };
     let ids: Vec<_> = (0..weights.len() as u32).map(EndpointId).collect();
     vec![Cluster::build(ClusterId(0), &spec, &ids)]

@@ -50,6 +50,7 @@ impl Reader<'_> {
             idle: pool.time("idle"),
             connect_timeout: self.timeout("connect"),
             response_timeout: self.timeout("response"),
+            abort_on_close: section.flag("abort_on_close"),
         }
     }
 

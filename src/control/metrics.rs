@@ -3,7 +3,9 @@
 use std::fmt::Write;
 
 use super::Status;
+use super::status::BufferStatus;
 use crate::config::TenantState;
+use crate::telemetry::Shed;
 
 /// The metrics of a process.
 pub(super) fn text(status: &Status) -> String {
@@ -54,6 +56,21 @@ pub(super) fn text(status: &Status) -> String {
     family("cairn_tls_handshake_failures_total", "counter", help, &one(tls.failed));
     let help = "Exchanges with an origin under way.";
     family("cairn_upstream_requests_in_flight", "gauge", help, &one(status.exchanges));
+    let by_worker = |count: fn(&BufferStatus) -> u64| -> Vec<_> {
+        let workers = status.buffers.iter().enumerate();
+        workers.map(|(worker, it)| (format!("{{worker=\"{worker}\"}}"), count(it))).collect()
+    };
+    let help = "Receive buffers that nobody holds.";
+    family("cairn_worker_free_buffers", "gauge", help, &by_worker(|it| it.free));
+    let help = "Sockets whose receive waits for a buffer.";
+    family("cairn_worker_starved_receives", "gauge", help, &by_worker(|it| it.starved));
+    let shed: Vec<_> = Shed::ALL
+        .iter()
+        .zip(status.shed)
+        .map(|(reason, count)| (format!("{{reason=\"{}\"}}", reason.name()), count))
+        .collect();
+    let help = "Connections ended because buffers ran short, by what they had waited for.";
+    family("cairn_connections_shed_total", "counter", help, &shed);
     let listeners: Vec<_> =
         status.listeners.iter().map(|it| (format!("{{listener=\"{}\"}}", escaped(&it.name)), it.connections)).collect();
     family("cairn_downstream_connections", "gauge", "Open connections.", &listeners);

@@ -32,7 +32,7 @@ pub use plan::{Change, Plan};
 pub use reload::{Compiler, Reloaded, Verdict};
 pub use routes::RouteLine;
 use status::Tally;
-pub use status::{ListenerStatus, Status, TenantStatus};
+pub use status::{BufferStatus, ListenerStatus, Status, TenantStatus};
 use watch::Watcher;
 
 /// How often counters are sampled for a guard and retired snapshots are looked for.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Control;
 use crate::config::TenantState;
+use crate::telemetry::Shed;
 
 /// Reloads so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +46,10 @@ pub struct Status {
     pub connect_failures: u64,
     /// TLS handshakes of clients so far.
     pub handshakes: Handshakes,
+    /// Receive buffers of each worker.
+    pub buffers: Vec<BufferStatus>,
+    /// Connections shed for want of buffers so far, in the order of `telemetry::Shed`.
+    pub shed: [u64; Shed::ALL.len()],
     /// Open listeners.
     pub listeners: Vec<ListenerStatus>,
     /// Reloads so far.
@@ -66,6 +71,15 @@ pub struct Handshakes {
     pub tls13_resumed: u64,
     /// That came to nothing.
     pub failed: u64,
+}
+
+/// Receive buffers of one worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BufferStatus {
+    /// That nobody holds.
+    pub free: u64,
+    /// Sockets whose receive waits for one.
+    pub starved: u64,
 }
 
 /// An open listener.
@@ -120,6 +134,14 @@ impl Control {
             tls13_resumed: kind(1, 1),
             failed: sum(&|counters| counters.tls_failures.get()),
         };
+        let buffers = self.workers.iter().map(|worker| BufferStatus {
+            free: worker.counters.free_buffers.get(),
+            starved: worker.counters.starved_receives.get(),
+        });
+        let mut shed = [0; Shed::ALL.len()];
+        for worker in &self.workers {
+            shed.iter_mut().zip(worker.counters.sheds()).for_each(|(sum, count)| *sum += count);
+        }
         Status {
             cairn: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -131,6 +153,8 @@ impl Control {
             responses,
             connect_failures: sum(&|counters| counters.connect_failures.get()),
             handshakes,
+            buffers: buffers.collect(),
+            shed,
             listeners: self.bound.iter().map(listener).collect(),
             reloads: self.tally.clone(),
             tenants: self.tenants(),
@@ -176,6 +200,10 @@ impl fmt::Display for Status {
         let (full, resumed) = (tls12_full + tls13_full, tls12_resumed + tls13_resumed);
         if full + resumed + failed > 0 {
             row("TLS", format_args!("{full} full handshakes, {resumed} resumed, {failed} failed"))?;
+        }
+        let (starved, shed) = (self.buffers.iter().map(|it| it.starved).sum::<u64>(), self.shed.iter().sum::<u64>());
+        if starved + shed > 0 {
+            row("buffers", format_args!("short: {starved} receives wait, {shed} connections shed"))?;
         }
         for ListenerStatus { name, address, connections } in &self.listeners {
             row("listener", format_args!("{name} on {address}, {connections} connections"))?;

@@ -2,7 +2,7 @@
 
 use super::pace::{Floor, Pace};
 use super::{Current, Downstream, Downstreams, Phase, Step, response};
-use crate::buffer::{Lease, Queue};
+use crate::buffer::{Lease, Queue, QueueLimit};
 use crate::exchange::{Exchanges, Failure, Head, HeadKind, Source};
 use crate::forward::{Body, BodyError, Delivery, Trailers, end_chunks, gather};
 use crate::http::{self, BodyFraming, FieldName, Method, RequestHead, Version};
@@ -14,7 +14,7 @@ impl Downstreams {
     /// Reads a request head and begins its exchange.
     pub(super) fn read_head(&mut self, x: &mut Exchanges, id: u32) -> Step {
         let connection = &mut self.table[id as usize];
-        if x.ring.unsent(connection.socket) >= x.ring.queue_limit() {
+        if x.ring.is_full(connection.socket) {
             // Answers to pipelined requests that nobody reads.
             self.set_paused(x, id, true);
             return Step::Wait;
@@ -22,17 +22,17 @@ impl Downstreams {
         loop {
             let Some(lease) = connection.input.pop(x.ring.pieces()) else {
                 if connection.ended {
-                    connection.phase = Phase::Flush;
+                    connection.enter(Phase::Flush, x.ring.clock().tick());
                     return Step::Again;
                 }
                 self.set_paused(x, id, false);
                 return Step::Wait;
             };
             let spec = connection.spec(x);
-            let (timeout, head_limits) = (spec.header_timeout, spec.head_limits());
+            let head_limits = spec.head_limits();
             match http::parse_request(lease.bytes(), &head_limits, &mut connection.scanned, &mut self.request) {
                 Ok(Some(length)) => {
-                    (connection.scanned, connection.partial) = (0, false);
+                    (connection.scanned, connection.begun, connection.leaves) = (0, None, None);
                     return self.begin(x, id, lease, length);
                 }
                 Ok(None) => connection.input.push_front(x.ring.pieces(), lease),
@@ -42,12 +42,7 @@ impl Downstreams {
                     return self.refuse(x, id, Failure::Request(error));
                 }
             }
-            if !connection.partial {
-                connection.partial = true;
-                // Nothing of the exchange before decides how this one is refused.
-                connection.current = Current::default();
-                x.ring.set_deadline(connection.socket, Some(timeout));
-            }
+            connection.notice_beginning(x.ring.clock().tick());
             match gather(&mut x.ring, &mut connection.input) {
                 Ok(true) => {}
                 Ok(false) if connection.ended => {
@@ -97,7 +92,7 @@ impl Downstreams {
             outcome.and_then(|decision| x.open(&decision, request, head, source).map(|exchange| (decision, exchange)));
         match opened {
             Ok((_, Some(exchange))) => {
-                connection.phase = Phase::Exchange(exchange);
+                connection.enter(Phase::Exchange(exchange), x.ring.clock().tick());
                 lease.advance(length);
                 match lead_request(connection, x, exchange, lease) {
                     Ok(()) => Step::Again,
@@ -123,14 +118,18 @@ impl Downstreams {
     /// Hands over what has arrived of the request body.
     pub(super) fn feed(&mut self, x: &mut Exchanges, id: u32, exchange: u32) -> Step {
         let connection = &mut self.table[id as usize];
-        let limit = x.ring.queue_limit();
         if connection.current.body.is_done() {
             // What follows are requests that wait for their turn.
-            let full = connection.input.bytes() >= limit;
+            const LIMIT: QueueLimit = QueueLimit { bytes: limits::PIPELINE_BYTES, pieces: limits::PIPELINE_PIECES };
+            let full = LIMIT.is_reached(&connection.input);
+            if connection.ended && x.aborts_on_close(exchange) {
+                self.remove(x, id, false);
+                return Step::Gone;
+            }
             self.set_paused(x, id, full);
             return Step::Wait;
         }
-        if x.unsent(exchange) >= limit {
+        if x.is_full(exchange) {
             // It is the origin that is slow.
             connection.current.sending.pause(x.ring.clock().tick());
             self.set_paused(x, id, true);
@@ -158,7 +157,7 @@ impl Downstreams {
     pub(super) fn deliver(&mut self, x: &mut Exchanges, id: u32, exchange: u32) -> Step {
         loop {
             let connection = &mut self.table[id as usize];
-            let full = x.ring.unsent(connection.socket) >= x.ring.queue_limit();
+            let full = x.ring.is_full(connection.socket);
             x.pause_response(exchange, full);
             if full {
                 return Step::Wait;
@@ -242,7 +241,7 @@ impl Downstreams {
         connection.send(&mut x.ring, &mut out);
         if kind == HeadKind::Tunnel {
             x.detach(exchange);
-            connection.phase = Phase::Tunnel(exchange);
+            connection.enter(Phase::Tunnel(exchange), x.ring.clock().tick());
             return Ok(Step::Again);
         }
         if done { Ok(self.complete(x, id, exchange)) } else { Ok(Step::Again) }
@@ -260,14 +259,14 @@ impl Downstreams {
         }
         let whole = connection.current.body.is_done();
         x.close(exchange, whole);
-        connection.phase = if connection.current.keep_alive && whole { Phase::Head } else { Phase::Flush };
+        let next = if connection.current.keep_alive && whole { Phase::Head } else { Phase::Flush };
+        connection.enter(next, x.ring.clock().tick());
         Step::Again
     }
 
     /// Moves bytes both ways, unread, until both sides have ended.
     pub(super) fn tunnel(&mut self, x: &mut Exchanges, id: u32, exchange: u32) -> Step {
-        let limit = x.ring.queue_limit();
-        let up_full = x.unsent(exchange) >= limit;
+        let up_full = x.is_full(exchange);
         self.set_paused(x, id, up_full);
         let connection = &mut self.table[id as usize];
         if !up_full {
@@ -277,7 +276,7 @@ impl Downstreams {
                 x.end_upward(exchange);
             }
         }
-        let down_full = x.ring.unsent(connection.socket) >= limit;
+        let down_full = x.ring.is_full(connection.socket);
         x.pause_response(exchange, down_full);
         if !down_full {
             let mut out = Queue::default();
@@ -294,7 +293,7 @@ impl Downstreams {
         }
         if connection.current.up_ended && connection.current.down_ended && x.unsent(exchange) == 0 {
             x.close(exchange, true);
-            connection.phase = Phase::Flush;
+            connection.enter(Phase::Flush, x.ring.clock().tick());
             return Step::Again;
         }
         Step::Wait

@@ -1,13 +1,16 @@
 //! 2: one client connection each: read and parse, hand over, deliver. `h1` today; another version goes beside it.
 //! Not here: routing, endpoints (`exchange`).
 
+mod deadline;
 mod h1;
 mod pace;
 pub mod response;
 mod secure;
+mod shed;
 
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use slab::Slab;
 
@@ -17,11 +20,12 @@ use crate::forward::{Body, Delivery};
 use crate::http::RequestHead;
 use crate::id::{ListenerId, Owner};
 use crate::limits;
-use crate::runtime::Lot;
+use crate::runtime::{Lot, Stall, Tick};
 use crate::snapshot::{Held, ListenerSpec};
 use crate::tls;
 use crate::uring::{self, Event, SocketId};
-use pace::{Floor, Pace};
+use pace::Pace;
+use shed::Candidate;
 
 /// Every client connection of a worker.
 pub struct Downstreams {
@@ -37,6 +41,10 @@ pub struct Downstreams {
     /// The request head read last.
     request: RequestHead,
     draining: bool,
+    /// When connections may next be shed.
+    next_shed: Duration,
+    /// Which ones; kept so that choosing them allocates nothing.
+    candidates: Vec<Candidate>,
 }
 
 /// One client connection.
@@ -57,12 +65,18 @@ struct Downstream {
     /// And has taken one of so many places.
     placed: bool,
     phase: Phase,
+    /// When the phase began.
+    since: Tick,
     /// Received and not read.
     input: Queue,
     /// Bytes of a partial head that hold no end.
     scanned: usize,
-    /// A head has begun and not ended.
-    partial: bool,
+    /// When the first byte of a head that has not ended arrived, or of a TLS record that may hold one.
+    begun: Option<Tick>,
+    /// When it ends if no request has come by then.
+    leaves: Option<Tick>,
+    /// Since when it has taken nothing of what waits to be sent.
+    reading: Stall,
     /// The client has sent its FIN.
     ended: bool,
     /// Receiving is paused because nobody takes more.
@@ -82,6 +96,8 @@ struct Current {
     received: u64,
     /// How fast they come.
     sending: Pace,
+    /// Since when none has come, of the body or of the tunnel.
+    arriving: Stall,
     delivery: Delivery,
     /// The connection can take another request afterwards.
     keep_alive: bool,
@@ -135,6 +151,7 @@ impl Default for Current {
             body: Body::Done,
             received: 0,
             sending: Pace::default(),
+            arriving: Stall::default(),
             delivery: Delivery::Same,
             keep_alive: false,
             old: false,
@@ -161,6 +178,8 @@ impl Downstreams {
             workers: workers as u32,
             request: RequestHead::new(),
             draining: false,
+            next_shed: Duration::ZERO,
+            candidates: Vec::with_capacity(1024),
         }
     }
 
@@ -174,7 +193,7 @@ impl Downstreams {
         let address = uring::peer(&descriptor).map(|(address, _)| address);
         let tls = snapshot.tls(listener).map(|server| Box::new(tls::Session::new(server)));
         let peer = Peer::new(address, spec.trusts(address), !spec.strict_paths, tls.is_some());
-        let (cap, header_timeout) = (spec.connections, spec.header_timeout);
+        let cap = spec.connections;
         if self.counts.len() <= listener.index() {
             self.counts.resize_with(listener.index() + 1, Default::default);
         }
@@ -202,9 +221,12 @@ impl Downstreams {
             admitted,
             placed,
             phase,
+            since: x.ring.clock().tick(),
             input: Queue::default(),
             scanned: 0,
-            partial: false,
+            begun: None,
+            leaves: None,
+            reading: Stall::default(),
             ended: false,
             paused: false,
             requests: 0,
@@ -212,9 +234,6 @@ impl Downstreams {
             current: Current { body: unread, ..Current::default() },
         });
         if admitted {
-            if phase == Phase::Handshake {
-                x.ring.set_deadline(socket, Some(header_timeout));
-            }
             self.arm(x, id);
         } else if phase == Phase::Handshake {
             // It cannot be told in plain text.
@@ -287,9 +306,11 @@ impl Downstreams {
         let idle = |connection: &Downstream| connection.phase == Phase::Head && connection.input.is_empty();
         let (fresh, idle): (Vec<_>, Vec<_>) =
             self.table.iter().filter(|(_, c)| idle(c)).partition(|(_, connection)| connection.requests == 0);
+        let [fresh, idle] = [fresh, idle].map(|some| some.iter().map(|(id, _)| *id as u32).collect::<Vec<_>>());
         // A client that has just connected has a request on its way.
-        fresh.iter().for_each(|(_, connection)| x.ring.set_deadline(connection.socket, Some(limits::FIRST_REQUEST)));
-        let idle: Vec<u32> = idle.iter().map(|(id, _)| *id as u32).collect();
+        for id in fresh {
+            self.leave_within(x, id, limits::FIRST_REQUEST);
+        }
         for id in idle {
             self.retire(x, id);
         }
@@ -302,7 +323,8 @@ impl Downstreams {
     /// `before` is the last snapshot that had the listener.
     pub fn leave(&mut self, x: &mut Exchanges, listener: ListenerId, before: &Held) {
         self.leaving.push((listener, before.clone()));
-        for (_, connection) in &mut self.table {
+        let mut idle = Vec::new();
+        for (id, connection) in &mut self.table {
             if connection.listener != listener || connection.home.is_some() {
                 continue;
             }
@@ -310,11 +332,20 @@ impl Downstreams {
             // A client that was told that the connection is kept may send one more request.
             connection.current.keep_alive &= connection.current.started;
             if connection.phase == Phase::Head && connection.input.is_empty() {
-                let spread = limits::LEAVE - limits::LEAVE_MIN;
-                let wait = limits::LEAVE_MIN + spread.mul_f64(f64::from(x.random()) / f64::from(u32::MAX));
-                x.ring.set_deadline(connection.socket, Some(wait));
+                idle.push(id as u32);
             }
         }
+        for id in idle {
+            let spread = limits::LEAVE - limits::LEAVE_MIN;
+            let wait = limits::LEAVE_MIN + spread.mul_f64(f64::from(x.random()) / f64::from(u32::MAX));
+            self.leave_within(x, id, wait);
+        }
+    }
+
+    /// Ends an idle connection after `wait`, unless a request comes.
+    fn leave_within(&mut self, x: &mut Exchanges, id: u32, wait: Duration) {
+        self.table[id as usize].leaves = Some(x.ring.clock().deadline(wait));
+        self.arm(x, id);
     }
 
     /// Lets go of the snapshots of removed listeners that have no connection and will get none.
@@ -346,7 +377,7 @@ impl Downstreams {
         if connection.current.started {
             // Only a cut can tell the client that the response is not whole. Its framing shows one, once all that came has been
             // sent (RFC 9112 section 8); where the connection's end is the response's end, only RST does.
-            connection.phase = Phase::Flush;
+            connection.enter(Phase::Flush, x.ring.clock().tick());
             if !tunnel && !connection.current.endless {
                 return Step::Again;
             }
@@ -364,6 +395,7 @@ impl Downstreams {
                 | Failure::RequestBodySlow
                 | Failure::RequestWithoutTls
                 | Failure::Connections
+                | Failure::Shed
         );
         connection.current.keep_alive &= !fatal;
         let (manner, answer) = (connection.manner(), failure.answer());
@@ -382,15 +414,12 @@ impl Downstreams {
         }
         let connection = &mut self.table[id as usize];
         connection.send(&mut x.ring, &mut out);
-        connection.phase = match connection.current.body {
+        let next = match connection.current.body {
             _ if !keep_alive => Phase::Flush,
             Body::Done => Phase::Head,
-            _ => {
-                let timeout = connection.spec(x).body_timeout;
-                x.ring.set_deadline(connection.socket, Some(timeout));
-                Phase::Drain
-            }
+            _ => Phase::Drain,
         };
+        connection.enter(next, x.ring.clock().tick());
         Step::Again
     }
 
@@ -401,7 +430,7 @@ impl Downstreams {
         let read = body.read(&mut x.ring, &mut connection.input, &mut dropped, Delivery::Data, &mut x.trailers);
         dropped.clear(x.ring.pieces());
         let ended = connection.ended || read.is_err();
-        connection.phase = match &connection.current.body {
+        let next = match &connection.current.body {
             Body::Done if !ended => Phase::Head,
             _ if ended => Phase::Flush,
             _ => {
@@ -410,6 +439,7 @@ impl Downstreams {
                 return Step::Wait;
             }
         };
+        connection.enter(next, x.ring.clock().tick());
         Step::Again
     }
 
@@ -422,15 +452,14 @@ impl Downstreams {
             connection.input.clear(x.ring.pieces());
             return Step::Wait;
         }
-        let clean = connection.current.body.is_done() && connection.input.is_empty() && !connection.partial;
+        let clean = connection.current.body.is_done() && connection.input.is_empty() && connection.begun.is_none();
         if clean || connection.ended {
             self.remove(x, id, false);
             return Step::Gone;
         }
         x.ring.finish(connection.socket);
         x.ring.receive(connection.socket);
-        x.ring.set_deadline(connection.socket, Some(limits::LINGER));
-        connection.phase = Phase::Linger;
+        connection.enter(Phase::Linger, x.ring.clock().tick());
         Step::Again
     }
 
@@ -442,51 +471,6 @@ impl Downstreams {
             return Step::Gone;
         }
         Step::Wait
-    }
-
-    /// Sets the deadline for the next thing that the client has to do, unless it has been too slow already.
-    fn arm(&mut self, x: &mut Exchanges, id: u32) {
-        let Some(connection) = self.table.get_mut(id as usize) else { return };
-        if connection.broken {
-            return self.remove(x, id, true);
-        }
-        let (floor, idle, body) = {
-            let spec = connection.spec(x);
-            let idle = if connection.home.is_some() { spec.idle_timeout.min(limits::LEAVE) } else { spec.idle_timeout };
-            (Floor::of(spec), idle, spec.body_timeout)
-        };
-        let stalled = x.ring.unsent(connection.socket) > 0;
-        let (now, taken) = (x.ring.clock().tick(), x.ring.taken(connection.socket));
-        let measured = stalled && !matches!(connection.phase, Phase::Tunnel(_));
-        if measured && connection.taking.falls_behind(floor, now, taken) {
-            return self.remove(x, id, true);
-        }
-        let after = match connection.phase {
-            // Set once, when the handshake, the head, draining or lingering began: what drips does not move it.
-            Phase::Head if connection.partial => return,
-            Phase::Handshake | Phase::Drain | Phase::Linger => return,
-            Phase::Head => Some(idle),
-            Phase::Exchange(_) if connection.current.body.is_done() && !stalled => None,
-            Phase::Exchange(_) if connection.paused && !stalled => None,
-            Phase::Exchange(_) | Phase::Flush => Some(body),
-            Phase::Tunnel(_) => Some(limits::TUNNEL_IDLE),
-        };
-        x.ring.set_deadline(connection.socket, after);
-    }
-
-    /// The deadline has passed.
-    fn expire(&mut self, x: &mut Exchanges, id: u32) {
-        let connection = &self.table[id as usize];
-        let stalled = x.ring.unsent(connection.socket) > 0;
-        let failure = match connection.phase {
-            Phase::Head if connection.partial => Failure::RequestHeadTimeout,
-            Phase::Exchange(_) if !stalled => Failure::RequestBodyTimeout,
-            Phase::Head => return self.retire(x, id),
-            phase => return self.remove(x, id, !matches!(phase, Phase::Handshake | Phase::Linger)),
-        };
-        if self.refuse(x, id, failure) == Step::Again {
-            self.pump(x, id);
-        }
     }
 
     /// Closes a connection, with RST if `abort`, and gives up its exchange.
@@ -506,6 +490,7 @@ impl Downstreams {
         if let Phase::Exchange(exchange) | Phase::Tunnel(exchange) = connection.phase {
             x.close(exchange, false);
         }
+        x.unbind(id);
         if abort { x.ring.abort(connection.socket) } else { x.ring.close(connection.socket) }
     }
 

@@ -47,7 +47,7 @@ impl Pace {
         }
         let before = *self.before.get_or_insert(moved);
         let since = *self.since.get_or_insert(now);
-        let waited = u64::from(self.waited.saturating_add(now.saturating_sub(since))) * TICK_MS;
+        let waited = self.waited.saturating_add(now.saturating_sub(since)).saturating_mul(TICK_MS);
         u128::from(waited) > floor.grace.as_millis()
             && moved.saturating_sub(before).saturating_mul(1000) < floor.rate.saturating_mul(waited)
     }
@@ -57,7 +57,7 @@ impl Pace {
 mod tests {
     use super::*;
 
-    const SECOND: Tick = (1000 / TICK_MS) as Tick;
+    const SECOND: Tick = 1000 / TICK_MS;
     const FLOOR: Floor = Floor { rate: 1000, grace: Duration::from_secs(1) };
 
     #[test]

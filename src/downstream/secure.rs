@@ -19,16 +19,9 @@ impl Downstreams {
         match session.receive(&mut x.ring, connection.socket, &mut received, &mut connection.input) {
             Ok(agreement) => {
                 connection.ended |= session.has_ended();
-                let begins = connection.phase == Phase::Head && !connection.partial && session.holds_part();
                 if let Some(agreement) = agreement {
                     x.counters.handshake(agreement.tls13, agreement.resumed);
-                    connection.phase = Phase::Head;
-                } else if begins {
-                    // What drips within a record is as slow as what drips within a head.
-                    connection.partial = true;
-                    connection.current = Current::default();
-                    let timeout = connection.spec(x).header_timeout;
-                    x.ring.set_deadline(connection.socket, Some(timeout));
+                    connection.enter(Phase::Head, x.ring.clock().tick());
                 }
                 self.pump(x, id);
             }
@@ -47,7 +40,7 @@ impl Downstreams {
 
     /// Ends an idle connection.
     pub(super) fn retire(&mut self, x: &mut Exchanges, id: u32) {
-        self.table[id as usize].phase = Phase::Flush;
+        self.table[id as usize].enter(Phase::Flush, x.ring.clock().tick());
         self.pump(x, id);
     }
 
@@ -62,7 +55,7 @@ impl Downstreams {
         connection.input.clear(x.ring.pieces());
         // Unread, so that closing waits until it has had time to take the answer.
         connection.current = Current { body: Body::Close, ..Current::default() };
-        connection.phase = Phase::Flush;
+        connection.enter(Phase::Flush, x.ring.clock().tick());
         if error == tls::Error::PlainText {
             connection.tls = None;
             if self.refuse(x, id, Failure::RequestWithoutTls) == Step::Again {

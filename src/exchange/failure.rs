@@ -60,6 +60,8 @@ pub enum Failure {
     Descriptors,
     /// Us: no buffer is free.
     Buffers,
+    /// Us: buffers ran short, and of those that held some this exchange had made no progress for longest.
+    Shed,
     /// Us: more connections than `limits.connections`.
     Connections,
 }
@@ -96,6 +98,7 @@ impl Failure {
             Self::InterimFlood => (502, "interim_flood", "http_protocol_error"),
             Self::Descriptors => (503, "no_descriptors", "proxy_internal_error"),
             Self::Buffers => (503, "no_buffers", "proxy_internal_error"),
+            Self::Shed => (503, "shed", "proxy_internal_error"),
             Self::Connections => (503, "too_many_connections", "connection_limit_reached"),
         };
         Answer { status, reason, error }

@@ -6,11 +6,13 @@
 
 mod failure;
 mod local;
+mod progress;
 mod request;
 mod retry;
 mod tenancy;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use slab::Slab;
 
@@ -18,14 +20,14 @@ use crate::buffer::{Lease, Queue};
 use crate::cluster::{Balancer, Tried};
 use crate::forward::{Delivery, place};
 use crate::http::path::{self, PathForm};
-use crate::http::{FieldName, Fields, Method, RequestHead, ResponseHead};
+use crate::http::{self, FieldName, Fields, Method, RequestHead, ResponseHead};
 use crate::id::{ClusterId, EndpointId, ListenerId, RouteId, TenantId};
 use crate::limits;
 use crate::route::{self, Action, Route};
-use crate::runtime::Tick;
+use crate::runtime::{Stall, Tick};
 use crate::snapshot::{Held, Number, Snapshot};
 use crate::telemetry::Counters;
-use crate::upstream::{End, HeadError, Upstreams};
+use crate::upstream::{End, HeadError, Upstream, Upstreams};
 use crate::uring::{Event, Fault, Ring};
 
 pub use failure::Failure;
@@ -84,7 +86,17 @@ struct Exchange {
     failure: Option<Failure>,
     /// The whole request was handed over.
     request_done: bool,
-    /// When the route's `timeout` ends.
+    /// It, or its response, logs in on the connection.
+    binds: bool,
+    /// When connecting began.
+    since: Tick,
+    /// Since when the origin has taken nothing of what waits to be sent to it.
+    sending: Stall,
+    /// Since when it has sent nothing of a response that it owes.
+    answering: Stall,
+    /// The route's `timeout`, from the end of the request.
+    timeout: Option<Duration>,
+    /// When that ends, once the request has ended.
     deadline: Option<Tick>,
     interims: u16,
     offer: Offer,
@@ -253,7 +265,6 @@ impl Exchanges {
         let tenant = self.enter(&decision.snapshot, route.tenant)?;
         let offer = request.upgrade.and_then(|protocols| Offer::new(protocols.of(head)));
         self.write_request(request, head, source.peer, route, offer.is_some());
-        let now = self.ring.clock();
         let entry = Exchange {
             downstream: source.downstream,
             route: decision.route,
@@ -268,7 +279,12 @@ impl Exchanges {
             stage: Stage::Waiting,
             failure: None,
             request_done: false,
-            deadline: route.timeout.map(|timeout| now.deadline(timeout)),
+            binds: http::binds_connection(head, &request.fields, FieldName::Authorization),
+            since: 0,
+            sending: Stall::default(),
+            answering: Stall::default(),
+            timeout: route.timeout,
+            deadline: None,
             interims: 0,
             offer: offer.unwrap_or_default(),
             snapshot: decision.snapshot.clone(),
@@ -299,18 +315,27 @@ impl Exchanges {
             Some(connection) => self.ring.send_all(connection.socket, out),
             None => out.clear(self.ring.pieces()),
         }
+        self.arm(id);
     }
 
-    /// Notes that the whole request was queued.
+    /// Notes that the whole request was queued: from now on the origin owes a response.
     pub fn request_done(&mut self, id: u32) {
-        self.table[id as usize].request_done = true;
+        let exchange = &mut self.table[id as usize];
+        exchange.request_done = true;
+        exchange.deadline = exchange.timeout.map(|timeout| self.ring.clock().deadline(timeout));
+        self.arm(id);
     }
 
-    /// Bytes of the request, or of the tunnel's way up, that wait for the origin.
+    /// Whether the exchange is to end when its client has sent its FIN and no response has begun.
     #[must_use]
-    pub fn unsent(&self, id: u32) -> usize {
-        let connection = self.table[id as usize].upstream.and_then(|index| self.upstreams.get(index));
-        connection.map_or(0, |connection| self.ring.unsent(connection.socket))
+    pub fn aborts_on_close(&self, id: u32) -> bool {
+        let exchange = &self.table[id as usize];
+        exchange.stage == Stage::Waiting && exchange.snapshot.clusters[exchange.cluster.index()].abort_on_close
+    }
+
+    /// A client connection has ended: nobody else may use the one that it has logged in on.
+    pub fn unbind(&mut self, downstream: u32) {
+        self.upstreams.unbind(&mut self.ring, downstream);
     }
 
     /// Sends FIN to the origin after what is queued: the tunnel's way up has ended.
@@ -363,6 +388,8 @@ impl Exchanges {
             }
             _ => exchange.method == Method::Connect && (200..300).contains(&status),
         };
+        exchange.binds |=
+            status == 401 && http::binds_connection(head, &self.response.fields, FieldName::WwwAuthenticate);
         exchange.stage = if tunnel { Stage::Tunnel } else { Stage::Body };
         Ok(if tunnel { HeadKind::Tunnel } else { HeadKind::Final })
     }
@@ -426,6 +453,9 @@ impl Exchanges {
             return self.upstreams.discard(&mut self.ring, index);
         };
         let share = cluster.max_idle.div_ceil(self.workers);
+        if exchange.binds {
+            self.upstreams.bind(&mut self.ring, index, exchange.downstream);
+        }
         self.upstreams.release(&mut self.ring, index, share, cluster.idle);
     }
 
@@ -446,6 +476,7 @@ impl Exchanges {
     /// Takes in what happened on an upstream connection. Returns the downstream connection whose exchange it concerns.
     pub fn note(&mut self, index: u32, event: Event) -> Option<u32> {
         let exchange = self.upstreams.get(index)?.exchange;
+        let early = matches!(event, Event::Deadline(_)) && exchange.is_some_and(|id| !self.is_late(id));
         let ring = &mut self.ring;
         match event {
             Event::Received(_, queue) => self.upstreams.received(ring, index, queue),
@@ -454,8 +485,9 @@ impl Exchanges {
             // The response may have been sent before the endpoint stopped reading: what is received decides.
             Event::Failed(_, Fault::Send(_)) => {}
             Event::Failed(_, fault) => self.upstreams.ended(ring, index, End::Broken(fault)),
+            Event::Deadline(_) if early => {}
             Event::Deadline(_) => {
-                let connected = self.upstreams.is_connected(index);
+                let connected = self.upstreams.get(index).is_some_and(Upstream::is_connected);
                 let end = if connected { End::ResponseTimeout } else { End::ConnectTimeout };
                 self.upstreams.ended(ring, index, end);
             }
@@ -469,26 +501,6 @@ impl Exchanges {
     /// The path to route and forward by.
     fn path<'a>(&'a self, received: &'a [u8]) -> &'a [u8] {
         if self.path.is_empty() { received } else { &self.path }
-    }
-
-    /// Sets the deadline for the next thing that the origin has to do.
-    fn arm(&mut self, id: u32) {
-        let exchange = &self.table[id as usize];
-        let Some(connection) = exchange.upstream.and_then(|index| self.upstreams.get(index)) else { return };
-        let cluster = || &exchange.snapshot.clusters[exchange.cluster.index()];
-        let connected = exchange.upstream.is_some_and(|index| self.upstreams.is_connected(index));
-        let route = exchange.deadline.map(|deadline| self.ring.clock().until(deadline));
-        let after = match exchange.stage {
-            _ if connection.paused => None,
-            Stage::Waiting if !connected => {
-                let connect = cluster().connect_timeout;
-                Some(route.unwrap_or(connect).min(connect))
-            }
-            Stage::Waiting => Some(route.unwrap_or_else(|| cluster().response_timeout)),
-            Stage::Body => Some(cluster().response_timeout),
-            Stage::Tunnel => Some(limits::TUNNEL_IDLE),
-        };
-        self.ring.set_deadline(connection.socket, after);
     }
 
     /// 32 even random bits; not for secrets.

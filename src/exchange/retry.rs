@@ -2,26 +2,51 @@
 
 use super::{Exchanges, Failure};
 use crate::buffer::Queue;
-use crate::upstream::End;
+use crate::runtime::Stall;
+use crate::upstream::{End, Wish};
 use crate::uring::{Errno, Fault};
 
 /// Endpoints that one exchange tries to connect to.
 const CONNECT_ATTEMPTS: u8 = 3;
 
 impl Exchanges {
-    /// Picks an endpoint and takes a connection to it.
+    /// Picks an endpoint and takes a connection to it: the one that belongs to the client's connection, if it leads to this
+    /// cluster.
     pub(super) fn connect(&mut self, id: u32, fresh: bool) -> Result<(), Failure> {
         let exchange = &mut self.table[id as usize];
         let (snapshot, cluster) = (&exchange.snapshot, exchange.cluster);
-        let endpoint = snapshot.pick(cluster, &exchange.tried, &mut self.balancer).ok_or(Failure::NoEndpoint)?;
-        let address = &snapshot.endpoint(endpoint).ok_or(Failure::NoEndpoint)?.1.address;
-        let index = self
-            .upstreams
-            .acquire(&mut self.ring, endpoint, address, id, fresh)
-            .map_err(|Errno(_)| Failure::Descriptors)?;
-        exchange.endpoint = endpoint;
+        // While buffers are scarce none is pinned for a replay that hardly ever comes.
+        let replay = exchange.method.is_idempotent() && !self.ring.is_scarce();
+        let leads = |endpoint| snapshot.endpoint(endpoint).is_some_and(|(of, _)| of.id == cluster);
+        let bound = if fresh {
+            None
+        } else {
+            self.upstreams.acquire_bound(&mut self.ring, exchange.downstream, id, replay, leads)
+        };
+        let index = match bound {
+            Some(index) => index,
+            None => {
+                let endpoint =
+                    snapshot.pick(cluster, &exchange.tried, &mut self.balancer).ok_or(Failure::NoEndpoint)?;
+                let address = &snapshot.endpoint(endpoint).ok_or(Failure::NoEndpoint)?.1.address;
+                let wish = Wish { fresh, replay };
+                let acquired = self.upstreams.acquire(&mut self.ring, endpoint, address, id, wish);
+                match acquired {
+                    // An idle connection to somewhere holds a descriptor that is needed here.
+                    Err(_) if self.upstreams.close_idle(&mut self.ring) => {
+                        self.ring.submit_closes();
+                        self.upstreams.acquire(&mut self.ring, endpoint, address, id, wish)
+                    }
+                    acquired => acquired,
+                }
+                .map_err(|Errno(_)| Failure::Descriptors)?
+            }
+        };
+        exchange.endpoint = self.upstreams.get(index).map_or(exchange.endpoint, |connection| connection.endpoint);
         exchange.upstream = Some(index);
-        self.balancer.begin(endpoint);
+        exchange.since = self.ring.clock().tick();
+        (exchange.sending, exchange.answering) = (Stall::default(), Stall::default());
+        self.balancer.begin(exchange.endpoint);
         self.arm(id);
         Ok(())
     }

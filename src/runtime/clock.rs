@@ -37,20 +37,31 @@ impl Clock {
     /// The same in ticks.
     #[must_use]
     pub fn tick(&self) -> Tick {
-        (self.now.as_millis() as u64 / TICK_MS) as Tick
+        self.now.as_millis() as u64 / TICK_MS
     }
 
     /// The tick at which `after` has certainly passed.
     #[must_use]
     pub fn deadline(&self, after: Duration) -> Tick {
-        let ticks = (after.as_millis() as u64).div_ceil(TICK_MS) + 1;
-        self.tick().saturating_add(ticks.min(u64::from(Tick::MAX / 2)) as Tick)
+        self.deadline_from(self.tick(), after)
+    }
+
+    /// The tick at which `after` has certainly passed since some time in `tick`.
+    #[must_use]
+    pub fn deadline_from(&self, tick: Tick, after: Duration) -> Tick {
+        tick.saturating_add(self.ticks(after)).saturating_add(1)
+    }
+
+    /// How many ticks a time takes, rounded up.
+    #[must_use]
+    pub fn ticks(&self, time: Duration) -> Tick {
+        (time.as_millis() as u64).div_ceil(TICK_MS)
     }
 
     /// How long until `tick` begins; zero if it has.
     #[must_use]
     pub fn until(&self, tick: Tick) -> Duration {
-        Duration::from_millis(u64::from(tick) * TICK_MS).saturating_sub(self.now)
+        Duration::from_millis(tick.saturating_mul(TICK_MS)).saturating_sub(self.now)
     }
 
     /// Seconds of the wall clock since 1970.

@@ -5,10 +5,12 @@ mod allowance;
 mod clock;
 mod executor;
 mod mailbox;
+mod stall;
 mod wheel;
 
 pub use allowance::{Allowance, Lot};
 pub use clock::Clock;
 pub use executor::{Background, ExecutorError, Worker, allowed_cpus, spawn};
 pub use mailbox::Mailbox;
+pub use stall::Stall;
 pub use wheel::{Tick, Wheel};

@@ -3,11 +3,16 @@
 //! Moving a deadline later, which every exchange does several times, is one store: the timer stays where it is linked and is
 //! linked anew when that slot comes round. Only a deadline that moves earlier touches the lists.
 
-/// Time since the worker started, in units of `limits::TICK_MS`.
-pub type Tick = u32;
+/// Time since the process started, in units of `limits::TICK_MS`.
+pub type Tick = u64;
 
 const SLOTS: usize = 1024;
+/// No timer.
 const NONE: u32 = u32::MAX;
+/// A tick that never comes.
+const NEVER: Tick = Tick::MAX;
+/// The deadline of a timer that has fired and was not taken with [`Wheel::take_due`].
+const DUE: Tick = Tick::MAX - 1;
 
 /// Timers numbered by their owner, one deadline each.
 #[derive(Debug)]
@@ -22,15 +27,15 @@ pub struct Wheel {
 
 #[derive(Clone, Copy, Debug)]
 struct Node {
-    /// When it fires; NONE: never.
+    /// When it fires, or [`NEVER`] or [`DUE`].
     deadline: Tick,
-    /// When its slot is visited, at most `SLOTS - 1` ticks ahead; NONE: in no list.
+    /// When its slot is visited, at most `SLOTS - 1` ticks ahead; [`NEVER`]: in no list.
     visit: Tick,
     next: u32,
     previous: u32,
 }
 
-const UNLINKED: Node = Node { deadline: NONE, visit: NONE, next: NONE, previous: NONE };
+const UNLINKED: Node = Node { deadline: NEVER, visit: NEVER, next: NONE, previous: NONE };
 
 impl Default for Wheel {
     fn default() -> Self {
@@ -45,30 +50,31 @@ impl Wheel {
             self.nodes.resize(timer as usize + 1, UNLINKED);
         }
         let node = &mut self.nodes[timer as usize];
-        node.deadline = deadline;
-        if node.visit == NONE || deadline < node.visit {
+        node.deadline = deadline.min(DUE - 1);
+        if node.visit == NEVER || deadline < node.visit {
             self.unlink(timer);
             self.link(timer);
         }
     }
 
-    /// Makes `timer` never fire.
+    /// Makes `timer` never fire, and takes it back if it has fired and was not taken.
     pub fn clear(&mut self, timer: u32) {
         if let Some(node) = self.nodes.get_mut(timer as usize) {
-            node.deadline = NONE;
+            node.deadline = NEVER;
         }
     }
 
-    /// Whether `timer` will fire.
-    #[must_use]
-    pub fn is_set(&self, timer: u32) -> bool {
-        self.nodes.get(timer as usize).is_some_and(|node| node.deadline != NONE)
+    /// Whether `timer` has fired and was neither cleared nor set since. True once.
+    pub fn take_due(&mut self, timer: u32) -> bool {
+        let Some(node) = self.nodes.get_mut(timer as usize).filter(|node| node.deadline == DUE) else { return false };
+        node.deadline = NEVER;
+        true
     }
 
     /// The first tick at which a slot has to be visited.
     #[must_use]
     pub fn next(&self) -> Option<Tick> {
-        let start = self.visited.wrapping_add(1) as usize % SLOTS;
+        let start = (self.visited + 1) as usize % SLOTS;
         let mut word = self.occupied[start / 64] & (u64::MAX << (start % 64));
         for step in 0..=self.occupied.len() {
             let index = (start / 64 + step) % self.occupied.len();
@@ -82,7 +88,8 @@ impl Wheel {
         None
     }
 
-    /// Visits every slot up to `now` and puts the timers that fire into `due`.
+    /// Visits every slot up to `now` and puts the timers that fire into `due`. Each is to be asked for with [`Wheel::take_due`]
+    /// when its turn comes: what happens before may have cleared it.
     pub fn expire(&mut self, now: Tick, due: &mut Vec<u32>) {
         let first = self.visited.max(now.saturating_sub(SLOTS as Tick - 1));
         for tick in first..=now {
@@ -96,9 +103,9 @@ impl Wheel {
                 let Node { deadline, next, .. } = self.nodes[timer as usize];
                 self.unlink(timer);
                 if deadline <= now {
-                    self.nodes[timer as usize].deadline = NONE;
+                    self.nodes[timer as usize].deadline = DUE;
                     due.push(timer);
-                } else if deadline != NONE {
+                } else if deadline < DUE {
                     self.link(timer);
                 }
                 timer = next;
@@ -120,10 +127,10 @@ impl Wheel {
 
     fn unlink(&mut self, timer: u32) {
         let Node { visit, next, previous, .. } = self.nodes[timer as usize];
-        if visit == NONE {
+        if visit == NEVER {
             return;
         }
-        self.nodes[timer as usize].visit = NONE;
+        self.nodes[timer as usize].visit = NEVER;
         if let Some(next) = self.nodes.get_mut(next as usize) {
             next.previous = previous;
         }
@@ -147,41 +154,55 @@ mod tests {
         let mut due = Vec::new();
         wheel.expire(now, &mut due);
         due.sort_unstable();
+        assert!(due.iter().all(|&timer| wheel.take_due(timer) && !wheel.take_due(timer)));
         due
     }
 
     #[test]
     fn agrees_with_a_sorted_list() {
-        let (mut wheel, mut naive) = (Wheel::default(), vec![NONE; 64]);
+        let (mut wheel, mut naive) = (Wheel::default(), vec![NEVER; 64]);
         let mut seed = 7u32;
         let mut random = |below: u32| {
             seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             (seed >> 8) % below
         };
-        let mut now = 0;
+        // A process that runs for more than 795 days.
+        let mut now = Tick::from(u32::MAX) - 5_000;
+        wheel.expire(now, &mut Vec::new());
         for _ in 0..20_000 {
             let timer = random(64);
             match random(8) {
                 0 => {
                     wheel.clear(timer);
-                    naive[timer as usize] = NONE;
+                    naive[timer as usize] = NEVER;
                 }
                 1 => {
                     let reach = if random(9) == 0 { 3000 } else { 20 };
-                    now += random(reach);
+                    now += Tick::from(random(reach));
                     let due: Vec<u32> = (0..64).filter(|&t| naive[t as usize] <= now).collect();
-                    due.iter().for_each(|&t| naive[t as usize] = NONE);
+                    due.iter().for_each(|&t| naive[t as usize] = NEVER);
                     assert_eq!(fired(&mut wheel, now), due);
                 }
                 _ => {
-                    let deadline = now + 1 + random(2500);
+                    let deadline = now + 1 + Tick::from(random(2500));
                     wheel.set(timer, deadline);
                     naive[timer as usize] = deadline;
                 }
             }
-            let first = naive.iter().copied().min().unwrap_or(NONE);
-            assert!(first == NONE || wheel.next().is_some_and(|tick| tick <= first));
+            let first = naive.iter().copied().min().unwrap_or(NEVER);
+            assert!(first == NEVER || wheel.next().is_some_and(|tick| tick <= first));
         }
+    }
+
+    #[test]
+    fn what_has_fired_can_still_be_cleared_or_set() {
+        let (mut wheel, mut due) = (Wheel::default(), Vec::new());
+        (0..3).for_each(|timer| wheel.set(timer, 10));
+        wheel.expire(10, &mut due);
+        wheel.clear(0);
+        wheel.set(1, 20);
+        assert_eq!([0, 1, 2].map(|timer| wheel.take_due(timer)), [false, false, true]);
+        assert_eq!(fired(&mut wheel, 20), [1]);
     }
 
     #[test]

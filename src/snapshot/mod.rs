@@ -340,6 +340,7 @@ mod tests {
             idle: Duration::from_secs(55),
             connect_timeout: Duration::from_secs(2),
             response_timeout: Duration::from_secs(30),
+            abort_on_close: false,
         };
         let mut build = |version, clusters: &[ClusterSpec]| {
             let spec = SnapshotSpec { clusters: clusters.to_vec(), ..SnapshotSpec::default() };

@@ -9,7 +9,7 @@ use io_uring::types::{SubmitArgs, Timespec};
 
 use super::socket::{Phase, Recv};
 use super::submit::{GENERATION_MASK, Op};
-use super::{Completion, Errno, Event, Fault, Ring};
+use super::{Accept, Completion, Errno, Event, Fault, Ring, Side};
 use crate::buffer::Queue;
 use crate::id::Owner;
 use crate::limits;
@@ -31,24 +31,32 @@ impl Ring {
     /// # Errors
     /// As [`Ring::turn`].
     pub fn turn_within(&mut self, most: Duration) -> io::Result<()> {
-        debug_assert!(self.upstream.is_empty() && self.completions.is_empty() && self.due.is_empty());
+        debug_assert!(!self.has_completions() && self.due.is_empty());
         self.free.append(&mut self.freed);
         self.flush();
-        self.feed();
+        self.offer_buffers(Side::Upstream);
+        self.offer_buffers(Side::Downstream);
+        self.accept_again();
         self.enter(most)?;
         self.collect();
         self.clock.turn();
         let now = self.clock.tick();
         self.wheel.expire(now, &mut self.due);
-        if self.resume_accepting.is_some_and(|tick| tick <= now) {
+        Ok(())
+    }
+
+    /// Accepts where that was paused, once the rest is over and clients have left.
+    fn accept_again(&mut self) {
+        if self.resume_accepting.is_some_and(|tick| tick <= self.clock.tick()) {
             self.resume_accepting = None;
+        }
+        let idle = self.accepting_paused && self.resume_accepting.is_none() && self.client_room() > 0;
+        if idle {
+            self.accepting_paused = false;
             for index in 0..self.listeners.len() {
-                if !self.listeners[index].armed {
-                    self.accept(index);
-                }
+                self.accept(index);
             }
         }
-        Ok(())
     }
 
     /// The next thing that happened, completions before deadlines.
@@ -59,26 +67,33 @@ impl Ring {
             }
         }
         while let Some(slot) = self.due.pop() {
-            let socket = &self.sockets[slot as usize];
-            // What happened in this turn may have set a later deadline.
-            if socket.is_live() && !self.wheel.is_set(slot) {
-                return Some(Event::Deadline(socket.owner));
+            // What happened in this turn may have set another deadline, or none.
+            if self.wheel.take_due(slot) && self.sockets[slot as usize].is_live() {
+                return Some(Event::Deadline(self.sockets[slot as usize].owner));
             }
         }
-        None
+        Some(Event::AcceptPaused(self.full.take()?, Errno(libc::EMFILE)))
+    }
+
+    fn has_completions(&self) -> bool {
+        !self.upstream.is_empty() || !self.completions.is_empty()
     }
 
     /// Offers buffers to the kernel again and re-arms the receives that ended for want of them.
-    fn feed(&mut self) {
-        let target = self.sockets().clamp(limits::BUFFERS_OFFERED_MIN, limits::BUFFERS_OFFERED_MAX);
-        if !self.provided.refill(target) {
+    fn offer_buffers(&mut self, side: Side) {
+        let scarce = self.is_scarce();
+        let offered = &mut self.sides[side as usize];
+        let target = offered.sockets.clamp(limits::BUFFERS_OFFERED_MIN, limits::BUFFERS_OFFERED_MAX);
+        // One receive may take all that are offered.
+        let target = if scarce { limits::BUFFERS_OFFERED_MIN } else { target };
+        if !offered.ring.refill(target, offered.leaves) {
             return;
         }
         // One each for the buffers there are: the others stay for the next turn instead of failing again.
-        for _ in 0..self.starved.len().min(self.provided.offered()) {
-            let Some(slot) = self.starved.pop_front() else { break };
+        for _ in 0..offered.starved.len().min(offered.ring.offered()) {
+            let Some(slot) = self.sides[side as usize].starved.pop_front() else { break };
             let socket = &self.sockets[slot as usize];
-            if socket.phase == Phase::Open && socket.recv == Recv::Starved {
+            if socket.phase == Phase::Open && socket.recv == Recv::Starved && Side::of(socket.owner) == side {
                 self.submit_receive(slot);
             }
         }
@@ -89,6 +104,8 @@ impl Ring {
         let time = Timespec::new().sec(wait.as_secs()).nsec(wait.subsec_nanos());
         let args = SubmitArgs::new().timespec(&time);
         loop {
+            // Who has completions in hand must not wait for more.
+            let wait = if self.has_completions() { Duration::ZERO } else { wait };
             let result = if wait.is_zero() { self.poll() } else { self.uring.submitter().submit_with_args(1, &args) };
             match result.map_err(|error| (error.raw_os_error(), error)) {
                 Ok(_) | Err((Some(libc::ETIME | libc::EINTR), _)) => {}
@@ -177,13 +194,12 @@ impl Ring {
     fn accepted(&mut self, index: usize, completion: Completion) -> Option<Event> {
         let listener = self.listeners.get_mut(index)?;
         if !cqueue::more(completion.flags) {
-            listener.armed = false;
+            listener.armed = Accept::Off;
         }
-        let (id, open, armed) = (listener.id, listener.socket.is_some(), listener.armed);
+        let (id, open, armed) = (listener.id, listener.socket.is_some(), listener.armed != Accept::Off);
         if completion.result >= 0 {
-            if !armed && open {
-                self.accept(index);
-            }
+            // The socket is not counted yet.
+            self.accept_within(index, self.client_room().saturating_sub(1));
             // SAFETY: a fresh descriptor that the kernel has just installed for us and that nobody else knows.
             let descriptor = unsafe { OwnedFd::from_raw_fd(completion.result) };
             return Some(Event::Accepted(id, descriptor));
@@ -191,13 +207,14 @@ impl Ring {
         let error = Errno(-completion.result);
         match error.0 {
             _ if armed || !open => None,
-            // The client was gone before it was accepted (accept(2)).
-            libc::ECONNABORTED | libc::EINTR | libc::EPROTO => {
+            // The client was gone before it was accepted (accept(2)), or few more may come.
+            libc::ECONNABORTED | libc::EINTR | libc::EPROTO | libc::ECANCELED => {
                 self.accept(index);
                 None
             }
             _ => {
                 self.resume_accepting = Some(self.clock.deadline(ACCEPT_REST));
+                self.accepting_paused = true;
                 Some(Event::AcceptPaused(id, error))
             }
         }
@@ -222,8 +239,9 @@ impl Ring {
     fn received(&mut self, slot: u32, completion: Completion) -> Option<Event> {
         let mut queue = Queue::default();
         if let (Some(buffer), 1..) = (cqueue::buffer_select(completion.flags), completion.result) {
-            let pieces = &mut self.pieces;
-            self.provided.claim(buffer, completion.result as usize, |lease| queue.push(pieces, lease));
+            let (pieces, side) = (&mut self.pieces, Side::of(self.sockets[slot as usize].owner));
+            let ring = &mut self.sides[side as usize].ring;
+            ring.claim(buffer, completion.result as usize, |lease| queue.push(pieces, lease));
         }
         let socket = &mut self.sockets[slot as usize];
         let resume = socket.recv == Recv::Cancelling { resume: true };
@@ -251,7 +269,7 @@ impl Ring {
                 libc::ENOBUFS => {
                     if !paused {
                         socket.recv = Recv::Starved;
-                        self.starved.push_back(slot);
+                        self.sides[Side::of(owner) as usize].starved.push_back(slot);
                     }
                     None
                 }
@@ -303,7 +321,9 @@ impl Ring {
                 lease
             };
             count -= part.len();
-            if socket.keep && socket.sent.bytes() + part.len() <= limits::REPLAY_BYTES {
+            let fits = socket.sent.bytes() + part.len() <= limits::REPLAY_BYTES
+                && socket.sent.pieces() < limits::REPLAY_PIECES;
+            if socket.keep && fits {
                 socket.sent.push(&mut self.pieces, part);
             } else {
                 (socket.keep, socket.lossy) = (false, true);

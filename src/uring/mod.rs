@@ -23,14 +23,14 @@ use std::time::Duration;
 
 use io_uring::IoUring;
 
-use crate::buffer::{Lease, Pieces, Pool, ProvidedRing, Queue};
+use crate::buffer::{Lease, Pieces, Pool, ProvidedRing, Queue, QueueLimit};
 use crate::id::{Address, ListenerId, Owner};
 use crate::limits;
 use crate::runtime::{Clock, Tick, Wheel};
 
 pub use net::{BindError, Waker, bind, bind_private, claim, local_port, peer, share};
 use socket::{Phase, Recv, Socket};
-pub use start::{StartError, raise_descriptor_limit};
+pub use start::{StartError, descriptors_left, raise_descriptor_limit};
 use submit::Arena;
 
 /// A socket of one ring. A stale id (its socket was closed) is ignored wherever it is used.
@@ -45,7 +45,8 @@ pub struct SocketId {
 pub enum Event {
     /// A client connected. The descriptor is to be adopted or dropped.
     Accepted(ListenerId, OwnedFd),
-    /// Accepting failed (EMFILE, ENFILE, ENOBUFS, ENOMEM); it is paused and resumed by itself.
+    /// Accepting failed (EMFILE, ENFILE, ENOBUFS, ENOMEM), or clients have all the descriptors that they may have (EMFILE); it is
+    /// paused and resumed by itself.
     AcceptPaused(ListenerId, Errno),
     /// A connection to an endpoint stands.
     Connected(Owner),
@@ -104,7 +105,8 @@ pub struct Ring {
     pool: &'static Pool,
     /// Buffers of `limits::HEAD_BUFFER_BYTES`.
     large: &'static Pool,
-    provided: ProvidedRing,
+    /// By [`Side`]: what endpoints send has buffers that clients cannot take.
+    sides: [Offered; 2],
     pieces: Pieces,
     sockets: Vec<Socket>,
     free: Vec<u32>,
@@ -112,13 +114,17 @@ pub struct Ring {
     freed: Vec<u32>,
     listeners: Vec<Accepting>,
     resume_accepting: Option<Tick>,
+    /// A listener that is open does not accept.
+    accepting_paused: bool,
+    /// Client sockets that there may be before accepting is paused.
+    client_limit: usize,
+    /// A listener whose accepting is paused because there are so many, to be told once.
+    full: Option<ListenerId>,
     wheel: Wheel,
     due: Vec<u32>,
     clock: Clock,
     /// Sockets with something to send.
     dirty: Vec<u32>,
-    /// Sockets whose receive ended for want of buffers, the one that waits longest first.
-    starved: VecDeque<u32>,
     /// Completions on connections to endpoints. Taken first: what an idle one received or how it ended has to be known before
     /// a request is sent on it.
     upstream: VecDeque<Completion>,
@@ -130,12 +136,50 @@ pub struct Ring {
     wake_count: Box<u64>,
 }
 
+/// Whose sockets share a group of provided buffers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+enum Side {
+    Downstream,
+    Upstream,
+}
+
+impl Side {
+    fn of(owner: Owner) -> Self {
+        match owner {
+            Owner::Downstream(_) => Self::Downstream,
+            Owner::Upstream(_) => Self::Upstream,
+        }
+    }
+}
+
+/// The receive buffers of one side.
+struct Offered {
+    ring: ProvidedRing,
+    /// Sockets whose slots are not free.
+    sockets: usize,
+    /// Sockets whose receive ended for want of buffers, the one that waits longest first.
+    starved: VecDeque<u32>,
+    /// Free buffers that this side leaves to others.
+    leaves: usize,
+}
+
 #[derive(Debug)]
 struct Accepting {
     id: ListenerId,
     /// None once closed.
     socket: Option<OwnedFd>,
-    armed: bool,
+    armed: Accept,
+}
+
+/// What the kernel was asked to accept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Accept {
+    Off,
+    /// One connection, because few more may come.
+    One,
+    /// Whatever comes.
+    Many,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -148,9 +192,9 @@ struct Completion {
 impl Ring {
     /// Adds a listening socket and starts to accept from it.
     pub fn listen(&mut self, id: ListenerId, socket: OwnedFd) {
-        let accepting = Accepting { id, socket: Some(socket), armed: false };
+        let accepting = Accepting { id, socket: Some(socket), armed: Accept::Off };
         // One that is closed and no longer armed gets no completion any more.
-        let index = match self.listeners.iter().position(|old| old.socket.is_none() && !old.armed) {
+        let index = match self.listeners.iter().position(|old| old.socket.is_none() && old.armed == Accept::Off) {
             Some(index) => {
                 self.listeners[index] = accepting;
                 index
@@ -182,7 +226,9 @@ impl Ring {
     /// Whether a connection of this listener may still come.
     #[must_use]
     pub fn is_accepting(&self, id: ListenerId) -> bool {
-        self.listeners.iter().any(|listener| listener.id == id && (listener.armed || listener.socket.is_some()))
+        self.listeners
+            .iter()
+            .any(|listener| listener.id == id && (listener.armed != Accept::Off || listener.socket.is_some()))
     }
 
     /// Takes over an accepted connection and starts to receive from it.
@@ -249,16 +295,25 @@ impl Ring {
     /// Bytes queued and not yet taken by the kernel.
     #[must_use]
     pub fn unsent(&self, id: SocketId) -> usize {
-        self.sockets
-            .get(id.slot as usize)
-            .filter(|socket| socket.generation == id.generation)
-            .map_or(0, |s| s.out.bytes())
+        self.peek(id).map_or(0, |socket| socket.out.bytes())
+    }
+
+    /// Whether so much is queued that no more should be.
+    #[must_use]
+    pub fn is_full(&self, id: SocketId) -> bool {
+        self.peek(id).is_some_and(|socket| self.queue_limit().is_reached(&socket.out))
+    }
+
+    /// Pieces queued or kept for a replay: at most so many buffers are pinned.
+    #[must_use]
+    pub fn pinned(&self, id: SocketId) -> usize {
+        self.peek(id).map_or(0, |socket| socket.out.pieces() + socket.sent.pieces())
     }
 
     /// Bytes of the socket that the kernel has taken.
     #[must_use]
     pub fn taken(&self, id: SocketId) -> u64 {
-        self.sockets.get(id.slot as usize).filter(|socket| socket.generation == id.generation).map_or(0, |s| s.taken)
+        self.peek(id).map_or(0, |socket| socket.taken)
     }
 
     /// Sends FIN once everything queued has gone.
@@ -269,7 +324,8 @@ impl Ring {
         }
     }
 
-    /// Keeps what is sent from now on, up to `limits::REPLAY_BYTES`, or stops keeping it and forgets what was kept.
+    /// Keeps what is sent from now on, up to `limits::REPLAY_BYTES` in `limits::REPLAY_PIECES`, or stops keeping it and forgets
+    /// what was kept.
     pub fn keep_sent(&mut self, id: SocketId, keep: bool) {
         if self.live(id).is_some() {
             let socket = &mut self.sockets[id.slot as usize];
@@ -305,6 +361,11 @@ impl Ring {
         self.release_if_idle(id.slot);
     }
 
+    /// Has the kernel close now what was closed in this turn, so that the descriptors can be used again.
+    pub fn submit_closes(&mut self) {
+        self.submit();
+    }
+
     /// Closes with RST, so that the peer cannot take what it has for a whole message (socket(7), SO_LINGER).
     pub fn abort(&mut self, id: SocketId) {
         if let Some(socket) = self.live(id) {
@@ -315,11 +376,16 @@ impl Ring {
 
     /// Sets the socket's one deadline; None: never.
     pub fn set_deadline(&mut self, id: SocketId, after: Option<Duration>) {
+        self.set_deadline_at(id, after.map(|after| self.clock.deadline(after)));
+    }
+
+    /// The same at a tick of [`Ring::clock`].
+    pub fn set_deadline_at(&mut self, id: SocketId, tick: Option<Tick>) {
         if self.live(id).is_none() {
             return;
         }
-        match after {
-            Some(after) => self.wheel.set(id.slot, self.clock.deadline(after)),
+        match tick {
+            Some(tick) => self.wheel.set(id.slot, tick),
             None => self.wheel.clear(id.slot),
         }
     }
@@ -336,10 +402,38 @@ impl Ring {
         self.large.take()
     }
 
-    /// Bytes that one direction of an exchange may hold now.
+    /// What one direction of an exchange may hold now.
     #[must_use]
-    pub fn queue_limit(&self) -> usize {
-        if self.pool.available() < limits::BUFFERS_SCARCE { limits::QUEUE_BYTES_SCARCE } else { limits::QUEUE_BYTES }
+    pub fn queue_limit(&self) -> QueueLimit {
+        if self.is_scarce() {
+            QueueLimit { bytes: limits::QUEUE_BYTES_SCARCE, pieces: limits::QUEUE_PIECES_SCARCE }
+        } else {
+            QueueLimit { bytes: limits::QUEUE_BYTES, pieces: limits::QUEUE_PIECES }
+        }
+    }
+
+    /// Whether fewer than a quarter of the buffers are free.
+    #[must_use]
+    pub fn is_scarce(&self) -> bool {
+        self.pool.available() < limits::BUFFERS_SCARCE
+    }
+
+    /// How many buffers are missing to what is reserved for endpoints and for answers of our own.
+    #[must_use]
+    pub fn missing_buffers(&self) -> usize {
+        let small = limits::BUFFERS_RESERVED.saturating_sub(self.pool.available());
+        small.max(limits::HEAD_BUFFERS_RESERVED.saturating_sub(self.large.available()))
+    }
+
+    /// Sockets whose receive waits for buffers.
+    #[must_use]
+    pub fn starved(&self) -> usize {
+        self.sides.iter().map(|side| side.starved.len()).sum()
+    }
+
+    /// Pauses accepting while there are `limit` client sockets or more.
+    pub fn limit_clients(&mut self, limit: usize) {
+        self.client_limit = limit;
     }
 
     /// The nodes of every queue of this worker.
@@ -376,9 +470,15 @@ impl Ring {
             self.sockets.push(Socket::default());
             (self.sockets.len() - 1) as u32
         });
+        self.sides[Side::of(owner) as usize].sockets += 1;
         let socket = &mut self.sockets[slot as usize];
         socket.open(descriptor.into_raw_fd(), owner, phase);
         SocketId { slot, generation: socket.generation }
+    }
+
+    /// The socket, even if it was closed and the kernel still has operations on it.
+    fn peek(&self, id: SocketId) -> Option<&Socket> {
+        self.sockets.get(id.slot as usize).filter(|socket| socket.generation == id.generation)
     }
 
     /// The socket, unless it was closed.
@@ -402,6 +502,7 @@ impl Ring {
             socket.sent.clear(&mut self.pieces);
             socket.phase = Phase::Free;
             socket.generation = socket.generation.wrapping_add(1);
+            self.sides[Side::of(socket.owner) as usize].sockets -= 1;
             self.freed.push(slot);
         }
     }

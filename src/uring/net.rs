@@ -16,7 +16,7 @@ use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use crate::id::Address;
 
 /// Connections that the kernel queues before they are accepted; cut to net.core.somaxconn by it.
-const BACKLOG: i32 = 4096;
+pub(super) const BACKLOG: i32 = 4096;
 
 /// How often a Unix-domain socket whose process may just have ended is tried, and for how long.
 const STALE_PROBES: usize = 3;

@@ -9,7 +9,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::Ring;
 use super::net::Waker;
-use super::submit::{Arena, GROUP};
+use super::submit::Arena;
+use super::{Offered, Side};
 use crate::buffer::{Pieces, Pool, PoolError, ProvidedRing};
 use crate::limits;
 use crate::runtime::{Clock, Wheel};
@@ -65,6 +66,15 @@ pub fn raise_descriptor_limit() -> Result<u64, StartError> {
     Ok(limit.maximum.unwrap_or(u64::MAX))
 }
 
+/// How many more file descriptors the process may open.
+#[must_use]
+pub fn descriptors_left() -> usize {
+    let limit =
+        getrlimit(Resource::Nofile).current.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+    let used = std::fs::read_dir("/proc/self/fd").map_or(64, Iterator::count);
+    limit.saturating_sub(used)
+}
+
 impl Ring {
     /// A ring for the calling thread, which must be the only one to use it (IORING_SETUP_SINGLE_ISSUER).
     ///
@@ -76,11 +86,8 @@ impl Ring {
         let (headroom, tailroom) = (limits::BUFFER_HEADROOM, limits::BUFFER_TAILROOM);
         let pool = Pool::new(limits::BUFFERS, limits::BUFFER_BYTES, headroom, tailroom)?;
         let large = Pool::new(limits::HEAD_BUFFERS, limits::HEAD_BUFFER_BYTES, headroom, tailroom)?;
-        let provided = ProvidedRing::new(pool, limits::BUFFERS_OFFERED_MAX).map_err(other("buffer ring"))?;
-        let (address, entries) = provided.registration();
-        // SAFETY: the mapping is page-aligned, holds `entries` entries and is never unmapped.
-        let registered = unsafe { uring.submitter().register_buf_ring_with_flags(address, entries, GROUP, 0) };
-        registered.map_err(|error| classify("buffer ring", error))?;
+        let downstream = Offered::new(&uring, pool, Side::Downstream, limits::BUFFERS_RESERVED)?;
+        let upstream = Offered::new(&uring, pool, Side::Upstream, 0)?;
         // Saves the kernel a descriptor look-up each turn; works without.
         let _ = uring.submitter().register_ring_fd();
         let bundles = uring.params().is_feature_recvsend_bundle();
@@ -90,18 +97,20 @@ impl Ring {
             bundles,
             pool,
             large,
-            provided,
+            sides: [downstream, upstream],
             pieces: Pieces::new(2 * limits::BUFFERS),
             sockets: Vec::with_capacity(1024),
             free: Vec::with_capacity(1024),
             freed: Vec::with_capacity(1024),
             listeners: Vec::new(),
             resume_accepting: None,
+            accepting_paused: false,
+            client_limit: usize::MAX,
+            full: None,
             wheel: Wheel::default(),
             due: Vec::with_capacity(1024),
             clock: Clock::default(),
             dirty: Vec::with_capacity(1024),
-            starved: VecDeque::with_capacity(1024),
             upstream: VecDeque::with_capacity(limits::COMPLETIONS as usize),
             completions: VecDeque::with_capacity(limits::COMPLETIONS as usize),
             arena: Arena::default(),
@@ -110,6 +119,18 @@ impl Ring {
         };
         ring.arm_waker();
         Ok(ring)
+    }
+}
+
+impl Offered {
+    /// Registers a group of buffers of `pool`, of which `leaves` stay free.
+    fn new(uring: &IoUring, pool: &'static Pool, side: Side, leaves: usize) -> Result<Self, StartError> {
+        let ring = ProvidedRing::new(pool, limits::BUFFERS_OFFERED_MAX).map_err(other("buffer ring"))?;
+        let (address, entries) = ring.registration();
+        // SAFETY: the mapping is page-aligned, holds `entries` entries and is never unmapped.
+        let registered = unsafe { uring.submitter().register_buf_ring_with_flags(address, entries, side as u16, 0) };
+        registered.map_err(|error| classify("buffer ring", error))?;
+        Ok(Self { ring, sockets: 0, starved: VecDeque::with_capacity(1024), leaves })
     }
 }
 

@@ -7,11 +7,8 @@ use io_uring::{opcode, squeue};
 use socket2::SockAddr;
 
 use super::socket::Recv;
-use super::{Ring, net};
+use super::{Accept, Ring, Side, net};
 use crate::limits::SEND_PIECES;
-
-/// The one group of provided buffers.
-pub(super) const GROUP: u16 = 0;
 
 /// What an operation is; the low byte of its tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,13 +72,46 @@ impl Arena {
 }
 
 impl Ring {
+    /// Client sockets that may still be added.
+    pub(super) fn client_room(&self) -> usize {
+        self.client_limit.saturating_sub(self.sides[Side::Downstream as usize].sockets)
+    }
+
+    /// Accepts from a listener, unless it does or is closed.
     pub(super) fn accept(&mut self, index: usize) {
+        self.accept_within(index, self.client_room());
+    }
+
+    /// The same when `room` more clients may come: one at a time where a whole backlog could be more than that.
+    pub(super) fn accept_within(&mut self, index: usize, room: usize) {
+        let storm = room < net::BACKLOG as usize * self.listeners.len();
         let listener = &mut self.listeners[index];
         let Some(socket) = &listener.socket else { return };
-        listener.armed = true;
+        let (descriptor, tag) = (Fd(socket.as_raw_fd()), Op::Accept.tag(index as u32, 0));
         // Not non-blocking: io_uring would then report EAGAIN instead of waiting.
-        let entry = opcode::AcceptMulti::new(Fd(socket.as_raw_fd())).flags(libc::SOCK_CLOEXEC).build();
-        self.push(entry.user_data(Op::Accept.tag(index as u32, 0)));
+        let entry = match listener.armed {
+            Accept::Many if storm => {
+                // Armed again when the cancellation has arrived.
+                let cancel = opcode::AsyncCancel::new(tag).build();
+                return self.push(cancel.user_data(Op::Forget.tag(0, 0)));
+            }
+            Accept::Many | Accept::One => return,
+            Accept::Off if room == 0 => {
+                self.accepting_paused = true;
+                self.full = Some(listener.id);
+                return;
+            }
+            Accept::Off if storm => {
+                listener.armed = Accept::One;
+                let (address, length) = (std::ptr::null_mut(), std::ptr::null_mut());
+                opcode::Accept::new(descriptor, address, length).flags(libc::SOCK_CLOEXEC).build()
+            }
+            Accept::Off => {
+                listener.armed = Accept::Many;
+                opcode::AcceptMulti::new(descriptor).flags(libc::SOCK_CLOEXEC).build()
+            }
+        };
+        self.push(entry.user_data(tag));
     }
 
     pub(super) fn submit_connect(&mut self, slot: u32, address: SockAddr) {
@@ -97,11 +127,11 @@ impl Ring {
     pub(super) fn submit_receive(&mut self, slot: u32) {
         let socket = &mut self.sockets[slot as usize];
         socket.recv = Recv::Armed;
-        let descriptor = Fd(socket.descriptor);
+        let (descriptor, group) = (Fd(socket.descriptor), Side::of(socket.owner) as u16);
         let entry = if self.bundles {
-            opcode::RecvMultiBundle::new(descriptor, GROUP).build()
+            opcode::RecvMultiBundle::new(descriptor, group).build()
         } else {
-            opcode::RecvMulti::new(descriptor, GROUP).build()
+            opcode::RecvMulti::new(descriptor, group).build()
         };
         self.push_for(slot, Op::Receive, entry);
     }

@@ -46,6 +46,27 @@ fn clients_that_stall_are_told_and_closed() {
     }
 }
 
+/// A client that sends does not put off the moment at which it should have read.
+#[test]
+fn who_sends_and_never_reads_is_cut() {
+    const LENGTH: usize = 64 << 20;
+    let origin = Origin::start(|mut wire, _| {
+        wire.message();
+        wire.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {LENGTH}\r\n\r\n"));
+        // The proxy gives up in the middle.
+        let _ = wire.stream.write_all(&vec![b'x'; LENGTH]);
+    });
+    let proxy = Setup::to(&[&origin.address]).listener("timeouts.body = \"1s\"").start();
+    let mut client = proxy.client();
+    client.send(GET);
+    // More requests, a byte at a time, more often than the time-out.
+    let sent = GET.bytes().cycle().take(100).take_while(|byte| {
+        thread::park_timeout(Duration::from_millis(100));
+        client.stream.write_all(&[*byte]).is_ok()
+    });
+    assert!(sent.count() < 100, "it is cut after a second, not after its last byte");
+}
+
 #[test]
 fn bodies_that_drip_are_refused() {
     const HEAD: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n";

@@ -1,7 +1,9 @@
 //! Origins that fail in every phase, and clients that go away. Not here: time-outs of clients (`bounds`).
 
+use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::mpsc;
+use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
@@ -167,6 +169,62 @@ fn an_origin_that_is_silent_times_out() {
     client.send(GET);
     assert!(client.head().unwrap().starts_with("HTTP/1.1 200 OK\r\n"));
     assert_eq!(client.end(), End::Clean(b"fifty".to_vec()));
+}
+
+/// Until the request has ended the origin owes nothing: it is the client that takes its time.
+#[test]
+fn a_slow_upload_is_not_a_slow_origin() {
+    for (route, cluster) in [("", "timeouts.response = \"300ms\""), ("timeout = \"300ms\"", "")] {
+        let origin = Origin::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        let proxy = Setup::to(&[&origin.address]).route(route).cluster(cluster).start();
+        let mut client = proxy.client();
+        client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n");
+        for _ in 0..10 {
+            std::thread::park_timeout(Duration::from_millis(100));
+            client.send("x");
+        }
+        assert_eq!(client.message().unwrap().text(), "ok", "{route}{cluster}");
+    }
+    // An origin that does not take the request is late all the same.
+    let origin = Origin::start(|mut wire, _| {
+        wire.head();
+        std::thread::park();
+    });
+    let proxy = Setup::to(&[&origin.address]).cluster("timeouts.response = \"300ms\"").start();
+    let mut client = proxy.client();
+    client.send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", 1u64 << 40));
+    let mut twin = client.twin();
+    let upload = std::thread::spawn(move || while twin.stream.write_all(&[b'x'; 1 << 16]).is_ok() {});
+    let answer = client.message().unwrap();
+    assert_eq!((answer.status(), &*answer.reason()), (504, "response_timeout"));
+    drop(client);
+    upload.join().unwrap();
+}
+
+/// A client that has sent its FIN may only have finished sending, or be gone: the operator knows.
+#[test]
+fn a_client_that_closes_its_side_may_end_the_exchange() {
+    for (keys, answered) in [("", true), ("abort_on_close = true", false)] {
+        let (ended, ends) = mpsc::channel();
+        let (asked, asks) = mpsc::channel();
+        let origin = Origin::start(move |mut wire, _| {
+            wire.message();
+            asked.send(wire.twin()).unwrap();
+            ended.send(wire.end()).unwrap();
+        });
+        let proxy = Setup::to(&[&origin.address]).cluster(keys).start();
+        let mut client = proxy.client();
+        client.send(GET);
+        client.finish();
+        let mut answers = next(&asks);
+        if answered {
+            answers.send(OK);
+            assert_eq!(client.message().unwrap().text(), "ok");
+        }
+        assert_eq!(client.end(), End::Clean(Vec::new()));
+        drop(proxy);
+        next(&ends);
+    }
 }
 
 /// The first connection answers one request and ends when the next one arrives; later ones answer all.

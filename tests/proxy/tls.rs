@@ -446,8 +446,8 @@ fn who_stalls_in_a_handshake_or_a_record_is_let_go() {
     wire.send(GET);
     assert_eq!(wire.message().unwrap().status(), 200);
     wire.stream.sock.write_all(&[23, 3, 3, 0, 30, 1]).unwrap();
-    let answer = wire.message().unwrap();
-    assert_eq!((answer.status(), answer.reason().as_str()), (408, "head_timeout"));
+    // It may be a key update: an answer here would be taken for that to the next request.
+    assert_eq!(wire.end(), End::Clean(Vec::new()));
 }
 
 #[test]

@@ -247,7 +247,7 @@ impl Connection {
 
     fn write_body(&mut self, ring: &mut Ring, answer: Answer, mut left: u64) -> Step {
         while left > 0 {
-            if ring.unsent(self.socket) >= ring.queue_limit() {
+            if ring.is_full(self.socket) {
                 self.phase = Phase::Sending(answer, left);
                 return Ok(None);
             }

@@ -64,7 +64,7 @@ impl Echo {
                 return Progress::Closed;
             }
             // Behind the limit, the next send completion goes on.
-            if ring.unsent(socket) >= ring.queue_limit() {
+            if ring.is_full(socket) {
                 return Progress::Wait;
             }
             let stepped = if self.left > 0 {

@@ -123,7 +123,7 @@ impl Slot {
         }
         let mut open: Option<Lease> = None;
         // Behind the limit, the next send completion goes on.
-        while self.has_unwritten() && ring.unsent(socket) < ring.queue_limit() {
+        while self.has_unwritten() && !ring.is_full(socket) {
             let bytes = &asks[usize::from(self.issued[self.written].request)].bytes[self.offset..];
             let Some(mut lease) = open.take().or_else(|| ring.buffer()) else { return false };
             let count = lease.append(bytes);
@@ -144,11 +144,7 @@ impl Slot {
     fn write_sealed(&mut self, ring: &mut Ring, socket: SocketId, asks: &[Ask]) -> bool {
         let Some(tls) = &mut self.tls else { return true };
         let mut sent = tls.flush(ring, socket);
-        while sent.is_ok()
-            && !tls.is_handshaking()
-            && self.written < self.issued.len()
-            && ring.unsent(socket) < ring.queue_limit()
-        {
+        while sent.is_ok() && !tls.is_handshaking() && self.written < self.issued.len() && !ring.is_full(socket) {
             let bytes = &asks[usize::from(self.issued[self.written].request)].bytes[self.offset..];
             let record = &bytes[..bytes.len().min(RECORD_BYTES)];
             // What is not sent for want of a buffer is with TLS all the same.

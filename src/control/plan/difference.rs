@@ -236,6 +236,7 @@ fn cluster_aspects(old: &ClusterSpec, new: &ClusterSpec) -> Aspects {
         ("pool.idle", shown(&old.idle), shown(&new.idle)),
         ("timeouts.connect", shown(&old.connect_timeout), shown(&new.connect_timeout)),
         ("timeouts.response", shown(&old.response_timeout), shown(&new.response_timeout)),
+        ("abort_on_close", old.abort_on_close.to_string(), new.abort_on_close.to_string()),
     ]
 }
 

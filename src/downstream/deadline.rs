@@ -1,0 +1,165 @@
+//! What a client is waited for, and until when. Not here: how fast it has to be besides (`pace`).
+//!
+//! A connection has one timer. Whenever something has happened, [`Downstreams::arm`] works out from the state what the client is
+//! waited for and since when, and sets the timer to the first of these times. Each moves only with the progress that it guards:
+//! a client that sends does not put off the moment at which it should have read.
+
+use super::pace::Floor;
+use super::{Current, Downstream, Downstreams, Phase, Step};
+use crate::exchange::{Exchanges, Failure};
+use crate::limits;
+use crate::runtime::{Clock, Tick};
+use std::time::Duration;
+
+/// What a client is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wait {
+    /// The end of its TLS handshake.
+    Handshake,
+    /// The end of a request head, since its first byte.
+    Head,
+    /// The end of a TLS record that may hold anything, since its first byte.
+    Record,
+    /// A request.
+    Idle,
+    /// More of the request body.
+    Body,
+    /// That it takes what is sent to it.
+    Read,
+    /// The rest of a request that was refused.
+    Drain,
+    /// Its FIN, after ours.
+    Linger,
+    /// Bytes of a tunnel, either way.
+    Tunnel,
+}
+
+/// How long a listener waits for its clients.
+#[derive(Clone, Copy, Debug)]
+struct Patience {
+    header: Duration,
+    body: Duration,
+    idle: Duration,
+}
+
+/// The first of several times.
+struct First<'a> {
+    clock: &'a Clock,
+    wait: Option<(Tick, Wait)>,
+}
+
+impl First<'_> {
+    fn or(&mut self, wait: Wait, since: Tick, patience: Duration) {
+        let at = self.clock.deadline_from(since, patience);
+        if self.wait.is_none_or(|(first, _)| at < first) {
+            self.wait = Some((at, wait));
+        }
+    }
+}
+
+impl Downstreams {
+    /// Sets the timer for the next thing that the client has to do, unless it has been too slow already.
+    pub(super) fn arm(&mut self, x: &mut Exchanges, id: u32) {
+        let Some(connection) = self.table.get_mut(id as usize) else { return };
+        if connection.broken {
+            return self.remove(x, id, true);
+        }
+        let floor = Floor::of(connection.spec(x));
+        let unread = x.ring.unsent(connection.socket) > 0 && !matches!(connection.phase, Phase::Tunnel(_));
+        let (now, taken) = (x.ring.clock().tick(), x.ring.taken(connection.socket));
+        if unread && connection.taking.falls_behind(floor, now, taken) {
+            return self.remove(x, id, true);
+        }
+        let wait = self.wait(x, id);
+        x.ring.set_deadline_at(self.table[id as usize].socket, wait.map(|(at, _)| at));
+    }
+
+    /// What the client is waited for, and until when.
+    fn wait(&mut self, x: &Exchanges, id: u32) -> Option<(Tick, Wait)> {
+        let connection = &mut self.table[id as usize];
+        let Patience { header, body, idle } = connection.patience(x);
+        let (clock, socket, since) = (x.ring.clock(), connection.socket, connection.since);
+        let now = clock.tick();
+        let mut first = First { clock, wait: None };
+        let unread = connection.reading.observe(now, x.ring.unsent(socket) > 0, x.ring.taken(socket));
+        match connection.phase {
+            Phase::Handshake => first.or(Wait::Handshake, since, header),
+            Phase::Head => {
+                connection.notice_beginning(now);
+                match connection.begun {
+                    Some(begun) if connection.input.is_empty() => first.or(Wait::Record, begun, header),
+                    Some(begun) => first.or(Wait::Head, begun, header),
+                    None if connection.paused => {}
+                    None => first.or(Wait::Idle, since, idle),
+                }
+                if let Some(leaves) = connection.leaves.filter(|_| connection.begun.is_none()) {
+                    first.or(Wait::Idle, leaves, Duration::ZERO);
+                }
+            }
+            Phase::Exchange(_) => {
+                let current = &mut connection.current;
+                let waits = !current.body.is_done() && !connection.paused;
+                if let Some(since) = current.arriving.observe(now, waits, current.received) {
+                    first.or(Wait::Body, since, body);
+                }
+            }
+            Phase::Tunnel(exchange) => {
+                let moved = x.ring.taken(socket).wrapping_add(x.taken(exchange));
+                if let Some(since) = connection.current.arriving.observe(now, true, moved) {
+                    first.or(Wait::Tunnel, since, limits::TUNNEL_IDLE);
+                }
+            }
+            Phase::Drain => first.or(Wait::Drain, since, body),
+            Phase::Flush => {}
+            Phase::Linger => first.or(Wait::Linger, since, limits::LINGER),
+        }
+        let tunnel = matches!(connection.phase, Phase::Tunnel(_));
+        if let Some(since) = unread {
+            first.or(Wait::Read, since, if tunnel { limits::TUNNEL_IDLE } else { body });
+        }
+        first.wait
+    }
+
+    /// The timer has fired. Since it was set, progress may have moved what it stands for.
+    pub(super) fn expire(&mut self, x: &mut Exchanges, id: u32) {
+        let failure = match self.wait(x, id) {
+            Some((at, wait)) if at <= x.ring.clock().tick() => match wait {
+                Wait::Head => Failure::RequestHeadTimeout,
+                Wait::Body => Failure::RequestBodyTimeout,
+                // Nothing of a request has come: there is nobody to tell.
+                Wait::Idle | Wait::Record => return self.retire(x, id),
+                Wait::Handshake | Wait::Linger => return self.remove(x, id, false),
+                Wait::Read | Wait::Drain | Wait::Tunnel => return self.remove(x, id, true),
+            },
+            _ => return self.arm(x, id),
+        };
+        if self.refuse(x, id, failure) == Step::Again {
+            self.pump(x, id);
+        }
+    }
+}
+
+impl Downstream {
+    /// Goes on to another phase.
+    pub(super) fn enter(&mut self, phase: Phase, now: Tick) {
+        (self.phase, self.since) = (phase, now);
+    }
+
+    /// Notices when a head begins, or a record that may hold one: what drips is as slow within the one as within the other.
+    pub(super) fn notice_beginning(&mut self, now: Tick) {
+        let arrives = !self.input.is_empty() || self.tls.as_ref().is_some_and(|session| session.holds_part());
+        if !arrives || self.paused {
+            self.begun = None;
+        } else if self.begun.is_none() {
+            self.begun = Some(now);
+            // Nothing of the exchange before decides how this one is refused.
+            self.current = Current::default();
+        }
+    }
+
+    fn patience(&self, x: &Exchanges) -> Patience {
+        let spec = self.spec(x);
+        let idle = if self.home.is_some() { spec.idle_timeout.min(limits::LEAVE) } else { spec.idle_timeout };
+        Patience { header: spec.header_timeout, body: spec.body_timeout, idle }
+    }
+}

@@ -1,0 +1,91 @@
+//! Which connections go when buffers run out: the ones that hold some and have made no progress for longest. Not here: bounds of
+//! single connections, which come first.
+
+use super::{Downstream, Downstreams, Phase, Step};
+use crate::exchange::{Exchanges, Failure};
+use crate::limits::{SHED_CONNECTIONS, SHED_INTERVAL, SHED_STALL};
+use crate::runtime::Tick;
+use crate::telemetry::Shed;
+
+/// A connection that may be shed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Candidate {
+    /// Since when it has made no progress.
+    since: Tick,
+    id: u32,
+    /// Buffers that it pins at most.
+    pieces: usize,
+    reason: Shed,
+}
+
+impl Downstreams {
+    /// Sheds connections while fewer buffers are free than clients must leave. Says whether it did.
+    pub fn shed(&mut self, x: &mut Exchanges) -> bool {
+        let (missing, now) = (x.ring.missing_buffers(), x.ring.clock().now());
+        if missing == 0 || now < self.next_shed {
+            return false;
+        }
+        self.next_shed = now + SHED_INTERVAL;
+        let clock = x.ring.clock();
+        let Some(latest) = clock.tick().checked_sub(clock.ticks(SHED_STALL)) else { return false };
+        let mut candidates = std::mem::take(&mut self.candidates);
+        candidates.clear();
+        let stalled = |(id, connection): (usize, &mut Downstream)| connection.candidate(x, id as u32);
+        candidates.extend(self.table.iter_mut().filter_map(stalled).filter(|candidate| candidate.since <= latest));
+        if candidates.len() > SHED_CONNECTIONS {
+            candidates.select_nth_unstable(SHED_CONNECTIONS);
+            candidates.truncate(SHED_CONNECTIONS);
+        }
+        candidates.sort_unstable();
+        let mut freed = 0;
+        for candidate in &candidates {
+            if freed >= missing {
+                break;
+            }
+            freed += candidate.pieces;
+            x.counters.shed(candidate.reason);
+            self.give_up(x, candidate);
+        }
+        self.candidates = candidates;
+        freed > 0
+    }
+
+    /// Ends a connection: with an answer where none has begun and the client has room for one.
+    fn give_up(&mut self, x: &mut Exchanges, candidate: &Candidate) {
+        let (id, connection) = (candidate.id, &self.table[candidate.id as usize]);
+        let answers = match connection.phase {
+            Phase::Head => candidate.reason == Shed::PartialHead,
+            Phase::Exchange(_) => !connection.current.started && candidate.reason != Shed::SlowReader,
+            _ => false,
+        };
+        if !answers {
+            return self.remove(x, id, true);
+        }
+        if self.refuse(x, id, Failure::Shed) == Step::Again {
+            self.pump(x, id);
+        }
+    }
+}
+
+impl Downstream {
+    /// What sheds it, if it holds buffers and waits for somebody.
+    fn candidate(&mut self, x: &Exchanges, id: u32) -> Option<Candidate> {
+        let (socket, now) = (self.socket, x.ring.clock().tick());
+        let unread = self.reading.observe(now, x.ring.unsent(socket) > 0, x.ring.taken(socket));
+        let record = self.tls.as_ref().is_some_and(|session| session.holds_part());
+        let own = self.input.pieces() + usize::from(record) + x.ring.pinned(socket);
+        let candidate = |since, pieces, reason| Some(Candidate { since, id, pieces, reason });
+        match self.phase {
+            Phase::Exchange(exchange) | Phase::Tunnel(exchange) => match x.stalled(exchange) {
+                _ if unread.is_some() => candidate(unread?, own + x.pinned(exchange), Shed::SlowReader),
+                Some(since) => candidate(since, own + x.pinned(exchange), Shed::SlowOrigin),
+                None if own > 0 => candidate(self.since, own, Shed::Pipelined),
+                None => None,
+            },
+            _ if unread.is_some() => candidate(unread?, own, Shed::SlowReader),
+            Phase::Head if own > 0 => candidate(self.begun.unwrap_or(self.since), own, Shed::PartialHead),
+            Phase::Handshake if own > 0 => candidate(self.since, own, Shed::PartialHead),
+            _ => None,
+        }
+    }
+}
