@@ -56,6 +56,23 @@ pub(super) fn text(status: &Status) -> String {
     family("cairn_tls_handshake_failures_total", "counter", help, &one(tls.failed));
     let help = "Exchanges with an origin under way.";
     family("cairn_upstream_requests_in_flight", "gauge", help, &one(status.exchanges));
+    buffers(status, &mut family);
+    let listeners: Vec<_> =
+        status.listeners.iter().map(|it| (format!("{{listener=\"{}\"}}", escaped(&it.name)), it.connections)).collect();
+    family("cairn_downstream_connections", "gauge", "Open connections.", &listeners);
+    let tenants: Vec<_> = status
+        .tenants
+        .iter()
+        .map(|tenant| {
+            (format!("{{tenant=\"{}\"}}", escaped(&tenant.name)), u64::from(tenant.state == TenantState::Live))
+        })
+        .collect();
+    family("cairn_tenant_live", "gauge", "1 if the tenant's file is served as it stands.", &tenants);
+    out
+}
+
+/// What is free of what clients can use up, and what was done when it was not.
+fn buffers(status: &Status, family: &mut impl FnMut(&str, &str, &str, &[(String, u64)])) {
     let by_worker = |count: fn(&BufferStatus) -> u64| -> Vec<_> {
         let workers = status.buffers.iter().enumerate();
         workers.map(|(worker, it)| (format!("{{worker=\"{worker}\"}}"), count(it))).collect()
@@ -71,18 +88,6 @@ pub(super) fn text(status: &Status) -> String {
         .collect();
     let help = "Connections ended because buffers ran short, by what they had waited for.";
     family("cairn_connections_shed_total", "counter", help, &shed);
-    let listeners: Vec<_> =
-        status.listeners.iter().map(|it| (format!("{{listener=\"{}\"}}", escaped(&it.name)), it.connections)).collect();
-    family("cairn_downstream_connections", "gauge", "Open connections.", &listeners);
-    let tenants: Vec<_> = status
-        .tenants
-        .iter()
-        .map(|tenant| {
-            (format!("{{tenant=\"{}\"}}", escaped(&tenant.name)), u64::from(tenant.state == TenantState::Live))
-        })
-        .collect();
-    family("cairn_tenant_live", "gauge", "1 if the tenant's file is served as it stands.", &tenants);
-    out
 }
 
 /// A label's value.

@@ -106,12 +106,11 @@ fn events_that_nobody_reads_hold_one_share() {
         let mut blocked = 0;
         // Until the proxy has stopped reading for a while.
         while blocked < 100 {
-            match wire.stream.write(b"data: x\n\n") {
-                Ok(_) => blocked = 0,
-                Err(_) => {
-                    blocked += 1;
-                    std::thread::park_timeout(std::time::Duration::from_millis(2));
-                }
+            if wire.stream.write_all(b"data: x\n\n").is_ok() {
+                blocked = 0;
+            } else {
+                blocked += 1;
+                std::thread::park_timeout(std::time::Duration::from_millis(2));
             }
         }
         stuck.send(()).unwrap();
