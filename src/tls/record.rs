@@ -16,6 +16,8 @@ pub(super) const HEADER: usize = 5;
 pub(super) const CONTENT_MAX: usize = 1 << 14;
 /// Most bytes behind the header: content, and what protection adds (RFC 8446 section 5.2).
 pub(super) const BODY_MAX: usize = CONTENT_MAX + 256;
+/// The same without TLS 1.3's tighter bound, as records of a handshake may have it (RFC 5246 section 6.2.3).
+const BODY_MAX_TLS12: usize = CONTENT_MAX + 2048;
 /// Bytes of the part of the nonce that a record carries (RFC 5288 section 3).
 const EXPLICIT: usize = 8;
 const TAG: usize = 16;
@@ -69,6 +71,14 @@ impl Header {
             _ => Err(Error::Unexpected),
         }
     }
+}
+
+/// Bytes of the record that begins with `bytes`, as far as that can be told: those of its header, if there are fewer, or if the
+/// header alone is enough to refuse it.
+pub(super) fn length(bytes: &[u8]) -> usize {
+    let &[20..=24, 3, _, high, low, ..] = bytes else { return HEADER };
+    let body = usize::from(u16::from_be_bytes([high, low]));
+    if body > BODY_MAX_TLS12 { HEADER } else { HEADER + body }
 }
 
 impl Key {

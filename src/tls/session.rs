@@ -9,15 +9,17 @@ use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
 
 use super::traffic::{Agreement, Traffic};
-use super::{Error, Server};
+use super::{Error, Server, record};
 use crate::buffer::{Lease, Queue};
 use crate::uring::{Ring, SocketId};
 
 /// One connection.
 pub struct Session {
     state: State,
-    /// The beginning of a record, or of the client's part of the handshake.
+    /// The beginning of a record; in the handshake, behind records that hold the beginning of a message.
     held: Option<Lease>,
+    /// Bytes of `held` that rustls has seen and still needs.
+    seen: usize,
     /// The peer has sent something.
     begun: bool,
     /// It has said that it sends no more.
@@ -52,7 +54,7 @@ impl Session {
         let connection = UnbufferedServerConnection::new(Arc::clone(&server.config));
         // It fails for configurations that `Server` does not make.
         let state = connection.map_or(State::Over, |connection| State::Handshake(Box::new(connection)));
-        Self { state, held: None, begun: false, ended: false, finished: false }
+        Self { state, held: None, seen: 0, begun: false, ended: false, finished: false }
     }
 
     /// Whether the handshake is still going on.
@@ -103,7 +105,7 @@ impl Session {
         }
         let mut outcome = Ok(None);
         if self.is_handshaking() {
-            outcome = self.hold(ring, received).and_then(|()| self.shake_hands(ring, socket, plain));
+            outcome = self.shake_hands(ring, socket, received);
         }
         if let (Ok(_), false, State::Traffic(traffic)) = (&outcome, self.ended, &mut self.state) {
             let opened = traffic.open(ring, socket, &mut self.held, received, plain);
@@ -156,40 +158,68 @@ impl Session {
         }
     }
 
-    /// Appends what was received to what is held: rustls reads one run of bytes.
-    fn hold(&mut self, ring: &mut Ring, received: &mut Queue) -> Result<(), Error> {
-        while let Some(next) = received.pop(ring.pieces()) {
-            let Some(held) = &mut self.held else {
-                if next.bytes().first().is_some_and(u8::is_ascii_uppercase) {
-                    received.push_front(ring.pieces(), next);
-                    return Err(Error::PlainText);
-                }
-                self.held = Some(next);
-                continue;
-            };
-            if held.spare() < next.len() {
-                let mut large = ring.large_buffer().ok_or(Error::Buffers)?;
-                let _ = large.append(held.bytes());
-                *held = large;
-            }
-            if held.append(next.bytes()) < next.len() {
-                return Err(Error::TooLong);
-            }
-        }
-        Ok(())
-    }
-
+    /// Shows rustls one record after the other until the handshake is over, and none that follows: what comes right behind the
+    /// last message, be it content or a key update, is for `traffic`, and rustls would answer it with what nobody sends.
     fn shake_hands(
         &mut self,
         ring: &mut Ring,
         socket: SocketId,
-        plain: &mut Queue,
+        received: &mut Queue,
     ) -> Result<Option<Agreement>, Error> {
-        let State::Handshake(connection) = &mut self.state else { return Ok(None) };
+        while self.hold_record(ring, received)? {
+            if !self.advance(ring, socket)? {
+                continue;
+            }
+            let State::Handshake(connection) = mem::replace(&mut self.state, State::Over) else { break };
+            let (traffic, agreement) = Traffic::after(*connection).map_err(|_| Error::Handshake)?;
+            self.state = State::Traffic(traffic);
+            return Ok(Some(agreement));
+        }
+        Ok(None)
+    }
+
+    /// Moves what was received to what is held until that ends with a whole record. Says whether it does.
+    fn hold_record(&mut self, ring: &mut Ring, received: &mut Queue) -> Result<bool, Error> {
+        loop {
+            let part = self.held.as_ref().map_or(&[][..], |held| &held.bytes()[self.seen..]);
+            let missing = record::length(part).saturating_sub(part.len());
+            if missing == 0 {
+                return Ok(true);
+            }
+            let Some(mut next) = received.pop(ring.pieces()) else { return Ok(false) };
+            if self.held.is_none() && next.bytes().first().is_some_and(u8::is_ascii_uppercase) {
+                return Err(Error::PlainText);
+            }
+            let count = if part.is_empty() { record::length(next.bytes()) } else { missing };
+            let taken = next.split_to(count);
+            received.push_front(ring.pieces(), next);
+            self.hold(ring, taken)?;
+        }
+    }
+
+    /// Appends to what is held: rustls reads one run of bytes.
+    fn hold(&mut self, ring: &mut Ring, next: Lease) -> Result<(), Error> {
+        let Some(held) = &mut self.held else {
+            self.held = Some(next);
+            return Ok(());
+        };
+        let length = held.len() + next.len();
+        if held.spare() < next.len() {
+            let ordinary = ring.buffer().filter(|fresh| fresh.spare() >= length);
+            let mut fresh = ordinary.or_else(|| ring.large_buffer()).ok_or(Error::Buffers)?;
+            let _ = fresh.append(held.bytes());
+            *held = fresh;
+        }
+        if held.append(next.bytes()) < next.len() { Err(Error::TooLong) } else { Ok(()) }
+    }
+
+    /// Lets rustls read what is held and sends what it has to say. True: the handshake is over.
+    fn advance(&mut self, ring: &mut Ring, socket: SocketId) -> Result<bool, Error> {
+        let State::Handshake(connection) = &mut self.state else { return Ok(false) };
         let mut flight = None;
         let next = loop {
             let held = self.held.as_mut().map_or(&mut [][..], Lease::bytes_mut);
-            let (discard, next) = step(connection, held, &mut flight, ring, socket, plain);
+            let (discard, next) = step(connection, held, &mut flight, ring, socket);
             if let Some(mut held) = self.held.take() {
                 held.advance(discard);
                 self.held = Some(held).filter(|held| !held.is_empty());
@@ -200,13 +230,13 @@ impl Session {
                 next => break next,
             }
         };
+        self.seen = self.held.as_ref().map_or(0, Lease::len);
         if !matches!(next, Next::Done) || connection.is_handshaking() {
-            return if self.ended { Err(Error::Refused) } else { Ok(None) };
+            return if self.ended { Err(Error::Refused) } else { Ok(false) };
         }
-        let State::Handshake(connection) = mem::replace(&mut self.state, State::Over) else { return Ok(None) };
-        let (traffic, agreement) = Traffic::after(*connection).map_err(|_| Error::Handshake)?;
-        self.state = State::Traffic(traffic);
-        Ok(Some(agreement))
+        // A message does not go on under the next key (RFC 8446 section 5.1); rustls has refused it.
+        self.seen = 0;
+        if self.held.is_some() { Err(Error::Unexpected) } else { Ok(true) }
     }
 
     /// Tells the peer why, if it can be told.
@@ -215,11 +245,8 @@ impl Session {
         match &mut self.state {
             State::Handshake(connection) => {
                 // What rustls has queued, and no more: it must not look for bytes that it was shown before.
-                let (mut flight, mut dropped) = (None, Queue::default());
-                while connection.wants_write()
-                    && step(connection, &mut [], &mut flight, ring, socket, &mut dropped).1.is_ok()
-                {}
-                dropped.clear(ring.pieces());
+                let mut flight = None;
+                while connection.wants_write() && step(connection, &mut [], &mut flight, ring, socket).1.is_ok() {}
                 if let Some(lease) = flight {
                     ring.send(socket, lease);
                 }
@@ -243,7 +270,6 @@ fn step(
     flight: &mut Option<Lease>,
     ring: &mut Ring,
     socket: SocketId,
-    plain: &mut Queue,
 ) -> (usize, Result<Next, Error>) {
     let UnbufferedStatus { discard, state } = connection.process_tls_records(held);
     let next = match state {
@@ -256,13 +282,6 @@ fn step(
             }
             data.done();
             Ok(Next::Again)
-        }
-        Ok(ConnectionState::ReadTraffic(mut data)) => {
-            let mut outcome = Ok(Next::Again);
-            while let Some(Ok(record)) = data.next_record() {
-                outcome = copy(ring, record.payload, plain).and(outcome);
-            }
-            outcome
         }
         Ok(ConnectionState::WriteTraffic(_)) => Ok(Next::Done),
         Ok(ConnectionState::PeerClosed) => Ok(Next::Ended),
@@ -294,14 +313,4 @@ fn put(
     }
     // A record fits an empty buffer (`limits`).
     Err(Error::Buffers)
-}
-
-/// Appends content that came with the end of the handshake.
-fn copy(ring: &mut Ring, mut content: &[u8], plain: &mut Queue) -> Result<(), Error> {
-    while !content.is_empty() {
-        let mut lease = ring.buffer().ok_or(Error::Buffers)?;
-        content = &content[lease.append(content)..];
-        plain.push(ring.pieces(), lease);
-    }
-    Ok(())
 }

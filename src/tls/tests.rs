@@ -49,6 +49,7 @@ fn parties(suite: SupportedCipherSuite) -> (Server, Arc<ClientConfig>) {
     let builder = builder.with_protocol_versions(&[version]).unwrap().with_root_certificates(roots);
     let mut config = builder.with_no_client_auth();
     config.enable_secret_extraction = true;
+    config.resumption = rustls::client::Resumption::in_memory_sessions(8);
     (Server::new(&spec, Arc::new(Tickets::new())), Arc::new(config))
 }
 
@@ -357,6 +358,145 @@ fn a_hello_with_any_byte_changed_does_no_harm() {
         assert!(session.is_handshaking() || !session.holds_part());
     }
     assert!(failures > hello.len() / 2);
+}
+
+/// Brings a handshake to where the last word is the client's. Returns that with `content` right behind it, and the client.
+fn last_flight(
+    (server, config): (&Server, &Arc<ClientConfig>),
+    write: impl FnOnce(&mut ClientConnection),
+) -> (Vec<u8>, ClientConnection, Desk) {
+    let mut tls = ClientConnection::new(Arc::clone(config), ServerName::try_from("a.test").unwrap()).unwrap();
+    tls.set_buffer_limit(None);
+    let mut desk = Desk::new(server);
+    loop {
+        let mut flight = Vec::new();
+        while tls.wants_write() {
+            tls.write_tls(&mut flight).unwrap();
+        }
+        if !tls.is_handshaking() {
+            write(&mut tls);
+            while tls.wants_write() {
+                tls.write_tls(&mut flight).unwrap();
+            }
+            return (flight, tls, desk);
+        }
+        desk.take(&flight).unwrap();
+        desk.answer(&mut tls);
+    }
+}
+
+/// A session that is given bytes by hand.
+struct Desk {
+    ring: Ring,
+    socket: SocketId,
+    session: Session,
+    plain: Queue,
+    client: UnixStream,
+}
+
+impl Desk {
+    fn new(server: &Server) -> Self {
+        let (client, theirs) = UnixStream::pair().unwrap();
+        let mut ring = Ring::new().unwrap();
+        let socket = ring.adopt(theirs.into(), Owner::Downstream(0));
+        Self { ring, socket, session: Session::new(server), plain: Queue::default(), client }
+    }
+
+    /// As if all of it had arrived at once.
+    fn take(&mut self, bytes: &[u8]) -> Result<Option<super::Agreement>, Error> {
+        let mut queue = Queue::default();
+        for part in bytes.chunks(CONTENT_MAX) {
+            let mut lease = self.ring.buffer().unwrap();
+            assert_eq!(lease.append(part), part.len());
+            queue.push(self.ring.pieces(), lease);
+        }
+        self.session.receive(&mut self.ring, self.socket, &mut queue, &mut self.plain)
+    }
+
+    /// Brings what the session has sent to the client.
+    fn answer(&mut self, tls: &mut ClientConnection) {
+        while self.ring.unsent(self.socket) > 0 {
+            self.ring.turn(true).unwrap();
+            while self.ring.next_event().is_some() {}
+        }
+        self.client.set_nonblocking(true).unwrap();
+        while tls.read_tls(&mut self.client).is_ok() {
+            tls.process_new_packets().unwrap();
+        }
+    }
+
+    fn content(&mut self) -> Vec<u8> {
+        let mut all = Vec::new();
+        while let Some(lease) = self.plain.pop(self.ring.pieces()) {
+            all.extend_from_slice(lease.bytes());
+        }
+        all
+    }
+
+    fn send(&mut self, content: &[u8]) {
+        let (mut out, mut lease) = (Queue::default(), self.ring.buffer().unwrap());
+        assert_eq!(lease.append(content), content.len());
+        out.push(self.ring.pieces(), lease);
+        self.session.send(&mut self.ring, self.socket, &mut out).unwrap();
+    }
+}
+
+/// The suites of both versions of which a client may send content right behind its Finished; of TLS 1.2 when it resumes.
+fn hasty() -> [(Server, Arc<ClientConfig>); 2] {
+    let tls12 = aws_lc_rs::cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256;
+    [aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256, tls12].map(|suite| {
+        let (server, config) = parties(suite);
+        // A full handshake, which brings tickets.
+        let (flight, mut tls, mut desk) = last_flight((&server, &config), |tls| tls.writer().write_all(b"x").unwrap());
+        desk.take(&flight).unwrap();
+        desk.send(b"y");
+        desk.answer(&mut tls);
+        (server, config)
+    })
+}
+
+#[test]
+fn content_right_behind_the_handshake_is_taken_however_much_it_is() {
+    for (server, config) in &hasty() {
+        for (length, cuts) in [(0, 0..=0), (1, 0..=0), (70_000, 0..=160), (1_000_000, 0..=0), (1_000_000, 60..=60)] {
+            for cut in cuts {
+                let content: Vec<u8> = (0..length).map(|at: u32| (at % 251) as u8).collect();
+                let write = |tls: &mut ClientConnection| tls.writer().write_all(&content).unwrap();
+                let (flight, mut tls, mut desk) = last_flight((server, config), write);
+                let (first, rest) = flight.split_at(cut.min(flight.len()));
+                let early = desk.take(first).unwrap();
+                let agreed = early.or(desk.take(rest).unwrap());
+                assert!(agreed.is_some_and(|agreed| agreed.resumed), "{length} {cut} {agreed:?}");
+                assert!(desk.content() == content && !desk.session.holds_part(), "{length} {cut}");
+                desk.send(b"y");
+                desk.answer(&mut tls);
+                assert_eq!(tls.reader().read(&mut [0; 9]).unwrap(), 1, "{length} {cut}");
+            }
+        }
+    }
+}
+
+#[test]
+fn keys_may_change_right_behind_the_handshake() {
+    let (server, config) = &hasty()[0];
+    for at_once in [true, false] {
+        let write = |tls: &mut ClientConnection| {
+            tls.refresh_traffic_keys().unwrap();
+            tls.writer().write_all(b"ab").unwrap();
+            tls.refresh_traffic_keys().unwrap();
+        };
+        let (flight, mut tls, mut desk) = last_flight((server, config), write);
+        if at_once {
+            desk.take(&flight).unwrap();
+        } else {
+            flight.iter().for_each(|byte| assert!(desk.take(&[*byte]).is_ok()));
+        }
+        desk.answer(&mut tls);
+        assert_eq!(desk.content(), b"ab");
+        desk.send(b"y");
+        desk.answer(&mut tls);
+        assert_eq!(tls.reader().read(&mut [0; 9]).unwrap(), 1);
+    }
 }
 
 proptest::proptest! {

@@ -33,6 +33,11 @@ fn pattern(at: u64) -> &'static [u8] {
     &PATTERN[usize::try_from(at).unwrap() % PATTERN.len()..]
 }
 
+/// The first bytes of the body.
+pub(crate) fn beginning(length: usize) -> &'static [u8] {
+    &PATTERN[..length]
+}
+
 /// Compares a body with the pattern while it arrives.
 #[derive(Default)]
 pub(crate) struct Check(pub(crate) u64);

@@ -461,3 +461,30 @@ fn nothing_is_kept_of_many_connections() {
     run(100);
     poll(|| (proxy.descriptors() <= before).then_some(()));
 }
+
+/// Clients that send all of an upload right behind their last word of the handshake, many at a time.
+#[test]
+fn uploads_may_follow_the_handshake_at_once() {
+    const LENGTH: usize = 1_000_000;
+    let (site, origin) = (Site::new(), bodies::origin(Framing::Length));
+    let proxy = site.start(&origin);
+    for version in [&TLS13, &TLS12] {
+        let client = Client::of(site.authority.roots(), &[version], aws_lc_rs::ALL_CIPHER_SUITES, None);
+        // TLS 1.2 lets content follow only where it resumes.
+        client.ask(&proxy, "public");
+        let address = proxy.address("public");
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    let mut connection = client.connection("a.test");
+                    connection.set_buffer_limit(None);
+                    let head = format!("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: {LENGTH}\r\n\r\n");
+                    connection.writer().write_all(head.as_bytes()).unwrap();
+                    connection.writer().write_all(bodies::beginning(LENGTH)).unwrap();
+                    let mut wire = Wire::over(StreamOwned::new(connection, tcp(address)));
+                    assert_eq!(wire.message().expect("an answer").text(), LENGTH.to_string());
+                });
+            }
+        });
+    }
+}
