@@ -60,8 +60,13 @@ pub const BUFFERS_OFFERED_MIN: usize = 64;
 pub const BUFFERS_OFFERED_MAX: usize = 1024;
 /// Pieces below this size are joined into one TLS record when more follows: a record costs as much as copying so many bytes.
 pub const SEAL_PIECE_BYTES: usize = 4 * 1024;
-/// TLS records without content, and key updates, that a peer may send in a row; above: the connection ends.
+/// TLS records without content, key updates among them, that a peer may send beyond what content and time pay for; above: the
+/// connection ends.
 pub const EMPTY_RECORDS: u32 = 32;
+/// Bytes of content that pay for one such record. An update of keys costs about as much as a small request.
+pub const EMPTY_RECORD_BYTES: u32 = 256;
+/// Time that pays for one.
+pub const EMPTY_RECORD_INTERVAL: Duration = Duration::from_millis(100);
 /// Free buffers below which one connection may hold only [`QUEUE_BYTES_SCARCE`], and the kernel is offered
 /// [`BUFFERS_OFFERED_MIN`] for each side.
 pub const BUFFERS_SCARCE: usize = BUFFERS / 4;

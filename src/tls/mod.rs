@@ -43,7 +43,7 @@ pub enum Error {
     /// The peer, or somebody between: a record was not sealed by the peer as the next one.
     #[error("a record that does not open")]
     Forged,
-    /// The peer: too many records in a row that bring nothing.
+    /// The peer: too many records that bring nothing.
     #[error("too many empty records")]
     Flood,
     /// The peer: it has sent a fatal alert.

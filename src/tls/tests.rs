@@ -499,6 +499,58 @@ fn keys_may_change_right_behind_the_handshake() {
     }
 }
 
+/// A client that takes nothing and asks for new keys again and again gets one answer, and another before what is sealed next.
+#[test]
+fn one_answer_to_key_updates_waits_to_be_taken() {
+    let (server, config) = &hasty()[0];
+    let (flight, mut tls, mut desk) = last_flight((server, config), |_| {});
+    desk.take(&flight).unwrap();
+    desk.answer(&mut tls);
+    let mut first = None;
+    for _ in 0..20 {
+        let (flight, free) = (update(&mut tls, 1), desk.ring.pools()[0].available());
+        // The ring does not turn meanwhile: nothing leaves.
+        desk.take(&flight).unwrap();
+        assert_eq!(desk.content(), b"x");
+        let kept = usize::from(first.is_none());
+        assert_eq!(desk.ring.pools()[0].available(), free - kept);
+        let unsent = desk.ring.unsent(desk.socket);
+        assert_eq!(*first.get_or_insert(unsent), unsent);
+    }
+    desk.send(b"y");
+    desk.answer(&mut tls);
+    assert_eq!(tls.reader().read(&mut [0; 9]).unwrap(), 1);
+    desk.take(&update(&mut tls, 1)).unwrap();
+    assert!(desk.ring.unsent(desk.socket) > 0, "an answer that was taken makes way for the next");
+}
+
+/// A new key of the client's, which wants one in return, and so many bytes of content under it.
+fn update(tls: &mut ClientConnection, content: usize) -> Vec<u8> {
+    let mut flight = Vec::new();
+    tls.refresh_traffic_keys().unwrap();
+    tls.writer().write_all(&vec![b'x'; content]).unwrap();
+    while tls.wants_write() {
+        tls.write_tls(&mut flight).unwrap();
+    }
+    flight
+}
+
+#[test]
+fn key_updates_are_paid_for_by_content_and_not_by_records() {
+    let (server, config) = &hasty()[0];
+    for (content, outcome) in [(1, Err(Error::Flood)), (limits::EMPTY_RECORD_BYTES as usize, Ok(None))] {
+        let (flight, mut tls, mut desk) = last_flight((server, config), |_| {});
+        desk.take(&flight).unwrap();
+        desk.answer(&mut tls);
+        let mut outcomes = (0..10 * limits::EMPTY_RECORDS).map(|_| {
+            let outcome = desk.take(&update(&mut tls, content));
+            desk.content();
+            outcome
+        });
+        assert_eq!(outcomes.find(Result::is_err).unwrap_or(Ok(None)), outcome, "{content}");
+    }
+}
+
 proptest::proptest! {
     #![proptest_config(proptest::test_runner::Config { cases: 48, failure_persistence: None, ..Default::default() })]
 

@@ -1,6 +1,8 @@
 //! Records after the handshake: opened where they were received, sealed where their content lies. Not here: the handshake
 //! (`session`), what protects a record (`record`).
 
+use std::time::Duration;
+
 use rustls::kernel::KernelConnection;
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::{AlertDescription, ContentType, HandshakeKind, ProtocolVersion, SupportedCipherSuite};
@@ -24,8 +26,14 @@ pub(super) struct Traffic {
     keys: KernelConnection<ServerConnectionData>,
     /// Records that a key may seal.
     bound: u64,
-    /// Records without content since the last one with some.
-    empty: u32,
+    /// The peer has asked for a new key, and what is sealed next has to come under it.
+    owed: bool,
+    /// What the socket has sent when our last key update has left.
+    updated: u64,
+    /// What records without content have cost, less what content and time have paid for.
+    debt: u32,
+    /// When time has paid last.
+    paid: Duration,
 }
 
 /// What a handshake has come to.
@@ -49,7 +57,7 @@ impl Traffic {
         let [rx, tx] = [secrets.rx, secrets.tx].map(|(count, secrets)| Key::new(version, count, &secrets));
         let bound = bound(keys.negotiated_cipher_suite());
         let agreement = Agreement { tls13: version == ProtocolVersion::TLSv1_3, resumed };
-        Ok((Self { rx: rx?, tx: tx?, keys, bound, empty: 0 }, agreement))
+        Ok((Self { rx: rx?, tx: tx?, keys, bound, owed: false, updated: 0, debt: 0, paid: Duration::ZERO }, agreement))
     }
 
     /// Whether the connection must soon end: TLS 1.2 has no way to a new key.
@@ -87,7 +95,7 @@ impl Traffic {
             record.truncate(content.end);
             record.advance(content.start);
             if kind == ContentType::ApplicationData && !record.is_empty() {
-                self.empty = 0;
+                self.debt = self.debt.saturating_sub(record.len() as u32);
                 plain.push(ring.pieces(), record);
             } else if self.note(ring, socket, kind, record.bytes())? {
                 return Ok(true);
@@ -98,10 +106,7 @@ impl Traffic {
 
     /// Takes a record that brings no content. True: the peer sends no more.
     fn note(&mut self, ring: &mut Ring, socket: SocketId, kind: ContentType, content: &[u8]) -> Result<bool, Error> {
-        self.empty += 1;
-        if self.empty > limits::EMPTY_RECORDS {
-            return Err(Error::Flood);
-        }
+        self.charge(ring)?;
         match (kind, content) {
             (ContentType::ApplicationData, _) => Ok(false),
             (ContentType::Alert, &[level, alert]) => match AlertDescription::from(alert) {
@@ -114,7 +119,9 @@ impl Traffic {
             (ContentType::Handshake, &[ref message @ .., asks @ 0..=1]) if message == KEY_UPDATE && self.is_tls13() => {
                 let (count, secrets) = self.keys.update_rx_secret().map_err(|_| Error::Unexpected)?;
                 self.rx = self.key(count, &secrets)?;
-                if asks == 1 {
+                self.owed |= asks == 1;
+                // Who asks again before it has taken the answer gets no second one until there is something to seal.
+                if self.owed && ring.taken(socket) >= self.updated {
                     self.update_keys(ring, socket)?;
                 }
                 Ok(false)
@@ -124,6 +131,18 @@ impl Traffic {
         }
     }
 
+    /// Charges for a record that brings no content.
+    fn charge(&mut self, ring: &Ring) -> Result<(), Error> {
+        let now = ring.clock().now();
+        let time = now.saturating_sub(self.paid).as_millis() / limits::EMPTY_RECORD_INTERVAL.as_millis();
+        let paid = u32::try_from(time).unwrap_or(u32::MAX).saturating_mul(limits::EMPTY_RECORD_BYTES);
+        if paid > 0 {
+            (self.debt, self.paid) = (self.debt.saturating_sub(paid), now);
+        }
+        self.debt += limits::EMPTY_RECORD_BYTES;
+        if self.debt > limits::EMPTY_RECORDS * limits::EMPTY_RECORD_BYTES { Err(Error::Flood) } else { Ok(()) }
+    }
+
     /// Seals and queues everything of `out`.
     ///
     /// # Errors
@@ -131,7 +150,7 @@ impl Traffic {
     pub(super) fn send(&mut self, ring: &mut Ring, socket: SocketId, out: &mut Queue) -> Result<(), Error> {
         while let Some(piece) = out.pop(ring.pieces()) {
             let content = gather(ring, piece, out)?;
-            if self.tx.count() >= self.bound {
+            if self.owed || self.tx.count() >= self.bound {
                 self.update_keys(ring, socket)?;
             }
             self.seal(ring, socket, ContentType::ApplicationData, content)?;
@@ -157,6 +176,7 @@ impl Traffic {
         self.say(ring, socket, ContentType::Handshake, &[kind, a, b, c, 0])?;
         let (count, secrets) = self.keys.update_tx_secret().map_err(|_| Error::Worn)?;
         self.tx = self.key(count, &secrets)?;
+        (self.owed, self.updated) = (false, ring.taken(socket) + ring.unsent(socket) as u64);
         Ok(())
     }
 

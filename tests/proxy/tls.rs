@@ -488,3 +488,24 @@ fn uploads_may_follow_the_handshake_at_once() {
         });
     }
 }
+
+/// A client that reads nothing and asks for new keys without end is let go; others shake hands meanwhile.
+#[test]
+fn who_only_changes_keys_is_let_go() {
+    let (site, origin) = (Site::new(), Origin::answering(OK));
+    let proxy = site.start(&origin);
+    let mut wire = site.client().connect(&proxy, "public");
+    wire.send(GET);
+    assert_eq!(wire.message().unwrap().status(), 200);
+    for _ in 0..200 {
+        let connection = &mut wire.stream.conn;
+        connection.refresh_traffic_keys().unwrap();
+        connection.writer().write_all(b"G").unwrap();
+        while connection.wants_write() {
+            connection.write_tls(&mut wire.stream.sock).unwrap();
+        }
+    }
+    assert_eq!(site.client().ask(&proxy, "public").0.status(), 200);
+    let error = wire.stream.read(&mut [0; 1]).unwrap_err().to_string();
+    assert!(error.contains("UnexpectedMessage"), "{error}");
+}
