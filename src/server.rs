@@ -15,7 +15,7 @@ use crate::id::WorkerId;
 use crate::listener::{self, Bound, Sockets};
 use crate::runtime::{self, ExecutorError};
 use crate::snapshot::Snapshot;
-use crate::uring::{BindError, StartError, raise_descriptor_limit};
+use crate::uring::{BindError, StartError, Workarounds, raise_descriptor_limit};
 use crate::worker::{Order, Reins, Worker};
 
 /// How long exchanges under way may take to end after SIGTERM.
@@ -187,6 +187,10 @@ fn join(executors: Vec<runtime::Worker<(WorkerId, io::Result<()>)>>, reins: &[Re
 /// Says on stderr where it listens; scripts and tests wait for these lines.
 fn announce(snapshot: &Snapshot, bound: &Bound, workers: usize) {
     let mut out = io::stderr().lock();
+    // What it names was checked by each worker.
+    if let Some(workarounds) = Workarounds::needed().ok().filter(|workarounds| !workarounds.is_empty()) {
+        let _ = writeln!(out, "cairn: workarounds: {workarounds}");
+    }
     for (id, address) in bound {
         let listener = snapshot.listener(*id);
         // Nobody to tell when stderr is closed.

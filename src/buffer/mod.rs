@@ -15,5 +15,5 @@ mod queue;
 
 pub use lease::Lease;
 pub use pool::{Pool, PoolError};
-pub use provided::ProvidedRing;
+pub use provided::{Inconsistent, ProvidedRing};
 pub use queue::{Pieces, Queue, QueueLimit};

@@ -31,7 +31,13 @@ pub struct ProvidedRing {
     offered: usize,
     /// Ring position of each offered buffer, by buffer.
     position: Box<[u16]>,
+    /// The buffer offered at each position; None once it has been claimed.
+    slots: Box<[Option<u16>]>,
 }
+
+/// The kernel has reported what it cannot have filled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Inconsistent;
 
 impl ProvidedRing {
     /// An empty ring of `entries` (a power of two, at most 32,768) over `pool`.
@@ -42,7 +48,8 @@ impl ProvidedRing {
         assert!(entries.is_power_of_two() && entries <= 32 * 1024);
         let memory = super::pool::map(entries * size_of::<Entry>())?.cast();
         let position = vec![0; usize::from(u16::MAX) + 1].into();
-        Ok(Self { pool, entries: memory, mask: (entries - 1) as u16, tail: 0, offered: 0, position })
+        let slots = vec![None; entries].into();
+        Ok(Self { pool, entries: memory, mask: (entries - 1) as u16, tail: 0, offered: 0, position, slots })
     }
 
     /// Address and entry count for the registration.
@@ -68,6 +75,7 @@ impl ProvidedRing {
             entry.bytes.set(bytes);
             entry.buffer.set(buffer);
             self.position[usize::from(buffer)] = self.tail;
+            self.slots[usize::from(self.tail & self.mask)] = Some(buffer);
             self.tail = self.tail.wrapping_add(1);
             self.offered += 1;
         }
@@ -80,19 +88,29 @@ impl ProvidedRing {
 
     /// Claims what one completion filled: `bytes` in `buffer` and, with a bundle, in the buffers offered after it.
     /// Calls `each` with one lease a buffer, in order.
-    pub fn claim(&mut self, buffer: u16, bytes: usize, mut each: impl FnMut(Lease)) {
+    ///
+    /// # Errors
+    /// When that reaches into buffers that were not on offer; `each` has got those before.
+    pub fn claim(&mut self, buffer: u16, bytes: usize, mut each: impl FnMut(Lease)) -> Result<(), Inconsistent> {
         let mut position = self.position[usize::from(buffer)];
         let mut left = bytes;
+        // One that is not on offer has an old position, at which another one may be.
+        if self.slots[usize::from(position & self.mask)] != Some(buffer) {
+            return Err(Inconsistent);
+        }
         loop {
             let filled = left.min(self.pool.payload());
-            let buffer = self.entry(position).buffer.get();
+            let buffer = self.slots[usize::from(position & self.mask)].take().ok_or(Inconsistent)?;
             self.offered -= 1;
             each(self.pool.lease(buffer, filled));
             left -= filled;
             if left == 0 {
-                return;
+                return Ok(());
             }
             position = position.wrapping_add(1);
+            if position == self.tail {
+                return Err(Inconsistent);
+            }
         }
     }
 
@@ -101,5 +119,52 @@ impl ProvidedRing {
         let entry = unsafe { self.entries.add(usize::from(position & self.mask)) };
         // SAFETY: the mapping is aligned, zeroed at first, never unmapped, and the kernel does not write to it.
         unsafe { entry.as_ref() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAYLOAD: usize = 100;
+
+    fn ring() -> ProvidedRing {
+        let pool = Pool::new(8, PAYLOAD + 24, 16, 8).expect("a kilobyte");
+        let mut ring = ProvidedRing::new(pool, 4).expect("64 bytes");
+        assert!(ring.refill(4, 0));
+        ring
+    }
+
+    /// Claims and says how many bytes each buffer was said to hold.
+    fn claim(ring: &mut ProvidedRing, buffer: u16, bytes: usize) -> (Result<(), Inconsistent>, Vec<usize>) {
+        let mut filled = Vec::new();
+        let claimed = ring.claim(buffer, bytes, |lease| filled.push(lease.len()));
+        (claimed, filled)
+    }
+
+    #[test]
+    fn a_bundle_is_claimed_as_far_as_it_goes() {
+        let mut ring = ring();
+        assert_eq!(claim(&mut ring, 0, PAYLOAD + 1), (Ok(()), vec![PAYLOAD, 1]));
+        assert_eq!(claim(&mut ring, 2, 7), (Ok(()), vec![7]));
+        assert_eq!(ring.offered(), 1);
+        ring.refill(4, 0);
+        assert_eq!(ring.offered(), 4);
+        // The last one, then those that came after it.
+        let (claimed, filled) = claim(&mut ring, 3, 4 * PAYLOAD);
+        assert_eq!((claimed, filled.len(), ring.offered()), (Ok(()), 4, 0));
+    }
+
+    #[test]
+    fn no_buffer_is_claimed_that_was_not_on_offer() {
+        let mut ring = ring();
+        assert_eq!(claim(&mut ring, 5, 1), (Err(Inconsistent), vec![]), "never offered");
+        assert_eq!(claim(&mut ring, 3, PAYLOAD + 1), (Err(Inconsistent), vec![PAYLOAD]), "beyond the tail");
+        assert_eq!(claim(&mut ring, 3, 1), (Err(Inconsistent), vec![]), "twice");
+        assert_eq!(claim(&mut ring, 1, 1), (Ok(()), vec![1]));
+        assert_eq!(claim(&mut ring, 0, PAYLOAD + 1), (Err(Inconsistent), vec![PAYLOAD]), "into one that was claimed");
+        assert_eq!(ring.offered(), 1);
+        assert!(ring.refill(4, 0));
+        assert_eq!((ring.offered(), ring.pool.available()), (4, 4));
     }
 }

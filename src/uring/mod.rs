@@ -12,6 +12,7 @@
 
 mod complete;
 mod net;
+mod proof;
 mod socket;
 mod start;
 mod submit;
@@ -29,6 +30,7 @@ use crate::limits;
 use crate::runtime::{Clock, Tick, Wheel};
 
 pub use net::{BindError, Waker, bind, bind_private, claim, local_port, peer, share};
+pub use proof::Workarounds;
 use socket::{Phase, Recv, Socket};
 pub use start::{StartError, descriptors_left, raise_descriptor_limit};
 use submit::Arena;
@@ -102,6 +104,8 @@ pub struct Ring {
     uring: IoUring,
     /// The kernel can fill several buffers with one receive (6.10; IORING_FEAT_RECVSEND_BUNDLE).
     bundles: bool,
+    /// The kernel may keep a FIN to itself that came with data (`proof`).
+    peeks: bool,
     pool: &'static Pool,
     /// Buffers of `limits::HEAD_BUFFER_BYTES`.
     large: &'static Pool,

@@ -1,8 +1,9 @@
 //! Making sockets and waking a ring. Not here: moving bytes.
 
 use std::io::{self, Read};
+use std::mem::MaybeUninit;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -175,6 +176,14 @@ pub(super) fn finish(descriptor: i32) {
     let descriptor = unsafe { BorrowedFd::borrow_raw(descriptor) };
     // A failure means that the connection is gone, which its receive reports.
     let _ = SockRef::from(&descriptor).shutdown(std::net::Shutdown::Write);
+}
+
+/// Whether the peer's FIN has arrived and everything before it was read.
+pub(super) fn has_ended(descriptor: RawFd) -> bool {
+    // SAFETY: the caller owns the descriptor and closes it only afterwards.
+    let descriptor = unsafe { BorrowedFd::borrow_raw(descriptor) };
+    let mut byte = [MaybeUninit::uninit()];
+    matches!(SockRef::from(&descriptor).recv_with_flags(&mut byte, libc::MSG_PEEK | libc::MSG_DONTWAIT), Ok(0))
 }
 
 /// IP address and port of a connection's other end; None for a Unix-domain socket.

@@ -9,6 +9,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::Ring;
 use super::net::Waker;
+use super::proof::Workarounds;
 use super::submit::Arena;
 use super::{Offered, Side};
 use crate::buffer::{Pieces, Pool, PoolError, ProvidedRing};
@@ -45,6 +46,9 @@ pub enum StartError {
     /// The buffers could not be reserved.
     #[error(transparent)]
     Buffers(#[from] PoolError),
+    /// CAIRN_WORKAROUNDS names what does not exist.
+    #[error("CAIRN_WORKAROUNDS names `{0}`; there are no-bundles and peek-fin, with a comma between them")]
+    Switch(String),
     /// Anything else.
     #[error("cannot set up io_uring ({step}): {source}")]
     Other {
@@ -81,7 +85,12 @@ impl Ring {
     /// # Errors
     /// See [`StartError`].
     pub fn new() -> Result<Self, StartError> {
-        let uring = setup()?;
+        Self::with(Workarounds::needed()?)
+    }
+
+    pub(super) fn with(workarounds: Workarounds) -> Result<Self, StartError> {
+        let uring =
+            setup(limits::COMPLETIONS, limits::SUBMISSIONS).map_err(|error| classify("io_uring_setup", error))?;
         require_features(&uring)?;
         let (headroom, tailroom) = (limits::BUFFER_HEADROOM, limits::BUFFER_TAILROOM);
         let pool = Pool::new(limits::BUFFERS, limits::BUFFER_BYTES, headroom, tailroom)?;
@@ -90,11 +99,12 @@ impl Ring {
         let upstream = Offered::new(&uring, pool, Side::Upstream, 0)?;
         // Saves the kernel a descriptor look-up each turn; works without.
         let _ = uring.submitter().register_ring_fd();
-        let bundles = uring.params().is_feature_recvsend_bundle();
+        let bundles = uring.params().is_feature_recvsend_bundle() && workarounds.no_bundles.is_none();
         let waker = Waker::new().map_err(|error| classify("eventfd", error))?;
         let mut ring = Self {
             uring,
             bundles,
+            peeks: workarounds.peek_fin.is_some(),
             pool,
             large,
             sides: [downstream, upstream],
@@ -152,15 +162,15 @@ impl Drop for Ring {
     }
 }
 
-fn setup() -> Result<IoUring, StartError> {
+/// A ring in the one form that is used here.
+pub(super) fn setup(completions: u32, submissions: u32) -> io::Result<IoUring> {
     IoUring::builder()
         .setup_single_issuer()
         .setup_defer_taskrun()
         .setup_submit_all()
         .setup_clamp()
-        .setup_cqsize(limits::COMPLETIONS)
-        .build(limits::SUBMISSIONS)
-        .map_err(|error| classify("io_uring_setup", error))
+        .setup_cqsize(completions)
+        .build(submissions)
 }
 
 fn require_features(uring: &IoUring) -> Result<(), StartError> {

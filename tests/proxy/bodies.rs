@@ -113,7 +113,7 @@ pub(crate) fn origin(framing: Framing) -> Origin {
     })
 }
 
-fn download(proxy: &Proxy, length: u64) {
+pub(crate) fn download(proxy: &Proxy, length: u64) {
     let mut client = proxy.client();
     client.send(format!("GET /{length} HTTP/1.1\r\nHost: a\r\n\r\n"));
     let head = client.head().unwrap();
@@ -122,7 +122,7 @@ fn download(proxy: &Proxy, length: u64) {
     assert_eq!(check.0, length);
 }
 
-fn upload(proxy: &Proxy, framing: Framing, length: u64) {
+pub(crate) fn upload(proxy: &Proxy, framing: Framing, length: u64) {
     let mut client = proxy.client();
     client.send(format!("POST / HTTP/1.1\r\nHost: a\r\n{}\r\n", framing.fields(length)));
     framing.send(&mut client, length);

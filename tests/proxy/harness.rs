@@ -87,6 +87,8 @@ impl Setup {
 pub(crate) struct Proxy {
     child: Child,
     addresses: Vec<(String, String)>,
+    /// What it has said of them.
+    pub(crate) workarounds: String,
     lines: Receiver<String>,
     directory: TempDir,
 }
@@ -106,10 +108,22 @@ pub(crate) fn refused(config: &str) -> Output {
     command(config, &[]).1.output().unwrap()
 }
 
+/// The same with what CAIRN_WORKAROUNDS is to name.
+pub(crate) fn refused_without(workarounds: &str, config: &str) -> Output {
+    command(config, &[]).1.env("CAIRN_WORKAROUNDS", workarounds).output().unwrap()
+}
+
 impl Proxy {
     /// Starts it and waits until it is ready.
     pub(crate) fn start(config: &str, arguments: &[&str]) -> Self {
         Self::ready(command(config, arguments), config)
+    }
+
+    /// The same with what CAIRN_WORKAROUNDS is to name.
+    pub(crate) fn start_without(workarounds: &str, config: &str) -> Self {
+        let (directory, mut command) = command(config, &[]);
+        command.env("CAIRN_WORKAROUNDS", workarounds);
+        Self::ready((directory, command), config)
     }
 
     /// The same with so many file descriptors and no way to get more.
@@ -127,7 +141,7 @@ impl Proxy {
         let output = BufReader::new(child.stderr.take().unwrap());
         // The channel's end is the end of stderr; nobody to tell when the test is over.
         thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
-        let mut proxy = Self { child, addresses: Vec::new(), lines, directory };
+        let mut proxy = Self { child, addresses: Vec::new(), workarounds: String::new(), lines, directory };
         let mut seen = String::new();
         loop {
             let line = proxy.lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("not ready; {config}\n{seen}"));
@@ -135,6 +149,8 @@ impl Proxy {
                 proxy.addresses.push((name.to_owned(), address.to_owned()));
             } else if let Some(address) = line.strip_prefix("cairn: admin on ") {
                 proxy.addresses.push((ADMIN.to_owned(), address.to_owned()));
+            } else if let Some(names) = line.strip_prefix("cairn: workarounds: ") {
+                proxy.workarounds = names.to_owned();
             } else if line.starts_with("cairn: ready, ") {
                 return proxy;
             }

@@ -15,4 +15,5 @@ mod scarcity;
 mod tenants;
 mod tls;
 mod tunnels;
+mod workarounds;
 mod workers;
