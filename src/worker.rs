@@ -196,6 +196,13 @@ impl Worker {
         for (id, _) in before.listeners().filter(|(id, _)| !now.has_listener(*id)) {
             self.downstreams.leave(x, id, &before);
         }
+        let client_ca = |snapshot: &Snapshot, id| snapshot.tls(id).and_then(|tls| tls.client_ca().cloned());
+        for (id, _) in now.listeners().filter(|(id, _)| before.has_listener(*id)) {
+            let asked = client_ca(&now, id);
+            if asked.is_some() && asked != client_ca(&before, id) {
+                self.downstreams.distrust(x, id);
+            }
+        }
         if self.draining {
             return;
         }

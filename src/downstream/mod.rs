@@ -348,6 +348,24 @@ impl Downstreams {
         self.arm(x, id);
     }
 
+    /// Ends the connections of a listener that has come to ask its clients for certificates, or for others: these clients have
+    /// shown none. What is not yet an exchange is closed at once.
+    pub fn distrust(&mut self, x: &mut Exchanges, listener: ListenerId) {
+        let mut early = Vec::new();
+        for (id, connection) in self.table.iter_mut().filter(|(_, connection)| connection.listener == listener) {
+            connection.current.keep_alive = false;
+            if matches!(connection.phase, Phase::Handshake | Phase::Head | Phase::Drain) {
+                early.push(id as u32);
+            }
+        }
+        for id in early {
+            match self.table[id as usize].phase {
+                Phase::Handshake => self.remove(x, id, false),
+                _ => self.retire(x, id),
+            }
+        }
+    }
+
     /// Lets go of the snapshots of removed listeners that have no connection and will get none.
     pub fn forget_leaving(&mut self, x: &Exchanges) {
         let busy = |id: ListenerId| self.counts.get(id.index()).is_some_and(|(count, _)| *count > 0);

@@ -40,6 +40,7 @@ impl fmt::Display for ServerSpec {
 #[derive(Clone, Debug)]
 pub struct Server {
     pub(super) config: Arc<ServerConfig>,
+    client_ca: Option<Authorities>,
 }
 
 impl Server {
@@ -68,7 +69,13 @@ impl Server {
         config.max_early_data_size = 0;
         // `session` and `record` open and seal records by themselves.
         config.enable_secret_extraction = true;
-        Self { config: Arc::new(config) }
+        Self { config: Arc::new(config), client_ca: spec.client_ca.clone() }
+    }
+
+    /// Who vouches for each client.
+    #[must_use]
+    pub fn client_ca(&self) -> Option<&Authorities> {
+        self.client_ca.as_ref()
     }
 }
 

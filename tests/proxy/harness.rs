@@ -22,7 +22,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 const ADMIN: &str = "(admin)";
 
 /// What a configuration holds besides one listener `public`, one route and one cluster `app`.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Setup {
     endpoints: String,
     listener: String,

@@ -309,6 +309,66 @@ fn a_client_needs_a_certificate_where_client_ca_says_so() {
     poll(|| (proxy.status()["handshakes"]["failed"] == 4).then_some(()));
 }
 
+/// Who was let in without a certificate is not served any more once the listener asks for one.
+#[test]
+fn connections_from_before_client_ca_end_after_their_exchange() {
+    let site = Site::new();
+    site.authority.write_ca(site.folder.path());
+    let ca = format!("tls.client_ca = \"{}/ca.pem\"", site.folder.path().display());
+    for secure in [true, false] {
+        let (begun, begins) = mpsc::channel();
+        let go = Arc::new(Barrier::new(2));
+        let gate = Arc::clone(&go);
+        let origin = Origin::start(move |mut wire, _| {
+            while let Some(request) = wire.message() {
+                if request.line().contains("/slow") {
+                    begun.send(()).unwrap();
+                    gate.wait();
+                }
+                wire.send(OK);
+            }
+        });
+        let keys = if secure { site.keys(&["a"]) } else { String::new() };
+        let open = Setup::to(&[&origin.address]).listener("bind = \"127.0.0.1:0\"").listener(&keys).managed();
+        let closed = open_with(&open, &site.keys(&["a"]), &ca, secure);
+        let proxy = open.start();
+        if secure {
+            let connect = || site.client().connect(&proxy, "public");
+            outlive(&proxy, &closed, [connect(), connect()], &begins, &go);
+        } else {
+            outlive(&proxy, &closed, [proxy.client(), proxy.client()], &begins, &go);
+        }
+        let nobody = Client::of(site.authority.roots(), &[&TLS12], aws_lc_rs::ALL_CIPHER_SUITES, None);
+        nobody.refusal(&proxy, "public");
+    }
+}
+
+/// The same with certificates of clients.
+fn open_with(open: &Setup, keys: &str, ca: &str, secure: bool) -> Setup {
+    let open = open.clone().listener(ca);
+    if secure { open } else { open.listener(keys) }
+}
+
+/// An idle connection and one in an exchange, over a reload.
+fn outlive<S: Read + Write>(
+    proxy: &Proxy,
+    closed: &Setup,
+    [mut idle, mut busy]: [Wire<S>; 2],
+    begins: &mpsc::Receiver<()>,
+    go: &Barrier,
+) {
+    idle.send(GET);
+    assert_eq!(idle.message().unwrap().status(), 200);
+    // The second one waits already.
+    busy.send(format!("{}{GET}", GET.replace("/path", "/slow")));
+    next(begins);
+    proxy.reload(&closed.text());
+    assert_eq!(idle.end(), End::Clean(Vec::new()));
+    go.wait();
+    assert_eq!(busy.message().unwrap().status(), 200);
+    assert!(matches!(busy.end(), End::Clean(rest) if rest.is_empty()));
+}
+
 #[test]
 fn sessions_are_resumed_over_a_reload_with_a_new_certificate() {
     let (site, origin) = (Site::new(), Origin::answering(OK));

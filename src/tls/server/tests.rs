@@ -1,6 +1,7 @@
 //! Certificates, keys and tickets in handshakes with a client of rustls, in memory.
 
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, PKCS_ECDSA_P256_SHA256,
@@ -234,5 +235,40 @@ fn with_client_ca_each_client_shows_a_certificate() {
         // CVE-2025-23419: tickets that prove nothing about a client.
         assert_eq!([kind(&open, &nobody), kind(&open, &nobody)], [FULL, RESUMED], "{version:?}");
         assert_eq!(kind(&closed, &nobody), None, "{version:?}");
+    }
+}
+
+/// A ticket ends with the certificate that the client has shown, and with any that led from it to the authority.
+#[test]
+fn tickets_end_with_the_certificate_of_the_client() {
+    const HOUR: u64 = 3600;
+    let now = rustls::pki_types::UnixTime::now().as_secs();
+    let until = |hours: u64| {
+        let mut params = CertificateParams::new(vec!["client.example".to_owned()]).unwrap();
+        params.not_after = rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(now + hours * HOUR);
+        params
+    };
+    let own = key(&PKCS_ECDSA_P256_SHA256);
+    let pair = KeyPair::from_pem(&own).unwrap();
+    let mut middle = until(1);
+    middle.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let middle = CertifiedIssuer::signed_by(middle, KeyPair::generate().unwrap(), &*AUTHORITY).unwrap();
+    let direct = until(1).signed_by(&pair, &*AUTHORITY).unwrap().pem();
+    let led = format!("{}{}", until(9).signed_by(&pair, &middle).unwrap().pem(), middle.pem());
+    let lasting = until(9).signed_by(&pair, &*AUTHORITY).unwrap().pem();
+    let closed = ServerSpec {
+        client_ca: Some(Authorities::from_pem(&AUTHORITY.pem()).unwrap()),
+        ..spec(&[identity(&["a.example"])])
+    };
+    for (chain, ends) in [(direct, true), (led, true), (lasting, false)] {
+        let shown = Identity::new(Chain::from_pem(&chain).unwrap(), &own).unwrap();
+        for version in [&TLS13, &TLS12] {
+            let tickets = Arc::new(Tickets::new());
+            let (server, client) = (Server::new(&closed, Arc::clone(&tickets)), client(&[version], Some(&shown)));
+            assert_eq!([(); 2].map(|()| kind(&server, &client)), [FULL, RESUMED], "{version:?}");
+            tickets.ahead.store(HOUR + 2, std::sync::atomic::Ordering::Relaxed);
+            // The verifier's clock is not ahead: what matters is that the certificate is asked for.
+            assert_eq!(kind(&server, &client), if ends { FULL } else { RESUMED }, "{version:?} {ends}");
+        }
     }
 }
