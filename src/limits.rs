@@ -17,6 +17,10 @@ pub const INTERIM_RESPONSES: u16 = 128;
 pub const UPGRADE_BYTES: usize = 30;
 /// Unread request body, bytes, that is read and dropped after an answer so that the connection can be kept.
 pub const DRAIN_BYTES: u64 = 64 * 1024;
+/// Default of `listener.limits.handshakes`: at one worker, half of its receive buffers could hold a part of each.
+pub const HANDSHAKES: usize = 8 * 1024;
+/// How long a handshake is left alone that is one too many: long enough for two round trips of the farthest client.
+pub const HANDSHAKE_GRACE: Duration = Duration::from_secs(1);
 /// Default of `listener.limits.header_count`.
 pub const HEADER_COUNT: usize = 100;
 /// Largest value of `listener.limits.header_count`: the size of the parser's field table.
@@ -137,6 +141,7 @@ const _: () = assert!(BUFFER_BYTES - BUFFER_HEADROOM >= 16 * 1024 + 256 + 5 && B
 const _: () = assert!(BUFFER_BYTES < HEAD_BUFFER_BYTES && HEAD_BUFFER_BYTES < u16::MAX as usize);
 const _: () = assert!(HEAD_BUFFER_BYTES >= HEAD_BYTES_MAX + BUFFER_HEADROOM + BUFFER_TAILROOM);
 const _: () = assert!(BUFFERS <= u16::MAX as usize + 1 && BUFFERS_OFFERED_MAX.is_power_of_two());
+const _: () = assert!(HANDSHAKES <= BUFFERS / 2);
 const _: () = assert!(BUFFERS_OFFERED_MIN < BUFFERS_OFFERED_MAX && BUFFERS_OFFERED_MAX < BUFFERS_SCARCE);
 const _: () = assert!(BUFFERS_RESERVED + 2 * BUFFERS_OFFERED_MAX < BUFFERS_SCARCE);
 const _: () =

@@ -70,6 +70,8 @@ pub struct Counters {
     tls_handshakes: [[Counter; 2]; 2],
     /// Handshakes that came to nothing.
     pub tls_failures: Counter,
+    /// Clients that were hung up on because of `limits.handshakes`.
+    pub tls_refused: Counter,
     /// Version of the snapshot in use.
     pub version: Counter,
     /// Buffers that nobody holds and the kernel was not offered.
@@ -90,6 +92,7 @@ impl Default for Counters {
             exchanges: Counter::default(),
             tls_handshakes: Default::default(),
             tls_failures: Counter::default(),
+            tls_refused: Counter::default(),
             version: Counter::default(),
             free_buffers: Counter::default(),
             starved_receives: Counter::default(),

@@ -41,6 +41,7 @@ fn listener(section: Section<'_>, name: String, bind: Address, problems: &mut Pr
         header_count: usize::try_from(limits.number("header_count")).unwrap_or(usize::MAX),
         body_bytes: limits.size("body_bytes"),
         connections: u32::try_from(limits.number("connections")).unwrap_or(u32::MAX),
+        handshakes: u32::try_from(limits.number("handshakes")).unwrap_or(u32::MAX),
         requests: u32::try_from(limits.number("requests")).unwrap_or(u32::MAX),
         header_timeout: timeouts.time("header"),
         body_timeout: timeouts.time("body"),

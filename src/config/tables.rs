@@ -175,6 +175,12 @@ static LISTENER_LIMITS: Table = Table {
             "open at once, over all workers; 0: no limit",
         ),
         key(
+            "handshakes",
+            Kind::Number(0, u32::MAX as u64),
+            Preset::Number(limits::HANDSHAKES as u64),
+            "of TLS under way, over all workers; above, the oldest of a second or more ends, else the new one; 0: no limit",
+        ),
+        key(
             "requests",
             Kind::Number(0, u32::MAX as u64),
             Preset::Number(0),

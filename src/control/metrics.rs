@@ -54,6 +54,9 @@ pub(super) fn text(status: &Status) -> String {
     family("cairn_tls_handshakes_total", "counter", "TLS handshakes of clients.", &kinds);
     let help = "TLS handshakes of clients that came to nothing.";
     family("cairn_tls_handshake_failures_total", "counter", help, &one(tls.failed));
+    let help = "Clients that were hung up on because of limits.handshakes.";
+    let refused = [("{reason=\"too_many_handshakes\"}".to_owned(), tls.refused)];
+    family("cairn_tls_handshakes_refused_total", "counter", help, &refused);
     let help = "Exchanges with an origin under way.";
     family("cairn_upstream_requests_in_flight", "gauge", help, &one(status.exchanges));
     buffers(status, &mut family);

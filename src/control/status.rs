@@ -71,6 +71,9 @@ pub struct Handshakes {
     pub tls13_resumed: u64,
     /// That came to nothing.
     pub failed: u64,
+    /// Clients that were hung up on because too many were under way (`limits.handshakes`).
+    #[serde(default)]
+    pub refused: u64,
 }
 
 /// Receive buffers of one worker.
@@ -133,6 +136,7 @@ impl Control {
             tls13_full: kind(1, 0),
             tls13_resumed: kind(1, 1),
             failed: sum(&|counters| counters.tls_failures.get()),
+            refused: sum(&|counters| counters.tls_refused.get()),
         };
         let buffers = self.workers.iter().map(|worker| BufferStatus {
             free: worker.counters.free_buffers.get(),
@@ -196,10 +200,11 @@ impl fmt::Display for Status {
         let [ok, moved, refusals, errors] = self.responses;
         row("answers", format_args!("{ok} 2xx, {moved} 3xx, {refusals} 4xx, {errors} 5xx"))?;
         row("exchanges", format_args!("{} under way, {} connect failures", self.exchanges, self.connect_failures))?;
-        let Handshakes { tls12_full, tls12_resumed, tls13_full, tls13_resumed, failed } = self.handshakes;
+        let Handshakes { tls12_full, tls12_resumed, tls13_full, tls13_resumed, failed, refused } = self.handshakes;
         let (full, resumed) = (tls12_full + tls13_full, tls12_resumed + tls13_resumed);
-        if full + resumed + failed > 0 {
-            row("TLS", format_args!("{full} full handshakes, {resumed} resumed, {failed} failed"))?;
+        if full + resumed + failed + refused > 0 {
+            let counts = format_args!("{full} full handshakes, {resumed} resumed, {failed} failed, {refused} refused");
+            row("TLS", counts)?;
         }
         let (starved, shed) = (self.buffers.iter().map(|it| it.starved).sum::<u64>(), self.shed.iter().sum::<u64>());
         if starved + shed > 0 {

@@ -3,6 +3,7 @@
 
 mod deadline;
 mod h1;
+mod handshakes;
 mod pace;
 pub mod response;
 mod secure;
@@ -24,6 +25,7 @@ use crate::runtime::{Lot, Stall, Tick};
 use crate::snapshot::{Held, ListenerSpec};
 use crate::tls;
 use crate::uring::{self, Event, SocketId};
+use handshakes::Handshakes;
 use pace::Pace;
 use shed::Candidate;
 
@@ -36,6 +38,10 @@ pub struct Downstreams {
     leaving: Vec<(ListenerId, Held)>,
     /// Connections above the limit of their listener that are being told so.
     refused: u32,
+    /// By listener.
+    handshakes: Vec<Handshakes>,
+    /// Connections that were accepted so far.
+    accepted: u64,
     /// Workers that share the process-wide limits.
     workers: u32,
     /// The request head read last.
@@ -50,6 +56,8 @@ pub struct Downstreams {
 /// One client connection.
 struct Downstream {
     socket: SocketId,
+    /// Its number among all that were accepted.
+    serial: u64,
     listener: ListenerId,
     /// Its listener was removed: this is the snapshot that its last request is served under.
     home: Option<Held>,
@@ -175,6 +183,8 @@ impl Downstreams {
             counts: Vec::new(),
             leaving: Vec::new(),
             refused: 0,
+            handshakes: Vec::new(),
+            accepted: 0,
             workers: workers as u32,
             request: RequestHead::new(),
             draining: false,
@@ -189,6 +199,11 @@ impl Downstreams {
         let home = self.leaving.iter().find(gone).map(|(_, held)| held.clone());
         let snapshot = home.as_ref().unwrap_or(x.snapshot());
         debug_assert!(snapshot.has_listener(listener), "it leaves only when nothing is accepted any more");
+        let handshakes = snapshot.listener(listener).handshakes;
+        if snapshot.tls(listener).is_some() && !self.admits_handshake(x, listener, handshakes) {
+            return;
+        }
+        let snapshot = home.as_ref().unwrap_or(x.snapshot());
         let (spec, version) = (snapshot.listener(listener), snapshot.version);
         let address = uring::peer(&descriptor).map(|(address, _)| address);
         let tls = snapshot.tls(listener).map(|server| Box::new(tls::Session::new(server)));
@@ -210,8 +225,10 @@ impl Downstreams {
         let id = entry.key() as u32;
         let socket = x.ring.adopt(descriptor, Owner::Downstream(id));
         let phase = if tls.is_some() { Phase::Handshake } else { Phase::Head };
+        self.accepted += 1;
         entry.insert(Downstream {
             socket,
+            serial: self.accepted,
             listener,
             home,
             version,
@@ -233,6 +250,9 @@ impl Downstreams {
             taking: Pace::default(),
             current: Current { body: unread, ..Current::default() },
         });
+        if phase == Phase::Handshake {
+            self.begin_handshake(x, id);
+        }
         if admitted {
             self.arm(x, id);
         } else if phase == Phase::Handshake {
@@ -495,6 +515,9 @@ impl Downstreams {
     fn remove(&mut self, x: &mut Exchanges, id: u32, abort: bool) {
         let Some(mut connection) = self.table.try_remove(id as usize) else { return };
         connection.count_handshake(x);
+        if connection.phase == Phase::Handshake {
+            self.end_handshake(connection.listener);
+        }
         let (count, lot) = &mut self.counts[connection.listener.index()];
         let tally = if connection.admitted { count } else { &mut self.refused };
         *tally -= 1;

@@ -22,6 +22,8 @@ impl Downstreams {
                 if let Some(agreement) = agreement {
                     x.counters.handshake(agreement.tls13, agreement.resumed);
                     connection.enter(Phase::Head, x.ring.clock().tick());
+                    let listener = connection.listener;
+                    self.end_handshake(listener);
                 }
                 self.pump(x, id);
             }
@@ -55,7 +57,13 @@ impl Downstreams {
         connection.input.clear(x.ring.pieces());
         // Unread, so that closing waits until it has had time to take the answer.
         connection.current = Current { body: Body::Close, ..Current::default() };
+        let before = connection.phase;
         connection.enter(Phase::Flush, x.ring.clock().tick());
+        if before == Phase::Handshake {
+            let listener = connection.listener;
+            self.end_handshake(listener);
+        }
+        let connection = &mut self.table[id as usize];
         if error == tls::Error::PlainText {
             connection.tls = None;
             if self.refuse(x, id, Failure::RequestWithoutTls) == Step::Again {

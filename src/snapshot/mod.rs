@@ -131,6 +131,8 @@ pub struct ListenerSpec {
     pub body_bytes: u64,
     /// `limits.connections`, process-wide; 0: no limit.
     pub connections: u32,
+    /// `limits.handshakes`, process-wide; 0: no limit.
+    pub handshakes: u32,
     /// `limits.requests` of one connection; 0: no limit.
     pub requests: u32,
     /// `timeouts.header`

@@ -12,12 +12,19 @@ use std::time::Duration;
 
 use rustix::event::EventfdFlags;
 use rustix::fs::Mode;
-use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 
 use crate::id::Address;
 
 /// Connections that the kernel queues before they are accepted; cut to net.core.somaxconn by it.
 pub(super) const BACKLOG: i32 = 4096;
+
+/// How long a connection is silent before the kernel asks whether its peer is still there, and how often it asks.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(45);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+/// How long the peer may leave data or probes unanswered. At the first probe after that the connection ends: 105 s after the
+/// last word.
+const USER_TIMEOUT: Duration = Duration::from_secs(100);
 
 /// How often a Unix-domain socket whose process may just have ended is tried, and for how long.
 const STALE_PROBES: usize = 3;
@@ -62,7 +69,7 @@ pub fn claim(address: &Address) -> Result<(), BindError> {
 }
 
 /// A socket that listens on `address`. TCP sockets share their port with the other workers' (SO_REUSEPORT, socket(7)) and
-/// accepted connections inherit TCP_NODELAY.
+/// accepted connections inherit TCP_NODELAY and when a silent peer is given up.
 ///
 /// # Errors
 /// With the address, the kernel's reason, and what to do about it.
@@ -100,12 +107,21 @@ fn inet_listener(address: SocketAddr) -> io::Result<Socket> {
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.set_tcp_nodelay(true)?;
+    notice_silence(&socket)?;
     if address.is_ipv6() {
         socket.set_only_v6(false)?;
     }
     socket.bind(&SockAddr::from(address))?;
     socket.listen(BACKLOG)?;
     Ok(socket)
+}
+
+/// Has the kernel notice within two minutes that the peer is gone without a word, whether or not there is something to send to it
+/// (tcp(7)). A peer that is only slow answers the probes; one whose window stays shut for so long counts as gone.
+fn notice_silence(socket: &Socket) -> io::Result<()> {
+    let probes = TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL);
+    socket.set_tcp_keepalive(&probes)?;
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
 }
 
 /// `mode` is the file's; None: what the umask leaves of 0777.
@@ -150,6 +166,7 @@ pub(super) fn upstream(address: &Address) -> io::Result<(OwnedFd, SockAddr)> {
     };
     if matches!(address, Address::Inet(_)) {
         socket.set_tcp_nodelay(true)?;
+        notice_silence(&socket)?;
     }
     Ok((socket.into(), name))
 }
@@ -238,6 +255,27 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+
+    /// What is set on a listening socket, connections inherit; no call is needed for each.
+    #[test]
+    fn silent_peers_are_noticed_on_every_tcp_socket() {
+        for any in ["127.0.0.1:0", "[::1]:0"] {
+            let Ok(listener) = bind(&any.parse().unwrap()) else { continue };
+            let port = local_port(&listener).unwrap();
+            let address: Address = any.replace(":0", &format!(":{port}")).parse().unwrap();
+            let (upstream, name) = upstream(&address).unwrap();
+            SockRef::from(&upstream).connect(&name).unwrap();
+            let accepted = SockRef::from(&listener).accept().unwrap().0;
+            for socket in [SockRef::from(&upstream), SockRef::from(&accepted)] {
+                assert!(socket.keepalive().unwrap() && socket.tcp_nodelay().unwrap());
+                let (idle, interval) = (socket.tcp_keepalive_time().unwrap(), socket.tcp_keepalive_interval().unwrap());
+                let patience = socket.tcp_user_timeout().unwrap().unwrap();
+                // The first probe that goes out later than `patience` after the last word finds the peer gone.
+                let probes = (patience - idle).as_secs().div_ceil(interval.as_secs()) as u32;
+                assert!(idle + interval * probes < Duration::from_secs(120));
+            }
+        }
+    }
 
     #[test]
     fn a_private_socket_takes_the_place_of_a_stale_one_only() {

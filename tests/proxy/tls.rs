@@ -569,3 +569,32 @@ fn who_only_changes_keys_is_let_go() {
     let error = wire.stream.read(&mut [0; 1]).unwrap_err().to_string();
     assert!(error.contains("UnexpectedMessage"), "{error}");
 }
+
+/// Clients that connect and say nothing cannot keep others from shaking hands.
+#[test]
+fn handshakes_under_way_are_bounded_and_the_oldest_gives_way() {
+    let (site, origin) = (Site::new(), Origin::answering(OK));
+    let keys = format!("{}\nlimits.handshakes = 3", site.keys(&["a"]));
+    let proxy = Setup::to(&[&origin.address]).listener(&keys).managed().start();
+    let refused = || proxy.status()["handshakes"]["refused"].as_u64().unwrap();
+    // What is over does not count.
+    for _ in 0..10 {
+        assert_eq!(site.client().ask(&proxy, "public").0.status(), 200);
+    }
+    assert_eq!(refused(), 0);
+    let mut silent: Vec<_> = (0..8).map(|_| proxy.client()).collect();
+    for mut client in silent.drain(3..) {
+        assert!(matches!(client.end(), End::Clean(said) | End::Reset(said) if said.is_empty()));
+    }
+    assert_eq!(refused(), 5);
+    // After a second the oldest makes room.
+    let ask = || {
+        let mut stream = StreamOwned::new(site.client().connection("a.test"), tcp(proxy.address("public")));
+        stream.write_all(GET.as_bytes()).and_then(|()| stream.read_exact(&mut [0; 1])).ok().map(|()| stream)
+    };
+    let served = poll(ask);
+    assert!(matches!(silent.remove(0).end(), End::Clean(said) | End::Reset(said) if said.is_empty()));
+    assert!(refused() > 5);
+    drop(served);
+    assert_eq!(proxy.status()["handshakes"]["failed"], 0, "nobody had begun");
+}

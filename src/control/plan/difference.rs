@@ -110,11 +110,12 @@ fn listener_aspects(old: &ListenerSpec, new: &ListenerSpec) -> Aspects {
     aspects.push(("strict paths", shown(&old.strict_paths), shown(&new.strict_paths)));
     let tls = |it: &ListenerSpec| maybe(it.tls.as_ref());
     aspects.push(("tls", tls(old), tls(new)));
-    let limits: [(&str, u64, u64); 6] = [
+    let limits: [(&str, u64, u64); 7] = [
         ("limits.header_bytes", old.header_bytes as u64, new.header_bytes as u64),
         ("limits.header_count", old.header_count as u64, new.header_count as u64),
         ("limits.body_bytes", old.body_bytes, new.body_bytes),
         ("limits.connections", old.connections.into(), new.connections.into()),
+        ("limits.handshakes", old.handshakes.into(), new.handshakes.into()),
         ("limits.requests", old.requests.into(), new.requests.into()),
         ("timeouts.body_rate", old.body_rate, new.body_rate),
     ];

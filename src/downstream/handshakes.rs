@@ -1,0 +1,85 @@
+//! How many handshakes are under way at a listener, and which one gives way to another: each holds keys and part of a flight for
+//! a client that has proved nothing yet. Not here: what is said in them (`tls`).
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::{Downstreams, Phase};
+use crate::exchange::Exchanges;
+use crate::id::ListenerId;
+use crate::limits;
+
+/// Those of one listener.
+#[derive(Debug, Default)]
+pub(super) struct Handshakes {
+    /// In the order in which they began; those that are over stay until they come to the front, or are in the way.
+    order: VecDeque<Begun>,
+    /// Not over.
+    count: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Begun {
+    connection: u32,
+    /// Which of those that had this number.
+    serial: u64,
+    at: Duration,
+}
+
+impl Downstreams {
+    /// Makes room for one more handshake, where `limits.handshakes` says so: who has been at it longest gives way if that is long
+    /// enough, so that clients that stall cannot keep others out. False: all have just begun; there are more clients than the
+    /// machine can shake hands with.
+    pub(super) fn admits_handshake(&mut self, x: &mut Exchanges, listener: ListenerId, most: u32) -> bool {
+        let most = most.div_ceil(self.workers);
+        let full = |all: &Self| all.handshakes.get(listener.index()).is_some_and(|it| most > 0 && it.count >= most);
+        if !full(self) {
+            return true;
+        }
+        x.counters.tls_refused.add(1);
+        let Some(oldest) = self.oldest_handshake(listener) else { return false };
+        if x.ring.clock().now().saturating_sub(oldest.at) < limits::HANDSHAKE_GRACE {
+            return false;
+        }
+        self.remove(x, oldest.connection, true);
+        true
+    }
+
+    /// Counts a handshake that has begun.
+    pub(super) fn begin_handshake(&mut self, x: &Exchanges, id: u32) {
+        let listener = self.table[id as usize].listener;
+        if self.handshakes.len() <= listener.index() {
+            self.handshakes.resize_with(listener.index() + 1, Default::default);
+        }
+        // A front that stalls keeps what is over behind it.
+        if self.handshakes[listener.index()].order.len() >= 2 * self.handshakes[listener.index()].count as usize + 64 {
+            let mut order = std::mem::take(&mut self.handshakes[listener.index()].order);
+            order.retain(|begun| self.is_under_way(*begun));
+            self.handshakes[listener.index()].order = order;
+        }
+        let begun = Begun { connection: id, serial: self.table[id as usize].serial, at: x.ring.clock().now() };
+        let handshakes = &mut self.handshakes[listener.index()];
+        handshakes.order.push_back(begun);
+        handshakes.count += 1;
+    }
+
+    /// Counts one that is over, whatever has become of it.
+    pub(super) fn end_handshake(&mut self, listener: ListenerId) {
+        self.handshakes[listener.index()].count -= 1;
+    }
+
+    fn oldest_handshake(&mut self, listener: ListenerId) -> Option<Begun> {
+        loop {
+            let begun = *self.handshakes[listener.index()].order.front()?;
+            if self.is_under_way(begun) {
+                return Some(begun);
+            }
+            self.handshakes[listener.index()].order.pop_front();
+        }
+    }
+
+    fn is_under_way(&self, begun: Begun) -> bool {
+        let connection = self.table.get(begun.connection as usize);
+        connection.is_some_and(|it| it.serial == begun.serial && it.phase == Phase::Handshake)
+    }
+}
