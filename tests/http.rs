@@ -160,8 +160,7 @@ fn write_request(head: &RequestHead, bytes: &[u8], out: &mut String) {
     if let Some(upgrade) = head.upgrade {
         writeln!(out, "upgrade {}", text(upgrade)).unwrap();
     }
-    let flags =
-        [(head.keep_alive, "keep-alive"), (head.expect_continue, "expect-continue"), (head.te_trailers, "te-trailers")];
+    let flags = [(head.keep_alive, "keep-alive"), (head.expect_continue, "expect-continue")];
     let flags: Vec<_> = flags.iter().filter(|flag| flag.0).map(|flag| flag.1).collect();
     writeln!(out, "body {:?}; {}", head.body, flags.join(" ")).unwrap();
 }

@@ -1,14 +1,12 @@
 //! `[[route]]` to [`RouteSpec`]. Not here: compiling matches, or finding the route of a request.
 
-use regex::Regex;
-
 use super::bounds::Bounds;
 use super::names::Names;
 use super::report::Problems;
 use super::section::{Condition, Section, Text};
 use super::{field, host, listener, path};
 use crate::id::ClusterId;
-use crate::route::{ActionSpec, HeaderEdits, PathPattern, RouteSpec, ValuePattern};
+use crate::route::{ActionSpec, HeaderEdits, PathPattern, RouteSpec, ValuePattern, try_expression};
 
 /// What routes refer to, and what binds them.
 #[derive(Clone, Copy, Debug)]
@@ -127,14 +125,11 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The bare expression is tried, so that anchors put around it later cannot close a group of it.
     fn regex(&mut self, text: Text<'_>) -> String {
-        if let Err(error) = Regex::new(text.value) {
-            let error = error.to_string();
-            let why = error.lines().last().unwrap_or_default();
-            self.problems
-                .add(text.at, format!("the regular expression is invalid: {}", why.trim_start_matches("error: ")))
-                .help("the syntax is that of docs.rs/regex; it is matched against the whole value");
+        if let Err(why) = try_expression(text.value) {
+            self.problems.add(text.at, format!("the regular expression is invalid: {why}")).help(
+                "the syntax is that of docs.rs/regex, for bytes, not Unicode; it is matched against the whole value",
+            );
         }
         text.value.to_owned()
     }

@@ -25,19 +25,6 @@ pub fn parse_decimal(digits: &[u8]) -> Option<u64> {
     (value <= BODY_LENGTH_MAX).then_some(value)
 }
 
-/// `1*HEXDIG` of at most 16 digits, at most `BODY_LENGTH_MAX` (RFC 9112 section 7.1).
-#[inline]
-pub fn parse_hex(digits: &[u8]) -> Option<u64> {
-    if digits.is_empty() || digits.len() > HEX_DIGITS {
-        return None;
-    }
-    let mut value: u64 = 0;
-    for byte in digits {
-        value = value << 4 | u64::from(hex_digit(*byte)?);
-    }
-    (value <= BODY_LENGTH_MAX).then_some(value)
-}
-
 /// The value of one hexadecimal digit.
 #[inline(always)]
 pub(super) fn hex_digit(byte: u8) -> Option<u8> {
@@ -104,19 +91,6 @@ mod tests {
             ("\u{0665}", None),
         ] {
             assert_eq!(parse_decimal(text.as_bytes()), want, "{text}");
-        }
-        for (text, want) in [
-            ("a", Some(10)),
-            ("0000000A", Some(10)),
-            ("3fffffffffffffff", Some(BODY_LENGTH_MAX)),
-            ("4000000000000000", None),
-            ("10000000000000005", None),
-            ("", None),
-            ("+5", None),
-            ("0x5", None),
-            ("g", None),
-        ] {
-            assert_eq!(parse_hex(text.as_bytes()), want, "{text}");
         }
     }
 

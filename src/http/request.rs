@@ -41,8 +41,6 @@ pub struct RequestHead {
     pub expect_continue: bool,
     /// The protocols that the client offers to switch to, if the offer may be passed on.
     pub upgrade: Option<Span>,
-    /// The client takes trailers.
-    pub te_trailers: bool,
 }
 
 impl RequestHead {
@@ -396,7 +394,6 @@ fn finish<L: Lanes>(buf: &[u8], head: &mut RequestHead, meaning: &Meaning<'_, L,
     head.body = BodyFraming::None;
     head.expect_continue = false;
     head.upgrade = None;
-    head.te_trailers = false;
     if head.fields.any(MEANINGFUL) { apply(buf, head, meaning) } else { Ok(()) }
 }
 
@@ -459,7 +456,6 @@ fn apply<L: Lanes>(buf: &[u8], head: &mut RequestHead, meaning: &Meaning<'_, L, 
     if head.version == Version::Http11 {
         head.expect_continue = expects && has_body;
         head.upgrade = connection::upgrade(buf, &head.fields, options);
-        head.te_trailers = options.has(Options::TE) && takes_trailers(buf, &head.fields);
     }
     Ok(())
 }
@@ -469,14 +465,6 @@ fn apply<L: Lanes>(buf: &[u8], head: &mut RequestHead, meaning: &Meaning<'_, L, 
 fn only_continue(buf: &[u8], fields: &Fields, is_continue: bool) -> bool {
     let all = || fields.all(FieldName::Expect).all(|field| is(field.value.of(buf), b"100-continue"));
     is_continue && (!fields.repeats(FieldName::Expect) || all())
-}
-
-/// `TE` has `trailers` (RFC 9110 section 10.1.4).
-#[cold]
-fn takes_trailers(buf: &[u8], fields: &Fields) -> bool {
-    fields
-        .all(FieldName::Te)
-        .any(|field| connection::members(field.value.of(buf)).any(|coding| coding.eq_ignore_ascii_case(b"trailers")))
 }
 
 /// How the body ends (RFC 9112 section 6.3).

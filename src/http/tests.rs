@@ -26,7 +26,7 @@ fn request(input: &[u8], cuts: &[usize]) -> Option<Result<(usize, String), Reque
 #[allow(dead_code, reason = "read through Debug")]
 struct Said {
     line: (Method, Version, Target, Span, Span, Span, Option<Span>),
-    meaning: (BodyFraming, bool, bool, Option<Span>, bool),
+    meaning: (BodyFraming, bool, bool, Option<Span>),
     fields: Vec<Field>,
 }
 
@@ -34,7 +34,7 @@ impl Said {
     fn new(head: &RequestHead) -> Self {
         Self {
             line: (head.method, head.version, head.target, head.raw_target, head.authority, head.path, head.query),
-            meaning: (head.body, head.keep_alive, head.expect_continue, head.upgrade, head.te_trailers),
+            meaning: (head.body, head.keep_alive, head.expect_continue, head.upgrade),
             fields: head.fields.as_slice().to_vec(),
         }
     }

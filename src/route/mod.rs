@@ -28,6 +28,7 @@ use condition::Conditions;
 pub use condition::Unmet;
 pub use edit::{Edits, Rewrite};
 pub use explain::{Considered, Verdict};
+pub use pattern::try_expression;
 pub use spec::{ActionSpec, HeaderEdits, HostPattern, PathPattern, RouteSpec, ValuePattern};
 use tree::{NodeId, Rule, Tree};
 

@@ -21,7 +21,7 @@ impl Pattern {
     pub(super) fn compile(text: &str) -> Result<Self, String> {
         let syntax = syntax::Config::new().unicode(false).utf8(false);
         // Alone first: an unbalanced `)` must not close the anchoring group.
-        syntax::parse_with(text, &syntax).map_err(|error| error.to_string())?;
+        syntax::parse_with(text, &syntax).map_err(|error| brief(&error.to_string()))?;
         let config = dense::Config::new()
             .start_kind(StartKind::Anchored)
             .dfa_size_limit(Some(AUTOMATON_BYTES_MAX))
@@ -30,15 +30,34 @@ impl Pattern {
         let mut builder = dense::Builder::new();
         let built = builder.configure(config).syntax(syntax).thompson(states).build(&format!(r"(?:{text})\z"));
         built.map(|automaton| Self(Box::new(automaton))).map_err(|error| match error.is_size_limit_exceeded() {
-            true => format!("{text:?} needs an automaton of more than {AUTOMATON_BYTES_MAX} bytes; make it simpler"),
-            false => error.to_string(),
+            true => format!("it needs an automaton of more than {AUTOMATON_BYTES_MAX} bytes; make it simpler"),
+            false => brief(&error.to_string()),
         })
+    }
+
+    /// Bytes of the automaton.
+    pub(super) fn bytes(&self) -> usize {
+        self.0.memory_usage()
     }
 
     pub(super) fn matches(&self, value: &[u8]) -> bool {
         let input = Input::new(value).anchored(Anchored::Yes).earliest(true);
         self.0.try_search_fwd(&input).is_ok_and(|end| end.is_some())
     }
+}
+
+/// Compiles an expression as the router does, to see whether it can. Returns the bytes that its automaton takes.
+///
+/// # Errors
+/// With what is wrong with it, in one line.
+pub fn try_expression(text: &str) -> Result<usize, String> {
+    Pattern::compile(text).map(|pattern| pattern.bytes())
+}
+
+/// The last line of a report that draws the expression above it.
+fn brief(report: &str) -> String {
+    let why = report.lines().last().unwrap_or_default().trim();
+    why.trim_start_matches("error: ").to_owned()
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Who a listener is: certificates and their key, out of PEM (RFC 7468). Not here: which of them a client gets (`resolver`), and
 //! where the files are (`config`).
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -94,7 +95,7 @@ impl Identity {
         if key.contains("ENCRYPTED") {
             return Err(BadKey::Encrypted);
         }
-        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|error| match error {
+        let key = PrivateKeyDer::from_pem_slice(without_marks(key).as_bytes()).map_err(|error| match error {
             pem::Error::NoItemsFound => BadKey::None,
             error => BadKey::NotPem(why(&error)),
         })?;
@@ -147,9 +148,16 @@ impl fmt::Display for Identity {
 
 /// The certificates of a PEM text, as they stand; at least one.
 pub(super) fn certificates(text: &str) -> Result<Vec<CertificateDer<'static>>, BadCertificates> {
+    let text = without_marks(text);
     let found = CertificateDer::pem_slice_iter(text.as_bytes()).collect::<Result<Vec<_>, _>>();
     let found = found.map_err(|error| BadCertificates::NotPem(why(&error)))?;
     if found.is_empty() { Err(BadCertificates::None) } else { Ok(found) }
+}
+
+/// The text without byte-order marks, which some editors put in front of it: the line behind one would begin no section. There is
+/// one in the middle where such files were joined.
+fn without_marks(text: &str) -> Cow<'_, str> {
+    if text.contains('\u{feff}') { text.replace('\u{feff}', "").into() } else { text.into() }
 }
 
 /// SHA-256 of certificates, one after the other; each says how long it is.

@@ -208,3 +208,36 @@ fn what_a_reference_stands_for_is_used_and_not_shown() {
     assert!(report.contains("matches the same requests as route \"route-1\" (host @token)"), "{report}");
     assert!(!report.contains("s3cret"), "{report}");
 }
+
+/// An expression is judged by the engine that will match it, where it stands.
+#[test]
+fn expressions_are_tried_by_the_engine() {
+    let cases = [
+        ("/[a-z]+", None),
+        ("/\\p{Greek}+", Some("Unicode")),
+        ("/(?u)x", None),
+        ("/[é-ö]", Some("Unicode")),
+        ("/(?=a)", Some("look-around")),
+        ("/(a", Some("unclosed group")),
+        ("/a)(b", Some("unopened group")),
+        ("/(a|b)*a(a|b){30}", Some("make it simpler")),
+    ];
+    for (expression, why) in cases {
+        let keys =
+            [format!("path_regex = '{expression}'"), format!("headers = {{ x-a = {{ regex = '{expression}' }} }}")];
+        for key in keys {
+            let text = format!(
+                "[[listener]]\nname = \"a\"\nbind = \"127.0.0.1:0\"\n[[route]]\nrespond = {{ body = \"x\" }}\n{key}\n"
+            );
+            let report = parse("cairn.toml", &text).map_err(|report| report.to_string());
+            match why {
+                None => assert!(report.is_ok(), "{expression}: {report:?}"),
+                Some(why) => {
+                    let report = report.expect_err(expression);
+                    let place = report.starts_with("cairn.toml:6:") && report.matches(": error: ").count() == 1;
+                    assert!(place && report.contains(why), "{report}");
+                }
+            }
+        }
+    }
+}

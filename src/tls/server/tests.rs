@@ -97,6 +97,12 @@ fn keys_of_every_kind_and_form_are_read() {
 #[test]
 fn what_is_wrong_is_told_apart() {
     let (own, other) = (key(&PKCS_ECDSA_P256_SHA256), key(&PKCS_ECDSA_P256_SHA256));
+    // With byte-order marks, as files of some editors, joined, have them.
+    let marked = format!("\u{feff}{}\u{feff}{}", certificate(&["a.example"], &own), AUTHORITY.pem());
+    let identity = Identity::new(Chain::from_pem(&marked).unwrap(), &format!("\u{feff}{own}")).unwrap();
+    assert_eq!((identity.certified.cert.len(), identity.names()), (2, &["a.example".to_owned()][..]));
+    let authorities = format!("\u{feff}{}\u{feff}{}", AUTHORITY.pem(), authority().pem());
+    assert_eq!(Authorities::from_pem(&authorities).unwrap().to_string()[..13], *"2 authorities");
     let leaf = certificate(&["a.example"], &own);
     let judge = |chain: &str, key: &str| Identity::new(Chain::from_pem(chain).unwrap(), key).unwrap_err();
     let cut = own.replace("-----END PRIVATE KEY-----", "");
