@@ -73,7 +73,8 @@ impl Names {
     pub(super) fn find(&self, name: Text<'_>, problems: &mut Problems) -> Option<usize> {
         let position = self.first.get(name.value).map(|(position, _)| *position);
         if position.is_none() {
-            let known = self.names.iter().map(String::as_str).filter(|known| !known.is_empty());
+            let some = if problems.is_full() { &[] } else { &*self.names };
+            let known = some.iter().map(String::as_str).filter(|known| !known.is_empty());
             let help = match nearest(name.value, known) {
                 Some(known) => format!("did you mean \"{known}\"?"),
                 None if !self.scope.tenant.is_empty() => {

@@ -1,11 +1,22 @@
 //! The known word that someone most likely meant. Not here: what to do about it.
 
+/// Longest word that may be a slip, bytes: nobody has a name for what is longer, and comparing costs time and memory.
+const WORD_BYTES_MAX: usize = 128;
+
+/// Words that one is compared with: files with more names than that should not take long to be refused.
+const KNOWN_MAX: usize = 1024;
+
 /// The word of `known` nearest to `word`, if it is near enough to be a slip: a third of its letters, at least one, never all.
 pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    if word.len() > WORD_BYTES_MAX {
+        return None;
+    }
     let letters = word.chars().count();
     let allowed = (letters / 3).max(1).min(letters.saturating_sub(1));
     known
         .into_iter()
+        .take(KNOWN_MAX)
+        .filter(|candidate| candidate.chars().count().abs_diff(letters) <= allowed)
         .map(|candidate| (distance(word, candidate), candidate))
         .filter(|(distance, _)| *distance <= allowed)
         .min_by_key(|(distance, _)| *distance)
@@ -55,5 +66,14 @@ mod tests {
         for (word, expected) in cases {
             assert_eq!(nearest(word, known), expected, "{word}");
         }
+    }
+
+    /// Each of these would take minutes, or all memory.
+    #[test]
+    fn long_words_and_many_of_them_are_not_compared() {
+        assert_eq!(nearest(&"x".repeat(16 << 20), ["x"]), None);
+        let mut asked = 0;
+        assert_eq!(nearest("bnd", (0..1_000_000).map(|_| "bind").inspect(|_| asked += 1)), Some("bind"));
+        assert!(asked <= super::KNOWN_MAX, "{asked}");
     }
 }

@@ -57,22 +57,32 @@ impl Places {
 
     /// Reports what compiling found; routes that are not here may be `beside`.
     pub(super) fn report(&self, errors: &[BuildError], beside: &Self, problems: &mut Problems) {
+        let (own, others) = (self.by_name(errors), beside.by_name(errors));
         for error in errors {
             let shown = self.secrets.iter().filter(|(value, _)| !value.is_empty());
             let problem = shown.fold(error.problem.clone(), |text, (value, written)| text.replace(value, written));
-            let at = self.find(&error.route, error.key).unwrap_or(Place::START);
+            let at = find(&own, &error.route, error.key).unwrap_or(Place::START);
             let problem = problems.add(at, format!("route \"{}\": {problem}", error.route));
             let rival = error.rival.as_deref();
-            if let Some(place) = rival.and_then(|name| self.find(name, error.key).or(beside.find(name, error.key))) {
+            if let Some(place) = rival.and_then(|name| find(&own, name, error.key).or(find(&others, name, error.key))) {
                 problem.note(place, "the other one is here");
             }
         }
     }
 
-    /// The value of a route's key, given as a path below the route; else the route's header.
-    fn find(&self, route: &str, key: &str) -> Option<Place> {
-        let key = key.split('.').next().unwrap_or(key);
-        let route = self.routes.iter().find(|places| places.name == route)?;
-        Some(route.keys.iter().find(|(known, _)| *known == key).map_or(route.header, |(_, place)| *place))
+    /// The routes by their names, if there are errors about some.
+    fn by_name(&self, errors: &[BuildError]) -> ByName<'_> {
+        let routes = if errors.is_empty() { &[] } else { &*self.routes };
+        // The first one of a name.
+        routes.iter().rev().map(|places| (places.name.as_str(), places)).collect()
     }
+}
+
+type ByName<'a> = HashMap<&'a str, &'a RoutePlaces>;
+
+/// The value of a route's key, given as a path below the route; else the route's header.
+fn find(routes: &ByName<'_>, route: &str, key: &str) -> Option<Place> {
+    let key = key.split('.').next().unwrap_or(key);
+    let route = routes.get(route)?;
+    Some(route.keys.iter().find(|(known, _)| *known == key).map_or(route.header, |(_, place)| *place))
 }

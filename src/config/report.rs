@@ -1,11 +1,23 @@
 //! What is wrong with a configuration, all of it at once, each problem with its place and its cure.
 //! Not here: finding problems (`check`, `listener`, `route`, `cluster`).
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use memchr::memchr_iter;
 use toml::Spanned;
+
+/// Problems that a report shows; it says how many more there are.
+const SHOWN: usize = 50;
+/// Problems that are kept while they are found, so that the first ones in file order can be shown; the others are only counted.
+const KEPT: usize = 4 * SHOWN;
+/// Longest message, note or cure, bytes: they quote what is in the file.
+const MESSAGE_BYTES: usize = 500;
+/// Longest excerpt of a line, bytes.
+const EXCERPT_BYTES: usize = 200;
+/// What stands for what was left out.
+const ELLIPSIS: char = '…';
 
 /// One configuration file, kept for excerpts.
 #[derive(Clone, Debug)]
@@ -13,21 +25,48 @@ pub(super) struct Source {
     /// As the operator wrote it, so that editors find it.
     pub(super) name: Arc<str>,
     pub(super) text: Arc<str>,
+    /// Made when a place is looked up first.
+    lines: Arc<OnceLock<Lines>>,
+}
+
+/// Where the lines of a text begin.
+#[derive(Debug)]
+struct Lines {
+    starts: Vec<usize>,
+    /// Behind the last thing that is written.
+    end: usize,
 }
 
 impl Source {
     pub(super) fn new(name: &str, text: &str) -> Self {
-        Self { name: name.into(), text: text.into() }
+        Self { name: name.into(), text: text.into(), lines: Arc::default() }
     }
 
     /// What paths in it are relative to.
     pub(super) fn directory(&self) -> &Path {
         Path::new(&*self.name).parent().unwrap_or(Path::new(""))
     }
+
+    fn lines(&self) -> &Lines {
+        self.lines.get_or_init(|| Lines::of(&self.text))
+    }
+}
+
+impl Lines {
+    fn of(text: &str) -> Self {
+        let behind = memchr_iter(b'\n', text.as_bytes()).map(|newline| newline + 1);
+        Self { starts: std::iter::once(0).chain(behind).collect(), end: text.trim_end().len() }
+    }
+
+    /// The number of the line, from 0, on which the byte `at` stands. A place at the end of a file lies beyond its last line: that
+    /// of the last thing written, then.
+    fn line(&self, at: usize) -> usize {
+        self.starts.partition_point(|start| *start <= at.min(self.end)) - 1
+    }
 }
 
 /// A range of bytes in one [`Source`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Place {
     /// Position of the source in its report.
     pub(super) file: usize,
@@ -59,13 +98,13 @@ pub(super) struct Problem {
 impl Problem {
     /// Names another place that matters: where the other one stands.
     pub(super) fn note(&mut self, place: Place, message: impl Into<String>) -> &mut Self {
-        self.notes.push((place, message.into()));
+        self.notes.push((place, clipped(message.into())));
         self
     }
 
     /// Says what to write instead.
     pub(super) fn help(&mut self, help: impl Into<String>) -> &mut Self {
-        self.help = Some(help.into());
+        self.help = Some(clipped(help.into()));
         self
     }
 
@@ -76,121 +115,161 @@ impl Problem {
     }
 }
 
-/// The problems found so far.
+/// The problems found so far. However many there are, it holds few of them.
 #[derive(Debug, Default)]
-pub(super) struct Problems(Vec<Problem>);
+pub(super) struct Problems {
+    kept: Vec<Problem>,
+    /// How many are not kept.
+    beyond: usize,
+    /// The last one that was not kept.
+    spare: Option<Problem>,
+}
 
 impl Problems {
     /// Records a problem; notes and help are added to what comes back.
     pub(super) fn add(&mut self, place: Place, message: impl Into<String>) -> &mut Problem {
-        let at = self.0.len();
-        self.0.push(Problem { place, message: message.into(), notes: Vec::new(), help: None, alone: false });
-        &mut self.0[at]
+        let problem = Problem { place, message: clipped(message.into()), notes: Vec::new(), help: None, alone: false };
+        if self.is_full() {
+            self.beyond += 1;
+            return self.spare.insert(problem);
+        }
+        let at = self.kept.len();
+        self.kept.push(problem);
+        &mut self.kept[at]
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.kept.is_empty()
     }
 
-    pub(super) fn append(&mut self, mut other: Self) {
-        self.0.append(&mut other.0);
+    /// Whether a further problem is only counted: what it takes time to say about one need not be found out.
+    pub(super) fn is_full(&self) -> bool {
+        self.kept.len() >= KEPT
+    }
+
+    pub(super) fn append(&mut self, other: Self) {
+        let room = KEPT.saturating_sub(self.kept.len());
+        self.beyond += other.beyond + other.kept.len().saturating_sub(room);
+        self.kept.extend(other.kept.into_iter().take(room));
     }
 }
 
-/// Every problem of a configuration. Its text is `file:line:column: error: message` for each, with an excerpt and a cure.
+/// Every problem of a configuration. Its text is `file:line:column: error: message` for each of the first fifty, with an excerpt
+/// and a cure, and then how many more there are.
 #[derive(Clone, Debug)]
 pub struct Report {
-    unreadable: Vec<String>,
-    sources: Arc<[Source]>,
-    problems: Vec<Problem>,
+    text: Arc<str>,
+    errors: usize,
 }
 
 impl Report {
     /// Problems in file order.
     pub(super) fn new(sources: &[Source], problems: Problems) -> Self {
-        let mut problems = problems.0;
+        let Problems { kept: mut problems, beyond, .. } = problems;
         let alone: Vec<_> = problems.iter().filter(|problem| problem.alone).map(|problem| problem.place).collect();
         problems.retain(|problem| problem.alone || !alone.contains(&problem.place));
         problems.sort_by_key(|problem| problem.place);
-        Self { unreadable: Vec::new(), sources: sources.into(), problems }
+        let (mut text, errors) = (String::new(), problems.len() + beyond);
+        for problem in problems.iter().take(SHOWN) {
+            // Writing to a string cannot fail.
+            let _ = problem.write(&mut text, sources);
+        }
+        Self::of(text, errors)
     }
 
     /// Files that could not be read at all: `(file, why)`.
     pub(super) fn unreadable(files: Vec<(String, String)>) -> Self {
-        let unreadable = files.into_iter().map(|(file, why)| format!("{file}: error: {why}")).collect();
-        Self { unreadable, sources: Arc::new([]), problems: Vec::new() }
+        let errors = files.len();
+        let lines = files.into_iter().take(SHOWN).map(|(file, why)| format!("{file}: error: {why}\n"));
+        Self::of(lines.collect(), errors)
+    }
+
+    fn of(mut text: String, errors: usize) -> Self {
+        if errors > SHOWN {
+            let _ = writeln!(text, "and {} more", errors - SHOWN);
+        }
+        Self { text: text.into(), errors }
     }
 
     /// How many errors it holds; never 0.
     #[must_use]
     pub fn errors(&self) -> usize {
-        self.unreadable.len() + self.problems.len()
-    }
-
-    /// Writes `file:line:column: level: message` and the line with carets below the place.
-    fn entry(&self, f: &mut fmt::Formatter<'_>, level: &str, place: Place, message: &str) -> fmt::Result {
-        let Some(source) = self.sources.get(place.file) else { return writeln!(f, "{level}: {message}") };
-        let excerpt = Excerpt::of(&source.text, place);
-        writeln!(f, "{}:{}:{}: {level}: {message}", source.name, excerpt.line, excerpt.column)?;
-        writeln!(f, "{:>5} | {}", excerpt.line, excerpt.text)?;
-        writeln!(f, "{:>5} | {}{}", "", excerpt.indent, "^".repeat(excerpt.carets))
+        self.errors
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for line in &self.unreadable {
-            writeln!(f, "{line}")?;
-        }
-        for problem in &self.problems {
-            self.entry(f, "error", problem.place, &problem.message)?;
-            for (place, message) in &problem.notes {
-                self.entry(f, "note", *place, message)?;
-            }
-            if let Some(help) = &problem.help {
-                writeln!(f, "      help: {help}")?;
-            }
-        }
-        Ok(())
+        f.write_str(&self.text)
     }
 }
 
 impl std::error::Error for Report {}
 
+impl Problem {
+    fn write(&self, out: &mut String, sources: &[Source]) -> fmt::Result {
+        entry(out, sources, "error", self.place, &self.message)?;
+        for (place, message) in &self.notes {
+            entry(out, sources, "note", *place, message)?;
+        }
+        self.help.as_ref().map_or(Ok(()), |help| writeln!(out, "      help: {help}"))
+    }
+}
+
+/// Writes `file:line:column: level: message` and the line with carets below the place.
+fn entry(out: &mut String, sources: &[Source], level: &str, place: Place, message: &str) -> fmt::Result {
+    let Some(source) = sources.get(place.file) else { return writeln!(out, "{level}: {message}") };
+    let excerpt = Excerpt::of(source, place);
+    writeln!(out, "{}:{}:{}: {level}: {message}", source.name, excerpt.line, excerpt.column)?;
+    writeln!(out, "{:>5} | {}", excerpt.line, excerpt.text)?;
+    writeln!(out, "{:>5} | {}{}", "", excerpt.indent, "^".repeat(excerpt.carets))
+}
+
 /// `file:line`
 pub(super) fn line(sources: &[Source], place: Place) -> String {
     let source = sources.get(place.file);
-    source.map(|source| format!("{}:{}", source.name, Excerpt::of(&source.text, place).line)).unwrap_or_default()
+    source.map(|source| format!("{}:{}", source.name, source.lines().line(place.start) + 1)).unwrap_or_default()
 }
 
 /// The line on which a place starts, and where to point.
-struct Excerpt<'a> {
+struct Excerpt {
     /// From 1.
     line: usize,
     /// From 1, in characters.
     column: usize,
-    text: &'a str,
+    /// As much of the line as fits [`EXCERPT_BYTES`], around the place.
+    text: String,
     /// As wide as the text before the place; tabs stay tabs.
     indent: String,
     /// At least 1; a place over several lines is marked to the end of its first.
     carets: usize,
 }
 
-impl<'a> Excerpt<'a> {
-    fn of(text: &'a str, place: Place) -> Self {
+impl Excerpt {
+    fn of(source: &Source, place: Place) -> Self {
+        let (text, lines) = (&*source.text, source.lines());
         // A place at the end of a file lies beyond its last line: point behind the last thing written.
-        let beyond = place.start >= text.trim_end().len();
-        let start = if beyond { text.trim_end().len() } else { boundary(text, place.start) };
-        let line_start = text[..start].rfind('\n').map_or(0, |newline| newline + 1);
-        let line_end = text[start..].find('\n').map_or(text.len(), |length| start + length);
-        let before = &text[line_start..start];
+        let start = boundary(text, place.start.min(lines.end));
+        let line = lines.line(start);
+        let line_start = lines.starts[line];
+        let line_end = lines.starts.get(line + 1).map_or(text.len(), |next| next - 1);
         let end = boundary(text, place.end.min(line_end)).max(start);
+        let written = line_start + text[line_start..line_end].trim_end_matches('\r').len();
+        // The place in the middle, unless the line ends or begins before.
+        let from = line_start
+            .max(start.saturating_sub(EXCERPT_BYTES / 2))
+            .min(written.saturating_sub(EXCERPT_BYTES).max(line_start));
+        let from = boundary(text, from);
+        let to = boundary(text, written.min(from + EXCERPT_BYTES)).max(from);
+        let (cut_before, cut_after) = (from > line_start, to < written);
+        let mark = |cut: bool| if cut { ELLIPSIS.to_string() } else { String::new() };
+        let before = text[from..start].chars().map(|c| if c == '\t' { '\t' } else { ' ' });
         Self {
-            line: text[..line_start].matches('\n').count() + 1,
-            column: before.chars().count() + 1,
-            text: text[line_start..line_end].trim_end_matches('\r'),
-            indent: before.chars().map(|c| if c == '\t' { '\t' } else { ' ' }).collect(),
-            carets: text[start..end].trim_end().chars().count().max(1),
+            line: line + 1,
+            column: text[line_start..start].chars().count() + 1,
+            text: format!("{}{}{}", mark(cut_before), &text[from..to], mark(cut_after)),
+            indent: cut_before.then_some(' ').into_iter().chain(before).collect(),
+            carets: text[start..end.min(to).max(start)].trim_end().chars().count().max(1),
         }
     }
 }
@@ -198,6 +277,15 @@ impl<'a> Excerpt<'a> {
 /// The last place in `text` at or before `at` where a character starts or the text ends.
 fn boundary(text: &str, at: usize) -> usize {
     (0..=at.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
+}
+
+/// `text` without what is beyond [`MESSAGE_BYTES`].
+fn clipped(mut text: String) -> String {
+    if text.len() > MESSAGE_BYTES {
+        text.truncate(boundary(&text, MESSAGE_BYTES));
+        text.push(ELLIPSIS);
+    }
+    text
 }
 
 #[cfg(test)]
@@ -214,9 +302,55 @@ mod tests {
             ("a = 1\r\nb\r\n", 7..8, (2, 1, "b", "", 1)),
         ];
         for (text, span, expected) in cases {
-            let excerpt = Excerpt::of(text, Place { file: 0, start: span.start, end: span.end });
-            let found = (excerpt.line, excerpt.column, excerpt.text, excerpt.indent.as_str(), excerpt.carets);
+            let source = Source::new("", text);
+            let excerpt = Excerpt::of(&source, Place { file: 0, start: span.start, end: span.end });
+            let found = (excerpt.line, excerpt.column, &*excerpt.text, excerpt.indent.as_str(), excerpt.carets);
             assert_eq!(found, expected, "{text:?}");
         }
+    }
+
+    #[test]
+    fn excerpts_of_long_lines_stand_around_the_place() {
+        let text = format!("short\n{}\n", "é".repeat(1 << 20));
+        let source = Source::new("", &text);
+        let last = text.len() - 3;
+        for (at, column, carets, starts, ends) in
+            [(6, 1, 100, false, true), (6 + 2000, 1001, 50, true, true), (last, 1 << 20, 1, true, false)]
+        {
+            let excerpt = Excerpt::of(&source, Place { file: 0, start: at, end: text.len() });
+            assert_eq!((excerpt.line, excerpt.column, excerpt.carets), (2, column, carets), "{at}");
+            assert_eq!((excerpt.text.starts_with('…'), excerpt.text.ends_with('…')), (starts, ends), "{at}");
+            assert!(excerpt.text.len() <= EXCERPT_BYTES + 2 * ELLIPSIS.len_utf8(), "{at}");
+            assert_eq!(excerpt.text.chars().nth(excerpt.indent.chars().count()), Some('é'), "{at}");
+        }
+    }
+
+    #[test]
+    fn reports_are_short_however_much_is_wrong() {
+        let text = format!("{}\n", "x".repeat(1 << 20)).repeat(2);
+        let (mut problems, long) = (Problems::default(), &text[..10_000]);
+        for number in (0..20_000).rev() {
+            let at = Place { file: 0, start: number, end: text.len() };
+            problems.add(at, long).help(long).note(at, long);
+        }
+        let mut all = Problems::default();
+        all.add(Place::START, "first");
+        all.append(problems);
+        assert!(all.kept.len() <= KEPT);
+        let report = Report::new(&[Source::new("file", &text)], all);
+        assert_eq!(report.errors(), 20_001);
+        let text = report.to_string();
+        assert!(text.starts_with("file:1:1: error: first\n") && text.ends_with("\nand 19951 more\n"), "{text}");
+        assert!(text.len() < 64 * 1024 * 2, "{}", text.len());
+    }
+
+    /// Counted, because time depends on the machine: a line is looked up without a walk through the text.
+    #[test]
+    fn lines_are_found_in_an_index() {
+        let text = "a\r\n\nbb\n\n  \n";
+        let lines = Lines::of(text);
+        assert_eq!(lines.starts, [0, 3, 4, 7, 8, 11]);
+        let found: Vec<_> = (0..=text.len()).map(|at| lines.line(at)).collect();
+        assert_eq!(found, [0, 0, 0, 1, 2, 2, 2, 2, 2, 2, 2, 2]);
     }
 }

@@ -1,6 +1,7 @@
 //! `[[tenant]]`, and the file that it names: routes and clusters inside the tenant's claims and bounds.
 //! Not here: which version of the file is served (`loader`).
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -227,7 +228,8 @@ impl Tenant {
         let first = routes.len();
         routes.append(&mut part.routes);
         if let Err(mut errors) = Router::build(&routes, ground.snapshot.listeners.len()) {
-            errors.retain(|error| routes.iter().skip(first).any(|route| route.name == error.route));
+            let own: HashSet<&str> = routes.iter().skip(first).map(|route| route.name.as_str()).collect();
+            errors.retain(|error| own.contains(error.route.as_str()));
             part.places.report(&errors, ground.places, problems);
         }
         part.routes = routes.split_off(first);
