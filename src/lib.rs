@@ -22,5 +22,6 @@ pub mod tls;
 pub mod uring;
 pub mod buffer;
 pub mod runtime;
+pub mod event_log;
 pub mod id;
 pub mod limits;

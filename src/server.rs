@@ -1,6 +1,6 @@
 //! Boot, signals, drain, join. Not here: serving.
 
-use std::io::{self, Write};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 use crate::config::Config;
 use crate::control::admin::{AdminError, Desk, Doors};
 use crate::control::{Compiler, Control};
+use crate::event_log::{report_panics, say};
 use crate::id::WorkerId;
 use crate::listener::{self, Bound, Sockets};
 use crate::runtime::{self, ExecutorError};
@@ -60,6 +61,7 @@ type Started = (WorkerId, Result<Reins, StartError>);
 /// # Errors
 /// See [`ServerError`]. Nothing is left half-started.
 pub fn run(config: Config, mut compiler: Compiler) -> Result<(), ServerError> {
+    report_panics();
     raise_descriptor_limit()?;
     let cpus = runtime::allowed_cpus().map_err(|error| ServerError::Setup("CPU affinity", error))?;
     let workers = if config.workers == 0 { cpus.len() } else { config.workers.min(cpus.len()) };
@@ -186,15 +188,12 @@ fn join(executors: Vec<runtime::Worker<(WorkerId, io::Result<()>)>>, reins: &[Re
 
 /// Says on stderr where it listens; scripts and tests wait for these lines.
 fn announce(snapshot: &Snapshot, bound: &Bound, workers: usize) {
-    let mut out = io::stderr().lock();
     // What it names was checked by each worker.
     if let Some(workarounds) = Workarounds::needed().ok().filter(|workarounds| !workarounds.is_empty()) {
-        let _ = writeln!(out, "cairn: workarounds: {workarounds}");
+        say(format_args!("workarounds: {workarounds}"));
     }
     for (id, address) in bound {
-        let listener = snapshot.listener(*id);
-        // Nobody to tell when stderr is closed.
-        let _ = writeln!(out, "cairn: listener {} on {address}", listener.name);
+        say(format_args!("listener {} on {address}", snapshot.listener(*id).name));
     }
-    let _ = writeln!(out, "cairn: ready, {workers} worker{}", if workers == 1 { "" } else { "s" });
+    say(format_args!("ready, {workers} worker{}", if workers == 1 { "" } else { "s" }));
 }

@@ -1,19 +1,20 @@
 //! The loop of one worker. It owns a ring and, through it, every connection that it accepted; nothing of it is shared.
 
-use std::io::{self, Write};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use crate::buffer::Pool;
 use crate::downstream::Downstreams;
+use crate::event_log::say;
 use crate::exchange::Exchanges;
 use crate::id::{Owner, WorkerId};
 use crate::limits;
 use crate::listener::Sockets;
 use crate::runtime::{Background, Mailbox};
 use crate::snapshot::Snapshot;
-use crate::telemetry::{Counters, Shed};
+use crate::telemetry::Counters;
 use crate::uring::{self, Errno, Event, Ring, StartError, Waker};
 
 /// How often buffers that a burst has left behind are given back.
@@ -237,8 +238,7 @@ impl Worker {
         }
     }
 
-    /// Says on stderr that clients have to wait, once a second for each cause. A reader of stderr that is stuck would stop the
-    /// worker here; one line a second fills a pipe only after minutes.
+    /// Says what an operator should know at once, once a second for each cause.
     fn complain(&mut self, complaint: Complaint) {
         let now = self.exchanges.ring.clock().now();
         match self.complaints.iter_mut().find(|(known, _)| *known == complaint) {
@@ -246,28 +246,19 @@ impl Worker {
             Some((_, again)) => *again = now + COMPLAINT,
             None => self.complaints.push((complaint, now + COMPLAINT)),
         }
-        let mut err = io::stderr();
-        // Nobody to tell when stderr is closed.
-        let _ = match complaint {
-            Complaint::Accept(error) => {
-                writeln!(err, "cairn: worker {}: accepting paused: {error}; {}", self.id.0, error.cure())
+        let id = self.id.0;
+        match complaint {
+            Complaint::Accept(error) => say(format_args!("worker {id}: accepting paused: {error}; {}", error.cure())),
+            Complaint::Buffers => {
+                let counters = &self.exchanges.counters;
+                let (free, waiting) = (counters.free_buffers.get(), counters.starved_receives.get());
+                let [heads, readers, origins, pipelined] = counters.sheds();
+                say(format_args!(
+                    "worker {id}: buffers are short: {free} free, {waiting} receives wait; shed so far: {heads} partial heads, \
+                     {readers} slow readers, {origins} before slow origins, {pipelined} with pipelined requests"
+                ));
             }
-            Complaint::Buffers => self.write_shortage(&mut err),
-        };
-    }
-
-    fn write_shortage(&self, out: &mut impl Write) -> io::Result<()> {
-        let counters = &self.exchanges.counters;
-        let (free, waiting) = (counters.free_buffers.get(), counters.starved_receives.get());
-        write!(
-            out,
-            "cairn: worker {}: buffers are short: {free} free, {waiting} receives wait; shed so far:",
-            self.id.0
-        )?;
-        for (reason, count) in Shed::ALL.iter().zip(counters.sheds()) {
-            write!(out, " {} {count}", reason.name())?;
         }
-        writeln!(out)
     }
 
     /// Does what the control thread asks for; true: end.

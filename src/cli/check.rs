@@ -56,7 +56,12 @@ pub(super) fn check(path: &Path) -> ExitCode {
 
 /// Prints the report and how many errors it holds.
 pub(super) fn invalid(path: &Path, report: &Report) -> ExitCode {
-    fail(&format!("{report}configuration {} is invalid: {}\n", path.display(), count(report.errors(), "error")))
+    fail(&verdict(path, report))
+}
+
+/// The report and how many errors it holds.
+pub(super) fn verdict(path: &Path, report: &Report) -> String {
+    format!("{report}configuration {} is invalid: {}\n", path.display(), count(report.errors(), "error"))
 }
 
 fn counts(spec: &SnapshotSpec) -> String {

@@ -1,14 +1,14 @@
 //! `cairn run`: loads the configuration and serves it. Not here: serving (`server`).
 
-use std::io::Write;
+use std::fmt::Display;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use cairn::config::Loader;
 use cairn::control::{Compiler, demo};
-use cairn::{config, server};
+use cairn::{config, event_log, server};
 
-use super::{check, fail};
+use super::check;
 
 /// What `run` takes.
 #[derive(Debug, clap::Args)]
@@ -27,7 +27,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         Some(_) => None,
         None => match demo::start() {
             Ok(origins) => Some(origins),
-            Err(error) => return fail(&format!("the demo's origins cannot start: {error}\n")),
+            Err(error) => return fail(format_args!("the demo's origins cannot start: {error}")),
         },
     };
     let path = arguments.config.clone().unwrap_or_else(|| PathBuf::from("of the demo"));
@@ -38,7 +38,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     };
     let mut config = match loaded {
         Ok(config) => config,
-        Err(report) => return check::invalid(&path, &report),
+        Err(report) => return fail(check::verdict(&path, &report)),
     };
     if let Some(workers) = arguments.workers {
         config.workers = usize::from(workers);
@@ -47,9 +47,19 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         print_tour();
     }
     match server::run(config, Compiler::new(loader)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&format!("cairn: {error}\n")),
+        Ok(()) => {
+            event_log::flush();
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(format_args!("cairn: {error}")),
     }
+}
+
+/// Says why it ends: exit code 1. A reader of stderr that is stuck does not keep it from ending.
+fn fail(why: impl Display) -> ExitCode {
+    event_log::print(why);
+    event_log::flush();
+    ExitCode::FAILURE
 }
 
 /// What to try with the demo.
@@ -61,8 +71,6 @@ fn print_tour() {
         "  curl -i -d 'some words' http://127.0.0.1:8080/echo       an origin that echoes the body",
         "  curl -i http://127.0.0.1:8080/moved                      a redirect",
         "or open http://127.0.0.1:8080/hello in a browser. Ctrl-C drains and ends it.",
-        "",
     ];
-    // Nobody to tell when stderr is closed.
-    let _ = std::io::stderr().write_all(lines.join("\n").as_bytes());
+    event_log::print(lines.join("\n"));
 }

@@ -17,8 +17,9 @@ use serde::Deserialize;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{Ask, Guard, Verdict, say};
+use super::{Ask, Guard, Verdict};
 use crate::config::AdminSpec;
+use crate::event_log::say;
 use crate::uring;
 
 /// Where the admin interface was opened.
@@ -77,7 +78,7 @@ impl Doors {
             let fail = |source| AdminError { place: address.to_string(), key: "admin.listen", source };
             doors.tcp = missing(opened.map_err(fail), spec.listen_is_default)?;
             if let Some(Ok(address)) = doors.tcp.as_ref().map(TcpListener::local_addr) {
-                say(&format!("admin on {address}"));
+                say(format_args!("admin on {address}"));
             }
         }
         if let Some(path) = &spec.socket {
@@ -85,7 +86,7 @@ impl Doors {
             let opened = open_socket(path, spec.socket_is_default).map_err(fail);
             doors.unix = missing(opened, spec.socket_is_default)?.map(|socket| (socket, path.clone()));
             if doors.unix.is_some() {
-                say(&format!("admin on unix:{}", path.display()));
+                say(format_args!("admin on unix:{}", path.display()));
             }
         }
         Ok(doors)
@@ -131,7 +132,7 @@ fn missing<T>(opened: Result<T, AdminError>, is_default: bool) -> Result<Option<
     match opened {
         Ok(opened) => Ok(Some(opened)),
         Err(error) if is_default => {
-            say(&format!("going on without: {error}"));
+            say(format_args!("going on without: {error}"));
             Ok(None)
         }
         Err(error) => Err(error),

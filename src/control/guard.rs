@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::reload::{Reloaded, Verdict};
-use super::{Control, Reply, say};
+use super::{Control, Reply};
 use crate::config::Config;
+use crate::event_log::say;
 
 /// Answers that have to be there before they are judged.
 const ANSWERS_MIN: u64 = 20;
@@ -143,7 +144,11 @@ impl Control {
             self.guarded = Some(guarded);
             return;
         }
-        say(&format!("version {} is kept: its guard has found nothing in {:?}", self.version(), guarded.guard.window));
+        say(format_args!(
+            "version {} is kept: its guard has found nothing in {:?}",
+            self.version(),
+            guarded.guard.window
+        ));
         // Who asked may be gone.
         let _ = guarded.reply.send(guarded.outcome);
     }
@@ -156,7 +161,7 @@ impl Control {
         self.tally.rolled_back += u64::from(verdict == Verdict::RolledBack);
         self.tally.problem = Some(message.clone());
         let outcome = Reloaded { verdict, version: self.version(), message, tenants: Vec::new() };
-        say(&outcome.to_string());
+        say(&outcome);
         // Who asked may be gone.
         let _ = guarded.reply.send(outcome);
     }

@@ -71,6 +71,8 @@ pub(super) fn text(status: &Status) -> String {
         })
         .collect();
     family("cairn_tenant_live", "gauge", "1 if the tenant's file is served as it stands.", &tenants);
+    let help = "Lines for stderr that were dropped, because nobody read it.";
+    family("cairn_events_dropped_total", "counter", help, &one(status.events_dropped));
     out
 }
 

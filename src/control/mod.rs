@@ -14,7 +14,6 @@ mod routes;
 mod status;
 mod watch;
 
-use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,6 +22,7 @@ use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config::Config;
+use crate::event_log::say;
 use crate::listener::Bound;
 use crate::snapshot::Snapshot;
 use crate::worker::Reins;
@@ -115,7 +115,7 @@ impl Control {
                 }
                 _ = hangup.recv() => {
                     let outcome = self.reload().await;
-                    say(&format!("SIGHUP: {outcome}"));
+                    say(format_args!("SIGHUP: {outcome}"));
                 }
                 () = watch::changed(&mut self.watcher) => self.reload_changed().await,
                 _ = tick.tick() => {
@@ -154,9 +154,4 @@ impl Control {
     fn snapshot(&self) -> Option<&Arc<Snapshot>> {
         self.snapshots.last()
     }
-}
-
-/// A line for the operator. Nobody to tell when stderr is closed.
-pub(crate) fn say(text: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "cairn: {}", text.trim_end());
 }

@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::guard::{Guard, Guarded};
 use super::watch::Watcher;
-use super::{Control, Reply, plan, say};
+use super::{Control, Reply, plan};
 use crate::config::{Config, Loader, TenantReport, TenantState};
+use crate::event_log::say;
 use crate::id::Address;
 use crate::limits::LISTENER_IDS;
 use crate::listener;
@@ -184,7 +185,7 @@ impl Control {
         }
         let outcome = self.reload().await;
         if outcome.verdict != Verdict::Unchanged || !outcome.tenants.is_empty() {
-            say(&format!("files have changed: {outcome}"));
+            say(format_args!("files have changed: {outcome}"));
         }
     }
 
@@ -192,7 +193,7 @@ impl Control {
     pub(super) async fn reload_asked(&mut self, guard: Option<Guard>, reply: Reply<Reloaded>) {
         let (before, base) = (Arc::clone(&self.config), self.history.rates());
         let outcome = self.reload().await;
-        say(&outcome.to_string());
+        say(&outcome);
         match guard.filter(|_| outcome.verdict == Verdict::Applied) {
             Some(guard) => self.guarded = Some(Guarded::new(guard, before, base, self.sample(), outcome, reply)),
             // Who asked may be gone.
@@ -226,7 +227,7 @@ impl Control {
         let opened = listener::open(new, self.workers.len(), &self.bound);
         let (sockets, bound) = opened.map_err(|error| error.to_string())?;
         for (id, address) in &bound {
-            say(&format!("listener {} on {address}", snapshot.listener(*id).name));
+            say(format_args!("listener {} on {address}", snapshot.listener(*id).name));
         }
         for (worker, sockets) in self.workers.iter().zip(sockets) {
             worker.send(Letter { snapshot: Arc::clone(&snapshot), sockets });
@@ -238,7 +239,7 @@ impl Control {
         self.snapshots.push(snapshot);
         self.adopted(version).await;
         for (_, address) in leave {
-            say(&format!("no listener on {address} any more"));
+            say(format_args!("no listener on {address} any more"));
             if let Address::Unix(path) = address {
                 // A file that is left behind does no harm: nobody answers there.
                 let _ = fs::remove_file(path);
@@ -253,7 +254,7 @@ impl Control {
         let begun = Instant::now();
         while self.workers.iter().any(|worker| worker.counters.version.get() < version) {
             if begun.elapsed() > ADOPTION {
-                return say(&format!(
+                return say(format_args!(
                     "a worker has not taken version {version} for {ADOPTION:?}; it will when its turn ends"
                 ));
             }

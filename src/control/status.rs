@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Control;
 use crate::config::TenantState;
+use crate::event_log;
 use crate::telemetry::Shed;
 
 /// Reloads so far.
@@ -56,6 +57,8 @@ pub struct Status {
     pub reloads: Tally,
     /// Teams that own a part of the routes.
     pub tenants: Vec<TenantStatus>,
+    /// Lines for stderr that were dropped, because nobody read it.
+    pub events_dropped: u64,
 }
 
 /// TLS handshakes of clients.
@@ -162,6 +165,7 @@ impl Control {
             listeners: self.bound.iter().map(listener).collect(),
             reloads: self.tally.clone(),
             tenants: self.tenants(),
+            events_dropped: event_log::dropped(),
         }
     }
 

@@ -9,7 +9,8 @@ use std::time::{Duration, SystemTime};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc;
 
-use super::{Control, say};
+use super::Control;
+use crate::event_log::say;
 
 /// How long nothing may happen before what happened is looked at: an editor or a copy makes several events.
 const QUIET: Duration = Duration::from_millis(200);
@@ -89,7 +90,7 @@ impl Control {
             self.watcher = None;
         } else if self.watcher.as_ref().is_none_or(|watcher| watcher.files != files) {
             self.watcher =
-                Watcher::new(files).map_err(|error| say(&format!("cannot watch the configuration: {error}"))).ok();
+                Watcher::new(files).map_err(|error| say(format_args!("cannot watch the configuration: {error}"))).ok();
         }
     }
 }

@@ -6,7 +6,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::Duration;
@@ -90,6 +90,8 @@ pub(crate) struct Proxy {
     /// What it has said of them.
     pub(crate) workarounds: String,
     lines: Receiver<String>,
+    /// Set: nobody reads stderr any more, though it stays open.
+    deaf: Arc<AtomicBool>,
     directory: TempDir,
 }
 
@@ -138,10 +140,23 @@ impl Proxy {
     fn ready((directory, mut command): (TempDir, Command), config: &str) -> Self {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let (sender, lines) = mpsc::channel();
-        let output = BufReader::new(child.stderr.take().unwrap());
-        // The channel's end is the end of stderr; nobody to tell when the test is over.
-        thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
-        let mut proxy = Self { child, addresses: Vec::new(), workarounds: String::new(), lines, directory };
+        let mut output = BufReader::new(child.stderr.take().unwrap());
+        let deaf = Arc::new(AtomicBool::new(false));
+        let until = Arc::clone(&deaf);
+        thread::spawn(move || {
+            let mut line = String::new();
+            while output.read_line(&mut line).is_ok_and(|length| length > 0) {
+                // Nobody to tell when the test is over.
+                if sender.send(std::mem::take(&mut line).trim_end_matches('\n').to_owned()).is_err() {
+                    return;
+                }
+                while until.load(Ordering::SeqCst) {
+                    thread::park_timeout(Duration::from_millis(5));
+                }
+            }
+        });
+        let (addresses, workarounds) = (Vec::new(), String::new());
+        let mut proxy = Self { child, addresses, workarounds, lines, deaf, directory };
         let mut seen = String::new();
         loop {
             let line = proxy.lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("not ready; {config}\n{seen}"));
@@ -225,6 +240,21 @@ impl Proxy {
                 return line;
             }
         }
+    }
+
+    /// Stops reading what it says, but for one more line.
+    pub(crate) fn go_deaf(&self) {
+        self.deaf.store(true, Ordering::SeqCst);
+    }
+
+    /// Reads again.
+    pub(crate) fn hear(&self) {
+        self.deaf.store(false, Ordering::SeqCst);
+    }
+
+    /// Waits until the process has ended, whatever it says.
+    pub(crate) fn ended(&mut self) -> ExitStatus {
+        poll(|| self.child.try_wait().unwrap())
     }
 
     /// Open file descriptors.

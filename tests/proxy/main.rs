@@ -5,6 +5,7 @@
 mod balance;
 mod bodies;
 mod bounds;
+mod events;
 mod failures;
 mod forwarding;
 mod framing;

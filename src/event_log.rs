@@ -1,0 +1,249 @@
+//! What the process tells its operator, on stderr. Nobody ever waits for whoever reads it: entries go into a bounded queue, one
+//! thread writes them, and what finds no room is counted and dropped. Not here: the record of each exchange.
+
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::fmt;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, LazyLock};
+use std::thread;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+
+/// Bytes of all entries that wait to be written.
+const QUEUE_BYTES: usize = 1024 * 1024;
+/// Longest entry, bytes; the rest of it is left out.
+const ENTRY_BYTES: usize = 64 * 1024;
+/// What an entry costs besides its text, bytes: bounds the number of short ones.
+const ENTRY_OVERHEAD: usize = 128;
+/// How long the end of the process waits for what was said last.
+const FLUSH: Duration = Duration::from_secs(1);
+
+/// The log of this process.
+static PROCESS: LazyLock<EventLog> = LazyLock::new(|| EventLog::start(Stderr));
+
+/// Tells the operator `cairn: TEXT`. Never waits. Allocates: not for the path of a request.
+pub fn say(text: impl fmt::Display) {
+    PROCESS.add(format_args!("cairn: {text}"));
+}
+
+/// The same without the prefix, for text of several lines that stands for itself.
+pub fn print(text: impl fmt::Display) {
+    PROCESS.add(format_args!("{text}"));
+}
+
+/// Entries that were dropped so far, because stderr was not read.
+#[must_use]
+pub fn dropped() -> u64 {
+    PROCESS.shared.dropped.load(Ordering::Relaxed)
+}
+
+/// Waits until everything that was said is written, but for a second at most.
+pub fn flush() {
+    PROCESS.flush(FLUSH);
+}
+
+/// Has panics reported here: the default report would make the thread wait for the reader of stderr.
+pub fn report_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let thread = thread::current();
+        let trace = Backtrace::capture();
+        match trace.status() {
+            BacktraceStatus::Captured => say(format_args!("thread {:?}: {panic}\n{trace}", thread.name())),
+            _ => say(format_args!("thread {:?}: {panic}", thread.name())),
+        }
+    }));
+}
+
+/// A queue of entries, and the thread that writes them.
+#[derive(Debug)]
+struct EventLog {
+    entries: Sender<Entry>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// Bytes of the entries that wait, with their overhead.
+    waiting: AtomicUsize,
+    dropped: AtomicU64,
+}
+
+#[derive(Debug)]
+enum Entry {
+    /// With its newline.
+    Text(String),
+    /// Answered when everything before it is written.
+    Mark(SyncSender<()>),
+}
+
+impl EventLog {
+    /// One that writes to `sink`, which may block for ever.
+    fn start(sink: impl Write + Send + 'static) -> Self {
+        let (entries, queue) = channel();
+        let shared = Arc::new(Shared::default());
+        let writer = Writer { sink, shared: Arc::clone(&shared), reported: 0 };
+        // Without a thread nobody takes entries: they are dropped.
+        let _ = thread::Builder::new().name("event-log".to_owned()).spawn(move || writer.run(&queue));
+        Self { entries, shared }
+    }
+
+    fn add(&self, text: fmt::Arguments<'_>) {
+        // Before the text is made, so that a queue that stays full costs little.
+        if self.shared.waiting.load(Ordering::Relaxed) >= QUEUE_BYTES {
+            self.shared.drop_one();
+            return;
+        }
+        let mut entry = text.to_string();
+        let end = (0..=entry.len().min(ENTRY_BYTES)).rev().find(|end| entry.is_char_boundary(*end));
+        entry.truncate(end.unwrap_or(0));
+        entry.truncate(entry.trim_end().len());
+        entry.push('\n');
+        let cost = entry.len() + ENTRY_OVERHEAD;
+        if self.shared.waiting.fetch_add(cost, Ordering::Relaxed) + cost > QUEUE_BYTES {
+            self.shared.waiting.fetch_sub(cost, Ordering::Relaxed);
+            self.shared.drop_one();
+        } else if self.entries.send(Entry::Text(entry)).is_err() {
+            self.shared.drop_one();
+        }
+    }
+
+    fn flush(&self, patience: Duration) {
+        let (mark, written) = sync_channel(1);
+        if self.entries.send(Entry::Mark(mark)).is_ok() {
+            // Late or never: the process ends all the same.
+            let _ = written.recv_timeout(patience);
+        }
+    }
+}
+
+impl Shared {
+    fn drop_one(&self) {
+        self.dropped.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// The other end of the queue.
+struct Writer<W> {
+    sink: W,
+    shared: Arc<Shared>,
+    /// Dropped entries that were told of.
+    reported: u64,
+}
+
+impl<W: Write> Writer<W> {
+    fn run(mut self, queue: &Receiver<Entry>) {
+        for entry in queue {
+            match entry {
+                Entry::Text(text) => {
+                    self.write(&text);
+                    self.shared.waiting.fetch_sub(text.len() + ENTRY_OVERHEAD, Ordering::Relaxed);
+                    self.report_dropped();
+                }
+                // Who asked may have given up.
+                Entry::Mark(mark) => drop(mark.try_send(())),
+            }
+        }
+    }
+
+    fn report_dropped(&mut self) {
+        let dropped = self.shared.dropped.load(Ordering::Relaxed);
+        if dropped > self.reported {
+            let count = dropped - self.reported;
+            self.reported = dropped;
+            self.write(&format!("cairn: {count} events were dropped, because stderr was not read\n"));
+        }
+    }
+
+    fn write(&mut self, text: &str) {
+        // Nobody to tell when the sink is closed.
+        let _ = self.sink.write_all(text.as_bytes());
+    }
+}
+
+/// Standard error without the lock of the standard library, which others would wait for while a write blocks.
+#[derive(Debug)]
+struct Stderr;
+
+impl Write for Stderr {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let stderr = io::stderr();
+        loop {
+            match rustix::io::write(stderr.as_fd(), bytes) {
+                // Whoever shares it has made it non-blocking.
+                Err(Errno::AGAIN) => {
+                    let mut ready = [PollFd::from_borrowed_fd(stderr.as_fd(), PollFlags::OUT)];
+                    match poll(&mut ready, None) {
+                        Ok(_) | Err(Errno::INTR) => {}
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+                written => return Ok(written?),
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Passes on what is written, each time when the test takes it.
+    struct Slow(SyncSender<String>);
+
+    impl Write for Slow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let _ = self.0.send(String::from_utf8_lossy(bytes).into_owned());
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_stuck_reader_costs_events_and_nothing_else() {
+        let (sender, lines) = sync_channel(0);
+        let log = EventLog::start(Slow(sender));
+        let long = "x".repeat(2 * ENTRY_BYTES);
+        for _ in 0..100 {
+            log.add(format_args!("{long}"));
+        }
+        let (kept, dropped) =
+            (QUEUE_BYTES / (ENTRY_BYTES + ENTRY_OVERHEAD + 1), log.shared.dropped.load(Ordering::Relaxed));
+        assert_eq!(dropped, 100 - kept as u64);
+        log.flush(Duration::from_millis(1));
+        // Once it is read again, what was kept comes, then how much was not.
+        assert_eq!(lines.recv().unwrap().len(), ENTRY_BYTES + 1);
+        assert_eq!(
+            lines.recv().unwrap(),
+            format!("cairn: {dropped} events were dropped, because stderr was not read\n")
+        );
+        for _ in 1..kept {
+            assert_eq!(lines.recv().unwrap().len(), ENTRY_BYTES + 1);
+        }
+        // And there is room again.
+        log.add(format_args!("again"));
+        assert_eq!(lines.recv().unwrap(), "again\n");
+        log.flush(Duration::from_secs(10));
+        assert_eq!(log.shared.dropped.load(Ordering::Relaxed), dropped);
+    }
+
+    #[test]
+    fn short_entries_are_bounded_too() {
+        let (sender, _lines) = sync_channel(0);
+        let log = EventLog::start(Slow(sender));
+        (0..QUEUE_BYTES / ENTRY_OVERHEAD).for_each(|_| log.add(format_args!("é")));
+        assert!(log.shared.dropped.load(Ordering::Relaxed) > 0);
+        assert!(log.shared.waiting.load(Ordering::Relaxed) <= QUEUE_BYTES);
+    }
+}

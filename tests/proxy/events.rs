@@ -1,0 +1,137 @@
+//! What the process says on stderr, and what happens when nobody reads it. Not here: what is said about configurations
+//! (`tests/cli.rs`).
+
+use std::fs;
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::time::Instant;
+
+use rustix::process::Signal;
+
+use crate::harness::{Origin, PATIENCE, Proxy, Setup, Wire};
+
+const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+fn metric(proxy: &Proxy, name: &str) -> u64 {
+    let mut client = Wire::connect(proxy.admin());
+    client.send("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let answer = client.message().unwrap();
+    let line = answer.text().lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
+    line.unwrap_or_else(|| panic!("no {name} in {}", answer.text()))
+}
+
+/// Reloads refused ones until what is said about them is dropped: the pipe and the queue are full.
+fn fill(proxy: &Proxy, broken: &str) {
+    proxy.go_deaf();
+    proxy.configure(broken);
+    let mut reloads = 0;
+    let before = metric(proxy, "cairn_events_dropped_total");
+    while metric(proxy, "cairn_events_dropped_total") == before {
+        assert_eq!(post(proxy, "/reload"), 422);
+        reloads += 1;
+        assert!(reloads < 1_000, "nothing is dropped");
+    }
+}
+
+/// With long lines, and more errors than are shown.
+fn broken() -> String {
+    format!("{} = 7\n", "x".repeat(1_000)).repeat(100)
+}
+
+/// Asks the admin socket; returns the status.
+fn post(proxy: &Proxy, path: &str) -> u16 {
+    let mut client = Wire::over(UnixStream::connect(proxy.folder().join("admin.sock")).unwrap());
+    client.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.send(format!("POST {path} HTTP/1.1\r\nHost: cairn\r\n\r\n"));
+    client.message().unwrap().status()
+}
+
+#[test]
+fn a_reader_that_is_stuck_stops_neither_control_nor_workers() {
+    let origin = Origin::answering(OK);
+    let setup = Setup::to(&[&origin.address]).managed();
+    let at_rest = setup.start().descriptors();
+    let mut proxy = Proxy::start_within(at_rest + 12, &setup.text());
+    fill(&proxy, &broken());
+    // The worker complains that it has no descriptors left, and goes on.
+    assert_eq!(proxy.ask(GET).status(), 200);
+    let clients: Vec<_> = (0..40).map(|_| TcpStream::connect(proxy.address("public")).unwrap()).collect();
+    let mut clients: Vec<_> = clients.into_iter().map(Wire::new).collect();
+    clients.drain(..).for_each(|mut client| {
+        client.send(GET);
+        assert!(client.message().is_some());
+    });
+    proxy.reload(&setup.route("timeout = \"9s\"").text());
+    assert_eq!(proxy.ask(GET).status(), 200);
+    // What found room is still there when somebody reads again.
+    proxy.hear();
+    proxy.said("cairn: worker 0: accepting paused: ");
+    fill(&proxy, &broken());
+    let begun = Instant::now();
+    proxy.signal(Signal::TERM);
+    assert_eq!(proxy.ended().code(), Some(0));
+    assert!(begun.elapsed() < PATIENCE / 2, "it waited {:?}", begun.elapsed());
+}
+
+#[test]
+fn the_end_of_a_process_whose_reader_is_stuck() {
+    let origin = Origin::answering(OK);
+    let setup = Setup::to(&[&origin.address]).managed();
+    for (signals, code) in [(&[Signal::INT][..], 0), (&[Signal::TERM, Signal::TERM], 0)] {
+        let mut proxy = setup.start();
+        fill(&proxy, &broken());
+        signals.iter().for_each(|signal| proxy.signal(*signal));
+        assert_eq!(proxy.ended().code(), Some(code));
+    }
+    let mut proxy = setup.start();
+    fill(&proxy, &broken());
+    assert_eq!(post(&proxy, "/drain"), 200);
+    assert_eq!(proxy.ended().code(), Some(0));
+}
+
+/// One after the other, at the end too.
+#[test]
+fn what_was_said_last_is_seen() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for _ in 0..10 {
+        let output =
+            crate::harness::refused(&Setup::to(&["127.0.0.1:1"]).listener(&format!("bind = {address:?}")).text());
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(text.starts_with("cairn: cannot listen on ") && text.ends_with('\n'), "{text:?}");
+    }
+}
+
+/// Each of these took minutes, with a scrape as long as the load.
+#[test]
+fn a_tenants_file_of_bad_lines_costs_little() {
+    let origin = Origin::answering(OK);
+    let tenant =
+        "[[tenant]]\nname = \"red\"\nfile = \"FOLDER/red.toml\"\nclaims = [{ host = \"a\", path_prefix = \"/red\" }]";
+    let mut proxy = Setup::to(&[&origin.address]).managed().more(tenant).start();
+    let lines =
+        |line: &str, count: usize| (0..count).map(|number| line.replace('#', &number.to_string())).collect::<String>();
+    for text in [
+        lines("= bad ]\n", 200_000),
+        lines("bogus# = 1\n", 20_000),
+        lines("[[route]]\nname = \"r#\"\ncluster = \"none#\"\n[[cluster]]\nname = \"some#\"\n", 5_000),
+        lines("[[route]]\nname = \"r#\"\nhosts = [\"a\"]\npath = \"/red\"\nrespond = {}\n", 5_000),
+        format!("[[cluster]]\nname = \"c\"\nendpoints = [{}]\n", lines("\"#\",", 100_000)),
+    ] {
+        fs::write(proxy.folder().join("red.toml"), &text).unwrap();
+        let begun = Instant::now();
+        assert_eq!(post(&proxy, "/reload"), 200);
+        let load = begun.elapsed();
+        let status = proxy.status();
+        let problems = status["tenants"][0]["problems"].as_str().unwrap();
+        assert!(problems.len() < 64 * 1024 && problems.contains(" more\n"), "{}", problems.len());
+        let begun = Instant::now();
+        for _ in 0..20 {
+            assert_eq!(metric(&proxy, "cairn_tenant_live{tenant=\"red\"}"), 0);
+        }
+        assert!(begun.elapsed() < PATIENCE, "20 scrapes took {:?}, the load {load:?}", begun.elapsed());
+    }
+    proxy.signal(Signal::TERM);
+    assert_eq!(proxy.ended().code(), Some(0));
+}
