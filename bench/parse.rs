@@ -196,11 +196,11 @@ fn paths(c: &mut Criterion) {
         ("long", "/articles/2024/05/a-long-path/that-goes-on/and-on/for-more-than/one-hundred/characters/index.html"),
         ("dots", "/static/../images/./%7Euser/logo.png"),
     ] {
-        let mut out = [0; 256];
+        let mut forms = path::Forms::with_capacity(256);
         group.bench_function(name, |b| {
-            b.iter(|| match path::inspect(black_box(path.as_bytes())) {
-                path::PathForm::Clean => Some(path.len()),
-                _ => path::normalise(path.as_bytes(), &mut out),
+            b.iter(|| {
+                let read = forms.read(black_box(path.as_bytes()), path::Rules::default());
+                read.map(|()| (forms.normal(path.as_bytes()).len(), forms.forwarded(path.as_bytes()).len()))
             });
         });
     }

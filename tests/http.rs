@@ -169,14 +169,17 @@ fn path_form(path: &[u8], target: Target) -> String {
     if !matches!(target, Target::Origin | Target::Absolute) {
         return String::new();
     }
-    match path::inspect(path) {
-        path::PathForm::Clean => String::new(),
-        path::PathForm::Refused(error) => format!(" (refused: {})", error.reason()),
-        path::PathForm::Normalise => {
-            let mut normal = vec![0; path.len()];
-            let len = path::normalise(path, &mut normal).unwrap();
-            format!(" (normalised: {})", normal[..len].escape_ascii())
-        }
+    let mut forms = path::Forms::with_capacity(path.len());
+    match forms.read(path, path::Rules { strict: true, ..path::Rules::default() }) {
+        Err(error) => format!(" (refused: {})", error.reason()),
+        Ok(()) => match (forms.normal(path), forms.forwarded(path)) {
+            (normal, forwarded) if normal == path && forwarded == path => String::new(),
+            (normal, forwarded) if normal == forwarded => format!(" (normalised: {})", normal.escape_ascii()),
+            (normal, forwarded) if forwarded == path => format!(" (routed by {})", normal.escape_ascii()),
+            (normal, forwarded) => {
+                format!(" (routed by {}, forwarded as {})", normal.escape_ascii(), forwarded.escape_ascii())
+            }
+        },
     }
 }
 

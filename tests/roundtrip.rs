@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use cairn::config;
 use cairn::downstream::response::{self, Style};
 use cairn::exchange::{Forwarded, HeadKind, Peer};
-use cairn::http::path::{self, PathForm};
+use cairn::http::path::{Forms, Rules};
 use cairn::http::{FieldName, HeadLimits, Method, RequestHead, ResponseHead, parse_request, parse_response};
 use cairn::limits;
 use cairn::snapshot::{Ledger, Snapshot};
@@ -95,15 +95,9 @@ proptest! {
         let accepted = parse_request(text, &LIMITS, &mut 0, &mut request);
         prop_assume!(matches!(accepted, Ok(Some(_))));
         let sent = request.path(text);
-        let mut normal = vec![0; sent.len()];
-        let path = match path::inspect(sent) {
-            _ if !sent.starts_with(b"/") => sent,
-            PathForm::Normalise => {
-                let length = path::normalise(sent, &mut normal).unwrap_or(0);
-                &normal[..length]
-            }
-            _ => sent,
-        };
+        let mut forms = Forms::with_capacity(sent.len());
+        prop_assume!(forms.read(sent, Rules::default()).is_ok());
+        let path = forms.forwarded(sent);
         let peer = Peer::new(Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7))), trusted, false, false);
         let upgrade = request.upgrade.map(|protocols| protocols.of(text));
         let route = &SNAPSHOT.router.routes()[usize::from(edited)];

@@ -1,21 +1,10 @@
-//! The request that `cairn explain` asks about, read as a listener would read it. Not here: its route.
+//! The request that `cairn explain` asks about, read as a listener would read it. Not here: what becomes of it.
 
-use cairn::http::path::{self, PathForm};
 use cairn::http::{HeadLimits, RequestHead, parse_request};
 use cairn::limits::REQUEST_LINE_BYTES;
-use cairn::route::Request;
 use cairn::snapshot::ListenerSpec;
 
-/// A request that a listener accepts.
-#[derive(Debug)]
-pub(super) struct Asked<'a> {
-    bytes: &'a [u8],
-    head: RequestHead,
-    /// Normalised.
-    path: Vec<u8>,
-}
-
-/// The answer to a request that a listener refuses: status and reason code.
+/// The answer to a head that a listener refuses: status and reason code.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Refused(pub(super) u16, pub(super) &'static str);
 
@@ -50,56 +39,18 @@ pub(super) fn head(method: &str, url: &str, fields: &[String]) -> Result<String,
     Ok(head + "\r\n")
 }
 
-impl<'a> Asked<'a> {
-    /// Reads the request with the limits of `listener`.
-    pub(super) fn read(bytes: &'a [u8], listener: &ListenerSpec) -> Result<Self, Refused> {
-        let limits = HeadLimits {
-            head_bytes: listener.header_bytes,
-            field_count: listener.header_count,
-            request_line: REQUEST_LINE_BYTES,
-        };
-        let mut head = RequestHead::new();
-        match parse_request(bytes, &limits, &mut 0, &mut head) {
-            Ok(Some(_)) => {}
-            Ok(None) => return Err(Refused(400, "incomplete")),
-            Err(error) => return Err(Refused(error.status(), error.reason())),
-        }
-        let sent = head.path(bytes);
-        let path = match path::inspect(sent) {
-            PathForm::Normalise => {
-                let mut out = vec![0; sent.len()];
-                let length = path::normalise(sent, &mut out).unwrap_or(0);
-                out.truncate(length);
-                out
-            }
-            PathForm::Refused(error) if listener.strict_paths && sent != b"*" => {
-                return Err(Refused(400, error.reason()));
-            }
-            PathForm::Clean | PathForm::Refused(_) => sent.to_vec(),
-        };
-        Ok(Self { bytes, head, path })
-    }
-}
-
-impl Request for Asked<'_> {
-    fn method(&self) -> &[u8] {
-        self.head.method_text.of(self.bytes)
-    }
-
-    fn host(&self) -> &[u8] {
-        self.head.authority.of(self.bytes)
-    }
-
-    fn path(&self) -> &[u8] {
-        &self.path
-    }
-
-    fn query(&self) -> Option<&[u8]> {
-        self.head.query.map(|query| query.of(self.bytes))
-    }
-
-    fn header(&self, name: &[u8]) -> Option<&[u8]> {
-        self.head.fields.find(self.bytes, name).map(|field| field.value.of(self.bytes))
+/// Reads a request with the limits of `listener`.
+pub(super) fn read(bytes: &[u8], listener: &ListenerSpec) -> Result<RequestHead, Refused> {
+    let limits = HeadLimits {
+        head_bytes: listener.header_bytes,
+        field_count: listener.header_count,
+        request_line: REQUEST_LINE_BYTES,
+    };
+    let mut head = RequestHead::new();
+    match parse_request(bytes, &limits, &mut 0, &mut head) {
+        Ok(Some(_)) => Ok(head),
+        Ok(None) => Err(Refused(400, "incomplete")),
+        Err(error) => Err(Refused(error.status(), error.reason())),
     }
 }
 

@@ -1,17 +1,19 @@
-//! `cairn explain`: prints the way of one request through a configuration. Not here: finding it (`route`).
+//! `cairn explain`: prints the way of one request through a configuration. Not here: finding it (`exchange`, `route`).
 
 use std::fmt::{Display, Write};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use cairn::config::{Config, Loader, TenantState};
-use cairn::id::{ClusterId, ListenerId};
-use cairn::route::{
-    Action, Considered, HostPattern, PathPattern, Request, Route, RouteSpec, Unmet, ValuePattern, Verdict,
-};
+use cairn::exchange::{self, Failure, Peer, Question, Refusal, Routed};
+use cairn::http::path::Forms;
+use cairn::id::ClusterId;
+use cairn::limits::REQUEST_LINE_BYTES;
+use cairn::route::{Action, Considered, HostPattern, PathPattern, Route, RouteSpec, Unmet, ValuePattern, Verdict};
 use cairn::snapshot::{Ledger, ListenerSpec, Snapshot};
 
-use super::asked::{self, Asked, Refused};
+use super::asked::{self, Refused};
 use super::{check, print, usage};
 
 /// What `explain` takes.
@@ -29,6 +31,9 @@ pub(super) struct Arguments {
     /// The listener that gets the request, instead of each in turn
     #[arg(long, value_name = "NAME")]
     listener: Option<String>,
+    /// The address of the client, which decides whether its forwarding fields are believed
+    #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
+    from: IpAddr,
 }
 
 /// Success if a listener has a route for the request.
@@ -63,14 +68,18 @@ pub(super) fn explain(arguments: &Arguments) -> ExitCode {
         text.gap();
         let tls = if listener.tls.is_some() { ", TLS" } else { "" };
         text.row("listener", format_args!("{}, {}{tls}", listener.name, listener.bind));
-        match Asked::read(head.as_bytes(), listener) {
-            Ok(request) => {
-                let mut way =
-                    Way { snapshot: &snapshot, config: &config, scheme: self::scheme(listener), text: &mut text };
-                found |= way.print(id, &request);
+        let request = match asked::read(head.as_bytes(), listener) {
+            Ok(request) => request,
+            Err(Refused(status, reason)) => {
+                text.row("answer", format_args!("{status}, {reason}"));
+                continue;
             }
-            Err(Refused(status, reason)) => text.row("answer", format_args!("{status}, {reason}")),
-        }
+        };
+        let peer =
+            Peer::new(Some(arguments.from), listener.trusts(Some(arguments.from)), false, listener.tls.is_some());
+        let asked = Question { request: &request, head: head.as_bytes(), listener: id, peer: &peer };
+        let paths = Forms::with_capacity(REQUEST_LINE_BYTES);
+        found |= Way { snapshot: &snapshot, config: &config, asked, paths, text: &mut text }.print();
     }
     print(&text.0, if found { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -96,27 +105,46 @@ impl Text {
 struct Way<'a> {
     snapshot: &'a Snapshot,
     config: &'a Config,
-    /// What a redirect keeps.
-    scheme: &'static str,
+    asked: Question<'a>,
+    paths: Forms,
     text: &'a mut Text,
 }
 
-impl Way<'_> {
-    /// Whether there is a route.
-    fn print(&mut self, listener: ListenerId, request: &Asked<'_>) -> bool {
-        let considered = self.snapshot.router.explain(listener, request);
-        let chosen = considered.iter().find(|route| route.verdict == Verdict::Chosen);
-        match chosen.and_then(|chosen| self.snapshot.router.routes().get(chosen.route.index())) {
-            Some(route) => self.route(route, request),
-            None => self.text.row("answer", "404, no route"),
+impl<'a> Way<'a> {
+    /// Whether there is a route that serves the request.
+    fn print(&mut self) -> bool {
+        let snapshot = self.snapshot;
+        let decided = exchange::decide(snapshot, &self.asked, &mut self.paths);
+        match decided {
+            Ok(route) => self.route(route),
+            Err(Refusal { failure, route }) => {
+                if let Some(route) = route.and_then(|id| snapshot.router.routes().get(id.index())) {
+                    self.chosen(route);
+                }
+                self.refused(failure);
+            }
         }
-        for other in considered.iter().filter(|other| other.verdict != Verdict::Chosen) {
-            self.other(other);
+        if !matches!(decided, Err(Refusal { failure: Failure::Misdirected | Failure::Path(_), .. })) {
+            let Question { request, head, listener, .. } = self.asked;
+            let routed = Routed { request, head, path: self.paths.normal(request.path(head)) };
+            let considered = snapshot.router.explain(listener, &routed);
+            considered.iter().for_each(|other| self.other(other));
         }
-        chosen.is_some()
+        decided.is_ok()
     }
 
-    fn route(&mut self, route: &Route, request: &Asked<'_>) {
+    fn refused(&mut self, failure: Failure) {
+        let answer = failure.answer();
+        let reason = match failure {
+            Failure::NoRoute => "no route",
+            Failure::Path(error) => error.reason(),
+            _ => answer.reason,
+        };
+        self.text.row("answer", format_args!("{}, {reason}", answer.status));
+    }
+
+    /// The route and why.
+    fn chosen(&mut self, route: &Route) {
         let (config, position) = (self.config, route.id.index());
         self.text.row("route", format_args!("{}, {}", route.name, config.route_place(position)));
         if let Some(tenant) = config.snapshot.routes[position].tenant.and_then(|id| config.tenants.get(id.index())) {
@@ -124,6 +152,10 @@ impl Way<'_> {
             self.text.row("tenant", format_args!("{}, {}{broken}", tenant.name, tenant.file.display()));
         }
         self.text.row("because", because(&config.snapshot.routes[position], |value| config.shown(value)));
+    }
+
+    fn route(&mut self, route: &Route) {
+        self.chosen(route);
         match &route.action {
             Action::Cluster(id) => self.cluster(*id, ""),
             Action::Split(split) => {
@@ -134,14 +166,7 @@ impl Way<'_> {
             }
             Action::Redirect(redirect) => {
                 let mut location = Vec::new();
-                let mut write = |part: &[u8]| location.extend_from_slice(part);
-                redirect.write_location(
-                    self.scheme.as_bytes(),
-                    request.host(),
-                    request.path(),
-                    request.query(),
-                    &mut write,
-                );
+                exchange::write_location(redirect, &self.asked, &self.paths, &mut location);
                 let location = String::from_utf8_lossy(&location);
                 self.text.row("answer", format_args!("{}, location {location}", redirect.status));
             }
@@ -149,15 +174,28 @@ impl Way<'_> {
                 self.text.row("answer", format_args!("{}, {} bytes from here", respond.status, respond.body.len()));
             }
         }
-        if let Some(rewrite) = &route.rewrite {
-            let (front, rest) = rewrite.path(request.path());
-            let path = String::from_utf8_lossy(&[front, rest].concat()).into_owned();
-            let host = String::from_utf8_lossy(rewrite.host.as_deref().unwrap_or(request.host())).into_owned();
-            self.text.row("sends", format_args!("{path}, host {host}"));
+        if matches!(route.action, Action::Cluster(_) | Action::Split(_)) {
+            self.sends(route);
         }
         if let Some(timeout) = route.timeout {
             self.text.row("timeout", format_args!("{timeout:?} to the first response byte"));
         }
+    }
+
+    /// What an origin gets, where that is not what was asked for.
+    fn sends(&mut self, route: &Route) {
+        let Question { request, head, .. } = self.asked;
+        let (received, host) = (request.path(head), request.authority.of(head));
+        let forwarded = self.paths.forwarded(received);
+        let (front, rest) = match &route.rewrite {
+            Some(rewrite) if rewrite.changes_path() => rewrite.path(self.paths.rewritable(received)),
+            None if forwarded == received => return,
+            _ => (&b""[..], forwarded),
+        };
+        let path = String::from_utf8_lossy(&[front, rest].concat()).into_owned();
+        let rewritten = route.rewrite.as_ref().and_then(|rewrite| rewrite.host.as_deref());
+        let host = String::from_utf8_lossy(rewritten.unwrap_or(host)).into_owned();
+        self.text.row("sends", format_args!("{path}, host {host}"));
     }
 
     fn cluster(&mut self, id: ClusterId, share: &str) {

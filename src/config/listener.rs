@@ -7,6 +7,7 @@ use super::report::{Place, Problems};
 use super::section::{Section, Text};
 use super::tables::LISTENERS_MAX;
 use super::tls;
+use crate::http::path::EncodedSlash;
 use crate::id::{Address, ListenerId};
 use crate::snapshot::ListenerSpec;
 
@@ -49,6 +50,12 @@ fn listener(section: Section<'_>, name: String, bind: Address, problems: &mut Pr
         idle_timeout: timeouts.time("idle"),
         trusted_proxies: trusted.filter_map(|text| network::range(text, problems)).collect(),
         strict_paths: section.flag("strict_paths"),
+        normalize_path: section.flag("normalize_path"),
+        encoded_slash: match section.word("encoded_slash") {
+            "refuse" => EncodedSlash::Refuse,
+            "decode" => EncodedSlash::Decode,
+            _ => EncodedSlash::Keep,
+        },
         tls: None,
     }
 }

@@ -2,30 +2,53 @@
 
 use super::report::Problems;
 use super::section::Text;
-use crate::http::path::{self, PathForm};
+use crate::http::path::{self, Forms, Rules};
 
-/// A path as requests have it when they are routed; reports any other.
+/// A path as requests have it when they are routed: escapes may be in either case (RFC 3986 section 6.2.2.1). Reports any path
+/// that no request has.
 pub(super) fn normal(text: Text<'_>, problems: &mut Problems) -> String {
-    let help = if !text.value.starts_with('/') {
-        "a path starts with \"/\"".to_owned()
-    } else if text.value.contains(['?', '#']) {
-        "write the path alone; conditions on the query stand in `query`".to_owned()
-    } else if !text.value.bytes().all(|c| c.is_ascii_graphic()) {
-        "write the form that is on the wire: other characters are percent-encoded".to_owned()
-    } else {
-        match path::inspect(text.value.as_bytes()) {
-            PathForm::Clean => return text.value.to_owned(),
-            PathForm::Normalise if text.shown != text.value => "requests have it in its normal form".to_owned(),
-            PathForm::Normalise => format!("requests have it in its normal form: \"{}\"", normalised(text.value)),
-            PathForm::Refused(error) => format!("readers disagree about its meaning ({})", error.reason()),
+    match judge(text) {
+        Ok(normal) => normal,
+        Err(help) => {
+            problems.add(text.at, format!("\"{}\" is not a path", text.shown.escape_debug())).help(help);
+            text.value.to_owned()
         }
-    };
-    problems.add(text.at, format!("\"{}\" is not a path", text.shown.escape_debug())).help(help);
+    }
+}
+
+/// A path to be sent, as it is written. Reports the same.
+pub(super) fn sent(text: Text<'_>, problems: &mut Problems) -> String {
+    normal(text, problems);
     text.value.to_owned()
 }
 
-fn normalised(path: &str) -> String {
-    let mut out = vec![0; path.len()];
-    let length = path::normalise(path.as_bytes(), &mut out).unwrap_or(0);
-    String::from_utf8_lossy(&out[..length]).into_owned()
+/// An expression for paths: escapes in upper case, as the paths have them that it is matched against.
+pub(super) fn expression(text: &str) -> String {
+    let mut bytes = text.as_bytes().to_vec();
+    path::raise_digits(&mut bytes);
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// The normal form, or what to do about the path.
+fn judge(text: Text<'_>) -> Result<String, String> {
+    if !text.value.starts_with('/') {
+        return Err("a path starts with \"/\"".to_owned());
+    }
+    if text.value.contains(['?', '#']) {
+        return Err("write the path alone; conditions on the query stand in `query`".to_owned());
+    }
+    if !text.value.bytes().all(|c| c.is_ascii_graphic()) {
+        return Err("write the form that is on the wire: other characters are percent-encoded".to_owned());
+    }
+    let sent = text.value.as_bytes();
+    let mut forms = Forms::with_capacity(sent.len());
+    if let Err(error) = forms.read(sent, Rules { strict: true, ..Rules::default() }) {
+        return Err(format!("readers disagree about its meaning ({})", error.reason()));
+    }
+    let normal = String::from_utf8_lossy(forms.normal(sent)).into_owned();
+    match forms.rewritable(sent) {
+        same if same == sent => Ok(normal),
+        _ if text.shown != text.value => Err("requests have it in its normal form".to_owned()),
+        _ => Err(format!("requests have it in its normal form: \"{normal}\"")),
+    }
 }

@@ -77,7 +77,7 @@ impl<'a> Reader<'a> {
         } else if let Some(text) = section.text("path_prefix") {
             PathPattern::Prefix(self.path(text))
         } else if let Some(text) = section.text("path_regex") {
-            PathPattern::Regex(self.regex(text))
+            PathPattern::Regex(path::expression(&self.regex(text)))
         } else {
             PathPattern::Any
         }
@@ -145,7 +145,7 @@ impl<'a> Reader<'a> {
                 .add(text.at, "rewrite.path_prefix replaces what `path` or `path_prefix` matched")
                 .help("an expression matches the whole path; leave one of the two out");
         }
-        Some(self.path(text))
+        Some(path::sent(text, self.problems))
     }
 
     fn edits(&mut self, section: Section<'_>) -> HeaderEdits {
@@ -229,7 +229,7 @@ impl<'a> Reader<'a> {
             status: u16::try_from(status).unwrap_or(0),
             scheme: redirect.text("scheme").map(|text| text.value.to_owned()),
             host: redirect.text("host").map(|text| host::authority(text, self.problems)),
-            path: redirect.text("path").map(|text| self.path(text)),
+            path: redirect.text("path").map(|text| path::sent(text, self.problems)),
         }
     }
 

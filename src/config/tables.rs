@@ -106,6 +106,18 @@ static LISTENER: Table = Table {
             Preset::ByRole(&[Preset::Flag(true), Preset::Flag(false), Preset::Flag(false)]),
             "refuse paths that readers understand differently; absent: true at the edge, false behind it",
         ),
+        key(
+            "normalize_path",
+            Kind::Flag,
+            Preset::Flag(false),
+            "forward the normal form of paths: // merged, %7e decoded; false: what was sent, without dot segments",
+        ),
+        key(
+            "encoded_slash",
+            Kind::Word(&["keep", "refuse", "decode"]),
+            Preset::Word("keep"),
+            "%2f in paths: keep (part of a name: routes do not see /a/b in /a%2fb) | refuse (400) | decode (a slash)",
+        ),
         key("tls", Kind::One(&LISTENER_TLS), Preset::Absent, ""),
         key("limits", Kind::One(&LISTENER_LIMITS), Preset::Optional(""), ""),
         key("timeouts", Kind::One(&LISTENER_TIMEOUTS), Preset::Optional(""), ""),

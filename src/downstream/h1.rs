@@ -3,7 +3,7 @@
 use super::pace::{Floor, Pace};
 use super::{Current, Downstream, Downstreams, Phase, Step, response};
 use crate::buffer::{Lease, Queue, QueueLimit};
-use crate::exchange::{Exchanges, Failure, Head, HeadKind, Source};
+use crate::exchange::{Exchanges, Failure, Head, HeadKind, Question, Source};
 use crate::forward::{Body, BodyError, Delivery, Trailers, end_chunks, gather};
 use crate::http::{self, BodyFraming, FieldName, Method, RequestHead, Version};
 use crate::limits;
@@ -78,18 +78,12 @@ impl Downstreams {
         };
         let keep_alive = !self.draining && !last && connection.home.is_none() && !connection.is_worn();
         connection.current = Current::of(request, head, trailers, keep_alive);
-        let body_bytes = spec.body_bytes;
-        let too_long = |length| body_bytes > 0 && length > body_bytes;
-        let https = request.scheme.of(head).eq_ignore_ascii_case(b"https");
-        let outcome = match request.body {
-            // RFC 9110 section 7.4: only a trusted gateway may say that the client's side was encrypted.
-            _ if https && !connection.peer.trusted && !connection.peer.secure => Err(Failure::Misdirected),
-            BodyFraming::Length(length) if too_long(length) => Err(Failure::RequestBodySize),
-            _ => x.decide(&snapshot, request, head, connection.listener),
-        };
+        let asked = Question { request, head, listener: connection.listener, peer: &connection.peer };
         let source = Source { downstream: id, listener: connection.listener, peer: &connection.peer };
-        let opened =
-            outcome.and_then(|decision| x.open(&decision, request, head, source).map(|exchange| (decision, exchange)));
+        let opened = x.decide(&snapshot, &asked).and_then(|decision| {
+            let opened = x.open(&decision, request, head, source);
+            opened.map(|exchange| (decision, exchange)).map_err(|failure| (failure, None))
+        });
         match opened {
             Ok((_, Some(exchange))) => {
                 connection.enter(Phase::Exchange(exchange), x.ring.clock().tick());
@@ -101,13 +95,13 @@ impl Downstreams {
             }
             Ok((decision, None)) => {
                 let (local, manner) = (Exchanges::local(decision), connection.manner());
-                let status = x.write_local(&local, request, head, connection.peer.scheme(), &manner);
+                let status = x.write_local(&local, &asked, &manner);
                 x.counters.respond(status);
                 lease.advance(length);
                 connection.input.push_front(x.ring.pieces(), lease);
                 self.send_scratch(x, id, manner.keep_alive)
             }
-            Err(failure) => {
+            Err((failure, _)) => {
                 lease.advance(length);
                 connection.input.push_front(x.ring.pieces(), lease);
                 self.refuse(x, id, failure)

@@ -559,7 +559,8 @@ impl Downstream {
 
 impl ListenerSpec {
     /// Whether forwarding fields of this peer are believed; a peer on a Unix-domain socket is on this machine.
-    fn trusts(&self, peer: Option<IpAddr>) -> bool {
+    #[must_use]
+    pub fn trusts(&self, peer: Option<IpAddr>) -> bool {
         peer.is_none_or(|peer| self.trusted_proxies.iter().any(|network| network.contains(peer)))
     }
 

@@ -1,5 +1,6 @@
 //! Why an exchange got no response from its origin, and the one map from cause to status, reason code and error type.
 
+use crate::http::path::PathError;
 use crate::http::{RequestError, ResponseError, TrailerError};
 use crate::respond::Answer;
 
@@ -9,7 +10,7 @@ pub enum Failure {
     /// Downstream: the head breaks the grammar, a rule or a bound.
     Request(RequestError),
     /// Downstream: the path is ambiguous or forbidden.
-    Path,
+    Path(PathError),
     /// Downstream: an https target, though the connection is not encrypted and nobody trusted has vouched for it.
     Misdirected,
     /// Downstream: the body breaks its framing.
@@ -30,6 +31,8 @@ pub enum Failure {
     Method,
     /// Downstream: `Max-Forwards: 0`.
     MaxForwards,
+    /// Downstream: `OPTIONS *`, which asks about the server and not about what a redirect moved.
+    Asterisk,
     /// Operator: the tenant has more requests in flight than `limits.requests`.
     TenantRequests,
     /// Operator: the tenant gets more requests than `limits.requests_per_second`.
@@ -73,7 +76,7 @@ impl Failure {
         let (status, reason, error) = match self {
             Self::Request(error) => (error.status(), error.reason(), "http_request_error"),
             Self::Misdirected => (421, "misdirected", "http_request_denied"),
-            Self::Path => (400, "ambiguous_path", "http_request_error"),
+            Self::Path(_) => (400, "ambiguous_path", "http_request_error"),
             Self::RequestBody => (400, "malformed_body", "http_request_error"),
             Self::RequestTrailers(error) => (error.status(), error.reason(), "http_request_error"),
             Self::RequestBodySize => (413, "body_too_large", "http_request_error"),
@@ -83,6 +86,7 @@ impl Failure {
             Self::RequestWithoutTls => (400, "tls_required", "http_request_error"),
             Self::Method => (405, "method_not_allowed", "http_request_denied"),
             Self::MaxForwards => (200, "max_forwards", "proxy_internal_response"),
+            Self::Asterisk => (200, "options_asterisk", "proxy_internal_response"),
             Self::TenantRequests => (429, "tenant_requests", "http_request_denied"),
             Self::TenantRate => (429, "tenant_rate", "http_request_denied"),
             Self::NoRoute => (404, "no_route", "destination_not_found"),

@@ -1,9 +1,9 @@
 //! Answers that a route gives by itself: redirects and fixed responses. Not here: answers to failures (`respond`).
 
-use super::{Decision, Exchanges, RouteOf};
-use crate::http::RequestHead;
+use super::{Decision, Exchanges, Question, RouteOf};
+use crate::http::path::Forms;
 use crate::respond::{self, Manner};
-use crate::route::Action;
+use crate::route::{Action, Redirect};
 
 /// What a route without a cluster does with a request.
 pub struct Local {
@@ -17,15 +17,8 @@ impl Exchanges {
         Local { route: RouteOf { snapshot: decision.snapshot, route: decision.route } }
     }
 
-    /// Writes the answer to the scratch and returns its status. `scheme` is that of the client's connection.
-    pub fn write_local(
-        &mut self,
-        local: &Local,
-        request: &RequestHead,
-        head: &[u8],
-        scheme: &[u8],
-        manner: &Manner,
-    ) -> u16 {
+    /// Writes the answer to the request that was decided on last to the scratch, and returns its status.
+    pub fn write_local(&mut self, local: &Local, asked: &Question<'_>, manner: &Manner) -> u16 {
         let out = &mut self.scratch;
         out.clear();
         match &local.route.action {
@@ -37,10 +30,8 @@ impl Exchanges {
             }
             Action::Redirect(redirect) => {
                 respond::write_status_line(redirect.status, out);
-                let path = if self.path.is_empty() { request.path(head) } else { &self.path };
-                let (host, query) = (request.authority.of(head), request.query.map(|query| query.of(head)));
                 out.extend_from_slice(b"location: ");
-                redirect.write_location(scheme, host, path, query, &mut |part: &[u8]| out.extend_from_slice(part));
+                write_location(redirect, asked, &self.paths, out);
                 out.extend_from_slice(b"\r\n");
                 out.extend_from_slice(local.route.response_edits.appended());
                 respond::write_rest(redirect.status, b"", manner, out);
@@ -49,4 +40,12 @@ impl Exchanges {
             Action::Cluster(_) | Action::Split(_) => 0,
         }
     }
+}
+
+/// Writes where a redirect leads that answers `asked`, the forms of whose path are `paths`.
+pub fn write_location(redirect: &Redirect, asked: &Question<'_>, paths: &Forms, out: &mut Vec<u8>) {
+    let Question { request, head, peer, .. } = *asked;
+    let path = paths.forwarded(request.path(head));
+    let (host, query) = (request.authority.of(head), request.query.map(|query| query.of(head)));
+    redirect.write_location(peer.scheme(), host, path, query, &mut |part: &[u8]| out.extend_from_slice(part));
 }

@@ -4,6 +4,7 @@
 //! The life of one: [`Exchanges::decide`] → [`Exchanges::open`] → request out with [`Exchanges::send`] while
 //! [`Exchanges::response_head`] and [`Exchanges::response_body`] bring the response → [`Exchanges::close`].
 
+mod decide;
 mod failure;
 mod local;
 mod progress;
@@ -19,19 +20,20 @@ use slab::Slab;
 use crate::buffer::{Lease, Queue};
 use crate::cluster::{Balancer, Tried};
 use crate::forward::{Delivery, place};
-use crate::http::path::{self, PathForm};
+use crate::http::path::Forms;
 use crate::http::{self, FieldName, Fields, Method, RequestHead, ResponseHead};
 use crate::id::{ClusterId, EndpointId, ListenerId, RouteId, TenantId};
 use crate::limits;
-use crate::route::{self, Action, Route};
+use crate::route::Route;
 use crate::runtime::{Stall, Tick};
 use crate::snapshot::{Held, Number, Snapshot};
 use crate::telemetry::Counters;
 use crate::upstream::{End, HeadError, Upstream, Upstreams};
 use crate::uring::{Event, Fault, Ring};
 
+pub use decide::{Question, Refusal, Routed, decide};
 pub use failure::Failure;
-pub use local::Local;
+pub use local::{Local, write_location};
 pub use request::{Forwarded, Peer};
 use tenancy::Tenancy;
 
@@ -56,8 +58,8 @@ pub struct Exchanges {
     /// By `TenantId`.
     tenancies: Vec<Option<Tenancy>>,
     table: Slab<Exchange>,
-    /// The path of the request being routed, where it had to be normalised; else empty.
-    path: Vec<u8>,
+    /// Of the path of the request decided on last.
+    paths: Forms,
     /// Workers that share the process-wide limits.
     workers: u32,
 }
@@ -179,7 +181,7 @@ impl Exchanges {
             balancer,
             tenancies: Vec::new(),
             table: Slab::with_capacity(1024),
-            path: Vec::with_capacity(limits::REQUEST_LINE_BYTES),
+            paths: Forms::with_capacity(limits::REQUEST_LINE_BYTES),
             workers: workers as u32,
         };
         exchanges.adopt(snapshot);
@@ -201,51 +203,6 @@ impl Exchanges {
     #[must_use]
     pub fn snapshot(&self) -> &Held {
         &self.snapshot
-    }
-
-    /// Finds the route of a request under `snapshot`.
-    ///
-    /// # Errors
-    /// With what is wrong with the request or the configuration.
-    pub fn decide(
-        &mut self,
-        snapshot: &Held,
-        request: &RequestHead,
-        head: &[u8],
-        listener: ListenerId,
-    ) -> Result<Decision, Failure> {
-        let strict = snapshot.listener(listener).strict_paths;
-        let received = request.path(head);
-        self.path.clear();
-        match path::inspect(received) {
-            // An authority or an asterisk is no path.
-            _ if !received.starts_with(b"/") => {}
-            PathForm::Clean => {}
-            PathForm::Normalise => {
-                self.path.resize(received.len(), 0);
-                let length = path::normalise(received, &mut self.path).ok_or(Failure::Path)?;
-                self.path.truncate(length);
-            }
-            PathForm::Refused(_) if strict => return Err(Failure::Path),
-            PathForm::Refused(_) => {}
-        }
-        let routed = Routed { request, head, path: self.path(received) };
-        let route = snapshot.router.find(listener, &routed).ok_or(Failure::NoRoute)?;
-        let restricted = matches!(request.method, Method::Trace | Method::Connect);
-        if restricted && !route.names_method {
-            return Err(Failure::Method);
-        }
-        let hops = request.fields.get(FieldName::MaxForwards).filter(|_| request.method == Method::Options);
-        if hops.is_some_and(|field| field.value.of(head) == b"0") {
-            return Err(Failure::MaxForwards);
-        }
-        self.admit(snapshot, route.tenant)?;
-        let cluster = match &route.action {
-            Action::Cluster(cluster) => Some(*cluster),
-            Action::Split(split) => Some(split.pick(self.balancer.random())),
-            Action::Redirect(_) | Action::Respond(_) => None,
-        };
-        Ok(Decision { snapshot: snapshot.clone(), route: route.id, cluster })
     }
 
     /// Begins an exchange that was decided to be forwarded: picks an endpoint, takes a connection, and writes the request
@@ -303,7 +260,11 @@ impl Exchanges {
     fn write_request(&mut self, request: &RequestHead, head: &[u8], peer: &Peer, route: &Route, offered: bool) {
         let id = self.request_id();
         self.scratch.clear();
-        let path = if self.path.is_empty() { request.path(head) } else { &self.path };
+        let received = request.path(head);
+        let path = match &route.rewrite {
+            Some(rewrite) if rewrite.changes_path() => self.paths.rewritable(received),
+            _ => self.paths.forwarded(received),
+        };
         let upgrade = request.upgrade.filter(|_| offered).map(|protocols| protocols.of(head));
         Forwarded { request, head, peer, route, path, upgrade, id }.write(&mut self.scratch);
     }
@@ -498,11 +459,6 @@ impl Exchanges {
         Some(self.table.get(id as usize)?.downstream)
     }
 
-    /// The path to route and forward by.
-    fn path<'a>(&'a self, received: &'a [u8]) -> &'a [u8] {
-        if self.path.is_empty() { received } else { &self.path }
-    }
-
     /// 32 even random bits; not for secrets.
     pub fn random(&mut self) -> u32 {
         self.balancer.random()
@@ -567,34 +523,5 @@ impl Offer {
     fn contains(&self, protocol: &[u8]) -> bool {
         let mut offered = self.text[..usize::from(self.length)].split(|&byte| byte == b',');
         !protocol.is_empty() && offered.any(|one| one.trim_ascii().eq_ignore_ascii_case(protocol))
-    }
-}
-
-/// A parsed request as the router sees it.
-struct Routed<'a> {
-    request: &'a RequestHead,
-    head: &'a [u8],
-    path: &'a [u8],
-}
-
-impl route::Request for Routed<'_> {
-    fn method(&self) -> &[u8] {
-        self.request.method_text.of(self.head)
-    }
-
-    fn host(&self) -> &[u8] {
-        self.request.authority.of(self.head)
-    }
-
-    fn path(&self) -> &[u8] {
-        self.path
-    }
-
-    fn query(&self) -> Option<&[u8]> {
-        self.request.query.map(|query| query.of(self.head))
-    }
-
-    fn header(&self, name: &[u8]) -> Option<&[u8]> {
-        self.request.fields.find(self.head, name).map(|field| field.value.of(self.head))
     }
 }

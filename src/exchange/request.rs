@@ -66,7 +66,7 @@ pub struct Forwarded<'a> {
     pub peer: &'a Peer,
     /// Where it goes.
     pub route: &'a Route,
-    /// Normalised, not rewritten.
+    /// Without dot segments, not rewritten; normalised where the route rewrites it.
     pub path: &'a [u8],
     /// The protocols offered in Upgrade.
     pub upgrade: Option<&'a [u8]>,

@@ -34,6 +34,12 @@ impl Rewrite {
         Ok((host.is_some() || path.is_some()).then_some(Self { host, path }))
     }
 
+    /// Whether it has a new path, and not only a new host.
+    #[must_use]
+    pub fn changes_path(&self) -> bool {
+        self.path.is_some()
+    }
+
     /// The two parts of the new path, for a path that the route matched. `OPTIONS *` stays what it is.
     #[must_use]
     pub fn path<'a>(&'a self, path: &'a [u8]) -> (&'a [u8], &'a [u8]) {

@@ -11,6 +11,7 @@ use std::time::Duration;
 pub use ledger::{Ledger, Listened, Number, listened};
 
 use crate::cluster::{Balancer, Cluster, ClusterSpec, Endpoint, Tried, Turns};
+use crate::http::path::{self, EncodedSlash};
 use crate::id::{Address, ClusterId, EndpointId, ListenerId, TenantId};
 use crate::route::{BuildError, RouteSpec, Router};
 use crate::runtime::Allowance;
@@ -145,8 +146,13 @@ pub struct ListenerSpec {
     pub idle_timeout: Duration,
     /// Peers whose forwarding fields are believed, and appended to.
     pub trusted_proxies: Vec<Network>,
-    /// Refuse ambiguous path encodings (encoded NUL, backslash, dot segments behind encoded slashes): the edge role.
+    /// Refuse paths that readers understand differently (encoded NUL, backslash, dot segments behind encoded slashes): the edge
+    /// role.
     pub strict_paths: bool,
+    /// Forward the normal form of paths.
+    pub normalize_path: bool,
+    /// What `%2f` in paths is.
+    pub encoded_slash: EncodedSlash,
     /// `tls`; None: in the clear.
     pub tls: Option<tls::ServerSpec>,
 }
@@ -158,6 +164,14 @@ pub struct Network {
     pub address: IpAddr,
     /// 0 to 32 or 128.
     pub prefix: u8,
+}
+
+impl ListenerSpec {
+    /// How it reads paths.
+    #[must_use]
+    pub fn path_rules(&self) -> path::Rules {
+        path::Rules { strict: self.strict_paths, encoded_slash: self.encoded_slash, normalize: self.normalize_path }
+    }
 }
 
 impl Network {

@@ -113,7 +113,7 @@ fn targets_are_rewritten_and_queries_kept() {
         ("", ("/?", "a:81"), ("/?", "a:81")),
         ("", ("http://b.example/x?y", "a"), ("/x?y", "b.example")),
         ("", ("http://b.example:81", "a"), ("/", "b.example:81")),
-        ("", ("/a/./b/../%63//d", "a"), ("/a/c/d", "a")),
+        ("", ("/a/./b/../%63//d", "a"), ("/a/%63//d", "a")),
         ("", ("/a%2Fb/%C3%A4", "a"), ("/a%2Fb/%C3%A4", "a")),
         ("path_prefix = \"/api\"\nrewrite.path_prefix = \"/v1\"", ("/api/x?y", "a"), ("/v1/x?y", "a")),
         ("path_prefix = \"/api\"\nrewrite.path_prefix = \"/\"", ("/api", "a"), ("/", "a")),

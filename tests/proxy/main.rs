@@ -11,6 +11,7 @@ mod forwarding;
 mod framing;
 mod harness;
 mod logins;
+mod paths;
 mod reload;
 mod scarcity;
 mod tenants;

@@ -108,6 +108,9 @@ fn listener_aspects(old: &ListenerSpec, new: &ListenerSpec) -> Aspects {
     let mut aspects: Aspects = vec![("name", old.name.clone(), new.name.clone())];
     aspects.push(("trusted_proxies", networks(old), networks(new)));
     aspects.push(("strict paths", shown(&old.strict_paths), shown(&new.strict_paths)));
+    aspects.push(("normalize_path", shown(&old.normalize_path), shown(&new.normalize_path)));
+    let slash = |it: &ListenerSpec| format!("{:?}", it.encoded_slash).to_lowercase();
+    aspects.push(("encoded_slash", slash(old), slash(new)));
     let tls = |it: &ListenerSpec| maybe(it.tls.as_ref());
     aspects.push(("tls", tls(old), tls(new)));
     let limits: [(&str, u64, u64); 7] = [

@@ -1,0 +1,135 @@
+//! What becomes of a request before anything is sent: one function for the data path and for `cairn explain`.
+//! Not here: limits of tenants, and the choice among the clusters of a split.
+
+use super::{Decision, Exchanges, Failure, Peer, RouteOf};
+use crate::http::path::{Forms, PathError};
+use crate::http::{BodyFraming, FieldName, Method, RequestHead};
+use crate::id::{ListenerId, RouteId};
+use crate::route::{self, Action, Route};
+use crate::snapshot::{Held, Snapshot};
+
+/// A request that is to be decided on.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// As it was parsed.
+    pub request: &'a RequestHead,
+    /// The received head that the spans point into.
+    pub head: &'a [u8],
+    /// Where it was accepted.
+    pub listener: ListenerId,
+    /// Who sent it.
+    pub peer: &'a Peer,
+}
+
+/// Why a request is not served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The cause.
+    pub failure: Failure,
+    /// The route that the request has all the same.
+    pub route: Option<RouteId>,
+}
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        Self { failure, route: None }
+    }
+}
+
+/// The route that answers a request under `snapshot`; `paths` then holds the forms of its path.
+///
+/// # Errors
+/// With what is wrong with the request or the configuration.
+#[inline]
+pub fn decide<'a>(snapshot: &'a Snapshot, asked: &Question<'_>, paths: &mut Forms) -> Result<&'a Route, Refusal> {
+    let Question { request, head, listener, peer } = *asked;
+    // RFC 9110 section 7.4: only a trusted gateway may say that the client's side was encrypted.
+    if !peer.trusted && !peer.secure && request.scheme.of(head).eq_ignore_ascii_case(b"https") {
+        return Err(Failure::Misdirected.into());
+    }
+    let spec = snapshot.listener(listener);
+    let received = request.path(head);
+    paths.read(received, spec.path_rules()).map_err(Failure::Path)?;
+    let find = |path| snapshot.router.find(listener, &Routed { request, head, path });
+    let found = find(paths.normal(received));
+    if let Some(slashed) = paths.slashed()
+        && find(slashed).map(|route| route.id) != found.map(|route| route.id)
+    {
+        return Err(Failure::Path(PathError::Backslash).into());
+    }
+    let route = found.ok_or(Failure::NoRoute)?;
+    match objection(route, request, head, spec.body_bytes) {
+        None => Ok(route),
+        Some(failure) => Err(Refusal { failure, route: Some(route.id) }),
+    }
+}
+
+/// Why a request is not served by the route that it has.
+#[inline]
+fn objection(route: &Route, request: &RequestHead, head: &[u8], body_bytes: u64) -> Option<Failure> {
+    let restricted = matches!(request.method, Method::Trace | Method::Connect);
+    if restricted && !route.names_method {
+        return Some(Failure::Method);
+    }
+    let hops = request.fields.get(FieldName::MaxForwards).filter(|_| request.method == Method::Options);
+    if hops.is_some_and(|field| field.value.of(head) == b"0") {
+        return Some(Failure::MaxForwards);
+    }
+    if let (Action::Redirect(_), b"*") = (&route.action, request.path(head)) {
+        return Some(Failure::Asterisk);
+    }
+    let too_long = matches!(request.body, BodyFraming::Length(length) if body_bytes > 0 && length > body_bytes);
+    too_long.then_some(Failure::RequestBodySize)
+}
+
+impl Exchanges {
+    /// Decides on a request under `snapshot`, and counts it against the rate of its tenant.
+    ///
+    /// # Errors
+    /// With why it is not served, and the route that it has all the same.
+    pub fn decide(&mut self, snapshot: &Held, asked: &Question<'_>) -> Result<Decision, (Failure, Option<RouteOf>)> {
+        let of = |route| RouteOf { snapshot: snapshot.clone(), route };
+        let route =
+            decide(snapshot, asked, &mut self.paths).map_err(|refusal| (refusal.failure, refusal.route.map(of)))?;
+        self.admit(snapshot, route.tenant).map_err(|failure| (failure, Some(of(route.id))))?;
+        let cluster = match &route.action {
+            Action::Cluster(cluster) => Some(*cluster),
+            Action::Split(split) => Some(split.pick(self.balancer.random())),
+            Action::Redirect(_) | Action::Respond(_) => None,
+        };
+        Ok(Decision { snapshot: snapshot.clone(), route: route.id, cluster })
+    }
+}
+
+/// A parsed request as the router sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Routed<'a> {
+    /// As it was parsed.
+    pub request: &'a RequestHead,
+    /// The received head that the spans point into.
+    pub head: &'a [u8],
+    /// In its normal form.
+    pub path: &'a [u8],
+}
+
+impl route::Request for Routed<'_> {
+    fn method(&self) -> &[u8] {
+        self.request.method_text.of(self.head)
+    }
+
+    fn host(&self) -> &[u8] {
+        self.request.authority.of(self.head)
+    }
+
+    fn path(&self) -> &[u8] {
+        self.path
+    }
+
+    fn query(&self) -> Option<&[u8]> {
+        self.request.query.map(|query| query.of(self.head))
+    }
+
+    fn header(&self, name: &[u8]) -> Option<&[u8]> {
+        self.request.fields.find(self.head, name).map(|field| field.value.of(self.head))
+    }
+}

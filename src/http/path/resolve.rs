@@ -1,0 +1,161 @@
+//! Takes dot segments out of a path, in every spelling that some reader resolves, and leaves all else as it was sent.
+
+use super::{EncodedSlash, PathError, Rules, Unit, units};
+
+/// Writes `path`, which begins with a slash, without its dot segments. Returns whether what is left has a backslash, encoded or
+/// not.
+///
+/// `..` between slashes removes what stands between the two slashes before it, as RFC 3986 section 5.2.4 has it. Next to
+/// any other separator it is a dot segment to those alone to whom that is a separator, and removes what they would.
+///
+/// # Errors
+/// See [`PathError`]. A path leads above the root if it may do so to some reader: to one that merges empty segments, or knows
+/// more separators than another.
+pub(super) fn resolve(path: &[u8], rules: Rules, out: &mut Vec<u8>) -> Result<bool, PathError> {
+    // Invariant: out ends with a separator where a part begins.
+    out.clear();
+    out.push(b'/');
+    // Names that are left for `..` to everybody: one of a segment, whatever stands in it besides, for each reader knows
+    // separators of its own; none of a segment that is empty or all parameters.
+    let mut names = 0_usize;
+    let mut counted = false;
+    let mut before = Separator::Slash;
+    for part in parts(path, rules.encoded_slash) {
+        let name = judge(part.bytes, rules.strict)?;
+        let soft = before != Separator::Slash || part.after.is_some_and(|(after, _)| after != Separator::Slash);
+        match part.after {
+            Some((Separator::EncodedSlash, _)) if rules.encoded_slash == EncodedSlash::Refuse => {
+                return Err(PathError::EncodedSlash);
+            }
+            Some((Separator::Backslash, _)) if rules.strict => return Err(PathError::Backslash),
+            _ if rules.strict && soft && matches!(name, Name::Dot | Name::DotDot) => {
+                return Err(PathError::EncodedSlash);
+            }
+            _ => {}
+        }
+        match name {
+            Name::DotDot => {
+                names = names.checked_sub(1).ok_or(PathError::AboveRoot)?;
+                leave(out, !soft, rules.strict)?;
+            }
+            Name::Dot => {}
+            Name::Empty | Name::Plain => {
+                names += usize::from(name == Name::Plain && !counted);
+                counted |= name == Name::Plain;
+                out.extend_from_slice(part.bytes);
+                out.extend_from_slice(part.after.map_or(b"", |(_, text)| text));
+            }
+        }
+        before = part.after.map_or(before, |(after, _)| after);
+        counted = before != Separator::Slash && (counted || has_parameters(part.bytes));
+    }
+    Ok(units(out).any(|unit| matches!(unit, Unit::Byte(b'\\') | Unit::Encoded(_, b'\\'))))
+}
+
+/// Removes the last part of `out` with the separator behind it; `whole`: back to the slash before it. Reads no more than it
+/// removes, so that no path costs more than its length.
+fn leave(out: &mut Vec<u8>, whole: bool, strict: bool) -> Result<(), PathError> {
+    let separator = if out.ends_with(b"/") || out.ends_with(b"\\") { 1 } else { 3 };
+    let written = out.get(..out.len() - separator).unwrap_or_default();
+    let slash = |end: usize| written.get(end - 1) == Some(&b'/');
+    let any = |end: usize| ends_with_separator(written.get(..end).unwrap_or_default());
+    let mut ends = (1..=written.len()).rev();
+    let start = if whole { ends.find(|end| slash(*end)) } else { ends.find(|end| any(*end)) };
+    let start = start.ok_or(PathError::AboveRoot)?;
+    let removed = written.get(start..).unwrap_or_default();
+    let mixed = || (1..=removed.len()).any(|end| ends_with_separator(removed.get(..end).unwrap_or_default()));
+    if strict && (judge(removed, false) == Ok(Name::Empty) || mixed()) {
+        return Err(PathError::Ambiguous);
+    }
+    out.truncate(start);
+    Ok(())
+}
+
+/// Read backwards: `%2f` is an escape wherever it stands, for no escape holds a `%`.
+fn ends_with_separator(bytes: &[u8]) -> bool {
+    matches!(bytes, [.., b'/' | b'\\'] | [.., b'%', b'2', b'f' | b'F'] | [.., b'%', b'5', b'c' | b'C'])
+}
+
+/// What stands between two separators.
+struct Part<'a> {
+    bytes: &'a [u8],
+    /// The separator behind it, and how it goes on; None: the path ends.
+    after: Option<(Separator, &'a [u8])>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Separator {
+    /// For everybody.
+    Slash,
+    /// `%2f` that is not decoded here: for who decodes before resolving.
+    EncodedSlash,
+    /// `\` or `%5c`: the former for who follows WHATWG URL, both for who follows Windows.
+    Backslash,
+}
+
+fn parts(path: &[u8], encoded_slash: EncodedSlash) -> impl Iterator<Item = Part<'_>> {
+    let mut rest = path.strip_prefix(b"/");
+    core::iter::from_fn(move || {
+        let bytes = rest?;
+        let mut at = 0;
+        for unit in units(bytes) {
+            let found = match unit {
+                Unit::Byte(b'/') => Some(Separator::Slash),
+                Unit::Encoded(_, b'/') if encoded_slash == EncodedSlash::Decode => Some(Separator::Slash),
+                Unit::Encoded(_, b'/') => Some(Separator::EncodedSlash),
+                Unit::Byte(b'\\') | Unit::Encoded(_, b'\\') => Some(Separator::Backslash),
+                _ => None,
+            };
+            let end = at + unit.len();
+            if let Some(found) = found {
+                let text = if found == Separator::Slash { b"/" } else { bytes.get(at..end)? };
+                rest = bytes.get(end..);
+                return Some(Part { bytes: bytes.get(..at)?, after: Some((found, text)) });
+            }
+            at = end;
+        }
+        rest = None;
+        Some(Part { bytes, after: None })
+    })
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Name {
+    /// Nothing, or parameters alone.
+    Empty,
+    Dot,
+    DotDot,
+    Plain,
+}
+
+fn has_parameters(part: &[u8]) -> bool {
+    units(part).any(|unit| matches!(unit, Unit::Byte(b';') | Unit::Encoded(_, b';')))
+}
+
+/// Judges what stands between two separators: dots count with or without encoding, and with parameters behind them (`..;x`),
+/// which some readers cut off before they resolve dot segments, and some of them after they have decoded the `;`.
+fn judge(part: &[u8], strict: bool) -> Result<Name, PathError> {
+    let (mut dots, mut others, mut in_parameters) = (0_usize, false, false);
+    for unit in units(part) {
+        let byte = match unit {
+            Unit::Broken if strict => return Err(PathError::BadPercent),
+            Unit::Encoded(_, 0) if strict => return Err(PathError::EncodedNul),
+            Unit::Encoded(_, byte) if strict && byte.is_ascii_control() => return Err(PathError::EncodedControl),
+            Unit::Broken => b'%',
+            Unit::Byte(byte) | Unit::Encoded(_, byte) => byte,
+        };
+        match byte {
+            _ if in_parameters => {}
+            b';' => in_parameters = true,
+            b'.' => dots += 1,
+            _ => others = true,
+        }
+    }
+    Ok(match dots {
+        _ if others => Name::Plain,
+        0 => Name::Empty,
+        1 => Name::Dot,
+        2 => Name::DotDot,
+        _ => Name::Plain,
+    })
+}
