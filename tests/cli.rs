@@ -57,6 +57,40 @@ fn check_says_what_it_found() {
 }
 
 #[test]
+fn check_notes_what_a_route_that_denies_does_not_see() {
+    let folder = tempfile::tempdir().unwrap();
+    let check = |keep: &str, route: &str| {
+        let listeners = format!(
+            "[[listener]]\nname = \"a\"\nbind = \"127.0.0.1:80\"\n{keep}\n[[listener]]\nname = \"b\"\nbind = \"127.0.0.1:81\"\n\
+             encoded_slash = \"decode\"\n"
+        );
+        fs::write(folder.path().join("cairn.toml"), format!("{listeners}[[route]]\nname = \"deny\"\n{route}\n"))
+            .unwrap();
+        let output = cairn(folder.path(), &["check", "-c", "cairn.toml"]);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        text(&output.stdout).lines().skip(1).map(str::to_owned).collect::<Vec<_>>()
+    };
+    for status in [401, 403] {
+        let notes = check("", &format!("path_prefix = \"/admin\"\nrespond = {{ status = {status} }}"));
+        let note = format!(
+            "cairn.toml:9: note: route deny answers {status} for /admin and does not see %2f for a slash in it, which an origin may: \
+             set encoded_slash = \"refuse\" or \"decode\" in listener a"
+        );
+        assert_eq!(notes, [note]);
+    }
+    let deny = "path = \"/admin\"\nrespond = { status = 403 }";
+    for (keep, route) in [
+        ("encoded_slash = \"refuse\"", deny),
+        ("", "path = \"/a\"\nrespond = { status = 404 }"),
+        ("", "respond = { status = 403 }"),
+        ("", "path_prefix = \"/\"\nrespond = { status = 403 }"),
+        ("", &format!("listeners = [\"b\"]\n{deny}")),
+    ] {
+        assert_eq!(check(keep, route), [""; 0], "{keep} {route}");
+    }
+}
+
+#[test]
 fn check_reports_every_error_of_broken_files() {
     for path in files("tests/config", "toml") {
         let name = path.file_name().unwrap().to_str().unwrap();

@@ -46,10 +46,13 @@ fn tenant(root: &Path, name: &str, file: &Path) -> ExitCode {
 pub(super) fn check(path: &Path) -> ExitCode {
     let loaded = config::load(path).and_then(|config| {
         let counts = counts(&config.snapshot);
-        config.compile(1, &mut Ledger::default()).map(|_| counts)
+        let notes: String = config.notes().iter().map(|note| format!("{note}\n")).collect();
+        config.compile(1, &mut Ledger::default()).map(|_| (counts, notes))
     });
     match loaded {
-        Ok(counts) => print(&format!("configuration {} is valid: {counts}\n", path.display()), ExitCode::SUCCESS),
+        Ok((counts, notes)) => {
+            print(&format!("configuration {} is valid: {counts}\n{notes}", path.display()), ExitCode::SUCCESS)
+        }
         Err(report) => invalid(path, &report),
     }
 }

@@ -31,7 +31,7 @@ pub(super) fn authority(text: Text<'_>, problems: &mut Problems) -> String {
         Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
         _ => (text.value, None),
     };
-    if !is_host(host) || port.is_some_and(|port| port.parse::<u16>().is_err()) {
+    if !is_host(host) || !port.is_none_or(is_port) {
         problems
             .add(text.at, format!("\"{}\" is not a host", text.shown.escape_debug()))
             .help("write \"example.com\", \"example.com:8443\" or \"[::1]:8443\"");
@@ -44,7 +44,7 @@ pub(super) fn pattern(text: Text<'_>, problems: &mut Problems) -> Option<HostPat
     let lower = text.value.to_ascii_lowercase();
     let help = match lower.strip_prefix("*.") {
         Some(rest) if is_host(rest) && !rest.starts_with('[') => return Some(HostPattern::Wildcard(rest.to_owned())),
-        None if is_host(&lower) => return Some(HostPattern::Exact(lower)),
+        None if is_host(&lower) => return Some(HostPattern::Exact(common(lower))),
         _ if lower == "*" => "\"*\" is any host; it makes the others needless",
         _ if lower.contains('*') => "`*` stands for whole labels at the front only: \"*.example.org\"",
         _ if lower.contains("://") => "write the host alone, without scheme",
@@ -57,6 +57,20 @@ pub(super) fn pattern(text: Text<'_>, problems: &mut Problems) -> Option<HostPat
     None
 }
 
+/// 1 to 65535 in digits alone: `parse` would take a sign.
+fn is_port(text: &str) -> bool {
+    text.bytes().all(|c| c.is_ascii_digit()) && text.parse::<u16>().is_ok_and(|port| port > 0)
+}
+
+/// An IPv6 address in the one spelling that routes compare (RFC 5952); a name as it is.
+fn common(host: String) -> String {
+    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    match address.and_then(|address| address.parse::<Ipv6Addr>().ok()) {
+        Some(address) => format!("[{address}]"),
+        None => host,
+    }
+}
+
 /// A name of labels (RFC 1123 section 2.1, with `_` as used inside clusters), an IPv4 address, or `[IPv6]`.
 fn is_host(text: &str) -> bool {
     if let Some(address) = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')) {
@@ -67,4 +81,76 @@ fn is_host(text: &str) -> bool {
         (1..=63).contains(&label.len()) && label.bytes().all(known) && !label.starts_with('-') && !label.ends_with('-')
     };
     text.len() <= 253 && text.split('.').all(is_label)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::parse;
+
+    /// What is put where a host is to stand.
+    fn taken(key: &str, host: &str) -> bool {
+        let action = match key {
+            "redirect" => format!("redirect = {{ host = {host:?} }}"),
+            "rewrite" => format!("rewrite = {{ host = {host:?} }}\ncluster = \"a\""),
+            _ => format!("hosts = [{host:?}]\ncluster = \"a\""),
+        };
+        let listener = "[[listener]]\nname = \"l\"\nbind = \"127.0.0.1:0\"\n";
+        let cluster = "[[cluster]]\nname = \"a\"\nendpoints = [\"127.0.0.1:1\"]\n";
+        parse("host.toml", &format!("{listener}[[route]]\n{action}\n{cluster}")).is_ok()
+    }
+
+    #[test]
+    fn an_authority_is_a_host_with_an_optional_port() {
+        let good = ["a.example", "A.example:80", "10.0.0.1:65535", "[::1]", "[2001:db8::7]:8443", "a_b", "x:1"];
+        let bad = [
+            "",
+            ":80",
+            "a:",
+            "a:+80",
+            "a:-1",
+            "a: 80",
+            "a:0",
+            "a:65536",
+            "a:80:80",
+            "a/b",
+            "a?b",
+            "a#b",
+            "u@a",
+            "http://a",
+            "a b",
+            "a\r\nx:y",
+            "::1",
+            "[::1",
+            "[::1]x",
+            "[::1]:",
+            "[::1%25eth0]",
+            "a..b",
+            ".a",
+            "a.",
+            "a,b",
+            "caf\u{e9}",
+            "a:80/x",
+            "%61",
+            "a\\b",
+            "*.a",
+        ];
+        for key in ["redirect", "rewrite"] {
+            for host in good {
+                assert!(taken(key, host), "{key} {host}");
+            }
+            for host in bad {
+                assert!(!taken(key, host), "{key} {host:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn one_address_has_one_spelling() {
+        for host in ["[::1]", "[0:0:0:0:0:0:0:1]", "[0000::1]", "[::0.0.0.1]"] {
+            assert_eq!(common(host.to_owned()), "[::1]");
+            assert!(taken("hosts", host));
+        }
+        assert_eq!(common("a.example".to_owned()), "a.example");
+    }
 }

@@ -20,6 +20,7 @@ mod loader;
 mod names;
 mod nearest;
 mod network;
+mod notes;
 mod outside;
 mod path;
 mod places;

@@ -70,7 +70,8 @@ impl Conditions {
 
     /// The first condition that does not hold.
     ///
-    /// A field or parameter that occurs more than once is judged by its first occurrence.
+    /// A field that occurs more than once is judged by its first occurrence. A parameter is judged by all: one that fits is
+    /// enough, for which of them counts is the application's choice.
     pub(super) fn unmet<R: Request>(&self, request: &R) -> Option<Unmet<'_>> {
         if self.path.as_ref().is_some_and(|path| !path.matches(request.path())) {
             return Some(Unmet::Path);
@@ -79,13 +80,15 @@ impl Conditions {
             return Some(Unmet::Method);
         }
         for field in &self.headers {
-            if !field.holds(request.header(field.name.as_bytes()), |value, plain| value == plain, Pattern::matches) {
+            let value = request.header(field.name.as_bytes()).into_iter();
+            if !field.holds(value, |value, plain| value == plain, Pattern::matches) {
                 return Some(Unmet::Header(&field.name));
             }
         }
         for field in &self.query {
-            let value = request.query().and_then(|query| query::first(query, field.name.as_bytes()));
-            if !field.holds(value, query::equal, matches_encoded) {
+            let name = field.name.as_bytes();
+            let values = request.query().into_iter().flat_map(|query| query::values(query, name));
+            if !field.holds(values, query::equal, matches_encoded) {
                 return Some(Unmet::Query(&field.name));
             }
         }
@@ -94,16 +97,16 @@ impl Conditions {
 }
 
 impl Field {
-    fn holds(
+    fn holds<'a>(
         &self,
-        value: Option<&[u8]>,
+        mut values: impl Iterator<Item = &'a [u8]>,
         equal: impl Fn(&[u8], &[u8]) -> bool,
         matches: impl Fn(&Pattern, &[u8]) -> bool,
     ) -> bool {
         match &self.value {
-            Value::Exact(plain) => value.is_some_and(|value| equal(value, plain)),
-            Value::Pattern(pattern) => value.is_some_and(|value| matches(pattern, value)),
-            Value::Present(present) => value.is_some() == *present,
+            Value::Exact(plain) => values.any(|value| equal(value, plain)),
+            Value::Pattern(pattern) => values.any(|value| matches(pattern, value)),
+            Value::Present(present) => values.next().is_some() == *present,
         }
     }
 }

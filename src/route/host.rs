@@ -1,5 +1,8 @@
 //! The host of a request, made comparable. Not here: checking that it is a valid one (`http` has done that).
 
+use std::io::Write;
+use std::net::Ipv6Addr;
+
 use memchr::memchr;
 
 /// A host longer than this matches no named host: names end at 253 bytes (RFC 1035 section 2.3.4, without the root label).
@@ -16,7 +19,26 @@ pub(super) fn name(authority: &[u8]) -> &[u8] {
     host.strip_suffix(b".").unwrap_or(host)
 }
 
-/// Whether `host` is sure to be in lower case: no byte is in 0x40..0x60, which holds the capital letters. Eight at a time.
+/// Writes `host` in lower case, and an IPv6 address as RFC 5952 has it, for one address has many spellings. Returns the length;
+/// none if it is longer than [`BYTES_MAX`].
+#[cold]
+pub(super) fn write_common(host: &[u8], out: &mut [u8; BYTES_MAX]) -> Option<usize> {
+    let literal = host.strip_prefix(b"[").and_then(|host| host.strip_suffix(b"]"));
+    let address = literal.and_then(|text| std::str::from_utf8(text).ok()?.parse::<Ipv6Addr>().ok());
+    if let Some(address) = address {
+        let mut rest = &mut out[..];
+        // The longest textual IPv6 address has 45 bytes.
+        write!(rest, "[{address}]").ok()?;
+        return Some(BYTES_MAX - rest.len());
+    }
+    let lower = out.get_mut(..host.len())?;
+    lower.copy_from_slice(host);
+    lower.make_ascii_lowercase();
+    Some(host.len())
+}
+
+/// Whether `host` is sure to be in lower case: no byte is in 0x40..0x60, which holds the capital letters and the
+/// brackets of an IPv6 address. Eight at a time.
 #[inline]
 pub(super) fn is_lower(host: &[u8]) -> bool {
     const BIT_6: u64 = 0x4040_4040_4040_4040;

@@ -141,17 +141,15 @@ impl Router {
             if host::is_lower(host) {
                 self.walk_named(table, host, request.path(), &mut visit)?;
             } else {
-                let mut lower = [0; host::BYTES_MAX];
-                let lower = &mut lower[..host.len()];
-                lower.copy_from_slice(host);
-                lower.make_ascii_lowercase();
-                self.walk_named(table, lower, request.path(), &mut visit)?;
+                let mut common = [0; host::BYTES_MAX];
+                let length = host::write_common(host, &mut common).unwrap_or(0);
+                self.walk_named(table, &common[..length], request.path(), &mut visit)?;
             }
         }
         self.tree.walk(table.any, request.path(), &mut visit)
     }
 
-    /// The rules with a host, which is in lower case.
+    /// The rules with a host, which is in lower case, an IPv6 address in its common spelling.
     fn walk_named<B>(
         &self,
         table: &Table,

@@ -1,8 +1,8 @@
 //! Query parameters as sent, percent-decoded while comparing. Not here: form decoding; `+` is a plus sign.
 
-/// The raw value of the first parameter called `name`; empty where it has no `=`.
-pub(super) fn first<'a>(query: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
-    query.split(|&byte| byte == b'&').find_map(|pair| {
+/// The raw values of the parameters called `name`, in order; empty where there is no `=`.
+pub(super) fn values<'a>(query: &'a [u8], name: &[u8]) -> impl Iterator<Item = &'a [u8]> {
+    query.split(|&byte| byte == b'&').filter_map(move |pair| {
         let equals = memchr::memchr(b'=', pair).unwrap_or(pair.len());
         let (key, value) = pair.split_at(equals);
         equal(key, name).then(|| value.strip_prefix(b"=").unwrap_or(value))
@@ -45,20 +45,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_parameter_of_a_name_counts() {
-        for (query, name, value) in [
-            ("a=1", "a", Some("1")),
-            ("b=2&a=1&a=3", "a", Some("1")),
-            ("a", "a", Some("")),
-            ("a=", "a", Some("")),
-            ("a=1=2", "a", Some("1=2")),
-            ("aa=1", "a", None),
-            ("", "a", None),
-            ("&&a=1", "a", Some("1")),
-            ("%61=1", "a", Some("1")),
-            ("x%26y=1", "x&y", Some("1")),
+    fn every_parameter_of_a_name_counts() {
+        for (query, name, found) in [
+            ("a=1", "a", &["1"][..]),
+            ("b=2&a=1&a=3", "a", &["1", "3"]),
+            ("a", "a", &[""]),
+            ("a=&a", "a", &["", ""]),
+            ("a=1=2", "a", &["1=2"]),
+            ("aa=1", "a", &[]),
+            ("", "a", &[]),
+            ("&&a=1", "a", &["1"]),
+            ("%61=1&a=%31", "a", &["1", "%31"]),
+            ("x%26y=1", "x&y", &["1"]),
         ] {
-            assert_eq!(first(query.as_bytes(), name.as_bytes()), value.map(str::as_bytes), "{query}");
+            let values: Vec<_> = values(query.as_bytes(), name.as_bytes()).map(String::from_utf8_lossy).collect();
+            assert_eq!(values, found, "{query}");
         }
     }
 

@@ -22,7 +22,8 @@ pub struct RouteSpec {
     pub methods: Vec<String>,
     /// Conditions on header fields; all must hold. Names in lower case.
     pub headers: Vec<(String, ValuePattern)>,
-    /// Conditions on query parameters; all must hold. Names and values are compared as sent, percent-decoded.
+    /// Conditions on query parameters; all must hold, each for one of the parameters of its name. Names and values are compared
+    /// as sent, percent-decoded.
     pub query: Vec<(String, ValuePattern)>,
     /// What to do.
     pub action: ActionSpec,
@@ -38,7 +39,7 @@ pub struct RouteSpec {
     pub response_headers: HeaderEdits,
 }
 
-/// A condition on the host, in lower case, without port.
+/// A condition on the host, in lower case, without port; an IPv6 address as RFC 5952 has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HostPattern {
     /// `api.example.com`

@@ -31,20 +31,25 @@ fn specificity(spec: &RouteSpec, request: &Text) -> Option<impl Ord + use<>> {
         PathPattern::Any => (0, 0),
     };
     let method = spec.methods.is_empty() || spec.methods.contains(&request.method);
-    let value = |found: Option<&str>, pattern: &ValuePattern| match pattern {
-        ValuePattern::Exact(value) => found == Some(value),
+    let value = |found: &[&str], pattern: &ValuePattern| match pattern {
+        ValuePattern::Exact(value) => found.contains(&value.as_str()),
         ValuePattern::Regex(text) => {
-            found.is_some_and(|found| regex::Regex::new(&format!("^({text})$")).unwrap().is_match(found))
+            let regex = regex::Regex::new(&format!("^({text})$")).unwrap();
+            found.iter().any(|found| regex.is_match(found))
         }
-        ValuePattern::Present(present) => found.is_some() == *present,
+        ValuePattern::Present(present) => found.is_empty() != *present,
     };
-    let header = |name: &str| request.headers.iter().find(|(field, _)| field == name).map(|(_, value)| value.as_str());
-    let parameter = |name: &str| {
-        let pairs = request.query.as_deref()?.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-        pairs.into_iter().find(|(key, _)| *key == name).map(|(_, value)| value)
+    let header = |name: &str| {
+        let found = request.headers.iter().find(|(field, _)| field == name);
+        found.map(|(_, value)| value.as_str()).into_iter().collect::<Vec<_>>()
     };
-    let headers = spec.headers.iter().all(|(name, pattern)| value(header(name), pattern));
-    let query = spec.query.iter().all(|(name, pattern)| value(parameter(name), pattern));
+    let parameters = |name: &str| {
+        let query = request.query.as_deref().into_iter().flat_map(|query| query.split('&'));
+        let pairs = query.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+        pairs.filter(|(key, _)| *key == name).map(|(_, value)| value).collect::<Vec<_>>()
+    };
+    let headers = spec.headers.iter().all(|(name, pattern)| value(&header(name), pattern));
+    let query = spec.query.iter().all(|(name, pattern)| value(&parameters(name), pattern));
     let conditions = (!spec.methods.is_empty(), spec.headers.len(), spec.query.len());
     (method && headers && query).then_some((host, path, conditions))
 }
