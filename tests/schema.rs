@@ -79,7 +79,7 @@ fn what_is_wrong_is_not_valid() {
     let cases = [
         ("rol = \"edge\"", "unknown key rol"),
         ("role = \"egde\"", "anyOf"),
-        ("watch = \"yes\"", "type \"boolean\""),
+        ("watch = \"yes\"", "anyOf"),
         ("[workers]\ncount = 1025", "maximum 1024"),
         ("[[listener]]\nname = \"a\"", "required [\"name\",\"bind\"]"),
         ("[[cluster]]\nname = \"a\"\nendpoints = [7]", "anyOf"),

@@ -87,8 +87,8 @@ impl Check<'_> {
     fn value(&mut self, key: &'static Key, node: &Spanned<DeValue<'_>>) {
         let at = self.place(node);
         match (&key.kind, node.get_ref()) {
-            (Kind::Text | Kind::Path, DeValue::String(_)) | (Kind::Flag, DeValue::Boolean(_)) => {}
-            (Kind::Word(words), DeValue::String(text)) => self.word(at, key, words, text),
+            (Kind::Text | Kind::Path, DeValue::String(_)) | (Kind::Flag | Kind::FlagOr(_), DeValue::Boolean(_)) => {}
+            (Kind::Word(words) | Kind::FlagOr(words), DeValue::String(text)) => self.word(at, key, words, text),
             (Kind::Number(min, max), DeValue::Integer(number)) => {
                 if !unsigned(number).is_some_and(|number| (*min..=*max).contains(&number)) {
                     self.problems
@@ -144,6 +144,7 @@ impl Check<'_> {
         let shown = self.document.written(at).unwrap_or(text);
         let help = match nearest(text, words.iter().copied()) {
             Some(word) => format!("did you mean \"{word}\"?"),
+            None if matches!(key.kind, Kind::FlagOr(_)) => format!("it takes true, false or {}", list(words)),
             None => format!("it takes {}", list(words)),
         };
         self.problems.add(at, format!("\"{shown}\" is not a value of `{}`", key.name)).help(help);
@@ -198,6 +199,7 @@ impl Check<'_> {
             Kind::Size(..) => "a size",
             Kind::Time => "a duration in a string",
             Kind::Flag => "true or false",
+            Kind::FlagOr(_) => "true, false or a string",
             Kind::Texts => "an array of strings",
             Kind::Fields | Kind::Conditions => "a table, name = value",
             Kind::TextsOr(_) => "an array of strings or tables",

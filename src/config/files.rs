@@ -12,6 +12,7 @@ use super::reference::{self, Reference};
 use super::report::{Place, Problems, Report, Source};
 use super::schema::{Kind, Table};
 use super::section::Section;
+use super::seen::{self, Seen};
 use super::tables::ROOT;
 use super::{Role, check};
 
@@ -75,17 +76,17 @@ impl<'a> Document<'a> {
     }
 }
 
-/// Reads `path`, or `path/cairn.toml` and then `path/conf.d/*.toml` by name. Notes in `files` what it looked at.
-pub(super) fn read(path: &Path, files: &mut Vec<PathBuf>) -> Result<Vec<Source>, Report> {
+/// Reads `path`, or `path/cairn.toml` and then `path/conf.d/*.toml` by name. Notes in `seen` what it looked at.
+pub(super) fn read(path: &Path, seen: &mut Seen) -> Result<Vec<Source>, Report> {
     let refuse = |path: &Path, error: io::Error| (path.display().to_string(), error.to_string());
-    let paths = match list(path, files) {
+    let paths = match list(path, seen) {
         Ok(paths) => paths,
         Err((path, error)) => return Err(Report::unreadable(vec![refuse(&path, error)])),
     };
-    files.extend_from_slice(&paths);
     let mut sources = Vec::with_capacity(paths.len());
     let mut unreadable = Vec::new();
     for path in &paths {
+        seen.note(path.clone());
         match File::open(path).and_then(|file| text(file, FILE_BYTES_MAX)) {
             Ok(text) => sources.push(Source::new(&path.display().to_string(), &text)),
             Err(error) => unreadable.push(refuse(path, error)),
@@ -94,19 +95,18 @@ pub(super) fn read(path: &Path, files: &mut Vec<PathBuf>) -> Result<Vec<Source>,
     if unreadable.is_empty() { Ok(sources) } else { Err(Report::unreadable(unreadable)) }
 }
 
-fn list(path: &Path, files: &mut Vec<PathBuf>) -> Result<Vec<PathBuf>, (PathBuf, io::Error)> {
+fn list(path: &Path, noted: &mut Seen) -> Result<Vec<PathBuf>, (PathBuf, io::Error)> {
     if !path.is_dir() {
         return Ok(vec![path.to_owned()]);
     }
     let parts = path.join("conf.d");
-    files.extend([path.to_owned(), parts.clone()]);
+    noted.note(path.to_owned());
+    noted.note(parts.clone());
     let mut paths = Vec::new();
     if parts.exists() {
         let entries = fs::read_dir(&parts).and_then(Iterator::collect::<io::Result<Vec<_>>>);
         let entries = entries.map_err(|error| (parts, error))?;
-        paths.extend(
-            entries.into_iter().map(|entry| entry.path()).filter(|path| path.extension() == Some("toml".as_ref())),
-        );
+        paths.extend(entries.into_iter().map(|entry| entry.path()).filter(|path| seen::is_part(path)));
     }
     paths.sort();
     paths.insert(0, path.join("cairn.toml"));

@@ -97,6 +97,9 @@ fn kind(kind: &Kind) -> Value {
         Kind::Size(min, max) => json!({ "anyOf": [with_unit("B|KiB|MiB|GiB|"), integer(*min, *max)] }),
         Kind::Time => with_unit("ms|s|m|h"),
         Kind::Flag => json!({ "type": "boolean" }),
+        Kind::FlagOr(words) => {
+            json!({ "anyOf": [{ "type": "boolean" }, { "enum": words }, { "type": "string", "pattern": REFERENCE }] })
+        }
         Kind::Texts => json!({ "type": "array", "items": text() }),
         Kind::TextsOr(inner) => json!({ "type": "array", "items": { "anyOf": [text(), table(inner)] } }),
         Kind::Fields => json!({ "type": "object", "additionalProperties": text() }),

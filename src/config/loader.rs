@@ -10,6 +10,7 @@ use super::names::Names;
 use super::outside::Outside;
 use super::report::{Problems, Source};
 use super::root;
+use super::seen::Seen;
 use super::tenant::{Ground, Part, Tenant, TenantReport, TenantState, Version};
 use super::{Config, Report, files};
 
@@ -17,7 +18,7 @@ use super::{Config, Report, files};
 #[derive(Clone, Debug)]
 pub struct Loader {
     path: PathBuf,
-    files: Vec<PathBuf>,
+    seen: Seen,
     /// The last good version of each tenant's file, by the tenant's name.
     good: HashMap<String, Version>,
 }
@@ -26,8 +27,7 @@ impl Loader {
     /// For a file, or a directory with `cairn.toml` and `conf.d/*.toml`.
     #[must_use]
     pub fn new(path: PathBuf) -> Self {
-        let files = vec![path.clone()];
-        Self { path, files, good: HashMap::new() }
+        Self { path, seen: Seen::default(), good: HashMap::new() }
     }
 
     /// Reads it as it stands now. Problems in the file of a tenant stay that tenant's: see [`Config::tenants`].
@@ -35,19 +35,19 @@ impl Loader {
     /// # Errors
     /// Everything that is wrong with the operator's own files.
     pub fn load(&mut self) -> Result<Config, Report> {
-        self.files.clear();
-        let sources = files::read(&self.path, &mut self.files)?;
+        self.seen = Seen::default();
+        let sources = files::read(&self.path, &mut self.seen)?;
         let mut problems = Problems::default();
-        let assembly = read(&sources, &mut self.files, &mut problems).filter(|_| problems.is_empty());
+        let assembly = read(&sources, &mut self.seen, &mut problems).filter(|_| problems.is_empty());
         let Some(mut assembly) = assembly else { return Err(Report::new(&sources, problems)) };
         let mut good = mem::take(&mut self.good);
         for tenant in mem::take(&mut assembly.tenants) {
             let before = good.remove(&tenant.name);
-            if let Some(version) = assembly.add(&tenant, before, &mut self.files) {
+            if let Some(version) = assembly.add(&tenant, before, &mut self.seen) {
                 self.good.insert(tenant.name, version);
             }
         }
-        assembly.config.files.clone_from(&self.files);
+        assembly.config.files = self.seen.paths().map(Path::to_owned).collect();
         Ok(assembly.config)
     }
 
@@ -59,46 +59,46 @@ impl Loader {
 
     /// Every file and directory that the last load read or looked for, whether it succeeded or not.
     #[must_use]
-    pub fn files(&self) -> &[PathBuf] {
-        &self.files
+    pub fn seen(&self) -> &Seen {
+        &self.seen
     }
 }
 
 /// Everything as it stands now; what is wrong with the file of a tenant counts as much as the rest.
-pub(super) fn strict(sources: Vec<Source>, mut files: Vec<PathBuf>) -> Result<Config, Report> {
+pub(super) fn strict(sources: Vec<Source>, mut seen: Seen) -> Result<Config, Report> {
     let mut problems = Problems::default();
-    let Some(mut assembly) = read(&sources, &mut files, &mut problems) else {
+    let Some(mut assembly) = read(&sources, &mut seen, &mut problems) else {
         return Err(Report::new(&sources, problems));
     };
     for tenant in mem::take(&mut assembly.tenants) {
         let mut own = Problems::default();
-        if let Some((version, part)) = assembly.read(&tenant, &mut files, &mut own) {
+        if let Some((version, part)) = assembly.read(&tenant, &mut seen, &mut own) {
             assembly.accept(&tenant, TenantState::Live, version.source, part, None);
         }
         problems.append(own);
     }
-    assembly.config.files = files;
+    assembly.config.files = seen.paths().map(Path::to_owned).collect();
     if problems.is_empty() { Ok(assembly.config) } else { Err(Report::new(&assembly.config.sources, problems)) }
 }
 
 /// Reads `file` as that of the tenant `name`, and no other tenant's. None: there is no such tenant.
 pub(super) fn one_tenant(sources: Vec<Source>, name: &str, file: &Path) -> Result<Option<TenantReport>, Report> {
     let mut problems = Problems::default();
-    let assembly = read(&sources, &mut Vec::new(), &mut problems).filter(|_| problems.is_empty());
+    let assembly = read(&sources, &mut Seen::default(), &mut problems).filter(|_| problems.is_empty());
     let Some(mut assembly) = assembly else { return Err(Report::new(&sources, problems)) };
     let Some(mut tenant) = mem::take(&mut assembly.tenants).into_iter().find(|tenant| tenant.name == name) else {
         return Ok(None);
     };
     file.clone_into(&mut tenant.file);
-    assembly.add(&tenant, None, &mut Vec::new());
+    assembly.add(&tenant, None, &mut Seen::default());
     Ok(assembly.config.tenants.pop())
 }
 
 /// Reads the operator's files; None: they are not TOML.
-fn read(sources: &[Source], files: &mut Vec<PathBuf>, problems: &mut Problems) -> Option<Assembly> {
+fn read(sources: &[Source], seen: &mut Seen, problems: &mut Problems) -> Option<Assembly> {
     let mut outside = Outside::default();
     let root = root::read(sources, &mut outside, problems);
-    files.extend(outside.files().map(Path::to_owned));
+    seen.extend(outside.files());
     root.map(|root| Assembly {
         root_routes: root.config.snapshot.routes.len(),
         config: root.config,
@@ -129,9 +129,9 @@ impl Assembly {
 
     /// Adds the tenant's file as it stands, or else as it was `before`, or else an answer that says so. Returns the last good
     /// version, even where it does not fit the root of now.
-    fn add(&mut self, tenant: &Tenant, before: Option<Version>, files: &mut Vec<PathBuf>) -> Option<Version> {
+    fn add(&mut self, tenant: &Tenant, before: Option<Version>, seen: &mut Seen) -> Option<Version> {
         let mut problems = Problems::default();
-        let fresh = self.read(tenant, files, &mut problems);
+        let fresh = self.read(tenant, seen, &mut problems);
         let report = match fresh {
             Some((version, part)) if problems.is_empty() => {
                 self.accept(tenant, TenantState::Live, version.source.clone(), part, None);
@@ -157,11 +157,11 @@ impl Assembly {
     }
 
     /// The tenant's file as it stands; None: it cannot be read.
-    fn read(&self, tenant: &Tenant, files: &mut Vec<PathBuf>, problems: &mut Problems) -> Option<(Version, Part)> {
-        files.push(tenant.file.clone());
+    fn read(&self, tenant: &Tenant, seen: &mut Seen, problems: &mut Problems) -> Option<(Version, Part)> {
+        seen.note(tenant.file.clone());
         let mut version = tenant.open(problems)?;
         let part = tenant.read(&mut version, self.ground(), problems);
-        files.extend(version.outside.files().map(Path::to_owned));
+        seen.extend(version.outside.files());
         Some((version, part))
     }
 

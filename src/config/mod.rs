@@ -30,6 +30,7 @@ mod root;
 mod route;
 mod schema;
 mod section;
+mod seen;
 mod show;
 mod tables;
 mod tenant;
@@ -44,6 +45,7 @@ pub use default_file::document;
 pub use json_schema::json_schema;
 pub use loader::Loader;
 pub use report::Report;
+pub use seen::{Seen, Trace};
 pub use show::show;
 pub use tenant::{TenantReport, TenantState};
 pub use unit::duration;
@@ -65,6 +67,17 @@ pub enum Role {
     Sidecar,
 }
 
+/// How changed files are noticed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Watch {
+    /// Not at all.
+    Off,
+    /// The kernel tells (inotify(7)).
+    Notified,
+    /// They are looked at now and then.
+    Poll,
+}
+
 /// A configuration that is valid as far as reading it can tell.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -72,8 +85,8 @@ pub struct Config {
     pub workers: usize,
     /// Its role.
     pub role: Role,
-    /// Reload when one of `files` changes.
-    pub watch: bool,
+    /// How it is noticed that one of `files` has changed.
+    pub watch: Watch,
     /// Where the admin interface listens.
     pub admin: AdminSpec,
     /// Every file and directory that was read or looked for; empty where the configuration is no file.
@@ -93,8 +106,8 @@ pub struct Config {
 /// # Errors
 /// Everything that is wrong with it, tenants' files included.
 pub fn load(path: &Path) -> Result<Config, Report> {
-    let mut files = Vec::new();
-    loader::strict(files::read(path, &mut files)?, files)
+    let mut seen = Seen::default();
+    loader::strict(files::read(path, &mut seen)?, seen)
 }
 
 /// Reads `text`; `name` stands for the file in reports.
@@ -102,7 +115,7 @@ pub fn load(path: &Path) -> Result<Config, Report> {
 /// # Errors
 /// Everything that is wrong with it.
 pub fn parse(name: &str, text: &str) -> Result<Config, Report> {
-    loader::strict(vec![Source::new(name, text)], Vec::new())
+    loader::strict(vec![Source::new(name, text)], Seen::default())
 }
 
 /// Reads `file` as that of the tenant `name` of the configuration at `path`, and leaves all other tenants out.
@@ -111,7 +124,7 @@ pub fn parse(name: &str, text: &str) -> Result<Config, Report> {
 /// # Errors
 /// Everything that is wrong with the operator's own files.
 pub fn check_tenant(path: &Path, name: &str, file: &Path) -> Result<Option<TenantReport>, Report> {
-    loader::one_tenant(files::read(path, &mut Vec::new())?, name, file)
+    loader::one_tenant(files::read(path, &mut Seen::default())?, name, file)
 }
 
 /// The configuration of `cairn run` without `-c`: a route for each way to answer, in front of two demo origins.

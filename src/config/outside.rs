@@ -9,6 +9,7 @@ use std::net::ToSocketAddrs;
 use std::path::{Path, PathBuf};
 
 use super::confined;
+use super::seen::Stamp;
 use crate::id::Address;
 
 /// Largest file that a value may name, bytes.
@@ -19,7 +20,7 @@ const VALUE_BYTES_MAX: u64 = 1024 * 1024;
 pub(super) struct Outside {
     /// No variable of the environment, and no file but those below the directory of the one that names it.
     confined: bool,
-    files: HashMap<PathBuf, Result<String, String>>,
+    files: HashMap<PathBuf, (Stamp, Result<String, String>)>,
     addresses: HashMap<String, Result<Address, String>>,
 }
 
@@ -39,16 +40,17 @@ impl Outside {
     /// The content of the file `name` in `directory`, without the newline at its end.
     pub(super) fn file(&mut self, directory: &Path, name: &Path) -> Result<String, String> {
         let path = directory.join(name);
-        if let Some(known) = self.files.get(&path) {
+        if let Some((_, known)) = self.files.get(&path) {
             return known.clone();
         }
+        let stamp = Stamp::of(&path);
         let file = if self.confined { confined::open(directory, name) } else { File::open(&path) };
         let content = file.and_then(|file| text(file, VALUE_BYTES_MAX)).map_err(|error| error.to_string());
         let content = content.map(|text| match text.strip_suffix("\r\n").or(text.strip_suffix('\n')) {
             Some(line) => line.to_owned(),
             None => text,
         });
-        self.files.insert(path, content.clone());
+        self.files.insert(path, (stamp, content.clone()));
         content
     }
 
@@ -75,9 +77,9 @@ impl Outside {
         found
     }
 
-    /// The files that were looked for.
-    pub(super) fn files(&self) -> impl Iterator<Item = &Path> {
-        self.files.keys().map(PathBuf::as_path)
+    /// The files that were looked for, and what they were before they were opened.
+    pub(super) fn files(&self) -> impl Iterator<Item = (&Path, &Stamp)> {
+        self.files.iter().map(|(path, (stamp, _))| (path.as_path(), stamp))
     }
 }
 

@@ -11,7 +11,7 @@ use super::report::{Problems, Source};
 use super::route::Known;
 use super::section::Section;
 use super::tenant::{self, Tenant};
-use super::{Config, admin, cluster, listener, route};
+use super::{Config, Watch, admin, cluster, listener, route};
 use crate::route::RouteSpec;
 use crate::snapshot::SnapshotSpec;
 
@@ -63,7 +63,11 @@ pub(super) fn read(sources: &[Source], outside: &mut Outside, problems: &mut Pro
     let config = Config {
         workers: workers(root),
         role,
-        watch: root.flag("watch"),
+        watch: match (root.text("watch").is_some(), root.flag("watch")) {
+            (true, _) => Watch::Poll,
+            (false, true) => Watch::Notified,
+            (false, false) => Watch::Off,
+        },
         admin,
         files: Vec::new(),
         tenants: Vec::new(),

@@ -53,6 +53,8 @@ pub(super) enum Kind {
     Time,
     /// `true` or `false`.
     Flag,
+    /// The same, or one of these strings.
+    FlagOr(&'static [&'static str]),
     /// An array of strings.
     Texts,
     /// A table of strings under names of the operator's.

@@ -43,7 +43,12 @@ pub(super) static ROOT: Table = Table {
             Preset::Word("edge"),
             "edge | waypoint | sidecar: chooses defaults; `cairn config show` prints them",
         ),
-        key("watch", Kind::Flag, Preset::Flag(true), "reload when a file of the configuration changes"),
+        key(
+            "watch",
+            Kind::FlagOr(&["poll"]),
+            Preset::Flag(true),
+            "reload when a file of the configuration changes; \"poll\": look every second, where inotify says nothing (NFS)",
+        ),
         key("workers", Kind::One(&WORKERS), Preset::Optional(""), ""),
         key("admin", Kind::One(&ADMIN), Preset::Optional(""), ""),
         key("listener", Kind::Many(&LISTENER), Preset::Optional(""), ""),

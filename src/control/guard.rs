@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::reload::{Reloaded, Verdict};
+use super::reload::{Reloaded, Verdict, tell};
 use super::{Control, Reply};
 use crate::config::Config;
 use crate::event_log::say;
@@ -53,7 +53,7 @@ pub(super) struct Guarded {
     base: Rates,
     start: Sample,
     outcome: Reloaded,
-    reply: Reply<Reloaded>,
+    replies: Vec<Reply<Reloaded>>,
 }
 
 /// Why a reload is taken back.
@@ -97,10 +97,10 @@ impl Guarded {
         base: Rates,
         start: Sample,
         outcome: Reloaded,
-        reply: Reply<Reloaded>,
+        replies: Vec<Reply<Reloaded>>,
     ) -> Self {
         let until = Instant::now() + guard.window;
-        Self { guard, until, before, base, start, outcome, reply }
+        Self { guard, until, before, base, start, outcome, replies }
     }
 
     /// Until its window is over.
@@ -132,13 +132,13 @@ impl fmt::Display for Worse {
 
 impl Control {
     /// Samples, and ends a guard whose window is over or whose fears came true.
-    pub(super) async fn tick(&mut self) {
+    pub(super) fn tick(&mut self) {
         self.collect();
         let sample = self.sample();
         self.history.note(Instant::now(), sample);
         let Some(guarded) = self.guarded.take() else { return };
         if let Some(worse) = guarded.judge(&sample) {
-            return self.roll_back(guarded, worse).await;
+            return self.restore(guarded.before, worse.to_string(), guarded.replies);
         }
         if Instant::now() < guarded.until {
             self.guarded = Some(guarded);
@@ -149,21 +149,20 @@ impl Control {
             self.version(),
             guarded.guard.window
         ));
-        // Who asked may be gone.
-        let _ = guarded.reply.send(guarded.outcome);
+        tell(guarded.replies, &guarded.outcome);
     }
 
-    async fn roll_back(&mut self, guarded: Guarded, worse: Worse) {
-        let (verdict, message) = match self.serve(Config::clone(&guarded.before)).await {
-            Ok(_) => (Verdict::RolledBack, worse.to_string()),
-            Err(problem) => (Verdict::Stuck, format!("{worse}, and {problem}")),
+    /// After the attempt to serve what was served before; `why` it was made.
+    pub(super) fn rolled_back(&mut self, why: String, replies: Vec<Reply<Reloaded>>, result: Result<(), String>) {
+        let (verdict, message) = match result {
+            Ok(()) => (Verdict::RolledBack, why),
+            Err(problem) => (Verdict::Stuck, format!("{why}, and {problem}")),
         };
         self.tally.rolled_back += u64::from(verdict == Verdict::RolledBack);
         self.tally.problem = Some(message.clone());
         let outcome = Reloaded { verdict, version: self.version(), message, tenants: Vec::new() };
         say(&outcome);
-        // Who asked may be gone.
-        let _ = guarded.reply.send(outcome);
+        tell(replies, &outcome);
     }
 
     pub(super) fn sample(&self) -> Sample {
@@ -192,8 +191,7 @@ mod tests {
         let config = crate::config::parse("a.toml", "[[listener]]\nname = \"a\"\nbind = \"127.0.0.1:0\"\n").unwrap();
         let guard = Guard { window: Duration::from_secs(30), threshold: 0.05 };
         let base = Rates { errors: 0.10, connect_failures: 0.0 };
-        let (reply, _answer) = tokio::sync::oneshot::channel();
-        let guarded = Guarded::new(guard, Arc::new(config), base, sample(1000, 7, 7), outcome, reply);
+        let guarded = Guarded::new(guard, Arc::new(config), base, sample(1000, 7, 7), outcome, Vec::new());
         let cases = [
             (sample(1010, 17, 7), None),
             (sample(1100, 21, 7), None),

@@ -2,13 +2,14 @@
 //! Not here: serving (`worker`).
 //!
 //! [`Control`] owns what can change while the process runs. Signals, the watcher of files and the admin interface send it an
-//! [`Ask`] each; it answers one after the other.
+//! [`Ask`] each; it answers one after the other, at once: what takes longer, a reload first of all, runs beside it.
 
 pub mod admin;
 pub mod demo;
 mod guard;
 mod metrics;
 mod plan;
+mod prepare;
 mod reload;
 mod routes;
 mod status;
@@ -21,18 +22,19 @@ use std::time::{Duration, Instant};
 use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::config::Config;
-use crate::event_log::say;
+use crate::config::{Config, Loader};
 use crate::listener::Bound;
 use crate::snapshot::Snapshot;
 use crate::worker::Reins;
 pub use guard::Guard;
 use guard::{Guarded, History};
 pub use plan::{Change, Plan};
-pub use reload::{Compiler, Reloaded, Verdict};
+pub use prepare::Compiler;
+pub use reload::{Reloaded, Verdict};
+use reload::{Running, Wanted};
 pub use routes::RouteLine;
-use status::Tally;
 pub use status::{BufferStatus, ListenerStatus, Status, TenantStatus};
+use status::{Detail, Tally};
 use watch::Watcher;
 
 /// How often counters are sampled for a guard and retired snapshots are looked for.
@@ -64,6 +66,8 @@ pub enum Ask {
 pub struct Control {
     /// Away while a configuration is read.
     compiler: Option<Compiler>,
+    /// Knows what `compiler` knew after the last load.
+    scout: Option<Loader>,
     config: Arc<Config>,
     /// Every snapshot that a worker may still use, the newest last.
     snapshots: Vec<Arc<Snapshot>>,
@@ -72,6 +76,10 @@ pub struct Control {
     tally: Tally,
     history: History,
     guarded: Option<Guarded>,
+    /// What replaces the configuration now.
+    running: Option<Running>,
+    /// What follows that.
+    wanted: Option<Wanted>,
     /// Files have changed under guard, and are read when it ends.
     put_off: bool,
     watcher: Option<Watcher>,
@@ -79,10 +87,11 @@ pub struct Control {
 }
 
 impl Control {
-    /// For workers that serve `snapshot`, which `compiler` made of `config`, on `bound`.
+    /// For workers that serve `snapshot`, which `compiler` made of `config`, on `bound`. Within a runtime of tokio.
     #[must_use]
     pub fn new(compiler: Compiler, config: Config, snapshot: Arc<Snapshot>, bound: Bound, workers: Vec<Reins>) -> Self {
         let mut control = Self {
+            scout: compiler.scout(),
             compiler: Some(compiler),
             config: Arc::new(config),
             snapshots: vec![snapshot],
@@ -91,11 +100,13 @@ impl Control {
             tally: Tally::default(),
             history: History::default(),
             guarded: None,
+            running: None,
+            wanted: None,
             put_off: false,
             watcher: None,
             started: Instant::now(),
         };
-        control.rewatch();
+        control.watch();
         control
     }
 
@@ -111,17 +122,15 @@ impl Control {
                         let _ = reply.send(());
                         return;
                     }
-                    self.answer(ask).await;
+                    self.answer(ask);
                 }
-                _ = hangup.recv() => {
-                    let outcome = self.reload().await;
-                    say(format_args!("SIGHUP: {outcome}"));
-                }
-                () = watch::changed(&mut self.watcher) => self.reload_changed().await,
+                _ = hangup.recv() => self.want(Wanted::hangup()),
+                () = watch::changed(&mut self.watcher) => self.want(Wanted::changed()),
+                step = reload::next_step(&mut self.running) => self.step(step),
                 _ = tick.tick() => {
-                    self.tick().await;
+                    self.tick();
                     if self.put_off && self.guarded.is_none() {
-                        self.reload_changed().await;
+                        self.want(Wanted::changed());
                     }
                 }
             }
@@ -129,14 +138,15 @@ impl Control {
     }
 
     /// Who asked may be gone when the answer is there: nobody to tell then.
-    async fn answer(&mut self, ask: Ask) {
+    fn answer(&mut self, ask: Ask) {
+        let config = Arc::clone(&self.config);
         match ask {
-            Ask::Reload(guard, reply) => self.reload_asked(guard, reply).await,
-            Ask::Plan(path, reply) => drop(reply.send(self.plan(path).await)),
-            Ask::Status(reply) => drop(reply.send(self.status())),
-            Ask::Routes(reply) => drop(reply.send(routes::lines(&self.config))),
-            Ask::Metrics(reply) => drop(reply.send(metrics::text(&self.status()))),
-            Ask::Config(reply) => drop(reply.send(self.config.show().map_err(|report| report.to_string()))),
+            Ask::Reload(guard, reply) => self.want(Wanted::asked(guard, reply)),
+            Ask::Plan(path, reply) => self.plan(path, reply),
+            Ask::Status(reply) => drop(reply.send(self.status(Detail::Reports))),
+            Ask::Routes(reply) => beside(reply, move || routes::lines(&config)),
+            Ask::Metrics(reply) => drop(reply.send(metrics::text(&self.status(Detail::Numbers)))),
+            Ask::Config(reply) => beside(reply, move || config.show().map_err(|report| report.to_string())),
             Ask::Drain(_) => {}
         }
     }
@@ -154,4 +164,10 @@ impl Control {
     fn snapshot(&self) -> Option<&Arc<Snapshot>> {
         self.snapshots.last()
     }
+}
+
+/// Answers beside the control thread: it takes long where much is configured, or reads files.
+fn beside<T: Send + 'static>(reply: Reply<T>, answer: impl FnOnce() -> T + Send + 'static) {
+    // Who asked may be gone when the answer is there.
+    tokio::task::spawn_blocking(move || drop(reply.send(answer())));
 }

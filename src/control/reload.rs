@@ -1,38 +1,28 @@
-//! Reading the configuration again, and serving it in place of the old one. Not here: when (`watch`, `admin`, signals).
+//! One configuration in place of another: who wants it, what becomes of it, and the steps in between. One at a time; what is
+//! wanted meanwhile follows as one. Nothing here waits: asks are answered all the while, and a drain ends it where it stands.
+//! Not here: reading and compiling (`prepare`), and when (`watch`, `admin`, signals).
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::{fmt, fs};
 
 use serde::{Deserialize, Serialize};
+use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::guard::{Guard, Guarded};
-use super::watch::Watcher;
-use super::{Control, Reply, plan};
-use crate::config::{Config, Loader, TenantReport, TenantState};
+use super::guard::{Guard, Guarded, Rates};
+use super::prepare::{New, Prepared, Ready, Request, tenant_news};
+use super::watch::Renewed;
+use super::{Control, Reply};
+use crate::config::Config;
 use crate::event_log::say;
 use crate::id::Address;
-use crate::limits::LISTENER_IDS;
-use crate::listener;
-use crate::snapshot::{Ledger, Snapshot};
-use crate::worker::Letter;
+use crate::listener::Bound;
+use crate::worker::{Letter, Reins};
 
 /// How long workers get to adopt a snapshot before that is complained about; they do it between two turns.
 const ADOPTION: Duration = Duration::from_secs(5);
-/// How nice the thread is that reads and compiles.
-const NICE: i32 = 10;
 /// How often it is looked whether they have.
 const ADOPTION_STEP: Duration = Duration::from_millis(1);
-
-/// What makes snapshots out of files.
-#[derive(Debug)]
-pub struct Compiler {
-    /// None: the configuration is the demo's, which is no file.
-    loader: Option<Loader>,
-    ledger: Ledger,
-}
 
 /// What became of a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,158 +77,220 @@ impl fmt::Display for Reloaded {
     }
 }
 
-impl Compiler {
-    /// For the configuration at `loader`'s path.
-    #[must_use]
-    pub fn new(loader: Option<Loader>) -> Self {
-        Self { loader, ledger: Ledger::default() }
+/// A wish for a reload, or several that came while another was under way.
+#[derive(Debug, Default)]
+pub(super) struct Wanted {
+    /// The last one that was asked for.
+    guard: Option<Guard>,
+    replies: Vec<Reply<Reloaded>>,
+    /// SIGHUP was received.
+    hangup: bool,
+}
+
+impl Wanted {
+    /// Files have changed.
+    pub(super) fn changed() -> Self {
+        Self::default()
     }
 
-    /// Compiles a configuration that was loaded.
-    ///
-    /// # Errors
-    /// What only compiling finds.
-    pub fn compile(&mut self, config: &Config, version: u64) -> Result<Snapshot, String> {
-        config.compile(version, &mut self.ledger).map_err(|report| report.to_string())
+    /// SIGHUP was received.
+    pub(super) fn hangup() -> Self {
+        Self { hangup: true, ..Self::default() }
     }
 
-    /// Reads what the files say now.
-    fn load(&mut self) -> Result<Config, String> {
-        let Some(loader) = &mut self.loader else { return Err("the demo has no file to reload".to_owned()) };
-        loader.load().map_err(|report| report.to_string())
+    /// An operator asked for it, who may want a guard.
+    pub(super) fn asked(guard: Option<Guard>, reply: Reply<Reloaded>) -> Self {
+        Self { guard, replies: vec![reply], hangup: false }
     }
 
-    /// Every file that a change of should be noticed.
-    pub(super) fn files(&self) -> Vec<PathBuf> {
-        self.loader.as_ref().map(|loader| loader.files().to_vec()).unwrap_or_default()
+    fn join(&mut self, later: Self) {
+        self.guard = later.guard.or(self.guard);
+        self.replies.extend(later.replies);
+        self.hangup |= later.hangup;
     }
 
-    /// A second loader, for a look at what a reload would find: one that knows the tenants' last good versions, unless `path` is
-    /// another configuration.
-    pub(super) fn scout(&self, path: Option<PathBuf>) -> Option<Loader> {
-        let same = |loader: &&Loader| {
-            path.as_ref().is_none_or(|path| fs::canonicalize(path).ok() == fs::canonicalize(loader.path()).ok())
-        };
-        self.loader.as_ref().filter(same).cloned().or_else(|| path.map(Loader::new))
+    /// Tells whoever wants to know. That changed files say the same is not worth a word.
+    fn answer(self, outcome: &Reloaded) {
+        if !self.replies.is_empty() {
+            say(outcome);
+        } else if self.hangup {
+            say(format_args!("SIGHUP: {outcome}"));
+        } else if outcome.verdict != Verdict::Unchanged || !outcome.tenants.is_empty() {
+            say(format_args!("files have changed: {outcome}"));
+        }
+        tell(self.replies, outcome);
     }
 }
 
-/// What became of tenants' files since `old`.
-pub(super) fn tenant_news(old: &Config, new: &Config) -> Vec<(String, String)> {
-    let text = |report: &TenantReport| report.problems.as_ref().map(ToString::to_string);
-    let same = |a: &TenantReport, b: &TenantReport| a.name == b.name && a.state == b.state && text(a) == text(b);
-    let news = new.tenants.iter().filter(|tenant| !old.tenants.iter().any(|known| same(known, tenant)));
-    let line = |tenant: &TenantReport| {
-        let so = match tenant.state {
-            TenantState::Live => "",
-            TenantState::Stale => ", its last good version is served",
-            TenantState::Absent => ", its claims are answered 503",
-        };
-        (tenant.name.clone(), format!("is {}{so}\n{}", tenant.state, text(tenant).unwrap_or_default()))
-    };
-    news.map(line).collect()
+/// Who asked may be gone.
+pub(super) fn tell(replies: Vec<Reply<Reloaded>>, outcome: &Reloaded) {
+    replies.into_iter().for_each(|reply| drop(reply.send(outcome.clone())));
+}
+
+/// Why another configuration is to be served.
+#[derive(Debug)]
+enum Purpose {
+    /// None is: the files of the first one are to be watched.
+    Watch,
+    Reload(Wanted),
+    /// The guard of a reload takes it back.
+    RollBack {
+        why: String,
+        replies: Vec<Reply<Reloaded>>,
+    },
+}
+
+/// A configuration on its way to the workers.
+#[derive(Debug)]
+pub(super) struct Running {
+    purpose: Purpose,
+    /// What was served when it began, and how that went.
+    before: Arc<Config>,
+    base: Rates,
+    step: JoinHandle<Step>,
+    /// Set when the workers have it: what is told when they have all taken it.
+    outcome: Option<Reloaded>,
+    /// Listeners that are no more then.
+    leaving: Bound,
+}
+
+impl Running {
+    /// Whether something else may be served after it.
+    pub(super) fn is_reload(&self) -> bool {
+        !matches!(self.purpose, Purpose::Watch)
+    }
+}
+
+/// What was waited for.
+#[derive(Debug)]
+pub(super) enum Step {
+    Prepared(Box<Prepared>),
+    /// Every worker serves by it, or it was waited long enough.
+    Adopted,
+}
+
+/// Waits for the next step; for ever where nothing is under way. The wait can be given up and taken up again.
+pub(super) async fn next_step(running: &mut Option<Running>) -> Result<Step, String> {
+    match running {
+        Some(running) => (&mut running.step).await.map_err(|error| error.to_string()),
+        None => std::future::pending().await,
+    }
 }
 
 impl Control {
-    /// Reads the configuration again and serves it.
-    pub(super) async fn reload(&mut self) -> Reloaded {
-        if let Some(guarded) = &self.guarded {
-            let message = format!("a reload under guard ends in {:?} at the latest; ask again then", guarded.left());
-            return Reloaded { verdict: Verdict::Refused, version: self.version(), message, tenants: Vec::new() };
-        }
-        // What changes from here on is noticed, even while the files are read.
-        self.watcher.iter_mut().for_each(Watcher::note);
-        let before = Arc::clone(&self.config);
-        let mut outcome = match self.with_compiler(Compiler::load).await {
-            Ok(config) if config.same(&self.config) => {
-                // What became of a tenant's file may have changed all the same.
-                self.config = Arc::new(config);
-                self.tally.unchanged += 1;
-                Reloaded {
-                    verdict: Verdict::Unchanged,
-                    version: self.version(),
-                    message: String::new(),
-                    tenants: Vec::new(),
-                }
-            }
-            Ok(config) => match self.serve(config).await {
-                Ok(message) => {
-                    self.tally.applied += 1;
-                    self.tally.problem = None;
-                    Reloaded { verdict: Verdict::Applied, version: self.version(), message, tenants: Vec::new() }
-                }
-                Err(problem) => self.refused(problem),
-            },
-            Err(problem) => self.refused(problem),
-        };
-        let news = tenant_news(&before, &self.config).into_iter();
-        outcome.tenants = news.map(|(name, news)| format!("tenant {name} {news}")).collect();
-        self.rewatch();
-        outcome
+    /// Begins to watch the files that were read at the start.
+    pub(super) fn watch(&mut self) {
+        self.begin(Purpose::Watch, Request::Watch);
     }
 
-    /// The same because files have changed; that nothing changed in what they say is not worth a word.
-    pub(super) async fn reload_changed(&mut self) {
-        self.put_off = self.guarded.is_some();
-        if self.put_off {
+    /// Reloads, or notes that it is wanted where that has to wait.
+    pub(super) fn want(&mut self, wanted: Wanted) {
+        if let Some(guarded) = &self.guarded {
+            let message = format!(
+                "a reload under guard ends in {:?} at the latest, or by `cairn reload --accept` or `--rollback`; ask again then",
+                guarded.left()
+            );
+            if wanted.replies.is_empty() && !wanted.hangup {
+                self.put_off = true;
+                return;
+            }
+            let (verdict, version) = (Verdict::Refused, self.version());
+            return wanted.answer(&Reloaded { verdict, version, message, tenants: Vec::new() });
+        }
+        if self.compiler.is_none() && self.running.is_none() {
+            let outcome = self.refused("what the last reload left behind is lost; restart this process".to_owned());
+            return wanted.answer(&outcome);
+        }
+        if self.running.is_some() {
+            self.wanted.get_or_insert_default().join(wanted);
             return;
         }
-        let outcome = self.reload().await;
-        if outcome.verdict != Verdict::Unchanged || !outcome.tenants.is_empty() {
-            say(format_args!("files have changed: {outcome}"));
+        self.put_off = false;
+        self.begin(Purpose::Reload(wanted), Request::Load);
+    }
+
+    /// Goes back to what was served before.
+    pub(super) fn restore(&mut self, config: Arc<Config>, why: String, replies: Vec<Reply<Reloaded>>) {
+        self.begin(Purpose::RollBack { why, replies }, Request::Restore(config));
+    }
+
+    fn begin(&mut self, purpose: Purpose, request: Request) {
+        let (Some(served), Some(compiler)) = (self.served(), self.compiler.take()) else { return };
+        self.running = Some(Running {
+            purpose,
+            before: Arc::clone(&self.config),
+            base: self.history.rates(),
+            step: spawn_blocking(move || Step::Prepared(Box::new(compiler.prepare(request, &served)))),
+            outcome: None,
+            leaving: Bound::new(),
+        });
+    }
+
+    /// Goes on after a step.
+    pub(super) fn step(&mut self, step: Result<Step, String>) {
+        let Some(running) = self.running.take() else { return };
+        match step {
+            Ok(Step::Prepared(prepared)) => self.prepared(running, *prepared),
+            Ok(Step::Adopted) => self.adopted(running),
+            Err(problem) => self.done(running, Err(problem)),
+        }
+        if self.running.is_none()
+            && let Some(wanted) = self.wanted.take()
+        {
+            self.want(wanted);
         }
     }
 
-    /// The same because an operator asked for it, who may want a guard.
-    pub(super) async fn reload_asked(&mut self, guard: Option<Guard>, reply: Reply<Reloaded>) {
-        let (before, base) = (Arc::clone(&self.config), self.history.rates());
-        let outcome = self.reload().await;
-        say(&outcome);
-        match guard.filter(|_| outcome.verdict == Verdict::Applied) {
-            Some(guard) => self.guarded = Some(Guarded::new(guard, before, base, self.sample(), outcome, reply)),
-            // Who asked may be gone.
-            None => drop(reply.send(outcome)),
+    fn prepared(&mut self, running: Running, prepared: Prepared) {
+        self.scout = prepared.compiler.scout();
+        self.compiler = Some(prepared.compiler);
+        if let Renewed::Replaced { watcher, changed } = prepared.watch {
+            self.watcher = watcher;
+            if changed {
+                self.wanted.get_or_insert_default().join(Wanted::changed());
+            }
+        }
+        match prepared.result {
+            Ok(Ready::New(new)) => self.publish(running, *new),
+            Ok(Ready::Same(config)) => {
+                // What became of a tenant's file may have changed all the same.
+                self.config = config;
+                let (verdict, version) = (Verdict::Unchanged, self.version());
+                self.done(running, Ok(Reloaded { verdict, version, message: String::new(), tenants: Vec::new() }));
+            }
+            Ok(Ready::Nothing) => {}
+            Err(problem) => self.done(running, Err(problem)),
         }
     }
 
-    /// Compiles and publishes; on failure nothing has changed. Returns what did change, in words.
-    pub(super) async fn serve(&mut self, config: Config) -> Result<String, String> {
-        let version = self.version() + 1;
-        let (config, snapshot) = self
-            .with_compiler(move |compiler| {
-                let snapshot = compiler.compile(&config, version);
-                snapshot.map(|snapshot| (config, snapshot))
-            })
-            .await?;
-        let plan = plan::difference(&self.config, &config, &|name| self.connections(name));
-        self.publish(snapshot).await?;
-        self.config = Arc::new(config);
-        Ok(plan.summary())
-    }
-
-    /// Sends a snapshot to every worker, with the sockets of its new listeners, and waits until all have adopted it.
-    async fn publish(&mut self, snapshot: Snapshot) -> Result<(), String> {
-        let (snapshot, before) = (Arc::new(snapshot), self.snapshot().map(Arc::clone));
-        let known = |id| before.as_ref().is_some_and(|before| before.has_listener(id));
-        if snapshot.listeners().any(|(id, _)| id.index() >= LISTENER_IDS) {
-            return Err("too many removed listeners still have connections; try again when they have ended".to_owned());
-        }
-        let new = snapshot.listeners().filter(|(id, _)| !known(*id));
-        let opened = listener::open(new, self.workers.len(), &self.bound);
-        let (sockets, bound) = opened.map_err(|error| error.to_string())?;
+    /// Sends a snapshot to every worker, with the sockets of its new listeners.
+    fn publish(&mut self, mut running: Running, new: New) {
+        let New { config, snapshot, sockets, bound, summary } = new;
+        let snapshot = Arc::new(snapshot);
         for (id, address) in &bound {
             say(format_args!("listener {} on {address}", snapshot.listener(*id).name));
         }
         for (worker, sockets) in self.workers.iter().zip(sockets) {
             worker.send(Letter { snapshot: Arc::clone(&snapshot), sockets });
         }
-        let (stay, leave) = std::mem::take(&mut self.bound).into_iter().partition(|(id, _)| snapshot.has_listener(*id));
-        self.bound = stay;
+        let had = std::mem::take(&mut self.bound).into_iter();
+        (self.bound, running.leaving) = had.partition(|(id, _)| snapshot.has_listener(*id));
         self.bound.extend(bound);
         let version = snapshot.version;
         self.snapshots.push(snapshot);
-        self.adopted(version).await;
-        for (_, address) in leave {
+        self.config = Arc::new(config);
+        let message = summary;
+        running.outcome = Some(Reloaded { verdict: Verdict::Applied, version, message, tenants: Vec::new() });
+        let workers = self.workers.clone();
+        running.step = tokio::spawn(async move {
+            adopt(&workers, version).await;
+            Step::Adopted
+        });
+        self.running = Some(running);
+    }
+
+    fn adopted(&mut self, mut running: Running) {
+        for (_, address) in std::mem::take(&mut running.leaving) {
             say(format_args!("no listener on {address} any more"));
             if let Address::Unix(path) = address {
                 // A file that is left behind does no harm: nobody answers there.
@@ -246,38 +298,38 @@ impl Control {
             }
         }
         self.collect();
-        Ok(())
-    }
-
-    /// Waits until every worker serves under `version`.
-    async fn adopted(&self, version: u64) {
-        let begun = Instant::now();
-        while self.workers.iter().any(|worker| worker.counters.version.get() < version) {
-            if begun.elapsed() > ADOPTION {
-                return say(format_args!(
-                    "a worker has not taken version {version} for {ADOPTION:?}; it will when its turn ends"
-                ));
-            }
-            tokio::time::sleep(ADOPTION_STEP).await;
+        if let Some(outcome) = running.outcome.take() {
+            self.done(running, Ok(outcome));
         }
     }
 
-    /// Runs what may block, such as reading files or asking for names, beside the control thread.
-    async fn with_compiler<T: Send + 'static>(
-        &mut self,
-        work: impl FnOnce(&mut Compiler) -> Result<T, String> + Send + 'static,
-    ) -> Result<T, String> {
-        let Some(mut compiler) = self.compiler.take() else { return Err("a reload is under way".to_owned()) };
-        let done = tokio::task::spawn_blocking(move || {
-            // Requests come first where there is a worker on every CPU. Threads have their own (setpriority(2), notes).
-            let _ = rustix::process::setpriority_process(None, NICE);
-            // The ids in the ledger have to outlive a defect of ours.
-            let outcome = catch_unwind(AssertUnwindSafe(|| work(&mut compiler)));
-            (compiler, outcome.unwrap_or_else(|_| Err("cairn itself failed; see the panic above".to_owned())))
-        });
-        let (compiler, outcome) = done.await.map_err(|error| error.to_string())?;
-        self.compiler = Some(compiler);
-        outcome
+    /// Counts and tells what became of it.
+    fn done(&mut self, running: Running, result: Result<Reloaded, String>) {
+        let Running { purpose, before, base, .. } = running;
+        match purpose {
+            Purpose::Watch => {}
+            Purpose::RollBack { why, replies } => self.rolled_back(why, replies, result.map(drop)),
+            Purpose::Reload(wanted) => {
+                let mut outcome = result.unwrap_or_else(|problem| self.refused(problem));
+                match outcome.verdict {
+                    Verdict::Unchanged => self.tally.unchanged += 1,
+                    Verdict::Applied => {
+                        self.tally.applied += 1;
+                        self.tally.problem = None;
+                    }
+                    _ => {}
+                }
+                let news = tenant_news(&before, &self.config).into_iter();
+                outcome.tenants = news.map(|(name, news)| format!("tenant {name} {news}")).collect();
+                match wanted.guard.filter(|_| outcome.verdict == Verdict::Applied) {
+                    Some(guard) => {
+                        say(&outcome);
+                        self.guarded = Some(Guarded::new(guard, before, base, self.sample(), outcome, wanted.replies));
+                    }
+                    None => wanted.answer(&outcome),
+                }
+            }
+        }
     }
 
     fn refused(&mut self, problem: String) -> Reloaded {
@@ -289,5 +341,18 @@ impl Control {
     /// Of the configuration that is served.
     pub(super) fn version(&self) -> u64 {
         self.snapshot().map_or(0, |snapshot| snapshot.version)
+    }
+}
+
+/// Waits until every worker serves under `version`.
+async fn adopt(workers: &[Reins], version: u64) {
+    let begun = Instant::now();
+    while workers.iter().any(|worker| worker.counters.version.get() < version) {
+        if begun.elapsed() > ADOPTION {
+            return say(format_args!(
+                "a worker has not taken version {version} for {ADOPTION:?}; it will when its turn ends"
+            ));
+        }
+        tokio::time::sleep(ADOPTION_STEP).await;
     }
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::Control;
+use super::reload::Running;
 use crate::config::TenantState;
 use crate::event_log;
 use crate::telemetry::Shed;
@@ -37,6 +38,8 @@ pub struct Status {
     pub workers: usize,
     /// Version of the configuration that is served.
     pub version: u64,
+    /// Whether a reload is under way.
+    pub reloading: bool,
     /// Snapshots in memory: the current one, and old ones that exchanges under way still use.
     pub snapshots: usize,
     /// Exchanges with origins under way.
@@ -116,9 +119,18 @@ pub struct TenantStatus {
     pub problems: Option<String>,
 }
 
+/// How much is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Detail {
+    /// No text of what is wrong with a file.
+    Numbers,
+    /// Everything.
+    Reports,
+}
+
 impl Control {
     /// How it goes now.
-    pub(super) fn status(&mut self) -> Status {
+    pub(super) fn status(&mut self, detail: Detail) -> Status {
         self.collect();
         let sum = |count: &dyn Fn(&crate::telemetry::Counters) -> u64| -> u64 {
             self.workers.iter().map(|worker| count(&worker.counters)).sum()
@@ -155,6 +167,7 @@ impl Control {
             uptime_seconds: self.started.elapsed().as_secs(),
             workers: self.workers.len(),
             version: self.version(),
+            reloading: self.running.as_ref().is_some_and(Running::is_reload),
             snapshots: self.snapshots.len(),
             exchanges: sum(&|counters| counters.exchanges.get()),
             responses,
@@ -164,28 +177,21 @@ impl Control {
             shed,
             listeners: self.bound.iter().map(listener).collect(),
             reloads: self.tally.clone(),
-            tenants: self.tenants(),
+            tenants: self.tenants(detail),
             events_dropped: event_log::dropped(),
         }
     }
 
-    fn tenants(&self) -> Vec<TenantStatus> {
+    fn tenants(&self, detail: Detail) -> Vec<TenantStatus> {
         let tenant = |report: &crate::config::TenantReport| TenantStatus {
             name: report.name.clone(),
             file: report.file.display().to_string(),
             state: report.state,
             routes: report.routes,
             clusters: report.clusters,
-            problems: report.problems.as_ref().map(ToString::to_string),
+            problems: report.problems.as_ref().filter(|_| detail == Detail::Reports).map(ToString::to_string),
         };
         self.config.tenants.iter().map(tenant).collect()
-    }
-
-    /// Open connections of the listener of that name.
-    pub(super) fn connections(&self, name: &str) -> u64 {
-        let Some(snapshot) = self.snapshot() else { return 0 };
-        let Some((id, _)) = snapshot.listeners().find(|(_, listener)| listener.name == name) else { return 0 };
-        self.workers.iter().map(|worker| worker.counters.connections(id)).sum()
     }
 }
 

@@ -1,75 +1,88 @@
-//! Notices that files of the configuration have changed (inotify(7)). Folders are watched, not files, so that a file which is
-//! renamed into place is seen, and links are followed. Not here: reading them (`config`).
+//! Notices that files of the configuration have changed: told by inotify(7), or by looking. Watched are the directories that
+//! lead to the files, not the files, so that one that is renamed into place is seen, and a link that is switched on the way.
+//! Not here: what leads to them, and reading them (`config`).
 
-use std::collections::BTreeSet;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
+use notify::{ErrorKind, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::Control;
+use crate::config::{Seen, Trace, Watch};
 use crate::event_log::say;
 
 /// How long nothing may happen before what happened is looked at: an editor or a copy makes several events.
 const QUIET: Duration = Duration::from_millis(200);
 /// How long that may be put off by further events.
 const QUIET_MAX: Duration = Duration::from_secs(2);
+/// How often files are looked at where nothing tells of changes.
+const POLL: Duration = Duration::from_secs(1);
 
-/// Eyes on the files of one configuration.
+/// Eyes on the files of one configuration. Every wait can be given up and taken up again.
 #[derive(Debug)]
-pub(super) struct Watcher {
-    /// It ends when this is dropped.
-    _watcher: RecommendedWatcher,
-    events: mpsc::Receiver<()>,
-    /// Something has happened and was not looked at yet.
-    dirty: bool,
-    files: Vec<PathBuf>,
-    seen: Vec<Stamp>,
+pub(super) enum Watcher {
+    /// The kernel tells.
+    Notified(Notified),
+    /// They are looked at.
+    Polled(Polled),
 }
 
-/// What changes with a file.
-type Stamp = Option<(SystemTime, u64, u64)>;
+#[derive(Debug)]
+pub(super) struct Notified {
+    /// It ends when this is dropped.
+    _watcher: RecommendedWatcher,
+    trace: Arc<Trace>,
+    events: mpsc::Receiver<()>,
+    /// When something happened that was not acted on yet: first, and last.
+    pending: Option<(Instant, Instant)>,
+}
 
-impl Watcher {
-    fn new(files: Vec<PathBuf>) -> notify::Result<Self> {
-        // One event that waits says as much as many.
-        let (sender, events) = mpsc::channel(1);
-        let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            if !event.is_ok_and(|event| matches!(event.kind, EventKind::Access(_))) {
-                let _ = sender.try_send(());
-            }
-        })?;
-        for folder in folders(&files) {
-            watcher.watch(&folder, RecursiveMode::NonRecursive)?;
+#[derive(Debug)]
+pub(super) struct Polled {
+    seen: Arc<Seen>,
+    /// A file had been written so shortly before it was read that the next change could look like none: it is read once more.
+    fresh: bool,
+    next: Instant,
+    /// A look, beside the control thread: a file system on the network may keep it waiting.
+    look: Option<JoinHandle<bool>>,
+}
+
+/// What becomes of the watcher after a load.
+#[derive(Debug)]
+pub(super) enum Renewed {
+    /// It watches what it should.
+    Kept,
+    /// Another takes its place, or none. `changed`: a file has changed since the load looked at it, which nobody tells of.
+    Replaced { watcher: Option<Watcher>, changed: bool },
+}
+
+/// Sees to it that what a load has `seen` is watched as `how` says; `trace` is what is watched so far. Every change after a file
+/// was looked at is noticed: by what watched it before, or by the comparison that follows the beginning of the watch.
+pub(super) fn renew(how: Watch, seen: &Seen, trace: Option<&Trace>) -> Renewed {
+    if seen.is_empty() || how == Watch::Off {
+        return Renewed::Replaced { watcher: None, changed: false };
+    }
+    let polled = || Watcher::Polled(Polled::new(seen.clone()));
+    if how == Watch::Poll {
+        return Renewed::Replaced { watcher: Some(polled()), changed: false };
+    }
+    let leads = seen.trace();
+    if trace == Some(&leads) {
+        return Renewed::Kept;
+    }
+    match Notified::new(leads) {
+        Ok(watcher) => {
+            // What leads to the files may have changed before it was watched.
+            let changed = seen.has_changed() || seen.trace() != *watcher.trace;
+            Renewed::Replaced { watcher: Some(Watcher::Notified(watcher)), changed }
         }
-        let mut watcher = Self { _watcher: watcher, events, dirty: false, files, seen: Vec::new() };
-        watcher.note();
-        Ok(watcher)
-    }
-
-    /// Takes the files as they are now for known.
-    pub(super) fn note(&mut self) {
-        self.seen = self.files.iter().map(|file| stamp(file)).collect();
-    }
-
-    /// Waits until a file has changed and nothing has happened for a moment. Nothing is lost when the wait is given up.
-    async fn changed(&mut self) {
-        loop {
-            if !self.dirty && self.events.recv().await.is_none() {
-                return std::future::pending().await;
-            }
-            self.dirty = true;
-            let settle = async { while tokio::time::timeout(QUIET, self.events.recv()).await.is_ok() {} };
-            // However long it goes on.
-            let _ = tokio::time::timeout(QUIET_MAX, settle).await;
-            self.dirty = false;
-            let seen: Vec<_> = self.files.iter().map(|file| stamp(file)).collect();
-            if seen != self.seen {
-                self.seen = seen;
-                return;
-            }
+        Err(error) => {
+            say(format_args!(
+                "cannot be told of changes of the configuration: {error}; it is looked at every {POLL:?} instead"
+            ));
+            Renewed::Replaced { watcher: Some(polled()), changed: false }
         }
     }
 }
@@ -77,41 +90,91 @@ impl Watcher {
 /// Waits for a change; for ever without a watcher.
 pub(super) async fn changed(watcher: &mut Option<Watcher>) {
     match watcher {
-        Some(watcher) => watcher.changed().await,
+        Some(Watcher::Notified(watcher)) => watcher.changed().await,
+        Some(Watcher::Polled(watcher)) => watcher.changed().await,
         None => std::future::pending().await,
     }
 }
 
-impl Control {
-    /// Watches the files that were read last, if that is asked for.
-    pub(super) fn rewatch(&mut self) {
-        let files = self.compiler.as_ref().map(|compiler| compiler.files()).unwrap_or_default();
-        if !self.config.watch || files.is_empty() {
-            self.watcher = None;
-        } else if self.watcher.as_ref().is_none_or(|watcher| watcher.files != files) {
-            self.watcher =
-                Watcher::new(files).map_err(|error| say(format_args!("cannot watch the configuration: {error}"))).ok();
+impl Watcher {
+    /// What the kernel tells of.
+    pub(super) fn trace(&self) -> Option<Arc<Trace>> {
+        match self {
+            Self::Notified(watcher) => Some(Arc::clone(&watcher.trace)),
+            Self::Polled(_) => None,
         }
     }
 }
 
-/// The folders in which these files, and what they link to, stand; a folder among them is watched itself.
-fn folders(files: &[PathBuf]) -> BTreeSet<PathBuf> {
-    let mut folders = BTreeSet::new();
-    for file in files {
-        let parent = |path: &Path| {
-            path.parent().map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent }.to_owned())
-        };
-        let target = fs::canonicalize(file).ok();
-        folders.extend([parent(file), target.as_deref().and_then(parent)].into_iter().flatten());
-        folders.extend(target.filter(|target| target.is_dir()));
+impl Notified {
+    fn new(trace: Trace) -> notify::Result<Self> {
+        // One event that waits says as much as many.
+        let (sender, events) = mpsc::channel(1);
+        let trace = Arc::new(trace);
+        let concerned = Arc::clone(&trace);
+        let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            if is_change(&event, &concerned) {
+                let _ = sender.try_send(());
+            }
+        })?;
+        for directory in trace.directories() {
+            match watcher.watch(directory, RecursiveMode::NonRecursive) {
+                // Gone since: the comparison that follows sees it.
+                Err(error) if matches!(error.kind, ErrorKind::PathNotFound) => {}
+                watched => watched?,
+            }
+        }
+        Ok(Self { _watcher: watcher, trace, events, pending: None })
     }
-    folders.retain(|folder| folder.is_dir());
-    folders
+
+    async fn changed(&mut self) {
+        loop {
+            let Some((first, last)) = self.pending else {
+                if self.events.recv().await.is_none() {
+                    return std::future::pending().await;
+                }
+                let now = Instant::now();
+                self.pending = Some((now, now));
+                continue;
+            };
+            match timeout_at((last + QUIET).min(first + QUIET_MAX), self.events.recv()).await {
+                Ok(Some(())) => self.pending = Some((first, Instant::now())),
+                Ok(None) | Err(_) => {
+                    self.pending = None;
+                    return;
+                }
+            }
+        }
+    }
 }
 
-fn stamp(file: &Path) -> Stamp {
-    use std::os::unix::fs::MetadataExt;
-    let metadata = fs::metadata(file).ok()?;
-    Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
+/// Reading is no change; what cannot be told, such as an overflow of the kernel's queue, is one.
+fn is_change(event: &notify::Result<notify::Event>, trace: &Trace) -> bool {
+    let Ok(event) = event else { return true };
+    let read = matches!(event.kind, EventKind::Access(_));
+    event.need_rescan() || !read && event.paths.iter().any(|path| trace.concerns(path))
+}
+
+impl Polled {
+    fn new(seen: Seen) -> Self {
+        let fresh = seen.is_fresh(SystemTime::now());
+        Self { seen: Arc::new(seen), fresh, next: Instant::now() + POLL, look: None }
+    }
+
+    async fn changed(&mut self) {
+        loop {
+            let Some(look) = &mut self.look else {
+                sleep_until(self.next).await;
+                let (seen, fresh) = (Arc::clone(&self.seen), self.fresh);
+                self.look = Some(spawn_blocking(move || fresh || seen.has_changed()));
+                continue;
+            };
+            let changed = look.await.unwrap_or(false);
+            self.look = None;
+            self.next = Instant::now() + POLL;
+            if changed {
+                return;
+            }
+        }
+    }
 }

@@ -61,7 +61,10 @@ pub fn claim(address: &Address) -> Result<(), BindError> {
         if !outcome.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse) {
             break;
         }
-        #[allow(clippy::disallowed_methods, reason = "at start, before anything runs that could wait for an event")]
+        #[allow(
+            clippy::disallowed_methods,
+            reason = "on a thread that may block: at start, or beside the control thread"
+        )]
         std::thread::sleep(STALE_PATIENCE / 30);
         outcome = attempt();
     }

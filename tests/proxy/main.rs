@@ -17,5 +17,6 @@ mod scarcity;
 mod tenants;
 mod tls;
 mod tunnels;
+mod watching;
 mod workarounds;
 mod workers;

@@ -1,18 +1,21 @@
 //! Configurations that replace each other while requests flow: reload, plan, guard, watching, the admin interface.
 //! Not here: what a configuration may say (`tests/cli.rs`).
 
+use std::mem::MaybeUninit;
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
+use std::time::Duration;
 use std::{fs, thread};
 
 use rustix::process::Signal;
 use tungstenite::{Message, WebSocket};
 
-use crate::harness::{End, Origin, Proxy, Setup, Wire, next, poll};
+use crate::harness::{End, Origin, PATIENCE, Proxy, Setup, Wire, next, poll};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -122,6 +125,77 @@ fn a_listener_that_cannot_be_opened_changes_nothing() {
     assert_eq!(output.status.code(), Some(1));
     assert!(stdout(&output).contains("version 1 is served on:\ncannot listen on "), "{}", stdout(&output));
     assert_eq!(mark(&mut proxy.client()), "one");
+}
+
+/// Sends a request to the admin socket.
+fn post(proxy: &Proxy, path: &str) -> Wire<UnixStream> {
+    let stream = UnixStream::connect(proxy.folder().join("admin.sock")).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut wire = Wire::over(stream);
+    wire.send(format!("POST {path} HTTP/1.1\r\nHost: cairn\r\n\r\n"));
+    wire
+}
+
+/// A reload that is under way for a second: it tries to listen where somebody else does.
+fn slow(proxy: &Proxy, setup: Setup, taken: &TcpListener) -> Wire<UnixStream> {
+    let second = format!("[[listener]]\nname = \"second\"\nbind = \"{}\"", taken.local_addr().unwrap());
+    proxy.configure(&setup.more(&second).text());
+    post(proxy, "/reload")
+}
+
+fn is_answered(wire: &Wire<UnixStream>) -> bool {
+    wire.stream.set_nonblocking(true).unwrap();
+    let answered = socket2::SockRef::from(&wire.stream).peek(&mut [MaybeUninit::uninit()]).is_ok();
+    wire.stream.set_nonblocking(false).unwrap();
+    answered
+}
+
+#[test]
+fn control_answers_while_a_reload_is_under_way_and_the_next_ones_are_one() {
+    let (origin, taken) = (Origin::answering(OK), TcpListener::bind("127.0.0.1:0").unwrap());
+    let proxy = marked(&[&origin.address], "one").start();
+    let mut first = slow(&proxy, marked(&[&origin.address], "two"), &taken);
+    let mut answers = 0;
+    let mut later = Vec::new();
+    while !is_answered(&first) {
+        let mut client = Wire::connect(proxy.admin());
+        client.send("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        assert!(client.message().unwrap().text().contains("cairn_config_version 1\n"));
+        answers += 1;
+        thread::park_timeout(Duration::from_millis(20));
+        if answers == 3 {
+            proxy.configure(&marked(&[&origin.address], "three").text());
+            later = (0..3).map(|_| post(&proxy, "/reload")).collect();
+        }
+    }
+    assert_eq!(first.message().unwrap().status(), 422);
+    assert!(answers > 5, "{answers} answers in a second");
+    for mut reload in later {
+        let answer = reload.message().unwrap();
+        assert!(answer.status() == 200 && answer.text().contains("\"verdict\":\"applied\""), "{answer:?}");
+    }
+    let status = proxy.status();
+    let reloads = &status["reloads"];
+    assert_eq!((&reloads["refused"], &reloads["applied"], &reloads["unchanged"]), (&1.into(), &1.into(), &0.into()));
+    assert_eq!(mark(&mut proxy.client()), "three");
+}
+
+#[test]
+fn no_end_waits_for_a_reload() {
+    let (origin, taken) = (Origin::answering(OK), TcpListener::bind("127.0.0.1:0").unwrap());
+    for end in ["TERM", "INT", "drain"] {
+        let mut proxy = marked(&[&origin.address], "one").start();
+        let mut reload = slow(&proxy, marked(&[&origin.address], "two"), &taken);
+        // It has begun: the next one is answered before it.
+        poll(|| proxy.status()["reloading"].as_bool().filter(|reloading| *reloading));
+        match end {
+            "TERM" => proxy.signal(Signal::TERM),
+            "INT" => proxy.signal(Signal::INT),
+            _ => assert_eq!(post(&proxy, "/drain").message().unwrap().status(), 200),
+        }
+        assert_eq!(proxy.wait().code(), Some(0));
+        assert!(reload.message().is_none_or(|answer| answer.status() == 503), "{end}");
+    }
 }
 
 #[test]

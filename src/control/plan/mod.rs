@@ -10,8 +10,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::Control;
-use super::reload::tenant_news;
+use super::prepare::{Served, loader_for, tenant_news};
+use super::{Control, Reply, beside};
+use crate::config::Loader;
+use crate::snapshot::Ledger;
 pub(super) use difference::difference;
 
 /// Everything that would change.
@@ -82,24 +84,23 @@ impl fmt::Display for Plan {
 
 impl Control {
     /// What a reload would change, or why it would be refused.
-    pub(super) async fn plan(&mut self, path: Option<PathBuf>) -> Result<Plan, String> {
-        let current = std::sync::Arc::clone(&self.config);
-        let Some(mut loader) = self.compiler.as_ref().and_then(|compiler| compiler.scout(path)) else {
-            return Err("the demo has no file to plan from".to_owned());
-        };
-        let read = tokio::task::spawn_blocking(move || {
-            let config = loader.load().map_err(|report| report.to_string())?;
-            // With ids of its own: the ledger's are for what is served.
-            config.compile(0, &mut crate::snapshot::Ledger::default()).map_err(|report| report.to_string())?;
-            let shadows = shadow::shadows(&current, &config);
-            Ok::<_, String>((config, shadows))
-        });
-        let (config, shadows) = read.await.map_err(|error| error.to_string())??;
-        let mut plan = difference(&self.config, &config, &|name| self.connections(name));
-        shadows.explain(&mut plan);
-        for (name, news) in tenant_news(&self.config, &config) {
-            plan.add(Sign::Changed, "tenant", &name, news.trim_end().to_owned());
-        }
-        Ok(plan)
+    pub(super) fn plan(&mut self, path: Option<PathBuf>, reply: Reply<Result<Plan, String>>) {
+        let Some(served) = self.served() else { return };
+        let scout = self.scout.clone();
+        beside(reply, move || make(scout, path, &served));
     }
+}
+
+fn make(scout: Option<Loader>, path: Option<PathBuf>, served: &Served) -> Result<Plan, String> {
+    let Some(mut loader) = loader_for(scout, path) else { return Err("the demo has no file to plan from".to_owned()) };
+    let config = loader.load().map_err(|report| report.to_string())?;
+    // With ids of its own: the ledger's are for what is served.
+    config.compile(0, &mut Ledger::default()).map_err(|report| report.to_string())?;
+    let shadows = shadow::shadows(&served.config, &config);
+    let mut plan = difference(&served.config, &config, &|name| served.connections(name));
+    shadows.explain(&mut plan);
+    for (name, news) in tenant_news(&served.config, &config) {
+        plan.add(Sign::Changed, "tenant", &name, news.trim_end().to_owned());
+    }
+    Ok(plan)
 }

@@ -1,0 +1,311 @@
+//! The files that a load looked at, as they were then: tells whether one of them has become another since, and what leads to
+//! them. Not here: noticing it (`control`).
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::ffi::OsString;
+use std::fs::{self, Metadata};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+/// Links that one path may lead through (path_resolution(7)).
+const LINKS_MAX: usize = 40;
+/// A file that changed so shortly before it was looked at may change again and look the same: file systems keep coarse times.
+const FRESH: Duration = Duration::from_secs(2);
+
+/// Paths in the order in which they were looked at, each with what it led to a moment before it was opened.
+#[derive(Clone, Debug, Default)]
+pub struct Seen(Vec<(PathBuf, Stamp)>);
+
+/// What a path leads to, and through which links. Two stamps are the same if all that can be told without reading is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Stamp {
+    /// What each link says, in the order of the path.
+    links: Vec<PathBuf>,
+    /// None: there is nothing.
+    target: Option<Target>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Target {
+    File {
+        device: u64,
+        inode: u64,
+        length: u64,
+        modified: (i64, i64),
+        changed: (i64, i64),
+    },
+    /// With its parts of a configuration.
+    Directory {
+        device: u64,
+        inode: u64,
+        parts: BTreeSet<OsString>,
+    },
+}
+
+/// What has to be watched to notice that a path leads elsewhere: every directory on its way, links followed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trace {
+    /// Directories that hold an element of a path, with device and inode. No part of these paths is a link.
+    directories: BTreeMap<PathBuf, (u64, u64)>,
+    /// The elements.
+    elements: HashSet<PathBuf>,
+    /// Directories in which any part of a configuration counts.
+    listed: HashSet<PathBuf>,
+}
+
+impl Seen {
+    /// Notes what `path` leads to, which the caller opens after this.
+    pub(super) fn note(&mut self, path: PathBuf) {
+        let stamp = Stamp::of(&path);
+        self.0.push((path, stamp));
+    }
+
+    /// Notes what was looked at before.
+    pub(super) fn extend<'a>(&mut self, others: impl Iterator<Item = (&'a Path, &'a Stamp)>) {
+        self.0.extend(others.map(|(path, stamp)| (path.to_owned(), stamp.clone())));
+    }
+
+    /// Every path.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.0.iter().map(|(path, _)| path.as_path())
+    }
+
+    /// Whether nothing was looked at.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether a path leads to something else now. Reads directories and looks at files, which may block.
+    #[must_use]
+    pub fn has_changed(&self) -> bool {
+        self.0.iter().any(|(path, stamp)| Stamp::of(path) != *stamp)
+    }
+
+    /// Whether one of the files had been written so shortly before `now` that [`Seen::has_changed`] could miss the next change.
+    #[must_use]
+    pub fn is_fresh(&self, now: SystemTime) -> bool {
+        self.0.iter().any(|(_, stamp)| stamp.is_fresh(now))
+    }
+
+    /// What leads to the paths now.
+    #[must_use]
+    pub fn trace(&self) -> Trace {
+        let mut trace = Trace::default();
+        for path in self.paths() {
+            trace.add(path);
+        }
+        trace
+    }
+}
+
+impl Stamp {
+    pub(super) fn of(path: &Path) -> Self {
+        let mut stamp = Self::default();
+        if let Some((end, metadata)) = follow(path, |_, _| {}, |link| stamp.links.push(link.to_owned())) {
+            stamp.target = Some(Target::of(&end, &metadata));
+        }
+        stamp
+    }
+
+    fn is_fresh(&self, now: SystemTime) -> bool {
+        let Some(Target::File { changed: (seconds, _), .. }) = self.target else { return false };
+        let changed = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+        let distance = now.duration_since(changed).unwrap_or_else(|error| error.duration());
+        distance < FRESH
+    }
+}
+
+impl Target {
+    fn of(path: &Path, metadata: &Metadata) -> Self {
+        let (device, inode) = (metadata.dev(), metadata.ino());
+        if metadata.is_dir() {
+            let entries = fs::read_dir(path).into_iter().flatten().flatten();
+            let parts = entries.map(|entry| entry.file_name()).filter(|name| is_part(Path::new(name)));
+            return Self::Directory { device, inode, parts: parts.collect() };
+        }
+        let modified = (metadata.mtime(), metadata.mtime_nsec());
+        let changed = (metadata.ctime(), metadata.ctime_nsec());
+        Self::File { device, inode, length: metadata.len(), modified, changed }
+    }
+}
+
+/// Whether a file of this name is read where a directory is.
+pub(super) fn is_part(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "toml")
+}
+
+impl Trace {
+    /// The directories to watch.
+    pub fn directories(&self) -> impl Iterator<Item = &Path> {
+        self.directories.keys().map(PathBuf::as_path)
+    }
+
+    /// Whether something that happened to `path`, which stands in a watched directory, can mean that a file has changed.
+    #[must_use]
+    pub fn concerns(&self, path: &Path) -> bool {
+        let listed = |directory: &Path| self.listed.contains(directory) && is_part(path);
+        self.elements.contains(path) || path.parent().is_some_and(listed)
+    }
+
+    fn add(&mut self, path: &Path) {
+        let (directories, elements) = (&mut self.directories, &mut self.elements);
+        let element = |directory: &Path, element: &Path| {
+            if elements.insert(element.to_owned()) && !directories.contains_key(directory) {
+                directories.insert(directory.to_owned(), identity(directory));
+            }
+        };
+        if let Some((end, metadata)) = follow(path, element, |_| {})
+            && metadata.is_dir()
+        {
+            self.directories.insert(end.clone(), identity(&end));
+            self.listed.insert(end);
+        }
+    }
+}
+
+/// Device and inode of a directory; zeros: it is gone.
+fn identity(directory: &Path) -> (u64, u64) {
+    fs::metadata(directory).map(|metadata| (metadata.dev(), metadata.ino())).unwrap_or_default()
+}
+
+/// Walks along a path as the kernel does, and calls `element` with each directory and the path of the element in it that is
+/// looked up, and `link` with what each link says. Returns where it ends; None: there is nothing.
+fn follow(
+    path: &Path,
+    mut element: impl FnMut(&Path, &Path),
+    mut link: impl FnMut(&Path),
+) -> Option<(PathBuf, Metadata)> {
+    let path = std::path::absolute(path).ok()?;
+    let (mut here, mut links) = (PathBuf::from("/"), 0);
+    let mut rest = reversed(&path);
+    while let Some(part) = rest.pop() {
+        if part == ".." {
+            here.pop();
+            continue;
+        }
+        let next = here.join(&part);
+        element(&here, &next);
+        if !fs::symlink_metadata(&next).ok()?.is_symlink() {
+            here = next;
+            continue;
+        }
+        let target = fs::read_link(&next).ok()?;
+        link(&target);
+        links += 1;
+        if links > LINKS_MAX {
+            return None;
+        }
+        if target.is_absolute() {
+            here = PathBuf::from("/");
+        }
+        rest.extend(reversed(&target));
+    }
+    let metadata = fs::metadata(&here).ok()?;
+    Some((here, metadata))
+}
+
+/// The names in a path, `..` among them, last first.
+fn reversed(path: &Path) -> Vec<OsString> {
+    let name = |part: Component<'_>| match part {
+        Component::Normal(name) => Some(name.to_owned()),
+        Component::ParentDir => Some(OsString::from("..")),
+        Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
+    };
+    path.components().rev().filter_map(name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn seen(path: &Path) -> Seen {
+        let mut seen = Seen::default();
+        seen.note(path.to_owned());
+        seen
+    }
+
+    /// (what is done, whether the path leads to something else then)
+    #[test]
+    fn a_change_of_any_link_or_directory_on_the_way_is_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().canonicalize().unwrap().join(name);
+        for release in ["1", "2"] {
+            fs::create_dir_all(at("releases").join(release)).unwrap();
+            fs::write(at("releases").join(release).join("file"), "same").unwrap();
+        }
+        let swap = |target: &str, link: &str| {
+            symlink(target, at("new")).unwrap();
+            fs::rename(at("new"), at(link)).unwrap();
+        };
+        swap("releases/1", "data");
+        swap("data/../../data/file", "file");
+        swap(at("file").to_str().unwrap(), "absolute");
+        let cases: [(&str, &dyn Fn(), bool); 7] = [
+            ("nothing", &|| {}, false),
+            ("a neighbour", &|| fs::write(at("neighbour"), "").unwrap(), false),
+            ("a neighbour in the directory", &|| fs::write(at("releases/1/neighbour"), "").unwrap(), false),
+            ("the link in the middle", &|| swap("releases/2", "data"), true),
+            ("the last directory", &|| fs::rename(at("releases/2"), at("releases/3")).unwrap(), true),
+            ("what replaces it", &|| fs::rename(at("releases/3"), at("releases/2")).unwrap(), true),
+            ("the link at the beginning", &|| swap("releases/1/file", "absolute"), true),
+        ];
+        for (what, change, expected) in cases {
+            let before = seen(&at("absolute"));
+            change();
+            assert_eq!(before.has_changed(), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_trace_is_of_real_directories_and_of_all_elements() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().canonicalize().unwrap().join(name);
+        fs::create_dir_all(at("releases/1/conf.d")).unwrap();
+        symlink("releases/1", at("data")).unwrap();
+        symlink("data/conf.d", at("conf.d")).unwrap();
+        let trace = seen(&at("conf.d")).trace();
+        let watched: Vec<_> = trace.directories().filter(|directory| directory.starts_with(at(""))).collect();
+        assert_eq!(watched, [at("").as_path(), &at("releases"), &at("releases/1"), &at("releases/1/conf.d")]);
+        for (path, expected) in [
+            ("conf.d", true),
+            ("data", true),
+            ("releases", true),
+            ("releases/1", true),
+            ("releases/1/conf.d/10.toml", true),
+            ("releases/1/conf.d/.10.toml.swp", false),
+            ("releases/1/other.toml", false),
+            ("other", false),
+        ] {
+            assert_eq!(trace.concerns(&at(path)), expected, "{path}");
+        }
+        // Made again, it is another.
+        fs::rename(at("releases/1"), at("releases/2")).unwrap();
+        let without = seen(&at("conf.d")).trace();
+        assert!(without.concerns(&at("releases/1")) && !without.directories().any(|it| it.ends_with("conf.d")));
+        fs::create_dir_all(at("releases/1/conf.d")).unwrap();
+        assert_ne!(seen(&at("conf.d")).trace(), trace);
+    }
+
+    #[test]
+    fn links_in_a_circle_lead_nowhere() {
+        let folder = tempfile::tempdir().unwrap();
+        symlink("b", folder.path().join("a")).unwrap();
+        symlink("a", folder.path().join("b")).unwrap();
+        let seen = seen(&folder.path().join("a"));
+        assert!(!seen.has_changed() && seen.0[0].1.target.is_none());
+        assert!(seen.trace().concerns(&folder.path().canonicalize().unwrap().join("b")));
+    }
+
+    #[test]
+    fn what_was_written_just_now_is_fresh() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        fs::write(&path, "").unwrap();
+        let (seen, now) = (seen(&path), SystemTime::now());
+        assert!(seen.is_fresh(now) && !seen.is_fresh(now + 2 * FRESH) && !seen.is_fresh(now - 2 * FRESH));
+    }
+}
