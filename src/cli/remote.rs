@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use cairn::config::{self, TenantState};
-use cairn::control::{Plan, Reloaded, RouteLine, Status};
+use cairn::control::{GUARD_MAX, Plan, Reloaded, RouteLine, Status, Verdict};
 use form_urlencoded::Serializer;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Bytes;
@@ -43,6 +43,12 @@ pub(super) struct ReloadArguments {
     /// By how much the share of 5xx answers, or of connect failures, may rise under guard [default: 5%]
     #[arg(long, value_name = "PERCENT", value_parser = percent, requires = "guard")]
     threshold: Option<f64>,
+    /// End the guard of the last reload, and keep what it brought
+    #[arg(long, conflicts_with_all = ["guard", "rollback"])]
+    accept: bool,
+    /// End the guard of the last reload, and serve again what was served before
+    #[arg(long, conflicts_with = "guard")]
+    rollback: bool,
 }
 
 /// What `status` takes.
@@ -69,8 +75,18 @@ pub(super) struct PlanArguments {
     json: bool,
 }
 
-/// Success if what the files say is served now, and stays so under guard.
+/// Success if what the files say is served now, and stays so under guard; or if the guard ends as it is told to.
 pub(super) fn reload(arguments: &ReloadArguments) -> ExitCode {
+    let text = |reloaded: &Reloaded| format!("{}\n", reloaded.to_string().trim_end());
+    let order = |path: &str, good: fn(&Reloaded) -> bool| {
+        show(&arguments.target, Method::POST, path, |reloaded: &Reloaded| (text(reloaded), good(reloaded)))
+    };
+    if arguments.accept {
+        return order("/reload/accept", Reloaded::is_good);
+    }
+    if arguments.rollback {
+        return order("/reload/rollback", |reloaded| reloaded.verdict == Verdict::RolledBack);
+    }
     let mut query = Serializer::new(String::new());
     if let Some(guard) = arguments.guard {
         query.append_pair("guard_ms", &guard.as_millis().to_string());
@@ -78,9 +94,7 @@ pub(super) fn reload(arguments: &ReloadArguments) -> ExitCode {
     if let Some(threshold) = arguments.threshold {
         query.append_pair("threshold", &threshold.to_string());
     }
-    show(&arguments.target, Method::POST, &format!("/reload?{}", query.finish()), |reloaded: &Reloaded| {
-        (format!("{}\n", reloaded.to_string().trim_end()), reloaded.is_good())
-    })
+    order(&format!("/reload?{}", query.finish()), Reloaded::is_good)
 }
 
 /// Success if the configuration would be taken.
@@ -176,7 +190,8 @@ async fn exchange(socket: &Path, method: Method, path: &str) -> Result<Vec<u8>, 
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    config::duration(text).filter(|time| !time.is_zero()).ok_or_else(|| "write \"30s\", \"500ms\" or \"2m\"".to_owned())
+    let known = config::duration(text).filter(|time| !time.is_zero() && *time <= GUARD_MAX);
+    known.ok_or_else(|| "write \"30s\", \"500ms\" or \"2m\", up to \"24h\"".to_owned())
 }
 
 /// `5%` or `5` as 0.05.
@@ -196,6 +211,7 @@ mod tests {
         assert_eq!(percent("12.5"), Ok(0.125));
         assert!(["", "x", "-1", "101%", "NaN"].iter().all(|text| percent(text).is_err()));
         assert_eq!(duration("30s"), Ok(Duration::from_secs(30)));
-        assert!(duration("0s").is_err() && duration("30").is_err());
+        assert_eq!(duration("24h"), Ok(GUARD_MAX));
+        assert!(["0s", "30", "25h", "99999999999999h"].iter().all(|text| duration(text).is_err()));
     }
 }

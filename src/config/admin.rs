@@ -1,12 +1,13 @@
 //! `[admin]`: where operators and the verbs of `cairn` reach a running process. Not here: what answers there (`control`).
 
-use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::files::FILE_BYTES_MAX;
+use super::outside;
 use super::reference;
 use super::report::Problems;
 use super::section::{Section, Text};
@@ -74,7 +75,7 @@ fn is_any_port(address: &Address) -> bool {
 #[must_use]
 pub fn admin_socket(path: &Path) -> Option<PathBuf> {
     let file = if path.is_dir() { path.join("cairn.toml") } else { path.to_owned() };
-    let text = fs::read_to_string(&file).unwrap_or_default();
+    let text = outside::open(&file).and_then(|file| outside::text(file, FILE_BYTES_MAX)).unwrap_or_default();
     let (root, _) = DeTable::parse_recoverable(&text);
     let admin = root.get_ref().get("admin").map(Spanned::get_ref).and_then(DeValue::as_table);
     let named = admin.and_then(|admin| admin.get("socket")?.get_ref().as_str());
@@ -115,6 +116,8 @@ fn check_socket(text: Text<'_>, problems: &mut Problems) {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::config::parse;
 

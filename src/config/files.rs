@@ -1,13 +1,13 @@
 //! Reads configuration files and parses their TOML. Not here: what is in them.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use toml::Spanned;
 use toml::de::DeTable;
 
-use super::outside::{Outside, text};
+use super::outside::{self, Outside, text};
 use super::reference::{self, Reference};
 use super::report::{Place, Problems, Report, Source};
 use super::schema::{Kind, Table};
@@ -87,7 +87,7 @@ pub(super) fn read(path: &Path, seen: &mut Seen) -> Result<Vec<Source>, Report> 
     let mut unreadable = Vec::new();
     for path in &paths {
         seen.note(path.clone());
-        match File::open(path).and_then(|file| text(file, FILE_BYTES_MAX)) {
+        match outside::open(path).and_then(|file| text(file, FILE_BYTES_MAX)) {
             Ok(text) => sources.push(Source::new(&path.display().to_string(), &text)),
             Err(error) => unreadable.push(refuse(path, error)),
         }

@@ -8,6 +8,8 @@ use std::io::{self, Read};
 use std::net::ToSocketAddrs;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags};
+
 use super::confined;
 use super::seen::Stamp;
 use crate::id::Address;
@@ -44,7 +46,7 @@ impl Outside {
             return known.clone();
         }
         let stamp = Stamp::of(&path);
-        let file = if self.confined { confined::open(directory, name) } else { File::open(&path) };
+        let file = if self.confined { confined::open(directory, name) } else { open(&path) };
         let content = file.and_then(|file| text(file, VALUE_BYTES_MAX)).map_err(|error| error.to_string());
         let content = content.map(|text| match text.strip_suffix("\r\n").or(text.strip_suffix('\n')) {
             Some(line) => line.to_owned(),
@@ -83,6 +85,17 @@ impl Outside {
     }
 }
 
+/// Opens a plain file, and nothing else: opening a pipe would wait for somebody who writes into it, and reading a device may
+/// never end (open(2), O_NONBLOCK).
+///
+/// # Errors
+/// Also when something else is there.
+pub(super) fn open(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is not a plain file")) }
+}
+
 /// All of `file`, if it is UTF-8 and at most `most` bytes.
 pub(super) fn text(file: File, most: u64) -> io::Result<String> {
     let mut text = String::new();
@@ -119,6 +132,20 @@ mod tests {
         assert_eq!(Outside::default().file(directory.path(), Path::new("value")).as_deref(), Ok("second"));
         std::fs::write(&path, "x".repeat(VALUE_BYTES_MAX as usize + 1)).unwrap();
         assert!(Outside::default().file(directory.path(), Path::new("value")).is_err_and(|why| why.contains("larger")));
+    }
+
+    #[test]
+    fn only_plain_files_are_opened_and_nothing_is_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        rustix::fs::mkfifoat(rustix::fs::CWD, at("pipe"), Mode::RUSR | Mode::WUSR).unwrap();
+        std::os::unix::fs::symlink("pipe", at("link")).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
+        std::fs::write(at("file"), "").unwrap();
+        assert!(open(&at("file")).is_ok());
+        for path in [at("pipe"), at("link"), at("socket"), at(""), "/dev/zero".into(), at("nowhere")] {
+            assert!(open(&path).is_err(), "{}", path.display());
+        }
     }
 
     #[test]

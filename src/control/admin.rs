@@ -17,7 +17,7 @@ use serde::Deserialize;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{Ask, Guard, Verdict};
+use super::{Ask, BadGuard, Guard, GuardEnd, Verdict};
 use crate::config::AdminSpec;
 use crate::event_log::say;
 use crate::uring;
@@ -51,9 +51,18 @@ pub struct Desk {
 #[derive(Debug, Deserialize)]
 struct ReloadQuery {
     /// Milliseconds of guard.
-    guard_ms: Option<u64>,
+    guard_ms: Option<String>,
     /// How much the share of failures may rise, 0 to 1.
-    threshold: Option<f64>,
+    threshold: Option<String>,
+}
+
+impl ReloadQuery {
+    fn guard(&self) -> Result<Option<Guard>, BadGuard> {
+        let Some(window) = &self.guard_ms else { return Ok(None) };
+        let window = window.parse().map(Duration::from_millis).map_err(|_| BadGuard::Window)?;
+        let threshold = self.threshold.as_ref().map_or(Ok(THRESHOLD), |text| text.parse());
+        Guard::new(window, threshold.map_err(|_| BadGuard::Threshold)?).map(Some)
+    }
 }
 
 /// What a plan may be asked with.
@@ -167,6 +176,8 @@ fn readings(desk: Desk) -> Router {
 fn orders(desk: Desk) -> Router {
     Router::new()
         .route("/reload", post(reload))
+        .route("/reload/accept", post(async |State(desk): State<Desk>| end_guard(&desk, GuardEnd::Accept).await))
+        .route("/reload/rollback", post(async |State(desk): State<Desk>| end_guard(&desk, GuardEnd::RollBack).await))
         .route("/plan", post(plan))
         .route("/drain", post(async |State(desk)| answer(&desk, Ask::Drain).await))
         .with_state(desk)
@@ -175,12 +186,13 @@ fn orders(desk: Desk) -> Router {
 /// The same where anybody may ask.
 fn refusals() -> Router {
     let refuse = || post(async || (StatusCode::FORBIDDEN, "only on the admin socket\n"));
-    Router::new().route("/reload", refuse()).route("/plan", refuse()).route("/drain", refuse())
+    let orders = ["/reload", "/reload/accept", "/reload/rollback", "/plan", "/drain"];
+    orders.into_iter().fold(Router::new(), |router, order| router.route(order, refuse()))
 }
 
 const HELP: &str = "\
 cairn: /status /routes /config /metrics /ready /live
-on the admin socket also POST /reload /plan /drain
+on the admin socket also POST /reload /reload/accept /reload/rollback /plan /drain
 ";
 
 /// The control thread is ending.
@@ -219,15 +231,24 @@ async fn config(State(desk): State<Desk>) -> Result<Response, Ending> {
 }
 
 async fn reload(State(desk): State<Desk>, Query(query): Query<ReloadQuery>) -> Result<Response, Ending> {
-    let guard = query
-        .guard_ms
-        .map(|window| Guard { window: Duration::from_millis(window), threshold: query.threshold.unwrap_or(THRESHOLD) });
+    let guard = match query.guard() {
+        Ok(guard) => guard,
+        Err(problem) => return Ok((StatusCode::BAD_REQUEST, format!("{problem}\n")).into_response()),
+    };
     let outcome = answer(&desk, |reply| Ask::Reload(guard, reply)).await?;
     let status = match outcome.verdict {
         Verdict::Applied | Verdict::Unchanged => StatusCode::OK,
         Verdict::Refused => StatusCode::UNPROCESSABLE_ENTITY,
         Verdict::RolledBack | Verdict::Stuck => StatusCode::CONFLICT,
     };
+    Ok((status, Json(outcome)).into_response())
+}
+
+async fn end_guard(desk: &Desk, end: GuardEnd) -> Result<Response, Ending> {
+    let Some(outcome) = answer(desk, |reply| Ask::EndGuard(end, reply)).await? else {
+        return Ok((StatusCode::CONFLICT, "no reload is under guard\n").into_response());
+    };
+    let status = if outcome.verdict == Verdict::Stuck { StatusCode::CONFLICT } else { StatusCode::OK };
     Ok((status, Json(outcome)).into_response())
 }
 

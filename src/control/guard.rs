@@ -5,6 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::oneshot;
+
 use super::reload::{Reloaded, Verdict, tell};
 use super::{Control, Reply};
 use crate::config::Config;
@@ -15,13 +17,52 @@ const ANSWERS_MIN: u64 = 20;
 /// How far back the samples go that a guard compares with.
 const HISTORY: Duration = Duration::from_secs(60);
 
+/// Longest guard: reloads are refused all the while.
+pub const GUARD_MAX: Duration = Duration::from_secs(24 * 3600);
+
 /// What a guard watches for.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Guard {
     /// How long after the reload.
-    pub window: Duration,
+    window: Duration,
     /// How much the share of 5xx answers, or connect failures per answer, may rise: 0.05 is five in a hundred.
-    pub threshold: f64,
+    threshold: f64,
+}
+
+/// A guard that nobody can mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadGuard {
+    /// It would be over at once, or keep reloads away for too long.
+    #[error("a guard lasts from 1 ms to 24 h")]
+    Window,
+    /// Not a share.
+    #[error("the threshold of a guard is a share from 0 to 1: 0.05 is five in a hundred")]
+    Threshold,
+}
+
+impl Guard {
+    /// For so long, and until so much is worse.
+    ///
+    /// # Errors
+    /// When either is out of range.
+    pub fn new(window: Duration, threshold: f64) -> Result<Self, BadGuard> {
+        if window.is_zero() || window > GUARD_MAX {
+            Err(BadGuard::Window)
+        } else if !(0.0..=1.0).contains(&threshold) {
+            Err(BadGuard::Threshold)
+        } else {
+            Ok(Self { window, threshold })
+        }
+    }
+}
+
+/// How an operator ends a guard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GuardEnd {
+    /// The reload is kept.
+    Accept,
+    /// What was served before is served again.
+    RollBack,
 }
 
 /// Counts over all workers at one moment.
@@ -152,6 +193,25 @@ impl Control {
         tell(guarded.replies, &guarded.outcome);
     }
 
+    /// Ends the guard because an operator says so; answers None where there is none.
+    pub(super) fn end_guard(&mut self, end: GuardEnd, reply: Reply<Option<Reloaded>>) {
+        // Who asked may be gone.
+        let Some(mut guarded) = self.guarded.take() else { return drop(reply.send(None)) };
+        match end {
+            GuardEnd::Accept => {
+                say(format_args!("version {} is kept: an operator has accepted it", self.version()));
+                drop(reply.send(Some(guarded.outcome.clone())));
+                tell(guarded.replies, &guarded.outcome);
+            }
+            GuardEnd::RollBack => {
+                let (outcome, told) = oneshot::channel();
+                tokio::spawn(async move { told.await.map(|outcome| reply.send(Some(outcome))) });
+                guarded.replies.push(outcome);
+                self.restore(guarded.before, "an operator asked for it".to_owned(), guarded.replies);
+            }
+        }
+    }
+
     /// After the attempt to serve what was served before; `why` it was made.
     pub(super) fn rolled_back(&mut self, why: String, replies: Vec<Reply<Reloaded>>, result: Result<(), String>) {
         let (verdict, message) = match result {
@@ -189,7 +249,7 @@ mod tests {
     fn only_a_rise_beyond_the_threshold_counts() {
         let outcome = Reloaded { verdict: Verdict::Applied, version: 2, message: String::new(), tenants: Vec::new() };
         let config = crate::config::parse("a.toml", "[[listener]]\nname = \"a\"\nbind = \"127.0.0.1:0\"\n").unwrap();
-        let guard = Guard { window: Duration::from_secs(30), threshold: 0.05 };
+        let guard = Guard::new(Duration::from_secs(30), 0.05).unwrap();
         let base = Rates { errors: 0.10, connect_failures: 0.0 };
         let guarded = Guarded::new(guard, Arc::new(config), base, sample(1000, 7, 7), outcome, Vec::new());
         let cases = [
@@ -201,6 +261,23 @@ mod tests {
         ];
         for (now, expected) in cases {
             assert_eq!(guarded.judge(&now).map(|worse| worse.to_string()).as_deref(), expected, "{now:?}");
+        }
+    }
+
+    #[test]
+    fn guards_have_bounds() {
+        let ms = Duration::from_millis;
+        for (window, threshold, expected) in [
+            (ms(1), 0.0, None),
+            (GUARD_MAX, 1.0, None),
+            (ms(0), 0.05, Some(BadGuard::Window)),
+            (GUARD_MAX + ms(1), 0.05, Some(BadGuard::Window)),
+            (Duration::MAX, 0.05, Some(BadGuard::Window)),
+            (ms(1), -0.1, Some(BadGuard::Threshold)),
+            (ms(1), 1.1, Some(BadGuard::Threshold)),
+            (ms(1), f64::NAN, Some(BadGuard::Threshold)),
+        ] {
+            assert_eq!(Guard::new(window, threshold).err(), expected, "{window:?} {threshold}");
         }
     }
 

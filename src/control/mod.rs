@@ -26,7 +26,7 @@ use crate::config::{Config, Loader};
 use crate::listener::Bound;
 use crate::snapshot::Snapshot;
 use crate::worker::Reins;
-pub use guard::Guard;
+pub use guard::{BadGuard, GUARD_MAX, Guard, GuardEnd};
 use guard::{Guarded, History};
 pub use plan::{Change, Plan};
 pub use prepare::Compiler;
@@ -48,6 +48,8 @@ type Reply<T> = oneshot::Sender<T>;
 pub enum Ask {
     /// Read the configuration again and serve it, under guard if one is given.
     Reload(Option<Guard>, Reply<Reloaded>),
+    /// End the guard of the last reload. None: there is none.
+    EndGuard(GuardEnd, Reply<Option<Reloaded>>),
     /// What a reload of this path would change; None: of the path that the process was started with.
     Plan(Option<PathBuf>, Reply<Result<Plan, String>>),
     /// How it goes.
@@ -142,6 +144,7 @@ impl Control {
         let config = Arc::clone(&self.config);
         match ask {
             Ask::Reload(guard, reply) => self.want(Wanted::asked(guard, reply)),
+            Ask::EndGuard(end, reply) => self.end_guard(end, reply),
             Ask::Plan(path, reply) => self.plan(path, reply),
             Ask::Status(reply) => drop(reply.send(self.status(Detail::Reports))),
             Ask::Routes(reply) => beside(reply, move || routes::lines(&config)),

@@ -326,6 +326,87 @@ fn a_guard_takes_back_what_makes_answers_worse() {
 }
 
 #[test]
+fn an_operator_ends_a_guard() {
+    let origin = Origin::answering(OK);
+    let proxy = marked(&[&origin.address], "one").start();
+    let guarded = |version: usize, mark: &str| {
+        proxy.configure(&marked(&[&origin.address], mark).text());
+        let reload = proxy.asking(&["reload", "--guard", "24h"]).stdout(Stdio::piped()).spawn().unwrap();
+        proxy.said(&format!("cairn: reloaded, version {version}"));
+        // Until it ends, other reloads are told how to end it.
+        let refused = proxy.verb(&["reload"]);
+        assert_eq!(refused.status.code(), Some(1));
+        assert!(stdout(&refused).contains("`cairn reload --accept`"), "{}", stdout(&refused));
+        reload
+    };
+    let mut reload = guarded(2, "two");
+    let accepted = proxy.verb(&["reload", "--accept"]);
+    assert_eq!((accepted.status.code(), stdout(&accepted)), (Some(0), "reloaded, version 2: 1 changed\n"));
+    assert!(reload.wait().unwrap().success());
+    let reload = guarded(3, "three");
+    let taken_back = proxy.verb(&["reload", "--rollback"]);
+    let text = "the reload is rolled back, version 4 serves as before: an operator asked for it\n";
+    assert_eq!((taken_back.status.code(), stdout(&taken_back)), (Some(0), text));
+    let output = reload.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), stdout(&output)), (Some(1), text));
+    assert_eq!(mark(&mut proxy.client()), "two");
+    for end in ["--accept", "--rollback"] {
+        let none = proxy.verb(&["reload", end]);
+        assert_eq!(none.status.code(), Some(1));
+        assert_eq!(String::from_utf8_lossy(&none.stderr), "no reload is under guard\n");
+    }
+}
+
+#[test]
+fn guards_that_nobody_can_mean_are_refused() {
+    let origin = Origin::answering(OK);
+    let proxy = marked(&[&origin.address], "one").start();
+    for (query, expected) in [
+        ("guard_ms=0", "from 1 ms to 24 h"),
+        ("guard_ms=86400001", "from 1 ms to 24 h"),
+        ("guard_ms=18446744073709551615", "from 1 ms to 24 h"),
+        ("guard_ms=99999999999999999999", "from 1 ms to 24 h"),
+        ("guard_ms=-1", "from 1 ms to 24 h"),
+        ("guard_ms=1000&threshold=2", "from 0 to 1"),
+        ("guard_ms=1000&threshold=NaN", "from 0 to 1"),
+    ] {
+        let answer = post(&proxy, &format!("/reload?{query}")).message().unwrap();
+        assert_eq!(answer.status(), 400, "{query}");
+        assert!(answer.text().contains(expected), "{query}: {answer:?}");
+    }
+    assert_eq!(proxy.verb(&["reload", "--guard", "25h"]).status.code(), Some(2));
+    assert_eq!(proxy.status()["version"], 1);
+}
+
+/// Each of these waited for somebody who writes, for good.
+#[test]
+fn pipes_in_the_place_of_files_keep_nobody_waiting() {
+    let origin = Origin::answering(OK);
+    let setup = || marked(&[&origin.address], "one");
+    let proxy = setup().start();
+    let pipe = proxy.folder().join("pipe");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR).unwrap();
+    let certificates = "[[listener]]\nname = \"tls\"\nbind = \"127.0.0.1:0\"\n\
+                        tls = { certificates = [{ cert = \"FOLDER/pipe\", key = \"FOLDER/pipe\" }] }";
+    let value = "request_headers = { set = { x = \"@FOLDER/pipe\" } }";
+    for text in [setup().route(value).text(), setup().more(certificates).text()] {
+        proxy.configure(&text);
+        let reload = post(&proxy, "/reload").message().unwrap();
+        assert!(reload.status() == 422 && reload.text().contains("not a plain file"), "{reload:?}");
+    }
+    let plan = post(&proxy, &format!("/plan?path={}", pipe.display())).message().unwrap();
+    assert!(plan.status() == 422 && plan.text().contains("not a plain file"), "{plan:?}");
+    fs::rename(&pipe, proxy.folder().join("cairn.toml")).unwrap();
+    let reload = post(&proxy, "/reload").message().unwrap();
+    assert!(reload.status() == 422 && reload.text().contains("not a plain file"), "{reload:?}");
+    let check = proxy.verb(&["check"]);
+    assert_eq!(check.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&check.stderr).contains("not a plain file"), "{check:?}");
+    // The verbs look for the socket in it.
+    assert_eq!(proxy.verb(&["status"]).status.code(), Some(1));
+}
+
+#[test]
 fn files_that_change_under_guard_are_read_when_it_ends() {
     let origin = Origin::answering(OK);
     let watched = |mark: &str| marked(&[&origin.address], mark).text().replace("watch = false", "watch = true");
@@ -353,7 +434,7 @@ fn the_admin_interface_tells_all_and_obeys_only_its_owner() {
         let answer = client.message().unwrap();
         (answer.status(), answer.text().to_owned())
     };
-    for path in ["/reload", "/plan", "/drain"] {
+    for path in ["/reload", "/reload/accept", "/reload/rollback", "/plan", "/drain"] {
         assert_eq!(ask("POST", path), (403, "only on the admin socket\n".to_owned()));
     }
     assert_eq!(ask("GET", "/ready"), (200, "ready\n".to_owned()));
