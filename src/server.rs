@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
-use crate::config::Config;
+use crate::config::{Config, Watch};
 use crate::control::admin::{AdminError, Desk, Doors};
 use crate::control::{Compiler, Control};
 use crate::event_log::{report_panics, say};
@@ -34,6 +34,20 @@ pub enum ServerError {
     /// The machine lacks something.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// RLIMIT_NOFILE is below what the configuration needs.
+    #[error(
+        "this configuration needs {needed} file descriptors and this process may open {limit}: raise `ulimit -n` (LimitNOFILE=) to {needed} at least, and by 2 for each client that is to be served at once, or have fewer workers ({workers}) or listeners ({listeners})"
+    )]
+    Descriptors {
+        /// To start, and to serve one client on each worker.
+        needed: usize,
+        /// The hard limit.
+        limit: u64,
+        /// That would be started.
+        workers: usize,
+        /// Each has a socket for each worker.
+        listeners: usize,
+    },
     /// A listener cannot be opened.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -56,15 +70,19 @@ pub enum ServerError {
 /// A worker that was started, or was not.
 type Started = (WorkerId, Result<Reins, StartError>);
 
+/// The thread of a worker, and how its executor ends.
+type Executor = runtime::Worker<(WorkerId, io::Result<()>)>;
+
 /// Serves until SIGTERM, SIGINT or `cairn drain`, then drains. `compiler` knows where `config` came from.
 ///
 /// # Errors
-/// See [`ServerError`]. Nothing is left half-started.
+/// See [`ServerError`]. Nothing is left half-started, but threads that the end of the process ends.
 pub fn run(config: Config, mut compiler: Compiler) -> Result<(), ServerError> {
     report_panics();
-    raise_descriptor_limit()?;
+    let limit = raise_descriptor_limit()?;
     let cpus = runtime::allowed_cpus().map_err(|error| ServerError::Setup("CPU affinity", error))?;
     let workers = if config.workers == 0 { cpus.len() } else { config.workers.min(cpus.len()) };
+    require_descriptors(&config, workers, limit)?;
     let snapshot = Arc::new(compiler.compile(&config, 1).map_err(ServerError::Config)?);
     let (sockets, bound) = listener::open(snapshot.listeners(), workers, &Vec::new())?;
     let control = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -73,6 +91,31 @@ pub fn run(config: Config, mut compiler: Compiler) -> Result<(), ServerError> {
     // What a reload that was under way still waits for does not matter any more.
     control.shutdown_background();
     served
+}
+
+/// The control thread's own: what tokio waits with, and how signals reach it.
+const CONTROL_DESCRIPTORS: usize = 8;
+/// What watches the files of the configuration.
+const WATCH_DESCRIPTORS: usize = 3;
+/// A worker's own: the rings of its executor and its own, and what wakes them.
+const WORKER_DESCRIPTORS: usize = 6;
+/// The least that a worker serves with: a client and a connection to an origin.
+const EXCHANGE_DESCRIPTORS: usize = 2;
+/// A verb that asks, and a file that is read for it.
+const ADMIN_DESCRIPTORS: usize = 2;
+
+/// Says what is needed before anything is opened that would fail, hang or panic half-way for want of it.
+fn require_descriptors(config: &Config, workers: usize, limit: u64) -> Result<(), ServerError> {
+    // Without /proc, the three that every process has. One is what this is read with.
+    let open = std::fs::read_dir("/proc/self/fd").map_or(3, |entries| entries.count().saturating_sub(1));
+    let admin = usize::from(config.admin.listen.is_some()) + usize::from(config.admin.socket.is_some());
+    let watch = if config.watch == Watch::Notified { WATCH_DESCRIPTORS } else { 0 };
+    let worker = WORKER_DESCRIPTORS + config.snapshot.listeners.len() + EXCHANGE_DESCRIPTORS;
+    let needed = open + CONTROL_DESCRIPTORS + admin + ADMIN_DESCRIPTORS + watch + workers * worker;
+    if needed as u64 <= limit {
+        return Ok(());
+    }
+    Err(ServerError::Descriptors { needed, limit, workers, listeners: config.snapshot.listeners.len() })
 }
 
 /// All that is ready before the first worker starts.
@@ -85,35 +128,39 @@ struct Start {
     bound: Bound,
 }
 
+/// SIGTERM and SIGINT.
+struct Ends {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Ends {
+    /// Waits for either.
+    async fn recv(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
 async fn serve(start: Start) -> Result<(), ServerError> {
     let Start { config, compiler, snapshot, cpus, sockets, bound } = start;
     let workers = sockets.len();
     let on = |kind| signal(kind).map_err(|error| ServerError::Setup("signal handling", error));
-    let mut terminate = on(SignalKind::terminate())?;
-    let mut interrupt = on(SignalKind::interrupt())?;
+    let mut signals = Ends { terminate: on(SignalKind::terminate())?, interrupt: on(SignalKind::interrupt())? };
     let hangup = on(SignalKind::hangup())?;
-    let doors = Doors::open(&config.admin).await?;
-    let (started, mut starts) = mpsc::unbounded_channel();
     let (ended, mut ends) = mpsc::unbounded_channel();
-    let mut executors = Vec::new();
-    for (index, sockets) in sockets.into_iter().enumerate() {
-        let id = WorkerId(index as u16);
-        let (started, ended, snapshot) = (started.clone(), Ending(ended.clone()), Arc::clone(&snapshot));
-        executors.push(runtime::spawn(&format!("worker-{index}"), cpus[index % cpus.len()], move |background| {
-            work(id, workers, snapshot, sockets, started, ended, background)
-        })?);
-    }
-    let mut reins = Vec::new();
-    while reins.len() < workers {
-        tokio::select! {
-            biased;
-            Some((id, started)) = starts.recv() => reins.push((id, started?)),
-            // It panicked before it could say whether it started.
-            _ = ends.recv() => return join(executors, &[]),
-        }
-    }
-    reins.sort_by_key(|(id, _)| *id);
-    let reins: Vec<Reins> = reins.into_iter().map(|(_, reins)| reins).collect();
+    let begun = async {
+        let doors = Doors::open(&config.admin).await?;
+        let started = begin(&snapshot, &cpus, sockets, &ended, &mut ends).await?;
+        Ok::<_, ServerError>((doors, started))
+    };
+    let (doors, (executors, reins)) = tokio::select! {
+        begun = begun => begun?,
+        // Nobody is served yet.
+        () = signals.recv() => return Ok(()),
+    };
     announce(&snapshot, &bound, workers);
     let (asks, asked) = mpsc::channel(64);
     let ready = Arc::new(AtomicBool::new(true));
@@ -122,8 +169,7 @@ async fn serve(start: Start) -> Result<(), ServerError> {
     let control = Control::new(compiler, config, snapshot, bound, reins.clone());
     tokio::select! {
         () = control.run(asked, hangup) => {}
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+        () = signals.recv() => {}
         // A worker never ends by itself: it panicked, or its ring broke.
         _ = ends.recv() => return join(executors, &reins),
     }
@@ -136,8 +182,7 @@ async fn serve(start: Start) -> Result<(), ServerError> {
     };
     tokio::select! {
         () = all_ended => {}
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+        () = signals.recv() => {}
         () = tokio::time::sleep(DRAIN) => {}
     }
     // Whoever has asked for the drain gets its answer.
@@ -146,13 +191,50 @@ async fn serve(start: Start) -> Result<(), ServerError> {
     join(executors, &reins)
 }
 
+/// Starts a worker for each set of sockets, and waits until all of them serve or one of them cannot.
+async fn begin(
+    snapshot: &Arc<Snapshot>,
+    cpus: &[usize],
+    sockets: Vec<Sockets>,
+    ended: &mpsc::UnboundedSender<WorkerId>,
+    ends: &mut mpsc::UnboundedReceiver<WorkerId>,
+) -> Result<(Vec<Executor>, Vec<Reins>), ServerError> {
+    let workers = sockets.len();
+    let (started, mut starts) = mpsc::unbounded_channel();
+    let mut executors = Vec::new();
+    for (index, sockets) in sockets.into_iter().enumerate() {
+        let id = WorkerId(index as u16);
+        let (started, ended, snapshot) = (started.clone(), Ending(id, ended.clone()), Arc::clone(snapshot));
+        executors.push(runtime::spawn(&format!("worker-{index}"), cpus[index % cpus.len()], move |background| {
+            work(id, workers, snapshot, sockets, started, ended, background)
+        })?);
+    }
+    let mut reins = Vec::new();
+    while reins.len() < workers {
+        tokio::select! {
+            biased;
+            Some((id, started)) = starts.recv() => reins.push((id, started?)),
+            // Its executor cannot be had, or it panicked before it could say whether it started. Others may not have begun:
+            // they are not waited for.
+            Some(WorkerId(index)) = ends.recv() => {
+                let failed = executors.swap_remove(usize::from(index)).join();
+                let cpu = cpus[usize::from(index) % cpus.len()];
+                let problem = failed.err().map(|error| error.to_string()).unwrap_or_default();
+                return Err(ExecutorError::Start { cpu, problem }.into());
+            }
+        }
+    }
+    reins.sort_by_key(|(id, _)| *id);
+    Ok((executors, reins.into_iter().map(|(_, reins)| reins).collect()))
+}
+
 /// Tells the control thread that a worker has ended, however it did.
-struct Ending(mpsc::UnboundedSender<()>);
+struct Ending(WorkerId, mpsc::UnboundedSender<WorkerId>);
 
 impl Drop for Ending {
     fn drop(&mut self) {
         // The receiver is gone only when the server ends anyway.
-        let _ = self.0.send(());
+        let _ = self.1.send(self.0);
     }
 }
 
@@ -178,7 +260,7 @@ async fn work(
     (id, worker.run(background).await)
 }
 
-fn join(executors: Vec<runtime::Worker<(WorkerId, io::Result<()>)>>, reins: &[Reins]) -> Result<(), ServerError> {
+fn join(executors: Vec<Executor>, reins: &[Reins]) -> Result<(), ServerError> {
     reins.iter().for_each(|worker| worker.order(Order::Stop));
     executors.into_iter().try_for_each(|executor| match executor.join()? {
         (_, Ok(())) => Ok(()),

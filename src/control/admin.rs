@@ -92,7 +92,11 @@ impl Doors {
         }
         if let Some(path) = &spec.socket {
             let fail = |source| AdminError { place: path.display().to_string(), key: "admin.socket", source };
-            let opened = open_socket(path, spec.socket_is_default).map_err(fail);
+            let (own, make_folder) = (path.clone(), spec.socket_is_default);
+            // Whoever may hold it is listened to for a while.
+            let opened = tokio::task::spawn_blocking(move || open_socket(&own, make_folder)).await;
+            let opened = opened.unwrap_or_else(|error| Err(io::Error::other(error)));
+            let opened = opened.and_then(UnixListener::from_std).map_err(fail);
             doors.unix = missing(opened, spec.socket_is_default)?.map(|socket| (socket, path.clone()));
             if doors.unix.is_some() {
                 say(format_args!("admin on unix:{}", path.display()));
@@ -149,14 +153,14 @@ fn missing<T>(opened: Result<T, AdminError>, is_default: bool) -> Result<Option<
 }
 
 /// A socket that only its owner may connect to. The file of a process that is gone is replaced.
-fn open_socket(path: &Path, make_folder: bool) -> io::Result<UnixListener> {
+fn open_socket(path: &Path, make_folder: bool) -> io::Result<StdListener> {
     if let Some(folder) = path.parent().filter(|_| make_folder) {
         // What is wrong with it, binding says.
         let _ = std::fs::create_dir(folder);
     }
     let listener = StdListener::from(uring::bind_private(path)?);
     listener.set_nonblocking(true)?;
-    UnixListener::from_std(listener)
+    Ok(listener)
 }
 
 /// What anybody who gets in may read.

@@ -5,9 +5,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::watch::{self, Renewed};
+use super::watch::{self, Renewed, Watched};
 use super::{Control, plan};
-use crate::config::{Config, Loader, Seen, TenantReport, TenantState, Trace, Watch};
+use crate::config::{Config, Loader, Seen, TenantReport, TenantState, Watch};
 use crate::limits::LISTENER_IDS;
 use crate::listener::{self, Bound, Sockets};
 use crate::snapshot::{Ledger, Snapshot};
@@ -43,7 +43,7 @@ pub(super) struct Served {
     /// Open connections of each listener, by its name.
     pub(super) connections: Vec<(String, u64)>,
     pub(super) workers: usize,
-    pub(super) trace: Option<Arc<Trace>>,
+    pub(super) watched: Option<Watched>,
 }
 
 /// What came of it.
@@ -123,7 +123,7 @@ impl Compiler {
             Ok(Ready::Nothing) | Err(_) => served.config.watch,
         };
         let watch = match self.seen() {
-            Some(seen) => watch::renew(how, seen, served.trace.as_deref()),
+            Some(seen) => watch::renew(how, seen, served.watched.as_ref()),
             None => watch::renew(Watch::Off, &Seen::default(), None),
         };
         Prepared { compiler: self, result, watch }
@@ -165,7 +165,7 @@ impl Control {
             bound: self.bound.clone(),
             connections,
             workers: self.workers.len(),
-            trace: self.watcher.as_ref().and_then(watch::Watcher::trace),
+            watched: self.watcher.as_ref().map(watch::Watcher::watched),
         })
     }
 }

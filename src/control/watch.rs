@@ -58,9 +58,9 @@ pub(super) enum Renewed {
     Replaced { watcher: Option<Watcher>, changed: bool },
 }
 
-/// Sees to it that what a load has `seen` is watched as `how` says; `trace` is what is watched so far. Every change after a file
+/// Sees to it that what a load has `seen` is watched as `how` says; `watched` is what is watched so far. Every change after a file
 /// was looked at is noticed: by what watched it before, or by the comparison that follows the beginning of the watch.
-pub(super) fn renew(how: Watch, seen: &Seen, trace: Option<&Trace>) -> Renewed {
+pub(super) fn renew(how: Watch, seen: &Seen, watched: Option<&Watched>) -> Renewed {
     if seen.is_empty() || how == Watch::Off {
         return Renewed::Replaced { watcher: None, changed: false };
     }
@@ -69,7 +69,7 @@ pub(super) fn renew(how: Watch, seen: &Seen, trace: Option<&Trace>) -> Renewed {
         return Renewed::Replaced { watcher: Some(polled()), changed: false };
     }
     let leads = seen.trace();
-    if trace == Some(&leads) {
+    if matches!(watched, Some(Watched::Trace(trace)) if **trace == leads) {
         return Renewed::Kept;
     }
     match Notified::new(leads) {
@@ -79,9 +79,11 @@ pub(super) fn renew(how: Watch, seen: &Seen, trace: Option<&Trace>) -> Renewed {
             Renewed::Replaced { watcher: Some(Watcher::Notified(watcher)), changed }
         }
         Err(error) => {
-            say(format_args!(
-                "cannot be told of changes of the configuration: {error}; it is looked at every {POLL:?} instead"
-            ));
+            if !matches!(watched, Some(Watched::Polled)) {
+                say(format_args!(
+                    "cannot be told of changes of the configuration: {error}; it is looked at every {POLL:?} instead"
+                ));
+            }
             Renewed::Replaced { watcher: Some(polled()), changed: false }
         }
     }
@@ -96,12 +98,21 @@ pub(super) async fn changed(watcher: &mut Option<Watcher>) {
     }
 }
 
+/// What a watcher does.
+#[derive(Debug)]
+pub(super) enum Watched {
+    /// It is told of changes of this.
+    Trace(Arc<Trace>),
+    /// It looks.
+    Polled,
+}
+
 impl Watcher {
-    /// What the kernel tells of.
-    pub(super) fn trace(&self) -> Option<Arc<Trace>> {
+    /// What it does.
+    pub(super) fn watched(&self) -> Watched {
         match self {
-            Self::Notified(watcher) => Some(Arc::clone(&watcher.trace)),
-            Self::Polled(_) => None,
+            Self::Notified(watcher) => Watched::Trace(Arc::clone(&watcher.trace)),
+            Self::Polled(_) => Watched::Polled,
         }
     }
 }

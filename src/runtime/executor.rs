@@ -23,7 +23,7 @@ pub struct Worker<T: Send + 'static>(ExecutorJoinHandle<T>);
 pub enum ExecutorError {
     /// glommio could not set up its thread or rings.
     #[error(
-        "cannot start an executor on CPU {cpu}: {problem}; check `ulimit -l` (512 KiB a worker) and that the CPU is online"
+        "cannot start an executor on CPU {cpu}: {problem}; check `ulimit -n`, `ulimit -l` (512 KiB a worker) and that the CPU is online"
     )]
     Start {
         /// The CPU it was to be pinned to.

@@ -115,6 +115,42 @@ pub(crate) fn refused_without(workarounds: &str, config: &str) -> Output {
     command(config, &[]).1.env("CAIRN_WORKAROUNDS", workarounds).output().unwrap()
 }
 
+/// The same with so many file descriptors and no way to get more.
+fn within(descriptors: usize, config: &str) -> (TempDir, Command) {
+    let (directory, inner) = command(config, &[]);
+    let mut outer = Command::new("sh");
+    outer.args(["-c", "ulimit -n \"$0\" && exec \"$@\"", &descriptors.to_string()]).arg(inner.get_program());
+    outer.args(inner.get_args()).stdin(Stdio::null());
+    (directory, outer)
+}
+
+/// Runs a configuration that is not to start with so many file descriptors. Returns the exit code and stderr.
+pub(crate) fn refused_within(descriptors: usize, config: &str) -> (Option<i32>, String) {
+    let (_directory, mut command) = within(descriptors, config);
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let end = std::time::Instant::now() + PATIENCE;
+    while child.try_wait().unwrap().is_none() && std::time::Instant::now() < end {
+        thread::park_timeout(Duration::from_millis(5));
+    }
+    // A failure, if it has not ended by itself.
+    let _ = child.kill();
+    let mut text = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut text).unwrap();
+    (child.wait().unwrap().code(), text)
+}
+
+/// Starts a configuration, sends a signal as soon as it says a line that begins so, and returns its exit code.
+pub(crate) fn signalled_at(start: &str, signal: Signal, config: &str) -> Option<i32> {
+    let (_directory, mut command) = command(config, &[]);
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let line = lines.find(|line| line.starts_with(start));
+    assert!(line.is_some(), "it did not say {start:?}");
+    kill_process(Pid::from_child(&child), signal).unwrap();
+    lines.for_each(drop);
+    child.wait().unwrap().code()
+}
+
 impl Proxy {
     /// Starts it and waits until it is ready.
     pub(crate) fn start(config: &str, arguments: &[&str]) -> Self {
@@ -130,11 +166,7 @@ impl Proxy {
 
     /// The same with so many file descriptors and no way to get more.
     pub(crate) fn start_within(descriptors: usize, config: &str) -> Self {
-        let (directory, inner) = command(config, &[]);
-        let mut outer = Command::new("sh");
-        outer.args(["-c", "ulimit -n \"$0\" && exec \"$@\"", &descriptors.to_string()]).arg(inner.get_program());
-        outer.args(inner.get_args()).stdin(Stdio::null());
-        Self::ready((directory, outer), config)
+        Self::ready(within(descriptors, config), config)
     }
 
     fn ready((directory, mut command): (TempDir, Command), config: &str) -> Self {

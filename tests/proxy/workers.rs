@@ -8,7 +8,7 @@ use std::thread;
 
 use rustix::process::Signal;
 
-use crate::harness::{End, Origin, PATIENCE, Proxy, Setup, Wire, next, poll, refused};
+use crate::harness::{End, Origin, PATIENCE, Proxy, Setup, Wire, next, poll, refused, refused_within, signalled_at};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -159,5 +159,47 @@ fn a_start_that_fails_says_why() {
         let text = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1), "{text}");
         assert!(text.contains(expected) && !text.contains("cairn: ready"), "{text}");
+    }
+}
+
+/// Too few hung, panicked, or started something that could serve nobody.
+#[test]
+fn too_few_descriptors_are_an_error_that_says_how_many_are_needed() {
+    let origin = Origin::answering(OK);
+    let workers = thread::available_parallelism().unwrap().get().min(2);
+    let second = "[[listener]]\nname = \"second\"\nbind = \"127.0.0.1:0\"";
+    for (setup, extra) in
+        [(Setup::to(&[&origin.address]), 0), (Setup::to(&[&origin.address]).managed().more(second), 2)]
+    {
+        let text = setup.text().replace("count = 1", &format!("count = {workers}"));
+        let mut needed = Vec::new();
+        for descriptors in [12, 14, 16, 18, 20, 20 + extra] {
+            let (code, said) = refused_within(descriptors, &text);
+            assert_eq!(code, Some(1), "{descriptors}: {said}");
+            let count = said.strip_prefix("cairn: this configuration needs ").and_then(|rest| rest.split(' ').next());
+            assert!(said.contains("raise `ulimit -n`") && said.lines().count() == 1, "{descriptors}: {said}");
+            needed.push(count.unwrap().parse::<usize>().unwrap());
+        }
+        needed.dedup();
+        let [needed] = needed[..] else { panic!("{needed:?}") };
+        assert_eq!(refused_within(needed - 1, &text).0, Some(1));
+        // With just so many it serves.
+        let mut proxy = Proxy::start_within(needed, &text);
+        assert_eq!(proxy.ask(GET).text(), "ok");
+        proxy.signal(Signal::TERM);
+        assert_eq!(proxy.wait().code(), Some(0));
+    }
+}
+
+/// The path of the admin socket is somebody's who takes a second to say so.
+#[test]
+fn signals_end_a_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("socket");
+    let _silent = UnixListener::bind(&path).unwrap();
+    let admin = format!("[admin]\nlisten = \"127.0.0.1:0\"\nsocket = {path:?}");
+    let text = Setup::to(&["127.0.0.1:1"]).more(&admin).text();
+    for signal in [Signal::TERM, Signal::INT] {
+        assert_eq!(signalled_at("cairn: admin on 127.0.0.1:", signal, &text), Some(0));
     }
 }
