@@ -7,13 +7,14 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::files::FILE_BYTES_MAX;
-use super::outside;
 use super::reference;
 use super::report::Problems;
 use super::section::{Section, Text};
 use super::tables::ADMIN_SOCKET;
+use super::{host, outside};
 
 use crate::id::Address;
+use crate::route::HostPattern;
 use crate::snapshot::ListenerSpec;
 
 /// Where the admin interface listens.
@@ -23,10 +24,21 @@ pub struct AdminSpec {
     pub listen: Option<SocketAddr>,
     /// Nobody asked for it: when it is taken, go on without.
     pub listen_is_default: bool,
+    /// Names by which it may be asked there.
+    pub hosts: AdminHosts,
     /// Path of the socket for the verbs; None: off.
     pub socket: Option<PathBuf>,
     /// Nobody asked for it: when it cannot be made, go on without.
     pub socket_is_default: bool,
+}
+
+/// Names, besides addresses and those without a dot, by which the admin interface may be asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AdminHosts {
+    /// Any.
+    Any,
+    /// These.
+    Only(Vec<HostPattern>),
 }
 
 /// What turns an address or a socket off.
@@ -46,6 +58,10 @@ pub(super) fn admin(section: Section<'_>, problems: &mut Problems) -> AdminSpec 
     AdminSpec {
         listen,
         listen_is_default: !section.has("listen"),
+        hosts: match &*section.texts("hosts") {
+            [any] if any.value == "*" => AdminHosts::Any,
+            names => AdminHosts::Only(host::patterns(names, problems)),
+        },
         socket: socket(section.word("socket")),
         socket_is_default: !section.has("socket"),
     }
@@ -126,12 +142,14 @@ mod tests {
         let default = |listen: Option<&str>| AdminSpec {
             listen: listen.map(|listen| listen.parse().unwrap()),
             listen_is_default: true,
+            hosts: AdminHosts::Only(Vec::new()),
             socket: Some(ADMIN_SOCKET.into()),
             socket_is_default: true,
         };
         let asked = |listen: Option<&str>, socket: Option<&str>| AdminSpec {
             listen: listen.map(|listen| listen.parse().unwrap()),
             listen_is_default: false,
+            hosts: AdminHosts::Only(Vec::new()),
             socket: socket.map(PathBuf::from),
             socket_is_default: false,
         };

@@ -40,7 +40,7 @@ mod unit;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-pub use admin::{AdminSpec, admin_socket};
+pub use admin::{AdminHosts, AdminSpec, admin_socket};
 pub use default_file::document;
 pub use json_schema::json_schema;
 pub use loader::Loader;

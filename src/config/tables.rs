@@ -87,6 +87,12 @@ static ADMIN: Table = Table {
             Preset::ByRole(&[Preset::Word(ADMIN_LISTEN), Preset::Word(ADMIN_LISTEN), Preset::Word("off")]),
             "IP:PORT for /metrics, /ready, /status, … or off; absent: off in a sidecar, else 127.0.0.1:9901",
         ),
+        key(
+            "hosts",
+            Kind::Texts,
+            Preset::Texts(&[]),
+            "names by which `listen` may be asked, besides addresses and names without a dot; \"*\": any",
+        ),
         key("socket", Kind::Text, Preset::Word(ADMIN_SOCKET), "a path, for the verbs of `cairn`; or off"),
     ],
     choices: &[],

@@ -12,13 +12,14 @@ use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Json, Router, middleware};
 use serde::Deserialize;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::serving::{self, check_host};
 use super::{Ask, BadGuard, Guard, GuardEnd, Verdict};
-use crate::config::AdminSpec;
+use crate::config::{AdminHosts, AdminSpec};
 use crate::event_log::say;
 use crate::uring;
 
@@ -26,6 +27,7 @@ use crate::uring;
 #[derive(Debug)]
 pub struct Doors {
     tcp: Option<TcpListener>,
+    hosts: Arc<AdminHosts>,
     unix: Option<(UnixListener, PathBuf)>,
 }
 
@@ -81,7 +83,7 @@ impl Doors {
     /// # Errors
     /// When the configuration names it.
     pub async fn open(spec: &AdminSpec) -> Result<Self, AdminError> {
-        let mut doors = Self { tcp: None, unix: None };
+        let mut doors = Self { tcp: None, hosts: Arc::new(spec.hosts.clone()), unix: None };
         if let Some(address) = spec.listen {
             let opened = TcpListener::bind(address).await;
             let fail = |source| AdminError { place: address.to_string(), key: "admin.listen", source };
@@ -107,24 +109,18 @@ impl Doors {
 
     /// Serves until `ending` is set and the last answer is sent.
     pub async fn serve(self, desk: Desk, ending: watch::Receiver<bool>) {
-        let ended = || {
-            let mut ending = ending.clone();
-            async move {
-                // Nobody is left to set it: that is the end, too.
-                let _ = ending.wait_for(|ending| *ending).await;
-            }
-        };
-        // Neither can fail.
         let public = async {
             let Some(listener) = self.tcp else { return };
-            let answers = readings(desk.clone()).merge(refusals());
-            let _ = axum::serve(listener, answers).with_graceful_shutdown(ended()).await;
+            let hosts = self.hosts;
+            let check = middleware::from_fn(move |request, next| check_host(Arc::clone(&hosts), request, next));
+            let answers = readings(desk.clone()).merge(refusals()).layer(check);
+            serving::serve(listener, answers, ending.clone()).await;
         };
         let private = async {
             let Some((listener, path)) = self.unix else { return };
             let _gone = Unlink(path);
             let answers = readings(desk.clone()).merge(orders(desk.clone()));
-            let _ = axum::serve(listener, answers).with_graceful_shutdown(ended()).await;
+            serving::serve(listener, answers, ending.clone()).await;
         };
         tokio::join!(public, private);
     }

@@ -12,6 +12,7 @@ mod plan;
 mod prepare;
 mod reload;
 mod routes;
+mod serving;
 mod status;
 mod watch;
 

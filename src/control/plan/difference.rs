@@ -267,6 +267,7 @@ fn process(old: &Config, new: &Config, plan: &mut Plan) {
     let aspects = vec![
         ("workers.count", old.workers.to_string(), new.workers.to_string()),
         ("admin.listen", maybe(old.admin.listen), maybe(new.admin.listen)),
+        ("admin.hosts", shown(&old.admin.hosts), shown(&new.admin.hosts)),
         ("admin.socket", socket(old), socket(new)),
     ];
     if let Some(text) = changes(aspects) {

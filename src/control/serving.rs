@@ -1,0 +1,277 @@
+//! Connections of the admin interface: how many there are, how long they may be silent, and by which names they are asked.
+//! Not here: what is answered (`admin`).
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::http::uri::Authority;
+use axum::http::{StatusCode, Version, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use axum::serve::Listener;
+use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{Instant, Sleep, sleep};
+
+use crate::config::AdminHosts;
+use crate::route::HostPattern;
+
+/// Open connections of one listener. Beyond that, the oldest one that asks for nothing makes room.
+const CONNECTIONS: usize = 64;
+/// From the last answer, or the beginning, to the end of the next head.
+const HEAD: Duration = Duration::from_secs(10);
+/// How long a client may take nothing of its answer.
+const STALL: Duration = Duration::from_secs(10);
+/// Longest head, bytes, and fields in it.
+const HEAD_BYTES: usize = 16 * 1024;
+const HEAD_FIELDS: usize = 100;
+/// What is read ahead and kept to be sent, bytes; an answer that is larger waits elsewhere.
+const BUFFER_BYTES: usize = 64 * 1024;
+
+/// Serves until `ending` is set and the last answer is sent.
+pub(super) async fn serve(mut listener: impl Listener, answers: Router, mut ending: watch::Receiver<bool>) {
+    let (mut open, mut connections) = (Vec::<Open>::new(), JoinSet::new());
+    loop {
+        let stream = tokio::select! {
+            (stream, _) = listener.accept() => stream,
+            Some(_) = connections.join_next() => continue,
+            // Nobody is left to set it: that is the end, too.
+            _ = ending.wait_for(|ending| *ending) => break,
+        };
+        if make_room(&mut open) {
+            let requests = Arc::new(AtomicUsize::new(0));
+            let connection = connection(stream, answers.clone(), Arc::clone(&requests), ending.clone());
+            open.push(Open { task: connections.spawn(connection), requests });
+        }
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
+
+/// A connection, in the order in which they came.
+struct Open {
+    task: AbortHandle,
+    /// Under way.
+    requests: Arc<AtomicUsize>,
+}
+
+/// False: every connection has a request under way, so that the new one has to go.
+fn make_room(open: &mut Vec<Open>) -> bool {
+    open.retain(|connection| !connection.task.is_finished());
+    if open.len() < CONNECTIONS {
+        return true;
+    }
+    let Some(idle) = open.iter().position(|it| it.requests.load(Ordering::Relaxed) == 0) else { return false };
+    open.remove(idle).task.abort();
+    true
+}
+
+async fn connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    answers: Router,
+    requests: Arc<AtomicUsize>,
+    mut ending: watch::Receiver<bool>,
+) {
+    let answers = TowerToHyperService::new(answers);
+    let service = service_fn(|request| {
+        let (under_way, answer) = (UnderWay::new(&requests), answers.call(request));
+        async move {
+            let answer = answer.await;
+            drop(under_way);
+            answer
+        }
+    });
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD);
+    http.max_header_size(HEAD_BYTES).max_headers(HEAD_FIELDS).max_buf_size(BUFFER_BYTES);
+    let mut served = pin!(http.serve_connection(TokioIo::new(Impatient::new(stream, STALL)), service));
+    let end = async { drop(ending.wait_for(|ending| *ending).await) };
+    // How it ends is the client's business.
+    tokio::select! {
+        _ = served.as_mut() => {}
+        () = end => {
+            served.as_mut().graceful_shutdown();
+            let _ = served.await;
+        }
+    }
+}
+
+/// A request, counted until its answer is made or nobody waits for it.
+struct UnderWay(Arc<AtomicUsize>);
+
+impl UnderWay {
+    fn new(requests: &Arc<AtomicUsize>) -> Self {
+        requests.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(requests))
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A stream that breaks when its peer takes nothing for too long.
+struct Impatient<S> {
+    stream: S,
+    patience: Duration,
+    /// Since something waits to be taken.
+    stalled: bool,
+    deadline: Pin<Box<Sleep>>,
+}
+
+impl<S> Impatient<S> {
+    fn new(stream: S, patience: Duration) -> Self {
+        Self { stream, patience, stalled: false, deadline: Box::pin(sleep(patience)) }
+    }
+
+    fn judge<T>(&mut self, context: &mut Context<'_>, progress: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if progress.is_ready() {
+            self.stalled = false;
+            return progress;
+        }
+        if !self.stalled {
+            self.stalled = true;
+            let deadline = Instant::now() + self.patience;
+            self.deadline.as_mut().reset(deadline);
+        }
+        ready!(self.deadline.as_mut().poll(context));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Impatient<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Impatient<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.judge(cx, written)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        self.judge(cx, flushed)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let shut = Pin::new(&mut self.stream).poll_shutdown(cx);
+        self.judge(cx, shut)
+    }
+}
+
+/// Refuses requests under names that the operator has not given. A page of another site can have its own name lead here (DNS
+/// rebinding), and its browser then lets it read what is answered; it cannot have an address, or a name without a dot, lead here.
+pub(super) async fn check_host(hosts: Arc<AdminHosts>, request: Request, next: Next) -> Response {
+    let mut named = request.headers().get_all(header::HOST).iter();
+    let (first, second) = (named.next(), named.next());
+    if second.is_some() || first.is_none() && request.version() > Version::HTTP_10 {
+        return (StatusCode::BAD_REQUEST, "the request needs one Host\n").into_response();
+    }
+    let host = first.map(|value| value.to_str().ok().and_then(|text| text.parse::<Authority>().ok()));
+    let target = request.uri().authority().cloned();
+    let known = |authority: &Option<Authority>| authority.as_ref().is_some_and(|it| is_known(it.host(), &hosts));
+    if host.as_ref().is_none_or(known) && target.is_none_or(|target| known(&Some(target))) {
+        return next.run(request).await;
+    }
+    let text = "this interface is asked by an address, by localhost, or by a name that `admin.hosts` lists\n";
+    (StatusCode::FORBIDDEN, text).into_response()
+}
+
+fn is_known(host: &str, hosts: &AdminHosts) -> bool {
+    let AdminHosts::Only(hosts) = hosts else { return true };
+    let host = host.trim_end_matches('.').to_ascii_lowercase();
+    let v6 = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    if v6.is_some_and(|text| text.parse::<Ipv6Addr>().is_ok()) || host.parse::<Ipv4Addr>().is_ok() {
+        return true;
+    }
+    let label = |c: u8| c.is_ascii_alphanumeric() || c == b'-' || c == b'_';
+    let local = !host.is_empty() && host.bytes().all(label) || host.ends_with(".localhost");
+    local
+        || hosts.iter().any(|known| match known {
+            HostPattern::Exact(name) => *name == host,
+            HostPattern::Wildcard(name) => host.strip_suffix(name.as_str()).is_some_and(|rest| rest.ends_with('.')),
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    #[test]
+    fn only_names_that_no_other_site_can_have_are_known() {
+        let only = AdminHosts::Only(vec![
+            HostPattern::Exact("admin.example.com".to_owned()),
+            HostPattern::Wildcard("ops.example".to_owned()),
+        ]);
+        let cases = [
+            ("127.0.0.1", true),
+            ("10.1.2.3", true),
+            ("[::1]", true),
+            ("localhost", true),
+            ("LOCALHOST.", true),
+            ("a.localhost", true),
+            ("cairn", true),
+            ("admin.example.com", true),
+            ("Admin.Example.com.", true),
+            ("a.ops.example", true),
+            ("ops.example", false),
+            ("xops.example", false),
+            ("example.com", false),
+            ("127.0.0.1.example.com", false),
+            ("localhost.example.com", false),
+            ("[::1", false),
+            ("", false),
+            (".", false),
+        ];
+        for (host, expected) in cases {
+            assert_eq!(is_known(host, &only), expected, "{host}");
+            assert!(is_known(host, &AdminHosts::Any));
+        }
+    }
+
+    /// Takes nothing.
+    struct Full;
+
+    impl AsyncWrite for Full {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Pending
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_takes_nothing_breaks_the_stream() {
+        let mut stream = Impatient::new(Full, Duration::from_millis(1));
+        let written = poll_fn(|cx| Pin::new(&mut stream).poll_write(cx, b"x")).await;
+        assert_eq!(written.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        poll_fn(|cx| Pin::new(&mut stream).poll_flush(cx)).await.unwrap();
+        let shut = poll_fn(|cx| Pin::new(&mut stream).poll_shutdown(cx)).await;
+        assert_eq!(shut.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+}
