@@ -47,14 +47,15 @@ pub fn flush() {
     PROCESS.flush(FLUSH);
 }
 
-/// Has panics reported here: the default report would make the thread wait for the reader of stderr.
-pub fn report_panics() {
+/// Starts the log, and has panics reported in it: the default report would make the thread wait for the reader of stderr.
+pub fn start() {
+    LazyLock::force(&PROCESS);
     std::panic::set_hook(Box::new(|panic| {
-        let thread = thread::current();
-        let trace = Backtrace::capture();
+        let (thread, trace) = (thread::current(), Backtrace::capture());
+        let name = thread.name().unwrap_or("without a name");
         match trace.status() {
-            BacktraceStatus::Captured => say(format_args!("thread {:?}: {panic}\n{trace}", thread.name())),
-            _ => say(format_args!("thread {:?}: {panic}", thread.name())),
+            BacktraceStatus::Captured => say(format_args!("thread {name} {panic}\n{trace}")),
+            _ => say(format_args!("thread {name} {panic}")),
         }
     }));
 }

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, watch};
 use crate::config::{Config, Watch};
 use crate::control::admin::{AdminError, Desk, Doors};
 use crate::control::{Compiler, Control};
-use crate::event_log::{report_panics, say};
+use crate::event_log::{self, say};
 use crate::id::WorkerId;
 use crate::listener::{self, Bound, Sockets};
 use crate::runtime::{self, ExecutorError};
@@ -78,7 +78,7 @@ type Executor = runtime::Worker<(WorkerId, io::Result<()>)>;
 /// # Errors
 /// See [`ServerError`]. Nothing is left half-started, but threads that the end of the process ends.
 pub fn run(config: Config, mut compiler: Compiler) -> Result<(), ServerError> {
-    report_panics();
+    event_log::start();
     let limit = raise_descriptor_limit()?;
     let cpus = runtime::allowed_cpus().map_err(|error| ServerError::Setup("CPU affinity", error))?;
     let workers = if config.workers == 0 { cpus.len() } else { config.workers.min(cpus.len()) };

