@@ -83,6 +83,8 @@ pub struct Control {
     running: Option<Running>,
     /// What follows that.
     wanted: Option<Wanted>,
+    /// What a guard or an operator took back last, and is served again only if somebody asks for it.
+    taken_back: Option<Arc<Config>>,
     /// Files have changed under guard, and are read when it ends.
     put_off: bool,
     watcher: Option<Watcher>,
@@ -105,6 +107,7 @@ impl Control {
             guarded: None,
             running: None,
             wanted: None,
+            taken_back: None,
             put_off: false,
             watcher: None,
             started: Instant::now(),

@@ -28,8 +28,8 @@ pub struct Compiler {
 pub(super) enum Request {
     /// To begin to watch the files that were read at the start.
     Watch,
-    /// What the files say now.
-    Load,
+    /// What the files say now; but not what was taken back.
+    Load { taken_back: Option<Arc<Config>> },
     /// This configuration.
     Restore(Arc<Config>),
 }
@@ -56,7 +56,7 @@ pub(super) struct Prepared {
 
 #[derive(Debug)]
 pub(super) enum Ready {
-    /// There was nothing to read.
+    /// There is nothing else to serve.
     Nothing,
     /// The files say what is served.
     Same(Arc<Config>),
@@ -113,7 +113,10 @@ impl Compiler {
         // The ids in the ledger have to outlive a defect of ours.
         let result = catch_unwind(AssertUnwindSafe(|| match &request {
             Request::Watch => Ok(Ready::Nothing),
-            Request::Load => self.load().and_then(|config| self.ready(config, served)),
+            Request::Load { taken_back } => self.load().and_then(|config| match taken_back {
+                Some(taken_back) if config.same(taken_back) => Ok(Ready::Nothing),
+                _ => self.ready(config, served),
+            }),
             Request::Restore(config) => self.ready(Config::clone(config), served),
         }));
         let result = result.unwrap_or_else(|_| Err("cairn itself failed; see the panic above".to_owned()));

@@ -103,6 +103,11 @@ impl Wanted {
         Self { guard, replies: vec![reply], hangup: false }
     }
 
+    /// Whether nobody asked for it.
+    fn is_by_itself(&self) -> bool {
+        self.replies.is_empty() && !self.hangup
+    }
+
     fn join(&mut self, later: Self) {
         self.guard = later.guard.or(self.guard);
         self.replies.extend(later.replies);
@@ -190,7 +195,7 @@ impl Control {
                 "a reload under guard ends in {:?} at the latest, or by `cairn reload --accept` or `--rollback`; ask again then",
                 guarded.left()
             );
-            if wanted.replies.is_empty() && !wanted.hangup {
+            if wanted.is_by_itself() {
                 self.put_off = true;
                 return;
             }
@@ -206,11 +211,13 @@ impl Control {
             return;
         }
         self.put_off = false;
-        self.begin(Purpose::Reload(wanted), Request::Load);
+        let taken_back = self.taken_back.clone().filter(|_| wanted.is_by_itself());
+        self.begin(Purpose::Reload(wanted), Request::Load { taken_back });
     }
 
     /// Goes back to what was served before.
     pub(super) fn restore(&mut self, config: Arc<Config>, why: String, replies: Vec<Reply<Reloaded>>) {
+        self.taken_back = Some(Arc::clone(&self.config));
         self.begin(Purpose::RollBack { why, replies }, Request::Restore(config));
     }
 
@@ -255,10 +262,13 @@ impl Control {
             Ok(Ready::Same(config)) => {
                 // What became of a tenant's file may have changed all the same.
                 self.config = config;
-                let (verdict, version) = (Verdict::Unchanged, self.version());
-                self.done(running, Ok(Reloaded { verdict, version, message: String::new(), tenants: Vec::new() }));
+                let unchanged = self.unchanged();
+                self.done(running, Ok(unchanged));
             }
-            Ok(Ready::Nothing) => {}
+            Ok(Ready::Nothing) => {
+                let unchanged = self.unchanged();
+                self.done(running, Ok(unchanged));
+            }
             Err(problem) => self.done(running, Err(problem)),
         }
     }
@@ -310,12 +320,18 @@ impl Control {
             Purpose::Watch => {}
             Purpose::RollBack { why, replies } => self.rolled_back(why, replies, result.map(drop)),
             Purpose::Reload(wanted) => {
+                let known = |problem: &String| Some(problem) == self.tally.problem.as_ref();
+                if wanted.is_by_itself() && result.as_ref().is_err_and(known) {
+                    // The files were read once more, and are as bad as they were.
+                    return;
+                }
                 let mut outcome = result.unwrap_or_else(|problem| self.refused(problem));
                 match outcome.verdict {
                     Verdict::Unchanged => self.tally.unchanged += 1,
                     Verdict::Applied => {
                         self.tally.applied += 1;
                         self.tally.problem = None;
+                        self.taken_back = None;
                     }
                     _ => {}
                 }
@@ -330,6 +346,11 @@ impl Control {
                 }
             }
         }
+    }
+
+    fn unchanged(&self) -> Reloaded {
+        let (verdict, version) = (Verdict::Unchanged, self.version());
+        Reloaded { verdict, version, message: String::new(), tenants: Vec::new() }
     }
 
     fn refused(&mut self, problem: String) -> Reloaded {

@@ -20,6 +20,7 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use rustix::process::{Resource, getrlimit};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
@@ -28,8 +29,10 @@ use tokio::time::{Instant, Sleep, sleep};
 use crate::config::AdminHosts;
 use crate::route::HostPattern;
 
-/// Open connections of one listener. Beyond that, the oldest one that asks for nothing makes room.
+/// Most open connections of one listener. Beyond that, the oldest one that asks for nothing makes room.
 const CONNECTIONS: usize = 64;
+/// Fewest, where descriptors are few: one in sixteen is for these connections.
+const CONNECTIONS_FEW: usize = 4;
 /// From the last answer, or the beginning, to the end of the next head.
 const HEAD: Duration = Duration::from_secs(10);
 /// How long a client may take nothing of its answer.
@@ -42,6 +45,8 @@ const BUFFER_BYTES: usize = 64 * 1024;
 
 /// Serves until `ending` is set and the last answer is sent.
 pub(super) async fn serve(mut listener: impl Listener, answers: Router, mut ending: watch::Receiver<bool>) {
+    let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let most = usize::try_from(descriptors / 16).unwrap_or(usize::MAX).clamp(CONNECTIONS_FEW, CONNECTIONS);
     let (mut open, mut connections) = (Vec::<Open>::new(), JoinSet::new());
     loop {
         let stream = tokio::select! {
@@ -50,7 +55,7 @@ pub(super) async fn serve(mut listener: impl Listener, answers: Router, mut endi
             // Nobody is left to set it: that is the end, too.
             _ = ending.wait_for(|ending| *ending) => break,
         };
-        if make_room(&mut open) {
+        if make_room(&mut open, most) {
             let requests = Arc::new(AtomicUsize::new(0));
             let connection = connection(stream, answers.clone(), Arc::clone(&requests), ending.clone());
             open.push(Open { task: connections.spawn(connection), requests });
@@ -68,9 +73,9 @@ struct Open {
 }
 
 /// False: every connection has a request under way, so that the new one has to go.
-fn make_room(open: &mut Vec<Open>) -> bool {
+fn make_room(open: &mut Vec<Open>, most: usize) -> bool {
     open.retain(|connection| !connection.task.is_finished());
-    if open.len() < CONNECTIONS {
+    if open.len() < most {
         return true;
     }
     let Some(idle) = open.iter().position(|it| it.requests.load(Ordering::Relaxed) == 0) else { return false };

@@ -40,6 +40,8 @@ pub struct Status {
     pub version: u64,
     /// Whether a reload is under way.
     pub reloading: bool,
+    /// How long the guard of the last reload still watches; None: there is none.
+    pub guard_seconds: Option<u64>,
     /// Snapshots in memory: the current one, and old ones that exchanges under way still use.
     pub snapshots: usize,
     /// Exchanges with origins under way.
@@ -168,6 +170,7 @@ impl Control {
             workers: self.workers.len(),
             version: self.version(),
             reloading: self.running.as_ref().is_some_and(Running::is_reload),
+            guard_seconds: self.guarded.as_ref().map(|guarded| guarded.left().as_secs()),
             snapshots: self.snapshots.len(),
             exchanges: sum(&|counters| counters.exchanges.get()),
             responses,
@@ -207,6 +210,9 @@ impl fmt::Display for Status {
             "reloads",
             format_args!("{applied} applied, {unchanged} unchanged, {refused} refused, {rolled_back} rolled back"),
         )?;
+        if let Some(left) = self.guard_seconds {
+            row("guard", format_args!("on version {}, {left} s left", self.version))?;
+        }
         let [ok, moved, refusals, errors] = self.responses;
         row("answers", format_args!("{ok} 2xx, {moved} 3xx, {refusals} 4xx, {errors} 5xx"))?;
         row("exchanges", format_args!("{} under way, {} connect failures", self.exchanges, self.connect_failures))?;

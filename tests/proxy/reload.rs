@@ -354,6 +354,41 @@ fn an_operator_ends_a_guard() {
     }
 }
 
+/// A file that is touched under guard is read when that ends, and says what was just taken back.
+#[test]
+fn what_was_taken_back_comes_again_only_if_somebody_asks() {
+    let origin = Origin::answering(OK);
+    for watch in ["watch = true", "watch = \"poll\""] {
+        let proxy = marked(&[&origin.address], "zero").start();
+        let watched = |mark: &str| marked(&[&origin.address], mark).text().replace("watch = false", watch);
+        proxy.reload(&watched("good"));
+        // Whoever watches may be quicker than the verb: then there is nothing to guard.
+        let (bad, mut guarded) = (0..)
+            .find_map(|number| {
+                let bad = watched(&format!("bad {number}"));
+                proxy.reload(&watched("good"));
+                proxy.configure(&bad);
+                let mut reload = proxy.asking(&["reload", "--guard", "1h"]).stdout(Stdio::null()).spawn().unwrap();
+                let is_guarded = poll(|| match reload.try_wait().unwrap() {
+                    Some(_) => Some(false),
+                    None => proxy.status()["guard_seconds"].as_u64().map(|_| true),
+                });
+                is_guarded.then_some((bad, reload))
+            })
+            .unwrap();
+        proxy.configure(&bad);
+        assert!(proxy.verb(&["reload", "--rollback"]).status.success());
+        guarded.wait().unwrap();
+        let status = proxy.status();
+        let (unchanged, version) = (status["reloads"]["unchanged"].as_u64().unwrap(), status["version"].clone());
+        poll(|| (proxy.status()["reloads"]["unchanged"].as_u64().unwrap() > unchanged).then_some(()));
+        assert_eq!(proxy.status()["version"], version, "{watch}");
+        assert_eq!(mark(&mut proxy.client()), "good");
+        assert!(proxy.verb(&["reload"]).status.success());
+        assert!(mark(&mut proxy.client()).starts_with("bad"));
+    }
+}
+
 #[test]
 fn guards_that_nobody_can_mean_are_refused() {
     let origin = Origin::answering(OK);
