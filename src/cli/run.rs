@@ -27,7 +27,9 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         Some(_) => None,
         None => match demo::start() {
             Ok(origins) => Some(origins),
-            Err(error) => return fail(format_args!("the demo's origins cannot start: {error}")),
+            Err(error) => {
+                return fail(format_args!("cairn: the demo's origins cannot start: {error}; is `ulimit -n` very low?"));
+            }
         },
     };
     let path = arguments.config.clone().unwrap_or_else(|| PathBuf::from("of the demo"));

@@ -21,6 +21,9 @@ use tokio::sync::oneshot;
 /// How long an origin waits after it could not accept: for descriptors to become free.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// What the event loop opens, and what each origin needs for one connection.
+const DESCRIPTORS: usize = 10;
+
 /// The origins, on a thread of their own. They end when this is dropped.
 #[derive(Debug)]
 pub struct Demo {
@@ -35,6 +38,9 @@ pub struct Demo {
 pub fn start() -> io::Result<Demo> {
     let listeners = [bind()?, bind()?];
     let addresses = [listeners[0].local_addr()?, listeners[1].local_addr()?];
+    // tokio panics where it finds too few.
+    let spare = (0..DESCRIPTORS).map(|_| listeners[0].try_clone()).collect::<io::Result<Vec<_>>>()?;
+    drop(spare);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (stop, stopped) = oneshot::channel();
     thread::Builder::new().name("cairn-demo".to_owned()).spawn(move || runtime.block_on(serve(listeners, stopped)))?;

@@ -3,6 +3,7 @@
 
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
 
@@ -201,5 +202,18 @@ fn signals_end_a_start() {
     let text = Setup::to(&["127.0.0.1:1"]).more(&admin).text();
     for signal in [Signal::TERM, Signal::INT] {
         assert_eq!(signalled_at("cairn: admin on 127.0.0.1:", signal, &text), Some(0));
+    }
+}
+
+/// The event loop of its origins panicked.
+#[test]
+fn the_demo_says_that_descriptors_are_too_few() {
+    for descriptors in ["6", "8", "12"] {
+        let mut demo = Command::new("sh");
+        demo.args(["-c", "ulimit -n \"$0\" && exec \"$@\"", descriptors, env!("CARGO_BIN_EXE_cairn"), "run"]);
+        let output = demo.stdin(Stdio::null()).output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert!(text.contains("ulimit -n") && !text.contains("panicked"), "{text}");
     }
 }
