@@ -45,6 +45,7 @@ fn requests(criterion: &mut Criterion) {
             path: b"/orders/7",
             upgrade: None,
             id: *b"0123456789abcdef0123456789abcdef",
+            fallback: b"",
         };
         let mut out = Vec::with_capacity(4096);
         forwarded.write(&mut out);
@@ -71,7 +72,7 @@ fn responses(criterion: &mut Criterion) {
     let parsed = parse_response(RESPONSE.as_bytes(), &LIMITS, &mut 0, Method::Get, &mut head);
     assert_eq!(parsed, Ok(Some(RESPONSE.len())));
     let route = &snapshot.router.routes()[0];
-    let style = Style { kind: HeadKind::Final, route, keep_alive: true, old: false };
+    let style = Style { kind: HeadKind::Final, route, keep_alive: true, old: false, date: b"date: 1\r\n" };
     let mut out = Vec::with_capacity(4096);
     response::write(&style, &head, RESPONSE.as_bytes(), &mut out);
     let written = String::from_utf8_lossy(&out).into_owned();
@@ -90,7 +91,7 @@ fn answers(criterion: &mut Criterion) {
     let manner = Manner { json: true, head: false, keep_alive: true, old: false, now: 784_111_777 };
     let answer = Failure::NoRoute.answer();
     let mut out = Vec::with_capacity(4096);
-    answer.write(&manner, &mut out);
+    answer.write(&manner, &(), b"", &mut out);
     let written = String::from_utf8_lossy(&out).into_owned();
     assert!(
         written.starts_with("HTTP/1.1 404 Not Found\r\n") && written.ends_with("\"reason\":\"no_route\"}\n"),
@@ -99,7 +100,7 @@ fn answers(criterion: &mut Criterion) {
     criterion.bench_function("encode/answer/404 as JSON", |bencher| {
         bencher.iter(|| {
             out.clear();
-            black_box(answer).write(&manner, &mut out);
+            black_box(answer).write(&manner, &(), b"", &mut out);
             out.len()
         });
     });

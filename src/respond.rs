@@ -29,42 +29,63 @@ pub struct Manner {
     pub now: u64,
 }
 
+/// What the route of a request changes in the fields of an answer.
+pub trait Edits {
+    /// Fields of that name are dropped: for good, or for one that is appended.
+    fn removes(&self, name: &[u8]) -> bool;
+    /// A field of that name, of which an answer has one, is dropped or appended.
+    fn replaces(&self, name: &[u8]) -> bool;
+    /// Field lines, each with its CRLF.
+    fn appended(&self) -> &[u8];
+}
+
+/// Nothing is changed.
+impl Edits for () {
+    fn removes(&self, _: &[u8]) -> bool {
+        false
+    }
+
+    fn replaces(&self, _: &[u8]) -> bool {
+        false
+    }
+
+    fn appended(&self) -> &[u8] {
+        b""
+    }
+}
+
 impl Answer {
-    /// Writes head and body.
-    pub fn write(&self, manner: &Manner, out: &mut Vec<u8>) {
+    /// Writes head and body. `allow`: the methods that 405 names (RFC 9110 section 15.5.6), as a list.
+    pub fn write(&self, manner: &Manner, edits: &impl Edits, allow: &[u8], out: &mut Vec<u8>) {
         let start = out.len();
         write_body(self, manner.json, out);
         let body = out.len() - start;
         out.truncate(start);
         write_status_line(self.status, out);
-        put(out, &[b"content-type: ", if manner.json { b"application/json" } else { b"text/plain" }, b"\r\n"]);
-        put(
-            out,
-            &[
-                b"proxy-status: cairn; error=",
-                self.error.as_bytes(),
-                b"; details=\"",
-                self.reason.as_bytes(),
-                b"\"\r\n",
-            ],
-        );
-        out.extend_from_slice(match self.status {
-            // Required by RFC 9110 section 15.5.6; TRACE and CONNECT are what is missing.
-            405 => b"allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n",
-            429 | 503 => b"retry-after: 1\r\n",
-            _ => b"",
-        });
-        write_framing(Some(body), manner, out);
+        if !edits.replaces(b"content-type") {
+            put(out, &[b"content-type: ", if manner.json { b"application/json" } else { b"text/plain" }, b"\r\n"]);
+        }
+        if !edits.removes(b"proxy-status") {
+            let (error, reason) = (self.error.as_bytes(), self.reason.as_bytes());
+            put(out, &[b"proxy-status: cairn; error=", error, b"; details=\"", reason, b"\"\r\n"]);
+        }
+        match self.status {
+            405 if !edits.removes(b"allow") => put(out, &[b"allow: ", allow, b"\r\n"]),
+            429 | 503 if !edits.removes(b"retry-after") => put(out, &[b"retry-after: 1\r\n"]),
+            _ => {}
+        }
+        out.extend_from_slice(edits.appended());
+        write_framing(Some(body), !edits.replaces(b"date"), manner, out);
         if !manner.head {
             write_body(self, manner.json, out);
         }
     }
 }
 
-/// Writes what follows the fields of a configured answer: date, framing and body. A status without content (RFC 9110
-/// sections 15.3.5 and 15.4.5) gets none.
-pub fn write_rest(status: u16, body: &[u8], manner: &Manner, out: &mut Vec<u8>) {
-    write_framing((!matches!(status, 204 | 304)).then_some(body.len()), manner, out);
+/// Writes what follows the fields of a configured answer: date if asked for, framing and body. A status without content (RFC
+/// 9110 sections 15.3.5 and 15.4.5) gets none.
+pub fn write_rest(status: u16, body: &[u8], dated: bool, manner: &Manner, out: &mut Vec<u8>) {
+    write_framing((!matches!(status, 204 | 304)).then_some(body.len()), dated, manner, out);
     if !manner.head {
         out.extend_from_slice(body);
     }
@@ -76,10 +97,12 @@ pub fn write_status_line(status: u16, out: &mut Vec<u8>) {
     put(out, &[write_decimal(u64::from(status), &mut [0; 20]), b" ", phrase(status).as_bytes(), b"\r\n"]);
 }
 
-fn write_framing(length: Option<usize>, manner: &Manner, out: &mut Vec<u8>) {
-    put(out, &[b"date: "]);
-    write_date(manner.now, out);
-    out.extend_from_slice(b"\r\n");
+fn write_framing(length: Option<usize>, dated: bool, manner: &Manner, out: &mut Vec<u8>) {
+    if dated {
+        put(out, &[b"date: "]);
+        write_date(manner.now, out);
+        out.extend_from_slice(b"\r\n");
+    }
     if let Some(length) = length {
         put(out, &[b"content-length: ", write_decimal(length as u64, &mut [0; 20]), b"\r\n"]);
     }
@@ -165,6 +188,47 @@ pub fn phrase(status: u16) -> &'static str {
     }
 }
 
+/// The field line of Date, written once a second.
+#[derive(Debug)]
+pub struct DateLine {
+    second: u64,
+    line: Vec<u8>,
+}
+
+impl DateLine {
+    /// The line for a second since 1970.
+    #[must_use]
+    pub fn at(second: u64) -> Self {
+        let mut date = Self { second, line: Vec::with_capacity(40) };
+        date.write(second);
+        date
+    }
+
+    /// Goes over to a second since 1970.
+    #[inline]
+    pub fn set(&mut self, second: u64) {
+        if self.second != second {
+            self.write(second);
+        }
+    }
+
+    /// With its CRLF.
+    #[must_use]
+    #[inline]
+    pub fn line(&self) -> &[u8] {
+        &self.line
+    }
+
+    #[cold]
+    fn write(&mut self, second: u64) {
+        self.second = second;
+        self.line.clear();
+        put(&mut self.line, &[b"date: "]);
+        write_date(second, &mut self.line);
+        put(&mut self.line, &[b"\r\n"]);
+    }
+}
+
 /// Writes an IMF-fixdate (RFC 9110 section 5.6.7): `Sun, 06 Nov 1994 08:49:37 GMT`.
 pub fn write_date(seconds: u64, out: &mut Vec<u8>) {
     const DAYS: &[u8; 21] = b"ThuFriSatSunMonTueWed";
@@ -218,7 +282,7 @@ mod tests {
         let answer = Answer { status: 404, reason: "no_route", error: "destination_not_found" };
         let manner = Manner { json: true, head: false, keep_alive: false, old: false, now: 0 };
         assert_eq!(
-            text(|out| answer.write(&manner, out)),
+            text(|out| answer.write(&manner, &(), b"", out)),
             "HTTP/1.1 404 Not Found\r\ncontent-type: application/json\r\n\
              proxy-status: cairn; error=destination_not_found; details=\"no_route\"\r\n\
              date: Thu, 01 Jan 1970 00:00:00 GMT\r\ncontent-length: 55\r\nconnection: close\r\n\r\n\

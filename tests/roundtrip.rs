@@ -102,7 +102,7 @@ proptest! {
         let upgrade = request.upgrade.map(|protocols| protocols.of(text));
         let route = &SNAPSHOT.router.routes()[usize::from(edited)];
         let id = *b"0123456789abcdef0123456789abcdef";
-        let forwarded = Forwarded { request: &request, head: text, peer: &peer, route, path, upgrade, id };
+        let forwarded = Forwarded { request: &request, head: text, peer: &peer, route, path, upgrade, id, fallback: b"" };
         let mut out = Vec::new();
         forwarded.write(&mut out);
         // One head, all of it, and the same request.
@@ -138,7 +138,7 @@ proptest! {
         let (mut response, mut again) = (ResponseHead::new(), ResponseHead::new());
         prop_assume!(matches!(parse_response(text, &LIMITS, &mut 0, Method::Get, &mut response), Ok(Some(_))));
         let style =
-            Style { kind: HeadKind::Final, route: &SNAPSHOT.router.routes()[usize::from(edited)], keep_alive, old: false };
+            Style { kind: HeadKind::Final, route: &SNAPSHOT.router.routes()[usize::from(edited)], keep_alive, old: false, date: b"date: 1\r\n" };
         let mut out = Vec::new();
         response::write(&style, &response, text, &mut out);
         let read = parse_response(&out, &LIMITS, &mut 0, Method::Get, &mut again);

@@ -55,6 +55,13 @@ pub struct Endpoint {
 }
 
 impl Cluster {
+    /// The host to ask for where a request names none.
+    #[must_use]
+    pub fn host(&self) -> &[u8] {
+        let named = self.endpoints.iter().find(|endpoint| matches!(endpoint.address, Address::Inet(_)));
+        named.map_or(b"localhost", |endpoint| endpoint.name.as_bytes())
+    }
+
     /// Compiles a cluster whose endpoints have these ids, one each.
     #[must_use]
     pub fn build(id: ClusterId, spec: &ClusterSpec, ids: &[EndpointId]) -> Self {

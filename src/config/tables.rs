@@ -293,7 +293,7 @@ static ROUTE: Table = Table {
             "request_headers",
             Kind::One(&REQUEST_HEADERS),
             Preset::Optional("{ set = { x-edge = \"1\" }, add = { x-hop = \"edge\" }, remove = [\"cookie\"] }"),
-            "sent upstream",
+            "sent upstream; also of what cairn writes: x-forwarded-*, forwarded, via, x-request-id",
         ),
         key(
             "response_headers",
@@ -301,7 +301,7 @@ static ROUTE: Table = Table {
             Preset::Optional(
                 "{ set = { x-frame-options = \"DENY\" }, add = { vary = \"origin\" }, remove = [\"server\"] }",
             ),
-            "sent downstream",
+            "sent downstream, on redirects and errors made here too",
         ),
     ],
     choices: &[

@@ -82,7 +82,10 @@ impl Downstreams {
         let source = Source { downstream: id, listener: connection.listener, peer: &connection.peer };
         let opened = x.decide(&snapshot, &asked).and_then(|decision| {
             let opened = x.open(&decision, request, head, source);
-            opened.map(|exchange| (decision, exchange)).map_err(|failure| (failure, None))
+            match opened {
+                Ok(exchange) => Ok((decision, exchange)),
+                Err(failure) => Err((failure, Some(decision.into_route()))),
+            }
         });
         match opened {
             Ok((_, Some(exchange))) => {
@@ -96,15 +99,14 @@ impl Downstreams {
             Ok((decision, None)) => {
                 let (local, manner) = (Exchanges::local(decision), connection.manner());
                 let status = x.write_local(&local, &asked, &manner);
-                x.counters.respond(status);
                 lease.advance(length);
                 connection.input.push_front(x.ring.pieces(), lease);
-                self.send_scratch(x, id, manner.keep_alive)
+                self.send_scratch(x, id, status, manner.keep_alive)
             }
-            Err((failure, _)) => {
+            Err((failure, route)) => {
                 lease.advance(length);
                 connection.input.push_front(x.ring.pieces(), lease);
-                self.refuse(x, id, failure)
+                self.refuse_routed(x, id, failure, route)
             }
         }
     }
@@ -197,8 +199,9 @@ impl Downstreams {
             current.endless = current.old && matches!(x.response.body, BodyFraming::Chunked | BodyFraming::Close);
         }
         x.scratch.clear();
-        let route = x.route(exchange);
-        let style = response::Style { kind, route: &route, keep_alive: current.keep_alive, old: current.old };
+        x.tell_date();
+        let (route, date) = (x.route(exchange), x.date.line());
+        let style = response::Style { kind, route: &route, keep_alive: current.keep_alive, old: current.old, date };
         response::write(&style, &x.response, &lease.bytes()[..length], &mut x.scratch);
         lease.advance(length);
         if kind == HeadKind::Interim {

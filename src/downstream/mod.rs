@@ -16,7 +16,7 @@ use std::time::Duration;
 use slab::Slab;
 
 use crate::buffer::Queue;
-use crate::exchange::{Exchanges, Failure, Peer};
+use crate::exchange::{Exchanges, Failure, Peer, RouteOf};
 use crate::forward::{Body, Delivery};
 use crate::http::RequestHead;
 use crate::id::{ListenerId, Owner};
@@ -407,6 +407,15 @@ impl Downstreams {
     /// Answers a failure. The one place where an answer of our own begins, so that the rest of a refused request is always
     /// dropped within a bound, or the connection closed.
     fn refuse(&mut self, x: &mut Exchanges, id: u32, failure: Failure) -> Step {
+        let route = match self.table[id as usize].phase {
+            Phase::Exchange(exchange) => Some(x.route(exchange)),
+            _ => None,
+        };
+        self.refuse_routed(x, id, failure, route)
+    }
+
+    /// The same for a request whose route is known, so that the answer has the fields that the route sets.
+    fn refuse_routed(&mut self, x: &mut Exchanges, id: u32, failure: Failure, route: Option<RouteOf>) -> Step {
         let connection = &mut self.table[id as usize];
         if let Phase::Exchange(exchange) | Phase::Tunnel(exchange) = connection.phase {
             x.close(exchange, false);
@@ -436,15 +445,15 @@ impl Downstreams {
                 | Failure::Shed
         );
         connection.current.keep_alive &= !fatal;
-        let (manner, answer) = (connection.manner(), failure.answer());
-        x.scratch.clear();
-        answer.write(&manner, &mut x.scratch);
-        x.counters.respond(answer.status);
-        self.send_scratch(x, id, manner.keep_alive)
+        let manner = connection.manner();
+        let status = x.write_failure(failure, route.as_ref(), &manner);
+        self.send_scratch(x, id, status, manner.keep_alive)
     }
 
-    /// Sends an answer of our own from the scratch and goes on with what follows it.
-    fn send_scratch(&mut self, x: &mut Exchanges, id: u32, keep_alive: bool) -> Step {
+    /// Sends an answer of our own from the scratch, counts it, and goes on with what follows it: the one end of a route's own
+    /// answers and of refusals.
+    fn send_scratch(&mut self, x: &mut Exchanges, id: u32, status: u16, keep_alive: bool) -> Step {
+        x.counters.respond(status);
         let mut out = Queue::default();
         if x.place(&mut out, None).is_err() {
             self.remove(x, id, true);

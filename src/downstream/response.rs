@@ -18,6 +18,8 @@ pub struct Style<'a> {
     pub keep_alive: bool,
     /// The client speaks HTTP/1.0.
     pub old: bool,
+    /// The field line of Date for a response that has none (RFC 9110 section 6.6.1).
+    pub date: &'a [u8],
 }
 
 /// How a body is delivered to the client of this exchange, and whether the connection can be kept afterwards.
@@ -43,6 +45,10 @@ pub fn write(style: &Style<'_>, response: &ResponseHead, head: &[u8], out: &mut 
     });
     if edited {
         out.extend_from_slice(edits.appended());
+    }
+    let dated = response.fields.get(FieldName::Date).is_some_and(|date| !date.dropped);
+    if !dated && response.status >= 200 && edits.names() & FieldName::Date.bit() == 0 {
+        out.extend_from_slice(style.date);
     }
     match style.kind {
         HeadKind::Interim => {}

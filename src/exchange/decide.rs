@@ -3,8 +3,9 @@
 
 use super::{Decision, Exchanges, Failure, Peer, RouteOf};
 use crate::http::path::{Forms, PathError};
-use crate::http::{BodyFraming, FieldName, Method, RequestHead};
+use crate::http::{BodyFraming, FieldName, Method, RequestError, RequestHead, parse_decimal};
 use crate::id::{ListenerId, RouteId};
+use crate::respond::put;
 use crate::route::{self, Action, Route};
 use crate::snapshot::{Held, Snapshot};
 
@@ -57,26 +58,50 @@ pub fn decide<'a>(snapshot: &'a Snapshot, asked: &Question<'_>, paths: &mut Form
     {
         return Err(Failure::Path(PathError::Backslash).into());
     }
-    let route = found.ok_or(Failure::NoRoute)?;
+    let Some(route) = found else {
+        let routed = Routed { request, head, path: paths.normal(received) };
+        return Err(unrouted(snapshot, listener, &routed).into());
+    };
     match objection(route, request, head, spec.body_bytes) {
         None => Ok(route),
         Some(failure) => Err(Refusal { failure, route: Some(route.id) }),
     }
 }
 
+/// TRACE and CONNECT are not allowed where other methods have a route; anything else is not found.
+#[cold]
+fn unrouted(snapshot: &Snapshot, listener: ListenerId, routed: &Routed<'_>) -> Failure {
+    let mut served = false;
+    if is_restricted(routed.request) {
+        snapshot.router.methods(listener, routed, |_| served = true);
+    }
+    if served { Failure::Method } else { Failure::NoRoute }
+}
+
+fn is_restricted(request: &RequestHead) -> bool {
+    matches!(request.method, Method::Trace | Method::Connect)
+}
+
 /// Why a request is not served by the route that it has.
 #[inline]
 fn objection(route: &Route, request: &RequestHead, head: &[u8], body_bytes: u64) -> Option<Failure> {
-    let restricted = matches!(request.method, Method::Trace | Method::Connect);
-    if restricted && !route.names_method {
+    if is_restricted(request) && !route.names_method {
         return Some(Failure::Method);
     }
-    let hops = request.fields.get(FieldName::MaxForwards).filter(|_| request.method == Method::Options);
-    if hops.is_some_and(|field| field.value.of(head) == b"0") {
+    // RFC 9110 section 7.6.2.
+    let counted = matches!(request.method, Method::Options | Method::Trace);
+    let hops = request.fields.get(FieldName::MaxForwards).filter(|_| counted);
+    if hops.is_some_and(|field| parse_decimal(field.value.of(head)) == Some(0)) {
         return Some(Failure::MaxForwards);
     }
-    if let (Action::Redirect(_), b"*") = (&route.action, request.path(head)) {
-        return Some(Failure::Asterisk);
+    if let Action::Redirect(redirect) = &route.action {
+        if request.path(head) == b"*" {
+            return Some(Failure::Asterisk);
+        }
+        if redirect.host.is_none() && request.authority.is_empty() {
+            // HTTP/1.0: there is nowhere to lead to.
+            return Some(Failure::Request(RequestError::MissingHost));
+        }
     }
     let too_long = matches!(request.body, BodyFraming::Length(length) if body_bytes > 0 && length > body_bytes);
     too_long.then_some(Failure::RequestBodySize)
@@ -89,8 +114,13 @@ impl Exchanges {
     /// With why it is not served, and the route that it has all the same.
     pub fn decide(&mut self, snapshot: &Held, asked: &Question<'_>) -> Result<Decision, (Failure, Option<RouteOf>)> {
         let of = |route| RouteOf { snapshot: snapshot.clone(), route };
-        let route =
-            decide(snapshot, asked, &mut self.paths).map_err(|refusal| (refusal.failure, refusal.route.map(of)))?;
+        let route = match decide(snapshot, asked, &mut self.paths) {
+            Ok(route) => route,
+            Err(Refusal { failure, route }) => {
+                self.note_allowed(snapshot, asked, failure);
+                return Err((failure, route.map(of)));
+            }
+        };
         self.admit(snapshot, route.tenant).map_err(|failure| (failure, Some(of(route.id))))?;
         let cluster = match &route.action {
             Action::Cluster(cluster) => Some(*cluster),
@@ -98,6 +128,22 @@ impl Exchanges {
             Action::Redirect(_) | Action::Respond(_) => None,
         };
         Ok(Decision { snapshot: snapshot.clone(), route: route.id, cluster })
+    }
+
+    /// Keeps the methods that the answer to `failure` has to name.
+    #[cold]
+    fn note_allowed(&mut self, snapshot: &Snapshot, asked: &Question<'_>, failure: Failure) {
+        self.allow.clear();
+        if failure != Failure::Method {
+            return;
+        }
+        let Question { request, head, listener, .. } = *asked;
+        let routed = Routed { request, head, path: self.paths.normal(request.path(head)) };
+        let allow = &mut self.allow;
+        snapshot.router.methods(listener, &routed, |method| {
+            let comma: &[u8] = if allow.is_empty() { b"" } else { b", " };
+            put(allow, &[comma, method]);
+        });
     }
 }
 

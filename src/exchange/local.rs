@@ -1,20 +1,34 @@
-//! Answers that a route gives by itself: redirects and fixed responses. Not here: answers to failures (`respond`).
+//! Answers that are made here, as the route of the request edits them: redirects, fixed responses, failures. Not here: what is
+//! the same in all of them (`respond`).
 
-use super::{Decision, Exchanges, Question, RouteOf};
+use std::time::Duration;
+
+use super::{Decision, Exchanges, Failure, Peer, Question, RouteOf};
 use crate::http::path::Forms;
+use crate::http::{FieldName, RequestHead};
+use crate::limits;
 use crate::respond::{self, Manner};
 use crate::route::{Action, Redirect};
+use crate::runtime::Clock;
 
 /// What a route without a cluster does with a request.
 pub struct Local {
     route: RouteOf,
 }
 
+impl Decision {
+    /// The route that was decided on.
+    #[must_use]
+    pub fn into_route(self) -> RouteOf {
+        RouteOf { snapshot: self.snapshot, route: self.route }
+    }
+}
+
 impl Exchanges {
     /// The answer of a decision that is not forwarded.
     #[must_use]
     pub fn local(decision: Decision) -> Local {
-        Local { route: RouteOf { snapshot: decision.snapshot, route: decision.route } }
+        Local { route: decision.into_route() }
     }
 
     /// Writes the answer to the request that was decided on last to the scratch, and returns its status.
@@ -25,20 +39,44 @@ impl Exchanges {
             Action::Respond(answer) => {
                 respond::write_status_line(answer.status, out);
                 out.extend_from_slice(&answer.head);
-                respond::write_rest(answer.status, &answer.body, manner, out);
+                respond::write_rest(answer.status, &answer.body, answer.dated, manner, out);
                 answer.status
             }
             Action::Redirect(redirect) => {
                 respond::write_status_line(redirect.status, out);
-                out.extend_from_slice(b"location: ");
-                write_location(redirect, asked, &self.paths, out);
-                out.extend_from_slice(b"\r\n");
-                out.extend_from_slice(local.route.response_edits.appended());
-                respond::write_rest(redirect.status, b"", manner, out);
+                let edits = &local.route.response_edits;
+                if edits.names() & FieldName::Location.bit() == 0 {
+                    out.extend_from_slice(b"location: ");
+                    write_location(redirect, asked, &self.paths, out);
+                    out.extend_from_slice(b"\r\n");
+                }
+                out.extend_from_slice(edits.appended());
+                let dated = edits.names() & FieldName::Date.bit() == 0;
+                respond::write_rest(redirect.status, b"", dated, manner, out);
                 redirect.status
             }
             Action::Cluster(_) | Action::Split(_) => 0,
         }
+    }
+
+    /// Brings `date` up to date: the wall clock is read once a tick at most.
+    pub fn tell_date(&mut self) {
+        let now = self.ring.clock().now();
+        if now.saturating_sub(self.dated) >= Duration::from_millis(limits::TICK_MS) {
+            self.dated = now;
+            self.date.set(Clock::wall_seconds());
+        }
+    }
+
+    /// Writes the answer to a failure to the scratch, as `route` edits it, and returns its status.
+    pub fn write_failure(&mut self, failure: Failure, route: Option<&RouteOf>, manner: &Manner) -> u16 {
+        let (answer, out) = (failure.answer(), &mut self.scratch);
+        out.clear();
+        match route {
+            Some(route) => answer.write(manner, &route.response_edits, &self.allow, out),
+            None => answer.write(manner, &(), &self.allow, out),
+        }
+        answer.status
     }
 }
 
@@ -47,5 +85,18 @@ pub fn write_location(redirect: &Redirect, asked: &Question<'_>, paths: &Forms, 
     let Question { request, head, peer, .. } = *asked;
     let path = paths.forwarded(request.path(head));
     let (host, query) = (request.authority.of(head), request.query.map(|query| query.of(head)));
-    redirect.write_location(peer.scheme(), host, path, query, &mut |part: &[u8]| out.extend_from_slice(part));
+    let scheme = scheme(peer, request, head);
+    redirect.write_location(scheme, host, path, query, &mut |part: &[u8]| out.extend_from_slice(part));
+}
+
+/// What the client speaks: as a trusted peer says, who may have ended its TLS, else what the connection speaks.
+fn scheme(peer: &Peer, request: &RequestHead, head: &[u8]) -> &'static [u8] {
+    let told = request.fields.get(FieldName::XForwardedProto).filter(|field| peer.trusted && !field.dropped);
+    // Each proxy on the way adds its own behind; the first one met the client.
+    let first = told.and_then(|field| field.value.of(head).split(|byte| *byte == b',').next()).map(<[u8]>::trim_ascii);
+    match first {
+        Some(told) if told.eq_ignore_ascii_case(b"https") => b"https",
+        Some(told) if told.eq_ignore_ascii_case(b"http") => b"http",
+        _ => peer.scheme(),
+    }
 }

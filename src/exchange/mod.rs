@@ -24,8 +24,9 @@ use crate::http::path::Forms;
 use crate::http::{self, FieldName, Fields, Method, RequestHead, ResponseHead};
 use crate::id::{ClusterId, EndpointId, ListenerId, RouteId, TenantId};
 use crate::limits;
+use crate::respond::DateLine;
 use crate::route::Route;
-use crate::runtime::{Stall, Tick};
+use crate::runtime::{Clock, Stall, Tick};
 use crate::snapshot::{Held, Number, Snapshot};
 use crate::telemetry::Counters;
 use crate::upstream::{End, HeadError, Upstream, Upstreams};
@@ -60,6 +61,12 @@ pub struct Exchanges {
     table: Slab<Exchange>,
     /// Of the path of the request decided on last.
     paths: Forms,
+    /// The methods that the answer to [`Failure::Method`] names.
+    allow: Vec<u8>,
+    /// For responses that have none; see [`Exchanges::tell_date`].
+    pub date: DateLine,
+    /// When the wall clock was read for it.
+    dated: Duration,
     /// Workers that share the process-wide limits.
     workers: u32,
 }
@@ -182,6 +189,9 @@ impl Exchanges {
             tenancies: Vec::new(),
             table: Slab::with_capacity(1024),
             paths: Forms::with_capacity(limits::REQUEST_LINE_BYTES),
+            allow: Vec::with_capacity(1024),
+            date: DateLine::at(Clock::wall_seconds()),
+            dated: Duration::ZERO,
             workers: workers as u32,
         };
         exchanges.adopt(snapshot);
@@ -221,7 +231,10 @@ impl Exchanges {
         let route = &decision.snapshot.router.routes()[decision.route.index()];
         let tenant = self.enter(&decision.snapshot, route.tenant)?;
         let offer = request.upgrade.and_then(|protocols| Offer::new(protocols.of(head)));
-        self.write_request(request, head, source.peer, route, offer.is_some());
+        // HTTP/1.0 can do without Host, and HTTP/1.1, as which the request goes on, cannot.
+        let named = !request.authority.is_empty();
+        let fallback = if named { &b""[..] } else { decision.snapshot.clusters[cluster.index()].host() };
+        self.write_request(request, head, source.peer, (route, fallback), offer.is_some());
         let entry = Exchange {
             downstream: source.downstream,
             route: decision.route,
@@ -257,7 +270,14 @@ impl Exchanges {
         Ok(Some(id))
     }
 
-    fn write_request(&mut self, request: &RequestHead, head: &[u8], peer: &Peer, route: &Route, offered: bool) {
+    fn write_request(
+        &mut self,
+        request: &RequestHead,
+        head: &[u8],
+        peer: &Peer,
+        (route, fallback): (&Route, &[u8]),
+        offered: bool,
+    ) {
         let id = self.request_id();
         self.scratch.clear();
         let received = request.path(head);
@@ -266,7 +286,7 @@ impl Exchanges {
             _ => self.paths.forwarded(received),
         };
         let upgrade = request.upgrade.filter(|_| offered).map(|protocols| protocols.of(head));
-        Forwarded { request, head, peer, route, path, upgrade, id }.write(&mut self.scratch);
+        Forwarded { request, head, peer, route, path, upgrade, id, fallback }.write(&mut self.scratch);
     }
 
     /// Queues bytes of the request.

@@ -72,7 +72,17 @@ pub struct Forwarded<'a> {
     pub upgrade: Option<&'a [u8]>,
     /// For X-Request-Id where none is kept.
     pub id: [u8; 32],
+    /// Host where neither the request nor the route names one.
+    pub fallback: &'a [u8],
 }
+
+/// What cairn writes of its own into a request, and a route may edit.
+const OWN: u64 = FieldName::XForwardedFor.bit()
+    | FieldName::XForwardedProto.bit()
+    | FieldName::XForwardedHost.bit()
+    | FieldName::Forwarded.bit()
+    | FieldName::XRequestId.bit()
+    | FieldName::Via.bit();
 
 impl Forwarded<'_> {
     /// Writes an HTTP/1.1 request head.
@@ -81,7 +91,11 @@ impl Forwarded<'_> {
         put(out, &[b" HTTP/1.1\r\nhost: ", self.host(), b"\r\n"]);
         put_fields(out, &self.request.fields, self.head, |field| self.keeps(field));
         self.write_framing(out);
-        self.write_trace(out);
+        if self.route.request_edits.removed_names() & OWN == 0 {
+            self.write_trace::<false>(out);
+        } else {
+            self.write_trace::<true>(out);
+        }
         out.extend_from_slice(self.route.request_edits.appended());
         out.extend_from_slice(b"\r\n");
     }
@@ -107,7 +121,11 @@ impl Forwarded<'_> {
 
     fn host(&self) -> &[u8] {
         let rewritten = self.route.rewrite.as_ref().and_then(|rewrite| rewrite.host.as_deref());
-        rewritten.unwrap_or_else(|| self.request.authority.of(self.head))
+        match (rewritten, self.request.authority.of(self.head)) {
+            (Some(host), _) => host,
+            (None, []) => self.fallback,
+            (None, host) => host,
+        }
     }
 
     /// Whether a received field is passed on as it came.
@@ -161,31 +179,48 @@ impl Forwarded<'_> {
     }
 
     /// Who forwarded what for whom. Written after `Connection` was applied to the received fields, so that no client can have
-    /// these removed.
-    fn write_trace(&self, out: &mut Vec<u8>) {
+    /// these removed. `EDITED`: the route sets or removes some of them.
+    fn write_trace<const EDITED: bool>(&self, out: &mut Vec<u8>) {
+        let removed = if EDITED { self.route.request_edits.removed_names() } else { 0 };
         let (fields, peer) = (&self.request.fields, self.peer.text());
-        let kept = |id| self.peer.trusted && fields.get(id).is_some_and(|field| !field.dropped);
-        self.write_list(b"x-forwarded-for: ", FieldName::XForwardedFor, &[peer], out);
-        if !kept(FieldName::XForwardedProto) {
+        let writes = |id: FieldName| removed & id.bit() == 0;
+        let makes = |id: FieldName| {
+            let kept = self.peer.trusted && fields.get(id).is_some_and(|field| !field.dropped);
+            writes(id) && !kept
+        };
+        if writes(FieldName::XForwardedFor) {
+            self.write_list(b"x-forwarded-for: ", FieldName::XForwardedFor, &[peer], out);
+        }
+        if makes(FieldName::XForwardedProto) {
             put(out, &[b"x-forwarded-proto: ", self.peer.scheme(), b"\r\n"]);
         }
         let original = self.request.authority.of(self.head);
-        if !kept(FieldName::XForwardedHost) {
+        if makes(FieldName::XForwardedHost) && !original.is_empty() {
             put(out, &[b"x-forwarded-host: ", original, b"\r\n"]);
         }
-        // The first colon of an IPv6 address follows at most four digits.
-        let (open, close): (&[u8], &[u8]) = match peer.iter().take(5).any(|byte| *byte == b':') {
-            true => (b"for=\"[", b"]\";host=\""),
-            false => (b"for=", b";host=\""),
-        };
-        let node = if peer.is_empty() { b"unknown" } else { peer };
-        let element = [open, node, close, original, b"\";proto=", self.peer.scheme()];
-        self.write_list(b"forwarded: ", FieldName::Forwarded, &element, out);
-        if !kept(FieldName::XRequestId) {
+        if writes(FieldName::Forwarded) {
+            self.write_forwarded(peer, original, out);
+        }
+        if makes(FieldName::XRequestId) {
             put(out, &[b"x-request-id: ", &self.id, b"\r\n"]);
         }
-        let via = if self.request.version == Version::Http10 { b"via: 1.0 cairn\r\n" } else { b"via: 1.1 cairn\r\n" };
-        put(out, &[via]);
+        if writes(FieldName::Via) {
+            let old = self.request.version == Version::Http10;
+            put(out, &[if old { b"via: 1.0 cairn\r\n" } else { b"via: 1.1 cairn\r\n" }]);
+        }
+    }
+
+    #[inline(always)]
+    fn write_forwarded(&self, peer: &[u8], original: &[u8], out: &mut Vec<u8>) {
+        // The first colon of an IPv6 address follows at most four digits.
+        let (open, close): (&[u8], &[u8]) = match peer.iter().take(5).any(|byte| *byte == b':') {
+            true => (b"for=\"[", b"]\""),
+            false => (b"for=", b""),
+        };
+        let node = if peer.is_empty() { b"unknown" } else { peer };
+        let (host, end): (&[u8], &[u8]) = if original.is_empty() { (b"", b"") } else { (b";host=\"", b"\"") };
+        let element = [open, node, close, host, original, end, b";proto=", self.peer.scheme()];
+        self.write_list(b"forwarded: ", FieldName::Forwarded, &element, out);
     }
 
     /// One line: the received elements of a trusted peer, then ours.

@@ -100,7 +100,7 @@ impl FieldName {
 
     /// The bit of this name in a set of names.
     #[inline(always)]
-    pub(super) const fn bit(self) -> u64 {
+    pub const fn bit(self) -> u64 {
         1 << self as u8
     }
 }

@@ -92,6 +92,8 @@ pub enum RequestError {
     TransferEncodingInHttp10,
     /// Content-Length and Transfer-Encoding.
     ConflictingFraming,
+    /// CONNECT with Content-Length or Transfer-Encoding: what follows its head is the tunnel's (RFC 9110 section 9.3.6).
+    BodyOfConnect,
     /// An expectation other than `100-continue`.
     UnknownExpectation,
     /// `Connection` nominates a field that the message cannot be without, or too many.
@@ -117,6 +119,7 @@ impl RequestError {
             | Self::BadTransferEncoding
             | Self::TransferEncodingInHttp10
             | Self::ConflictingFraming
+            | Self::BodyOfConnect
             | Self::BadConnection => 400,
         }
     }
@@ -139,6 +142,7 @@ impl RequestError {
             Self::UnknownTransferCoding => "unknown_transfer_coding",
             Self::TransferEncodingInHttp10 => "transfer_encoding_in_http10",
             Self::ConflictingFraming => "conflicting_framing",
+            Self::BodyOfConnect => "body_of_connect",
             Self::UnknownExpectation => "unknown_expectation",
             Self::BadConnection => "bad_connection",
         }
@@ -404,7 +408,9 @@ fn authority<L: Lanes>(head: &mut RequestHead, meaning: &Meaning<'_, L, true>) -
         return no_host(head);
     }
     if !meaning.is_authority {
-        return Err(RequestError::BadHost);
+        // HTTP/1.0 can do without, and so it can with an empty one.
+        let none = head.version == Version::Http10 && meaning.host.is_empty();
+        return if none { Ok(()) } else { Err(RequestError::BadHost) };
     }
     if head.authority.is_empty() {
         head.authority = meaning.host;
@@ -472,6 +478,10 @@ fn only_continue(buf: &[u8], fields: &Fields, is_continue: bool) -> bool {
 fn body<L: Lanes>(buf: &[u8], head: &RequestHead, meaning: &Meaning<'_, L, true>) -> Result<BodyFraming, RequestError> {
     let fields = &head.fields;
     let has_length = fields.any(FieldName::ContentLength.bit());
+    if head.method == Method::Connect && fields.any(FieldName::ContentLength.bit() | FieldName::TransferEncoding.bit())
+    {
+        return Err(RequestError::BodyOfConnect);
+    }
     if !fields.any(FieldName::TransferEncoding.bit()) {
         return match meaning.length {
             _ if !has_length => Ok(BodyFraming::None),

@@ -114,6 +114,8 @@ pub struct Respond {
     pub status: u16,
     /// Field lines with the route's edits applied, each with its CRLF, without `content-length` and the empty line.
     pub head: Box<[u8]>,
+    /// Whether a date is to be added: the operator neither gives one nor takes it away.
+    pub dated: bool,
     /// The body.
     pub body: Box<[u8]>,
 }
@@ -125,7 +127,8 @@ impl Respond {
         if !typed && !body.is_empty() {
             head.push_str("content-type: text/plain; charset=utf-8\r\n");
         }
-        Self { status, head: head.into_bytes().into(), body: body.as_bytes().into() }
+        let dated = !fields.iter().any(|(name, _)| name.eq_ignore_ascii_case("date"));
+        Self { status, head: head.into_bytes().into(), dated, body: body.as_bytes().into() }
     }
 }
 

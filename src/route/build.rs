@@ -13,6 +13,7 @@ use super::host;
 use super::spec::{HostPattern, PathPattern, RouteSpec, ValuePattern};
 use super::tree::{Draft, DraftId, Rule};
 use super::{Route, Router, Table};
+use crate::http::FieldName;
 use crate::id::RouteId;
 use crate::limits::{REQUEST_LINE_BYTES, ROUTE_TABLE_BYTES_MAX};
 
@@ -99,6 +100,7 @@ fn route(id: RouteId, spec: &RouteSpec) -> Result<Route, (&'static str, String)>
     let mut action = Action::compile(&spec.action)?;
     if let Action::Respond(answer) = &mut action {
         answer.head = response_edits.apply(&answer.head);
+        answer.dated &= response_edits.names() & FieldName::Date.bit() == 0;
     }
     Ok(Route {
         id,

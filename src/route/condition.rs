@@ -68,6 +68,11 @@ impl Conditions {
         (!none).then_some(Self { path, methods, headers, query })
     }
 
+    /// `methods`
+    pub(super) fn methods(&self) -> impl Iterator<Item = &[u8]> {
+        self.methods.iter().map(|method| &**method)
+    }
+
     /// The first condition that does not hold.
     ///
     /// A field that occurs more than once is judged by its first occurrence. A parameter is judged by all: one that fits is

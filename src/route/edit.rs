@@ -1,6 +1,8 @@
 //! What a route changes in a head: path, host and fields, compiled to what is written. Not here: writing (`forward`).
 
 use super::spec::{HeaderEdits, PathPattern, RouteSpec};
+use crate::http::FieldName;
+use crate::respond;
 
 /// `rewrite`
 #[derive(Debug)]
@@ -73,7 +75,11 @@ pub struct Edits {
     removed: Box<[Box<[u8]>]>,
     /// Bit n: a removed name has n bytes; bit 63: 63 or more.
     lengths: u64,
+    /// The bits of the names among `removed` that cairn knows.
+    removed_names: u64,
     appended: Box<[u8]>,
+    /// The same of the names that are appended.
+    appended_names: u64,
 }
 
 impl Edits {
@@ -84,9 +90,16 @@ impl Edits {
         removed.sort();
         removed.dedup();
         let lengths = removed.iter().fold(0, |lengths, name| lengths | length_bit(name));
+        let added = spec.set.iter().chain(&spec.add).fold(0, |bits, (name, _)| bits | known(name.as_bytes()));
         let lines: String =
             spec.set.iter().chain(&spec.add).map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-        Self { removed: removed.into(), lengths, appended: lines.into_bytes().into() }
+        Self {
+            lengths,
+            removed_names: removed.iter().fold(0, |bits, name| bits | known(name)),
+            appended_names: added,
+            removed: removed.into(),
+            appended: lines.into_bytes().into(),
+        }
     }
 
     /// Whole field lines as they are after editing.
@@ -109,10 +122,46 @@ impl Edits {
         self.lengths & length_bit(name) != 0 && self.removed.iter().any(|removed| removed.eq_ignore_ascii_case(name))
     }
 
+    /// The bits of the known names (`FieldName::bit`) that are dropped.
+    #[must_use]
+    #[inline]
+    pub fn removed_names(&self) -> u64 {
+        self.removed_names
+    }
+
+    /// The bits of the known names that are dropped, replaced or appended.
+    #[must_use]
+    #[inline]
+    pub fn names(&self) -> u64 {
+        self.removed_names | self.appended_names
+    }
+
     /// Field lines to write after the kept ones, each with its CRLF: what is set, then what is added.
     #[must_use]
     pub fn appended(&self) -> &[u8] {
         &self.appended
+    }
+}
+
+impl respond::Edits for Edits {
+    fn removes(&self, name: &[u8]) -> bool {
+        self.removes(name)
+    }
+
+    fn replaces(&self, name: &[u8]) -> bool {
+        self.removes(name) || self.names() & known(name) != 0
+    }
+
+    fn appended(&self) -> &[u8] {
+        &self.appended
+    }
+}
+
+/// The bit of a known name; 0 for any other.
+fn known(name: &[u8]) -> u64 {
+    match FieldName::lookup(name) {
+        FieldName::Other => 0,
+        id => id.bit(),
     }
 }
 

@@ -6,6 +6,7 @@
 //! host or path fail on a condition, the less specific ones are tried. Not here: what the route's cluster does with it.
 
 mod action;
+mod allow;
 mod build;
 mod condition;
 mod edit;
