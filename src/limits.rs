@@ -29,7 +29,7 @@ pub const HEADER_COUNT_MAX: usize = 256;
 pub const FIELD_NAME_BYTES: usize = 256;
 /// Longest chunk-size line with its extensions, bytes (RFC 9112 section 7.1.1).
 pub const CHUNK_LINE_BYTES: usize = 256;
-/// Chunk extension bytes allowed in one body, so that one byte of data cannot cost a kilobyte of line.
+/// Chunk extension bytes allowed in the body of one request, so that one byte of data cannot cost a kilobyte of line.
 pub const CHUNK_EXTENSION_BYTES: usize = 4 * 1024;
 /// Longest method, bytes; above: 501 (RFC 9110 section 9.1).
 pub const METHOD_BYTES: usize = 128;

@@ -311,7 +311,7 @@ impl Upstreams {
                     connection.scanned = 0;
                     let nominates = http::nominates_fields(&lease.bytes()[..length], &head.fields);
                     let trailers = if nominates { Trailers::Dropped } else { Trailers::Passed };
-                    connection.body = Body::new(head.body, trailers);
+                    connection.body = Body::of_response(head.body, trailers);
                     connection.keep_alive = head.keep_alive;
                     return Ok(Some((lease, length)));
                 }

@@ -71,7 +71,16 @@ impl From<BuffersExhausted> for BodyError {
 }
 
 impl Body {
-    /// A body that is about to arrive. `trailers`: which of its trailers may go on.
+    /// The body of a response that is about to arrive.
+    #[must_use]
+    pub fn of_response(framing: BodyFraming, trailers: Trailers) -> Self {
+        match framing {
+            BodyFraming::Chunked => Self::Chunked { decoder: ChunkedDecoder::of_response(), trailers },
+            framing => Self::new(framing, trailers),
+        }
+    }
+
+    /// The body of a request that is about to arrive. `trailers`: which of its trailers may go on.
     #[must_use]
     pub fn new(framing: BodyFraming, trailers: Trailers) -> Self {
         match framing {

@@ -15,13 +15,24 @@ pub struct ChunkedDecoder {
     left: u64,
     /// Bytes of the current size line.
     line: u16,
-    /// Extension bytes of the whole body.
+    /// Extension bytes of the whole body, of a request.
     extensions: u16,
     state: State,
+    sender: Sender,
 }
 
 const _: () = assert!(size_of::<ChunkedDecoder>() <= 24);
 const _: () = assert!(CHUNK_LINE_BYTES + CHUNK_EXTENSION_BYTES < u16::MAX as usize);
+
+/// Who sent the body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sender {
+    /// Whitespace where the grammar has none is refused, for what smuggles requests lives on it; extensions are bounded over
+    /// the body.
+    Client,
+    /// Some pad their sizes with blanks on the right, and may do as they like with extensions.
+    Origin,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -93,7 +104,7 @@ pub enum ChunkError {
     BadSize,
     /// An extension does not follow the grammar.
     BadExtension,
-    /// A size line, or all extensions of the body, are longer than allowed.
+    /// A size line, or all extensions of a request's body, are longer than allowed.
     ExtensionTooLong,
     /// A size line or chunk data does not end with CRLF.
     BadLineEnd,
@@ -118,9 +129,14 @@ impl ChunkedDecoder {
         self.state == State::Size
     }
 
-    /// A decoder at the beginning of a body.
+    /// A decoder at the beginning of the body of a request.
     pub fn new() -> Self {
-        Self { left: 0, line: 0, extensions: 0, state: State::Size }
+        Self { left: 0, line: 0, extensions: 0, state: State::Size, sender: Sender::Client }
+    }
+
+    /// The same of a response: blanks may end a size line, and extensions are bounded in each line alone.
+    pub fn of_response() -> Self {
+        Self { sender: Sender::Origin, ..Self::new() }
     }
 
     /// The last chunk's line has ended; trailers follow.
@@ -300,6 +316,7 @@ impl ChunkedDecoder {
         use State::*;
         self.state = match (self.state, byte) {
             (Name | Value | AfterQuoted, b'\r') => return Ok(self.end_line()),
+            (BeforeSemicolon | AfterName, b'\r') if self.sender == Sender::Origin => return Ok(self.end_line()),
             (Escaped, b'\t' | b' '..=b'~' | 0x80..) => Quoted,
             (Quoted, b'"') => AfterQuoted,
             (Quoted, b'\\') => Escaped,
@@ -316,7 +333,7 @@ impl ChunkedDecoder {
             _ => return Err(ChunkError::BadExtension),
         };
         self.line += 1;
-        self.extensions += 1;
+        self.extensions += u16::from(self.sender == Sender::Client);
         if usize::from(self.line) > CHUNK_LINE_BYTES || usize::from(self.extensions) > CHUNK_EXTENSION_BYTES {
             return Err(ChunkError::ExtensionTooLong);
         }
@@ -353,7 +370,15 @@ mod tests {
 
     /// Decodes `input` cut into buffers of `cut` bytes: what is passed on, the data, and the bytes taken.
     fn decode(input: &[u8], cut: usize) -> Result<(Vec<u8>, Vec<u8>, usize), ChunkError> {
-        let (mut decoder, mut passed, mut data, mut taken) = (ChunkedDecoder::new(), Vec::new(), Vec::new(), 0);
+        decode_with(ChunkedDecoder::new(), input, cut)
+    }
+
+    fn decode_with(
+        mut decoder: ChunkedDecoder,
+        input: &[u8],
+        cut: usize,
+    ) -> Result<(Vec<u8>, Vec<u8>, usize), ChunkError> {
+        let (mut passed, mut data, mut taken) = (Vec::new(), Vec::new(), 0);
         for buffer in input.chunks(cut) {
             let mut rest = buffer;
             loop {
@@ -433,6 +458,45 @@ mod tests {
         assert_eq!(decode(long.as_bytes(), 7), Err(ExtensionTooLong));
         let many = format!("1;a={}\r\nx\r\n", "x".repeat(200)).repeat(30);
         assert_eq!(decode(many.as_bytes(), 1000), Err(ExtensionTooLong));
+    }
+
+    #[test]
+    fn origins_may_pad_sizes_on_the_right_and_clients_may_not() {
+        for (input, passed) in [
+            ("5 \r\nhello\r\n0 \r\n", "5\r\nhello\r\n"),
+            ("5     \r\nhello\r\n0\r\n", "5\r\nhello\r\n"),
+            ("0005\t \r\nhello\r\n000 \r\n", "5\r\nhello\r\n"),
+            ("5;a \r\nhello\r\n0;a=b\t\r\n", "5\r\nhello\r\n"),
+        ] {
+            for cut in 1..=input.len() {
+                let got = decode_with(ChunkedDecoder::of_response(), input.as_bytes(), cut);
+                assert_eq!(got, Ok((passed.into(), b"hello".to_vec(), input.len())), "{input:?} cut {cut}");
+                assert_eq!(decode(input.as_bytes(), cut), Err(ChunkError::BadLineEnd), "{input:?} cut {cut}");
+            }
+        }
+        let origin = |input: &str| decode_with(ChunkedDecoder::of_response(), input.as_bytes(), 3);
+        for (input, error) in [
+            (" 5\r\nhello\r\n", ChunkError::BadSize),
+            ("5 5\r\nhello\r\n", ChunkError::BadExtension),
+            ("5 \nhello\r\n", ChunkError::BadLineEnd),
+            ("5;\r\nhello\r\n", ChunkError::BadLineEnd),
+            ("5;a= \r\nhello\r\n", ChunkError::BadLineEnd),
+        ] {
+            assert_eq!(origin(input), Err(error), "{input:?}");
+        }
+        let padded = |blanks: usize| format!("5{}\r\nhello\r\n", " ".repeat(blanks));
+        assert!(origin(&padded(CHUNK_LINE_BYTES - 1)).is_ok());
+        assert_eq!(origin(&padded(CHUNK_LINE_BYTES)), Err(ChunkError::ExtensionTooLong));
+    }
+
+    #[test]
+    fn only_requests_bound_extensions_over_the_body() {
+        let body = "1;name=value\r\nx\r\n".repeat(2000);
+        assert_eq!(decode(body.as_bytes(), 1000), Err(ChunkError::ExtensionTooLong));
+        let (_, data, taken) = decode_with(ChunkedDecoder::of_response(), body.as_bytes(), 1000).unwrap();
+        assert_eq!((data.len(), taken), (2000, body.len()));
+        let few = "1;n=v\r\nx\r\n".repeat(CHUNK_EXTENSION_BYTES / 4);
+        assert!(decode(few.as_bytes(), 1000).is_ok());
     }
 
     #[test]

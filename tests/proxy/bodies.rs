@@ -283,3 +283,38 @@ fn a_slow_origin_slows_the_client() {
     sizes.push(proxy.memory());
     assert!(sizes.iter().all(|size| *size < sizes[0] + GROWTH), "grew: {sizes:?} KiB");
 }
+
+/// Extensions and blanks of an origin's chunk sizes are cut out, however many there are; of a client's, blanks are refused and
+/// extensions bounded.
+#[test]
+fn chunk_sizes_of_origins_may_be_padded_and_extended() {
+    let chunked = |body: &str| format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{body}");
+    let many = "1;name=\"some value\"\r\nx\r\n".repeat(2000);
+    for (body, data) in [
+        ("5 \r\nhello\r\n0 \r\n\r\n".to_owned(), "hello".to_owned()),
+        ("00005      \r\nhello\r\n0\r\n\r\n".to_owned(), "hello".to_owned()),
+        ("5\t;a\r\nhello\r\n0;b \r\n\r\n".to_owned(), "hello".to_owned()),
+        (format!("{many}0\r\n\r\n"), "x".repeat(2000)),
+    ] {
+        let response = chunked(&body);
+        let origin = Origin::start(move |mut wire, _| {
+            while wire.head().is_some() {
+                wire.send(&response);
+            }
+        });
+        let proxy = Setup::to(&[&origin.address]).start();
+        let answer = proxy.ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!((answer.status(), answer.text()), (200, &*data));
+    }
+    let origin = Origin::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    let proxy = Setup::to(&[&origin.address]).start();
+    for (body, status) in [
+        ("5 \r\nhello\r\n0\r\n\r\n".to_owned(), 400),
+        ("5;a\r\nhello\r\n0\r\n\r\n".to_owned(), 200),
+        (format!("1;a={}\r\nx\r\n0\r\n\r\n", "x".repeat(256)), 400),
+        (format!("{many}0\r\n\r\n"), 400),
+    ] {
+        let answer = proxy.ask(&format!("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{body}"));
+        assert_eq!(answer.status(), status, "{}", &body[..20]);
+    }
+}
