@@ -15,7 +15,8 @@ pub(super) fn scheme(url: &str) -> Result<Option<&'static str>, String> {
     known.map(Some).ok_or_else(|| format!("{url}: listeners speak http and https"))
 }
 
-/// Writes a request head. `url` is `http://host/path?query`, or `/path?query`, whose host is a host field's or else `localhost`.
+/// Writes a request head. `url` is `http://host/path?query`, or `/path?query`, whose host is a host field's or else `localhost`;
+/// for CONNECT, only its host and port count, which may stand alone.
 pub(super) fn head(method: &str, url: &str, fields: &[String]) -> Result<String, String> {
     let url = url.split('#').next().unwrap_or(url);
     let (host, target) = match url.split_once("://") {
@@ -24,8 +25,11 @@ pub(super) fn head(method: &str, url: &str, fields: &[String]) -> Result<String,
             (host, if target.starts_with('/') { target.to_owned() } else { format!("/{target}") })
         }
         None if url.starts_with('/') || url == "*" => ("localhost", url.to_owned()),
+        None if method == "CONNECT" && url.contains(':') => (url, String::new()),
         None => return Err(format!("{url}: write http://HOST/PATH, or /PATH with -H host:NAME")),
     };
+    let target = if method == "CONNECT" { tunnel(url, host) } else { target };
+    let host = if method == "CONNECT" { &target } else { host };
     let mut head = format!("{method} {target} HTTP/1.1\r\n");
     let mut named = false;
     for field in fields {
@@ -37,6 +41,15 @@ pub(super) fn head(method: &str, url: &str, fields: &[String]) -> Result<String,
         head += &format!("host: {host}\r\n");
     }
     Ok(head + "\r\n")
+}
+
+/// The target of CONNECT: the host with its port.
+fn tunnel(url: &str, host: &str) -> String {
+    let port = host.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
+    match port {
+        true => host.to_owned(),
+        false => format!("{host}:{}", if url.starts_with("https:") { 443 } else { 80 }),
+    }
 }
 
 /// Reads a request with the limits of `listener`.
@@ -72,6 +85,17 @@ mod tests {
         ];
         for (url, fields, expected) in cases {
             assert_eq!(head("GET", url, &fields).as_deref().map_err(String::as_str), expected, "{url}");
+        }
+        for (url, target) in [
+            ("a:81", "a:81"),
+            ("http://a/x", "a:80"),
+            ("https://a", "a:443"),
+            ("http://[::1]", "[::1]:80"),
+            ("http://[::1]:8/", "[::1]:8"),
+            ("/", "localhost:80"),
+        ] {
+            let expected = format!("CONNECT {target} HTTP/1.1\r\nhost: {target}\r\n\r\n");
+            assert_eq!(head("CONNECT", url, &[]), Ok(expected), "{url}");
         }
     }
 

@@ -23,7 +23,7 @@ pub(super) struct Arguments {
     #[arg(short, long, value_name = "PATH")]
     config: PathBuf,
     method: String,
-    /// http://HOST/PATH, https://HOST/PATH, or /PATH with -H host:NAME
+    /// http://HOST/PATH, https://HOST/PATH, or /PATH with -H host:NAME; HOST:PORT for CONNECT
     url: String,
     /// A header field of the request; may be repeated
     #[arg(short = 'H', value_name = "NAME:VALUE")]

@@ -8,6 +8,7 @@ mod balance;
 mod bodies;
 mod bounds;
 mod events;
+mod explain;
 mod failures;
 mod forwarding;
 mod framing;
