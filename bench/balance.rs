@@ -15,6 +15,7 @@ fn pick(criterion: &mut Criterion) {
     for balance in [Balance::RoundRobin, Balance::Random, Balance::LeastRequest] {
         for (case, count, even) in [("1", 1, true), ("64", 64, true), ("64 weighted", 64, false)] {
             let spec = ClusterSpec {
+                host: "localhost".into(),
                 name: "c".into(),
                 endpoints: (0..count).map(|at| endpoint(at, even)).collect(),
                 balance,

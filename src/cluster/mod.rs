@@ -26,6 +26,8 @@ pub struct Cluster {
     pub name: Box<str>,
     /// In file order.
     pub endpoints: Box<[Endpoint]>,
+    /// What a request without Host asks for.
+    pub host: Box<str>,
     /// How one of them is chosen.
     pub balance: Balance,
     /// Idle connections kept per endpoint, over all workers.
@@ -55,13 +57,6 @@ pub struct Endpoint {
 }
 
 impl Cluster {
-    /// The host to ask for where a request names none.
-    #[must_use]
-    pub fn host(&self) -> &[u8] {
-        let named = self.endpoints.iter().find(|endpoint| matches!(endpoint.address, Address::Inet(_)));
-        named.map_or(b"localhost", |endpoint| endpoint.name.as_bytes())
-    }
-
     /// Compiles a cluster whose endpoints have these ids, one each.
     #[must_use]
     pub fn build(id: ClusterId, spec: &ClusterSpec, ids: &[EndpointId]) -> Self {
@@ -74,6 +69,7 @@ impl Cluster {
             id,
             name: spec.name.as_str().into(),
             endpoints: endpoints.collect(),
+            host: spec.host.as_str().into(),
             balance: spec.balance,
             max_idle: spec.max_idle,
             idle: spec.idle,

@@ -11,6 +11,8 @@ pub struct ClusterSpec {
     pub name: String,
     /// At least one.
     pub endpoints: Vec<EndpointSpec>,
+    /// Host and port of the first endpoint that has a host, as it is written: what a request without Host asks for.
+    pub host: String,
     /// How one of them is chosen.
     pub balance: Balance,
     /// `pool.max_idle`: idle connections kept per endpoint, over all workers. Default 128.

@@ -28,6 +28,7 @@ fn cluster(balance: Balance, weights: &[u16]) -> Vec<Cluster> {
     };
     let second = Duration::from_secs(1);
     let spec = ClusterSpec {
+        host: "localhost".into(),
         name: "test".into(),
         endpoints: weights.iter().enumerate().map(endpoint).collect(),
         balance,

@@ -41,6 +41,7 @@ impl Reader<'_> {
         ClusterSpec {
             name,
             endpoints: self.endpoints(),
+            host: host(section),
             balance: match section.word("balance") {
                 "round_robin" => Balance::RoundRobin,
                 "random" => Balance::Random,
@@ -92,6 +93,13 @@ impl Reader<'_> {
         }
         endpoints
     }
+}
+
+/// The first endpoint that has a host: those at Unix-domain sockets have none.
+fn host(cluster: Section<'_>) -> String {
+    let items = cluster.texts_or_tables("endpoints").into_iter();
+    let mut texts = items.filter_map(|item| item.map_or_else(|table| table.text("address"), Some));
+    texts.find(|text| !text.value.starts_with("unix:")).map_or("localhost", |text| text.value).to_owned()
 }
 
 /// An address, or what a name stands for.

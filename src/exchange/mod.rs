@@ -233,7 +233,7 @@ impl Exchanges {
         let offer = request.upgrade.and_then(|protocols| Offer::new(protocols.of(head)));
         // HTTP/1.0 can do without Host, and HTTP/1.1, as which the request goes on, cannot.
         let named = !request.authority.is_empty();
-        let fallback = if named { &b""[..] } else { decision.snapshot.clusters[cluster.index()].host() };
+        let fallback = if named { &b""[..] } else { decision.snapshot.clusters[cluster.index()].host.as_bytes() };
         self.write_request(request, head, source.peer, (route, fallback), offer.is_some());
         let entry = Exchange {
             downstream: source.downstream,

@@ -213,13 +213,16 @@ impl Forwarded<'_> {
     #[inline(always)]
     fn write_forwarded(&self, peer: &[u8], original: &[u8], out: &mut Vec<u8>) {
         // The first colon of an IPv6 address follows at most four digits.
-        let (open, close): (&[u8], &[u8]) = match peer.iter().take(5).any(|byte| *byte == b':') {
-            true => (b"for=\"[", b"]\""),
-            false => (b"for=", b""),
+        let ipv6 = peer.iter().take(5).any(|byte| *byte == b':');
+        let open: &[u8] = if ipv6 { b"for=\"[" } else { b"for=" };
+        let (close, behind): (&[u8], &[u8]) = match (ipv6, original.is_empty()) {
+            (false, false) => (b";host=\"", b"\";proto="),
+            (true, false) => (b"]\";host=\"", b"\";proto="),
+            (false, true) => (b"", b";proto="),
+            (true, true) => (b"]\"", b";proto="),
         };
         let node = if peer.is_empty() { b"unknown" } else { peer };
-        let (host, end): (&[u8], &[u8]) = if original.is_empty() { (b"", b"") } else { (b";host=\"", b"\"") };
-        let element = [open, node, close, host, original, end, b";proto=", self.peer.scheme()];
+        let element = [open, node, close, original, behind, self.peer.scheme()];
         self.write_list(b"forwarded: ", FieldName::Forwarded, &element, out);
     }
 

@@ -346,6 +346,7 @@ mod tests {
     fn an_endpoint_has_its_cluster_and_keeps_its_id() {
         let mut ledger = Ledger::default();
         let cluster = |name: &str, ports: &[u16]| ClusterSpec {
+            host: "localhost".into(),
             name: name.into(),
             endpoints: ports
                 .iter()

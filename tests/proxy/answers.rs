@@ -264,3 +264,15 @@ fn what_cairn_writes_into_requests_can_be_edited() {
         assert!(ours.is_empty() || !ours.contains('9'));
     }
 }
+
+#[test]
+fn a_request_without_host_asks_for_the_endpoint_by_its_name() {
+    let (origin, requests) = Origin::recording(OK);
+    let named = origin.address.replace("127.0.0.1", "localhost");
+    let named = ["unix:/nowhere".to_owned(), named];
+    let endpoints = format!("endpoints = [{{ address = {:?}, weight = 0 }}, {:?}]", named[0], named[1]);
+    let text = Setup::to(&["127.0.0.1:1"]).text().replace("endpoints = [\"127.0.0.1:1\"]", &endpoints);
+    let proxy = crate::harness::Proxy::start(&text, &[]);
+    proxy.ask("GET / HTTP/1.0\r\n\r\n");
+    assert_eq!(values(&next(&requests), "host"), [named[1].as_str()]);
+}
