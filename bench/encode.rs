@@ -22,6 +22,8 @@ const BROWSER: &str = "GET /orders/7?full=1 HTTP/1.1\r\nHost: example.com\r\nUse
 const RESPONSE: &str = "HTTP/1.1 200 OK\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Type: application/json\r\n\
     Content-Length: 64\r\nCache-Control: no-store\r\nServer: origin\r\nConnection: keep-alive\r\n\r\n";
 
+const DATE: [u8; 37] = *b"date: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
+
 /// One route, which removes Server and sets a field.
 fn snapshot() -> Snapshot {
     let text = "[[listener]]\nname = 'l'\nbind = '127.0.0.1:0'\n[[route]]\nname = 'r'\ncluster = 'c'\n\
@@ -72,7 +74,7 @@ fn responses(criterion: &mut Criterion) {
     let parsed = parse_response(RESPONSE.as_bytes(), &LIMITS, &mut 0, Method::Get, &mut head);
     assert_eq!(parsed, Ok(Some(RESPONSE.len())));
     let route = &snapshot.router.routes()[0];
-    let style = Style { kind: HeadKind::Final, route, keep_alive: true, old: false, date: b"date: 1\r\n" };
+    let style = Style { kind: HeadKind::Final, route, keep_alive: true, old: false, date: &DATE };
     let mut out = Vec::with_capacity(4096);
     response::write(&style, &head, RESPONSE.as_bytes(), &mut out);
     let written = String::from_utf8_lossy(&out).into_owned();

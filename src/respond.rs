@@ -188,18 +188,23 @@ pub fn phrase(status: u16) -> &'static str {
     }
 }
 
+/// Bytes of the field line of Date: of a fixed number, so that they are copied in a few moves.
+pub const DATE_LINE: usize = 37;
+
 /// The field line of Date, written once a second.
 #[derive(Debug)]
 pub struct DateLine {
     second: u64,
-    line: Vec<u8>,
+    line: [u8; DATE_LINE],
+    /// What is written before it is copied to `line`.
+    scratch: Vec<u8>,
 }
 
 impl DateLine {
     /// The line for a second since 1970.
     #[must_use]
     pub fn at(second: u64) -> Self {
-        let mut date = Self { second, line: Vec::with_capacity(40) };
+        let mut date = Self { second, line: [b' '; DATE_LINE], scratch: Vec::with_capacity(2 * DATE_LINE) };
         date.write(second);
         date
     }
@@ -215,17 +220,20 @@ impl DateLine {
     /// With its CRLF.
     #[must_use]
     #[inline]
-    pub fn line(&self) -> &[u8] {
+    pub fn line(&self) -> &[u8; DATE_LINE] {
         &self.line
     }
 
     #[cold]
     fn write(&mut self, second: u64) {
         self.second = second;
-        self.line.clear();
-        put(&mut self.line, &[b"date: "]);
-        write_date(second, &mut self.line);
-        put(&mut self.line, &[b"\r\n"]);
+        self.scratch.clear();
+        put(&mut self.scratch, &[b"date: "]);
+        write_date(second, &mut self.scratch);
+        put(&mut self.scratch, &[b"\r\n"]);
+        if let Some(line) = self.scratch.first_chunk() {
+            self.line = *line;
+        }
     }
 }
 
@@ -275,6 +283,14 @@ mod tests {
         ] {
             assert_eq!(text(|out| write_date(seconds, out)), date);
         }
+    }
+
+    #[test]
+    fn a_line_of_date_is_written_anew_for_each_second() {
+        let mut date = DateLine::at(0);
+        assert_eq!(date.line(), b"date: Thu, 01 Jan 1970 00:00:00 GMT\r\n");
+        date.set(784_111_777);
+        assert_eq!(date.line(), b"date: Sun, 06 Nov 1994 08:49:37 GMT\r\n");
     }
 
     #[test]

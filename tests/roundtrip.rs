@@ -16,6 +16,8 @@ use proptest::prelude::*;
 const LIMITS: HeadLimits =
     HeadLimits { head_bytes: limits::HEAD_BYTES_MAX, field_count: limits::HEADER_COUNT_MAX, request_line: 8192 };
 
+const DATE: [u8; 37] = *b"date: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
+
 const CONFIG: &str = r#"
 [[listener]]
 name = "a"
@@ -138,7 +140,7 @@ proptest! {
         let (mut response, mut again) = (ResponseHead::new(), ResponseHead::new());
         prop_assume!(matches!(parse_response(text, &LIMITS, &mut 0, Method::Get, &mut response), Ok(Some(_))));
         let style =
-            Style { kind: HeadKind::Final, route: &SNAPSHOT.router.routes()[usize::from(edited)], keep_alive, old: false, date: b"date: 1\r\n" };
+            Style { kind: HeadKind::Final, route: &SNAPSHOT.router.routes()[usize::from(edited)], keep_alive, old: false, date: &DATE };
         let mut out = Vec::new();
         response::write(&style, &response, text, &mut out);
         let read = parse_response(&out, &LIMITS, &mut 0, Method::Get, &mut again);

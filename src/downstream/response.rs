@@ -4,7 +4,7 @@ use super::Current;
 use crate::exchange::HeadKind;
 use crate::forward::Delivery;
 use crate::http::{BodyFraming, FieldName, ResponseHead, hop_by_hop, write_decimal};
-use crate::respond::{put, put_fields};
+use crate::respond::{DATE_LINE, put, put_fields};
 use crate::route::Route;
 
 /// What shapes the head besides the origin's fields.
@@ -19,7 +19,7 @@ pub struct Style<'a> {
     /// The client speaks HTTP/1.0.
     pub old: bool,
     /// The field line of Date for a response that has none (RFC 9110 section 6.6.1).
-    pub date: &'a [u8],
+    pub date: &'a [u8; DATE_LINE],
 }
 
 /// How a body is delivered to the client of this exchange, and whether the connection can be kept afterwards.
@@ -46,8 +46,7 @@ pub fn write(style: &Style<'_>, response: &ResponseHead, head: &[u8], out: &mut 
     if edited {
         out.extend_from_slice(edits.appended());
     }
-    let dated = response.fields.get(FieldName::Date).is_some_and(|date| !date.dropped);
-    if !dated && response.status >= 200 && edits.names() & FieldName::Date.bit() == 0 {
+    if !is_dated(response) && response.status >= 200 && edits.names() & FieldName::Date.bit() == 0 {
         out.extend_from_slice(style.date);
     }
     match style.kind {
@@ -60,6 +59,14 @@ pub fn write(style: &Style<'_>, response: &ResponseHead, head: &[u8], out: &mut 
         HeadKind::Final => write_framing(style, response, head, out),
     }
     out.extend_from_slice(b"\r\n");
+}
+
+/// Whether a Date goes on.
+#[inline(always)]
+fn is_dated(response: &ResponseHead) -> bool {
+    let fields = &response.fields;
+    let kept = || fields.get(FieldName::Date).is_some_and(|date| !date.dropped);
+    fields.has(FieldName::Date) && (!fields.has(FieldName::Connection) || kept())
 }
 
 fn write_framing(style: &Style<'_>, response: &ResponseHead, head: &[u8], out: &mut Vec<u8>) {

@@ -45,7 +45,8 @@ impl From<Failure> for Refusal {
 pub fn decide<'a>(snapshot: &'a Snapshot, asked: &Question<'_>, paths: &mut Forms) -> Result<&'a Route, Refusal> {
     let Question { request, head, listener, peer } = *asked;
     // RFC 9110 section 7.4: only a trusted gateway may say that the client's side was encrypted.
-    if !peer.trusted && !peer.secure && request.scheme.of(head).eq_ignore_ascii_case(b"https") {
+    let vouched = peer.trusted || peer.secure || request.scheme.is_empty();
+    if !vouched && request.scheme.of(head).eq_ignore_ascii_case(b"https") {
         return Err(Failure::Misdirected.into());
     }
     let spec = snapshot.listener(listener);

@@ -62,8 +62,8 @@ impl Exchanges {
     /// Brings `date` up to date: the wall clock is read once a tick at most.
     pub fn tell_date(&mut self) {
         let now = self.ring.clock().now();
-        if now.saturating_sub(self.dated) >= Duration::from_millis(limits::TICK_MS) {
-            self.dated = now;
+        if now >= self.dated_until {
+            self.dated_until = now + Duration::from_millis(limits::TICK_MS);
             self.date.set(Clock::wall_seconds());
         }
     }

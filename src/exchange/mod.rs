@@ -65,8 +65,8 @@ pub struct Exchanges {
     allow: Vec<u8>,
     /// For responses that have none; see [`Exchanges::tell_date`].
     pub date: DateLine,
-    /// When the wall clock was read for it.
-    dated: Duration,
+    /// When the wall clock is read again for it.
+    dated_until: Duration,
     /// Workers that share the process-wide limits.
     workers: u32,
 }
@@ -191,7 +191,7 @@ impl Exchanges {
             paths: Forms::with_capacity(limits::REQUEST_LINE_BYTES),
             allow: Vec::with_capacity(1024),
             date: DateLine::at(Clock::wall_seconds()),
-            dated: Duration::ZERO,
+            dated_until: Duration::ZERO,
             workers: workers as u32,
         };
         exchanges.adopt(snapshot);

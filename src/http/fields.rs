@@ -96,6 +96,12 @@ impl Fields {
         self.table.get(usize::from(self.last[id as usize & 63])).copied()
     }
 
+    /// Whether there is a field with this id, which is not `Other`.
+    #[inline]
+    pub fn has(&self, id: FieldName) -> bool {
+        self.any(id.bit())
+    }
+
     /// How many fields have this id.
     pub fn count(&self, id: FieldName) -> usize {
         match self.any(id.bit()) {
