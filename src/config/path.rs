@@ -22,8 +22,30 @@ pub(super) fn sent(text: Text<'_>, problems: &mut Problems) -> String {
     text.value.to_owned()
 }
 
-/// An expression for paths: escapes in upper case, as the paths have them that it is matched against.
+/// An expression for paths: escapes in upper case, as the paths have them that it is matched against. What stands in brackets
+/// is no escape but a choice of characters.
 pub(super) fn expression(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(open) = rest.find('[') {
+        let before = &rest[..open];
+        let escapes = before.len() - before.trim_end_matches('\\').len();
+        if escapes % 2 == 1 {
+            out += &raised(&rest[..=open]);
+            rest = &rest[open + 1..];
+            continue;
+        }
+        // `]` right behind the bracket, or behind `^`, stands for itself.
+        let first = rest[open + 1..].trim_start_matches('^').trim_start_matches(']');
+        let close = first.find(']').map_or(rest.len(), |at| rest.len() - first.len() + at);
+        out += &raised(before);
+        out += &rest[open..close];
+        rest = &rest[close..];
+    }
+    out + &raised(rest)
+}
+
+fn raised(text: &str) -> String {
     let mut bytes = text.as_bytes().to_vec();
     path::raise_digits(&mut bytes);
     String::from_utf8_lossy(&bytes).into_owned()
@@ -50,5 +72,26 @@ fn judge(text: Text<'_>) -> Result<String, String> {
         same if same == sent => Ok(normal),
         _ if text.shown != text.value => Err("requests have it in its normal form".to_owned()),
         _ => Err(format!("requests have it in its normal form: \"{normal}\"")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::expression;
+
+    #[test]
+    fn escapes_of_expressions_are_in_upper_case() {
+        for (text, expected) in [
+            ("/caf%c3%a9/.*", "/caf%C3%A9/.*"),
+            ("/%2f{2}|%ab?", "/%2F{2}|%AB?"),
+            ("/[%2f]%2f[^%ab]%ab", "/[%2f]%2F[^%ab]%AB"),
+            ("/[]%2f]%2f", "/[]%2f]%2F"),
+            ("/[^]%2f]+%2f[a", "/[^]%2f]+%2F[a"),
+            ("/%zz/%a", "/%zz/%a"),
+            (r"/\[%2f\]\\[%2f]", r"/\[%2F\]\\[%2f]"),
+            ("/caf\u{e9}%c3", "/caf\u{e9}%C3"),
+        ] {
+            assert_eq!(expression(text), expected);
+        }
     }
 }

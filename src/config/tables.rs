@@ -249,7 +249,12 @@ static ROUTE: Table = Table {
             Preset::Optional("\"/orders\""),
             "whole segments: /orders, /orders/7, not /orders2",
         ),
-        key("path_regex", Kind::Text, Preset::Optional("\"/orders/[0-9]+\""), "of the whole path"),
+        key(
+            "path_regex",
+            Kind::Text,
+            Preset::Optional("\"/orders/[0-9]+\""),
+            "of the whole path, in which escapes are in upper case: [0-9A-F]",
+        ),
         key("methods", Kind::Texts, Preset::Optional("[\"GET\", \"HEAD\"]"), "absent: any"),
         key(
             "headers",
