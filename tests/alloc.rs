@@ -56,9 +56,10 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-const REQUESTS: [&[u8]; 3] = [
+const REQUESTS: [&[u8]; 4] = [
     b"GET /a?b=c HTTP/1.1\r\nHost: example.com\r\nUser-Agent: test\r\nAccept: */*\r\n\r\n",
     b"POST /orders/1/../2 HTTP/1.1\r\nHost: example.com\r\nContent-Length: 5\r\n\r\nhello",
+    b"GET /caf%c3%a9//%7e/%2e%2E/x%2fy/b/..;z/ HTTP/1.1\r\nHost: [0:0:0:0:0:0:0:1]:80\r\n\r\n",
     b"POST /c HTTP/1.1\r\nHost: example.com\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
 ];
 const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nServer: origin\r\n\r\nok";
@@ -132,7 +133,7 @@ fn ten_thousand_warm_exchanges_allocate_nothing() {
     let (keys, tls) = secure(folder.path());
     let text = format!(
         "[[listener]]\nname = \"l\"\nbind = \"127.0.0.1:0\"\n\
-         [[listener]]\nname = \"s\"\nbind = \"127.0.0.1:0\"\n{keys}\n[[route]]\nname = \"r\"\nhosts = [\"example.com\"]\n\
+         [[listener]]\nname = \"s\"\nbind = \"127.0.0.1:0\"\n{keys}\n[[route]]\nname = \"r\"\nhosts = [\"example.com\", \"[::1]\"]\n\
          path_prefix = \"/\"\ncluster = \"c\"\n[[cluster]]\nname = \"c\"\nendpoints = [\"{}\"]\n",
         upstream.local_addr().expect("an address")
     );
