@@ -1,9 +1,15 @@
 //! What binds a tenant beside its claims: time-outs, and where its endpoints may be. The root has no bounds.
-//! Not here: hosts and paths (`claim`), limits that only hold while requests flow.
+//! Not here: hosts and paths (`claim`), what its file may cost (`budget`), limits that only hold while requests flow.
 
+use std::ffi::OsString;
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::AdminSpec;
+use super::budget::Budget;
 use super::network;
 use super::report::{Place, Problems};
 use super::section::{Section, Text};
@@ -19,6 +25,8 @@ pub(super) struct Bounds {
     networks: Option<Networks>,
     /// What operates the proxy must not be forwarded to.
     admin: Vec<Address>,
+    /// None: no bound.
+    pub(super) budget: Option<Budget>,
 }
 
 #[derive(Clone, Debug)]
@@ -31,8 +39,19 @@ struct Networks {
     at: Place,
 }
 
+impl Networks {
+    /// Whether a range of them means addresses of `near` and no others, and `address` among them: `0.0.0.0/0` gives nobody this
+    /// machine.
+    fn names(&self, near: &Near, address: IpAddr) -> bool {
+        let inside = |range: &Network| near.network.contains(range.address) && range.prefix >= near.network.prefix;
+        self.ranges.iter().flatten().any(|range| range.contains(address) && inside(range))
+    }
+}
+
 /// Stands for Unix-domain sockets among address ranges.
 const UNIX: &str = "unix";
+/// Links that are followed to a file (path_resolution(7)).
+const LINKS_MAX: usize = 40;
 
 impl Bounds {
     /// Reads `[tenant.limits]`.
@@ -50,7 +69,13 @@ impl Bounds {
             max_timeout: limits.optional_time("max_timeout").map(|time| (time, limits.place("max_timeout"))),
             networks: Some(networks),
             admin: admin.into_iter().flatten().collect(),
+            budget: Some(Budget::read(limits)),
         }
+    }
+
+    /// The same for another reading of the tenant's file.
+    pub(super) fn begin(&self) -> Self {
+        Self { budget: self.budget.as_ref().map(Budget::begin), ..self.clone() }
     }
 
     /// The time-out under `key`, cut to what is allowed where it is the default; reports a longer one that was asked for.
@@ -80,6 +105,18 @@ impl Bounds {
             return;
         }
         let Some(networks) = &self.networks else { return };
+        if let Address::Inet(inet) = address
+            && let Some(near) = Near::of(inet.ip())
+            && !networks.names(near, inet.ip())
+        {
+            let ip = inet.ip().to_canonical();
+            let shown = if text.value == address.to_string() { String::new() } else { format!(" ({address})") };
+            problems
+                .add(text.at, format!("{}{shown} is {}, which the tenant is not given", text.shown, near.what))
+                .note(networks.at, "its limits stand here")
+                .help(format!("the operator can give it: `limits.endpoint_networks = [\"{ip}\"]` in the root"));
+            return;
+        }
         let (allowed, help) = match (address, &networks.ranges) {
             (Address::Inet(_), None) => (true, ""),
             (Address::Inet(inet), Some(ranges)) => (
@@ -104,6 +141,58 @@ fn same(admin: &Address, address: &Address) -> bool {
             let (own, ip) = (admin.ip().to_canonical(), address.ip().to_canonical());
             admin.port() == address.port() && (own == ip || own.is_unspecified() || ip.is_unspecified())
         }
-        (admin, address) => admin == address,
+        (Address::Unix(admin), Address::Unix(path)) => same_file(admin, path),
+        (Address::Inet(_), Address::Unix(_)) | (Address::Unix(_), Address::Inet(_)) => false,
+    }
+}
+
+/// Whether two paths lead to one file, through whatever links. It need not be there yet: the socket is made anew at a start.
+fn same_file(one: &Path, other: &Path) -> bool {
+    let identity = |path: &Path| fs::metadata(path).map(|file| (file.dev(), file.ino())).ok();
+    let both = identity(one).zip(identity(other));
+    both.is_some_and(|(one, other)| one == other) || place(one.to_owned()) == place(other.to_owned())
+}
+
+/// Where a file stands or would be made: its directory, without links, and its name in there.
+fn place(mut path: PathBuf) -> Option<(u64, u64, OsString)> {
+    for _ in 0..LINKS_MAX {
+        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let Ok(target) = fs::read_link(&path) else {
+            let found = fs::metadata(directory).ok()?;
+            return Some((found.dev(), found.ino(), path.file_name()?.to_owned()));
+        };
+        path = directory.join(target);
+    }
+    None
+}
+
+/// A network whose addresses mean another machine, or service, wherever one stands.
+struct Near {
+    network: Network,
+    /// What it reaches.
+    what: &'static str,
+}
+
+/// This machine, where the operator's own services listen that trust whoever can reach them; 0.0.0.0 and :: lead there as well
+/// (RFC 1122 section 3.2.1.3). And what is on the link alone (RFC 3927, RFC 4291), the metadata services of clouds for one.
+const NEAR: [Near; 6] = [
+    near(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8, THIS_MACHINE),
+    near(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8, THIS_MACHINE),
+    near(IpAddr::V6(Ipv6Addr::LOCALHOST), 128, THIS_MACHINE),
+    near(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 128, THIS_MACHINE),
+    near(IpAddr::V4(Ipv4Addr::new(169, 254, 0, 0)), 16, LINK_LOCAL),
+    near(IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0)), 10, LINK_LOCAL),
+];
+const THIS_MACHINE: &str = "an address of this machine";
+const LINK_LOCAL: &str = "a link-local address";
+
+const fn near(address: IpAddr, prefix: u8, what: &'static str) -> Near {
+    Near { network: Network { address, prefix }, what }
+}
+
+impl Near {
+    /// The one that an address lies in.
+    fn of(address: IpAddr) -> Option<&'static Self> {
+        NEAR.iter().find(|near| near.network.contains(address))
     }
 }

@@ -77,7 +77,7 @@ impl Reader<'_> {
                 Err(table) => (table.text("address"), table.number("weight")),
             };
             let Some(text) = text else { continue };
-            let Some(address) = address(text, self.outside, self.problems) else { continue };
+            let Some(address) = self.address(text) else { continue };
             self.bounds.endpoint(&address, text, self.problems);
             if !known.insert(address.clone()) {
                 self.problems
@@ -93,6 +93,41 @@ impl Reader<'_> {
         }
         endpoints
     }
+
+    /// An address, or what a name stands for.
+    fn address(&mut self, text: Text<'_>) -> Option<Address> {
+        let address = match text.value.parse() {
+            Ok(address) => address,
+            Err(_) if is_name(text.value) => match self.look_up(text)? {
+                Ok(address) => address,
+                Err(why) => {
+                    self.problems
+                        .add(text.at, format!("\"{}\" does not resolve: {why}", text.shown.escape_debug()))
+                        .help("names are looked up when the configuration is loaded; write an address, or see to the name");
+                    return None;
+                }
+            },
+            Err(error) => {
+                self.problems
+                    .add(text.at, format!("\"{}\" is {error}", text.shown.escape_debug()))
+                    .help("\"10.0.0.2:9000\", \"app.internal:9000\" or \"unix:/run/app.sock\"");
+                return None;
+            }
+        };
+        if matches!(&address, Address::Inet(inet) if inet.port() == 0) {
+            self.problems.add(text.at, "an endpoint cannot have port 0").help("write the port on which it listens");
+        }
+        Some(address)
+    }
+
+    /// None: the tenant may not look up so many.
+    fn look_up(&mut self, text: Text<'_>) -> Option<Result<Address, String>> {
+        let mut ask = || self.outside.address(text.value);
+        match &self.bounds.budget {
+            Some(budget) => budget.look_up(text, self.problems, ask),
+            None => Some(ask()),
+        }
+    }
 }
 
 /// The first endpoint that has a host: those at Unix-domain sockets have none.
@@ -100,32 +135,6 @@ fn host(cluster: Section<'_>) -> String {
     let items = cluster.texts_or_tables("endpoints").into_iter();
     let mut texts = items.filter_map(|item| item.map_or_else(|table| table.text("address"), Some));
     texts.find(|text| !text.value.starts_with("unix:")).map_or("localhost", |text| text.value).to_owned()
-}
-
-/// An address, or what a name stands for.
-fn address(text: Text<'_>, outside: &mut Outside, problems: &mut Problems) -> Option<Address> {
-    let address = match text.value.parse() {
-        Ok(address) => address,
-        Err(_) if is_name(text.value) => match outside.address(text.value) {
-            Ok(address) => address,
-            Err(why) => {
-                problems
-                    .add(text.at, format!("\"{}\" does not resolve: {why}", text.shown.escape_debug()))
-                    .help("names are looked up when the configuration is loaded; write an address, or see to the name");
-                return None;
-            }
-        },
-        Err(error) => {
-            problems
-                .add(text.at, format!("\"{}\" is {error}", text.shown.escape_debug()))
-                .help("\"10.0.0.2:9000\", \"app.internal:9000\" or \"unix:/run/app.sock\"");
-            return None;
-        }
-    };
-    if matches!(&address, Address::Inet(inet) if inet.port() == 0) {
-        problems.add(text.at, "an endpoint cannot have port 0").help("write the port on which it listens");
-    }
-    Some(address)
 }
 
 /// `NAME:PORT`

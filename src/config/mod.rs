@@ -6,6 +6,7 @@
 
 mod admin;
 mod bounds;
+mod budget;
 mod check;
 mod claim;
 mod cluster;

@@ -126,7 +126,11 @@ impl<'a> Reader<'a> {
     }
 
     fn regex(&mut self, text: Text<'_>) -> String {
-        if let Err(why) = try_expression(text.value) {
+        let tried = match &self.known.bounds.budget {
+            Some(budget) => budget.expression(text, self.problems),
+            None => Some(try_expression(text.value)),
+        };
+        if let Some(Err(why)) = tried {
             self.problems.add(text.at, format!("the regular expression is invalid: {why}")).help(
                 "the syntax is that of docs.rs/regex, for bytes, not Unicode; it is matched against the whole value",
             );

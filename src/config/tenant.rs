@@ -194,13 +194,17 @@ impl Tenant {
         check::document(&document, &TENANT_FILE, problems);
         let root = document.section(&TENANT_FILE);
         let (routes, clusters) = (root.many("route"), root.many("cluster"));
+        let bounds = self.bounds.begin();
+        if bounds.budget.as_ref().is_some_and(|budget| !budget.routes(&routes, problems)) {
+            return Part::default();
+        }
         let scope = |first| Scope { tenant: self.name.clone(), first };
         let route_names = Names::read("route", &routes, scope(0), problems);
         let cluster_names = Names::read("cluster", &clusters, scope(ground.snapshot.clusters.len()), problems);
-        let known = Known { listeners: ground.listeners, clusters: &cluster_names, bounds: &self.bounds };
+        let known = Known { listeners: ground.listeners, clusters: &cluster_names, bounds: &bounds };
         let mut part = Part {
             routes: Vec::with_capacity(routes.len()),
-            clusters: cluster::clusters(&clusters, &cluster_names, &self.bounds, &mut version.outside, problems),
+            clusters: cluster::clusters(&clusters, &cluster_names, &bounds, &mut version.outside, problems),
             places: Places::default(),
         };
         part.places.secrets(&document.references);
@@ -215,8 +219,10 @@ impl Tenant {
             }
             part.routes.push(route);
         }
-        if problems.is_empty() {
+        let has_time = |problems: &mut Problems| bounds.budget.as_ref().is_none_or(|it| it.has_time(root.at, problems));
+        if problems.is_empty() && has_time(problems) {
             self.compile(&mut part, ground, problems);
+            has_time(problems);
         }
         part
     }

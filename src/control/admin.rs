@@ -12,9 +12,10 @@ use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use axum::serve::Listener;
 use axum::{Json, Router, middleware};
 use serde::Deserialize;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::serving::{self, check_host};
@@ -120,9 +121,33 @@ impl Doors {
             let Some((listener, path)) = self.unix else { return };
             let _gone = Unlink(path);
             let answers = readings(desk.clone()).merge(orders(desk.clone()));
-            serving::serve(listener, answers, ending.clone()).await;
+            serving::serve(Others(listener), answers, ending.clone()).await;
         };
         tokio::join!(public, private);
+    }
+}
+
+/// The admin socket for every process but this one, whose connections are those of clients: a tenant's endpoint may have become a
+/// link to it after it was checked.
+struct Others(UnixListener);
+
+impl Listener for Others {
+    type Io = UnixStream;
+    type Addr = <UnixListener as Listener>::Addr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        let own = i32::try_from(std::process::id()).ok();
+        loop {
+            let (stream, address) = Listener::accept(&mut self.0).await;
+            let peer = stream.peer_cred().ok().and_then(|peer| peer.pid());
+            if peer.is_none() || peer != own {
+                return (stream, address);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<Self::Addr> {
+        Listener::local_addr(&self.0)
     }
 }
 

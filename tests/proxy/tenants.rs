@@ -2,6 +2,8 @@
 //! say (`src/config/tests`).
 
 use std::fs;
+use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixListener;
 
 use crate::harness::{Origin, Proxy, Setup, next};
 
@@ -12,7 +14,7 @@ fn root(endpoint: &str, limits: &str) -> String {
     let tenant = |name: &str| {
         format!(
             "[[tenant]]\nname = \"{name}\"\nfile = \"FOLDER/{name}.toml\"\n\
-             claims = [{{ host = \"a\", path_prefix = \"/{name}\" }}]\n"
+             claims = [{{ host = \"a\", path_prefix = \"/{name}\" }}]\nlimits.endpoint_networks = [\"127.0.0.1\"]\n"
         )
     };
     Setup::to(&[endpoint]).managed().more(&format!("{}{limits}{}", tenant("red"), tenant("blue"))).text()
@@ -83,7 +85,7 @@ fn requests_in_flight_are_limited_over_all_workers() {
         wire.message().unwrap();
         sender.send(wire).unwrap();
     });
-    let limits = "[tenant.limits]\nrequests = 3\n";
+    let limits = "limits.requests = 3\n";
     let text = root(&origin.address, limits).replace("count = 1", "count = 2");
     let proxy = Proxy::start(&text, &[]);
     write(&proxy, "red", &file("red", &origin.address, "red"));
@@ -122,7 +124,7 @@ fn requests_in_flight_are_limited_over_all_workers() {
 #[test]
 fn requests_per_second_are_limited() {
     let origin = Origin::answering(OK);
-    let proxy = Proxy::start(&root(&origin.address, "[tenant.limits]\nrequests_per_second = 5\n"), &[]);
+    let proxy = Proxy::start(&root(&origin.address, "limits.requests_per_second = 5\n"), &[]);
     write(&proxy, "red", &file("red", &origin.address, "red"));
     write(&proxy, "blue", &file("blue", &origin.address, "blue"));
     assert!(proxy.verb(&["reload"]).status.success());
@@ -136,4 +138,28 @@ fn requests_per_second_are_limited() {
     assert!(statuses[..5].iter().all(|status| *status == 200), "{statuses:?}");
     assert_eq!(statuses.last(), Some(&429));
     assert_eq!(ask(&proxy, "/blue"), some("blue"));
+}
+
+/// A team's endpoint was a socket of its own when it was checked, and is a link to the admin socket when it is used.
+#[test]
+fn the_admin_socket_answers_no_client_of_the_proxy() {
+    let origin = Origin::answering(OK);
+    let text = root(&origin.address, "").replace("[\"127.0.0.1\"]", "[\"unix\"]");
+    let proxy = Proxy::start(&text, &[]);
+    let (link, own) = (proxy.folder().join("link"), proxy.folder().join("own"));
+    let _listener = UnixListener::bind(&own).unwrap();
+    symlink(&own, &link).unwrap();
+    write(&proxy, "red", &file("red", &format!("unix:{}", link.display()), "red"));
+    assert!(proxy.verb(&["reload"]).status.success());
+    assert_eq!(states(&proxy), ["live", "absent"]);
+    fs::remove_file(&link).unwrap();
+    symlink(proxy.folder().join("admin.sock"), &link).unwrap();
+    let answer = proxy.ask("POST /red HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
+    assert_eq!(answer.status(), 502);
+    // And once it is looked at, it is refused, and so is the version before, which leads there as well.
+    write(&proxy, "red", &file("red", &format!("unix:{}", link.display()), "red two"));
+    assert!(proxy.verb(&["reload"]).status.success());
+    assert_eq!(states(&proxy), ["absent", "absent"]);
+    let status = proxy.verb(&["status", "--tenant", "red"]);
+    assert!(String::from_utf8_lossy(&status.stdout).contains("is the admin interface"), "{status:?}");
 }

@@ -1,6 +1,8 @@
 //! Tenants: whose problem is whose, what a tenant's file can say, and that it cannot leave its claims.
 
 use std::fs;
+use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -35,6 +37,7 @@ defaults = { timeout = "7s" }
 name = "b"
 file = "b/b.toml"
 claims = [{ host = "*.b.example.com" }, { host = "b.example.com" }]
+limits = { endpoint_networks = ["127.0.0.0/8"] }
 "#;
 const A: &str = r#"
 [[route]]
@@ -273,4 +276,131 @@ fn the_documented_tenant_is_accepted() {
     company.write("teams/payments.toml", "[[route]]\nname = \"a\"\nredirect = { path = \"/payments/b\" }\n");
     let config = company.load().unwrap();
     assert_eq!(names(&config).last(), Some(&"payments/a"));
+}
+
+/// The report on tenant `b`, whose cluster has this endpoint and whose limits are these; None: it is served.
+fn judged(company: &Company, limits: &str, file: &str) -> Option<String> {
+    company.write("cairn.toml", &ROOT.replace("limits = { endpoint_networks = [\"127.0.0.0/8\"] }", limits));
+    company.write("b/b.toml", file);
+    let config = Loader::new(company.path("cairn.toml")).load().unwrap();
+    config.tenants[1].problems.as_ref().map(ToString::to_string)
+}
+
+#[test]
+fn this_machine_and_the_link_are_given_by_name_alone() {
+    let company = Company::new();
+    let limits = |networks: &str| match networks {
+        "" => String::new(),
+        networks => format!("limits = {{ endpoint_networks = [{networks}] }}"),
+    };
+    let this = Some("is an address of this machine");
+    let link = Some("is a link-local address");
+    for (address, networks, refusal) in [
+        ("10.0.0.1:1", "", None),
+        ("127.0.0.1:1", "", this),
+        ("127.9.9.9:1", "\"0.0.0.0/0\", \"::/0\"", this),
+        ("127.0.0.1:1", "\"127.0.0.1\"", None),
+        ("127.0.0.2:1", "\"127.0.0.1\"", this),
+        ("127.0.0.2:1", "\"10.0.0.0/8\", \"127.0.0.0/8\"", None),
+        ("localhost:1", "", this),
+        ("localhost:1", "\"127.0.0.0/8\", \"::1\"", None),
+        ("[::1]:1", "\"127.0.0.0/8\"", this),
+        ("[::1]:1", "\"::1\"", None),
+        ("[::ffff:127.0.0.1]:1", "", this),
+        ("[::ffff:127.0.0.1]:1", "\"127.0.0.0/8\"", None),
+        ("[::ffff:7f00:1]:1", "\"::/0\"", this),
+        ("0.0.0.0:1", "\"127.0.0.0/8\"", this),
+        ("[::]:1", "", this),
+        ("169.254.169.254:80", "", link),
+        ("169.254.169.254:80", "\"169.0.0.0/8\"", link),
+        ("169.254.169.254:80", "\"169.254.169.254\"", None),
+        ("[::ffff:169.254.169.254]:80", "", link),
+        ("[fe80::1]:80", "\"::/0\"", link),
+        ("[fe80::1]:80", "\"fe80::/10\"", None),
+        ("[febf::1]:80", "", link),
+        ("[fec0::1]:80", "", None),
+    ] {
+        let file = format!("[[cluster]]\nname = \"app\"\nendpoints = [\"{address}\"]\n");
+        let report = judged(&company, &limits(networks), &file);
+        match refusal {
+            None => assert!(report.is_none(), "{address} {networks}: {report:?}"),
+            Some(why) => {
+                let report = report.unwrap_or_else(|| panic!("{address} {networks} passed"));
+                assert!(report.contains(why) && report.contains("endpoint_networks = [\""), "{address}: {report}");
+            }
+        }
+    }
+}
+
+/// Through links and other paths, while it is there and while it is not.
+#[test]
+fn the_admin_socket_is_known_by_what_it_is() {
+    let company = Company::new();
+    let socket = company.path("admin.sock");
+    let root = format!("[admin]\nlisten = \"off\"\nsocket = \"{}\"\n", socket.display());
+    let unix = "limits = { endpoint_networks = [\"unix\"] }";
+    symlink(&socket, company.path("link")).unwrap();
+    symlink("link", company.path("b/chain")).unwrap();
+    symlink("../link", company.path("b/chain2")).unwrap();
+    symlink(company.0.path(), company.path("b/folder")).unwrap();
+    let judge = |path: &str| {
+        let file = format!("[[cluster]]\nname = \"app\"\nendpoints = [\"unix:{}\"]\n", company.path(path).display());
+        company.write("b/b.toml", &file);
+        let text = ROOT.replace("limits = { endpoint_networks = [\"127.0.0.0/8\"] }", unix);
+        company.write("cairn.toml", &format!("{root}{text}"));
+        let config = Loader::new(company.path("cairn.toml")).load().unwrap();
+        let report = config.tenants[1].problems.as_ref().map(ToString::to_string).unwrap_or_default();
+        report.contains("is the admin interface of this proxy")
+    };
+    let aliases = ["admin.sock", "link", "b/chain2", "b/folder/admin.sock", "b/../admin.sock", "b/folder/b/chain2"];
+    let strangers = ["other.sock", "b/admin.sock", "b/chain", "nowhere/admin.sock"];
+    let all = || aliases.map(|path| (path, true)).into_iter().chain(strangers.map(|path| (path, false)));
+    all().for_each(|(path, expected)| assert_eq!(judge(path), expected, "{path} before it is there"));
+    let _listener = UnixListener::bind(&socket).unwrap();
+    fs::hard_link(&socket, company.path("hard")).unwrap();
+    all().chain([("hard", true)]).for_each(|(path, expected)| assert_eq!(judge(path), expected, "{path}"));
+}
+
+#[test]
+fn a_file_costs_no_more_than_it_may() {
+    let company = Company::new();
+    let route = |more: &str| format!("[[route]]\nhosts = [\"b.example.com\"]\nrespond = {{ status = 200 }}\n{more}");
+    let routes = |count: usize| (0..count).map(|at| route(&format!("path = \"/{at}\"\n"))).collect::<String>();
+    let hosts = |count: usize| {
+        let names: Vec<_> = (0..count).map(|at| format!("\"a{at}.b.example.com\"")).collect();
+        format!("[[route]]\nhosts = [{}]\nrespond = {{ status = 200 }}\n", names.join(", "))
+    };
+    let expressions = |count: usize| -> String {
+        (0..count)
+            .map(|at| route(&format!("path = \"/{at}\"\nheaders = {{ x-a = {{ regex = \"[a-z]{{99}}{at}\" }} }}\n")))
+            .collect()
+    };
+    for (limits, file, refusal) in [
+        ("", routes(1000), ""),
+        ("", routes(1001), "the file has 1001 routes; the tenant may have 1000"),
+        ("routes = 2", routes(2), ""),
+        ("routes = 2", routes(3), "ask the operator for a larger limits.routes"),
+        ("names = 3", hosts(3), ""),
+        ("names = 3", hosts(4), "the file has 4 hosts and names up to here; the tenant may have 3"),
+        ("", hosts(1001), "limits.names"),
+        ("expression_bytes = \"64KiB\"", expressions(3), ""),
+        ("expression_bytes = \"64KiB\"", expressions(100), "the expressions of the file need automata of"),
+        ("compile_time = \"1ms\"", expressions(900), "the tenant may take 1ms"),
+    ] {
+        let report = judged(&company, &format!("limits = {{ {limits} }}"), &file);
+        match refusal {
+            "" => assert!(report.is_none(), "{limits}: {report:?}"),
+            why => {
+                let report = report.unwrap_or_else(|| panic!("{limits}: it passed"));
+                assert!(report.contains(why) && report.contains("limits."), "{}", &report[..200]);
+            }
+        }
+    }
+    let names = |count: usize| {
+        let names: Vec<_> = (0..count).map(|at| format!("\"localhost:{}\"", at + 1)).collect();
+        format!("[[cluster]]\nname = \"app\"\nendpoints = [{}]\n", names.join(", "))
+    };
+    let limits = "limits = { names = 2, endpoint_networks = [\"127.0.0.0/8\", \"::1\"] }";
+    assert_eq!(judged(&company, limits, &names(2)), None);
+    assert!(judged(&company, limits, &names(3)).is_some_and(|report| report.contains("limits.names")));
 }
