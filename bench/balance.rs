@@ -10,6 +10,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 fn pick(criterion: &mut Criterion) {
     let endpoint = |at: usize, even: bool| EndpointSpec {
         address: format!("127.0.0.1:{}", 9000 + at).parse().expect("valid address"),
+        others: Vec::new(),
         weight: if even { 1 } else { 1 + at as u16 },
     };
     for balance in [Balance::RoundRobin, Balance::Random, Balance::LeastRequest] {

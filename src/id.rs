@@ -56,7 +56,7 @@ pub enum Owner {
 }
 
 /// Where a listener binds or an endpoint is reached: `127.0.0.1:80`, `[::1]:80` or `unix:/path`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Address {
     /// IPv4 or IPv6 address and port.
     Inet(SocketAddr),

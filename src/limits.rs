@@ -126,6 +126,10 @@ pub const TUNNEL_IDLE: Duration = Duration::from_secs(3600);
 pub const LINGER: Duration = Duration::from_secs(5);
 /// Connections of one worker above `limits.connections` that are read on for so long; more are closed at once.
 pub const REFUSED_CONNECTIONS: u32 = 1024;
+/// Addresses of one name that are tried.
+pub const ADDRESSES: usize = 16;
+/// The shortest time that connecting to one of several addresses of a name is given (RFC 8305 section 8).
+pub const ATTEMPT_MIN: Duration = Duration::from_millis(250);
 /// Ids that the listeners of all snapshots that live at once may take; above: a reload is refused.
 pub const LISTENER_IDS: usize = 4096;
 /// How long idle connections of a removed listener are kept: each is closed at a moment of its own between the two.

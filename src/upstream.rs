@@ -37,6 +37,8 @@ pub struct Upstream {
     /// The client connection that it belongs to, because somebody has logged in on it or been asked to.
     pub bound: Option<u32>,
     connected: bool,
+    /// Which of the endpoint's addresses it leads to.
+    address: u8,
     /// Bytes of a partial head that hold no end.
     scanned: usize,
     body: Body,
@@ -73,6 +75,8 @@ pub struct Upstreams {
     pool: Pool,
     /// Connections that belong to a client connection, by its slot; as long as the largest such slot.
     bound: Vec<Option<u32>>,
+    /// By `EndpointId`: which of its addresses a connection to it was made to last.
+    preferred: Vec<u8>,
 }
 
 /// How a connection is to be had.
@@ -87,7 +91,7 @@ pub struct Wish {
 impl Default for Upstreams {
     /// None yet.
     fn default() -> Self {
-        Self { table: Slab::with_capacity(256), pool: Pool::default(), bound: Vec::new() }
+        Self { table: Slab::with_capacity(256), pool: Pool::default(), bound: Vec::new(), preferred: Vec::new() }
     }
 }
 
@@ -103,6 +107,7 @@ impl Upstreams {
     /// Makes room for the endpoints below `bound`, and closes the idle connections of those that `stays` refuses.
     pub fn adopt(&mut self, ring: &mut Ring, bound: usize, stays: impl Fn(EndpointId) -> bool) {
         self.pool.reserve(bound);
+        self.preferred.resize(bound.max(self.preferred.len()), 0);
         let left: Vec<EndpointId> = self.pool.endpoints().filter(|endpoint| !stays(*endpoint)).collect();
         for endpoint in left {
             while let Some(index) = self.pool.top(endpoint) {
@@ -117,7 +122,14 @@ impl Upstreams {
         }
     }
 
-    /// A connection to `endpoint` for `exchange`: the idle one used last, or a new one if there is none or one is wished for.
+    /// Which of the endpoint's addresses to try first.
+    #[must_use]
+    pub fn preferred(&self, endpoint: EndpointId) -> u8 {
+        self.preferred.get(endpoint.index()).copied().unwrap_or_default()
+    }
+
+    /// A connection to `endpoint` for `exchange`: the idle one used last, or a new one to `address`, which has this place among
+    /// the endpoint's, if there is none or one is wished for.
     ///
     /// # Errors
     /// When no socket can be made.
@@ -125,7 +137,7 @@ impl Upstreams {
         &mut self,
         ring: &mut Ring,
         endpoint: EndpointId,
-        address: &Address,
+        (address, place): (&Address, usize),
         exchange: u32,
         wish: Wish,
     ) -> Result<u32, Errno> {
@@ -148,6 +160,7 @@ impl Upstreams {
             received: 0,
             bound: None,
             connected: false,
+            address: place as u8,
             scanned: 0,
             body: Body::Done,
             keep_alive: true,
@@ -164,7 +177,7 @@ impl Upstreams {
         ring.keep_sent(connection.socket, replay);
     }
 
-    /// The idle connection that belongs to a client connection, if it leads where `leads` wants it.
+    /// The idle connection that belongs to a client connection, and its endpoint, if it leads where `leads` wants it.
     pub fn acquire_bound(
         &mut self,
         ring: &mut Ring,
@@ -172,14 +185,15 @@ impl Upstreams {
         exchange: u32,
         replay: bool,
         leads: impl Fn(EndpointId) -> bool,
-    ) -> Option<u32> {
+    ) -> Option<(u32, EndpointId)> {
         let index = (*self.bound.get(downstream as usize)?)?;
         let connection = self.table.get(index as usize).filter(|connection| connection.exchange.is_none())?;
-        if !leads(connection.endpoint) {
+        let endpoint = connection.endpoint;
+        if !leads(endpoint) {
             return None;
         }
         self.reuse(ring, index, exchange, replay);
-        Some(index)
+        Some((index, endpoint))
     }
 
     /// Makes a connection belong to a client connection, until one of them ends: nobody else may send on it (RFC 4559 section 6).
@@ -220,6 +234,9 @@ impl Upstreams {
     pub fn connected(&mut self, index: u32) {
         if let Some(connection) = self.table.get_mut(index as usize) {
             connection.connected = true;
+            if let Some(preferred) = self.preferred.get_mut(connection.endpoint.index()) {
+                *preferred = connection.address;
+            }
         }
     }
 

@@ -203,7 +203,9 @@ impl<'a> Way<'a> {
         self.text.row("cluster", format_args!("{}, {}{share}", cluster.name, cluster.balance.name()));
         let sum: u64 = cluster.endpoints.iter().map(|endpoint| u64::from(endpoint.weight)).sum();
         for endpoint in &cluster.endpoints {
-            self.text.row("endpoint", format_args!("{}, weight {} of {sum}", endpoint.address, endpoint.weight));
+            let others: String = endpoint.others.iter().map(|other| format!(" or {other}")).collect();
+            let weight = endpoint.weight;
+            self.text.row("endpoint", format_args!("{}{others}, weight {weight} of {sum}", endpoint.address));
         }
     }
 

@@ -50,10 +50,29 @@ pub struct Endpoint {
     pub id: EndpointId,
     /// Where it is.
     pub address: Address,
+    /// Where it is as well.
+    pub others: Box<[Address]>,
     /// Share of the traffic; 0: none.
     pub weight: u16,
     /// The address as text.
     pub name: Box<str>,
+}
+
+impl Endpoint {
+    /// How many addresses it has.
+    #[must_use]
+    pub fn addresses(&self) -> usize {
+        1 + self.others.len()
+    }
+
+    /// The address at a place in the round of all of them, which begins again behind the last one.
+    #[must_use]
+    pub fn address_at(&self, place: usize) -> &Address {
+        match place % self.addresses() {
+            0 => &self.address,
+            other => &self.others[other - 1],
+        }
+    }
 }
 
 impl Cluster {
@@ -62,7 +81,8 @@ impl Cluster {
     pub fn build(id: ClusterId, spec: &ClusterSpec, ids: &[EndpointId]) -> Self {
         let endpoints = spec.endpoints.iter().zip(ids).map(|(endpoint, id)| {
             let name = endpoint.address.to_string().into();
-            Endpoint { id: *id, address: endpoint.address.clone(), weight: endpoint.weight, name }
+            let (address, others) = (endpoint.address.clone(), endpoint.others.clone().into());
+            Endpoint { id: *id, address, others, weight: endpoint.weight, name }
         });
         let weights = spec.endpoints.iter().zip(ids).map(|(endpoint, id)| (*id, endpoint.weight));
         Self {

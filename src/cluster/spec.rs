@@ -33,8 +33,17 @@ pub struct ClusterSpec {
 pub struct EndpointSpec {
     /// Where it is.
     pub address: Address,
+    /// Where it is as well: further addresses of its name, to be tried in this order when `address` cannot be connected to.
+    pub others: Vec<Address>,
     /// Share of the traffic, 0 (none) to 65,535; default 1.
     pub weight: u16,
+}
+
+impl EndpointSpec {
+    /// All of its addresses, in the order in which they are tried.
+    pub fn addresses(&self) -> impl Iterator<Item = &Address> {
+        std::iter::once(&self.address).chain(&self.others)
+    }
 }
 
 /// `cluster.balance`.

@@ -24,6 +24,7 @@ impl Chooser {
 fn cluster(balance: Balance, weights: &[u16]) -> Vec<Cluster> {
     let endpoint = |(at, weight): (usize, &u16)| EndpointSpec {
         address: format!("127.0.0.1:{}", 9000 + at).parse().unwrap(),
+        others: Vec::new(),
         weight: *weight,
     };
     let second = Duration::from_secs(1);

@@ -77,14 +77,21 @@ impl Reader<'_> {
                 Err(table) => (table.text("address"), table.number("weight")),
             };
             let Some(text) = text else { continue };
-            let Some(address) = self.address(text) else { continue };
-            self.bounds.endpoint(&address, text, self.problems);
-            if !known.insert(address.clone()) {
+            let mut addresses = self.addresses(text).into_iter();
+            let Some(address) = addresses.next() else { continue };
+            let others: Vec<_> = addresses.collect();
+            let weight = u16::try_from(weight).unwrap_or(u16::MAX);
+            let endpoint = EndpointSpec { address, others, weight };
+            endpoint.addresses().for_each(|address| self.bounds.endpoint(address, text, self.problems));
+            // A name may share an address with another one.
+            let twice = endpoint.addresses().all(|address| known.contains(address));
+            known.extend(endpoint.addresses().cloned());
+            if twice {
                 self.problems
                     .add(text.at, format!("{} is in the cluster twice", text.shown))
                     .help(format!("for a larger share write {{ address = \"{}\", weight = 2 }}", text.shown));
             }
-            endpoints.push(EndpointSpec { address, weight: u16::try_from(weight).unwrap_or(u16::MAX) });
+            endpoints.push(endpoint);
         }
         if !endpoints.is_empty() && endpoints.iter().all(|endpoint| endpoint.weight == 0) {
             self.problems
@@ -94,35 +101,36 @@ impl Reader<'_> {
         endpoints
     }
 
-    /// An address, or what a name stands for.
-    fn address(&mut self, text: Text<'_>) -> Option<Address> {
-        let address = match text.value.parse() {
-            Ok(address) => address,
-            Err(_) if is_name(text.value) => match self.look_up(text)? {
-                Ok(address) => address,
-                Err(why) => {
+    /// An address, or all those that a name stands for; none: that was reported.
+    fn addresses(&mut self, text: Text<'_>) -> Vec<Address> {
+        let addresses = match text.value.parse() {
+            Ok(address) => vec![address],
+            Err(_) if is_name(text.value) => match self.look_up(text) {
+                Some(Ok(addresses)) => addresses,
+                None => return Vec::new(),
+                Some(Err(why)) => {
                     self.problems
                         .add(text.at, format!("\"{}\" does not resolve: {why}", text.shown.escape_debug()))
                         .help("names are looked up when the configuration is loaded; write an address, or see to the name");
-                    return None;
+                    return Vec::new();
                 }
             },
             Err(error) => {
                 self.problems
                     .add(text.at, format!("\"{}\" is {error}", text.shown.escape_debug()))
                     .help("\"10.0.0.2:9000\", \"app.internal:9000\" or \"unix:/run/app.sock\"");
-                return None;
+                return Vec::new();
             }
         };
-        if matches!(&address, Address::Inet(inet) if inet.port() == 0) {
+        if matches!(addresses.first(), Some(Address::Inet(inet)) if inet.port() == 0) {
             self.problems.add(text.at, "an endpoint cannot have port 0").help("write the port on which it listens");
         }
-        Some(address)
+        addresses
     }
 
     /// None: the tenant may not look up so many.
-    fn look_up(&mut self, text: Text<'_>) -> Option<Result<Address, String>> {
-        let mut ask = || self.outside.address(text.value);
+    fn look_up(&mut self, text: Text<'_>) -> Option<Result<Vec<Address>, String>> {
+        let mut ask = || self.outside.addresses(text.value);
         match &self.bounds.budget {
             Some(budget) => budget.look_up(text, self.problems, ask),
             None => Some(ask()),

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::env::{self, VarError};
 use std::fs::File;
 use std::io::{self, Read};
-use std::net::ToSocketAddrs;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
@@ -13,6 +13,7 @@ use rustix::fs::{Mode, OFlags};
 use super::confined;
 use super::seen::Stamp;
 use crate::id::Address;
+use crate::limits;
 
 /// Largest file that a value may name, bytes.
 const VALUE_BYTES_MAX: u64 = 1024 * 1024;
@@ -23,7 +24,7 @@ pub(super) struct Outside {
     /// No variable of the environment, and no file but those below the directory of the one that names it.
     confined: bool,
     files: HashMap<PathBuf, (Stamp, Result<String, String>)>,
-    addresses: HashMap<String, Result<Address, String>>,
+    addresses: HashMap<String, Result<Vec<Address>, String>>,
 }
 
 /// Why there is no such variable, and what to do.
@@ -69,8 +70,8 @@ impl Outside {
         })
     }
 
-    /// The first IPv4 address of `NAME:PORT`, else its first address.
-    pub(super) fn address(&mut self, name: &str) -> Result<Address, String> {
+    /// The addresses of `NAME:PORT` in the order in which they are to be tried; at least one.
+    pub(super) fn addresses(&mut self, name: &str) -> Result<Vec<Address>, String> {
         if let Some(known) = self.addresses.get(name) {
             return known.clone();
         }
@@ -110,10 +111,25 @@ pub(super) fn text(file: File, most: u64) -> io::Result<String> {
     Ok(text)
 }
 
-fn resolve(name: &str) -> Result<Address, String> {
-    let addresses: Vec<_> = name.to_socket_addrs().map_err(|error| error.to_string())?.collect();
-    let chosen = addresses.iter().find(|address| address.is_ipv4()).or(addresses.first());
-    chosen.copied().map(Address::Inet).ok_or_else(|| "it has no address".to_owned())
+fn resolve(name: &str) -> Result<Vec<Address>, String> {
+    let addresses = name.to_socket_addrs().map_err(|error| error.to_string())?;
+    let found: Vec<_> = in_turn(addresses).into_iter().take(limits::ADDRESSES).map(Address::Inet).collect();
+    if found.is_empty() { Err("it has no address".to_owned()) } else { Ok(found) }
+}
+
+/// Addresses in the resolver's order (RFC 6724), but the families in turn, IPv6 first: where one of them does not work at all,
+/// the second attempt is of the other one (RFC 8305 section 4).
+fn in_turn(addresses: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
+    let mut all: Vec<SocketAddr> = Vec::new();
+    for address in addresses {
+        if !all.contains(&address) {
+            all.push(address);
+        }
+    }
+    let (six, four): (Vec<_>, Vec<_>) = all.into_iter().partition(SocketAddr::is_ipv6);
+    let rounds = six.len().max(four.len());
+    let both = (0..rounds).flat_map(|round| [six.get(round), four.get(round)]);
+    both.flatten().copied().collect()
 }
 
 #[cfg(test)]
@@ -153,11 +169,31 @@ mod tests {
     }
 
     #[test]
-    fn names_resolve_to_one_address() {
-        let Ok(Address::Inet(address)) = Outside::default().address("localhost:9000") else {
-            panic!("localhost does not resolve")
-        };
-        assert!(address.ip().is_loopback() && address.port() == 9000, "{address}");
-        assert!(Outside::default().address("a..b:80").is_err());
+    fn names_resolve_to_all_their_addresses() {
+        let addresses = Outside::default().addresses("localhost:9000").unwrap();
+        assert!(!addresses.is_empty());
+        for address in addresses {
+            let Address::Inet(address) = address else { panic!("{address} is no address of a name") };
+            assert!(address.ip().is_loopback() && address.port() == 9000, "{address}");
+        }
+        assert!(Outside::default().addresses("a..b:80").is_err());
+    }
+
+    #[test]
+    fn families_take_turns() {
+        for (given, expected) in [
+            ("", ""),
+            ("1.1.1.1", "1.1.1.1"),
+            ("::1", "::1"),
+            ("1.1.1.1 ::1", "::1 1.1.1.1"),
+            ("::1 ::2 1.1.1.1 ::3 2.2.2.2", "::1 1.1.1.1 ::2 2.2.2.2 ::3"),
+            ("3.3.3.3 1.1.1.1 ::9 2.2.2.2", "::9 3.3.3.3 1.1.1.1 2.2.2.2"),
+            ("1.1.1.1 1.1.1.1 ::1 ::1", "::1 1.1.1.1"),
+        ] {
+            let parse = |text: &str| -> Vec<SocketAddr> {
+                text.split_whitespace().map(|ip| SocketAddr::new(ip.parse().unwrap(), 80)).collect()
+            };
+            assert_eq!(in_turn(parse(given).into_iter()), parse(expected), "{given}");
+        }
     }
 }

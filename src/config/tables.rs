@@ -389,7 +389,7 @@ static CLUSTER: Table = Table {
             Preset::Required(
                 "[\"127.0.0.1:9000\", { address = \"127.0.0.1:9001\", weight = 2 }, \"unix:/run/app.sock\"]",
             ),
-            "IP:PORT, NAME:PORT (resolved when the file is loaded) or unix:/path",
+            "IP:PORT, NAME:PORT (looked up when the file is loaded; its addresses are tried in turn) or unix:/path",
         ),
         key(
             "balance",

@@ -88,6 +88,9 @@ struct Exchange {
     tried: Tried,
     /// Endpoints that could not be connected to.
     attempts: u8,
+    /// Where the round of the endpoint's addresses began, and how many of them could not be connected to.
+    first: u8,
+    addresses: u8,
     /// The free retry was used.
     retried: bool,
     stage: Stage,
@@ -245,6 +248,8 @@ impl Exchanges {
             method: request.method,
             tried: Tried::default(),
             attempts: 0,
+            first: 0,
+            addresses: 0,
             retried: false,
             stage: Stage::Waiting,
             failure: None,

@@ -53,15 +53,16 @@ impl Exchanges {
     /// Until when the origin is waited for: that it takes the request, then that it answers, then that it goes on. While it is the
     /// client that has to send or to read, it owes nothing.
     fn wait(&mut self, id: u32) -> Option<Tick> {
-        let exchange = &mut self.table[id as usize];
         let (ring, clock) = (&self.ring, self.ring.clock());
+        let exchange = &self.table[id as usize];
         let connection = exchange.upstream.and_then(|index| self.upstreams.get(index))?;
         let now = clock.tick();
         if !connection.is_connected() {
-            let connect = exchange.snapshot.clusters[exchange.cluster.index()].connect_timeout;
+            let connect = self.attempt_timeout(exchange);
             let at = clock.deadline_from(exchange.since, connect);
             return Some(exchange.deadline.map_or(at, |deadline| deadline.min(at)));
         }
+        let exchange = &mut self.table[id as usize];
         let (taken, unsent) = (ring.taken(connection.socket), ring.unsent(connection.socket) > 0);
         let sending = exchange.sending.observe(now, unsent, taken);
         if exchange.stage == Stage::Tunnel {

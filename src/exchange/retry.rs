@@ -1,13 +1,27 @@
 //! Taking a connection, and taking another one where that is free of risk. Not here: retries that a route asks for.
 
-use super::{Exchanges, Failure};
+use std::time::Duration;
+
+use super::{Exchange, Exchanges, Failure};
 use crate::buffer::Queue;
+use crate::limits;
 use crate::runtime::Stall;
 use crate::upstream::{End, Wish};
 use crate::uring::{Errno, Fault};
 
 /// Endpoints that one exchange tries to connect to.
 const CONNECT_ATTEMPTS: u8 = 3;
+
+/// Where an exchange goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// At any endpoint.
+    Anywhere,
+    /// At the same one, under its next address.
+    NextAddress,
+    /// At an endpoint that was not tried.
+    Elsewhere,
+}
 
 impl Exchanges {
     /// Picks an endpoint and takes a connection to it: the one that belongs to the client's connection, if it leads to this
@@ -23,40 +37,65 @@ impl Exchanges {
         } else {
             self.upstreams.acquire_bound(&mut self.ring, exchange.downstream, id, replay, leads)
         };
-        let index = match bound {
-            Some(index) => index,
-            None => {
-                let endpoint =
-                    snapshot.pick(cluster, &exchange.tried, &mut self.balancer).ok_or(Failure::NoEndpoint)?;
-                let address = &snapshot.endpoint(endpoint).ok_or(Failure::NoEndpoint)?.1.address;
-                let wish = Wish { fresh, replay };
-                let acquired = self.upstreams.acquire(&mut self.ring, endpoint, address, id, wish);
-                match acquired {
-                    // An idle connection to somewhere holds a descriptor that is needed here.
-                    Err(_) if self.upstreams.close_idle(&mut self.ring) => {
-                        self.ring.submit_closes();
-                        self.upstreams.acquire(&mut self.ring, endpoint, address, id, wish)
-                    }
-                    acquired => acquired,
+        if let Some((index, endpoint)) = bound {
+            exchange.endpoint = endpoint;
+            self.use_connection(id, index);
+            return Ok(());
+        }
+        exchange.endpoint = snapshot.pick(cluster, &exchange.tried, &mut self.balancer).ok_or(Failure::NoEndpoint)?;
+        (exchange.first, exchange.addresses) = (self.upstreams.preferred(exchange.endpoint), 0);
+        self.connect_to(id, Wish { fresh, replay })
+    }
+
+    /// Takes a connection to the endpoint of the exchange: to the first of its addresses that has not failed this exchange,
+    /// beginning with the one that worked last.
+    fn connect_to(&mut self, id: u32, wish: Wish) -> Result<(), Failure> {
+        let exchange = &mut self.table[id as usize];
+        let endpoint = exchange.snapshot.endpoint(exchange.endpoint).ok_or(Failure::NoEndpoint)?.1;
+        let mut closed = false;
+        let index = loop {
+            let place = usize::from(exchange.first) + usize::from(exchange.addresses);
+            let address = (endpoint.address_at(place), place % endpoint.addresses());
+            match self.upstreams.acquire(&mut self.ring, endpoint.id, address, id, wish) {
+                Ok(index) => break index,
+                // A machine without IPv6 is as good as a network without.
+                Err(error) if error.is_of_family() && usize::from(exchange.addresses) + 1 < endpoint.addresses() => {
+                    exchange.addresses += 1;
                 }
-                .map_err(|Errno(_)| Failure::Descriptors)?
+                // An idle connection to somewhere holds a descriptor that is needed here.
+                Err(_) if !closed && self.upstreams.close_idle(&mut self.ring) => {
+                    self.ring.submit_closes();
+                    closed = true;
+                }
+                Err(Errno(_)) => return Err(Failure::Descriptors),
             }
         };
-        exchange.endpoint = self.upstreams.get(index).map_or(exchange.endpoint, |connection| connection.endpoint);
+        self.use_connection(id, index);
+        Ok(())
+    }
+
+    fn use_connection(&mut self, id: u32, index: u32) {
+        let exchange = &mut self.table[id as usize];
         exchange.upstream = Some(index);
         exchange.since = self.ring.clock().tick();
         (exchange.sending, exchange.answering) = (Stall::default(), Stall::default());
         self.balancer.begin(exchange.endpoint);
         self.arm(id);
-        Ok(())
+    }
+
+    /// How long connecting to one address may take: all those of a name share the time of one.
+    pub(super) fn attempt_timeout(&self, exchange: &Exchange) -> Duration {
+        let Some((cluster, endpoint)) = exchange.snapshot.endpoint(exchange.endpoint) else { return Duration::ZERO };
+        let share = cluster.connect_timeout / endpoint.addresses() as u32;
+        share.max(limits::ATTEMPT_MIN).min(cluster.connect_timeout)
     }
 
     /// The connection ended before a response: goes on with another one if nothing can have happened twice, else says why
     /// there will be no response.
     ///
-    /// Free are: another endpoint when connecting failed, for nothing was sent; and one fresh connection when a reused one
-    /// ended without a byte of response, for an endpoint may close an idle connection at any time (RFC 9112 section 9.3.1),
-    /// if the method is idempotent and the whole request is still held.
+    /// Free are: another address, and then another endpoint, when connecting failed, for nothing was sent; and one fresh connection
+    /// when a reused one ended without a byte of response, for an endpoint may close an idle connection at any time (RFC 9112
+    /// section 9.3.1), if the method is idempotent and the whole request is still held.
     pub(super) fn recover(&mut self, id: u32, end: End) -> Result<(), Failure> {
         let failure = cause(end);
         let exchange = &mut self.table[id as usize];
@@ -65,7 +104,12 @@ impl Exchanges {
         };
         let unconnected = matches!(end, End::Broken(Fault::Connect(_)) | End::ConnectTimeout);
         let stale = connection.reused && !connection.answered && end != End::ResponseTimeout;
-        let free = if unconnected {
+        exchange.addresses += u8::from(unconnected);
+        let known = exchange.snapshot.endpoint(exchange.endpoint).map_or(0, |(_, endpoint)| endpoint.addresses());
+        let elsewhere = unconnected && usize::from(exchange.addresses) >= known;
+        let free = if unconnected && !elsewhere {
+            true
+        } else if unconnected {
             self.counters.connect_failures.add(1);
             exchange.tried.insert(exchange.endpoint);
             exchange.attempts += 1;
@@ -80,7 +124,14 @@ impl Exchanges {
             return Err(failure);
         };
         exchange.retried |= stale;
-        self.replace(id, sent, unconnected).map_err(|again| {
+        let place = if elsewhere {
+            Place::Elsewhere
+        } else if unconnected {
+            Place::NextAddress
+        } else {
+            Place::Anywhere
+        };
+        self.replace(id, sent, place).map_err(|again| {
             let failure = if unconnected && again == Failure::NoEndpoint { failure } else { again };
             self.table[id as usize].failure = Some(failure);
             failure
@@ -88,7 +139,7 @@ impl Exchanges {
     }
 
     /// Sends what was sent once more, on another connection.
-    fn replace(&mut self, id: u32, mut sent: Queue, elsewhere: bool) -> Result<(), Failure> {
+    fn replace(&mut self, id: u32, mut sent: Queue, place: Place) -> Result<(), Failure> {
         let exchange = &mut self.table[id as usize];
         if let Some(index) = exchange.upstream.take() {
             self.balancer.end(exchange.endpoint);
@@ -98,11 +149,14 @@ impl Exchanges {
             let cluster = &exchange.snapshot.clusters[exchange.cluster.index()];
             cluster.endpoints.iter().any(|endpoint| endpoint.weight > 0 && !exchange.tried.contains(endpoint.id))
         };
-        if elsewhere && !untried() {
+        if place == Place::Elsewhere && !untried() {
             sent.clear(self.ring.pieces());
             return Err(Failure::NoEndpoint);
         }
-        if let Err(failure) = self.connect(id, true) {
+        // A fresh connection is not taken for stale: nothing is kept for a replay.
+        let wish = Wish { fresh: true, replay: false };
+        let connected = if place == Place::NextAddress { self.connect_to(id, wish) } else { self.connect(id, true) };
+        if let Err(failure) = connected {
             sent.clear(self.ring.pieces());
             return Err(failure);
         }

@@ -17,7 +17,7 @@ use crate::tls::{Authorities, Tickets};
 pub struct Ledger {
     listeners: Numbers<Listened>,
     tickets: HashMap<(Listened, Option<Authorities>), Weak<Tickets>>,
-    endpoints: Numbers<(String, Address)>,
+    endpoints: Numbers<(String, Vec<Address>)>,
     tenants: Numbers<String>,
 }
 
@@ -64,9 +64,15 @@ impl Ledger {
         tickets
     }
 
-    /// An endpoint is known by its cluster's name and its address.
-    pub(super) fn endpoint(&mut self, cluster: &str, address: &Address) -> (EndpointId, Arc<Number>) {
-        let number = self.endpoints.number((cluster.to_owned(), address.clone()));
+    /// An endpoint is known by its cluster's name and its addresses; name servers give them in another order each time.
+    pub(super) fn endpoint<'a>(
+        &mut self,
+        cluster: &str,
+        addresses: impl IntoIterator<Item = &'a Address>,
+    ) -> (EndpointId, Arc<Number>) {
+        let mut addresses: Vec<_> = addresses.into_iter().cloned().collect();
+        addresses.sort_unstable();
+        let number = self.endpoints.number((cluster.to_owned(), addresses));
         (EndpointId(number.value), number)
     }
 
@@ -134,15 +140,15 @@ mod tests {
     fn a_number_is_kept_while_used_and_then_given_again() {
         let mut ledger = Ledger::default();
         let address = |port: u16| Address::Inet(([127, 0, 0, 1], port).into());
-        let (a, kept) = ledger.endpoint("a", &address(1));
-        let (b, other) = ledger.endpoint("b", &address(1));
+        let (a, kept) = ledger.endpoint("a", [&address(1)]);
+        let (b, other) = ledger.endpoint("b", [&address(1)]);
         assert_eq!((a, b), (EndpointId(0), EndpointId(1)));
         drop(other);
-        let (again, _kept) = ledger.endpoint("a", &address(1));
-        let (c, _c) = ledger.endpoint("c", &address(1));
+        let (again, _kept) = ledger.endpoint("a", [&address(1)]);
+        let (c, _c) = ledger.endpoint("c", [&address(1)]);
         assert_eq!((again, c), (EndpointId(0), EndpointId(1)), "the number of b is free, that of a is not");
         drop((kept, _kept));
-        let (d, _d) = ledger.endpoint("d", &address(1));
+        let (d, _d) = ledger.endpoint("d", [&address(1)]);
         assert_eq!(d, EndpointId(0));
         ledger.prune();
         assert_eq!(ledger.endpoints.known.len(), 2);

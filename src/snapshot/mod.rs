@@ -227,7 +227,7 @@ impl Snapshot {
             let id = ClusterId(index as u32);
             let mut ids = Vec::with_capacity(cluster.endpoints.len());
             for (endpoint, position) in cluster.endpoints.iter().zip(0..) {
-                let (endpoint, number) = ledger.endpoint(&cluster.name, &endpoint.address);
+                let (endpoint, number) = ledger.endpoint(&cluster.name, endpoint.addresses());
                 put(&mut endpoints, endpoint.index(), Seat { cluster: id, position, number });
                 ids.push(endpoint);
             }
@@ -350,7 +350,11 @@ mod tests {
             name: name.into(),
             endpoints: ports
                 .iter()
-                .map(|&port| EndpointSpec { address: Address::Inet(([127, 0, 0, 1], port).into()), weight: 1 })
+                .map(|&port| EndpointSpec {
+                    address: Address::Inet(([127, 0, 0, 1], port).into()),
+                    others: Vec::new(),
+                    weight: 1,
+                })
                 .collect(),
             balance: Balance::default(),
             max_idle: 128,

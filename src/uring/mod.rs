@@ -82,6 +82,12 @@ pub enum Fault {
 pub struct Errno(pub i32);
 
 impl Errno {
+    /// Whether the machine does not speak the protocol of the address.
+    #[must_use]
+    pub fn is_of_family(self) -> bool {
+        self.0 == libc::EAFNOSUPPORT
+    }
+
     /// What an operator can do when a descriptor could not be made.
     #[must_use]
     pub fn cure(self) -> &'static str {

@@ -252,7 +252,16 @@ fn endpoints(old: &ClusterSpec, new: &ClusterSpec) -> Vec<Change> {
         name: &|it| format!("{} {}", new.name, it.address),
         added: &|it| format!("joins with weight {}", it.weight),
         removed: &|_| "leaves; requests under way end there, its idle connections are closed".to_owned(),
-        aspects: &|was, it| vec![("weight", was.weight.to_string(), it.weight.to_string())],
+        aspects: &|was, it| {
+            let others = |it: &EndpointSpec| {
+                let all: Vec<_> = it.others.iter().map(ToString::to_string).collect();
+                format!("[{}]", all.join(", "))
+            };
+            vec![
+                ("weight", was.weight.to_string(), it.weight.to_string()),
+                ("other addresses", others(was), others(it)),
+            ]
+        },
     };
     kind.changes(&old.endpoints, &new.endpoints)
 }

@@ -1,0 +1,158 @@
+//! Endpoints with several addresses, as names have them: a real worker between real sockets. Not here: looking names up
+//! (`src/config/outside.rs`).
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use cairn::cluster::EndpointSpec;
+use cairn::id::{Address, WorkerId};
+use cairn::snapshot::Ledger;
+use cairn::worker::{Order, Reins, Worker};
+use cairn::{config, listener, runtime};
+use socket2::{Domain, Socket, Type};
+
+/// A worker; it is stopped when dropped.
+struct Proxy {
+    address: String,
+    reins: Reins,
+}
+
+impl Proxy {
+    /// With one cluster, whose endpoints have these addresses each.
+    fn start(endpoints: &[&[SocketAddr]]) -> Self {
+        let text = "[[listener]]\nname = \"l\"\nbind = \"127.0.0.1:0\"\n[[route]]\ncluster = \"c\"\n[[cluster]]\nname = \"c\"\n\
+                    balance = \"round_robin\"\nendpoints = [\"127.0.0.1:1\"]\n";
+        let mut config = config::parse("test.toml", text).unwrap();
+        let spec = |addresses: &&[SocketAddr]| {
+            let mut addresses = addresses.iter().map(|address| Address::Inet(*address));
+            EndpointSpec { address: addresses.next().unwrap(), others: addresses.collect(), weight: 1 }
+        };
+        config.snapshot.clusters[0].endpoints = endpoints.iter().map(spec).collect();
+        let snapshot = Arc::new(config.compile(1, &mut Ledger::default()).unwrap());
+        let (mut sockets, bound) = listener::open(snapshot.listeners(), 1, &Vec::new()).unwrap();
+        let (sockets, (started, start)) = (sockets.remove(0), mpsc::channel());
+        let cpu = runtime::allowed_cpus().unwrap()[0];
+        // It ends with its order; who waits for it would wait for a test that fails, too.
+        drop(runtime::spawn("test", cpu, move |background| async move {
+            let (worker, reins) = Worker::new(WorkerId(0), 1, snapshot, sockets).unwrap();
+            started.send(reins).unwrap();
+            worker.run(background).await
+        }));
+        Self { address: bound[0].1.to_string(), reins: start.recv().unwrap() }
+    }
+
+    /// What comes of one request on a connection of its own.
+    fn ask(&self) -> String {
+        let mut client = TcpStream::connect(&self.address).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        client.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi").unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    fn failures(&self) -> u64 {
+        self.reins.counters.connect_failures.get()
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.reins.order(Order::Stop);
+    }
+}
+
+/// Answers 200 and closes; counts connections.
+fn live(address: &str) -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind(address).unwrap();
+    let (address, count) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
+    let counter = Arc::clone(&count);
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            counter.fetch_add(1, Ordering::SeqCst);
+            let (mut stream, mut seen) = (stream.unwrap(), Vec::new());
+            let mut buffer = [0; 4096];
+            while !seen.ends_with(b"\r\n\r\nhi") {
+                let count = stream.read(&mut buffer).unwrap();
+                assert!(count > 0, "the proxy gave up: {:?}", String::from_utf8_lossy(&seen));
+                seen.extend_from_slice(&buffer[..count]);
+            }
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok").unwrap();
+        }
+    });
+    (address, count)
+}
+
+/// Refuses connections for as long as the socket lives.
+fn dead(address: &str) -> (Socket, SocketAddr) {
+    let address: SocketAddr = address.parse().unwrap();
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+    socket.bind(&address.into()).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    (socket, address)
+}
+
+#[test]
+fn the_addresses_of_a_name_are_one_endpoint_and_tried_in_turn() {
+    let six = TcpListener::bind("[::1]:0").is_ok();
+    let (_a, first) = dead(if six { "[::1]:0" } else { "127.0.0.1:0" });
+    let (_b, second) = dead("127.0.0.1:0");
+    let (good, count) = live("127.0.0.1:0");
+    for addresses in [&[good][..], &[first, good], &[good, first], &[first, second, good], &[first, good, second]] {
+        let proxy = Proxy::start(&[addresses]);
+        let before = count.load(Ordering::SeqCst);
+        for _ in 0..3 {
+            assert!(proxy.ask().starts_with("HTTP/1.1 200 "), "{addresses:?}");
+        }
+        assert_eq!(count.load(Ordering::SeqCst) - before, 3);
+        assert_eq!(proxy.failures(), 0, "an address is no endpoint");
+    }
+    if six {
+        let (good, _) = live("[::1]:0");
+        assert!(Proxy::start(&[&[good]]).ask().starts_with("HTTP/1.1 200 "));
+    }
+}
+
+#[test]
+fn another_endpoint_follows_when_all_addresses_have_failed() {
+    let (_a, first) = dead("127.0.0.1:0");
+    let (_b, second) = dead("127.0.0.1:0");
+    let (_c, third) = dead("127.0.0.1:0");
+    let proxy = Proxy::start(&[&[first, second, third]]);
+    let answer = proxy.ask();
+    assert!(answer.starts_with("HTTP/1.1 502 ") && answer.contains("connect_failed"), "{answer}");
+    assert_eq!(proxy.failures(), 1);
+    let (good, _) = live("127.0.0.1:0");
+    let proxy = Proxy::start(&[&[first, second], &[third, good]]);
+    for _ in 0..4 {
+        assert!(proxy.ask().starts_with("HTTP/1.1 200 "));
+    }
+    assert!((1..=4).contains(&proxy.failures()), "once for each request that began at the endpoint that is down");
+}
+
+/// An address from which nothing comes back takes its share of the time, once: then the one that answered comes first.
+#[test]
+fn an_address_that_worked_comes_first() {
+    let silent = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    silent.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
+    silent.listen(0).unwrap();
+    let address = silent.local_addr().unwrap().as_socket().unwrap();
+    // With its queue full, the kernel drops what comes.
+    let fill = Duration::from_millis(300);
+    let queue: Vec<_> = (0..8).map_while(|_| TcpStream::connect_timeout(&address, fill).ok()).collect();
+    assert!(!queue.is_empty() && queue.len() < 8);
+    let (good, _) = live("127.0.0.1:0");
+    let proxy = Proxy::start(&[&[address, good]]);
+    let began = std::time::Instant::now();
+    for _ in 0..4 {
+        assert!(proxy.ask().starts_with("HTTP/1.1 200 "));
+    }
+    // One share of two seconds for two addresses, not four.
+    let took = began.elapsed();
+    assert!(took >= Duration::from_millis(900) && took < Duration::from_millis(3900), "{took:?}");
+}
