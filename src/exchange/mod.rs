@@ -377,6 +377,8 @@ impl Exchanges {
         exchange.binds |=
             status == 401 && http::binds_connection(head, &self.response.fields, FieldName::WwwAuthenticate);
         exchange.stage = if tunnel { Stage::Tunnel } else { Stage::Body };
+        // The time for the head is over, whether or not anything comes behind it.
+        self.arm(id);
         Ok(if tunnel { HeadKind::Tunnel } else { HeadKind::Final })
     }
 

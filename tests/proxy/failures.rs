@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
-use std::sync::mpsc;
+use std::sync::{Arc, Barrier, mpsc};
 use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
@@ -381,4 +381,30 @@ fn clients_that_go_away_leave_nothing_behind() {
     }
     poll(|| (proxy.descriptors() <= before).then_some(()));
     assert_eq!(proxy.ask(GET).status(), 200);
+}
+
+/// `timeout` is about the head: a body may come long after it. Another request that runs into it says that it has passed.
+#[test]
+fn a_body_has_its_own_time() {
+    let go = Arc::new(Barrier::new(2));
+    let gate = Arc::clone(&go);
+    let origin = Origin::start(move |mut wire, _| {
+        let late = wire.message().unwrap().line().contains("/late");
+        if !late {
+            wire.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n");
+            gate.wait();
+            wire.send("ok");
+        }
+        wire.end();
+    });
+    let proxy = Setup::to(&[&origin.address]).route("timeout = \"300ms\"").start();
+    let mut client = proxy.client();
+    client.send(GET);
+    let head = client.head().unwrap();
+    assert_eq!(proxy.ask(&GET.replace("GET /", "GET /late")).status(), 504);
+    assert_eq!(proxy.ask(&GET.replace("GET /", "GET /late")).status(), 504);
+    go.wait();
+    let mut body = Vec::new();
+    client.body(&head, &mut |part| body.extend_from_slice(part));
+    assert_eq!(body, b"ok");
 }

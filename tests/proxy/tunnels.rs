@@ -63,6 +63,28 @@ fn websockets_echo_through_the_proxy() {
     assert!(matches!(socket.read(), Err(tungstenite::Error::ConnectionClosed)));
 }
 
+/// The time for the response has passed when another request, made later, has run into it.
+#[test]
+fn a_silent_websocket_is_not_late_with_its_response() {
+    let (echo, _closes) = echo();
+    let silent = Origin::start(|mut wire, _| {
+        wire.message();
+        wire.end();
+    });
+    let quick = "timeouts = { response = \"300ms\" }";
+    let late = format!(
+        "[[route]]\npath = \"/late\"\ncluster = \"late\"\n[[cluster]]\nname = \"late\"\nendpoints = [\"{}\"]\n{quick}",
+        silent.address
+    );
+    let proxy = Setup::to(&[&echo.address]).cluster(quick).more(&late).start();
+    let mut socket = open(&proxy);
+    for _ in 0..2 {
+        assert_eq!(proxy.ask("GET /late HTTP/1.1\r\nHost: a\r\n\r\n").status(), 504);
+    }
+    socket.send(Message::text("still there")).unwrap();
+    assert_eq!(socket.read().unwrap(), Message::text("still there"));
+}
+
 #[test]
 fn many_websockets_at_once() {
     let (origin, _closes) = echo();
