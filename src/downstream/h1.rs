@@ -139,6 +139,8 @@ impl Downstreams {
         }
         if connection.current.body.is_done() {
             x.request_done(exchange);
+        } else {
+            x.request_goes_on(exchange);
         }
         if connection.ended && !connection.current.body.is_done() {
             // The client gave up in the middle of its request.
@@ -316,6 +318,8 @@ fn lead_request(connection: &mut Downstream, x: &mut Exchanges, exchange: u32, l
     x.send(exchange, &mut out);
     if connection.current.body.is_done() {
         x.request_done(exchange);
+    } else {
+        x.request_goes_on(exchange);
     }
     Ok(())
 }

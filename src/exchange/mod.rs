@@ -301,6 +301,10 @@ impl Exchanges {
             Some(connection) => self.ring.send_all(connection.socket, out),
             None => out.clear(self.ring.pieces()),
         }
+    }
+
+    /// Notes that a part of the request was queued, and more is to come: the origin is to take it.
+    pub fn request_goes_on(&mut self, id: u32) {
         self.arm(id);
     }
 
@@ -377,8 +381,6 @@ impl Exchanges {
         exchange.binds |=
             status == 401 && http::binds_connection(head, &self.response.fields, FieldName::WwwAuthenticate);
         exchange.stage = if tunnel { Stage::Tunnel } else { Stage::Body };
-        // The time for the head is over, whether or not anything comes behind it.
-        self.arm(id);
         Ok(if tunnel { HeadKind::Tunnel } else { HeadKind::Final })
     }
 

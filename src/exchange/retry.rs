@@ -80,7 +80,10 @@ impl Exchanges {
         exchange.since = self.ring.clock().tick();
         (exchange.sending, exchange.answering) = (Stall::default(), Stall::default());
         self.balancer.begin(exchange.endpoint);
-        self.arm(id);
+        // Nothing is owed on one that stands before something is sent on it.
+        if self.upstreams.get(index).is_some_and(|connection| !connection.is_connected()) {
+            self.arm(id);
+        }
     }
 
     /// How long connecting to one address may take: all those of a name share the time of one.
@@ -161,6 +164,7 @@ impl Exchanges {
             return Err(failure);
         }
         self.send(id, &mut sent);
+        self.arm(id);
         Ok(())
     }
 }
