@@ -87,7 +87,8 @@ pub const QUEUE_PIECES: usize = 32;
 pub const QUEUE_BYTES_SCARCE: usize = BUFFER_BYTES;
 /// Pieces that it may hold when buffers are scarce.
 pub const QUEUE_PIECES_SCARCE: usize = 2;
-/// Bytes of requests that wait behind the current one before their client is paused.
+/// Bytes of requests that wait behind the current one before their client is paused; and of answers that wait to be sent before
+/// the next of them begins.
 pub const PIPELINE_BYTES: usize = 2 * BUFFER_BYTES;
 /// Pieces of them.
 pub const PIPELINE_PIECES: usize = 4;

@@ -126,6 +126,8 @@ impl Worker {
         let (waker, downstreams) = (ring.waker(), Downstreams::new(workers));
         let exchanges = Exchanges::new(ring, snapshot, workers, seed(id));
         let counters = Arc::clone(&exchanges.counters);
+        let [buffers, _] = exchanges.ring.pools();
+        counters.free_buffers.set(buffers.available() as u64);
         let reins = Reins { order: Arc::clone(&order), mailbox: mailbox.clone(), waker, counters };
         let (draining, next_upkeep, complaints) = (false, UPKEEP, Vec::new());
         Ok((Self { id, exchanges, downstreams, order, mailbox, draining, next_upkeep, complaints }, reins))

@@ -167,7 +167,7 @@ impl fmt::Display for Worse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let percent = |share: f64| share * 100.0;
         let Self { what, before, now } = *self;
-        write!(f, "{what} rose from {:.1} to {:.1} in a hundred answers", percent(before), percent(now))
+        write!(f, "{what} rose from {:.1} % to {:.1} % of answers", percent(before), percent(now))
     }
 }
 
@@ -185,11 +185,12 @@ impl Control {
             self.guarded = Some(guarded);
             return;
         }
-        say(format_args!(
-            "version {} is kept: its guard has found nothing in {:?}",
-            self.version(),
-            guarded.guard.window
-        ));
+        let (version, window) = (self.version(), guarded.guard.window);
+        if sample.answers.saturating_sub(guarded.start.answers) < ANSWERS_MIN {
+            say(format_args!("version {version} is kept, unjudged: fewer than {ANSWERS_MIN} answers in {window:?}"));
+        } else {
+            say(format_args!("version {version} is kept: its guard has found nothing in {window:?}"));
+        }
         tell(guarded.replies, &guarded.outcome);
     }
 
@@ -255,9 +256,9 @@ mod tests {
         let cases = [
             (sample(1010, 17, 7), None),
             (sample(1100, 21, 7), None),
-            (sample(1100, 27, 7), Some("5xx answers rose from 10.0 to 20.0 in a hundred answers")),
-            (sample(1100, 17, 17), Some("connect failures rose from 0.0 to 10.0 in a hundred answers")),
-            (sample(1020, 27, 7), Some("5xx answers rose from 10.0 to 100.0 in a hundred answers")),
+            (sample(1100, 27, 7), Some("5xx answers rose from 10.0 % to 20.0 % of answers")),
+            (sample(1100, 17, 17), Some("connect failures rose from 0.0 % to 10.0 % of answers")),
+            (sample(1020, 27, 7), Some("5xx answers rose from 10.0 % to 100.0 % of answers")),
         ];
         for (now, expected) in cases {
             assert_eq!(guarded.judge(&now).map(|worse| worse.to_string()).as_deref(), expected, "{now:?}");

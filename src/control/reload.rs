@@ -24,6 +24,10 @@ const ADOPTION: Duration = Duration::from_secs(5);
 /// How often it is looked whether they have.
 const ADOPTION_STEP: Duration = Duration::from_millis(1);
 
+/// Why a reload under guard of what is served already is refused.
+const ALREADY_SERVED: &str = "there is nothing to guard: the files say what is served already. Saved files are reloaded by themselves, \
+                              without a guard; with `watch = false` they wait for `cairn reload --guard`";
+
 /// What became of a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -327,7 +331,14 @@ impl Control {
                 }
                 let mut outcome = result.unwrap_or_else(|problem| self.refused(problem));
                 match outcome.verdict {
-                    Verdict::Unchanged => self.tally.unchanged += 1,
+                    Verdict::Unchanged => {
+                        self.tally.unchanged += 1;
+                        if wanted.guard.is_some() {
+                            // Who wants a guard must not believe that there is one.
+                            outcome.verdict = Verdict::Refused;
+                            outcome.message = ALREADY_SERVED.to_owned();
+                        }
+                    }
                     Verdict::Applied => {
                         self.tally.applied += 1;
                         self.tally.problem = None;

@@ -195,7 +195,7 @@ pub(super) async fn check_host(hosts: Arc<AdminHosts>, request: Request, next: N
     if host.as_ref().is_none_or(known) && target.is_none_or(|target| known(&Some(target))) {
         return next.run(request).await;
     }
-    let text = "this interface is asked by an address, by localhost, or by a name that `admin.hosts` lists\n";
+    let text = "this interface is asked by an address, by localhost or another name without a dot, or by a name that `admin.hosts` lists\n";
     (StatusCode::FORBIDDEN, text).into_response()
 }
 

@@ -14,7 +14,8 @@ impl Downstreams {
     /// Reads a request head and begins its exchange.
     pub(super) fn read_head(&mut self, x: &mut Exchanges, id: u32) -> Step {
         let connection = &mut self.table[id as usize];
-        if x.ring.is_full(connection.socket) {
+        let unread = x.ring.unsent(connection.socket);
+        if unread >= limits::PIPELINE_BYTES || x.ring.is_full(connection.socket) {
             // Answers to pipelined requests that nobody reads.
             self.set_paused(x, id, true);
             return Step::Wait;

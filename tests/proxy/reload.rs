@@ -309,7 +309,8 @@ fn a_guard_takes_back_what_makes_answers_worse() {
     proxy.configure(&bad);
     let output = proxy.verb(&["reload", "--guard", "60s"]);
     assert_eq!(output.status.code(), Some(1));
-    let text = "the reload is rolled back, version 3 serves as before: 5xx answers rose from 0.0 to 100.0 in a hundred";
+    let text =
+        "the reload is rolled back, version 3 serves as before: 5xx answers rose from 0.0 % to 100.0 % of answers";
     assert!(stdout(&output).contains(text), "{}", stdout(&output));
     assert_eq!(mark(&mut proxy.client()), "one");
     assert_eq!(proxy.status()["reloads"]["rolled_back"], 1);
@@ -317,6 +318,10 @@ fn a_guard_takes_back_what_makes_answers_worse() {
     proxy.configure(&marked(&[&origin.address], "three").text());
     let output = proxy.verb(&["reload", "--guard", "1s", "--threshold", "50%"]);
     assert_eq!((output.status.code(), stdout(&output)), (Some(0), "reloaded, version 4: 1 changed\n"));
+    // Who wants a guard must not believe that there is one.
+    let output = proxy.verb(&["reload", "--guard", "1s"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stdout(&output).contains("there is nothing to guard"), "{}", stdout(&output));
     stop.store(true, Ordering::SeqCst);
     load.join().unwrap();
     assert_eq!(mark(&mut proxy.client()), "three");
