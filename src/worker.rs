@@ -178,7 +178,7 @@ impl Worker {
         let [buffers, _] = x.ring.pools();
         x.counters.free_buffers.set(buffers.available() as u64);
         x.counters.starved_receives.set(starved as u64);
-        if self.downstreams.shed(x) || starved > 0 {
+        if self.downstreams.shed(x) || (starved > 0 && x.ring.missing_buffers() != [0, 0]) {
             self.complain(Complaint::Buffers);
         }
     }
@@ -369,12 +369,33 @@ mod tests {
         assert!(world.read(&mut client).starts_with("HTTP/1.1 200 "));
         let ring = &world.worker.exchanges.ring;
         let mut held = Vec::new();
-        while ring.missing_buffers() == 0 {
+        while ring.missing_buffers() == [0, 0] {
             held.extend(ring.buffer());
         }
         let answer = world.read(&mut stuck);
         assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("details=\"shed\""), "{answer}");
         assert_eq!(world.worker.exchanges.counters.sheds(), [1, 0, 0, 0]);
+        // A want of large buffers is nothing that it could help.
+        let mut stuck = world.connect();
+        stuck.write_all(b"GET / HTTP/1.1\r\nHost:").unwrap();
+        held.clear();
+        let ring = &world.worker.exchanges.ring;
+        while ring.missing_buffers() == [0, 0] {
+            held.extend(ring.large_buffer());
+        }
+        client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        assert!(world.read(&mut client).starts_with("HTTP/1.1 200 "));
+        world.worker.exchanges.ring.turn_within(limits::SHED_STALL + limits::SHED_STALL).unwrap();
+        while let Some(event) = world.worker.exchanges.ring.next_event() {
+            world.worker.dispatch(event);
+        }
+        assert!(!world.worker.downstreams.shed(&mut world.worker.exchanges));
+        assert_eq!(world.worker.exchanges.counters.sheds(), [1, 0, 0, 0]);
+        held.clear();
+        held.extend(std::iter::from_fn(|| {
+            let ring = &world.worker.exchanges.ring;
+            (ring.missing_buffers() == [0, 0]).then(|| ring.buffer()).flatten()
+        }));
         // No more buffers are offered to clients, but what was offered serves them.
         client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
         assert!(world.read(&mut client).starts_with("HTTP/1.1 200 "));

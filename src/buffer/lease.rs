@@ -31,6 +31,12 @@ impl Lease {
         self.window(self.start, self.end)
     }
 
+    /// Whether it is a part of a buffer of `pool`.
+    #[must_use]
+    pub fn is_of(&self, pool: &Pool) -> bool {
+        std::ptr::eq(self.pool, pool)
+    }
+
     /// Number of bytes.
     #[must_use]
     pub fn len(&self) -> usize {

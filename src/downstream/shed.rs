@@ -13,8 +13,8 @@ pub(super) struct Candidate {
     /// Since when it has made no progress.
     since: Tick,
     id: u32,
-    /// Buffers that it pins at most.
-    pieces: usize,
+    /// Buffers that it pins at most: ordinary and large ones.
+    pieces: [usize; 2],
     reason: Shed,
 }
 
@@ -22,7 +22,7 @@ impl Downstreams {
     /// Sheds connections while fewer buffers are free than clients must leave. Says whether it did.
     pub fn shed(&mut self, x: &mut Exchanges) -> bool {
         let (missing, now) = (x.ring.missing_buffers(), x.ring.clock().now());
-        if missing == 0 || now < self.next_shed {
+        if missing == [0, 0] || now < self.next_shed {
             return false;
         }
         self.next_shed = now + SHED_INTERVAL;
@@ -31,23 +31,25 @@ impl Downstreams {
         let mut candidates = std::mem::take(&mut self.candidates);
         candidates.clear();
         let stalled = |(id, connection): (usize, &mut Downstream)| connection.candidate(x, id as u32);
-        candidates.extend(self.table.iter_mut().filter_map(stalled).filter(|candidate| candidate.since <= latest));
+        let helps = |candidate: &Candidate| candidate.since <= latest && candidate.frees(missing);
+        candidates.extend(self.table.iter_mut().filter_map(stalled).filter(helps));
         if candidates.len() > SHED_CONNECTIONS {
             candidates.select_nth_unstable(SHED_CONNECTIONS);
             candidates.truncate(SHED_CONNECTIONS);
         }
         candidates.sort_unstable();
-        let mut freed = 0;
+        let (mut left, mut any) = (missing, false);
         for candidate in &candidates {
-            if freed >= missing {
-                break;
+            if !candidate.frees(left) {
+                continue;
             }
-            freed += candidate.pieces;
+            any = true;
+            left = [0, 1].map(|size| left[size].saturating_sub(candidate.pieces[size]));
             x.counters.shed(candidate.reason);
             self.give_up(x, candidate);
         }
         self.candidates = candidates;
-        freed > 0
+        any
     }
 
     /// Ends a connection: with an answer where none has begun and the client has room for one.
@@ -67,24 +69,34 @@ impl Downstreams {
     }
 }
 
+impl Candidate {
+    /// Whether it holds buffers of a size that is missing.
+    fn frees(&self, missing: [usize; 2]) -> bool {
+        (0..missing.len()).any(|size| missing[size] > 0 && self.pieces[size] > 0)
+    }
+}
+
 impl Downstream {
     /// What sheds it, if it holds buffers and waits for somebody.
     fn candidate(&mut self, x: &Exchanges, id: u32) -> Option<Candidate> {
         let (socket, now) = (self.socket, x.ring.clock().tick());
         let unread = self.reading.observe(now, x.ring.unsent(socket) > 0, x.ring.taken(socket));
         let record = self.tls.as_ref().is_some_and(|session| session.holds_part());
-        let own = self.input.pieces() + usize::from(record) + x.ring.pinned(socket);
-        let candidate = |since, pieces, reason| Some(Candidate { since, id, pieces, reason });
+        let [ordinary, large] = x.ring.pieces_by_size(&self.input);
+        let own = ordinary + usize::from(record) + x.ring.pinned(socket);
+        let holds = own + large > 0;
+        let candidate = |since, behind, reason| Some(Candidate { since, id, pieces: [own + behind, large], reason });
         match self.phase {
             Phase::Exchange(exchange) | Phase::Tunnel(exchange) => match x.stalled(exchange) {
-                _ if unread.is_some() => candidate(unread?, own + x.pinned(exchange), Shed::SlowReader),
-                Some(since) => candidate(since, own + x.pinned(exchange), Shed::SlowOrigin),
-                None if own > 0 => candidate(self.since, own, Shed::Pipelined),
+                _ if unread.is_some() => candidate(unread?, x.pinned(exchange), Shed::SlowReader),
+                Some(since) => candidate(since, x.pinned(exchange), Shed::SlowOrigin),
+                // Of a body that arrives, or of requests that wait behind this one.
+                None if holds => candidate(self.current.arriving.since().unwrap_or(self.since), 0, Shed::Pipelined),
                 None => None,
             },
-            _ if unread.is_some() => candidate(unread?, own, Shed::SlowReader),
-            Phase::Head if own > 0 => candidate(self.begun.unwrap_or(self.since), own, Shed::PartialHead),
-            Phase::Handshake if own > 0 => candidate(self.since, own, Shed::PartialHead),
+            _ if unread.is_some() => candidate(unread?, 0, Shed::SlowReader),
+            Phase::Head if holds => candidate(self.begun.unwrap_or(self.since), 0, Shed::PartialHead),
+            _ if holds => candidate(self.since, 0, Shed::PartialHead),
             _ => None,
         }
     }

@@ -63,7 +63,7 @@ impl Exchanges {
                     exchange.addresses += 1;
                 }
                 // An idle connection to somewhere holds a descriptor that is needed here.
-                Err(_) if !closed && self.upstreams.close_idle(&mut self.ring) => {
+                Err(error) if !closed && !error.is_of_family() && self.upstreams.close_idle(&mut self.ring) => {
                     self.ring.submit_closes();
                     closed = true;
                 }

@@ -92,10 +92,12 @@ impl Ring {
             return;
         }
         // One each for the buffers there are: the others stay for the next turn instead of failing again.
-        for _ in 0..offered.starved.len().min(offered.ring.offered()) {
+        let mut left = offered.ring.offered();
+        while left > 0 {
             let Some(slot) = self.sides[side as usize].starved.pop_front() else { break };
             let socket = &self.sockets[slot as usize];
             if socket.phase == Phase::Open && socket.recv == Recv::Starved && Side::of(socket.owner) == side {
+                left -= 1;
                 self.submit_receive(slot);
             }
         }

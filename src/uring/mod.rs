@@ -428,11 +428,18 @@ impl Ring {
         self.pool.available() < limits::BUFFERS_SCARCE
     }
 
-    /// How many buffers are missing to what is reserved for endpoints and for answers of our own.
+    /// How many buffers, ordinary and large ones, are missing to what is reserved for endpoints and for answers of our own.
     #[must_use]
-    pub fn missing_buffers(&self) -> usize {
-        let small = limits::BUFFERS_RESERVED.saturating_sub(self.pool.available());
-        small.max(limits::HEAD_BUFFERS_RESERVED.saturating_sub(self.large.available()))
+    pub fn missing_buffers(&self) -> [usize; 2] {
+        let ordinary = limits::BUFFERS_RESERVED.saturating_sub(self.pool.available());
+        [ordinary, limits::HEAD_BUFFERS_RESERVED.saturating_sub(self.large.available())]
+    }
+
+    /// How many pieces of a queue lie in ordinary buffers, and in large ones.
+    #[must_use]
+    pub fn pieces_by_size(&self, queue: &Queue) -> [usize; 2] {
+        let large = queue.iter(&self.pieces).filter(|lease| lease.is_of(self.large)).count();
+        [queue.pieces() - large, large]
     }
 
     /// Sockets whose receive waits for buffers.
