@@ -271,7 +271,8 @@ def measure(arguments, name, ports):
         quiet, _ = ask(address, min(10, arguments.seconds))
         watch = Watch(proxy.pid, admin)
         attacker = child(attack, address, ATTACKS[name], arguments.clients)
-        time.sleep(2)
+        # Until they hold what they can: to fill a thousand connections with answers is load, and no attack.
+        time.sleep(8)
         loud, errors = ask(address, arguments.seconds)
         os.kill(attacker, signal.SIGKILL)
         os.waitpid(attacker, 0)
