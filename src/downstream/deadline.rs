@@ -4,12 +4,13 @@
 //! waited for and since when, and sets the timer to the first of these times. Each moves only with the progress that it guards:
 //! a client that sends does not put off the moment at which it should have read.
 
+use std::time::Duration;
+
 use super::pace::Floor;
 use super::{Current, Downstream, Downstreams, Phase, Step};
 use crate::exchange::{Exchanges, Failure};
 use crate::limits;
 use crate::runtime::{Clock, Tick};
-use std::time::Duration;
 
 /// What a client is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

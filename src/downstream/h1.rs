@@ -138,11 +138,7 @@ impl Downstreams {
         if let Err(failure) = read {
             return self.refuse(x, id, failure);
         }
-        if connection.current.body.is_done() {
-            x.request_done(exchange);
-        } else {
-            x.request_goes_on(exchange);
-        }
+        x.request_sent(exchange, connection.current.body.is_done());
         if connection.ended && !connection.current.body.is_done() {
             // The client gave up in the middle of its request.
             self.remove(x, id, false);
@@ -317,11 +313,7 @@ fn lead_request(connection: &mut Downstream, x: &mut Exchanges, exchange: u32, l
     }
     out.append(x.ring.pieces(), &mut body);
     x.send(exchange, &mut out);
-    if connection.current.body.is_done() {
-        x.request_done(exchange);
-    } else {
-        x.request_goes_on(exchange);
-    }
+    x.request_sent(exchange, connection.current.body.is_done());
     Ok(())
 }
 

@@ -296,23 +296,20 @@ impl Exchanges {
 
     /// Queues bytes of the request.
     pub fn send(&mut self, id: u32, out: &mut Queue) {
-        let connection = self.table[id as usize].upstream.and_then(|index| self.upstreams.get(index));
-        match connection {
-            Some(connection) => self.ring.send_all(connection.socket, out),
+        match self.connection(id).map(|connection| connection.socket) {
+            Some(socket) => self.ring.send_all(socket, out),
             None => out.clear(self.ring.pieces()),
         }
     }
 
-    /// Notes that a part of the request was queued, and more is to come: the origin is to take it.
-    pub fn request_goes_on(&mut self, id: u32) {
-        self.arm(id);
-    }
-
-    /// Notes that the whole request was queued: from now on the origin owes a response.
-    pub fn request_done(&mut self, id: u32) {
-        let exchange = &mut self.table[id as usize];
-        exchange.request_done = true;
-        exchange.deadline = exchange.timeout.map(|timeout| self.ring.clock().deadline(timeout));
+    /// Notes that a part of the request was queued, which the origin is to take, or all of it if `whole`: from then on it owes a
+    /// response.
+    pub fn request_sent(&mut self, id: u32, whole: bool) {
+        if whole {
+            let exchange = &mut self.table[id as usize];
+            exchange.request_done = true;
+            exchange.deadline = exchange.timeout.map(|timeout| self.ring.clock().deadline(timeout));
+        }
         self.arm(id);
     }
 
@@ -330,8 +327,8 @@ impl Exchanges {
 
     /// Sends FIN to the origin after what is queued: the tunnel's way up has ended.
     pub fn end_upward(&mut self, id: u32) {
-        if let Some(connection) = self.table[id as usize].upstream.and_then(|index| self.upstreams.get(index)) {
-            self.ring.finish(connection.socket);
+        if let Some(socket) = self.connection(id).map(|connection| connection.socket) {
+            self.ring.finish(socket);
         }
     }
 

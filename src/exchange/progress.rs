@@ -55,7 +55,7 @@ impl Exchanges {
     fn wait(&mut self, id: u32) -> Option<Tick> {
         let (ring, clock) = (&self.ring, self.ring.clock());
         let exchange = &self.table[id as usize];
-        let connection = exchange.upstream.and_then(|index| self.upstreams.get(index))?;
+        let connection = self.upstreams.get(exchange.upstream?)?;
         let now = clock.tick();
         if !connection.is_connected() {
             let connect = self.attempt_timeout(exchange);
@@ -79,7 +79,8 @@ impl Exchanges {
         guarded.into_iter().chain(deadline).min()
     }
 
-    fn connection(&self, id: u32) -> Option<&Upstream> {
+    /// Its connection to the origin, while it has one.
+    pub(super) fn connection(&self, id: u32) -> Option<&Upstream> {
         self.upstreams.get(self.table[id as usize].upstream?)
     }
 }
