@@ -23,5 +23,6 @@ pub mod uring;
 pub mod buffer;
 pub mod runtime;
 pub mod event_log;
+pub mod printable;
 pub mod id;
 pub mod limits;

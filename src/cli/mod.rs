@@ -11,6 +11,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use cairn::printable::printable_lines;
 use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
 
 /// A thread-per-core HTTP proxy.
@@ -97,15 +98,15 @@ fn config(verb: &ConfigVerb) -> ExitCode {
     }
 }
 
-/// Prints `text`. A reader that is gone is no error of ours.
+/// Prints `text`, which may quote what others wrote. A reader that is gone is no error of ours.
 fn print(text: &str, code: ExitCode) -> ExitCode {
-    let _ = io::stdout().lock().write_all(text.as_bytes());
+    let _ = io::stdout().lock().write_all(printable_lines(text).as_bytes());
     code
 }
 
 /// Prints `text` as a complaint: exit code 1.
 fn fail(text: &str) -> ExitCode {
-    let _ = io::stderr().lock().write_all(text.as_bytes());
+    let _ = io::stderr().lock().write_all(printable_lines(text).as_bytes());
     ExitCode::FAILURE
 }
 

@@ -8,6 +8,8 @@ use std::sync::{Arc, OnceLock};
 use memchr::memchr_iter;
 use toml::Spanned;
 
+use crate::printable::{is_command, printable};
+
 /// Problems that a report shows; it says how many more there are.
 const SHOWN: usize = 50;
 /// Problems that are kept while they are found, so that the first ones in file order can be shown; the others are only counted.
@@ -180,7 +182,8 @@ impl Report {
     /// Files that could not be read at all: `(file, why)`.
     pub(super) fn unreadable(files: Vec<(String, String)>) -> Self {
         let errors = files.len();
-        let lines = files.into_iter().take(SHOWN).map(|(file, why)| format!("{file}: error: {why}\n"));
+        let line = |(file, why): (String, String)| format!("{}: error: {}\n", printable(&file), printable(&why));
+        let lines = files.into_iter().take(SHOWN).map(line);
         Self::of(lines.collect(), errors)
     }
 
@@ -212,15 +215,16 @@ impl Problem {
         for (place, message) in &self.notes {
             entry(out, sources, "note", *place, message)?;
         }
-        self.help.as_ref().map_or(Ok(()), |help| writeln!(out, "      help: {help}"))
+        self.help.as_ref().map_or(Ok(()), |help| writeln!(out, "      help: {}", printable(help)))
     }
 }
 
 /// Writes `file:line:column: level: message` and the line with carets below the place.
 fn entry(out: &mut String, sources: &[Source], level: &str, place: Place, message: &str) -> fmt::Result {
+    let message = printable(message);
     let Some(source) = sources.get(place.file) else { return writeln!(out, "{level}: {message}") };
     let excerpt = Excerpt::of(source, place);
-    writeln!(out, "{}:{}:{}: {level}: {message}", source.name, excerpt.line, excerpt.column)?;
+    writeln!(out, "{}:{}:{}: {level}: {message}", printable(&source.name), excerpt.line, excerpt.column)?;
     writeln!(out, "{:>5} | {}", excerpt.line, excerpt.text)?;
     writeln!(out, "{:>5} | {}{}", "", excerpt.indent, "^".repeat(excerpt.carets))
 }
@@ -228,7 +232,9 @@ fn entry(out: &mut String, sources: &[Source], level: &str, place: Place, messag
 /// `file:line`
 pub(super) fn line(sources: &[Source], place: Place) -> String {
     let source = sources.get(place.file);
-    source.map(|source| format!("{}:{}", source.name, source.lines().line(place.start) + 1)).unwrap_or_default()
+    source
+        .map(|source| format!("{}:{}", printable(&source.name), source.lines().line(place.start) + 1))
+        .unwrap_or_default()
 }
 
 /// The line on which a place starts, and where to point.
@@ -267,11 +273,18 @@ impl Excerpt {
         Self {
             line: line + 1,
             column: text[line_start..start].chars().count() + 1,
-            text: format!("{}{}{}", mark(cut_before), &text[from..to], mark(cut_after)),
+            text: format!("{}{}{}", mark(cut_before), replaced(&text[from..to]), mark(cut_after)),
             indent: cut_before.then_some(' ').into_iter().chain(before).collect(),
             carets: text[start..end.min(to).max(start)].trim_end().chars().count().max(1),
         }
     }
+}
+
+/// `line` with a mark in place of each command but the tab: as many characters as before, so that carets stay below what they mean.
+fn replaced(line: &str) -> String {
+    let mark =
+        |character| if character != '\t' && is_command(character) { char::REPLACEMENT_CHARACTER } else { character };
+    line.chars().map(mark).collect()
 }
 
 /// The last place in `text` at or before `at` where a character starts or the text ends.
@@ -307,6 +320,25 @@ mod tests {
             let found = (excerpt.line, excerpt.column, &*excerpt.text, excerpt.indent.as_str(), excerpt.carets);
             assert_eq!(found, expected, "{text:?}");
         }
+    }
+
+    /// What a tenant writes is quoted in the operator's log and terminal.
+    #[test]
+    fn quoted_text_cannot_forge_lines_or_command_a_terminal() {
+        let evil = "a\ncairn: ready, 99 workers\u{1b}[2J\u{202e}\u{9b}\t\u{2028}é";
+        let mut problems = Problems::default();
+        problems
+            .add(Place { file: 0, start: 0, end: 1 }, evil)
+            .help(evil)
+            .note(Place { file: 9, start: 0, end: 0 }, evil);
+        let text = Report::new(&[Source::new(evil, "\tk = '\u{1b}[2J\u{9b}\u{202e}'\n")], problems).to_string();
+        let escaped = r"a\ncairn: ready, 99 workers\u{1b}[2J\u{202e}\u{9b}\t\u{2028}é";
+        let expected = format!(
+            "{escaped}:1:1: error: {escaped}\n    1 | \tk = '\u{fffd}[2J\u{fffd}\u{fffd}'\n      | ^\nnote: {escaped}\n      help: {escaped}\n"
+        );
+        assert_eq!(text, expected);
+        let unreadable = Report::unreadable(vec![(evil.to_owned(), evil.to_owned())]).to_string();
+        assert_eq!(unreadable, format!("{escaped}: error: {escaped}\n"));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::prepare::{Served, loader_for, tenant_news};
 use super::{Control, Reply, beside};
 use crate::config::Loader;
+use crate::printable::printable;
 use crate::snapshot::Ledger;
 pub(super) use difference::difference;
 
@@ -50,6 +51,8 @@ pub enum Sign {
 
 impl Plan {
     pub(super) fn add(&mut self, sign: Sign, kind: &str, name: &str, text: String) {
+        // It quotes values of a file, and is one line.
+        let text = printable(&text).into_owned();
         self.changes.push(Change { sign, kind: kind.to_owned(), name: name.to_owned(), text });
     }
 
