@@ -16,7 +16,7 @@ use crate::id::WorkerId;
 use crate::listener::{self, Bound, Sockets};
 use crate::runtime::{self, ExecutorError};
 use crate::snapshot::Snapshot;
-use crate::uring::{BindError, StartError, Workarounds, raise_descriptor_limit};
+use crate::uring::{BindError, StartError, Workarounds, descriptors_left, raise_descriptor_limit};
 use crate::worker::{Order, Reins, Worker};
 
 /// How long exchanges under way may take to end after SIGTERM.
@@ -73,28 +73,97 @@ type Started = (WorkerId, Result<Reins, StartError>);
 /// The thread of a worker, and how its executor ends.
 type Executor = runtime::Worker<(WorkerId, io::Result<()>)>;
 
-/// Serves until SIGTERM, SIGINT or `cairn drain`, then drains. `compiler` knows where `config` came from.
-///
-/// # Errors
-/// See [`ServerError`]. Nothing is left half-started, but threads that the end of the process ends.
-pub fn run(config: Config, mut compiler: Compiler) -> Result<(), ServerError> {
-    event_log::start();
-    let limit = raise_descriptor_limit()?;
-    let cpus = runtime::allowed_cpus().map_err(|error| ServerError::Setup("CPU affinity", error))?;
-    let workers = if config.workers == 0 { cpus.len() } else { config.workers.min(cpus.len()) };
-    require_descriptors(&config, workers, limit)?;
-    let snapshot = Arc::new(compiler.compile(&config, 1).map_err(ServerError::Config)?);
-    let (sockets, bound) = listener::open(snapshot.listeners(), workers, &Vec::new())?;
-    let control = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let control = control.map_err(|error| ServerError::Setup("the control thread", error))?;
-    let served = control.block_on(serve(Start { config, compiler, snapshot, cpus, sockets, bound }));
-    // What a reload that was under way still waits for does not matter any more.
-    control.shutdown_background();
-    served
+/// The process before it serves. From now on its signals reach it: none of them kills it half-way.
+#[derive(Debug)]
+pub struct Server {
+    control: tokio::runtime::Runtime,
+    signals: Signals,
+    hangup: Signal,
 }
 
-/// The control thread's own: what tokio waits with, and how signals reach it.
-const CONTROL_DESCRIPTORS: usize = 8;
+/// SIGTERM and SIGINT.
+#[derive(Debug)]
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Server {
+    /// Sets up the log, the signals and the control thread. Called before anything that takes time.
+    ///
+    /// # Errors
+    /// [`ServerError::Setup`], or that there are too few descriptors for it.
+    pub fn new() -> Result<Self, ServerError> {
+        event_log::start();
+        // Tokio panics without.
+        if descriptors_left() < SIGNAL_DESCRIPTORS {
+            return Err(StartError::Descriptors.into());
+        }
+        let control = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let control = control.map_err(|error| ServerError::Setup("the control thread", error))?;
+        let on = |kind| {
+            let _context = control.enter();
+            signal(kind).map_err(|error| ServerError::Setup("signal handling", error))
+        };
+        let signals = Signals { terminate: on(SignalKind::terminate())?, interrupt: on(SignalKind::interrupt())? };
+        let hangup = on(SignalKind::hangup())?;
+        Ok(Self { control, signals, hangup })
+    }
+
+    /// Does `work` that may take long, as looking up names does. `None`: SIGTERM or SIGINT came before its end.
+    pub fn prepare<T: Send + 'static>(&mut self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+        let Self { control, signals, .. } = self;
+        control.block_on(async {
+            tokio::select! {
+                () = signals.end() => None,
+                // A panic ends the process as it would have here.
+                done = tokio::task::spawn_blocking(work) => {
+                    Some(done.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic())))
+                }
+            }
+        })
+    }
+
+    /// Serves until SIGTERM, SIGINT or `cairn drain`, then drains. `compiler` knows where `config` came from. A SIGHUP that came
+    /// since [`Server::new`] is a reload.
+    ///
+    /// # Errors
+    /// See [`ServerError`]. Nothing is left half-started, but threads that the end of the process ends.
+    pub fn run(self, config: Config, mut compiler: Compiler) -> Result<(), ServerError> {
+        let Self { control, signals, hangup } = self;
+        let limit = raise_descriptor_limit()?;
+        let cpus = runtime::allowed_cpus().map_err(|error| ServerError::Setup("CPU affinity", error))?;
+        let workers = if config.workers == 0 { cpus.len() } else { config.workers.min(cpus.len()) };
+        require_descriptors(&config, workers, limit)?;
+        let snapshot = Arc::new(compiler.compile(&config, 1).map_err(ServerError::Config)?);
+        let (sockets, bound) = listener::open(snapshot.listeners(), workers, &Vec::new())?;
+        let served =
+            control.block_on(serve(Start { config, compiler, snapshot, cpus, sockets, bound }, signals, hangup));
+        // What a reload that was under way still waits for does not matter any more.
+        control.shutdown_background();
+        served
+    }
+
+    /// Ends without having served. What [`Server::prepare`] has begun is not waited for.
+    pub fn end(self) {
+        self.control.shutdown_background();
+    }
+}
+
+impl Signals {
+    /// Waits for SIGTERM or SIGINT.
+    async fn end(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// What the control thread waits with, and how signals reach it.
+const SIGNAL_DESCRIPTORS: usize = 7;
+/// The control thread's own, besides what it waits with, which is open by now: what reading files and looking up names takes.
+const CONTROL_DESCRIPTORS: usize = 4;
 /// What watches the files of the configuration.
 const WATCH_DESCRIPTORS: usize = 3;
 /// A worker's own: the rings of its executor and its own, and what wakes them.
@@ -128,28 +197,9 @@ struct Start {
     bound: Bound,
 }
 
-/// SIGTERM and SIGINT.
-struct Ends {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Ends {
-    /// Waits for either.
-    async fn recv(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
-}
-
-async fn serve(start: Start) -> Result<(), ServerError> {
+async fn serve(start: Start, mut signals: Signals, hangup: Signal) -> Result<(), ServerError> {
     let Start { config, compiler, snapshot, cpus, sockets, bound } = start;
     let workers = sockets.len();
-    let on = |kind| signal(kind).map_err(|error| ServerError::Setup("signal handling", error));
-    let mut signals = Ends { terminate: on(SignalKind::terminate())?, interrupt: on(SignalKind::interrupt())? };
-    let hangup = on(SignalKind::hangup())?;
     let (ended, mut ends) = mpsc::unbounded_channel();
     let begun = async {
         let doors = Doors::open(&config.admin).await?;
@@ -159,7 +209,7 @@ async fn serve(start: Start) -> Result<(), ServerError> {
     let (doors, (executors, reins)) = tokio::select! {
         begun = begun => begun?,
         // Nobody is served yet.
-        () = signals.recv() => return Ok(()),
+        () = signals.end() => return Ok(()),
     };
     announce(&snapshot, &bound, workers);
     let (asks, asked) = mpsc::channel(64);
@@ -169,7 +219,7 @@ async fn serve(start: Start) -> Result<(), ServerError> {
     let control = Control::new(compiler, config, snapshot, bound, reins.clone());
     tokio::select! {
         () = control.run(asked, hangup) => {}
-        () = signals.recv() => {}
+        () = signals.end() => {}
         // A worker never ends by itself: it panicked, or its ring broke.
         _ = ends.recv() => return join(executors, &reins),
     }
@@ -182,7 +232,7 @@ async fn serve(start: Start) -> Result<(), ServerError> {
     };
     tokio::select! {
         () = all_ended => {}
-        () = signals.recv() => {}
+        () = signals.end() => {}
         () = tokio::time::sleep(DRAIN) => {}
     }
     // Whoever has asked for the drain gets its answer.

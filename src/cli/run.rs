@@ -1,12 +1,14 @@
 //! `cairn run`: loads the configuration and serves it. Not here: serving (`server`).
 
 use std::fmt::Display;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use cairn::config::Loader;
+use cairn::config::{Config, Loader, Report};
 use cairn::control::{Compiler, demo};
-use cairn::{config, event_log, server};
+use cairn::server::Server;
+use cairn::{config, event_log};
 
 use super::check;
 
@@ -22,6 +24,10 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
+    let mut server = match Server::new() {
+        Ok(server) => server,
+        Err(error) => return fail(format_args!("cairn: {error}")),
+    };
     // The demo's origins live as long as this function.
     let origins = match arguments.config {
         Some(_) => None,
@@ -33,10 +39,13 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         },
     };
     let path = arguments.config.clone().unwrap_or_else(|| PathBuf::from("of the demo"));
-    let mut loader = None;
-    let loaded = match &origins {
-        Some(origins) => config::demo(origins.addresses()),
-        None => loader.insert(Loader::new(path.clone())).load(),
+    let addresses = origins.as_ref().map(demo::Demo::addresses);
+    let Some((loaded, loader)) = server.prepare({
+        let path = path.clone();
+        move || load(path, addresses)
+    }) else {
+        server.end();
+        return ended();
     };
     let mut config = match loaded {
         Ok(config) => config,
@@ -48,13 +57,27 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     if origins.is_some() {
         print_tour();
     }
-    match server::run(config, Compiler::new(loader)) {
-        Ok(()) => {
-            event_log::flush();
-            ExitCode::SUCCESS
-        }
+    match server.run(config, Compiler::new(loader)) {
+        Ok(()) => ended(),
         Err(error) => fail(format_args!("cairn: {error}")),
     }
+}
+
+/// Loads what stands at `path`, or the demo in front of origins at `demo`, which cannot be loaded again.
+fn load(path: PathBuf, demo: Option<[SocketAddr; 2]>) -> (Result<Config, Report>, Option<Loader>) {
+    match demo {
+        Some(origins) => (config::demo(origins), None),
+        None => {
+            let mut loader = Loader::new(path);
+            (loader.load(), Some(loader))
+        }
+    }
+}
+
+/// What was said last is written: exit code 0.
+fn ended() -> ExitCode {
+    event_log::flush();
+    ExitCode::SUCCESS
 }
 
 /// Says why it ends: exit code 1. A reader of stderr that is stuck does not keep it from ending.

@@ -174,7 +174,7 @@ fn too_few_descriptors_are_an_error_that_says_how_many_are_needed() {
     {
         let text = setup.text().replace("count = 1", &format!("count = {workers}"));
         let mut needed = Vec::new();
-        for descriptors in [12, 14, 16, 18, 20, 20 + extra] {
+        for descriptors in [14, 16, 18, 20, 20 + extra] {
             let (code, said) = refused_within(descriptors, &text);
             assert_eq!(code, Some(1), "{descriptors}: {said}");
             let count = said.strip_prefix("cairn: this configuration needs ").and_then(|rest| rest.split(' ').next());
