@@ -100,7 +100,9 @@ impl Downstreams {
             Phase::Exchange(_) => {
                 let current = &mut connection.current;
                 let waits = !current.body.is_done() && !connection.paused;
-                if let Some(since) = current.arriving.observe(now, waits, current.received) {
+                // A client that takes a response as it comes may leave its upload open beside it, as long as either goes on.
+                let moved = current.received.wrapping_add(if current.started { x.ring.taken(socket) } else { 0 });
+                if let Some(since) = current.arriving.observe(now, waits, moved) {
                     first.or(Wait::Body, since, body);
                 }
             }

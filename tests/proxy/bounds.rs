@@ -67,6 +67,26 @@ fn who_sends_and_never_reads_is_cut() {
     assert!(sent.count() < 100, "it is cut after a second, not after its last byte");
 }
 
+/// Both ways of an exchange may be open for long, as a channel is: while the response goes on, the client may be silent.
+#[test]
+fn who_reads_may_leave_the_upload_open() {
+    let origin = Origin::start(|mut wire, _| {
+        wire.head();
+        wire.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n");
+        for _ in 0..10 {
+            thread::park_timeout(Duration::from_millis(100));
+            wire.send("x");
+        }
+        // Nothing of the response is left: now it is the client that is waited for.
+        wire.end();
+    });
+    let proxy = Setup::to(&[&origin.address]).listener("timeouts.body = \"500ms\"").start();
+    let mut client = proxy.client();
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n");
+    assert_eq!(client.message().unwrap().text(), "xxxxxxxxxx");
+    client.end();
+}
+
 #[test]
 fn bodies_that_drip_are_refused() {
     const HEAD: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n";
