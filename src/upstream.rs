@@ -243,9 +243,9 @@ impl Upstreams {
     /// Takes in received bytes. An idle connection must not receive any: it is closed, because they would be taken for the
     /// next response.
     pub fn received(&mut self, ring: &mut Ring, index: u32, mut queue: Queue) {
-        let Some(connection) = self.table.get_mut(index as usize) else { return queue.clear(ring.pieces()) };
+        let Some(connection) = self.table.get_mut(index as usize) else { return queue.clear(ring.buffers.pieces()) };
         connection.received += queue.bytes() as u64;
-        connection.input.append(ring.pieces(), &mut queue);
+        connection.input.append(ring.buffers.pieces(), &mut queue);
         if !connection.answered {
             // A request is never sent again once an answer has begun, and an idle connection holds no buffer.
             connection.answered = true;
@@ -298,7 +298,7 @@ impl Upstreams {
             None if connection.exchange.is_none() => self.pool.remove(connection.endpoint, index),
             None => {}
         }
-        connection.input.clear(ring.pieces());
+        connection.input.clear(ring.buffers.pieces());
         ring.close(connection.socket);
     }
 
@@ -321,7 +321,7 @@ impl Upstreams {
         };
         let connection = &mut self.table[index as usize];
         loop {
-            let Some(lease) = connection.input.pop(ring.pieces()) else { return Ok(None) };
+            let Some(lease) = connection.input.pop(ring.buffers.pieces()) else { return Ok(None) };
             let parsed = http::parse_response(lease.bytes(), &LIMITS, &mut connection.scanned, method, head);
             match parsed.map_err(HeadError::Invalid)? {
                 Some(length) => {
@@ -332,9 +332,9 @@ impl Upstreams {
                     connection.keep_alive = head.keep_alive;
                     return Ok(Some((lease, length)));
                 }
-                None => connection.input.push_front(ring.pieces(), lease),
+                None => connection.input.push_front(ring.buffers.pieces(), lease),
             }
-            if !gather(ring, &mut connection.input).map_err(|_| HeadError::Exhausted)? {
+            if !gather(&mut ring.buffers, &mut connection.input).map_err(|_| HeadError::Exhausted)? {
                 return Ok(None);
             }
         }
@@ -342,7 +342,7 @@ impl Upstreams {
 
     /// Puts back what followed a head.
     pub fn put_back(&mut self, ring: &mut Ring, index: u32, lease: Lease) {
-        self.table[index as usize].input.push_front(ring.pieces(), lease);
+        self.table[index as usize].input.push_front(ring.buffers.pieces(), lease);
     }
 
     /// Moves what has arrived of the body to `out`. True: the body is complete.
@@ -358,7 +358,7 @@ impl Upstreams {
         trailers: &mut Fields,
     ) -> Result<bool, BodyError> {
         let connection = &mut self.table[index as usize];
-        connection.body.read(ring, &mut connection.input, out, delivery, trailers)?;
+        connection.body.read(&mut ring.buffers, &mut connection.input, out, delivery, trailers)?;
         if matches!(connection.body, Body::Close) && connection.end == Some(End::Closed) {
             connection.body = Body::Done;
         }
@@ -370,7 +370,7 @@ impl Upstreams {
         let connection = &mut self.table[index as usize];
         // Bytes of a tunnel belong to no response: the connection is never used again.
         connection.keep_alive = false;
-        out.append(ring.pieces(), &mut connection.input);
+        out.append(ring.buffers.pieces(), &mut connection.input);
         connection.end
     }
 

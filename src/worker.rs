@@ -126,7 +126,7 @@ impl Worker {
         let (waker, downstreams) = (ring.waker(), Downstreams::new(workers));
         let exchanges = Exchanges::new(ring, snapshot, workers, seed(id));
         let counters = Arc::clone(&exchanges.counters);
-        let [buffers, _] = exchanges.ring.pools();
+        let [buffers, _] = exchanges.ring.buffers.pools();
         counters.free_buffers.set(buffers.available() as u64);
         let reins = Reins { order: Arc::clone(&order), mailbox: mailbox.clone(), waker, counters };
         let (draining, next_upkeep, complaints) = (false, UPKEEP, Vec::new());
@@ -141,7 +141,7 @@ impl Worker {
         while !self.turn(!background.is_busy())? {
             if self.exchanges.ring.clock().now() >= self.next_upkeep {
                 self.next_upkeep = self.exchanges.ring.clock().now() + UPKEEP;
-                for pool in self.exchanges.ring.pools().into_iter().filter(|pool| pool.is_stale()) {
+                for pool in self.exchanges.ring.buffers.pools().into_iter().filter(|pool| pool.is_stale()) {
                     background.spawn(trim(pool, background.clone()));
                 }
             }
@@ -175,10 +175,10 @@ impl Worker {
     fn keep_buffers(&mut self) {
         let x = &mut self.exchanges;
         let starved = x.ring.starved();
-        let [buffers, _] = x.ring.pools();
+        let [buffers, _] = x.ring.buffers.pools();
         x.counters.free_buffers.set(buffers.available() as u64);
         x.counters.starved_receives.set(starved as u64);
-        if self.downstreams.shed(x) || (starved > 0 && x.ring.missing_buffers() != [0, 0]) {
+        if self.downstreams.shed(x) || (starved > 0 && x.ring.buffers.missing() != [0, 0]) {
             self.complain(Complaint::Buffers);
         }
     }
@@ -186,7 +186,7 @@ impl Worker {
     /// What the worker holds now.
     #[must_use]
     pub fn load(&self) -> Load {
-        let buffers = self.exchanges.ring.pools().iter().map(|pool| pool.available()).sum();
+        let buffers = self.exchanges.ring.buffers.pools().iter().map(|pool| pool.available()).sum();
         Load { downstreams: self.downstreams.len(), exchanges: self.exchanges.len(), free_buffers: buffers }
     }
 
@@ -369,8 +369,8 @@ mod tests {
         assert!(world.read(&mut client).starts_with("HTTP/1.1 200 "));
         let ring = &world.worker.exchanges.ring;
         let mut held = Vec::new();
-        while ring.missing_buffers() == [0, 0] {
-            held.extend(ring.buffer());
+        while ring.buffers.missing() == [0, 0] {
+            held.extend(ring.buffers.take());
         }
         let answer = world.read(&mut stuck);
         assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("details=\"shed\""), "{answer}");
@@ -380,8 +380,8 @@ mod tests {
         stuck.write_all(b"GET / HTTP/1.1\r\nHost:").unwrap();
         held.clear();
         let ring = &world.worker.exchanges.ring;
-        while ring.missing_buffers() == [0, 0] {
-            held.extend(ring.large_buffer());
+        while ring.buffers.missing() == [0, 0] {
+            held.extend(ring.buffers.take_large());
         }
         client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
         assert!(world.read(&mut client).starts_with("HTTP/1.1 200 "));
@@ -394,7 +394,7 @@ mod tests {
         held.clear();
         held.extend(std::iter::from_fn(|| {
             let ring = &world.worker.exchanges.ring;
-            (ring.missing_buffers() == [0, 0]).then(|| ring.buffer()).flatten()
+            (ring.buffers.missing() == [0, 0]).then(|| ring.buffers.take()).flatten()
         }));
         // No more buffers are offered to clients, but what was offered serves them.
         client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();

@@ -8,11 +8,13 @@
 
 pub mod scan;
 
+mod buffers;
 mod lease;
 mod pool;
 mod provided;
 mod queue;
 
+pub use buffers::Buffers;
 pub use lease::Lease;
 pub use pool::{Pool, PoolError};
 pub use provided::{Inconsistent, ProvidedRing};

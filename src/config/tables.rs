@@ -218,7 +218,12 @@ static LISTENER_TIMEOUTS: Table = Table {
     doc: "",
     keys: &[
         key("header", Kind::Time, seconds(10), "first byte of a request to the end of its head; 408 above"),
-        key("body", Kind::Time, seconds(30), "between reads of a request body; a response that goes on meanwhile counts as one"),
+        key(
+            "body",
+            Kind::Time,
+            seconds(30),
+            "between reads of a request body; a response that goes on meanwhile counts as one",
+        ),
         key(
             "body_rate",
             Kind::Size(0, RATE_MAX),

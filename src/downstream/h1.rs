@@ -21,7 +21,7 @@ impl Downstreams {
             return Step::Wait;
         }
         loop {
-            let Some(lease) = connection.input.pop(x.ring.pieces()) else {
+            let Some(lease) = connection.input.pop(x.ring.buffers.pieces()) else {
                 if connection.ended {
                     connection.enter(Phase::Flush, x.ring.clock().tick());
                     return Step::Again;
@@ -36,15 +36,15 @@ impl Downstreams {
                     (connection.scanned, connection.begun, connection.leaves) = (0, None, None);
                     return self.begin(x, id, lease, length);
                 }
-                Ok(None) => connection.input.push_front(x.ring.pieces(), lease),
+                Ok(None) => connection.input.push_front(x.ring.buffers.pieces(), lease),
                 Err(error) => {
                     connection.current = Current::default();
-                    connection.input.push_front(x.ring.pieces(), lease);
+                    connection.input.push_front(x.ring.buffers.pieces(), lease);
                     return self.refuse(x, id, Failure::Request(error));
                 }
             }
             connection.notice_beginning(x.ring.clock().tick());
-            match gather(&mut x.ring, &mut connection.input) {
+            match gather(&mut x.ring.buffers, &mut connection.input) {
                 Ok(true) => {}
                 Ok(false) if connection.ended => {
                     self.remove(x, id, false);
@@ -101,12 +101,12 @@ impl Downstreams {
                 let (local, manner) = (Exchanges::local(decision), connection.manner());
                 let status = x.write_local(&local, &asked, &manner);
                 lease.advance(length);
-                connection.input.push_front(x.ring.pieces(), lease);
+                connection.input.push_front(x.ring.buffers.pieces(), lease);
                 self.send_scratch(x, id, status, manner.keep_alive)
             }
             Err((failure, route)) => {
                 lease.advance(length);
-                connection.input.push_front(x.ring.pieces(), lease);
+                connection.input.push_front(x.ring.buffers.pieces(), lease);
                 self.refuse_routed(x, id, failure, route)
             }
         }
@@ -222,16 +222,16 @@ impl Downstreams {
         let done = match x.response_body(exchange, &mut body, current.delivery) {
             Ok(done) => done,
             Err(failure) => {
-                body.clear(x.ring.pieces());
+                body.clear(x.ring.buffers.pieces());
                 return Err(failure);
             }
         };
-        let first = body.pop(x.ring.pieces()).or(spare);
+        let first = body.pop(x.ring.buffers.pieces()).or(spare);
         if let Err(failure) = x.place(&mut out, first) {
-            body.clear(x.ring.pieces());
+            body.clear(x.ring.buffers.pieces());
             return Err(failure);
         }
-        out.append(x.ring.pieces(), &mut body);
+        out.append(x.ring.buffers.pieces(), &mut body);
         current.started = true;
         x.counters.respond(x.response.status);
         connection.send(&mut x.ring, &mut out);
@@ -248,7 +248,7 @@ impl Downstreams {
         let connection = &mut self.table[id as usize];
         if connection.current.delivery == Delivery::Chunks && !connection.current.head {
             let mut out = Queue::default();
-            if end_chunks(&mut x.ring, &mut out).is_err() {
+            if end_chunks(&mut x.ring.buffers, &mut out).is_err() {
                 return self.refuse(x, id, Failure::Buffers);
             }
             connection.send(&mut x.ring, &mut out);
@@ -302,16 +302,16 @@ fn lead_request(connection: &mut Downstream, x: &mut Exchanges, exchange: u32, l
     let spare = if lease.is_empty() {
         Some(lease)
     } else {
-        connection.input.push_front(x.ring.pieces(), lease);
+        connection.input.push_front(x.ring.buffers.pieces(), lease);
         read_body(connection, x, &mut body)?;
         None
     };
-    let first = body.pop(x.ring.pieces()).or(spare);
+    let first = body.pop(x.ring.buffers.pieces()).or(spare);
     if let Err(failure) = x.place(&mut out, first) {
-        body.clear(x.ring.pieces());
+        body.clear(x.ring.buffers.pieces());
         return Err(failure);
     }
-    out.append(x.ring.pieces(), &mut body);
+    out.append(x.ring.buffers.pieces(), &mut body);
     x.send(exchange, &mut out);
     x.request_sent(exchange, connection.current.body.is_done());
     Ok(())
@@ -323,7 +323,7 @@ fn read_body(connection: &mut Downstream, x: &mut Exchanges, out: &mut Queue) ->
     let (limit, floor) = (spec.body_bytes, Floor::of(spec));
     let current = &mut connection.current;
     let arrived = !connection.input.is_empty();
-    let read = current.body.read(&mut x.ring, &mut connection.input, out, Delivery::Same, &mut x.trailers);
+    let read = current.body.read(&mut x.ring.buffers, &mut connection.input, out, Delivery::Same, &mut x.trailers);
     let outcome = match read {
         Err(BodyError::Exhausted) => Err(Failure::Buffers),
         Err(BodyError::Trailer(error)) => Err(Failure::RequestTrailers(error)),
@@ -341,7 +341,7 @@ fn read_body(connection: &mut Downstream, x: &mut Exchanges, out: &mut Queue) ->
         }
     };
     if outcome.is_err() {
-        out.clear(x.ring.pieces());
+        out.clear(x.ring.buffers.pieces());
     }
     outcome
 }

@@ -474,8 +474,8 @@ impl Downstreams {
         let connection = &mut self.table[id as usize];
         let mut dropped = Queue::default();
         let body = &mut connection.current.body;
-        let read = body.read(&mut x.ring, &mut connection.input, &mut dropped, Delivery::Data, &mut x.trailers);
-        dropped.clear(x.ring.pieces());
+        let read = body.read(&mut x.ring.buffers, &mut connection.input, &mut dropped, Delivery::Data, &mut x.trailers);
+        dropped.clear(x.ring.buffers.pieces());
         let ended = connection.ended || read.is_err();
         let next = match &connection.current.body {
             Body::Done if !ended => Phase::Head,
@@ -496,7 +496,7 @@ impl Downstreams {
         let connection = &mut self.table[id as usize];
         connection.say_goodbye(&mut x.ring);
         if x.ring.unsent(connection.socket) > 0 {
-            connection.input.clear(x.ring.pieces());
+            connection.input.clear(x.ring.buffers.pieces());
             return Step::Wait;
         }
         let clean = connection.current.body.is_done() && connection.input.is_empty() && connection.begun.is_none();
@@ -512,7 +512,7 @@ impl Downstreams {
 
     fn linger(&mut self, x: &mut Exchanges, id: u32) -> Step {
         let connection = &mut self.table[id as usize];
-        connection.input.clear(x.ring.pieces());
+        connection.input.clear(x.ring.buffers.pieces());
         if connection.ended {
             self.remove(x, id, false);
             return Step::Gone;
@@ -536,7 +536,7 @@ impl Downstreams {
             lot.give(snapshot.allowance(connection.listener), cap, self.workers);
         }
         x.counters.set_connections(connection.listener, self.counts[connection.listener.index()].0);
-        connection.input.clear(x.ring.pieces());
+        connection.input.clear(x.ring.buffers.pieces());
         if let Phase::Exchange(exchange) | Phase::Tunnel(exchange) = connection.phase {
             x.close(exchange, false);
         }

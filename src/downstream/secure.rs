@@ -13,7 +13,7 @@ impl Downstreams {
     pub(super) fn receive(&mut self, x: &mut Exchanges, id: u32, mut received: Queue) {
         let connection = &mut self.table[id as usize];
         let Some(session) = &mut connection.tls else {
-            connection.input.append(x.ring.pieces(), &mut received);
+            connection.input.append(x.ring.buffers.pieces(), &mut received);
             return self.pump(x, id);
         };
         match session.receive(&mut x.ring, connection.socket, &mut received, &mut connection.input) {
@@ -54,7 +54,7 @@ impl Downstreams {
         if let Phase::Exchange(exchange) | Phase::Tunnel(exchange) = connection.phase {
             x.close(exchange, false);
         }
-        connection.input.clear(x.ring.pieces());
+        connection.input.clear(x.ring.buffers.pieces());
         // Unread, so that closing waits until it has had time to take the answer.
         connection.current = Current { body: Body::Close, ..Current::default() };
         let before = connection.phase;

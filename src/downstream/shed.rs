@@ -21,7 +21,7 @@ pub(super) struct Candidate {
 impl Downstreams {
     /// Sheds connections while fewer buffers are free than clients must leave. Says whether it did.
     pub fn shed(&mut self, x: &mut Exchanges) -> bool {
-        let (missing, now) = (x.ring.missing_buffers(), x.ring.clock().now());
+        let (missing, now) = (x.ring.buffers.missing(), x.ring.clock().now());
         if missing == [0, 0] || now < self.next_shed {
             return false;
         }
@@ -82,7 +82,7 @@ impl Downstream {
         let (socket, now) = (self.socket, x.ring.clock().tick());
         let unread = self.reading.observe(now, x.ring.unsent(socket) > 0, x.ring.taken(socket));
         let record = self.tls.as_ref().is_some_and(|session| session.holds_part());
-        let [ordinary, large] = x.ring.pieces_by_size(&self.input);
+        let [ordinary, large] = x.ring.buffers.pieces_by_size(&self.input);
         let own = ordinary + usize::from(record) + x.ring.pinned(socket);
         let holds = own + large > 0;
         let candidate = |since, behind, reason| Some(Candidate { since, id, pieces: [own + behind, large], reason });

@@ -298,7 +298,7 @@ impl Exchanges {
     pub fn send(&mut self, id: u32, out: &mut Queue) {
         match self.connection(id).map(|connection| connection.socket) {
             Some(socket) => self.ring.send_all(socket, out),
-            None => out.clear(self.ring.pieces()),
+            None => out.clear(self.ring.buffers.pieces()),
         }
     }
 
@@ -509,7 +509,7 @@ impl Exchanges {
     /// # Errors
     /// When no buffer is free.
     pub fn place(&mut self, out: &mut Queue, body: Option<Lease>) -> Result<(), Failure> {
-        place(&mut self.ring, out, &self.scratch, body).map_err(|_| Failure::Buffers)
+        place(&mut self.ring.buffers, out, &self.scratch, body).map_err(|_| Failure::Buffers)
     }
 
     /// Exchanges under way.

@@ -30,7 +30,7 @@ impl Exchanges {
         let exchange = &mut self.table[id as usize];
         let (snapshot, cluster) = (&exchange.snapshot, exchange.cluster);
         // While buffers are scarce none is pinned for a replay that hardly ever comes.
-        let replay = exchange.method.is_idempotent() && !self.ring.is_scarce();
+        let replay = exchange.method.is_idempotent() && !self.ring.buffers.is_scarce();
         let leads = |endpoint| snapshot.endpoint(endpoint).is_some_and(|(of, _)| of.id == cluster);
         let bound = if fresh {
             None
@@ -153,14 +153,14 @@ impl Exchanges {
             cluster.endpoints.iter().any(|endpoint| endpoint.weight > 0 && !exchange.tried.contains(endpoint.id))
         };
         if place == Place::Elsewhere && !untried() {
-            sent.clear(self.ring.pieces());
+            sent.clear(self.ring.buffers.pieces());
             return Err(Failure::NoEndpoint);
         }
         // A fresh connection is not taken for stale: nothing is kept for a replay.
         let wish = Wish { fresh: true, replay: false };
         let connected = if place == Place::NextAddress { self.connect_to(id, wish) } else { self.connect(id, true) };
         if let Err(failure) = connected {
-            sent.clear(self.ring.pieces());
+            sent.clear(self.ring.buffers.pieces());
             return Err(failure);
         }
         self.send(id, &mut sent);

@@ -1,10 +1,9 @@
 //! One body on its way through: where it ends, and what of its framing goes on. Not here: sockets, time-outs.
 
 use super::{BuffersExhausted, gather};
-use crate::buffer::{Lease, Queue};
+use crate::buffer::{Buffers, Lease, Queue};
 use crate::http::{self, BodyFraming, ChunkError, ChunkedDecoder, Fields, HeadLimits, PieceKind, TrailerError};
 use crate::limits;
-use crate::uring::Ring;
 
 /// How far the body of one received message has been read.
 #[derive(Clone, Copy, Debug)]
@@ -104,7 +103,7 @@ impl Body {
     /// See [`BodyError`]; what was moved before stays moved.
     pub fn read(
         &mut self,
-        ring: &mut Ring,
+        buffers: &mut Buffers,
         input: &mut Queue,
         out: &mut Queue,
         delivery: Delivery,
@@ -113,15 +112,15 @@ impl Body {
         let mut data = 0;
         while !self.is_done() {
             if let Self::Trailers { .. } = self {
-                if self.read_trailers(ring, input, out, delivery, trailers)? {
+                if self.read_trailers(buffers, input, out, delivery, trailers)? {
                     continue;
                 }
                 break;
             }
-            let Some(lease) = input.pop(ring.pieces()) else { break };
+            let Some(lease) = input.pop(buffers.pieces()) else { break };
             data += match self {
                 Self::Length(left) => {
-                    let count = read_length(left, lease, ring, input, out);
+                    let count = read_length(left, lease, buffers, input, out);
                     if *left == 0 {
                         *self = Self::Done;
                     }
@@ -129,10 +128,10 @@ impl Body {
                 }
                 Self::Close => {
                     let count = lease.len() as u64;
-                    push(ring, out, lease, delivery)?;
+                    push(buffers, out, lease, delivery)?;
                     count
                 }
-                Self::Chunked { .. } => self.read_chunks(lease, ring, input, out, delivery)?,
+                Self::Chunked { .. } => self.read_chunks(lease, buffers, input, out, delivery)?,
                 Self::Done | Self::Trailers { .. } => 0,
             };
         }
@@ -143,7 +142,7 @@ impl Body {
     fn read_chunks(
         &mut self,
         mut lease: Lease,
-        ring: &mut Ring,
+        buffers: &mut Buffers,
         input: &mut Queue,
         out: &mut Queue,
         delivery: Delivery,
@@ -159,8 +158,8 @@ impl Body {
             // The usual end goes on in place.
             if delivery == Delivery::Same && decoder.is_between_chunks() && lease.bytes()[run..].starts_with(LAST_CHUNK)
             {
-                out.push(ring.pieces(), lease.split_to(run + LAST_CHUNK.len()));
-                input.push_front(ring.pieces(), lease);
+                out.push(buffers.pieces(), lease.split_to(run + LAST_CHUNK.len()));
+                input.push_front(buffers.pieces(), lease);
                 *self = Self::Done;
                 return Ok(data);
             }
@@ -171,18 +170,18 @@ impl Body {
                     run += piece.len;
                 }
                 PieceKind::Framing | PieceKind::Skip => {
-                    out.push(ring.pieces(), lease.split_to(run));
+                    out.push(buffers.pieces(), lease.split_to(run));
                     lease.advance(piece.len);
                     run = 0;
                 }
                 PieceKind::NeedMore => {
-                    out.push(ring.pieces(), lease);
+                    out.push(buffers.pieces(), lease);
                     return Ok(data);
                 }
                 PieceKind::LastChunk => {
-                    out.push(ring.pieces(), lease.split_to(run));
+                    out.push(buffers.pieces(), lease.split_to(run));
                     lease.advance(piece.len);
-                    input.push_front(ring.pieces(), lease);
+                    input.push_front(buffers.pieces(), lease);
                     *self = Self::Trailers { scanned: 0, forward: *trailers };
                     return Ok(data);
                 }
@@ -194,7 +193,7 @@ impl Body {
     /// it was whole.
     fn read_trailers(
         &mut self,
-        ring: &mut Ring,
+        buffers: &mut Buffers,
         input: &mut Queue,
         out: &mut Queue,
         delivery: Delivery,
@@ -205,22 +204,22 @@ impl Body {
         let Self::Trailers { scanned, forward } = self else { return Ok(true) };
         let forward = if delivery == Delivery::Same { *forward } else { Trailers::Dropped };
         let length = loop {
-            let Some(bytes) = input.front(ring.pieces()) else { return Ok(false) };
+            let Some(bytes) = input.front(buffers.pieces()) else { return Ok(false) };
             if let Some(length) = http::parse_trailers(bytes, &LIMITS, scanned, trailers).map_err(BodyError::Trailer)? {
                 break length;
             }
-            if !gather(ring, input)? {
+            if !gather(buffers, input)? {
                 return Ok(false);
             }
         };
         *self = Self::Done;
-        let Some(mut rest) = input.pop(ring.pieces()) else { return Ok(true) };
+        let Some(mut rest) = input.pop(buffers.pieces()) else { return Ok(true) };
         let section = rest.split_to(length);
-        input.push_front(ring.pieces(), rest);
+        input.push_front(buffers.pieces(), rest);
         if forward != Trailers::Dropped {
-            write_trailers(section.bytes(), trailers, forward, ring, out)?;
+            write_trailers(section.bytes(), trailers, forward, buffers, out)?;
         } else if delivery == Delivery::Same {
-            end_chunks(ring, out)?;
+            end_chunks(buffers, out)?;
         }
         Ok(true)
     }
@@ -229,22 +228,22 @@ impl Body {
 /// A last chunk without extension or trailers.
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
-fn read_length(left: &mut u64, mut lease: Lease, ring: &mut Ring, input: &mut Queue, out: &mut Queue) -> u64 {
+fn read_length(left: &mut u64, mut lease: Lease, buffers: &mut Buffers, input: &mut Queue, out: &mut Queue) -> u64 {
     let count = (*left).min(lease.len() as u64);
     *left -= count;
     if count == lease.len() as u64 {
-        out.push(ring.pieces(), lease);
+        out.push(buffers.pieces(), lease);
     } else {
-        out.push(ring.pieces(), lease.split_to(count as usize));
-        input.push_front(ring.pieces(), lease);
+        out.push(buffers.pieces(), lease.split_to(count as usize));
+        input.push_front(buffers.pieces(), lease);
     }
     count
 }
 
 /// Queues data, with a chunk's framing around it if asked for.
-fn push(ring: &mut Ring, out: &mut Queue, mut lease: Lease, delivery: Delivery) -> Result<(), BodyError> {
+fn push(buffers: &mut Buffers, out: &mut Queue, mut lease: Lease, delivery: Delivery) -> Result<(), BodyError> {
     if delivery != Delivery::Chunks || lease.is_empty() {
-        out.push(ring.pieces(), lease);
+        out.push(buffers.pieces(), lease);
         return Ok(());
     }
     let mut line = [0; 18];
@@ -255,13 +254,13 @@ fn push(ring: &mut Ring, out: &mut Queue, mut lease: Lease, delivery: Delivery) 
     let line = &line[..digits.len() + 2];
     let ended = lease.spare() >= 2 && lease.append(b"\r\n") == 2;
     if !lease.prepend(line) {
-        let line = written(ring, line)?;
-        out.push(ring.pieces(), line);
+        let line = written(buffers, line)?;
+        out.push(buffers.pieces(), line);
     }
-    out.push(ring.pieces(), lease);
+    out.push(buffers.pieces(), lease);
     if !ended {
-        let end = written(ring, b"\r\n")?;
-        out.push(ring.pieces(), end);
+        let end = written(buffers, b"\r\n")?;
+        out.push(buffers.pieces(), end);
     }
     Ok(())
 }
@@ -270,9 +269,9 @@ fn push(ring: &mut Ring, out: &mut Queue, mut lease: Lease, delivery: Delivery) 
 ///
 /// # Errors
 /// When no buffer is free.
-pub fn end_chunks(ring: &mut Ring, out: &mut Queue) -> Result<(), BuffersExhausted> {
-    let end = written(ring, LAST_CHUNK)?;
-    out.push(ring.pieces(), end);
+pub fn end_chunks(buffers: &mut Buffers, out: &mut Queue) -> Result<(), BuffersExhausted> {
+    let end = written(buffers, LAST_CHUNK)?;
+    out.push(buffers.pieces(), end);
     Ok(())
 }
 
@@ -280,10 +279,10 @@ fn write_trailers(
     section: &[u8],
     trailers: &Fields,
     forward: Trailers,
-    ring: &mut Ring,
+    buffers: &mut Buffers,
     out: &mut Queue,
 ) -> Result<(), BodyError> {
-    let mut lease = ring.buffer().ok_or(BodyError::Exhausted)?;
+    let mut lease = buffers.take().ok_or(BodyError::Exhausted)?;
     let mut room = lease.append(b"0\r\n") == 3;
     for field in trailers.iter() {
         let name = field.name.of(section);
@@ -296,13 +295,13 @@ fn write_trailers(
         }
     }
     room &= lease.append(b"\r\n") == 2;
-    out.push(ring.pieces(), lease);
+    out.push(buffers.pieces(), lease);
     // The section fits: its bound is below the size of a buffer.
     if room { Ok(()) } else { Err(BodyError::Exhausted) }
 }
 
-fn written(ring: &Ring, bytes: &[u8]) -> Result<Lease, BuffersExhausted> {
-    let mut lease = ring.buffer().ok_or(BuffersExhausted)?;
+fn written(buffers: &Buffers, bytes: &[u8]) -> Result<Lease, BuffersExhausted> {
+    let mut lease = buffers.take().ok_or(BuffersExhausted)?;
     debug_assert!(lease.spare() >= bytes.len());
     let _ = lease.append(bytes);
     Ok(lease)

@@ -1,22 +1,21 @@
 //! Joins pieces, because the parsers read one run of bytes. Not here: how many bytes a head may have.
 
 use super::BuffersExhausted;
-use crate::buffer::Queue;
-use crate::uring::Ring;
+use crate::buffer::{Buffers, Queue};
 
 /// Joins the first two pieces of `queue`; false when there is only one. Copies the later piece behind the earlier one, or
 /// both into a large buffer, so that a peer that drips bytes holds one buffer and not many.
 ///
 /// # Errors
 /// When a large buffer is needed and none is free.
-pub fn gather(ring: &mut Ring, queue: &mut Queue) -> Result<bool, BuffersExhausted> {
-    let Some(mut first) = queue.pop(ring.pieces()) else { return Ok(false) };
-    let Some(mut second) = queue.pop(ring.pieces()) else {
-        queue.push_front(ring.pieces(), first);
+pub fn gather(buffers: &mut Buffers, queue: &mut Queue) -> Result<bool, BuffersExhausted> {
+    let Some(mut first) = queue.pop(buffers.pieces()) else { return Ok(false) };
+    let Some(mut second) = queue.pop(buffers.pieces()) else {
+        queue.push_front(buffers.pieces(), first);
         return Ok(false);
     };
     let needed = first.len() + second.len();
-    let large = (first.spare() < second.len()).then(|| ring.large_buffer()).flatten();
+    let large = (first.spare() < second.len()).then(|| buffers.take_large()).flatten();
     if let Some(mut large) = large.filter(|large| large.spare() >= needed) {
         let copied = large.append(first.bytes());
         debug_assert_eq!(copied, first.len());
@@ -25,7 +24,7 @@ pub fn gather(ring: &mut Ring, queue: &mut Queue) -> Result<bool, BuffersExhaust
     let copied = first.append(second.bytes());
     second.advance(copied);
     let stuck = copied == 0;
-    queue.push_front(ring.pieces(), second);
-    queue.push_front(ring.pieces(), first);
+    queue.push_front(buffers.pieces(), second);
+    queue.push_front(buffers.pieces(), first);
     if stuck { Err(BuffersExhausted) } else { Ok(true) }
 }

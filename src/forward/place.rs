@@ -1,8 +1,7 @@
 //! Puts a written head in front of the bytes that follow it. Not here: what the head says.
 
-use crate::buffer::{Lease, Queue};
+use crate::buffer::{Buffers, Lease, Queue};
 use crate::limits;
-use crate::uring::Ring;
 
 /// Every buffer of the worker is in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,16 +12,21 @@ pub struct BuffersExhausted;
 ///
 /// # Errors
 /// When a buffer is needed and none is free; then nothing is queued.
-pub fn place(ring: &mut Ring, out: &mut Queue, head: &[u8], mut body: Option<Lease>) -> Result<(), BuffersExhausted> {
+pub fn place(
+    buffers: &mut Buffers,
+    out: &mut Queue,
+    head: &[u8],
+    mut body: Option<Lease>,
+) -> Result<(), BuffersExhausted> {
     if let Some(body) = body.take_if(|body| body.prepend(head)) {
-        out.push(ring.pieces(), body);
+        out.push(buffers.pieces(), body);
         return Ok(());
     }
     let mut placed = Queue::default();
     let mut rest = head;
     while !rest.is_empty() {
-        let Some(mut lease) = ring.buffer() else {
-            placed.clear(ring.pieces());
+        let Some(mut lease) = buffers.take() else {
+            placed.clear(buffers.pieces());
             return Err(BuffersExhausted);
         };
         rest = &rest[lease.append(rest)..];
@@ -30,12 +34,12 @@ pub fn place(ring: &mut Ring, out: &mut Queue, head: &[u8], mut body: Option<Lea
             let copied = lease.append(short.bytes());
             debug_assert_eq!(copied, short.len());
         }
-        placed.push(ring.pieces(), lease);
+        placed.push(buffers.pieces(), lease);
     }
     if let Some(body) = body {
-        placed.push(ring.pieces(), body);
+        placed.push(buffers.pieces(), body);
     }
-    out.append(ring.pieces(), &mut placed);
+    out.append(buffers.pieces(), &mut placed);
     Ok(())
 }
 

@@ -101,7 +101,7 @@ impl Session {
     ) -> Result<Option<Agreement>, Error> {
         self.begun = true;
         if self.ended {
-            received.clear(ring.pieces());
+            received.clear(ring.buffers.pieces());
         }
         let mut outcome = Ok(None);
         if self.is_handshaking() {
@@ -120,7 +120,7 @@ impl Session {
         if self.ended || outcome.is_err() {
             self.held = None;
         }
-        received.clear(ring.pieces());
+        received.clear(ring.buffers.pieces());
         outcome
     }
 
@@ -130,12 +130,12 @@ impl Session {
     /// When no buffer is free, or the key may seal no more.
     pub fn send(&mut self, ring: &mut Ring, socket: SocketId, out: &mut Queue) -> Result<(), Error> {
         let State::Traffic(traffic) = &mut self.state else {
-            out.clear(ring.pieces());
+            out.clear(ring.buffers.pieces());
             return Ok(());
         };
         let sent = traffic.send(ring, socket, out);
         if sent.is_err() {
-            out.clear(ring.pieces());
+            out.clear(ring.buffers.pieces());
             self.state = State::Over;
         }
         sent
@@ -186,13 +186,13 @@ impl Session {
             if missing == 0 {
                 return Ok(true);
             }
-            let Some(mut next) = received.pop(ring.pieces()) else { return Ok(false) };
+            let Some(mut next) = received.pop(ring.buffers.pieces()) else { return Ok(false) };
             if self.held.is_none() && next.bytes().first().is_some_and(u8::is_ascii_uppercase) {
                 return Err(Error::PlainText);
             }
             let count = if part.is_empty() { record::length(next.bytes()) } else { missing };
             let taken = next.split_to(count);
-            received.push_front(ring.pieces(), next);
+            received.push_front(ring.buffers.pieces(), next);
             self.hold(ring, taken)?;
         }
     }
@@ -205,8 +205,8 @@ impl Session {
         };
         let length = held.len() + next.len();
         if held.spare() < next.len() {
-            let ordinary = ring.buffer().filter(|fresh| fresh.spare() >= length);
-            let mut fresh = ordinary.or_else(|| ring.large_buffer()).ok_or(Error::Buffers)?;
+            let ordinary = ring.buffers.take().filter(|fresh| fresh.spare() >= length);
+            let mut fresh = ordinary.or_else(|| ring.buffers.take_large()).ok_or(Error::Buffers)?;
             let _ = fresh.append(held.bytes());
             *held = fresh;
         }
@@ -299,7 +299,7 @@ fn put(
     mut write: impl FnMut(&mut [u8]) -> Option<usize>,
 ) -> Result<(), Error> {
     for _ in 0..2 {
-        let mut lease = flight.take().or_else(|| ring.buffer()).ok_or(Error::Buffers)?;
+        let mut lease = flight.take().or_else(|| ring.buffers.take()).ok_or(Error::Buffers)?;
         let mut written = None;
         lease.fill(|room| {
             written = write(room);

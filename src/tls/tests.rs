@@ -88,17 +88,17 @@ impl Pair {
             if plain.bytes() == 5 && !greeted {
                 greeted = true;
                 let mut out = Queue::default();
-                let mut lease = ring.buffer().unwrap();
+                let mut lease = ring.buffers.take().unwrap();
                 assert_eq!(lease.append(b"hi"), 2);
-                out.push(ring.pieces(), lease);
+                out.push(ring.buffers.pieces(), lease);
                 session.send(&mut ring, socket, &mut out).unwrap();
             }
         }
         let (client, version, secrets) = handshake.join().unwrap();
         let agreed = agreed.expect("the handshake is over");
         assert_eq!((agreed.tls13, agreed.resumed), (version == ProtocolVersion::TLSv1_3, false));
-        assert_eq!(plain.front(ring.pieces()), Some(&b"hello"[..]));
-        plain.clear(ring.pieces());
+        assert_eq!(plain.front(ring.buffers.pieces()), Some(&b"hello"[..]));
+        plain.clear(ring.buffers.pieces());
         let tx = Key::new(version, secrets.tx.0, &secrets.tx.1).unwrap();
         let rx = Key::new(version, secrets.rx.0, &secrets.rx.1).unwrap();
         client.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
@@ -133,7 +133,7 @@ impl Pair {
     /// What has arrived of content.
     fn content(&mut self) -> Vec<u8> {
         let mut all = Vec::new();
-        while let Some(lease) = self.plain.pop(self.ring.pieces()) {
+        while let Some(lease) = self.plain.pop(self.ring.buffers.pieces()) {
             all.extend_from_slice(lease.bytes());
         }
         all
@@ -164,10 +164,11 @@ impl Pair {
         let (mut out, mut all) = (Queue::default(), Vec::new());
         for (&length, at) in pieces.iter().zip(0..) {
             let content: Vec<u8> = (0..length).map(|byte| (byte * 7 + at) as u8).collect();
-            let mut lease = if length > CONTENT_MAX { self.ring.large_buffer() } else { self.ring.buffer() }.unwrap();
+            let mut lease =
+                if length > CONTENT_MAX { self.ring.buffers.take_large() } else { self.ring.buffers.take() }.unwrap();
             assert_eq!(lease.append(&content), length);
             all.extend_from_slice(&content);
-            out.push(self.ring.pieces(), lease);
+            out.push(self.ring.buffers.pieces(), lease);
         }
         self.session.send(&mut self.ring, self.socket, &mut out).unwrap();
         all
@@ -308,9 +309,9 @@ fn a_key_seals_no_more_than_it_may() {
     assert!(pair.session.is_worn());
     pair.send(&[1]);
     let mut out = Queue::default();
-    let mut lease = pair.ring.buffer().unwrap();
+    let mut lease = pair.ring.buffers.take().unwrap();
     assert_eq!(lease.append(b"x"), 1);
-    out.push(pair.ring.pieces(), lease);
+    out.push(pair.ring.buffers.pieces(), lease);
     assert_eq!(pair.session.send(&mut pair.ring, pair.socket, &mut out), Err(Error::Worn));
     assert!(out.is_empty());
 }
@@ -346,9 +347,9 @@ fn a_hello_with_any_byte_changed_does_no_harm() {
         let (first, rest) = bytes.split_at(at);
         for part in [first, rest, &hello] {
             let (mut queue, mut plain) = (Queue::default(), Queue::default());
-            let mut lease = ring.buffer().unwrap();
+            let mut lease = ring.buffers.take().unwrap();
             assert_eq!(lease.append(part), part.len());
-            queue.push(ring.pieces(), lease);
+            queue.push(ring.buffers.pieces(), lease);
             let broken = !session.is_handshaking();
             let outcome = session.receive(&mut ring, socket, &mut queue, &mut plain);
             failures += usize::from(outcome.is_err());
@@ -406,9 +407,9 @@ impl Desk {
     fn take(&mut self, bytes: &[u8]) -> Result<Option<super::Agreement>, Error> {
         let mut queue = Queue::default();
         for part in bytes.chunks(CONTENT_MAX) {
-            let mut lease = self.ring.buffer().unwrap();
+            let mut lease = self.ring.buffers.take().unwrap();
             assert_eq!(lease.append(part), part.len());
-            queue.push(self.ring.pieces(), lease);
+            queue.push(self.ring.buffers.pieces(), lease);
         }
         self.session.receive(&mut self.ring, self.socket, &mut queue, &mut self.plain)
     }
@@ -427,16 +428,16 @@ impl Desk {
 
     fn content(&mut self) -> Vec<u8> {
         let mut all = Vec::new();
-        while let Some(lease) = self.plain.pop(self.ring.pieces()) {
+        while let Some(lease) = self.plain.pop(self.ring.buffers.pieces()) {
             all.extend_from_slice(lease.bytes());
         }
         all
     }
 
     fn send(&mut self, content: &[u8]) {
-        let (mut out, mut lease) = (Queue::default(), self.ring.buffer().unwrap());
+        let (mut out, mut lease) = (Queue::default(), self.ring.buffers.take().unwrap());
         assert_eq!(lease.append(content), content.len());
-        out.push(self.ring.pieces(), lease);
+        out.push(self.ring.buffers.pieces(), lease);
         self.session.send(&mut self.ring, self.socket, &mut out).unwrap();
     }
 }
@@ -508,12 +509,12 @@ fn one_answer_to_key_updates_waits_to_be_taken() {
     desk.answer(&mut tls);
     let mut first = None;
     for _ in 0..20 {
-        let (flight, free) = (update(&mut tls, 1), desk.ring.pools()[0].available());
+        let (flight, free) = (update(&mut tls, 1), desk.ring.buffers.pools()[0].available());
         // The ring does not turn meanwhile: nothing leaves.
         desk.take(&flight).unwrap();
         assert_eq!(desk.content(), b"x");
         let kept = usize::from(first.is_none());
-        assert_eq!(desk.ring.pools()[0].available(), free - kept);
+        assert_eq!(desk.ring.buffers.pools()[0].available(), free - kept);
         let unsent = desk.ring.unsent(desk.socket);
         assert_eq!(*first.get_or_insert(unsent), unsent);
     }

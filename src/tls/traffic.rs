@@ -78,7 +78,7 @@ impl Traffic {
         received: &mut Queue,
         plain: &mut Queue,
     ) -> Result<bool, Error> {
-        while let Some(mut lease) = held.take().or_else(|| received.pop(ring.pieces())) {
+        while let Some(mut lease) = held.take().or_else(|| received.pop(ring.buffers.pieces())) {
             let header = Header::read(lease.bytes())?;
             let needed = header.map_or(HEADER, |header| HEADER + header.body);
             let Some(header) = header.filter(|_| lease.len() >= needed) else {
@@ -96,7 +96,7 @@ impl Traffic {
             record.advance(content.start);
             if kind == ContentType::ApplicationData && !record.is_empty() {
                 self.debt = self.debt.saturating_sub(record.len() as u32);
-                plain.push(ring.pieces(), record);
+                plain.push(ring.buffers.pieces(), record);
             } else if self.note(ring, socket, kind, record.bytes())? {
                 return Ok(true);
             }
@@ -148,7 +148,7 @@ impl Traffic {
     /// # Errors
     /// When no buffer is free, or the key may seal no more.
     pub(super) fn send(&mut self, ring: &mut Ring, socket: SocketId, out: &mut Queue) -> Result<(), Error> {
-        while let Some(piece) = out.pop(ring.pieces()) {
+        while let Some(piece) = out.pop(ring.buffers.pieces()) {
             let content = gather(ring, piece, out)?;
             if self.owed || self.tx.count() >= self.bound {
                 self.update_keys(ring, socket)?;
@@ -181,7 +181,7 @@ impl Traffic {
     }
 
     fn say(&mut self, ring: &mut Ring, socket: SocketId, kind: ContentType, content: &[u8]) -> Result<(), Error> {
-        let mut lease = ring.buffer().ok_or(Error::Buffers)?;
+        let mut lease = ring.buffers.take().ok_or(Error::Buffers)?;
         let _ = lease.append(content);
         self.seal(ring, socket, kind, lease)
     }
@@ -220,17 +220,17 @@ fn bound(suite: SupportedCipherSuite) -> u64 {
 /// any record.
 fn join(ring: &mut Ring, mut part: Lease, mut missing: usize, received: &mut Queue) -> Result<Lease, Error> {
     while missing > 0
-        && let Some(mut next) = received.pop(ring.pieces())
+        && let Some(mut next) = received.pop(ring.buffers.pieces())
     {
         if part.spare() < missing {
-            let mut fresh = ring.buffer().ok_or(Error::Buffers)?;
+            let mut fresh = ring.buffers.take().ok_or(Error::Buffers)?;
             let _ = fresh.append(part.bytes());
             part = fresh;
         }
         let count = part.append(&next.bytes()[..next.len().min(missing)]);
         missing -= count;
         next.advance(count);
-        received.push_front(ring.pieces(), next);
+        received.push_front(ring.buffers.pieces(), next);
     }
     Ok(part)
 }
@@ -243,7 +243,7 @@ fn gather(ring: &mut Ring, piece: Lease, out: &mut Queue) -> Result<Lease, Error
     if stays(&piece) || (out.is_empty() && roomy(&piece)) {
         return Ok(piece);
     }
-    let mut content = ring.buffer().ok_or(Error::Buffers)?;
+    let mut content = ring.buffers.take().ok_or(Error::Buffers)?;
     let mut next = Some(piece);
     while let Some(mut piece) = next {
         let room = CONTENT_MAX - content.len();
@@ -251,8 +251,8 @@ fn gather(ring: &mut Ring, piece: Lease, out: &mut Queue) -> Result<Lease, Error
         let count = content.append(&piece.bytes()[..count]);
         piece.advance(count);
         let rest = !piece.is_empty();
-        out.push_front(ring.pieces(), piece);
-        next = if rest { None } else { out.pop(ring.pieces()) };
+        out.push_front(ring.buffers.pieces(), piece);
+        next = if rest { None } else { out.pop(ring.buffers.pieces()) };
     }
     Ok(content)
 }

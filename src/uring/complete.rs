@@ -83,7 +83,7 @@ impl Ring {
 
     /// Offers buffers to the kernel again and re-arms the receives that ended for want of them.
     fn offer_buffers(&mut self, side: Side) {
-        let scarce = self.is_scarce();
+        let scarce = self.buffers.is_scarce();
         let offered = &mut self.sides[side as usize];
         let target = offered.sockets.clamp(limits::BUFFERS_OFFERED_MIN, limits::BUFFERS_OFFERED_MAX);
         // One receive may take all that are offered.
@@ -247,13 +247,13 @@ impl Ring {
     fn received(&mut self, slot: u32, mut completion: Completion) -> Option<Event> {
         let mut queue = Queue::default();
         if let (Some(buffer), 1..) = (cqueue::buffer_select(completion.flags), completion.result) {
-            let (pieces, side) = (&mut self.pieces, Side::of(self.sockets[slot as usize].owner));
+            let (pieces, side) = (self.buffers.pieces(), Side::of(self.sockets[slot as usize].owner));
             let ring = &mut self.sides[side as usize].ring;
             let claimed = ring.claim(buffer, completion.result as usize, |lease| queue.push(pieces, lease));
             if claimed.is_err() {
                 // Whose the bytes are is not certain: this connection gets none of them, and no more.
                 completion.result = -libc::EIO;
-                queue.clear(&mut self.pieces);
+                queue.clear(self.buffers.pieces());
             }
         }
         let socket = &mut self.sockets[slot as usize];
@@ -265,7 +265,7 @@ impl Ring {
         }
         let (ended, owner) = (socket.recv == Recv::Off, socket.owner);
         if socket.phase != Phase::Open {
-            queue.clear(&mut self.pieces);
+            queue.clear(self.buffers.pieces());
             return None;
         }
         match completion.result {
@@ -342,10 +342,10 @@ impl Ring {
         let socket = &mut self.sockets[slot as usize];
         socket.taken += count as u64;
         while count > 0 {
-            let Some(mut lease) = socket.out.pop(&mut self.pieces) else { break };
+            let Some(mut lease) = socket.out.pop(self.buffers.pieces()) else { break };
             let part = if count < lease.len() {
                 let part = lease.split_to(count);
-                socket.out.push_front(&mut self.pieces, lease);
+                socket.out.push_front(self.buffers.pieces(), lease);
                 part
             } else {
                 lease
@@ -354,13 +354,13 @@ impl Ring {
             let fits = socket.sent.bytes() + part.len() <= limits::REPLAY_BYTES
                 && socket.sent.pieces() < limits::REPLAY_PIECES;
             if socket.keep && fits {
-                socket.sent.push(&mut self.pieces, part);
+                socket.sent.push(self.buffers.pieces(), part);
             } else {
                 (socket.keep, socket.lossy) = (false, true);
             }
         }
         if socket.lossy {
-            socket.sent.clear(&mut self.pieces);
+            socket.sent.clear(self.buffers.pieces());
         }
     }
 }
@@ -394,7 +394,7 @@ mod tests {
             while let Some(event) = ring.next_event() {
                 if let Event::Received(Owner::Downstream(number), mut queue) = event {
                     received[number as usize] += queue.bytes();
-                    queue.clear(ring.pieces());
+                    queue.clear(ring.buffers.pieces());
                 }
             }
         }
@@ -421,7 +421,7 @@ mod tests {
                     match event {
                         Event::Received(_, mut queue) => {
                             received += queue.bytes();
-                            queue.clear(ring.pieces());
+                            queue.clear(ring.buffers.pieces());
                             assert_eq!(ends, 0);
                         }
                         Event::Ended(of) => ends += usize::from(of == owner),

@@ -24,9 +24,8 @@ use std::time::Duration;
 
 use io_uring::IoUring;
 
-use crate::buffer::{Lease, Pieces, Pool, ProvidedRing, Queue, QueueLimit};
+use crate::buffer::{Buffers, Lease, ProvidedRing, Queue};
 use crate::id::{Address, ListenerId, Owner};
-use crate::limits;
 use crate::runtime::{Clock, Tick, Wheel};
 
 pub use net::{BindError, Waker, bind, bind_private, claim, local_port, peer, share};
@@ -112,12 +111,10 @@ pub struct Ring {
     bundles: bool,
     /// The kernel may keep a FIN to itself that came with data (`proof`).
     peeks: bool,
-    pool: &'static Pool,
-    /// Buffers of `limits::HEAD_BUFFER_BYTES`.
-    large: &'static Pool,
+    /// What bytes are held in.
+    pub buffers: Buffers,
     /// By [`Side`]: what endpoints send has buffers that clients cannot take.
     sides: [Offered; 2],
-    pieces: Pieces,
     sockets: Vec<Socket>,
     free: Vec<u32>,
     /// Freed in this turn; reused from the next one on, so that no event of this turn meets a new owner.
@@ -287,7 +284,7 @@ impl Ring {
     /// Queues bytes. Everything queued for a socket in one turn leaves in one send.
     pub fn send(&mut self, id: SocketId, lease: Lease) {
         if self.live(id).is_some() {
-            self.sockets[id.slot as usize].out.push(&mut self.pieces, lease);
+            self.sockets[id.slot as usize].out.push(self.buffers.pieces(), lease);
             self.mark_dirty(id.slot);
         }
     }
@@ -295,10 +292,10 @@ impl Ring {
     /// Queues several pieces at once.
     pub fn send_all(&mut self, id: SocketId, queue: &mut Queue) {
         if self.live(id).is_some() {
-            self.sockets[id.slot as usize].out.append(&mut self.pieces, queue);
+            self.sockets[id.slot as usize].out.append(self.buffers.pieces(), queue);
             self.mark_dirty(id.slot);
         } else {
-            queue.clear(&mut self.pieces);
+            queue.clear(self.buffers.pieces());
         }
     }
 
@@ -311,7 +308,7 @@ impl Ring {
     /// Whether so much is queued that no more should be.
     #[must_use]
     pub fn is_full(&self, id: SocketId) -> bool {
-        self.peek(id).is_some_and(|socket| self.queue_limit().is_reached(&socket.out))
+        self.peek(id).is_some_and(|socket| self.buffers.queue_limit().is_reached(&socket.out))
     }
 
     /// Pieces queued or kept for a replay: at most so many buffers are pinned.
@@ -341,7 +338,7 @@ impl Ring {
             let socket = &mut self.sockets[id.slot as usize];
             socket.keep = keep;
             socket.lossy = false;
-            socket.sent.clear(&mut self.pieces);
+            socket.sent.clear(self.buffers.pieces());
         }
     }
 
@@ -351,7 +348,7 @@ impl Ring {
         self.live(id).filter(|socket| !socket.sending && !socket.lossy)?;
         let socket = &mut self.sockets[id.slot as usize];
         let mut all = std::mem::take(&mut socket.sent);
-        all.append(&mut self.pieces, &mut socket.out);
+        all.append(self.buffers.pieces(), &mut socket.out);
         Some(all)
     }
 
@@ -400,48 +397,6 @@ impl Ring {
         }
     }
 
-    /// An empty buffer, or None when all are in use.
-    #[must_use]
-    pub fn buffer(&self) -> Option<Lease> {
-        self.pool.take()
-    }
-
-    /// An empty buffer for a head that does not fit an ordinary one, or None when all are in use.
-    #[must_use]
-    pub fn large_buffer(&self) -> Option<Lease> {
-        self.large.take()
-    }
-
-    /// What one direction of an exchange may hold now.
-    #[must_use]
-    pub fn queue_limit(&self) -> QueueLimit {
-        if self.is_scarce() {
-            QueueLimit { bytes: limits::QUEUE_BYTES_SCARCE, pieces: limits::QUEUE_PIECES_SCARCE }
-        } else {
-            QueueLimit { bytes: limits::QUEUE_BYTES, pieces: limits::QUEUE_PIECES }
-        }
-    }
-
-    /// Whether fewer than a quarter of the buffers are free.
-    #[must_use]
-    pub fn is_scarce(&self) -> bool {
-        self.pool.available() < limits::BUFFERS_SCARCE
-    }
-
-    /// How many buffers, ordinary and large ones, are missing to what is reserved for endpoints and for answers of our own.
-    #[must_use]
-    pub fn missing_buffers(&self) -> [usize; 2] {
-        let ordinary = limits::BUFFERS_RESERVED.saturating_sub(self.pool.available());
-        [ordinary, limits::HEAD_BUFFERS_RESERVED.saturating_sub(self.large.available())]
-    }
-
-    /// How many pieces of a queue lie in ordinary buffers, and in large ones.
-    #[must_use]
-    pub fn pieces_by_size(&self, queue: &Queue) -> [usize; 2] {
-        let large = queue.iter(&self.pieces).filter(|lease| lease.is_of(self.large)).count();
-        [queue.pieces() - large, large]
-    }
-
     /// Sockets whose receive waits for buffers.
     #[must_use]
     pub fn starved(&self) -> usize {
@@ -451,11 +406,6 @@ impl Ring {
     /// Pauses accepting while there are `limit` client sockets or more.
     pub fn limit_clients(&mut self, limit: usize) {
         self.client_limit = limit;
-    }
-
-    /// The nodes of every queue of this worker.
-    pub fn pieces(&mut self) -> &mut Pieces {
-        &mut self.pieces
     }
 
     /// The clock of this turn.
@@ -468,12 +418,6 @@ impl Ring {
     #[must_use]
     pub fn waker(&self) -> Waker {
         self.waker.clone()
-    }
-
-    /// The buffer pools, for upkeep.
-    #[must_use]
-    pub fn pools(&self) -> [&'static Pool; 2] {
-        [self.pool, self.large]
     }
 
     /// Sockets that are open or whose operations the kernel has not given back.
@@ -515,8 +459,8 @@ impl Ring {
     fn release_if_idle(&mut self, slot: u32) {
         let socket = &mut self.sockets[slot as usize];
         if socket.phase == Phase::Closing && socket.in_flight == 0 {
-            socket.out.clear(&mut self.pieces);
-            socket.sent.clear(&mut self.pieces);
+            socket.out.clear(self.buffers.pieces());
+            socket.sent.clear(self.buffers.pieces());
             socket.phase = Phase::Free;
             socket.generation = socket.generation.wrapping_add(1);
             self.sides[Side::of(socket.owner) as usize].sockets -= 1;

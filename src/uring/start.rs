@@ -12,7 +12,7 @@ use super::net::Waker;
 use super::proof::Workarounds;
 use super::submit::Arena;
 use super::{Offered, Side};
-use crate::buffer::{Pieces, Pool, PoolError, ProvidedRing};
+use crate::buffer::{Buffers, Pool, PoolError, ProvidedRing};
 use crate::limits;
 use crate::runtime::{Clock, Wheel};
 
@@ -92,9 +92,8 @@ impl Ring {
         let uring =
             setup(limits::COMPLETIONS, limits::SUBMISSIONS).map_err(|error| classify("io_uring_setup", error))?;
         require_features(&uring)?;
-        let (headroom, tailroom) = (limits::BUFFER_HEADROOM, limits::BUFFER_TAILROOM);
-        let pool = Pool::new(limits::BUFFERS, limits::BUFFER_BYTES, headroom, tailroom)?;
-        let large = Pool::new(limits::HEAD_BUFFERS, limits::HEAD_BUFFER_BYTES, headroom, tailroom)?;
+        let buffers = Buffers::new()?;
+        let [pool, _] = buffers.pools();
         let downstream = Offered::new(&uring, pool, Side::Downstream, limits::BUFFERS_RESERVED)?;
         let upstream = Offered::new(&uring, pool, Side::Upstream, 0)?;
         // Saves the kernel a descriptor look-up each turn; works without.
@@ -105,10 +104,8 @@ impl Ring {
             uring,
             bundles,
             peeks: workarounds.peek_fin.is_some(),
-            pool,
-            large,
+            buffers,
             sides: [downstream, upstream],
-            pieces: Pieces::new(2 * limits::BUFFERS),
             sockets: Vec::with_capacity(1024),
             free: Vec::with_capacity(1024),
             freed: Vec::with_capacity(1024),
@@ -155,7 +152,7 @@ impl Drop for Ring {
             // SAFETY: a live slot owns its descriptor, which was taken from an `OwnedFd` and is given to nobody after this.
             drop(unsafe { OwnedFd::from_raw_fd(socket.descriptor) });
         }
-        for pool in self.pools() {
+        for pool in self.buffers.pools() {
             pool.retire();
         }
         std::mem::forget(std::mem::take(&mut self.wake_count));

@@ -181,7 +181,7 @@ impl Ring {
         socket.sending = true;
         let descriptor = Fd(socket.descriptor);
         let first = self.arena.iovecs.len();
-        for lease in socket.out.iter(&self.pieces).take(SEND_PIECES) {
+        for lease in self.buffers.iter(&socket.out).take(SEND_PIECES) {
             self.arena.iovecs.push(libc::iovec { iov_base: lease.as_ptr().cast_mut().cast(), iov_len: lease.len() });
         }
         let iovecs = &self.arena.iovecs[first..];

@@ -95,7 +95,7 @@ impl Connection {
     }
 
     pub(super) fn receive(&mut self, ring: &mut Ring, mut bytes: Queue) {
-        self.input.append(ring.pieces(), &mut bytes);
+        self.input.append(ring.buffers.pieces(), &mut bytes);
     }
 
     pub(super) fn end(&mut self) {
@@ -113,7 +113,7 @@ impl Connection {
 
     /// Drops what it holds and closes it.
     pub(super) fn forget(&mut self, ring: &mut Ring) {
-        self.input.clear(ring.pieces());
+        self.input.clear(ring.buffers.pieces());
         ring.close(self.socket);
     }
 
@@ -131,7 +131,7 @@ impl Connection {
                 Phase::Sending(answer, left) => self.write_body(ring, answer, left),
                 Phase::Echo(echo) => self.echo(ring, echo),
                 Phase::Lingering => {
-                    self.input.clear(ring.pieces());
+                    self.input.clear(ring.buffers.pieces());
                     return if self.ended { Next::Close } else { Next::Nothing };
                 }
             };
@@ -147,7 +147,7 @@ impl Connection {
     /// Some(Nothing): go on with the next phase; None: wait.
     fn read_head(&mut self, ring: &mut Ring, service: &mut Service<'_>) -> Step {
         let Service { answers, random, head: request, .. } = service;
-        let Some(mut lease) = self.input.pop(ring.pieces()) else {
+        let Some(mut lease) = self.input.pop(ring.buffers.pieces()) else {
             return Ok(self.ended.then_some(Next::Close));
         };
         match http::parse_request(lease.bytes(), &LIMITS, &mut self.scanned, request) {
@@ -155,7 +155,7 @@ impl Connection {
                 let answer = answers.choose(lease.bytes(), request, random);
                 let handshake = websocket::handshake(lease.bytes(), request);
                 lease.advance(length);
-                self.input.push_front(ring.pieces(), lease);
+                self.input.push_front(ring.buffers.pieces(), lease);
                 if let Some(handshake) = handshake {
                     service.requests += 1;
                     self.write(ring, &handshake)?;
@@ -170,8 +170,8 @@ impl Connection {
                 Ok(Some(Next::Nothing))
             }
             Ok(None) => {
-                self.input.push_front(ring.pieces(), lease);
-                match gather(ring, &mut self.input) {
+                self.input.push_front(ring.buffers.pieces(), lease);
+                match gather(&mut ring.buffers, &mut self.input) {
                     Ok(true) => Ok(Some(Next::Nothing)),
                     Ok(false) => Ok(self.ended.then_some(Next::Close)),
                     Err(_) => Err(Exhausted),
@@ -198,7 +198,7 @@ impl Connection {
     fn finish(&mut self, ring: &mut Ring) -> Next {
         ring.finish(self.socket);
         self.phase = Phase::Lingering;
-        self.input.clear(ring.pieces());
+        self.input.clear(ring.buffers.pieces());
         if self.ended { Next::Close } else { Next::Linger }
     }
 
@@ -206,11 +206,11 @@ impl Connection {
         if !self.body.is_done() {
             let mut dropped = Queue::default();
             let trailers: &mut Fields = &mut request.fields;
-            let read = self.body.read(ring, &mut self.input, &mut dropped, Delivery::Data, trailers);
+            let read = self.body.read(&mut ring.buffers, &mut self.input, &mut dropped, Delivery::Data, trailers);
             if answer.receipt {
-                dropped.iter(ring.pieces()).for_each(|piece| self.receipt.add(piece.bytes()));
+                dropped.iter(ring.buffers.pieces()).for_each(|piece| self.receipt.add(piece.bytes()));
             }
-            dropped.clear(ring.pieces());
+            dropped.clear(ring.buffers.pieces());
             if read.is_err() {
                 return Ok(Some(Next::Close));
             }
@@ -228,7 +228,7 @@ impl Connection {
 
     fn write_head(&mut self, ring: &mut Ring, answer: &Answer, answers: &Answers) -> Result<(), Exhausted> {
         let body = if answer.bodiless { 0 } else { answer.size };
-        let mut lease = ring.buffer().ok_or(Exhausted)?;
+        let mut lease = ring.buffers.take().ok_or(Exhausted)?;
         let written = answers.with_head(answer, |head| lease.append(head));
         debug_assert!(written > 0);
         let mut left = body;
@@ -251,7 +251,7 @@ impl Connection {
                 self.phase = Phase::Sending(answer, left);
                 return Ok(None);
             }
-            let mut lease = ring.buffer().ok_or(Exhausted)?;
+            let mut lease = ring.buffers.take().ok_or(Exhausted)?;
             let most = if answer.drip.is_zero() { FILLER.len() } else { DRIP_BYTES } as u64;
             if answer.chunked {
                 left -= chunk(&mut lease, left, most);
@@ -272,7 +272,7 @@ impl Connection {
     }
 
     fn write(&self, ring: &mut Ring, bytes: &[u8]) -> Result<(), Exhausted> {
-        let mut lease = ring.buffer().ok_or(Exhausted)?;
+        let mut lease = ring.buffers.take().ok_or(Exhausted)?;
         let written = lease.append(bytes);
         debug_assert_eq!(written, bytes.len());
         ring.send(self.socket, lease);

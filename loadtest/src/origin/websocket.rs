@@ -80,10 +80,10 @@ impl Echo {
 
     /// None: go on.
     fn turn_payload(&mut self, ring: &mut Ring, socket: SocketId, input: &mut Queue) -> Option<Progress> {
-        let Some(mut piece) = input.pop(ring.pieces()) else { return Some(Progress::Wait) };
+        let Some(mut piece) = input.pop(ring.buffers.pieces()) else { return Some(Progress::Wait) };
         if piece.len() as u64 > self.left {
             let head = piece.split_to(self.left as usize);
-            input.push_front(ring.pieces(), std::mem::replace(&mut piece, head));
+            input.push_front(ring.buffers.pieces(), std::mem::replace(&mut piece, head));
         }
         self.left -= piece.len() as u64;
         for byte in piece.bytes_mut() {
@@ -98,22 +98,22 @@ impl Echo {
 
     /// None: go on.
     fn turn_head(&mut self, ring: &mut Ring, socket: SocketId, input: &mut Queue) -> Option<Progress> {
-        let Some(mut lease) = input.pop(ring.pieces()) else { return Some(Progress::Wait) };
+        let Some(mut lease) = input.pop(ring.buffers.pieces()) else { return Some(Progress::Wait) };
         let Ok(read) = read_head(lease.bytes()) else { return Some(Progress::Broken) };
         let Some((first, length, mask, bytes)) = read else {
-            input.push_front(ring.pieces(), lease);
-            return match gather(ring, input) {
+            input.push_front(ring.buffers.pieces(), lease);
+            return match gather(&mut ring.buffers, input) {
                 Ok(true) => None,
                 Ok(false) => Some(Progress::Wait),
                 Err(_) => Some(Progress::Broken),
             };
         };
         lease.advance(bytes);
-        input.push_front(ring.pieces(), lease);
+        input.push_front(ring.buffers.pieces(), lease);
         let kind = first & 0x0f;
         *self = Self { left: length, mask, at: 0, silent: kind == PONG, closing: kind == CLOSE };
         if !self.silent {
-            let Some(mut head) = ring.buffer() else { return Some(Progress::Broken) };
+            let Some(mut head) = ring.buffers.take() else { return Some(Progress::Broken) };
             let (text, count) = write_head(if kind == PING { first & 0xf0 | PONG } else { first }, length);
             let written = head.append(&text[..count]);
             debug_assert_eq!(written, count);

@@ -235,7 +235,7 @@ impl<'a> Generator<'a> {
     /// On a connection that says goodbye nothing counts but that it is said.
     fn note_leaving(&mut self, id: u32, event: Event) {
         match event {
-            Event::Received(_, mut bytes) => bytes.clear(self.ring.pieces()),
+            Event::Received(_, mut bytes) => bytes.clear(self.ring.buffers.pieces()),
             Event::Sent(_, false) => {}
             _ => {
                 self.slots[id as usize].close(&mut self.ring);

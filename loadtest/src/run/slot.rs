@@ -104,7 +104,7 @@ impl Slot {
         if let Some(socket) = self.socket.take_if(|_| !goodbye) {
             ring.close(socket);
         }
-        self.input.clear(ring.pieces());
+        self.input.clear(ring.buffers.pieces());
         self.hash.reset();
         (self.written, self.offset, self.scanned) = (0, 0, 0);
         (self.answer, self.body, self.ended, self.leaving) = (None, Body::Done, false, goodbye);
@@ -125,7 +125,7 @@ impl Slot {
         // Behind the limit, the next send completion goes on.
         while self.has_unwritten() && !ring.is_full(socket) {
             let bytes = &asks[usize::from(self.issued[self.written].request)].bytes[self.offset..];
-            let Some(mut lease) = open.take().or_else(|| ring.buffer()) else { return false };
+            let Some(mut lease) = open.take().or_else(|| ring.buffers.take()) else { return false };
             let count = lease.append(bytes);
             (self.written, self.offset) = after(self.written, self.offset, count, bytes.len());
             if lease.spare() == 0 {
@@ -160,7 +160,7 @@ impl Slot {
             self.ended |= progress == Progress::Closed;
             return Ok(progress);
         }
-        self.input.append(ring.pieces(), &mut bytes);
+        self.input.append(ring.buffers.pieces(), &mut bytes);
         Ok(Progress::Nothing)
     }
 
@@ -205,11 +205,11 @@ impl Slot {
 
     /// Some: something was read; None: more must arrive.
     fn read_head(&mut self, ring: &mut Ring, ask: &Ask, head: &mut ResponseHead) -> Result<Option<()>, Failure> {
-        let Some(mut lease) = self.input.pop(ring.pieces()) else { return Ok(None) };
+        let Some(mut lease) = self.input.pop(ring.buffers.pieces()) else { return Ok(None) };
         let parsed = http::parse_response(lease.bytes(), &LIMITS, &mut self.scanned, ask.method, head);
         let Some(length) = parsed.map_err(|_| Failure::Protocol)? else {
-            self.input.push_front(ring.pieces(), lease);
-            let joined = gather(ring, &mut self.input).map_err(|_| Failure::Protocol)?;
+            self.input.push_front(ring.buffers.pieces(), lease);
+            let joined = gather(&mut ring.buffers, &mut self.input).map_err(|_| Failure::Protocol)?;
             return Ok(joined.then_some(()));
         };
         lease.advance(length);
@@ -233,17 +233,17 @@ impl Slot {
                 self.answer = Some(answer);
             }
         }
-        self.input.push_front(ring.pieces(), lease);
+        self.input.push_front(ring.buffers.pieces(), lease);
         Ok(Some(()))
     }
 
     fn read_body(&mut self, ring: &mut Ring, ask: &Ask, head: &mut ResponseHead) -> Result<Option<()>, Failure> {
         let mut dropped = Queue::default();
-        let read = self.body.read(ring, &mut self.input, &mut dropped, Delivery::Data, &mut head.fields);
+        let read = self.body.read(&mut ring.buffers, &mut self.input, &mut dropped, Delivery::Data, &mut head.fields);
         if ask.expect.sha256.is_some() {
-            dropped.iter(ring.pieces()).for_each(|piece| self.hash.update(piece.bytes()));
+            dropped.iter(ring.buffers.pieces()).for_each(|piece| self.hash.update(piece.bytes()));
         }
-        dropped.clear(ring.pieces());
+        dropped.clear(ring.buffers.pieces());
         let count = read.map_err(|_| Failure::Body)?;
         if let Some(answer) = &mut self.answer {
             answer.length += count;

@@ -162,7 +162,7 @@ impl Session {
     /// Sends what the protocol wants to say.
     pub(super) fn flush(&mut self, ring: &mut Ring, socket: SocketId) -> Result<(), Failure> {
         while self.connection.wants_write() {
-            let mut lease = ring.buffer().ok_or(Failure::Tls)?;
+            let mut lease = ring.buffers.take().ok_or(Failure::Tls)?;
             self.connection.write_tls(&mut Out(&mut lease)).map_err(|_| Failure::Tls)?;
             ring.send(socket, lease);
         }
@@ -185,7 +185,7 @@ impl Session {
     ) -> Result<Progress, Failure> {
         let before = self.connection.is_handshaking();
         let read = self.read(ring, bytes, plain);
-        bytes.clear(ring.pieces());
+        bytes.clear(ring.buffers.pieces());
         // Also after a failure: the server is told which.
         self.flush(ring, socket)?;
         read?;
@@ -203,7 +203,7 @@ impl Session {
     }
 
     fn read(&mut self, ring: &mut Ring, bytes: &mut Queue, plain: &mut Queue) -> Result<(), Failure> {
-        while let Some(lease) = bytes.pop(ring.pieces()) {
+        while let Some(lease) = bytes.pop(ring.buffers.pieces()) {
             let mut rest = lease.bytes();
             while !rest.is_empty() {
                 self.connection.read_tls(&mut rest).map_err(|_| Failure::Tls)?;
@@ -221,10 +221,10 @@ impl Session {
         while let Ok(bytes) = reader.fill_buf()
             && !bytes.is_empty()
         {
-            let mut lease = ring.buffer().ok_or(Failure::Tls)?;
+            let mut lease = ring.buffers.take().ok_or(Failure::Tls)?;
             let count = lease.append(bytes);
             reader.consume(count);
-            plain.push(ring.pieces(), lease);
+            plain.push(ring.buffers.pieces(), lease);
         }
         Ok(())
     }
