@@ -367,7 +367,7 @@ impl Ring {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
+    use std::io::{Read, Write};
     use std::os::unix::net::UnixStream;
 
     use super::*;
@@ -400,6 +400,35 @@ mod tests {
         }
         let (least, most) = (received.iter().min().unwrap(), received.iter().max().unwrap());
         assert!(*least > 0 && most / least < 4, "{received:?}");
+    }
+
+    /// What one submission points to is not overwritten by the next one, even when the queue was full in between.
+    #[test]
+    fn a_full_submission_queue_mixes_no_sends() {
+        let mut ring = Ring::new().unwrap();
+        let (mut peers, mut sockets) = (Vec::new(), Vec::new());
+        for number in 0..limits::SUBMISSIONS + 2 {
+            let (peer, ours) = UnixStream::pair().unwrap();
+            sockets.push(ring.adopt(ours.into(), Owner::Downstream(number)));
+            peers.push(peer);
+        }
+        ring.turn(false).unwrap();
+        while ring.next_event().is_some() {}
+        // The last ones are submitted first: one piece each fills the queue, and then come two sends of two pieces.
+        for (socket, number) in sockets.into_iter().zip(0..) {
+            let (byte, pieces) = [(b'a', 2), (b'b', 2)].get(number).copied().unwrap_or((b'c', 1));
+            for _ in 0..pieces {
+                let mut lease = ring.buffers.take().unwrap();
+                assert_eq!(lease.append(&[byte; 3000]), 3000);
+                ring.send(socket, lease);
+            }
+        }
+        ring.turn(false).unwrap();
+        for (peer, byte) in peers.iter_mut().zip([b'a', b'b']) {
+            let mut received = vec![0; 6000];
+            peer.read_exact(&mut received).unwrap();
+            assert!(received.iter().all(|received| *received == byte), "{}", char::from(byte));
+        }
     }
 
     /// Told by the peek and by the kernel, an end is one end, and comes after the data.

@@ -216,8 +216,9 @@ impl Ring {
         }
     }
 
+    /// Before an entry is made that points into the arena: pushing it must not empty the arena.
     fn make_room(&mut self) {
-        while !self.arena.has_room() {
+        while !self.arena.has_room() || self.uring.submission().is_full() {
             self.submit();
         }
     }

@@ -1,0 +1,87 @@
+//! All memory for bytes of one worker: buffers of two sizes, and the nodes of its queues. Not here: what is offered to the kernel.
+
+use super::{Lease, Pieces, Pool, PoolError, Queue, QueueLimit};
+use crate::limits;
+
+/// A worker's buffers.
+#[derive(Debug)]
+pub struct Buffers {
+    ordinary: &'static Pool,
+    /// Of `limits::HEAD_BUFFER_BYTES`, for heads that arrived in several pieces.
+    large: &'static Pool,
+    pieces: Pieces,
+}
+
+impl Buffers {
+    /// Reserves them, `limits::BUFFERS` and `limits::HEAD_BUFFERS`.
+    ///
+    /// # Errors
+    /// When the address space is limited too tightly.
+    pub fn new() -> Result<Self, PoolError> {
+        let (headroom, tailroom) = (limits::BUFFER_HEADROOM, limits::BUFFER_TAILROOM);
+        Ok(Self {
+            ordinary: Pool::new(limits::BUFFERS, limits::BUFFER_BYTES, headroom, tailroom)?,
+            large: Pool::new(limits::HEAD_BUFFERS, limits::HEAD_BUFFER_BYTES, headroom, tailroom)?,
+            pieces: Pieces::new(2 * limits::BUFFERS),
+        })
+    }
+
+    /// An empty buffer, or None when all are in use.
+    #[must_use]
+    pub fn take(&self) -> Option<Lease> {
+        self.ordinary.take()
+    }
+
+    /// An empty buffer for a head that does not fit an ordinary one, or None when all are in use.
+    #[must_use]
+    pub fn take_large(&self) -> Option<Lease> {
+        self.large.take()
+    }
+
+    /// The nodes of every queue of this worker.
+    #[inline]
+    pub fn pieces(&mut self) -> &mut Pieces {
+        &mut self.pieces
+    }
+
+    /// The pieces of a queue, in order.
+    pub fn iter<'a>(&'a self, queue: &Queue) -> impl Iterator<Item = &'a Lease> {
+        queue.iter(&self.pieces)
+    }
+
+    /// What one direction of an exchange may hold now.
+    #[must_use]
+    pub fn queue_limit(&self) -> QueueLimit {
+        if self.is_scarce() {
+            QueueLimit { bytes: limits::QUEUE_BYTES_SCARCE, pieces: limits::QUEUE_PIECES_SCARCE }
+        } else {
+            QueueLimit { bytes: limits::QUEUE_BYTES, pieces: limits::QUEUE_PIECES }
+        }
+    }
+
+    /// Whether fewer than a quarter of the buffers are free.
+    #[must_use]
+    pub fn is_scarce(&self) -> bool {
+        self.ordinary.available() < limits::BUFFERS_SCARCE
+    }
+
+    /// How many buffers, ordinary and large ones, are missing to what is reserved for endpoints and for answers of our own.
+    #[must_use]
+    pub fn missing(&self) -> [usize; 2] {
+        let ordinary = limits::BUFFERS_RESERVED.saturating_sub(self.ordinary.available());
+        [ordinary, limits::HEAD_BUFFERS_RESERVED.saturating_sub(self.large.available())]
+    }
+
+    /// How many pieces of a queue lie in ordinary buffers, and in large ones.
+    #[must_use]
+    pub fn pieces_by_size(&self, queue: &Queue) -> [usize; 2] {
+        let large = self.iter(queue).filter(|lease| lease.is_of(self.large)).count();
+        [queue.pieces() - large, large]
+    }
+
+    /// The pools, of ordinary and of large buffers.
+    #[must_use]
+    pub fn pools(&self) -> [&'static Pool; 2] {
+        [self.ordinary, self.large]
+    }
+}
