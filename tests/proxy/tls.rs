@@ -453,7 +453,8 @@ fn plain_http_is_told_what_is_wrong() {
 #[test]
 fn what_is_neither_gets_an_alert_and_harms_nobody() {
     let (site, origin) = (Site::new(), Origin::answering(OK));
-    let proxy = site.start(&origin);
+    let keys = format!("{}\ntimeouts = {{ header = \"1s\" }}", site.keys(&["a"]));
+    let proxy = Setup::to(&[&origin.address]).listener(&keys).start();
     let hello = |length: usize| [&[22, 3, 1, 0x40, 0][..], &vec![1; length]].concat();
     for garbage in [
         b"\0\0\0\0\0\0\0\0".to_vec(),
