@@ -24,7 +24,7 @@ use crate::limits;
 use crate::runtime::{Lot, Stall, Tick};
 use crate::snapshot::{Held, ListenerSpec};
 use crate::tls;
-use crate::uring::{self, Event, SocketId};
+use crate::uring::{Event, SocketId};
 use handshakes::Handshakes;
 use pace::Pace;
 use shed::Candidate;
@@ -205,7 +205,7 @@ impl Downstreams {
         }
         let snapshot = home.as_ref().unwrap_or(x.snapshot());
         let (spec, version) = (snapshot.listener(listener), snapshot.version);
-        let address = uring::peer(&descriptor).map(|(address, _)| address);
+        let address = x.ring.peer(&descriptor).map(|(address, _)| address);
         let tls = snapshot.tls(listener).map(|server| Box::new(tls::Session::new(server)));
         let peer = Peer::new(address, spec.trusts(address), !spec.strict_paths, tls.is_some());
         let cap = spec.connections;

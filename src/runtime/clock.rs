@@ -12,20 +12,25 @@ static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 /// Monotonic time as one worker sees it (CLOCK_MONOTONIC: steps of the wall clock neither fire nor stop a time-out).
 #[derive(Debug)]
 pub struct Clock {
-    start: Instant,
     now: Duration,
 }
 
-impl Default for Clock {
-    fn default() -> Self {
-        Self { start: *START, now: START.elapsed() }
-    }
-}
-
 impl Clock {
-    /// Reads the clock.
-    pub fn turn(&mut self) {
-        self.now = self.start.elapsed();
+    /// A clock that shows `now`.
+    #[must_use]
+    pub fn new(now: Duration) -> Self {
+        Self { now }
+    }
+
+    /// Time since the process first asked; the same for all workers.
+    #[must_use]
+    pub fn monotonic() -> Duration {
+        START.elapsed()
+    }
+
+    /// Begins a turn at `now`, which does not go back.
+    pub fn turn(&mut self, now: Duration) {
+        self.now = self.now.max(now);
     }
 
     /// Time of this turn since the process started; the same for all workers.

@@ -1,25 +1,21 @@
 //! The turn, and what each completion means. Not here: deciding what to do about it.
 
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
-use io_uring::cqueue;
-use io_uring::types::{SubmitArgs, Timespec};
-
+use super::driver::{Completion, Driver};
 use super::socket::{Phase, Recv};
 use super::submit::{GENERATION_MASK, Op};
-use super::{Accept, Completion, Errno, Event, Fault, Ring, Side, net};
+use super::{Accept, Errno, Event, Fault, Ring, Side};
 use crate::buffer::Queue;
 use crate::id::Owner;
 use crate::limits;
 
-/// A completion that is not the last of its operation (IORING_CQE_F_MORE).
-const MORE: u32 = 1 << 1;
 /// How long accepting rests when descriptors or memory ran out.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 
-impl Ring {
+impl<D: Driver> Ring<D> {
     /// One turn: sends what is queued, waits (if `block`) for a completion or the next deadline, and collects what happened.
     ///
     /// # Errors
@@ -39,9 +35,8 @@ impl Ring {
         self.offer_buffers(Side::Upstream);
         self.offer_buffers(Side::Downstream);
         self.accept_again();
-        self.enter(most)?;
-        self.collect();
-        self.clock.turn();
+        self.reap(most)?;
+        self.clock.turn(self.driver.now());
         let now = self.clock.tick();
         self.wheel.expire(now, &mut self.due);
         Ok(())
@@ -103,46 +98,19 @@ impl Ring {
         }
     }
 
-    fn enter(&mut self, most: Duration) -> io::Result<()> {
+    /// Waits for completions, but no longer than `most`, and sorts them.
+    fn reap(&mut self, most: Duration) -> io::Result<()> {
         let wait = self.wait().min(most);
-        let time = Timespec::new().sec(wait.as_secs()).nsec(wait.subsec_nanos());
-        let args = SubmitArgs::new().timespec(&time);
-        loop {
-            // Who has completions in hand must not wait for more.
-            let wait = if self.has_completions() { Duration::ZERO } else { wait };
-            let result = if wait.is_zero() { self.poll() } else { self.uring.submitter().submit_with_args(1, &args) };
-            match result.map_err(|error| (error.raw_os_error(), error)) {
-                Ok(_) | Err((Some(libc::ETIME | libc::EINTR), _)) => {}
-                // The completion queue is full or memory is short: make room first.
-                Err((Some(libc::EBUSY | libc::EAGAIN), _)) => {}
-                Err((_, error)) => return Err(error),
+        let Self { driver, sides: [downstream, upstream], sockets, upstream: first, completions, .. } = self;
+        driver.reap(wait, [&mut downstream.ring, &mut upstream.ring], |completion| {
+            let (op, slot, _) = Op::of(completion.tag);
+            let of_socket = matches!(op, Op::Connect | Op::Receive | Op::Send);
+            let owner = sockets.get(slot as usize).filter(|_| of_socket).map(|socket| socket.owner);
+            match owner {
+                Some(Owner::Upstream(_)) => first.push_back(completion),
+                _ => completions.push_back(completion),
             }
-            if self.uring.submission().is_empty() {
-                self.arena.clear();
-                return Ok(());
-            }
-            self.collect();
-        }
-    }
-
-    /// Submits and runs the kernel's deferred work without waiting.
-    fn poll(&mut self) -> io::Result<usize> {
-        let queued = self.uring.submission().len() as u32;
-        // The crate's own `submit` leaves this flag out, without which deferred work does not run (io_uring_enter(2)).
-        const GETEVENTS: u32 = 1;
-        // SAFETY: what is queued keeps to the contract, and no argument is handed over.
-        unsafe { self.uring.submitter().enter::<libc::sigset_t>(queued, 0, GETEVENTS, None) }
-    }
-
-    /// Submits in the middle of a turn, when the queue or the arena is full.
-    pub(super) fn submit(&mut self) {
-        // Errors are temporary here (EBUSY, EAGAIN, EINTR); a broken ring shows in `enter`.
-        if self.uring.submit().is_err() {
-            self.collect();
-        }
-        if self.uring.submission().is_empty() {
-            self.arena.clear();
-        }
+        })
     }
 
     fn wait(&self) -> Duration {
@@ -152,20 +120,6 @@ impl Ring {
             // Not when a receive waits for buffers that somebody must first give back: the completions of sends do that.
             Some(tick) => self.clock.until(tick).clamp(Duration::from_millis(1), idle),
             None => idle,
-        }
-    }
-
-    fn collect(&mut self) {
-        for entry in self.uring.completion() {
-            let (tag, result, flags) = (entry.user_data(), entry.result(), entry.flags());
-            let (op, slot, _) = Op::of(tag);
-            let of_socket = matches!(op, Op::Connect | Op::Receive | Op::Send);
-            let owner = self.sockets.get(slot as usize).filter(|_| of_socket).map(|socket| socket.owner);
-            let queue = match owner {
-                Some(Owner::Upstream(_)) => &mut self.upstream,
-                _ => &mut self.completions,
-            };
-            queue.push_back(Completion { tag, result, flags });
         }
     }
 
@@ -186,7 +140,7 @@ impl Ring {
             return None;
         }
         debug_assert_eq!(socket.generation & GENERATION_MASK, generation, "a slot was freed with operations in flight");
-        if !cqueue::more(completion.flags) {
+        if !completion.more {
             socket.in_flight -= 1;
         }
         let event = match op {
@@ -201,7 +155,7 @@ impl Ring {
 
     fn accepted(&mut self, index: usize, completion: Completion) -> Option<Event> {
         let listener = self.listeners.get_mut(index)?;
-        if !cqueue::more(completion.flags) {
+        if !completion.more {
             listener.armed = Accept::Off;
         }
         let (id, open, armed) = (listener.id, listener.socket.is_some(), listener.armed != Accept::Off);
@@ -246,7 +200,7 @@ impl Ring {
 
     fn received(&mut self, slot: u32, mut completion: Completion) -> Option<Event> {
         let mut queue = Queue::default();
-        if let (Some(buffer), 1..) = (cqueue::buffer_select(completion.flags), completion.result) {
+        if let (Some(buffer), 1..) = (completion.buffer, completion.result) {
             let (pieces, side) = (self.buffers.pieces(), Side::of(self.sockets[slot as usize].owner));
             let ring = &mut self.sides[side as usize].ring;
             let claimed = ring.claim(buffer, completion.result as usize, |lease| queue.push(pieces, lease));
@@ -260,7 +214,7 @@ impl Ring {
         let told = socket.recv == Recv::Ended;
         let resume = socket.recv == Recv::Cancelling { resume: true };
         let paused = socket.recv == Recv::Cancelling { resume: false };
-        if !cqueue::more(completion.flags) {
+        if !completion.more {
             socket.recv = Recv::Off;
         }
         let (ended, owner) = (socket.recv == Recv::Off, socket.owner);
@@ -272,7 +226,7 @@ impl Ring {
             1.. => {
                 if ended && !paused {
                     self.submit_receive(slot);
-                } else if self.peeks && socket.recv == Recv::Armed && net::has_ended(socket.descriptor) {
+                } else if self.peeks && self.has_ended(slot) {
                     self.tell_end(owner, completion);
                 }
                 Some(Event::Received(owner, queue))
@@ -303,10 +257,17 @@ impl Ring {
         }
     }
 
+    /// Whether the peer of a socket that still receives has sent its FIN.
+    fn has_ended(&mut self, slot: u32) -> bool {
+        let socket = &self.sockets[slot as usize];
+        let armed = socket.descriptor.as_ref().filter(|_| socket.recv == Recv::Armed);
+        armed.is_some_and(|descriptor| self.driver.has_ended(descriptor.as_fd()))
+    }
+
     /// Puts the end of what a socket receives behind what it has received, as if the kernel had told it.
     fn tell_end(&mut self, owner: Owner, last: Completion) {
         // Data that did not fit the completion queue comes with the next turn, which asks again.
-        if self.uring.submission().cq_overflow() {
+        if self.driver.has_overflowed() {
             return;
         }
         let queue = match owner {
@@ -314,7 +275,7 @@ impl Ring {
             Owner::Downstream(_) => &mut self.completions,
         };
         // The receive is still armed: its last completion is yet to come.
-        queue.push_back(Completion { result: 0, flags: MORE, ..last });
+        queue.push_back(Completion { result: 0, buffer: None, more: true, ..last });
     }
 
     fn sent(&mut self, slot: u32, completion: Completion) -> Option<Event> {
@@ -371,6 +332,7 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     use super::*;
+    use crate::uring::Kernel;
     use crate::uring::proof::Cause;
 
     /// Far more has arrived at each turn than there are buffers for: nobody waits for ever.
@@ -435,7 +397,7 @@ mod tests {
     #[test]
     fn an_end_is_told_once() {
         let workarounds = crate::uring::Workarounds { peek_fin: Some(Cause::Forced), ..Default::default() };
-        let mut ring = Ring::with(workarounds).unwrap();
+        let mut ring = Ring::on(Kernel::new(workarounds).unwrap()).unwrap();
         for owner in [Owner::Downstream(1), Owner::Upstream(2)] {
             let (mut peer, ours) = UnixStream::pair().unwrap();
             let socket = ring.adopt(ours.into(), owner);

@@ -11,6 +11,8 @@
 #![allow(unsafe_code, reason = "one of the two modules that may: it hands memory to the kernel")]
 
 mod complete;
+mod driver;
+mod kernel;
 mod net;
 mod proof;
 mod socket;
@@ -19,20 +21,20 @@ mod submit;
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
+use std::net::IpAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
-
-use io_uring::IoUring;
 
 use crate::buffer::{Buffers, Lease, ProvidedRing, Queue};
 use crate::id::{Address, ListenerId, Owner};
 use crate::runtime::{Clock, Tick, Wheel};
 
-pub use net::{BindError, Waker, bind, bind_private, claim, local_port, peer, share};
+pub use driver::{Completion, Driver, Operation};
+pub use kernel::Kernel;
+pub use net::{BindError, Waker, bind, bind_private, claim, local_port, share};
 pub use proof::Workarounds;
 use socket::{Phase, Recv, Socket};
 pub use start::{StartError, descriptors_left, raise_descriptor_limit};
-use submit::Arena;
 
 /// A socket of one ring. A stale id (its socket was closed) is ignored wherever it is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,12 +106,10 @@ impl std::fmt::Display for Errno {
     }
 }
 
-/// One worker's ring, sockets, buffers and timers.
-pub struct Ring {
-    uring: IoUring,
-    /// The kernel can fill several buffers with one receive (6.10; IORING_FEAT_RECVSEND_BUNDLE).
-    bundles: bool,
-    /// The kernel may keep a FIN to itself that came with data (`proof`).
+/// One worker's ring, sockets, buffers and timers, on a machine of its own.
+pub struct Ring<D = Kernel> {
+    driver: D,
+    /// The machine may keep a FIN to itself that came with data (`proof`).
     peeks: bool,
     /// What bytes are held in.
     pub buffers: Buffers,
@@ -137,10 +137,6 @@ pub struct Ring {
     upstream: VecDeque<Completion>,
     /// All others.
     completions: VecDeque<Completion>,
-    arena: Arena,
-    waker: Waker,
-    /// Where the kernel writes the waker's counter.
-    wake_count: Box<u64>,
 }
 
 /// Whose sockets share a group of provided buffers.
@@ -189,14 +185,7 @@ enum Accept {
     Many,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Completion {
-    tag: u64,
-    result: i32,
-    flags: u32,
-}
-
-impl Ring {
+impl<D: Driver> Ring<D> {
     /// Adds a listening socket and starts to accept from it.
     pub fn listen(&mut self, id: ListenerId, socket: OwnedFd) {
         let accepting = Accepting { id, socket: Some(socket), armed: Accept::Off };
@@ -222,9 +211,9 @@ impl Ring {
             let listener = &mut self.listeners[index];
             let id = listener.id;
             if let Some(socket) = listener.socket.take_if(|_| which(id)) {
-                waiting.extend(net::accept_waiting(&socket).map(|descriptor| (id, descriptor)));
-                self.cancel_all(socket.as_raw_fd());
-                self.close_descriptor(socket.into_raw_fd());
+                waiting
+                    .extend(self.driver.accept_waiting(socket.as_fd()).into_iter().map(|descriptor| (id, descriptor)));
+                self.close_descriptor(socket, true);
             }
         }
         waiting
@@ -251,7 +240,8 @@ impl Ring {
     /// # Errors
     /// When no socket can be made (EMFILE, ENFILE, ENOMEM).
     pub fn connect(&mut self, address: &Address, owner: Owner) -> Result<SocketId, Errno> {
-        let (descriptor, address) = net::upstream(address).map_err(|error| Errno(error.raw_os_error().unwrap_or(0)))?;
+        let made = self.driver.socket(address);
+        let (descriptor, address) = made.map_err(|error| Errno(error.raw_os_error().unwrap_or(0)))?;
         let id = self.insert(descriptor, owner, Phase::Connecting);
         self.submit_connect(id.slot, address);
         Ok(id)
@@ -360,23 +350,23 @@ impl Ring {
         self.wheel.clear(id.slot);
         let socket = &mut self.sockets[id.slot as usize];
         socket.phase = Phase::Closing;
-        let (descriptor, in_flight) = (std::mem::replace(&mut socket.descriptor, -1), socket.in_flight);
-        if in_flight > 0 {
-            self.cancel_all(descriptor);
+        let (descriptor, in_flight) = (socket.descriptor.take(), socket.in_flight > 0);
+        if let Some(descriptor) = descriptor {
+            self.close_descriptor(descriptor, in_flight);
         }
-        self.close_descriptor(descriptor);
         self.release_if_idle(id.slot);
     }
 
     /// Has the kernel close now what was closed in this turn, so that the descriptors can be used again.
     pub fn submit_closes(&mut self) {
-        self.submit();
+        self.driver.submit_now();
     }
 
     /// Closes with RST, so that the peer cannot take what it has for a whole message (socket(7), SO_LINGER).
     pub fn abort(&mut self, id: SocketId) {
-        if let Some(socket) = self.live(id) {
-            net::linger_zero(socket.descriptor);
+        let socket = self.sockets.get(id.slot as usize).filter(|socket| socket.generation == id.generation);
+        if let Some(descriptor) = socket.and_then(|socket| socket.descriptor.as_ref()) {
+            self.driver.reset_on_close(descriptor.as_fd());
             self.close(id);
         }
     }
@@ -414,10 +404,22 @@ impl Ring {
         &self.clock
     }
 
+    /// IP address and port of the other end of an accepted connection; None for a Unix-domain socket.
+    #[must_use]
+    pub fn peer(&self, descriptor: &OwnedFd) -> Option<(IpAddr, u16)> {
+        self.driver.peer(descriptor.as_fd())
+    }
+
+    /// Seconds of the wall clock since 1970.
+    #[must_use]
+    pub fn wall_seconds(&self) -> u64 {
+        self.driver.wall_seconds()
+    }
+
     /// Lets other threads end this ring's wait.
     #[must_use]
     pub fn waker(&self) -> Waker {
-        self.waker.clone()
+        self.driver.waker()
     }
 
     /// Sockets that are open or whose operations the kernel has not given back.
@@ -433,7 +435,7 @@ impl Ring {
         });
         self.sides[Side::of(owner) as usize].sockets += 1;
         let socket = &mut self.sockets[slot as usize];
-        socket.open(descriptor.into_raw_fd(), owner, phase);
+        socket.open(descriptor, owner, phase);
         SocketId { slot, generation: socket.generation }
     }
 

@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 use std::mem::MaybeUninit;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -161,7 +161,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 }
 
 /// A fresh socket for a connection to an endpoint, with the address in the kernel's form.
-pub(super) fn upstream(address: &Address) -> io::Result<(OwnedFd, SockAddr)> {
+pub(super) fn endpoint_socket(address: &Address) -> io::Result<(OwnedFd, SockAddr)> {
     let name = socket_address(address)?;
     let socket = match address {
         Address::Inet(_) => Socket::new_raw(name.domain(), Type::STREAM.cloexec(), Some(Protocol::TCP))?,
@@ -175,41 +175,36 @@ pub(super) fn upstream(address: &Address) -> io::Result<(OwnedFd, SockAddr)> {
 }
 
 /// The connections that a listening socket holds.
-pub(super) fn accept_waiting(listener: &OwnedFd) -> impl Iterator<Item = OwnedFd> {
-    let listener = SockRef::from(listener);
-    let ready = listener.set_nonblocking(true).is_ok();
-    std::iter::from_fn(move || if ready { listener.accept().ok() } else { None }).map(|(socket, _)| socket.into())
+pub(super) fn accept_waiting(listener: BorrowedFd<'_>) -> Vec<OwnedFd> {
+    let listener = SockRef::from(&listener);
+    if listener.set_nonblocking(true).is_err() {
+        return Vec::new();
+    }
+    std::iter::from_fn(|| listener.accept().ok()).map(|(socket, _)| socket.into()).collect()
 }
 
-/// Makes the next close of `descriptor` send RST.
-pub(super) fn linger_zero(descriptor: i32) {
-    // SAFETY: the descriptor is open: the slot of a live socket owns it.
-    let descriptor = unsafe { BorrowedFd::borrow_raw(descriptor) };
+/// Makes the next close of the socket send RST.
+pub(super) fn reset_on_close(socket: BorrowedFd<'_>) {
     // A failure leaves an ordinary FIN.
-    let _ = SockRef::from(&descriptor).set_linger(Some(Duration::ZERO));
+    let _ = SockRef::from(&socket).set_linger(Some(Duration::ZERO));
 }
 
 /// Sends FIN (shutdown(2)). Not through the ring: IORING_OP_SHUTDOWN always runs on a kernel thread, which looks its
 /// descriptor up only there, when it may have been closed and belong to another connection.
-pub(super) fn finish(descriptor: i32) {
-    // SAFETY: the descriptor is open: the slot of a live socket owns it.
-    let descriptor = unsafe { BorrowedFd::borrow_raw(descriptor) };
+pub(super) fn shut_down(socket: BorrowedFd<'_>) {
     // A failure means that the connection is gone, which its receive reports.
-    let _ = SockRef::from(&descriptor).shutdown(std::net::Shutdown::Write);
+    let _ = SockRef::from(&socket).shutdown(std::net::Shutdown::Write);
 }
 
 /// Whether the peer's FIN has arrived and everything before it was read.
-pub(super) fn has_ended(descriptor: RawFd) -> bool {
-    // SAFETY: the caller owns the descriptor and closes it only afterwards.
-    let descriptor = unsafe { BorrowedFd::borrow_raw(descriptor) };
+pub(super) fn has_ended(socket: BorrowedFd<'_>) -> bool {
     let mut byte = [MaybeUninit::uninit()];
-    matches!(SockRef::from(&descriptor).recv_with_flags(&mut byte, libc::MSG_PEEK | libc::MSG_DONTWAIT), Ok(0))
+    matches!(SockRef::from(&socket).recv_with_flags(&mut byte, libc::MSG_PEEK | libc::MSG_DONTWAIT), Ok(0))
 }
 
 /// IP address and port of a connection's other end; None for a Unix-domain socket.
-#[must_use]
-pub fn peer(descriptor: &OwnedFd) -> Option<(IpAddr, u16)> {
-    let address = SockRef::from(descriptor).peer_addr().ok()?.as_socket()?;
+pub(super) fn peer(socket: BorrowedFd<'_>) -> Option<(IpAddr, u16)> {
+    let address = SockRef::from(&socket).peer_addr().ok()?.as_socket()?;
     Some((address.ip().to_canonical(), address.port()))
 }
 
@@ -266,7 +261,7 @@ mod tests {
             let Ok(listener) = bind(&any.parse().unwrap()) else { continue };
             let port = local_port(&listener).unwrap();
             let address: Address = any.replace(":0", &format!(":{port}")).parse().unwrap();
-            let (upstream, name) = upstream(&address).unwrap();
+            let (upstream, name) = endpoint_socket(&address).unwrap();
             SockRef::from(&upstream).connect(&name).unwrap();
             let accepted = SockRef::from(&listener).accept().unwrap().0;
             for socket in [SockRef::from(&upstream), SockRef::from(&accepted)] {

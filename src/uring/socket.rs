@@ -1,13 +1,15 @@
 //! One socket's slot: what the kernel holds of it, and what waits to be sent. Not here: submitting.
 
+use std::os::fd::OwnedFd;
+
 use crate::buffer::Queue;
 use crate::id::Owner;
 
 /// The state of one descriptor. About a hundred bytes, so that idle connections are cheap.
 #[derive(Debug)]
 pub(super) struct Socket {
-    /// -1 when closed.
-    pub(super) descriptor: i32,
+    /// None when closed.
+    pub(super) descriptor: Option<OwnedFd>,
     /// Counts the slot's owners; part of every tag.
     pub(super) generation: u32,
     pub(super) owner: Owner,
@@ -61,7 +63,7 @@ pub(super) enum Recv {
 impl Default for Socket {
     fn default() -> Self {
         Self {
-            descriptor: -1,
+            descriptor: None,
             generation: 0,
             owner: Owner::Downstream(u32::MAX),
             phase: Phase::Free,
@@ -81,10 +83,10 @@ impl Default for Socket {
 }
 
 impl Socket {
-    pub(super) fn open(&mut self, descriptor: i32, owner: Owner, phase: Phase) {
+    pub(super) fn open(&mut self, descriptor: OwnedFd, owner: Owner, phase: Phase) {
         debug_assert!(self.phase == Phase::Free && self.in_flight == 0);
         let (generation, dirty) = (self.generation, self.dirty);
-        *self = Self { descriptor, generation, owner, phase, dirty, ..Self::default() };
+        *self = Self { descriptor: Some(descriptor), generation, owner, phase, dirty, ..Self::default() };
     }
 
     pub(super) fn is_live(&self) -> bool {

@@ -2,16 +2,14 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd};
 
 use io_uring::{IoUring, Probe, opcode};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::Ring;
-use super::net::Waker;
+use super::driver::Driver;
+use super::kernel::Kernel;
 use super::proof::Workarounds;
-use super::submit::Arena;
-use super::{Offered, Side};
+use super::{Offered, Ring, Side};
 use crate::buffer::{Buffers, Pool, PoolError, ProvidedRing};
 use crate::limits;
 use crate::runtime::{Clock, Wheel};
@@ -80,30 +78,27 @@ pub fn descriptors_left() -> usize {
 }
 
 impl Ring {
-    /// A ring for the calling thread, which must be the only one to use it (IORING_SETUP_SINGLE_ISSUER).
+    /// A ring for the calling thread, which must be the only one to use it.
     ///
     /// # Errors
     /// See [`StartError`].
     pub fn new() -> Result<Self, StartError> {
-        Self::with(Workarounds::needed()?)
+        Self::on(Kernel::new(Workarounds::needed()?)?)
     }
+}
 
-    pub(super) fn with(workarounds: Workarounds) -> Result<Self, StartError> {
-        let uring =
-            setup(limits::COMPLETIONS, limits::SUBMISSIONS).map_err(|error| classify("io_uring_setup", error))?;
-        require_features(&uring)?;
+impl<D: Driver> Ring<D> {
+    /// A ring on a machine.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub fn on(mut driver: D) -> Result<Self, StartError> {
         let buffers = Buffers::new()?;
         let [pool, _] = buffers.pools();
-        let downstream = Offered::new(&uring, pool, Side::Downstream, limits::BUFFERS_RESERVED)?;
-        let upstream = Offered::new(&uring, pool, Side::Upstream, 0)?;
-        // Saves the kernel a descriptor look-up each turn; works without.
-        let _ = uring.submitter().register_ring_fd();
-        let bundles = uring.params().is_feature_recvsend_bundle() && workarounds.no_bundles.is_none();
-        let waker = Waker::new().map_err(|error| classify("eventfd", error))?;
+        let downstream = Offered::new(&mut driver, pool, Side::Downstream, limits::BUFFERS_RESERVED)?;
+        let upstream = Offered::new(&mut driver, pool, Side::Upstream, 0)?;
         let mut ring = Self {
-            uring,
-            bundles,
-            peeks: workarounds.peek_fin.is_some(),
+            peeks: driver.misses_ends(),
             buffers,
             sides: [downstream, upstream],
             sockets: Vec::with_capacity(1024),
@@ -116,13 +111,11 @@ impl Ring {
             full: None,
             wheel: Wheel::default(),
             due: Vec::with_capacity(1024),
-            clock: Clock::default(),
+            clock: Clock::new(driver.now()),
             dirty: Vec::with_capacity(1024),
             upstream: VecDeque::with_capacity(limits::COMPLETIONS as usize),
             completions: VecDeque::with_capacity(limits::COMPLETIONS as usize),
-            arena: Arena::default(),
-            waker,
-            wake_count: Box::new(0),
+            driver,
         };
         ring.arm_waker();
         Ok(ring)
@@ -131,31 +124,18 @@ impl Ring {
 
 impl Offered {
     /// Registers a group of buffers of `pool`, of which `leaves` stay free.
-    fn new(uring: &IoUring, pool: &'static Pool, side: Side, leaves: usize) -> Result<Self, StartError> {
+    fn new(driver: &mut impl Driver, pool: &'static Pool, side: Side, leaves: usize) -> Result<Self, StartError> {
         let ring = ProvidedRing::new(pool, limits::BUFFERS_OFFERED_MAX).map_err(other("buffer ring"))?;
-        let (address, entries) = ring.registration();
-        // SAFETY: the mapping is page-aligned, holds `entries` entries and is never unmapped.
-        let registered = unsafe { uring.submitter().register_buf_ring_with_flags(address, entries, side as u16, 0) };
-        registered.map_err(|error| classify("buffer ring", error))?;
+        driver.register(side as u16, &ring)?;
         Ok(Self { ring, sockets: 0, starved: VecDeque::with_capacity(1024), leaves })
     }
 }
 
-/// Closes every socket; a process that goes on without the ring, as load generators do, gets back what it held once the thread
-/// has ended, too: the kernel leaves it to that to end what is in flight. The buffers stay reserved and the waker's counter
-/// stays where it is until then and for good.
-impl Drop for Ring {
+/// A process that goes on without the ring, as load generators do, gets back what it held once the thread has ended: the kernel
+/// leaves it to that to end what is in flight. The buffers stay reserved. Sockets are closed with their slots.
+impl<D> Drop for Ring<D> {
     fn drop(&mut self) {
-        // What was closed in the last turn is only queued.
-        self.submit();
-        for socket in self.sockets.iter().filter(|socket| socket.is_live()) {
-            // SAFETY: a live slot owns its descriptor, which was taken from an `OwnedFd` and is given to nobody after this.
-            drop(unsafe { OwnedFd::from_raw_fd(socket.descriptor) });
-        }
-        for pool in self.buffers.pools() {
-            pool.retire();
-        }
-        std::mem::forget(std::mem::take(&mut self.wake_count));
+        self.buffers.pools().iter().for_each(|pool| pool.retire());
     }
 }
 
@@ -170,7 +150,7 @@ pub(super) fn setup(completions: u32, submissions: u32) -> io::Result<IoUring> {
         .build(submissions)
 }
 
-fn require_features(uring: &IoUring) -> Result<(), StartError> {
+pub(super) fn require_features(uring: &IoUring) -> Result<(), StartError> {
     let params = uring.params();
     let mut probe = Probe::new();
     uring.submitter().register_probe(&mut probe).map_err(other("probe"))?;
@@ -192,7 +172,7 @@ fn require_features(uring: &IoUring) -> Result<(), StartError> {
     }
 }
 
-fn classify(step: &'static str, error: io::Error) -> StartError {
+pub(super) fn classify(step: &'static str, error: io::Error) -> StartError {
     match error.raw_os_error() {
         Some(libc::ENOSYS) if disabled_by_sysctl() => StartError::Sysctl,
         Some(libc::ENOSYS) => {
