@@ -11,13 +11,13 @@ use crate::http::{self, Fields, HeadLimits, Method, ResponseError, ResponseHead}
 use crate::id::{Address, EndpointId, Owner};
 use crate::limits;
 use crate::pool::Pool;
-use crate::uring::{Errno, Fault, Ring, SocketId};
+use crate::transport::Transport;
+use crate::uring::{Errno, Fault, Ring};
 
 /// One connection.
-#[derive(Debug)]
 pub struct Upstream {
-    /// Its socket.
-    pub socket: SocketId,
+    /// What it goes over.
+    pub transport: Transport,
     /// Whom it leads to.
     pub endpoint: EndpointId,
     /// The exchange that uses it; None: idle.
@@ -26,12 +26,8 @@ pub struct Upstream {
     pub reused: bool,
     /// How it ended, once it has.
     pub end: Option<End>,
-    /// Received and not read.
-    pub input: Queue,
     /// Whether a byte of the current response was received.
     pub answered: bool,
-    /// Whether receiving is paused because the downstream is slower.
-    pub paused: bool,
     /// Bytes received so far.
     pub received: u64,
     /// The client connection that it belongs to, because somebody has logged in on it or been asked to.
@@ -69,7 +65,6 @@ pub enum HeadError {
 }
 
 /// Every upstream connection of a worker.
-#[derive(Debug)]
 pub struct Upstreams {
     table: Slab<Upstream>,
     pool: Pool,
@@ -149,14 +144,12 @@ impl Upstreams {
         let index = entry.key() as u32;
         let socket = ring.connect(address, Owner::Upstream(index))?;
         entry.insert(Upstream {
-            socket,
+            transport: Transport::new(socket, None),
             endpoint,
             exchange: Some(exchange),
             reused: false,
             end: None,
-            input: Queue::default(),
             answered: false,
-            paused: false,
             received: 0,
             bound: None,
             connected: false,
@@ -174,7 +167,7 @@ impl Upstreams {
         connection.exchange = Some(exchange);
         connection.reused = true;
         connection.answered = false;
-        ring.keep_sent(connection.socket, replay);
+        ring.keep_sent(connection.transport.socket(), replay);
     }
 
     /// The idle connection that belongs to a client connection, and its endpoint, if it leads where `leads` wants it.
@@ -242,14 +235,18 @@ impl Upstreams {
 
     /// Takes in received bytes. An idle connection must not receive any: it is closed, because they would be taken for the
     /// next response.
-    pub fn received(&mut self, ring: &mut Ring, index: u32, mut queue: Queue) {
-        let Some(connection) = self.table.get_mut(index as usize) else { return queue.clear(ring.buffers.pieces()) };
+    pub fn received(&mut self, ring: &mut Ring, index: u32, queue: Queue) {
+        let Some(connection) = self.table.get_mut(index as usize) else {
+            let mut queue = queue;
+            return queue.clear(ring.buffers.pieces());
+        };
         connection.received += queue.bytes() as u64;
-        connection.input.append(ring.buffers.pieces(), &mut queue);
+        // Plain text, in which nothing can break.
+        let _ = connection.transport.receive(ring, queue);
         if !connection.answered {
             // A request is never sent again once an answer has begun, and an idle connection holds no buffer.
             connection.answered = true;
-            ring.keep_sent(connection.socket, false);
+            ring.keep_sent(connection.transport.socket(), false);
         }
         if connection.exchange.is_none() {
             self.discard(ring, index);
@@ -269,14 +266,19 @@ impl Upstreams {
     /// allows it, else it is closed.
     pub fn release(&mut self, ring: &mut Ring, index: u32, max_idle: u32, idle: Duration) {
         let connection = &mut self.table[index as usize];
-        let clean = connection.body.is_done() && connection.input.is_empty() && ring.unsent(connection.socket) == 0;
-        let usable = connection.keep_alive && connection.connected && connection.end.is_none() && !connection.paused;
+        let clean = connection.body.is_done()
+            && connection.transport.input.is_empty()
+            && connection.transport.unsent(ring) == 0;
+        let usable = connection.keep_alive
+            && connection.connected
+            && connection.end.is_none()
+            && !connection.transport.is_paused();
         let kept = connection.bound.is_some() || self.pool.len(connection.endpoint) < max_idle;
         if !clean || !usable || !kept {
             return self.discard(ring, index);
         }
         connection.exchange = None;
-        ring.set_deadline(connection.socket, Some(idle));
+        ring.set_deadline(connection.transport.socket(), Some(idle));
         if connection.bound.is_none() {
             self.pool.put(connection.endpoint, index);
         }
@@ -284,22 +286,22 @@ impl Upstreams {
 
     /// Closes a connection with RST.
     pub fn abort(&mut self, ring: &mut Ring, index: u32) {
-        if let Some(connection) = self.table.get(index as usize) {
-            ring.abort(connection.socket);
-        }
-        self.discard(ring, index);
+        self.remove(ring, index, true);
     }
 
     /// Closes a connection.
     pub fn discard(&mut self, ring: &mut Ring, index: u32) {
-        let Some(mut connection) = self.table.try_remove(index as usize) else { return };
+        self.remove(ring, index, false);
+    }
+
+    fn remove(&mut self, ring: &mut Ring, index: u32, reset: bool) {
+        let Some(connection) = self.table.try_remove(index as usize) else { return };
         match connection.bound.and_then(|downstream| self.bound.get_mut(downstream as usize)) {
             Some(bound) => drop(bound.take_if(|bound| *bound == index)),
             None if connection.exchange.is_none() => self.pool.remove(connection.endpoint, index),
             None => {}
         }
-        connection.input.clear(ring.buffers.pieces());
-        ring.close(connection.socket);
+        connection.transport.close(ring, reset);
     }
 
     /// Reads a response head. Some: the piece that begins with it, and its length. The next call reads the next head, so that
@@ -321,7 +323,7 @@ impl Upstreams {
         };
         let connection = &mut self.table[index as usize];
         loop {
-            let Some(lease) = connection.input.pop(ring.buffers.pieces()) else { return Ok(None) };
+            let Some(lease) = connection.transport.input.pop(ring.buffers.pieces()) else { return Ok(None) };
             let parsed = http::parse_response(lease.bytes(), &LIMITS, &mut connection.scanned, method, head);
             match parsed.map_err(HeadError::Invalid)? {
                 Some(length) => {
@@ -332,9 +334,9 @@ impl Upstreams {
                     connection.keep_alive = head.keep_alive;
                     return Ok(Some((lease, length)));
                 }
-                None => connection.input.push_front(ring.buffers.pieces(), lease),
+                None => connection.transport.input.push_front(ring.buffers.pieces(), lease),
             }
-            if !gather(&mut ring.buffers, &mut connection.input).map_err(|_| HeadError::Exhausted)? {
+            if !gather(&mut ring.buffers, &mut connection.transport.input).map_err(|_| HeadError::Exhausted)? {
                 return Ok(None);
             }
         }
@@ -342,7 +344,7 @@ impl Upstreams {
 
     /// Puts back what followed a head.
     pub fn put_back(&mut self, ring: &mut Ring, index: u32, lease: Lease) {
-        self.table[index as usize].input.push_front(ring.buffers.pieces(), lease);
+        self.table[index as usize].transport.input.push_front(ring.buffers.pieces(), lease);
     }
 
     /// Moves what has arrived of the body to `out`. True: the body is complete.
@@ -358,7 +360,7 @@ impl Upstreams {
         trailers: &mut Fields,
     ) -> Result<bool, BodyError> {
         let connection = &mut self.table[index as usize];
-        connection.body.read(&mut ring.buffers, &mut connection.input, out, delivery, trailers)?;
+        connection.body.read(&mut ring.buffers, &mut connection.transport.input, out, delivery, trailers)?;
         if matches!(connection.body, Body::Close) && connection.end == Some(End::Closed) {
             connection.body = Body::Done;
         }
@@ -370,16 +372,12 @@ impl Upstreams {
         let connection = &mut self.table[index as usize];
         // Bytes of a tunnel belong to no response: the connection is never used again.
         connection.keep_alive = false;
-        out.append(ring.buffers.pieces(), &mut connection.input);
+        out.append(ring.buffers.pieces(), &mut connection.transport.input);
         connection.end
     }
 
     /// Stops or resumes receiving.
     pub fn set_paused(&mut self, ring: &mut Ring, index: u32, paused: bool) {
-        let connection = &mut self.table[index as usize];
-        if connection.paused != paused {
-            connection.paused = paused;
-            if paused { ring.pause(connection.socket) } else { ring.receive(connection.socket) }
-        }
+        self.table[index as usize].transport.set_paused(ring, paused);
     }
 }

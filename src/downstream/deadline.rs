@@ -62,24 +62,24 @@ impl Downstreams {
     /// Sets the timer for the next thing that the client has to do, unless it has been too slow already.
     pub(super) fn arm(&mut self, x: &mut Exchanges, id: u32) {
         let Some(connection) = self.table.get_mut(id as usize) else { return };
-        if connection.broken {
+        if connection.transport.is_broken() {
             return self.remove(x, id, true);
         }
         let floor = Floor::of(connection.spec(x));
-        let unread = x.ring.unsent(connection.socket) > 0 && !matches!(connection.phase, Phase::Tunnel(_));
-        let (now, taken) = (x.ring.clock().tick(), x.ring.taken(connection.socket));
+        let unread = connection.transport.unsent(&x.ring) > 0 && !matches!(connection.phase, Phase::Tunnel(_));
+        let (now, taken) = (x.ring.clock().tick(), connection.transport.taken(&x.ring));
         if unread && connection.taking.falls_behind(floor, now, taken) {
             return self.remove(x, id, true);
         }
         let wait = self.wait(x, id);
-        x.ring.set_deadline_at(self.table[id as usize].socket, wait.map(|(at, _)| at));
+        x.ring.set_deadline_at(self.table[id as usize].transport.socket(), wait.map(|(at, _)| at));
     }
 
     /// What the client is waited for, and until when.
     fn wait(&mut self, x: &Exchanges, id: u32) -> Option<(Tick, Wait)> {
         let connection = &mut self.table[id as usize];
         let Patience { header, body, idle } = connection.patience(x);
-        let (clock, socket, since) = (x.ring.clock(), connection.socket, connection.since);
+        let (clock, socket, since) = (x.ring.clock(), connection.transport.socket(), connection.since);
         let now = clock.tick();
         let mut first = First { clock, wait: None };
         let unread = connection.reading.observe(now, x.ring.unsent(socket) > 0, x.ring.taken(socket));
@@ -88,9 +88,9 @@ impl Downstreams {
             Phase::Head => {
                 connection.notice_beginning(now);
                 match connection.begun {
-                    Some(begun) if connection.input.is_empty() => first.or(Wait::Record, begun, header),
+                    Some(begun) if connection.transport.input.is_empty() => first.or(Wait::Record, begun, header),
                     Some(begun) => first.or(Wait::Head, begun, header),
-                    None if connection.paused => {}
+                    None if connection.transport.is_paused() => {}
                     None => first.or(Wait::Idle, since, idle),
                 }
                 if let Some(leaves) = connection.leaves.filter(|_| connection.begun.is_none()) {
@@ -99,7 +99,7 @@ impl Downstreams {
             }
             Phase::Exchange(_) => {
                 let current = &mut connection.current;
-                let waits = !current.body.is_done() && !connection.paused;
+                let waits = !current.body.is_done() && !connection.transport.is_paused();
                 // A client that takes a response as it comes may leave its upload open beside it, as long as either goes on.
                 let moved = current.received.wrapping_add(if current.started { x.ring.taken(socket) } else { 0 });
                 if let Some(since) = current.arriving.observe(now, waits, moved) {
@@ -150,8 +150,8 @@ impl Downstream {
 
     /// Notices when a head begins, or a record that may hold one: what drips is as slow within the one as within the other.
     pub(super) fn notice_beginning(&mut self, now: Tick) {
-        let arrives = !self.input.is_empty() || self.tls.as_ref().is_some_and(|session| session.holds_part());
-        if !arrives || self.paused {
+        let arrives = !self.transport.input.is_empty() || self.transport.holds_part();
+        if !arrives || self.transport.is_paused() {
             self.begun = None;
         } else if self.begun.is_none() {
             self.begun = Some(now);

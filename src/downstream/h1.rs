@@ -14,15 +14,15 @@ impl Downstreams {
     /// Reads a request head and begins its exchange.
     pub(super) fn read_head(&mut self, x: &mut Exchanges, id: u32) -> Step {
         let connection = &mut self.table[id as usize];
-        let unread = x.ring.unsent(connection.socket);
-        if unread >= limits::PIPELINE_BYTES || x.ring.is_full(connection.socket) {
+        let unread = connection.transport.unsent(&x.ring);
+        if unread >= limits::PIPELINE_BYTES || connection.transport.is_full(&x.ring) {
             // Answers to pipelined requests that nobody reads.
             self.set_paused(x, id, true);
             return Step::Wait;
         }
         loop {
-            let Some(lease) = connection.input.pop(x.ring.buffers.pieces()) else {
-                if connection.ended {
+            let Some(lease) = connection.transport.input.pop(x.ring.buffers.pieces()) else {
+                if connection.transport.has_ended() {
                     connection.enter(Phase::Flush, x.ring.clock().tick());
                     return Step::Again;
                 }
@@ -36,17 +36,17 @@ impl Downstreams {
                     (connection.scanned, connection.begun, connection.leaves) = (0, None, None);
                     return self.begin(x, id, lease, length);
                 }
-                Ok(None) => connection.input.push_front(x.ring.buffers.pieces(), lease),
+                Ok(None) => connection.transport.input.push_front(x.ring.buffers.pieces(), lease),
                 Err(error) => {
                     connection.current = Current::default();
-                    connection.input.push_front(x.ring.buffers.pieces(), lease);
+                    connection.transport.input.push_front(x.ring.buffers.pieces(), lease);
                     return self.refuse(x, id, Failure::Request(error));
                 }
             }
             connection.notice_beginning(x.ring.clock().tick());
-            match gather(&mut x.ring.buffers, &mut connection.input) {
+            match gather(&mut x.ring.buffers, &mut connection.transport.input) {
                 Ok(true) => {}
-                Ok(false) if connection.ended => {
+                Ok(false) if connection.transport.has_ended() => {
                     self.remove(x, id, false);
                     return Step::Gone;
                 }
@@ -101,12 +101,12 @@ impl Downstreams {
                 let (local, manner) = (Exchanges::local(decision), connection.manner());
                 let status = x.write_local(&local, &asked, &manner);
                 lease.advance(length);
-                connection.input.push_front(x.ring.buffers.pieces(), lease);
+                connection.transport.input.push_front(x.ring.buffers.pieces(), lease);
                 self.send_scratch(x, id, status, manner.keep_alive)
             }
             Err((failure, route)) => {
                 lease.advance(length);
-                connection.input.push_front(x.ring.buffers.pieces(), lease);
+                connection.transport.input.push_front(x.ring.buffers.pieces(), lease);
                 self.refuse_routed(x, id, failure, route)
             }
         }
@@ -118,8 +118,8 @@ impl Downstreams {
         if connection.current.body.is_done() {
             // What follows are requests that wait for their turn.
             const LIMIT: QueueLimit = QueueLimit { bytes: limits::PIPELINE_BYTES, pieces: limits::PIPELINE_PIECES };
-            let full = LIMIT.is_reached(&connection.input);
-            if connection.ended && x.aborts_on_close(exchange) {
+            let full = LIMIT.is_reached(&connection.transport.input);
+            if connection.transport.has_ended() && x.aborts_on_close(exchange) {
                 self.remove(x, id, false);
                 return Step::Gone;
             }
@@ -139,7 +139,7 @@ impl Downstreams {
             return self.refuse(x, id, failure);
         }
         x.request_sent(exchange, connection.current.body.is_done());
-        if connection.ended && !connection.current.body.is_done() {
+        if connection.transport.has_ended() && !connection.current.body.is_done() {
             // The client gave up in the middle of its request.
             self.remove(x, id, false);
             return Step::Gone;
@@ -152,7 +152,7 @@ impl Downstreams {
     pub(super) fn deliver(&mut self, x: &mut Exchanges, id: u32, exchange: u32) -> Step {
         loop {
             let connection = &mut self.table[id as usize];
-            let full = x.ring.is_full(connection.socket);
+            let full = connection.transport.is_full(&x.ring);
             x.pause_response(exchange, full);
             if full {
                 return Step::Wait;
@@ -170,7 +170,7 @@ impl Downstreams {
             match x.response_body(exchange, &mut out, connection.current.delivery) {
                 Ok(done) => {
                     let moved = !out.is_empty();
-                    connection.send(&mut x.ring, &mut out);
+                    connection.transport.send(&mut x.ring, &mut out);
                     if done {
                         return self.complete(x, id, exchange);
                     }
@@ -179,7 +179,7 @@ impl Downstreams {
                     }
                 }
                 Err(failure) => {
-                    connection.send(&mut x.ring, &mut out);
+                    connection.transport.send(&mut x.ring, &mut out);
                     return self.refuse(x, id, failure);
                 }
             }
@@ -208,7 +208,7 @@ impl Downstreams {
             if !current.old {
                 let mut out = Queue::default();
                 x.place(&mut out, None)?;
-                connection.send(&mut x.ring, &mut out);
+                connection.transport.send(&mut x.ring, &mut out);
             }
             return Ok(Step::Again);
         }
@@ -234,7 +234,7 @@ impl Downstreams {
         out.append(x.ring.buffers.pieces(), &mut body);
         current.started = true;
         x.counters.respond(x.response.status);
-        connection.send(&mut x.ring, &mut out);
+        connection.transport.send(&mut x.ring, &mut out);
         if kind == HeadKind::Tunnel {
             x.detach(exchange);
             connection.enter(Phase::Tunnel(exchange), x.ring.clock().tick());
@@ -251,7 +251,7 @@ impl Downstreams {
             if end_chunks(&mut x.ring.buffers, &mut out).is_err() {
                 return self.refuse(x, id, Failure::Buffers);
             }
-            connection.send(&mut x.ring, &mut out);
+            connection.transport.send(&mut x.ring, &mut out);
         }
         let whole = connection.current.body.is_done();
         x.close(exchange, whole);
@@ -266,22 +266,22 @@ impl Downstreams {
         self.set_paused(x, id, up_full);
         let connection = &mut self.table[id as usize];
         if !up_full {
-            x.send(exchange, &mut connection.input);
-            if connection.ended && !connection.current.up_ended {
+            x.send(exchange, &mut connection.transport.input);
+            if connection.transport.has_ended() && !connection.current.up_ended {
                 connection.current.up_ended = true;
                 x.end_upward(exchange);
             }
         }
-        let down_full = x.ring.is_full(connection.socket);
+        let down_full = connection.transport.is_full(&x.ring);
         x.pause_response(exchange, down_full);
         if !down_full {
             let mut out = Queue::default();
             let ended = x.response_body(exchange, &mut out, Delivery::Same);
-            connection.send(&mut x.ring, &mut out);
+            connection.transport.send(&mut x.ring, &mut out);
             match ended {
                 Ok(true) if !connection.current.down_ended => {
                     connection.current.down_ended = true;
-                    connection.finish(&mut x.ring);
+                    connection.transport.finish(&mut x.ring);
                 }
                 Ok(_) => {}
                 Err(failure) => return self.refuse(x, id, failure),
@@ -302,7 +302,7 @@ fn lead_request(connection: &mut Downstream, x: &mut Exchanges, exchange: u32, l
     let spare = if lease.is_empty() {
         Some(lease)
     } else {
-        connection.input.push_front(x.ring.buffers.pieces(), lease);
+        connection.transport.input.push_front(x.ring.buffers.pieces(), lease);
         read_body(connection, x, &mut body)?;
         None
     };
@@ -322,8 +322,9 @@ fn read_body(connection: &mut Downstream, x: &mut Exchanges, out: &mut Queue) ->
     let spec = connection.spec(x);
     let (limit, floor) = (spec.body_bytes, Floor::of(spec));
     let current = &mut connection.current;
-    let arrived = !connection.input.is_empty();
-    let read = current.body.read(&mut x.ring.buffers, &mut connection.input, out, Delivery::Same, &mut x.trailers);
+    let arrived = !connection.transport.input.is_empty();
+    let read =
+        current.body.read(&mut x.ring.buffers, &mut connection.transport.input, out, Delivery::Same, &mut x.trailers);
     let outcome = match read {
         Err(BodyError::Exhausted) => Err(Failure::Buffers),
         Err(BodyError::Trailer(error)) => Err(Failure::RequestTrailers(error)),

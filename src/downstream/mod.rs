@@ -24,7 +24,8 @@ use crate::limits;
 use crate::runtime::{Lot, Stall, Tick};
 use crate::snapshot::{Held, ListenerSpec};
 use crate::tls;
-use crate::uring::{Event, SocketId};
+use crate::transport::Transport;
+use crate::uring::Event;
 use handshakes::Handshakes;
 use pace::Pace;
 use shed::Candidate;
@@ -55,7 +56,7 @@ pub struct Downstreams {
 
 /// One client connection.
 struct Downstream {
-    socket: SocketId,
+    transport: Transport,
     /// Its number among all that were accepted.
     serial: u64,
     listener: ListenerId,
@@ -64,10 +65,6 @@ struct Downstream {
     /// The snapshot that `peer` was judged under.
     version: u64,
     peer: Peer,
-    /// What goes through it in both directions, where the listener speaks TLS.
-    tls: Option<Box<tls::Session>>,
-    /// Something could not be sealed: nothing more can be sent.
-    broken: bool,
     /// Within `limits.connections`.
     admitted: bool,
     /// And has taken one of so many places.
@@ -75,8 +72,6 @@ struct Downstream {
     phase: Phase,
     /// When the phase began.
     since: Tick,
-    /// Received and not read.
-    input: Queue,
     /// Bytes of a partial head that hold no end.
     scanned: usize,
     /// When the first byte of a head that has not ended arrived, or of a TLS record that may hold one.
@@ -85,10 +80,6 @@ struct Downstream {
     leaves: Option<Tick>,
     /// Since when it has taken nothing of what waits to be sent.
     reading: Stall,
-    /// The client has sent its FIN.
-    ended: bool,
-    /// Receiving is paused because nobody takes more.
-    paused: bool,
     /// Requests begun.
     requests: u32,
     /// How fast the client takes what is sent to it.
@@ -206,8 +197,8 @@ impl Downstreams {
         let snapshot = home.as_ref().unwrap_or(x.snapshot());
         let (spec, version) = (snapshot.listener(listener), snapshot.version);
         let address = x.ring.peer(&descriptor).map(|(address, _)| address);
-        let tls = snapshot.tls(listener).map(|server| Box::new(tls::Session::new(server)));
-        let peer = Peer::new(address, spec.trusts(address), !spec.strict_paths, tls.is_some());
+        let session = snapshot.tls(listener).map(|server| Box::new(tls::Session::new(server)));
+        let peer = Peer::new(address, spec.trusts(address), !spec.strict_paths, session.is_some());
         let cap = spec.connections;
         if self.counts.len() <= listener.index() {
             self.counts.resize_with(listener.index() + 1, Default::default);
@@ -224,28 +215,23 @@ impl Downstreams {
         let entry = self.table.vacant_entry();
         let id = entry.key() as u32;
         let socket = x.ring.adopt(descriptor, Owner::Downstream(id));
-        let phase = if tls.is_some() { Phase::Handshake } else { Phase::Head };
+        let phase = if session.is_some() { Phase::Handshake } else { Phase::Head };
         self.accepted += 1;
         entry.insert(Downstream {
-            socket,
+            transport: Transport::new(socket, session),
             serial: self.accepted,
             listener,
             home,
             version,
             peer,
-            tls,
-            broken: false,
             admitted,
             placed,
             phase,
             since: x.ring.clock().tick(),
-            input: Queue::default(),
             scanned: 0,
             begun: None,
             leaves: None,
             reading: Stall::default(),
-            ended: false,
-            paused: false,
             requests: 0,
             taking: Pace::default(),
             current: Current { body: unread, ..Current::default() },
@@ -269,7 +255,7 @@ impl Downstreams {
         match event {
             Event::Received(_, queue) => self.receive(x, id, queue),
             Event::Ended(_) => {
-                connection.ended = true;
+                connection.transport.end();
                 self.pump(x, id);
             }
             Event::Sent(_, drained) => {
@@ -277,7 +263,7 @@ impl Downstreams {
                     connection.taking.pause(x.ring.clock().tick());
                 }
                 // Between requests nothing waits for room, unless too many answers do.
-                if connection.phase != Phase::Head || connection.paused {
+                if connection.phase != Phase::Head || connection.transport.is_paused() {
                     self.pump(x, id);
                 }
             }
@@ -314,7 +300,8 @@ impl Downstreams {
 
     /// Goes on where something waits for the origin to take what was sent to it.
     pub fn pump_waiting(&mut self, x: &mut Exchanges, id: u32) {
-        let waits = |connection: &Downstream| connection.paused || matches!(connection.phase, Phase::Tunnel(_));
+        let waits =
+            |connection: &Downstream| connection.transport.is_paused() || matches!(connection.phase, Phase::Tunnel(_));
         if self.table.get(id as usize).is_some_and(waits) {
             self.pump(x, id);
         }
@@ -323,7 +310,7 @@ impl Downstreams {
     /// Closes what is idle and lets the rest end: no connection is kept after its current exchange.
     pub fn begin_drain(&mut self, x: &mut Exchanges) {
         self.draining = true;
-        let idle = |connection: &Downstream| connection.phase == Phase::Head && connection.input.is_empty();
+        let idle = |connection: &Downstream| connection.phase == Phase::Head && connection.transport.input.is_empty();
         let (fresh, idle): (Vec<_>, Vec<_>) =
             self.table.iter().filter(|(_, c)| idle(c)).partition(|(_, connection)| connection.requests == 0);
         let [fresh, idle] = [fresh, idle].map(|some| some.iter().map(|(id, _)| *id as u32).collect::<Vec<_>>());
@@ -351,7 +338,7 @@ impl Downstreams {
             connection.home = Some(before.clone());
             // A client that was told that the connection is kept may send one more request.
             connection.current.keep_alive &= connection.current.started;
-            if connection.phase == Phase::Head && connection.input.is_empty() {
+            if connection.phase == Phase::Head && connection.transport.input.is_empty() {
                 idle.push(id as u32);
             }
         }
@@ -460,7 +447,7 @@ impl Downstreams {
             return Step::Gone;
         }
         let connection = &mut self.table[id as usize];
-        connection.send(&mut x.ring, &mut out);
+        connection.transport.send(&mut x.ring, &mut out);
         let next = match connection.current.body {
             _ if !keep_alive => Phase::Flush,
             Body::Done => Phase::Head,
@@ -474,9 +461,15 @@ impl Downstreams {
         let connection = &mut self.table[id as usize];
         let mut dropped = Queue::default();
         let body = &mut connection.current.body;
-        let read = body.read(&mut x.ring.buffers, &mut connection.input, &mut dropped, Delivery::Data, &mut x.trailers);
+        let read = body.read(
+            &mut x.ring.buffers,
+            &mut connection.transport.input,
+            &mut dropped,
+            Delivery::Data,
+            &mut x.trailers,
+        );
         dropped.clear(x.ring.buffers.pieces());
-        let ended = connection.ended || read.is_err();
+        let ended = connection.transport.has_ended() || read.is_err();
         let next = match &connection.current.body {
             Body::Done if !ended => Phase::Head,
             _ if ended => Phase::Flush,
@@ -494,26 +487,27 @@ impl Downstreams {
     /// had time to read the answer (RFC 9112 section 9.6).
     fn flush(&mut self, x: &mut Exchanges, id: u32) -> Step {
         let connection = &mut self.table[id as usize];
-        connection.say_goodbye(&mut x.ring);
-        if x.ring.unsent(connection.socket) > 0 {
-            connection.input.clear(x.ring.buffers.pieces());
+        connection.transport.say_goodbye(&mut x.ring);
+        if connection.transport.unsent(&x.ring) > 0 {
+            connection.transport.input.clear(x.ring.buffers.pieces());
             return Step::Wait;
         }
-        let clean = connection.current.body.is_done() && connection.input.is_empty() && connection.begun.is_none();
-        if clean || connection.ended {
+        let clean =
+            connection.current.body.is_done() && connection.transport.input.is_empty() && connection.begun.is_none();
+        if clean || connection.transport.has_ended() {
             self.remove(x, id, false);
             return Step::Gone;
         }
-        x.ring.finish(connection.socket);
-        x.ring.receive(connection.socket);
+        connection.transport.finish(&mut x.ring);
+        connection.transport.set_paused(&mut x.ring, false);
         connection.enter(Phase::Linger, x.ring.clock().tick());
         Step::Again
     }
 
     fn linger(&mut self, x: &mut Exchanges, id: u32) -> Step {
         let connection = &mut self.table[id as usize];
-        connection.input.clear(x.ring.buffers.pieces());
-        if connection.ended {
+        connection.transport.input.clear(x.ring.buffers.pieces());
+        if connection.transport.has_ended() {
             self.remove(x, id, false);
             return Step::Gone;
         }
@@ -522,7 +516,7 @@ impl Downstreams {
 
     /// Closes a connection, with RST if `abort`, and gives up its exchange.
     fn remove(&mut self, x: &mut Exchanges, id: u32, abort: bool) {
-        let Some(mut connection) = self.table.try_remove(id as usize) else { return };
+        let Some(connection) = self.table.try_remove(id as usize) else { return };
         connection.count_handshake(x);
         if connection.phase == Phase::Handshake {
             self.end_handshake(connection.listener);
@@ -536,21 +530,16 @@ impl Downstreams {
             lot.give(snapshot.allowance(connection.listener), cap, self.workers);
         }
         x.counters.set_connections(connection.listener, self.counts[connection.listener.index()].0);
-        connection.input.clear(x.ring.buffers.pieces());
         if let Phase::Exchange(exchange) | Phase::Tunnel(exchange) = connection.phase {
             x.close(exchange, false);
         }
         x.unbind(id);
-        if abort { x.ring.abort(connection.socket) } else { x.ring.close(connection.socket) }
+        connection.transport.close(&mut x.ring, abort);
     }
 
     /// Stops or resumes receiving from a client.
     fn set_paused(&mut self, x: &mut Exchanges, id: u32, paused: bool) {
-        let connection = &mut self.table[id as usize];
-        if connection.paused != paused {
-            connection.paused = paused;
-            if paused { x.ring.pause(connection.socket) } else { x.ring.receive(connection.socket) }
-        }
+        self.table[id as usize].transport.set_paused(&mut x.ring, paused);
     }
 }
 

@@ -5,26 +5,19 @@ use super::{Current, Downstream, Downstreams, Phase, Step};
 use crate::buffer::Queue;
 use crate::exchange::{Exchanges, Failure};
 use crate::forward::Body;
-use crate::tls;
-use crate::uring::Ring;
+use crate::tls::{self, Session};
 
 impl Downstreams {
     /// Takes received bytes in.
-    pub(super) fn receive(&mut self, x: &mut Exchanges, id: u32, mut received: Queue) {
+    pub(super) fn receive(&mut self, x: &mut Exchanges, id: u32, received: Queue) {
         let connection = &mut self.table[id as usize];
-        let Some(session) = &mut connection.tls else {
-            connection.input.append(x.ring.buffers.pieces(), &mut received);
-            return self.pump(x, id);
-        };
-        match session.receive(&mut x.ring, connection.socket, &mut received, &mut connection.input) {
-            Ok(agreement) => {
-                connection.ended |= session.has_ended();
-                if let Some(agreement) = agreement {
-                    x.counters.handshake(agreement.tls13, agreement.resumed);
-                    connection.enter(Phase::Head, x.ring.clock().tick());
-                    let listener = connection.listener;
-                    self.end_handshake(listener);
-                }
+        match connection.transport.receive(&mut x.ring, received) {
+            Ok(None) => self.pump(x, id),
+            Ok(Some(agreement)) => {
+                x.counters.handshake(agreement.tls13, agreement.resumed);
+                connection.enter(Phase::Head, x.ring.clock().tick());
+                let listener = connection.listener;
+                self.end_handshake(listener);
                 self.pump(x, id);
             }
             Err(error) => self.break_off(x, id, error),
@@ -33,7 +26,7 @@ impl Downstreams {
 
     /// Waits for the end of the handshake.
     pub(super) fn shake_hands(&mut self, x: &mut Exchanges, id: u32) -> Step {
-        if !self.table[id as usize].ended {
+        if !self.table[id as usize].transport.has_ended() {
             return Step::Wait;
         }
         self.remove(x, id, false);
@@ -54,7 +47,7 @@ impl Downstreams {
         if let Phase::Exchange(exchange) | Phase::Tunnel(exchange) = connection.phase {
             x.close(exchange, false);
         }
-        connection.input.clear(x.ring.buffers.pieces());
+        connection.transport.input.clear(x.ring.buffers.pieces());
         // Unread, so that closing waits until it has had time to take the answer.
         connection.current = Current { body: Body::Close, ..Current::default() };
         let before = connection.phase;
@@ -65,11 +58,11 @@ impl Downstreams {
         }
         let connection = &mut self.table[id as usize];
         if error == tls::Error::PlainText {
-            connection.tls = None;
+            connection.transport.speak_plain_text();
             if self.refuse(x, id, Failure::RequestWithoutTls) == Step::Again {
                 self.pump(x, id);
             }
-        } else if x.ring.unsent(connection.socket) == 0 {
+        } else if connection.transport.unsent(&x.ring) == 0 {
             self.remove(x, id, false);
         } else {
             self.pump(x, id);
@@ -78,36 +71,15 @@ impl Downstreams {
 }
 
 impl Downstream {
-    /// Queues what the client is to get.
-    pub(super) fn send(&mut self, ring: &mut Ring, out: &mut Queue) {
-        match &mut self.tls {
-            None => ring.send_all(self.socket, out),
-            Some(session) => self.broken |= session.send(ring, self.socket, out).is_err(),
-        }
-    }
-
-    /// Says that nothing more is sent, where that can be told from a cut.
-    pub(super) fn say_goodbye(&mut self, ring: &mut Ring) {
-        if let Some(session) = &mut self.tls {
-            session.finish(ring, self.socket);
-        }
-    }
-
-    /// Sends FIN once everything queued has gone.
-    pub(super) fn finish(&mut self, ring: &mut Ring) {
-        self.say_goodbye(ring);
-        ring.finish(self.socket);
-    }
-
     /// Counts a handshake that has begun and comes to nothing.
     pub(super) fn count_handshake(&self, x: &Exchanges) {
-        if self.phase == Phase::Handshake && self.tls.as_ref().is_some_and(|session| session.has_begun()) {
+        if self.phase == Phase::Handshake && self.transport.session().is_some_and(Session::has_begun) {
             x.counters.tls_failures.add(1);
         }
     }
 
     /// Whether it should not be kept after its current exchange.
     pub(super) fn is_worn(&self) -> bool {
-        self.tls.as_ref().is_some_and(|session| session.is_worn())
+        self.transport.session().is_some_and(Session::is_worn)
     }
 }

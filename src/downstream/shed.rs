@@ -79,10 +79,10 @@ impl Candidate {
 impl Downstream {
     /// What sheds it, if it holds buffers and waits for somebody.
     fn candidate(&mut self, x: &Exchanges, id: u32) -> Option<Candidate> {
-        let (socket, now) = (self.socket, x.ring.clock().tick());
+        let (socket, now) = (self.transport.socket(), x.ring.clock().tick());
         let unread = self.reading.observe(now, x.ring.unsent(socket) > 0, x.ring.taken(socket));
-        let record = self.tls.as_ref().is_some_and(|session| session.holds_part());
-        let [ordinary, large] = x.ring.buffers.pieces_by_size(&self.input);
+        let record = self.transport.holds_part();
+        let [ordinary, large] = x.ring.buffers.pieces_by_size(&self.transport.input);
         let own = ordinary + usize::from(record) + x.ring.pinned(socket);
         let holds = own + large > 0;
         let candidate = |since, behind, reason| Some(Candidate { since, id, pieces: [own + behind, large], reason });

@@ -296,7 +296,7 @@ impl Exchanges {
 
     /// Queues bytes of the request.
     pub fn send(&mut self, id: u32, out: &mut Queue) {
-        match self.connection(id).map(|connection| connection.socket) {
+        match self.connection(id).map(|connection| connection.transport.socket()) {
             Some(socket) => self.ring.send_all(socket, out),
             None => out.clear(self.ring.buffers.pieces()),
         }
@@ -327,7 +327,7 @@ impl Exchanges {
 
     /// Sends FIN to the origin after what is queued: the tunnel's way up has ended.
     pub fn end_upward(&mut self, id: u32) {
-        if let Some(socket) = self.connection(id).map(|connection| connection.socket) {
+        if let Some(socket) = self.connection(id).map(|connection| connection.transport.socket()) {
             self.ring.finish(socket);
         }
     }
@@ -414,7 +414,7 @@ impl Exchanges {
     /// Stops or resumes receiving the response, because the downstream is slower than the origin.
     pub fn pause_response(&mut self, id: u32, paused: bool) {
         let Some(index) = self.table[id as usize].upstream else { return };
-        let was = self.upstreams.get(index).is_some_and(|connection| connection.paused);
+        let was = self.upstreams.get(index).is_some_and(|connection| connection.transport.is_paused());
         if was != paused {
             self.upstreams.set_paused(&mut self.ring, index, paused);
             self.arm(id);

@@ -10,25 +10,27 @@ impl Exchanges {
     /// Bytes of the request, or of the tunnel's way up, that wait for the origin.
     #[must_use]
     pub fn unsent(&self, id: u32) -> usize {
-        self.connection(id).map_or(0, |connection| self.ring.unsent(connection.socket))
+        self.connection(id).map_or(0, |connection| self.ring.unsent(connection.transport.socket()))
     }
 
     /// Whether so much of the request, or of the tunnel's way up, waits for the origin that no more should be sent.
     #[must_use]
     pub fn is_full(&self, id: u32) -> bool {
-        self.connection(id).is_some_and(|connection| self.ring.is_full(connection.socket))
+        self.connection(id).is_some_and(|connection| self.ring.is_full(connection.transport.socket()))
     }
 
     /// Bytes of the request, or of the tunnel's way up, that the origin has taken.
     #[must_use]
     pub fn taken(&self, id: u32) -> u64 {
-        self.connection(id).map_or(0, |connection| self.ring.taken(connection.socket))
+        self.connection(id).map_or(0, |connection| self.ring.taken(connection.transport.socket()))
     }
 
     /// Pieces that its connection to the origin holds: at most so many buffers are pinned.
     #[must_use]
     pub fn pinned(&self, id: u32) -> usize {
-        self.connection(id).map_or(0, |connection| self.ring.pinned(connection.socket) + connection.input.pieces())
+        self.connection(id).map_or(0, |connection| {
+            self.ring.pinned(connection.transport.socket()) + connection.transport.input.pieces()
+        })
     }
 
     /// Since when the origin has taken nothing of what waits to be sent to it; None: nothing waits.
@@ -40,7 +42,7 @@ impl Exchanges {
     /// Sets the timer of the connection for the next thing that the origin has to do.
     pub(super) fn arm(&mut self, id: u32) {
         let at = self.wait(id);
-        if let Some(socket) = self.connection(id).map(|connection| connection.socket) {
+        if let Some(socket) = self.connection(id).map(|connection| connection.transport.socket()) {
             self.ring.set_deadline_at(socket, at);
         }
     }
@@ -63,16 +65,18 @@ impl Exchanges {
             return Some(exchange.deadline.map_or(at, |deadline| deadline.min(at)));
         }
         let exchange = &mut self.table[id as usize];
-        let (taken, unsent) = (ring.taken(connection.socket), ring.unsent(connection.socket) > 0);
+        let (taken, unsent) =
+            (ring.taken(connection.transport.socket()), ring.unsent(connection.transport.socket()) > 0);
         let sending = exchange.sending.observe(now, unsent, taken);
         if exchange.stage == Stage::Tunnel {
             let moved = taken.wrapping_add(connection.received);
-            let since = exchange.answering.observe(now, !connection.paused, moved);
+            let since = exchange.answering.observe(now, !connection.transport.is_paused(), moved);
             return since.map(|since| clock.deadline_from(since, limits::TUNNEL_IDLE));
         }
-        let owes = exchange.request_done && !unsent && !connection.paused;
+        let owes = exchange.request_done && !unsent && !connection.transport.is_paused();
         let answering = exchange.answering.observe(now, owes, connection.received);
-        let deadline = exchange.deadline.filter(|_| exchange.stage == Stage::Waiting && !connection.paused);
+        let deadline =
+            exchange.deadline.filter(|_| exchange.stage == Stage::Waiting && !connection.transport.is_paused());
         let response = exchange.snapshot.clusters[exchange.cluster.index()].response_timeout;
         let answering = answering.filter(|_| deadline.is_none());
         let guarded = sending.into_iter().chain(answering).min().map(|since| clock.deadline_from(since, response));

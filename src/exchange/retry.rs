@@ -121,7 +121,7 @@ impl Exchanges {
             stale && !exchange.retried && exchange.method.is_idempotent()
         };
         let expired = exchange.deadline.is_some_and(|deadline| self.ring.clock().tick() >= deadline);
-        let sent = if free && !expired { self.ring.reclaim(connection.socket) } else { None };
+        let sent = if free && !expired { self.ring.reclaim(connection.transport.socket()) } else { None };
         let Some(sent) = sent else {
             exchange.failure = Some(failure);
             return Err(failure);

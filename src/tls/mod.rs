@@ -13,7 +13,11 @@ mod traffic;
 #[cfg(test)]
 mod tests;
 
+use std::time::Duration;
+
 use rustls::AlertDescription;
+
+use crate::buffer::{Buffers, Lease, Queue};
 
 pub use authorities::Authorities;
 pub use identity::{BadCertificates, BadKey, Chain, Identity};
@@ -21,6 +25,32 @@ pub use server::{Server, ServerSpec};
 pub use session::Session;
 pub use tickets::Tickets;
 pub use traffic::Agreement;
+
+/// Where the records of a session go, and what making them takes.
+#[derive(Debug)]
+pub struct Wire<'a> {
+    /// Where records lie.
+    pub buffers: &'a mut Buffers,
+    /// Records to be sent, in order.
+    pub out: &'a mut Queue,
+    /// The time of this turn.
+    pub now: Duration,
+    /// Bytes of the connection that the kernel has taken so far.
+    pub taken: u64,
+    /// Bytes that wait before `out`.
+    pub unsent: u64,
+}
+
+impl Wire<'_> {
+    fn send(&mut self, record: Lease) {
+        self.out.push(self.buffers.pieces(), record);
+    }
+
+    /// What will have been taken when everything queued so far has.
+    fn end(&self) -> u64 {
+        self.taken + self.unsent + self.out.bytes() as u64
+    }
+}
 
 /// Why a connection cannot go on, by blame: the peer, us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -9,9 +9,8 @@ use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
 
 use super::traffic::{Agreement, Traffic};
-use super::{Error, Server, record};
-use crate::buffer::{Lease, Queue};
-use crate::uring::{Ring, SocketId};
+use super::{Error, Server, Wire, record};
+use crate::buffer::{Buffers, Lease, Queue};
 
 /// One connection.
 pub struct Session {
@@ -94,33 +93,32 @@ impl Session {
     /// When the peer breaks the protocol; it was told, and nothing more is read or sent.
     pub fn receive(
         &mut self,
-        ring: &mut Ring,
-        socket: SocketId,
+        wire: &mut Wire<'_>,
         received: &mut Queue,
         plain: &mut Queue,
     ) -> Result<Option<Agreement>, Error> {
         self.begun = true;
         if self.ended {
-            received.clear(ring.buffers.pieces());
+            received.clear(wire.buffers.pieces());
         }
         let mut outcome = Ok(None);
         if self.is_handshaking() {
-            outcome = self.shake_hands(ring, socket, received);
+            outcome = self.shake_hands(wire, received);
         }
         if let (Ok(_), false, State::Traffic(traffic)) = (&outcome, self.ended, &mut self.state) {
-            let opened = traffic.open(ring, socket, &mut self.held, received, plain);
+            let opened = traffic.open(wire, &mut self.held, received, plain);
             match opened {
                 Ok(ended) => self.ended |= ended,
                 Err(error) => outcome = Err(error),
             }
         }
         if let Err(error) = outcome {
-            self.break_off(ring, socket, error);
+            self.break_off(wire, error);
         }
         if self.ended || outcome.is_err() {
             self.held = None;
         }
-        received.clear(ring.buffers.pieces());
+        received.clear(wire.buffers.pieces());
         outcome
     }
 
@@ -128,26 +126,26 @@ impl Session {
     ///
     /// # Errors
     /// When no buffer is free, or the key may seal no more.
-    pub fn send(&mut self, ring: &mut Ring, socket: SocketId, out: &mut Queue) -> Result<(), Error> {
+    pub fn send(&mut self, wire: &mut Wire<'_>, out: &mut Queue) -> Result<(), Error> {
         let State::Traffic(traffic) = &mut self.state else {
-            out.clear(ring.buffers.pieces());
+            out.clear(wire.buffers.pieces());
             return Ok(());
         };
-        let sent = traffic.send(ring, socket, out);
+        let sent = traffic.send(wire, out);
         if sent.is_err() {
-            out.clear(ring.buffers.pieces());
+            out.clear(wire.buffers.pieces());
             self.state = State::Over;
         }
         sent
     }
 
     /// Says once that nothing more is sent, so that the peer can tell the end from a cut. Returns whether it was said now.
-    pub fn finish(&mut self, ring: &mut Ring, socket: SocketId) -> bool {
+    pub fn finish(&mut self, wire: &mut Wire<'_>) -> bool {
         if mem::replace(&mut self.finished, true) {
             return false;
         }
         let State::Traffic(traffic) = &mut self.state else { return false };
-        traffic.alert(ring, socket, AlertDescription::CloseNotify).is_ok()
+        traffic.alert(wire, AlertDescription::CloseNotify).is_ok()
     }
 
     /// Lets its key seal only `count` records more.
@@ -160,14 +158,9 @@ impl Session {
 
     /// Shows rustls one record after the other until the handshake is over, and none that follows: what comes right behind the
     /// last message, be it content or a key update, is for `traffic`, and rustls would answer it with what nobody sends.
-    fn shake_hands(
-        &mut self,
-        ring: &mut Ring,
-        socket: SocketId,
-        received: &mut Queue,
-    ) -> Result<Option<Agreement>, Error> {
-        while self.hold_record(ring, received)? {
-            if !self.advance(ring, socket)? {
+    fn shake_hands(&mut self, wire: &mut Wire<'_>, received: &mut Queue) -> Result<Option<Agreement>, Error> {
+        while self.hold_record(wire.buffers, received)? {
+            if !self.advance(wire)? {
                 continue;
             }
             let State::Handshake(connection) = mem::replace(&mut self.state, State::Over) else { break };
@@ -179,34 +172,34 @@ impl Session {
     }
 
     /// Moves what was received to what is held until that ends with a whole record. Says whether it does.
-    fn hold_record(&mut self, ring: &mut Ring, received: &mut Queue) -> Result<bool, Error> {
+    fn hold_record(&mut self, buffers: &mut Buffers, received: &mut Queue) -> Result<bool, Error> {
         loop {
             let part = self.held.as_ref().map_or(&[][..], |held| &held.bytes()[self.seen..]);
             let missing = record::length(part).saturating_sub(part.len());
             if missing == 0 {
                 return Ok(true);
             }
-            let Some(mut next) = received.pop(ring.buffers.pieces()) else { return Ok(false) };
+            let Some(mut next) = received.pop(buffers.pieces()) else { return Ok(false) };
             if self.held.is_none() && next.bytes().first().is_some_and(u8::is_ascii_uppercase) {
                 return Err(Error::PlainText);
             }
             let count = if part.is_empty() { record::length(next.bytes()) } else { missing };
             let taken = next.split_to(count);
-            received.push_front(ring.buffers.pieces(), next);
-            self.hold(ring, taken)?;
+            received.push_front(buffers.pieces(), next);
+            self.hold(buffers, taken)?;
         }
     }
 
     /// Appends to what is held: rustls reads one run of bytes.
-    fn hold(&mut self, ring: &mut Ring, next: Lease) -> Result<(), Error> {
+    fn hold(&mut self, buffers: &mut Buffers, next: Lease) -> Result<(), Error> {
         let Some(held) = &mut self.held else {
             self.held = Some(next);
             return Ok(());
         };
         let length = held.len() + next.len();
         if held.spare() < next.len() {
-            let ordinary = ring.buffers.take().filter(|fresh| fresh.spare() >= length);
-            let mut fresh = ordinary.or_else(|| ring.buffers.take_large()).ok_or(Error::Buffers)?;
+            let ordinary = buffers.take().filter(|fresh| fresh.spare() >= length);
+            let mut fresh = ordinary.or_else(|| buffers.take_large()).ok_or(Error::Buffers)?;
             let _ = fresh.append(held.bytes());
             *held = fresh;
         }
@@ -214,12 +207,12 @@ impl Session {
     }
 
     /// Lets rustls read what is held and sends what it has to say. True: the handshake is over.
-    fn advance(&mut self, ring: &mut Ring, socket: SocketId) -> Result<bool, Error> {
+    fn advance(&mut self, wire: &mut Wire<'_>) -> Result<bool, Error> {
         let State::Handshake(connection) = &mut self.state else { return Ok(false) };
         let mut flight = None;
         let next = loop {
             let held = self.held.as_mut().map_or(&mut [][..], Lease::bytes_mut);
-            let (discard, next) = step(connection, held, &mut flight, ring, socket);
+            let (discard, next) = step(connection, held, &mut flight, wire);
             if let Some(mut held) = self.held.take() {
                 held.advance(discard);
                 self.held = Some(held).filter(|held| !held.is_empty());
@@ -240,21 +233,21 @@ impl Session {
     }
 
     /// Tells the peer why, if it can be told.
-    fn break_off(&mut self, ring: &mut Ring, socket: SocketId, error: Error) {
+    fn break_off(&mut self, wire: &mut Wire<'_>, error: Error) {
         self.finished = true;
         match &mut self.state {
             State::Handshake(connection) => {
                 // What rustls has queued, and no more: it must not look for bytes that it was shown before.
                 let mut flight = None;
-                while connection.wants_write() && step(connection, &mut [], &mut flight, ring, socket).1.is_ok() {}
+                while connection.wants_write() && step(connection, &mut [], &mut flight, wire).1.is_ok() {}
                 if let Some(lease) = flight {
-                    ring.send(socket, lease);
+                    wire.send(lease);
                 }
             }
             State::Traffic(traffic) => {
                 if let Some(alert) = error.alert() {
                     // Without a buffer it learns nothing.
-                    let _ = traffic.alert(ring, socket, alert);
+                    let _ = traffic.alert(wire, alert);
                 }
             }
             State::Over => {}
@@ -268,17 +261,16 @@ fn step(
     connection: &mut UnbufferedServerConnection,
     held: &mut [u8],
     flight: &mut Option<Lease>,
-    ring: &mut Ring,
-    socket: SocketId,
+    wire: &mut Wire<'_>,
 ) -> (usize, Result<Next, Error>) {
     let UnbufferedStatus { discard, state } = connection.process_tls_records(held);
     let next = match state {
         Ok(ConnectionState::EncodeTlsData(mut data)) => {
-            put(ring, socket, flight, |room| data.encode(room).ok()).map(|()| Next::Again)
+            put(wire, flight, |room| data.encode(room).ok()).map(|()| Next::Again)
         }
         Ok(ConnectionState::TransmitTlsData(data)) => {
             if let Some(lease) = flight.take() {
-                ring.send(socket, lease);
+                wire.send(lease);
             }
             data.done();
             Ok(Next::Again)
@@ -293,13 +285,12 @@ fn step(
 
 /// Adds a message of ours to the flight; sends the lease that it does not fit into.
 fn put(
-    ring: &mut Ring,
-    socket: SocketId,
+    wire: &mut Wire<'_>,
     flight: &mut Option<Lease>,
     mut write: impl FnMut(&mut [u8]) -> Option<usize>,
 ) -> Result<(), Error> {
     for _ in 0..2 {
-        let mut lease = flight.take().or_else(|| ring.buffers.take()).ok_or(Error::Buffers)?;
+        let mut lease = flight.take().or_else(|| wire.buffers.take()).ok_or(Error::Buffers)?;
         let mut written = None;
         lease.fill(|room| {
             written = write(room);
@@ -309,7 +300,7 @@ fn put(
             *flight = Some(lease);
             return Ok(());
         }
-        ring.send(socket, lease);
+        wire.send(lease);
     }
     // A record fits an empty buffer (`limits`).
     Err(Error::Buffers)

@@ -11,11 +11,20 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, ClientConnection, ContentType, ProtocolVersion, RootCertStore, SupportedCipherSuite};
 
 use super::record::{CONTENT_MAX, HEADER, Header, Key};
-use super::{Error, Server, ServerSpec, Session, Tickets};
+use super::{Error, Server, ServerSpec, Session, Tickets, Wire};
 use crate::buffer::Queue;
 use crate::id::Owner;
 use crate::limits;
 use crate::uring::{Event, Ring, SocketId};
+
+/// Does something on a session whose records go to a socket.
+fn over<T>(ring: &mut Ring, socket: SocketId, act: impl FnOnce(&mut Wire<'_>) -> T) -> T {
+    let mut out = Queue::default();
+    let (now, taken, unsent) = (ring.clock().now(), ring.taken(socket), ring.unsent(socket) as u64);
+    let done = act(&mut Wire { buffers: &mut ring.buffers, out: &mut out, now, taken, unsent });
+    ring.send_all(socket, &mut out);
+    done
+}
 
 /// A session and the keys of its client.
 struct Pair {
@@ -83,7 +92,8 @@ impl Pair {
             ring.turn_within(std::time::Duration::from_millis(20)).unwrap();
             while let Some(event) = ring.next_event() {
                 let Event::Received(_, mut queue) = event else { continue };
-                agreed = session.receive(&mut ring, socket, &mut queue, &mut plain).unwrap().or(agreed);
+                agreed =
+                    over(&mut ring, socket, |wire| session.receive(wire, &mut queue, &mut plain)).unwrap().or(agreed);
             }
             if plain.bytes() == 5 && !greeted {
                 greeted = true;
@@ -91,7 +101,7 @@ impl Pair {
                 let mut lease = ring.buffers.take().unwrap();
                 assert_eq!(lease.append(b"hi"), 2);
                 out.push(ring.buffers.pieces(), lease);
-                session.send(&mut ring, socket, &mut out).unwrap();
+                over(&mut ring, socket, |wire| session.send(wire, &mut out)).unwrap();
             }
         }
         let (client, version, secrets) = handshake.join().unwrap();
@@ -123,7 +133,8 @@ impl Pair {
             while let Some(event) = self.ring.next_event() {
                 let Event::Received(_, mut queue) = event else { continue };
                 left -= queue.bytes();
-                let received = self.session.receive(&mut self.ring, self.socket, &mut queue, &mut self.plain);
+                let received =
+                    over(&mut self.ring, self.socket, |wire| self.session.receive(wire, &mut queue, &mut self.plain));
                 outcome = outcome.and(received.map(|_| ()));
             }
         }
@@ -170,7 +181,7 @@ impl Pair {
             all.extend_from_slice(&content);
             out.push(self.ring.buffers.pieces(), lease);
         }
-        self.session.send(&mut self.ring, self.socket, &mut out).unwrap();
+        over(&mut self.ring, self.socket, |wire| self.session.send(wire, &mut out)).unwrap();
         all
     }
 }
@@ -253,8 +264,11 @@ fn what_may_not_come_earns_an_alert() {
         let bytes = make(&mut pair);
         assert_eq!(pair.receive(&bytes), Err(error), "{name}");
         assert_eq!(pair.sent(), (ContentType::Alert, vec![2, alert]), "{name}");
-        assert!(!pair.session.finish(&mut pair.ring, pair.socket), "{name}: no second word after an alert");
-        pair.session.send(&mut pair.ring, pair.socket, &mut Queue::default()).unwrap();
+        assert!(
+            !over(&mut pair.ring, pair.socket, |wire| pair.session.finish(wire)),
+            "{name}: no second word after an alert"
+        );
+        over(&mut pair.ring, pair.socket, |wire| pair.session.send(wire, &mut Queue::default())).unwrap();
     }
 }
 
@@ -312,7 +326,7 @@ fn a_key_seals_no_more_than_it_may() {
     let mut lease = pair.ring.buffers.take().unwrap();
     assert_eq!(lease.append(b"x"), 1);
     out.push(pair.ring.buffers.pieces(), lease);
-    assert_eq!(pair.session.send(&mut pair.ring, pair.socket, &mut out), Err(Error::Worn));
+    assert_eq!(over(&mut pair.ring, pair.socket, |wire| pair.session.send(wire, &mut out)), Err(Error::Worn));
     assert!(out.is_empty());
 }
 
@@ -323,7 +337,7 @@ fn the_end_is_said_once_and_nothing_is_read_after_the_peers() {
     pair.receive(&records).unwrap();
     pair.receive(b"more").unwrap();
     assert_eq!(pair.content(), b"");
-    assert_eq!([(); 2].map(|()| pair.session.finish(&mut pair.ring, pair.socket)), [true, false]);
+    assert_eq!([(); 2].map(|()| over(&mut pair.ring, pair.socket, |wire| pair.session.finish(wire))), [true, false]);
     assert_eq!(pair.sent(), (ContentType::Alert, vec![1, 0]));
 }
 
@@ -351,7 +365,7 @@ fn a_hello_with_any_byte_changed_does_no_harm() {
             assert_eq!(lease.append(part), part.len());
             queue.push(ring.buffers.pieces(), lease);
             let broken = !session.is_handshaking();
-            let outcome = session.receive(&mut ring, socket, &mut queue, &mut plain);
+            let outcome = over(&mut ring, socket, |wire| session.receive(wire, &mut queue, &mut plain));
             failures += usize::from(outcome.is_err());
             assert!(queue.is_empty() && plain.is_empty());
             assert!(!broken || outcome == Ok(None), "what is broken stays so, and says so once");
@@ -411,7 +425,7 @@ impl Desk {
             assert_eq!(lease.append(part), part.len());
             queue.push(self.ring.buffers.pieces(), lease);
         }
-        self.session.receive(&mut self.ring, self.socket, &mut queue, &mut self.plain)
+        over(&mut self.ring, self.socket, |wire| self.session.receive(wire, &mut queue, &mut self.plain))
     }
 
     /// Brings what the session has sent to the client.
@@ -438,7 +452,7 @@ impl Desk {
         let (mut out, mut lease) = (Queue::default(), self.ring.buffers.take().unwrap());
         assert_eq!(lease.append(content), content.len());
         out.push(self.ring.buffers.pieces(), lease);
-        self.session.send(&mut self.ring, self.socket, &mut out).unwrap();
+        over(&mut self.ring, self.socket, |wire| self.session.send(wire, &mut out)).unwrap();
     }
 }
 

@@ -7,11 +7,10 @@ use rustls::kernel::KernelConnection;
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::{AlertDescription, ContentType, HandshakeKind, ProtocolVersion, SupportedCipherSuite};
 
-use super::Error;
 use super::record::{BACK_MAX, CONTENT_MAX, FRONT_MAX, HEADER, Header, Key};
-use crate::buffer::{Lease, Queue};
+use super::{Error, Wire};
+use crate::buffer::{Buffers, Lease, Queue};
 use crate::limits;
-use crate::uring::{Ring, SocketId};
 
 /// The one message that may follow a handshake (RFC 8446 section 4.6.3), without its last byte: 1 asks for one in return.
 const KEY_UPDATE: [u8; 4] = [24, 0, 0, 1];
@@ -72,18 +71,17 @@ impl Traffic {
     /// When the peer breaks the protocol, or no buffer is free for a record that came in pieces.
     pub(super) fn open(
         &mut self,
-        ring: &mut Ring,
-        socket: SocketId,
+        wire: &mut Wire<'_>,
         held: &mut Option<Lease>,
         received: &mut Queue,
         plain: &mut Queue,
     ) -> Result<bool, Error> {
-        while let Some(mut lease) = held.take().or_else(|| received.pop(ring.buffers.pieces())) {
+        while let Some(mut lease) = held.take().or_else(|| received.pop(wire.buffers.pieces())) {
             let header = Header::read(lease.bytes())?;
             let needed = header.map_or(HEADER, |header| HEADER + header.body);
             let Some(header) = header.filter(|_| lease.len() >= needed) else {
                 let missing = needed - lease.len();
-                *held = Some(join(ring, lease, missing, received)?);
+                *held = Some(join(wire.buffers, lease, missing, received)?);
                 if received.is_empty() && held.as_ref().is_some_and(|held| held.len() < needed) {
                     return Ok(false);
                 }
@@ -96,8 +94,8 @@ impl Traffic {
             record.advance(content.start);
             if kind == ContentType::ApplicationData && !record.is_empty() {
                 self.debt = self.debt.saturating_sub(record.len() as u32);
-                plain.push(ring.buffers.pieces(), record);
-            } else if self.note(ring, socket, kind, record.bytes())? {
+                plain.push(wire.buffers.pieces(), record);
+            } else if self.note(wire, kind, record.bytes())? {
                 return Ok(true);
             }
         }
@@ -105,8 +103,8 @@ impl Traffic {
     }
 
     /// Takes a record that brings no content. True: the peer sends no more.
-    fn note(&mut self, ring: &mut Ring, socket: SocketId, kind: ContentType, content: &[u8]) -> Result<bool, Error> {
-        self.charge(ring)?;
+    fn note(&mut self, wire: &mut Wire<'_>, kind: ContentType, content: &[u8]) -> Result<bool, Error> {
+        self.charge(wire)?;
         match (kind, content) {
             (ContentType::ApplicationData, _) => Ok(false),
             (ContentType::Alert, &[level, alert]) => match AlertDescription::from(alert) {
@@ -121,8 +119,8 @@ impl Traffic {
                 self.rx = self.key(count, &secrets)?;
                 self.owed |= asks == 1;
                 // Who asks again before it has taken the answer gets no second one until there is something to seal.
-                if self.owed && ring.taken(socket) >= self.updated {
-                    self.update_keys(ring, socket)?;
+                if self.owed && wire.taken >= self.updated {
+                    self.update_keys(wire)?;
                 }
                 Ok(false)
             }
@@ -132,8 +130,8 @@ impl Traffic {
     }
 
     /// Charges for a record that brings no content.
-    fn charge(&mut self, ring: &Ring) -> Result<(), Error> {
-        let now = ring.clock().now();
+    fn charge(&mut self, wire: &Wire<'_>) -> Result<(), Error> {
+        let now = wire.now;
         let time = now.saturating_sub(self.paid).as_millis() / limits::EMPTY_RECORD_INTERVAL.as_millis();
         let paid = u32::try_from(time).unwrap_or(u32::MAX).saturating_mul(limits::EMPTY_RECORD_BYTES);
         if paid > 0 {
@@ -147,13 +145,13 @@ impl Traffic {
     ///
     /// # Errors
     /// When no buffer is free, or the key may seal no more.
-    pub(super) fn send(&mut self, ring: &mut Ring, socket: SocketId, out: &mut Queue) -> Result<(), Error> {
-        while let Some(piece) = out.pop(ring.buffers.pieces()) {
-            let content = gather(ring, piece, out)?;
+    pub(super) fn send(&mut self, wire: &mut Wire<'_>, out: &mut Queue) -> Result<(), Error> {
+        while let Some(piece) = out.pop(wire.buffers.pieces()) {
+            let content = gather(wire.buffers, piece, out)?;
             if self.owed || self.tx.count() >= self.bound {
-                self.update_keys(ring, socket)?;
+                self.update_keys(wire)?;
             }
-            self.seal(ring, socket, ContentType::ApplicationData, content)?;
+            self.seal(wire, ContentType::ApplicationData, content)?;
         }
         Ok(())
     }
@@ -162,35 +160,35 @@ impl Traffic {
     ///
     /// # Errors
     /// When no buffer is free.
-    pub(super) fn alert(&mut self, ring: &mut Ring, socket: SocketId, alert: AlertDescription) -> Result<(), Error> {
+    pub(super) fn alert(&mut self, wire: &mut Wire<'_>, alert: AlertDescription) -> Result<(), Error> {
         let level = if alert == AlertDescription::CloseNotify { 1 } else { 2 };
-        self.say(ring, socket, ContentType::Alert, &[level, u8::from(alert)])
+        self.say(wire, ContentType::Alert, &[level, u8::from(alert)])
     }
 
     /// Tells the peer that our records come under the next key from now on, and takes that.
-    fn update_keys(&mut self, ring: &mut Ring, socket: SocketId) -> Result<(), Error> {
+    fn update_keys(&mut self, wire: &mut Wire<'_>) -> Result<(), Error> {
         if !self.is_tls13() {
             return Err(Error::Worn);
         }
         let [kind, a, b, c] = KEY_UPDATE;
-        self.say(ring, socket, ContentType::Handshake, &[kind, a, b, c, 0])?;
+        self.say(wire, ContentType::Handshake, &[kind, a, b, c, 0])?;
         let (count, secrets) = self.keys.update_tx_secret().map_err(|_| Error::Worn)?;
         self.tx = self.key(count, &secrets)?;
-        (self.owed, self.updated) = (false, ring.taken(socket) + ring.unsent(socket) as u64);
+        (self.owed, self.updated) = (false, wire.end());
         Ok(())
     }
 
-    fn say(&mut self, ring: &mut Ring, socket: SocketId, kind: ContentType, content: &[u8]) -> Result<(), Error> {
-        let mut lease = ring.buffers.take().ok_or(Error::Buffers)?;
+    fn say(&mut self, wire: &mut Wire<'_>, kind: ContentType, content: &[u8]) -> Result<(), Error> {
+        let mut lease = wire.buffers.take().ok_or(Error::Buffers)?;
         let _ = lease.append(content);
-        self.seal(ring, socket, kind, lease)
+        self.seal(wire, kind, lease)
     }
 
-    fn seal(&mut self, ring: &mut Ring, socket: SocketId, kind: ContentType, mut content: Lease) -> Result<(), Error> {
+    fn seal(&mut self, wire: &mut Wire<'_>, kind: ContentType, mut content: Lease) -> Result<(), Error> {
         if !self.tx.seal(kind, &mut content) {
             return Err(Error::Buffers);
         }
-        ring.send(socket, content);
+        wire.send(content);
         Ok(())
     }
 
@@ -218,32 +216,32 @@ fn bound(suite: SupportedCipherSuite) -> u64 {
 
 /// Appends up to `missing` bytes of what was received to `part`, where there is room, else both to a fresh buffer, which holds
 /// any record.
-fn join(ring: &mut Ring, mut part: Lease, mut missing: usize, received: &mut Queue) -> Result<Lease, Error> {
+fn join(buffers: &mut Buffers, mut part: Lease, mut missing: usize, received: &mut Queue) -> Result<Lease, Error> {
     while missing > 0
-        && let Some(mut next) = received.pop(ring.buffers.pieces())
+        && let Some(mut next) = received.pop(buffers.pieces())
     {
         if part.spare() < missing {
-            let mut fresh = ring.buffers.take().ok_or(Error::Buffers)?;
+            let mut fresh = buffers.take().ok_or(Error::Buffers)?;
             let _ = fresh.append(part.bytes());
             part = fresh;
         }
         let count = part.append(&next.bytes()[..next.len().min(missing)]);
         missing -= count;
         next.advance(count);
-        received.push_front(ring.buffers.pieces(), next);
+        received.push_front(buffers.pieces(), next);
     }
     Ok(part)
 }
 
 /// The content of the next record: a piece that can be sealed where it lies, or a copy of those that follow and cannot.
-fn gather(ring: &mut Ring, piece: Lease, out: &mut Queue) -> Result<Lease, Error> {
+fn gather(buffers: &mut Buffers, piece: Lease, out: &mut Queue) -> Result<Lease, Error> {
     let roomy =
         |piece: &Lease| piece.len() <= CONTENT_MAX && piece.headroom() >= FRONT_MAX && piece.spare() >= BACK_MAX;
     let stays = |piece: &Lease| roomy(piece) && piece.len() >= limits::SEAL_PIECE_BYTES;
     if stays(&piece) || (out.is_empty() && roomy(&piece)) {
         return Ok(piece);
     }
-    let mut content = ring.buffers.take().ok_or(Error::Buffers)?;
+    let mut content = buffers.take().ok_or(Error::Buffers)?;
     let mut next = Some(piece);
     while let Some(mut piece) = next {
         let room = CONTENT_MAX - content.len();
@@ -251,8 +249,8 @@ fn gather(ring: &mut Ring, piece: Lease, out: &mut Queue) -> Result<Lease, Error
         let count = content.append(&piece.bytes()[..count]);
         piece.advance(count);
         let rest = !piece.is_empty();
-        out.push_front(ring.buffers.pieces(), piece);
-        next = if rest { None } else { out.pop(ring.buffers.pieces()) };
+        out.push_front(buffers.pieces(), piece);
+        next = if rest { None } else { out.pop(buffers.pieces()) };
     }
     Ok(content)
 }

@@ -1,0 +1,154 @@
+//! One connection of either side: a socket, TLS on it or not, and what was received and not read. `downstream` and `upstream` speak
+//! through it only. Not here: what the bytes mean, and how long somebody is waited for.
+
+use crate::buffer::Queue;
+use crate::tls::{self, Agreement, Session, Wire};
+use crate::uring::{Driver, Ring, SocketId};
+
+/// A connection.
+pub struct Transport {
+    socket: SocketId,
+    /// What goes through it in both directions, where it speaks TLS.
+    session: Option<Box<Session>>,
+    /// Received and not read.
+    pub input: Queue,
+    /// Receiving is paused.
+    paused: bool,
+    /// The peer sends no more.
+    ended: bool,
+    /// Something could not be sealed: nothing more can be sent.
+    broken: bool,
+}
+
+impl Transport {
+    /// On a socket that was just accepted or connects.
+    #[must_use]
+    pub fn new(socket: SocketId, session: Option<Box<Session>>) -> Self {
+        Self { socket, session, input: Queue::default(), paused: false, ended: false, broken: false }
+    }
+
+    /// Takes received bytes in: what they say is appended to [`Transport::input`]. Says once what a handshake has come to.
+    ///
+    /// # Errors
+    /// When the peer breaks TLS; it was told, and nothing more is read or sent.
+    pub fn receive<D: Driver>(
+        &mut self,
+        ring: &mut Ring<D>,
+        mut received: Queue,
+    ) -> Result<Option<Agreement>, tls::Error> {
+        let Some(session) = &mut self.session else {
+            self.input.append(ring.buffers.pieces(), &mut received);
+            return Ok(None);
+        };
+        let mut out = Queue::default();
+        let outcome = session.receive(&mut wire(ring, self.socket, &mut out), &mut received, &mut self.input);
+        self.ended |= session.has_ended();
+        ring.send_all(self.socket, &mut out);
+        outcome
+    }
+
+    /// Queues what the peer is to get.
+    pub fn send<D: Driver>(&mut self, ring: &mut Ring<D>, content: &mut Queue) {
+        let Some(session) = &mut self.session else { return ring.send_all(self.socket, content) };
+        let mut out = Queue::default();
+        self.broken |= session.send(&mut wire(ring, self.socket, &mut out), content).is_err();
+        ring.send_all(self.socket, &mut out);
+    }
+
+    /// Says that nothing more is sent, where that can be told from a cut.
+    pub fn say_goodbye<D: Driver>(&mut self, ring: &mut Ring<D>) {
+        let Some(session) = &mut self.session else { return };
+        let mut out = Queue::default();
+        session.finish(&mut wire(ring, self.socket, &mut out));
+        ring.send_all(self.socket, &mut out);
+    }
+
+    /// Sends FIN once everything queued has gone.
+    pub fn finish<D: Driver>(&mut self, ring: &mut Ring<D>) {
+        self.say_goodbye(ring);
+        ring.finish(self.socket);
+    }
+
+    /// Stops or resumes receiving.
+    pub fn set_paused<D: Driver>(&mut self, ring: &mut Ring<D>, paused: bool) {
+        if self.paused != paused {
+            self.paused = paused;
+            if paused { ring.pause(self.socket) } else { ring.receive(self.socket) }
+        }
+    }
+
+    /// Whether receiving is paused.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    /// Notes that the peer has sent FIN.
+    pub fn end(&mut self) {
+        self.ended = true;
+    }
+
+    /// Whether the peer sends no more.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Whether nothing more can be sent.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        self.broken
+    }
+
+    /// Its TLS session, where it has one.
+    #[must_use]
+    pub fn session(&self) -> Option<&Session> {
+        self.session.as_deref()
+    }
+
+    /// Whether part of a TLS record has arrived.
+    #[must_use]
+    pub fn holds_part(&self) -> bool {
+        self.session().is_some_and(Session::holds_part)
+    }
+
+    /// Goes on without TLS: the peer speaks none and is told so.
+    pub fn speak_plain_text(&mut self) {
+        self.session = None;
+    }
+
+    /// Bytes queued and not yet taken by the kernel.
+    #[must_use]
+    pub fn unsent<D: Driver>(&self, ring: &Ring<D>) -> usize {
+        ring.unsent(self.socket)
+    }
+
+    /// Bytes that the kernel has taken so far.
+    #[must_use]
+    pub fn taken<D: Driver>(&self, ring: &Ring<D>) -> u64 {
+        ring.taken(self.socket)
+    }
+
+    /// Whether so much is queued that no more should be.
+    #[must_use]
+    pub fn is_full<D: Driver>(&self, ring: &Ring<D>) -> bool {
+        ring.is_full(self.socket)
+    }
+
+    /// The socket, for what only a socket has.
+    #[must_use]
+    pub fn socket(&self) -> SocketId {
+        self.socket
+    }
+
+    /// Closes the connection; with a reset if `reset`, so that the peer cannot take what it has for a whole message.
+    pub fn close<D: Driver>(mut self, ring: &mut Ring<D>, reset: bool) {
+        self.input.clear(ring.buffers.pieces());
+        if reset { ring.abort(self.socket) } else { ring.close(self.socket) }
+    }
+}
+
+fn wire<'a, D: Driver>(ring: &'a mut Ring<D>, socket: SocketId, out: &'a mut Queue) -> Wire<'a> {
+    let (now, taken, unsent) = (ring.clock().now(), ring.taken(socket), ring.unsent(socket) as u64);
+    Wire { buffers: &mut ring.buffers, out, now, taken, unsent }
+}
