@@ -12,7 +12,7 @@ use crate::id::{Address, EndpointId, Owner};
 use crate::limits;
 use crate::pool::Pool;
 use crate::transport::Transport;
-use crate::uring::{Errno, Fault, Ring};
+use crate::uring::{Driver, Errno, Fault, Ring};
 
 /// One connection.
 pub struct Upstream {
@@ -100,7 +100,7 @@ impl Upstream {
 
 impl Upstreams {
     /// Makes room for the endpoints below `bound`, and closes the idle connections of those that `stays` refuses.
-    pub fn adopt(&mut self, ring: &mut Ring, bound: usize, stays: impl Fn(EndpointId) -> bool) {
+    pub fn adopt<D: Driver>(&mut self, ring: &mut Ring<D>, bound: usize, stays: impl Fn(EndpointId) -> bool) {
         self.pool.reserve(bound);
         self.preferred.resize(bound.max(self.preferred.len()), 0);
         let left: Vec<EndpointId> = self.pool.endpoints().filter(|endpoint| !stays(*endpoint)).collect();
@@ -128,9 +128,9 @@ impl Upstreams {
     ///
     /// # Errors
     /// When no socket can be made.
-    pub fn acquire(
+    pub fn acquire<D: Driver>(
         &mut self,
-        ring: &mut Ring,
+        ring: &mut Ring<D>,
         endpoint: EndpointId,
         (address, place): (&Address, usize),
         exchange: u32,
@@ -162,7 +162,7 @@ impl Upstreams {
     }
 
     /// Uses an idle connection.
-    fn reuse(&mut self, ring: &mut Ring, index: u32, exchange: u32, replay: bool) {
+    fn reuse<D: Driver>(&mut self, ring: &mut Ring<D>, index: u32, exchange: u32, replay: bool) {
         let connection = &mut self.table[index as usize];
         connection.exchange = Some(exchange);
         connection.reused = true;
@@ -171,9 +171,9 @@ impl Upstreams {
     }
 
     /// The idle connection that belongs to a client connection, and its endpoint, if it leads where `leads` wants it.
-    pub fn acquire_bound(
+    pub fn acquire_bound<D: Driver>(
         &mut self,
-        ring: &mut Ring,
+        ring: &mut Ring<D>,
         downstream: u32,
         exchange: u32,
         replay: bool,
@@ -191,7 +191,7 @@ impl Upstreams {
 
     /// Makes a connection belong to a client connection, until one of them ends: nobody else may send on it (RFC 4559 section 6).
     /// Another one that did is closed.
-    pub fn bind(&mut self, ring: &mut Ring, index: u32, downstream: u32) {
+    pub fn bind<D: Driver>(&mut self, ring: &mut Ring<D>, index: u32, downstream: u32) {
         let slot = downstream as usize;
         if self.bound.len() <= slot {
             self.bound.resize(slot + 1, None);
@@ -204,13 +204,13 @@ impl Upstreams {
     }
 
     /// The client connection has ended: closes the one that belonged to it, unless it is in use.
-    pub fn unbind(&mut self, ring: &mut Ring, downstream: u32) {
+    pub fn unbind<D: Driver>(&mut self, ring: &mut Ring<D>, downstream: u32) {
         let Some(index) = self.bound.get_mut(downstream as usize).and_then(Option::take) else { return };
         self.discard(ring, index);
     }
 
     /// Closes an idle connection, so that its descriptor can be used. False: there is none.
-    pub fn close_idle(&mut self, ring: &mut Ring) -> bool {
+    pub fn close_idle<D: Driver>(&mut self, ring: &mut Ring<D>) -> bool {
         let most = self.pool.endpoints().max_by_key(|endpoint| self.pool.len(*endpoint));
         let Some(index) = most.and_then(|endpoint| self.pool.top(endpoint)) else { return false };
         self.discard(ring, index);
@@ -235,7 +235,7 @@ impl Upstreams {
 
     /// Takes in received bytes. An idle connection must not receive any: it is closed, because they would be taken for the
     /// next response.
-    pub fn received(&mut self, ring: &mut Ring, index: u32, queue: Queue) {
+    pub fn received<D: Driver>(&mut self, ring: &mut Ring<D>, index: u32, queue: Queue) {
         let Some(connection) = self.table.get_mut(index as usize) else {
             let mut queue = queue;
             return queue.clear(ring.buffers.pieces());
@@ -254,7 +254,7 @@ impl Upstreams {
     }
 
     /// Notes how the connection ended; an idle one is forgotten.
-    pub fn ended(&mut self, ring: &mut Ring, index: u32, end: End) {
+    pub fn ended<D: Driver>(&mut self, ring: &mut Ring<D>, index: u32, end: End) {
         let Some(connection) = self.table.get_mut(index as usize) else { return };
         connection.end.get_or_insert(end);
         if connection.exchange.is_none() {
@@ -264,7 +264,7 @@ impl Upstreams {
 
     /// Gives a connection back: to the pool, or to the client connection that it belongs to, if its last response ended cleanly and
     /// allows it, else it is closed.
-    pub fn release(&mut self, ring: &mut Ring, index: u32, max_idle: u32, idle: Duration) {
+    pub fn release<D: Driver>(&mut self, ring: &mut Ring<D>, index: u32, max_idle: u32, idle: Duration) {
         let connection = &mut self.table[index as usize];
         let clean = connection.body.is_done()
             && connection.transport.input.is_empty()
@@ -285,16 +285,16 @@ impl Upstreams {
     }
 
     /// Closes a connection with RST.
-    pub fn abort(&mut self, ring: &mut Ring, index: u32) {
+    pub fn abort<D: Driver>(&mut self, ring: &mut Ring<D>, index: u32) {
         self.remove(ring, index, true);
     }
 
     /// Closes a connection.
-    pub fn discard(&mut self, ring: &mut Ring, index: u32) {
+    pub fn discard<D: Driver>(&mut self, ring: &mut Ring<D>, index: u32) {
         self.remove(ring, index, false);
     }
 
-    fn remove(&mut self, ring: &mut Ring, index: u32, reset: bool) {
+    fn remove<D: Driver>(&mut self, ring: &mut Ring<D>, index: u32, reset: bool) {
         let Some(connection) = self.table.try_remove(index as usize) else { return };
         match connection.bound.and_then(|downstream| self.bound.get_mut(downstream as usize)) {
             Some(bound) => drop(bound.take_if(|bound| *bound == index)),
@@ -309,9 +309,9 @@ impl Upstreams {
     ///
     /// # Errors
     /// When it cannot be read; the connection is of no further use.
-    pub fn read_head(
+    pub fn read_head<D: Driver>(
         &mut self,
-        ring: &mut Ring,
+        ring: &mut Ring<D>,
         index: u32,
         method: Method,
         head: &mut ResponseHead,
@@ -343,7 +343,7 @@ impl Upstreams {
     }
 
     /// Puts back what followed a head.
-    pub fn put_back(&mut self, ring: &mut Ring, index: u32, lease: Lease) {
+    pub fn put_back<D: Driver>(&mut self, ring: &mut Ring<D>, index: u32, lease: Lease) {
         self.table[index as usize].transport.input.push_front(ring.buffers.pieces(), lease);
     }
 
@@ -351,9 +351,9 @@ impl Upstreams {
     ///
     /// # Errors
     /// When it breaks its framing.
-    pub fn read_body(
+    pub fn read_body<D: Driver>(
         &mut self,
-        ring: &mut Ring,
+        ring: &mut Ring<D>,
         index: u32,
         out: &mut Queue,
         delivery: Delivery,
@@ -368,7 +368,7 @@ impl Upstreams {
     }
 
     /// Moves everything received to `out`, for a tunnel. Returns how the endpoint has ended its side, if it has.
-    pub fn read_raw(&mut self, ring: &mut Ring, index: u32, out: &mut Queue) -> Option<End> {
+    pub fn read_raw<D: Driver>(&mut self, ring: &mut Ring<D>, index: u32, out: &mut Queue) -> Option<End> {
         let connection = &mut self.table[index as usize];
         // Bytes of a tunnel belong to no response: the connection is never used again.
         connection.keep_alive = false;
@@ -377,7 +377,7 @@ impl Upstreams {
     }
 
     /// Stops or resumes receiving.
-    pub fn set_paused(&mut self, ring: &mut Ring, index: u32, paused: bool) {
+    pub fn set_paused<D: Driver>(&mut self, ring: &mut Ring<D>, index: u32, paused: bool) {
         self.table[index as usize].transport.set_paused(ring, paused);
     }
 }

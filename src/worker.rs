@@ -8,14 +8,14 @@ use std::time::Duration;
 use crate::buffer::Pool;
 use crate::downstream::Downstreams;
 use crate::event_log::say;
-use crate::exchange::Exchanges;
+use crate::exchange::Engine;
 use crate::id::{Owner, WorkerId};
 use crate::limits;
 use crate::listener::Sockets;
 use crate::runtime::{Background, Mailbox};
 use crate::snapshot::Snapshot;
 use crate::telemetry::Counters;
-use crate::uring::{self, Errno, Event, Ring, StartError, Waker};
+use crate::uring::{self, Driver, Errno, Event, Kernel, Ring, StartError, Waker};
 
 /// How often buffers that a burst has left behind are given back.
 const UPKEEP: Duration = Duration::from_secs(10);
@@ -78,16 +78,16 @@ impl Reins {
 pub struct Load {
     /// Client connections.
     pub downstreams: usize,
-    /// Exchanges under way.
+    /// Engine under way.
     pub exchanges: usize,
     /// Buffers that nobody holds and the kernel was not offered.
     pub free_buffers: usize,
 }
 
 /// One worker.
-pub struct Worker {
+pub struct Worker<D = Kernel> {
     id: WorkerId,
-    exchanges: Exchanges,
+    engine: Engine<D>,
     downstreams: Downstreams,
     order: Arc<AtomicU8>,
     mailbox: Mailbox<Letter>,
@@ -117,20 +117,33 @@ impl Worker {
         snapshot: Arc<Snapshot>,
         sockets: Sockets,
     ) -> Result<(Self, Reins), StartError> {
-        let mut ring = Ring::new()?;
+        Ok(Self::on(Ring::new()?, id, workers, snapshot, sockets))
+    }
+}
+
+impl<D: Driver> Worker<D> {
+    /// The same on a ring that stands.
+    #[must_use]
+    pub fn on(
+        mut ring: Ring<D>,
+        id: WorkerId,
+        workers: usize,
+        snapshot: Arc<Snapshot>,
+        sockets: Sockets,
+    ) -> (Self, Reins) {
         ring.limit_clients(client_limit(workers));
         for (listener, socket) in sockets {
             ring.listen(listener, socket);
         }
         let (order, mailbox) = (Arc::new(AtomicU8::new(Order::Serve as u8)), Mailbox::default());
         let (waker, downstreams) = (ring.waker(), Downstreams::new(workers));
-        let exchanges = Exchanges::new(ring, snapshot, workers, seed(id));
-        let counters = Arc::clone(&exchanges.counters);
-        let [buffers, _] = exchanges.ring.buffers.pools();
+        let engine = Engine::new(ring, snapshot, workers, seed(id));
+        let counters = Arc::clone(&engine.counters);
+        let [buffers, _] = engine.ring.buffers.pools();
         counters.free_buffers.set(buffers.available() as u64);
         let reins = Reins { order: Arc::clone(&order), mailbox: mailbox.clone(), waker, counters };
         let (draining, next_upkeep, complaints) = (false, UPKEEP, Vec::new());
-        Ok((Self { id, exchanges, downstreams, order, mailbox, draining, next_upkeep, complaints }, reins))
+        (Self { id, engine, downstreams, order, mailbox, draining, next_upkeep, complaints }, reins)
     }
 
     /// Turns until the worker is told to end.
@@ -139,9 +152,9 @@ impl Worker {
     /// When the ring breaks.
     pub async fn run(mut self, background: Background) -> io::Result<()> {
         while !self.turn(!background.is_busy())? {
-            if self.exchanges.ring.clock().now() >= self.next_upkeep {
-                self.next_upkeep = self.exchanges.ring.clock().now() + UPKEEP;
-                for pool in self.exchanges.ring.buffers.pools().into_iter().filter(|pool| pool.is_stale()) {
+            if self.engine.ring.clock().now() >= self.next_upkeep {
+                self.next_upkeep = self.engine.ring.clock().now() + UPKEEP;
+                for pool in self.engine.ring.buffers.pools().into_iter().filter(|pool| pool.is_stale()) {
                     background.spawn(trim(pool, background.clone()));
                 }
             }
@@ -157,28 +170,28 @@ impl Worker {
     /// # Errors
     /// When the ring breaks.
     pub fn turn(&mut self, block: bool) -> io::Result<bool> {
-        self.exchanges.ring.turn(block)?;
+        self.engine.ring.turn(block)?;
         let mut woken = false;
-        while let Some(event) = self.exchanges.ring.next_event() {
+        while let Some(event) = self.engine.ring.next_event() {
             woken |= matches!(event, Event::Woken);
             self.dispatch(event);
         }
         if woken && let Some(letter) = self.mailbox.take() {
             self.adopt(letter);
         }
-        self.downstreams.forget_leaving(&self.exchanges);
+        self.downstreams.forget_leaving(&self.engine);
         self.keep_buffers();
         Ok(self.obey())
     }
 
     /// Sheds connections where buffers have run short, and says so.
     fn keep_buffers(&mut self) {
-        let x = &mut self.exchanges;
-        let starved = x.ring.starved();
-        let [buffers, _] = x.ring.buffers.pools();
-        x.counters.free_buffers.set(buffers.available() as u64);
-        x.counters.starved_receives.set(starved as u64);
-        if self.downstreams.shed(x) || (starved > 0 && x.ring.buffers.missing() != [0, 0]) {
+        let engine = &mut self.engine;
+        let starved = engine.ring.starved();
+        let [buffers, _] = engine.ring.buffers.pools();
+        engine.counters.free_buffers.set(buffers.available() as u64);
+        engine.counters.starved_receives.set(starved as u64);
+        if self.downstreams.shed(engine) || (starved > 0 && engine.ring.buffers.missing() != [0, 0]) {
             self.complain(Complaint::Buffers);
         }
     }
@@ -186,54 +199,54 @@ impl Worker {
     /// What the worker holds now.
     #[must_use]
     pub fn load(&self) -> Load {
-        let buffers = self.exchanges.ring.buffers.pools().iter().map(|pool| pool.available()).sum();
-        Load { downstreams: self.downstreams.len(), exchanges: self.exchanges.len(), free_buffers: buffers }
+        let buffers = self.engine.ring.buffers.pools().iter().map(|pool| pool.available()).sum();
+        Load { downstreams: self.downstreams.len(), exchanges: self.engine.len(), free_buffers: buffers }
     }
 
-    /// Goes on under a newer snapshot. Exchanges under way end under the one that they began with.
+    /// Goes on under a newer snapshot. Engine under way end under the one that they began with.
     fn adopt(&mut self, letter: Letter) {
-        let x = &mut self.exchanges;
-        let before = x.adopt(letter.snapshot);
-        let now = x.snapshot().clone();
+        let engine = &mut self.engine;
+        let before = engine.adopt(letter.snapshot);
+        let now = engine.snapshot().clone();
         // While draining, too: connections of a listener that is gone are served under what they had.
         for (id, _) in before.listeners().filter(|(id, _)| !now.has_listener(*id)) {
-            self.downstreams.leave(x, id, &before);
+            self.downstreams.leave(engine, id, &before);
         }
         let client_ca = |snapshot: &Snapshot, id| snapshot.tls(id).and_then(|tls| tls.client_ca().cloned());
         for (id, _) in now.listeners().filter(|(id, _)| before.has_listener(*id)) {
             let asked = client_ca(&now, id);
             if asked.is_some() && asked != client_ca(&before, id) {
-                self.downstreams.distrust(x, id);
+                self.downstreams.distrust(engine, id);
             }
         }
         if self.draining {
             return;
         }
         for (id, socket) in letter.sockets.into_iter().filter(|(id, _)| now.has_listener(*id)) {
-            x.ring.listen(id, socket);
+            engine.ring.listen(id, socket);
         }
-        for (id, descriptor) in x.ring.stop_listening(|id| !now.has_listener(id)) {
-            self.downstreams.accept(x, id, descriptor);
+        for (id, descriptor) in engine.ring.stop_listening(|id| !now.has_listener(id)) {
+            self.downstreams.accept(engine, id, descriptor);
         }
     }
 
     fn dispatch(&mut self, event: Event) {
-        let x = &mut self.exchanges;
+        let engine = &mut self.engine;
         let owner = match &event {
             Event::Accepted(..) | Event::AcceptPaused(..) | Event::Woken => None,
             Event::Connected(owner) | Event::Received(owner, _) | Event::Ended(owner) => Some(*owner),
             Event::Sent(owner, _) | Event::Failed(owner, _) | Event::Deadline(owner) => Some(*owner),
         };
         match (owner, event) {
-            (None, Event::Accepted(listener, descriptor)) => self.downstreams.accept(x, listener, descriptor),
+            (None, Event::Accepted(listener, descriptor)) => self.downstreams.accept(engine, listener, descriptor),
             (None, Event::AcceptPaused(_, error)) => self.complain(Complaint::Accept(error)),
             (None, _) => {}
-            (Some(Owner::Downstream(id)), event) => self.downstreams.note(x, id, event),
+            (Some(Owner::Downstream(id)), event) => self.downstreams.note(engine, id, event),
             (Some(Owner::Upstream(id)), event) => {
                 let progress = matches!(event, Event::Sent(..));
-                match x.note(id, event) {
-                    Some(downstream) if progress => self.downstreams.pump_waiting(x, downstream),
-                    Some(downstream) => self.downstreams.pump(x, downstream),
+                match engine.note(id, event) {
+                    Some(downstream) if progress => self.downstreams.pump_waiting(engine, downstream),
+                    Some(downstream) => self.downstreams.pump(engine, downstream),
                     None => {}
                 }
             }
@@ -242,7 +255,7 @@ impl Worker {
 
     /// Says what an operator should know at once, once a second for each cause.
     fn complain(&mut self, complaint: Complaint) {
-        let now = self.exchanges.ring.clock().now();
+        let now = self.engine.ring.clock().now();
         match self.complaints.iter_mut().find(|(known, _)| *known == complaint) {
             Some((_, again)) if *again > now => return,
             Some((_, again)) => *again = now + COMPLAINT,
@@ -252,7 +265,7 @@ impl Worker {
         match complaint {
             Complaint::Accept(error) => say(format_args!("worker {id}: accepting paused: {error}; {}", error.cure())),
             Complaint::Buffers => {
-                let counters = &self.exchanges.counters;
+                let counters = &self.engine.counters;
                 let (free, waiting) = (counters.free_buffers.get(), counters.starved_receives.get());
                 let [heads, readers, origins, pipelined] = counters.sheds();
                 say(format_args!(
@@ -268,10 +281,10 @@ impl Worker {
         let order = self.order.load(Ordering::Acquire);
         if order == Order::Drain as u8 && !self.draining {
             self.draining = true;
-            for (id, descriptor) in self.exchanges.ring.stop_listening(|_| true) {
-                self.downstreams.accept(&mut self.exchanges, id, descriptor);
+            for (id, descriptor) in self.engine.ring.stop_listening(|_| true) {
+                self.downstreams.accept(&mut self.engine, id, descriptor);
             }
-            self.downstreams.begin_drain(&mut self.exchanges);
+            self.downstreams.begin_drain(&mut self.engine);
         }
         order == Order::Stop as u8 || (self.draining && self.downstreams.is_empty())
     }
@@ -344,8 +357,8 @@ mod tests {
         fn read(&mut self, client: &mut TcpStream) -> String {
             let mut buffer = [0; 4096];
             loop {
-                self.worker.exchanges.ring.turn_within(Duration::from_millis(5)).unwrap();
-                while let Some(event) = self.worker.exchanges.ring.next_event() {
+                self.worker.engine.ring.turn_within(Duration::from_millis(5)).unwrap();
+                while let Some(event) = self.worker.engine.ring.next_event() {
                     self.worker.dispatch(event);
                 }
                 self.worker.keep_buffers();
@@ -367,33 +380,33 @@ mod tests {
         let mut client = world.connect();
         client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
         assert!(world.read(&mut client).starts_with("HTTP/1.1 200 "));
-        let ring = &world.worker.exchanges.ring;
+        let ring = &world.worker.engine.ring;
         let mut held = Vec::new();
         while ring.buffers.missing() == [0, 0] {
             held.extend(ring.buffers.take());
         }
         let answer = world.read(&mut stuck);
         assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("details=\"shed\""), "{answer}");
-        assert_eq!(world.worker.exchanges.counters.sheds(), [1, 0, 0, 0]);
+        assert_eq!(world.worker.engine.counters.sheds(), [1, 0, 0, 0]);
         // A want of large buffers is nothing that it could help.
         let mut stuck = world.connect();
         stuck.write_all(b"GET / HTTP/1.1\r\nHost:").unwrap();
         held.clear();
-        let ring = &world.worker.exchanges.ring;
+        let ring = &world.worker.engine.ring;
         while ring.buffers.missing() == [0, 0] {
             held.extend(ring.buffers.take_large());
         }
         client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
         assert!(world.read(&mut client).starts_with("HTTP/1.1 200 "));
-        world.worker.exchanges.ring.turn_within(limits::SHED_STALL + limits::SHED_STALL).unwrap();
-        while let Some(event) = world.worker.exchanges.ring.next_event() {
+        world.worker.engine.ring.turn_within(limits::SHED_STALL + limits::SHED_STALL).unwrap();
+        while let Some(event) = world.worker.engine.ring.next_event() {
             world.worker.dispatch(event);
         }
-        assert!(!world.worker.downstreams.shed(&mut world.worker.exchanges));
-        assert_eq!(world.worker.exchanges.counters.sheds(), [1, 0, 0, 0]);
+        assert!(!world.worker.downstreams.shed(&mut world.worker.engine));
+        assert_eq!(world.worker.engine.counters.sheds(), [1, 0, 0, 0]);
         held.clear();
         held.extend(std::iter::from_fn(|| {
-            let ring = &world.worker.exchanges.ring;
+            let ring = &world.worker.engine.ring;
             (ring.buffers.missing() == [0, 0]).then(|| ring.buffers.take()).flatten()
         }));
         // No more buffers are offered to clients, but what was offered serves them.

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use super::pace::Floor;
 use super::{Current, Downstream, Downstreams, Phase, Step};
-use crate::exchange::{Exchanges, Failure};
+use crate::exchange::{Engine, Failure};
 use crate::limits;
 use crate::runtime::{Clock, Tick};
+use crate::uring::Driver;
 
 /// What a client is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,29 +61,29 @@ impl First<'_> {
 
 impl Downstreams {
     /// Sets the timer for the next thing that the client has to do, unless it has been too slow already.
-    pub(super) fn arm(&mut self, x: &mut Exchanges, id: u32) {
+    pub(super) fn arm<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32) {
         let Some(connection) = self.table.get_mut(id as usize) else { return };
         if connection.transport.is_broken() {
-            return self.remove(x, id, true);
+            return self.remove(engine, id, true);
         }
-        let floor = Floor::of(connection.spec(x));
-        let unread = connection.transport.unsent(&x.ring) > 0 && !matches!(connection.phase, Phase::Tunnel(_));
-        let (now, taken) = (x.ring.clock().tick(), connection.transport.taken(&x.ring));
+        let floor = Floor::of(connection.spec(engine));
+        let unread = connection.transport.unsent(&engine.ring) > 0 && !matches!(connection.phase, Phase::Tunnel(_));
+        let (now, taken) = (engine.ring.clock().tick(), connection.transport.taken(&engine.ring));
         if unread && connection.taking.falls_behind(floor, now, taken) {
-            return self.remove(x, id, true);
+            return self.remove(engine, id, true);
         }
-        let wait = self.wait(x, id);
-        x.ring.set_deadline_at(self.table[id as usize].transport.socket(), wait.map(|(at, _)| at));
+        let wait = self.wait(engine, id);
+        engine.ring.set_deadline_at(self.table[id as usize].transport.socket(), wait.map(|(at, _)| at));
     }
 
     /// What the client is waited for, and until when.
-    fn wait(&mut self, x: &Exchanges, id: u32) -> Option<(Tick, Wait)> {
+    fn wait<D: Driver>(&mut self, engine: &Engine<D>, id: u32) -> Option<(Tick, Wait)> {
         let connection = &mut self.table[id as usize];
-        let Patience { header, body, idle } = connection.patience(x);
-        let (clock, socket, since) = (x.ring.clock(), connection.transport.socket(), connection.since);
+        let Patience { header, body, idle } = connection.patience(engine);
+        let (clock, socket, since) = (engine.ring.clock(), connection.transport.socket(), connection.since);
         let now = clock.tick();
         let mut first = First { clock, wait: None };
-        let unread = connection.reading.observe(now, x.ring.unsent(socket) > 0, x.ring.taken(socket));
+        let unread = connection.reading.observe(now, engine.ring.unsent(socket) > 0, engine.ring.taken(socket));
         match connection.phase {
             Phase::Handshake => first.or(Wait::Handshake, since, header),
             Phase::Head => {
@@ -101,13 +102,13 @@ impl Downstreams {
                 let current = &mut connection.current;
                 let waits = !current.body.is_done() && !connection.transport.is_paused();
                 // A client that takes a response as it comes may leave its upload open beside it, as long as either goes on.
-                let moved = current.received.wrapping_add(if current.started { x.ring.taken(socket) } else { 0 });
+                let moved = current.received.wrapping_add(if current.started { engine.ring.taken(socket) } else { 0 });
                 if let Some(since) = current.arriving.observe(now, waits, moved) {
                     first.or(Wait::Body, since, body);
                 }
             }
             Phase::Tunnel(exchange) => {
-                let moved = x.ring.taken(socket).wrapping_add(x.taken(exchange));
+                let moved = engine.ring.taken(socket).wrapping_add(engine.taken(exchange));
                 if let Some(since) = connection.current.arriving.observe(now, true, moved) {
                     first.or(Wait::Tunnel, since, limits::TUNNEL_IDLE);
                 }
@@ -124,20 +125,20 @@ impl Downstreams {
     }
 
     /// The timer has fired. Since it was set, progress may have moved what it stands for.
-    pub(super) fn expire(&mut self, x: &mut Exchanges, id: u32) {
-        let failure = match self.wait(x, id) {
-            Some((at, wait)) if at <= x.ring.clock().tick() => match wait {
+    pub(super) fn expire<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32) {
+        let failure = match self.wait(engine, id) {
+            Some((at, wait)) if at <= engine.ring.clock().tick() => match wait {
                 Wait::Head => Failure::RequestHeadTimeout,
                 Wait::Body => Failure::RequestBodyTimeout,
                 // Nothing of a request has come: there is nobody to tell.
-                Wait::Idle | Wait::Record => return self.retire(x, id),
-                Wait::Handshake | Wait::Linger => return self.remove(x, id, false),
-                Wait::Read | Wait::Drain | Wait::Tunnel => return self.remove(x, id, true),
+                Wait::Idle | Wait::Record => return self.retire(engine, id),
+                Wait::Handshake | Wait::Linger => return self.remove(engine, id, false),
+                Wait::Read | Wait::Drain | Wait::Tunnel => return self.remove(engine, id, true),
             },
-            _ => return self.arm(x, id),
+            _ => return self.arm(engine, id),
         };
-        if self.refuse(x, id, failure) == Step::Again {
-            self.pump(x, id);
+        if self.refuse(engine, id, failure) == Step::Again {
+            self.pump(engine, id);
         }
     }
 }
@@ -160,8 +161,8 @@ impl Downstream {
         }
     }
 
-    fn patience(&self, x: &Exchanges) -> Patience {
-        let spec = self.spec(x);
+    fn patience<D: Driver>(&self, engine: &Engine<D>) -> Patience {
+        let spec = self.spec(engine);
         let idle = if self.home.is_some() { spec.idle_timeout.min(limits::LEAVE) } else { spec.idle_timeout };
         Patience { header: spec.header_timeout, body: spec.body_timeout, idle }
     }

@@ -3,67 +3,67 @@
 use super::pace::{Floor, Pace};
 use super::{Current, Downstream, Downstreams, Phase, Step, response};
 use crate::buffer::{Lease, Queue, QueueLimit};
-use crate::exchange::{Exchanges, Failure, Head, HeadKind, Question, Source};
+use crate::exchange::{Engine, Failure, Head, HeadKind, Question, Source};
 use crate::forward::{Body, BodyError, Delivery, Trailers, end_chunks, gather};
 use crate::http::{self, BodyFraming, FieldName, Method, RequestHead, Version};
 use crate::limits;
 use crate::respond::Manner;
-use crate::runtime::Clock;
+use crate::uring::Driver;
 
 impl Downstreams {
     /// Reads a request head and begins its exchange.
-    pub(super) fn read_head(&mut self, x: &mut Exchanges, id: u32) -> Step {
+    pub(super) fn read_head<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32) -> Step {
         let connection = &mut self.table[id as usize];
-        let unread = connection.transport.unsent(&x.ring);
-        if unread >= limits::PIPELINE_BYTES || connection.transport.is_full(&x.ring) {
+        let unread = connection.transport.unsent(&engine.ring);
+        if unread >= limits::PIPELINE_BYTES || connection.transport.is_full(&engine.ring) {
             // Answers to pipelined requests that nobody reads.
-            self.set_paused(x, id, true);
+            self.set_paused(engine, id, true);
             return Step::Wait;
         }
         loop {
-            let Some(lease) = connection.transport.input.pop(x.ring.buffers.pieces()) else {
+            let Some(lease) = connection.transport.input.pop(engine.ring.buffers.pieces()) else {
                 if connection.transport.has_ended() {
-                    connection.enter(Phase::Flush, x.ring.clock().tick());
+                    connection.enter(Phase::Flush, engine.ring.clock().tick());
                     return Step::Again;
                 }
-                self.set_paused(x, id, false);
+                self.set_paused(engine, id, false);
                 return Step::Wait;
             };
-            let spec = connection.spec(x);
+            let spec = connection.spec(engine);
             let head_limits = spec.head_limits();
             match http::parse_request(lease.bytes(), &head_limits, &mut connection.scanned, &mut self.request) {
                 Ok(Some(length)) => {
                     (connection.scanned, connection.begun, connection.leaves) = (0, None, None);
-                    return self.begin(x, id, lease, length);
+                    return self.begin(engine, id, lease, length);
                 }
-                Ok(None) => connection.transport.input.push_front(x.ring.buffers.pieces(), lease),
+                Ok(None) => connection.transport.input.push_front(engine.ring.buffers.pieces(), lease),
                 Err(error) => {
                     connection.current = Current::default();
-                    connection.transport.input.push_front(x.ring.buffers.pieces(), lease);
-                    return self.refuse(x, id, Failure::Request(error));
+                    connection.transport.input.push_front(engine.ring.buffers.pieces(), lease);
+                    return self.refuse(engine, id, Failure::Request(error));
                 }
             }
-            connection.notice_beginning(x.ring.clock().tick());
-            match gather(&mut x.ring.buffers, &mut connection.transport.input) {
+            connection.notice_beginning(engine.ring.clock().tick());
+            match gather(&mut engine.ring.buffers, &mut connection.transport.input) {
                 Ok(true) => {}
                 Ok(false) if connection.transport.has_ended() => {
-                    self.remove(x, id, false);
+                    self.remove(engine, id, false);
                     return Step::Gone;
                 }
                 Ok(false) => {
-                    self.set_paused(x, id, false);
+                    self.set_paused(engine, id, false);
                     return Step::Wait;
                 }
-                Err(_) => return self.refuse(x, id, Failure::Buffers),
+                Err(_) => return self.refuse(engine, id, Failure::Buffers),
             }
         }
     }
 
     /// Routes a request whose head is whole and sends it on, or answers it.
-    fn begin(&mut self, x: &mut Exchanges, id: u32, mut lease: Lease, length: usize) -> Step {
+    fn begin<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32, mut lease: Lease, length: usize) -> Step {
         let (connection, request) = (&mut self.table[id as usize], &self.request);
         let head = &lease.bytes()[..length];
-        let snapshot = connection.snapshot(x).clone();
+        let snapshot = connection.snapshot(engine).clone();
         let spec = snapshot.listener(connection.listener);
         if connection.version != snapshot.version {
             connection.version = snapshot.version;
@@ -81,8 +81,8 @@ impl Downstreams {
         connection.current = Current::of(request, head, trailers, keep_alive);
         let asked = Question { request, head, listener: connection.listener, peer: &connection.peer };
         let source = Source { downstream: id, listener: connection.listener, peer: &connection.peer };
-        let opened = x.decide(&snapshot, &asked).and_then(|decision| {
-            let opened = x.open(&decision, request, head, source);
+        let opened = engine.decide(&snapshot, &asked).and_then(|decision| {
+            let opened = engine.open(&decision, request, head, source);
             match opened {
                 Ok(exchange) => Ok((decision, exchange)),
                 Err(failure) => Err((failure, Some(decision.into_route()))),
@@ -90,125 +90,133 @@ impl Downstreams {
         });
         match opened {
             Ok((_, Some(exchange))) => {
-                connection.enter(Phase::Exchange(exchange), x.ring.clock().tick());
+                connection.enter(Phase::Exchange(exchange), engine.ring.clock().tick());
                 lease.advance(length);
-                match lead_request(connection, x, exchange, lease) {
+                match lead_request(connection, engine, exchange, lease) {
                     Ok(()) => Step::Again,
-                    Err(failure) => self.refuse(x, id, failure),
+                    Err(failure) => self.refuse(engine, id, failure),
                 }
             }
             Ok((decision, None)) => {
-                let (local, manner) = (Exchanges::local(decision), connection.manner());
-                let status = x.write_local(&local, &asked, &manner);
+                let (local, manner) = (decision.into_local(), connection.manner(engine.ring.wall_seconds()));
+                let status = engine.write_local(&local, &asked, &manner);
                 lease.advance(length);
-                connection.transport.input.push_front(x.ring.buffers.pieces(), lease);
-                self.send_scratch(x, id, status, manner.keep_alive)
+                connection.transport.input.push_front(engine.ring.buffers.pieces(), lease);
+                self.send_scratch(engine, id, status, manner.keep_alive)
             }
             Err((failure, route)) => {
                 lease.advance(length);
-                connection.transport.input.push_front(x.ring.buffers.pieces(), lease);
-                self.refuse_routed(x, id, failure, route)
+                connection.transport.input.push_front(engine.ring.buffers.pieces(), lease);
+                self.refuse_routed(engine, id, failure, route)
             }
         }
     }
 
     /// Hands over what has arrived of the request body.
-    pub(super) fn feed(&mut self, x: &mut Exchanges, id: u32, exchange: u32) -> Step {
+    pub(super) fn feed<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32, exchange: u32) -> Step {
         let connection = &mut self.table[id as usize];
         if connection.current.body.is_done() {
             // What follows are requests that wait for their turn.
             const LIMIT: QueueLimit = QueueLimit { bytes: limits::PIPELINE_BYTES, pieces: limits::PIPELINE_PIECES };
             let full = LIMIT.is_reached(&connection.transport.input);
-            if connection.transport.has_ended() && x.aborts_on_close(exchange) {
-                self.remove(x, id, false);
+            if connection.transport.has_ended() && engine.aborts_on_close(exchange) {
+                self.remove(engine, id, false);
                 return Step::Gone;
             }
-            self.set_paused(x, id, full);
+            self.set_paused(engine, id, full);
             return Step::Wait;
         }
-        if x.is_full(exchange) {
+        if engine.is_full(exchange) {
             // It is the origin that is slow.
-            connection.current.sending.pause(x.ring.clock().tick());
-            self.set_paused(x, id, true);
+            connection.current.sending.pause(engine.ring.clock().tick());
+            self.set_paused(engine, id, true);
             return Step::Wait;
         }
         let mut out = Queue::default();
-        let read = read_body(connection, x, &mut out);
-        x.send(exchange, &mut out);
+        let read = read_body(connection, engine, &mut out);
+        engine.send(exchange, &mut out);
         if let Err(failure) = read {
-            return self.refuse(x, id, failure);
+            return self.refuse(engine, id, failure);
         }
-        x.request_sent(exchange, connection.current.body.is_done());
+        engine.request_sent(exchange, connection.current.body.is_done());
         if connection.transport.has_ended() && !connection.current.body.is_done() {
             // The client gave up in the middle of its request.
-            self.remove(x, id, false);
+            self.remove(engine, id, false);
             return Step::Gone;
         }
-        self.set_paused(x, id, false);
+        self.set_paused(engine, id, false);
         Step::Wait
     }
 
     /// Sends the client what has arrived of the response.
-    pub(super) fn deliver(&mut self, x: &mut Exchanges, id: u32, exchange: u32) -> Step {
+    pub(super) fn deliver<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32, exchange: u32) -> Step {
         loop {
             let connection = &mut self.table[id as usize];
-            let full = connection.transport.is_full(&x.ring);
-            x.pause_response(exchange, full);
+            let full = connection.transport.is_full(&engine.ring);
+            engine.pause_response(exchange, full);
             if full {
                 return Step::Wait;
             }
             if !connection.current.started {
-                match x.response_head(exchange) {
+                match engine.response_head(exchange) {
                     Ok(None) => return Step::Wait,
                     Ok(Some(head)) => {
-                        return self.deliver_head(x, id, exchange, head).unwrap_or_else(|f| self.refuse(x, id, f));
+                        return self
+                            .deliver_head(engine, id, exchange, head)
+                            .unwrap_or_else(|f| self.refuse(engine, id, f));
                     }
-                    Err(failure) => return self.refuse(x, id, failure),
+                    Err(failure) => return self.refuse(engine, id, failure),
                 }
             }
             let mut out = Queue::default();
-            match x.response_body(exchange, &mut out, connection.current.delivery) {
+            match engine.response_body(exchange, &mut out, connection.current.delivery) {
                 Ok(done) => {
                     let moved = !out.is_empty();
-                    connection.transport.send(&mut x.ring, &mut out);
+                    connection.transport.send(&mut engine.ring, &mut out);
                     if done {
-                        return self.complete(x, id, exchange);
+                        return self.complete(engine, id, exchange);
                     }
                     if !moved {
                         return Step::Wait;
                     }
                 }
                 Err(failure) => {
-                    connection.transport.send(&mut x.ring, &mut out);
-                    return self.refuse(x, id, failure);
+                    connection.transport.send(&mut engine.ring, &mut out);
+                    return self.refuse(engine, id, failure);
                 }
             }
         }
     }
 
     /// Sends a response head with what came of its body.
-    fn deliver_head(&mut self, x: &mut Exchanges, id: u32, exchange: u32, head: Head) -> Result<Step, Failure> {
+    fn deliver_head<D: Driver>(
+        &mut self,
+        engine: &mut Engine<D>,
+        id: u32,
+        exchange: u32,
+        head: Head,
+    ) -> Result<Step, Failure> {
         let Head { mut lease, length, kind } = head;
         let connection = &mut self.table[id as usize];
         let current = &mut connection.current;
         if kind == HeadKind::Final {
             // A client that is answered before it has sent its request is told that the connection ends (RFC 9112 section 9.6).
             current.keep_alive &= current.body.is_done();
-            (current.delivery, current.keep_alive) = response::delivery(x.response.body, current);
-            current.endless = current.old && matches!(x.response.body, BodyFraming::Chunked | BodyFraming::Close);
+            (current.delivery, current.keep_alive) = response::delivery(engine.response.body, current);
+            current.endless = current.old && matches!(engine.response.body, BodyFraming::Chunked | BodyFraming::Close);
         }
-        x.scratch.clear();
-        x.tell_date();
-        let (route, date) = (x.route(exchange), x.date.line());
+        engine.scratch.clear();
+        engine.tell_date();
+        let (route, date) = (engine.route(exchange), engine.date.line());
         let style = response::Style { kind, route: &route, keep_alive: current.keep_alive, old: current.old, date };
-        response::write(&style, &x.response, &lease.bytes()[..length], &mut x.scratch);
+        response::write(&style, &engine.response, &lease.bytes()[..length], &mut engine.scratch);
         lease.advance(length);
         if kind == HeadKind::Interim {
-            x.put_back(exchange, lease);
+            engine.put_back(exchange, lease);
             if !current.old {
                 let mut out = Queue::default();
-                x.place(&mut out, None)?;
-                connection.transport.send(&mut x.ring, &mut out);
+                engine.place(&mut out, None)?;
+                connection.transport.send(&mut engine.ring, &mut out);
             }
             return Ok(Step::Again);
         }
@@ -216,80 +224,80 @@ impl Downstreams {
         let spare = if lease.is_empty() {
             Some(lease)
         } else {
-            x.put_back(exchange, lease);
+            engine.put_back(exchange, lease);
             None
         };
-        let done = match x.response_body(exchange, &mut body, current.delivery) {
+        let done = match engine.response_body(exchange, &mut body, current.delivery) {
             Ok(done) => done,
             Err(failure) => {
-                body.clear(x.ring.buffers.pieces());
+                body.clear(engine.ring.buffers.pieces());
                 return Err(failure);
             }
         };
-        let first = body.pop(x.ring.buffers.pieces()).or(spare);
-        if let Err(failure) = x.place(&mut out, first) {
-            body.clear(x.ring.buffers.pieces());
+        let first = body.pop(engine.ring.buffers.pieces()).or(spare);
+        if let Err(failure) = engine.place(&mut out, first) {
+            body.clear(engine.ring.buffers.pieces());
             return Err(failure);
         }
-        out.append(x.ring.buffers.pieces(), &mut body);
+        out.append(engine.ring.buffers.pieces(), &mut body);
         current.started = true;
-        x.counters.respond(x.response.status);
-        connection.transport.send(&mut x.ring, &mut out);
+        engine.counters.respond(engine.response.status);
+        connection.transport.send(&mut engine.ring, &mut out);
         if kind == HeadKind::Tunnel {
-            x.detach(exchange);
-            connection.enter(Phase::Tunnel(exchange), x.ring.clock().tick());
+            engine.detach(exchange);
+            connection.enter(Phase::Tunnel(exchange), engine.ring.clock().tick());
             return Ok(Step::Again);
         }
-        if done { Ok(self.complete(x, id, exchange)) } else { Ok(Step::Again) }
+        if done { Ok(self.complete(engine, id, exchange)) } else { Ok(Step::Again) }
     }
 
     /// The response is complete.
-    fn complete(&mut self, x: &mut Exchanges, id: u32, exchange: u32) -> Step {
+    fn complete<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32, exchange: u32) -> Step {
         let connection = &mut self.table[id as usize];
         if connection.current.delivery == Delivery::Chunks && !connection.current.head {
             let mut out = Queue::default();
-            if end_chunks(&mut x.ring.buffers, &mut out).is_err() {
-                return self.refuse(x, id, Failure::Buffers);
+            if end_chunks(&mut engine.ring.buffers, &mut out).is_err() {
+                return self.refuse(engine, id, Failure::Buffers);
             }
-            connection.transport.send(&mut x.ring, &mut out);
+            connection.transport.send(&mut engine.ring, &mut out);
         }
         let whole = connection.current.body.is_done();
-        x.close(exchange, whole);
+        engine.close(exchange, whole);
         let next = if connection.current.keep_alive && whole { Phase::Head } else { Phase::Flush };
-        connection.enter(next, x.ring.clock().tick());
+        connection.enter(next, engine.ring.clock().tick());
         Step::Again
     }
 
     /// Moves bytes both ways, unread, until both sides have ended.
-    pub(super) fn tunnel(&mut self, x: &mut Exchanges, id: u32, exchange: u32) -> Step {
-        let up_full = x.is_full(exchange);
-        self.set_paused(x, id, up_full);
+    pub(super) fn tunnel<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32, exchange: u32) -> Step {
+        let up_full = engine.is_full(exchange);
+        self.set_paused(engine, id, up_full);
         let connection = &mut self.table[id as usize];
         if !up_full {
-            x.send(exchange, &mut connection.transport.input);
+            engine.send(exchange, &mut connection.transport.input);
             if connection.transport.has_ended() && !connection.current.up_ended {
                 connection.current.up_ended = true;
-                x.end_upward(exchange);
+                engine.end_upward(exchange);
             }
         }
-        let down_full = connection.transport.is_full(&x.ring);
-        x.pause_response(exchange, down_full);
+        let down_full = connection.transport.is_full(&engine.ring);
+        engine.pause_response(exchange, down_full);
         if !down_full {
             let mut out = Queue::default();
-            let ended = x.response_body(exchange, &mut out, Delivery::Same);
-            connection.transport.send(&mut x.ring, &mut out);
+            let ended = engine.response_body(exchange, &mut out, Delivery::Same);
+            connection.transport.send(&mut engine.ring, &mut out);
             match ended {
                 Ok(true) if !connection.current.down_ended => {
                     connection.current.down_ended = true;
-                    connection.transport.finish(&mut x.ring);
+                    connection.transport.finish(&mut engine.ring);
                 }
                 Ok(_) => {}
-                Err(failure) => return self.refuse(x, id, failure),
+                Err(failure) => return self.refuse(engine, id, failure),
             }
         }
-        if connection.current.up_ended && connection.current.down_ended && x.unsent(exchange) == 0 {
-            x.close(exchange, true);
-            connection.enter(Phase::Flush, x.ring.clock().tick());
+        if connection.current.up_ended && connection.current.down_ended && engine.unsent(exchange) == 0 {
+            engine.close(exchange, true);
+            connection.enter(Phase::Flush, engine.ring.clock().tick());
             return Step::Again;
         }
         Step::Wait
@@ -297,34 +305,44 @@ impl Downstreams {
 }
 
 /// Sends the request head from the scratch with what came of the body.
-fn lead_request(connection: &mut Downstream, x: &mut Exchanges, exchange: u32, lease: Lease) -> Result<(), Failure> {
+fn lead_request<D: Driver>(
+    connection: &mut Downstream,
+    engine: &mut Engine<D>,
+    exchange: u32,
+    lease: Lease,
+) -> Result<(), Failure> {
     let (mut out, mut body) = (Queue::default(), Queue::default());
     let spare = if lease.is_empty() {
         Some(lease)
     } else {
-        connection.transport.input.push_front(x.ring.buffers.pieces(), lease);
-        read_body(connection, x, &mut body)?;
+        connection.transport.input.push_front(engine.ring.buffers.pieces(), lease);
+        read_body(connection, engine, &mut body)?;
         None
     };
-    let first = body.pop(x.ring.buffers.pieces()).or(spare);
-    if let Err(failure) = x.place(&mut out, first) {
-        body.clear(x.ring.buffers.pieces());
+    let first = body.pop(engine.ring.buffers.pieces()).or(spare);
+    if let Err(failure) = engine.place(&mut out, first) {
+        body.clear(engine.ring.buffers.pieces());
         return Err(failure);
     }
-    out.append(x.ring.buffers.pieces(), &mut body);
-    x.send(exchange, &mut out);
-    x.request_sent(exchange, connection.current.body.is_done());
+    out.append(engine.ring.buffers.pieces(), &mut body);
+    engine.send(exchange, &mut out);
+    engine.request_sent(exchange, connection.current.body.is_done());
     Ok(())
 }
 
 /// Moves what has arrived of the request body to `out`; on failure nothing, so that no origin takes a refused body for whole.
-fn read_body(connection: &mut Downstream, x: &mut Exchanges, out: &mut Queue) -> Result<(), Failure> {
-    let spec = connection.spec(x);
+fn read_body<D: Driver>(connection: &mut Downstream, engine: &mut Engine<D>, out: &mut Queue) -> Result<(), Failure> {
+    let spec = connection.spec(engine);
     let (limit, floor) = (spec.body_bytes, Floor::of(spec));
     let current = &mut connection.current;
     let arrived = !connection.transport.input.is_empty();
-    let read =
-        current.body.read(&mut x.ring.buffers, &mut connection.transport.input, out, Delivery::Same, &mut x.trailers);
+    let read = current.body.read(
+        &mut engine.ring.buffers,
+        &mut connection.transport.input,
+        out,
+        Delivery::Same,
+        &mut engine.trailers,
+    );
     let outcome = match read {
         Err(BodyError::Exhausted) => Err(Failure::Buffers),
         Err(BodyError::Trailer(error)) => Err(Failure::RequestTrailers(error)),
@@ -334,7 +352,7 @@ fn read_body(connection: &mut Downstream, x: &mut Exchanges, out: &mut Queue) ->
             let waits = arrived && !current.body.is_done();
             if limit > 0 && current.received > limit {
                 Err(Failure::RequestBodySize)
-            } else if waits && current.sending.falls_behind(floor, x.ring.clock().tick(), current.received) {
+            } else if waits && current.sending.falls_behind(floor, engine.ring.clock().tick(), current.received) {
                 Err(Failure::RequestBodySlow)
             } else {
                 Ok(())
@@ -342,7 +360,7 @@ fn read_body(connection: &mut Downstream, x: &mut Exchanges, out: &mut Queue) ->
         }
     };
     if outcome.is_err() {
-        out.clear(x.ring.buffers.pieces());
+        out.clear(engine.ring.buffers.pieces());
     }
     outcome
 }
@@ -364,7 +382,7 @@ impl Current {
 
 impl Downstream {
     /// How an answer of our own is put: the connection is kept only if the rest of the request can be dropped within a bound.
-    pub(super) fn manner(&self) -> Manner {
+    pub(super) fn manner(&self, now: u64) -> Manner {
         let current = &self.current;
         let short = match current.body {
             Body::Done => true,
@@ -376,7 +394,7 @@ impl Downstream {
             head: current.head,
             keep_alive: current.keep_alive && short,
             old: current.old,
-            now: Clock::wall_seconds(),
+            now,
         }
     }
 }

@@ -5,9 +5,10 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::{Downstreams, Phase};
-use crate::exchange::Exchanges;
+use crate::exchange::Engine;
 use crate::id::ListenerId;
 use crate::limits;
+use crate::uring::Driver;
 
 /// Those of one listener.
 #[derive(Debug, Default)]
@@ -30,23 +31,28 @@ impl Downstreams {
     /// Makes room for one more handshake, where `limits.handshakes` says so: who has been at it longest gives way if that is long
     /// enough, so that clients that stall cannot keep others out. False: all have just begun; there are more clients than the
     /// machine can shake hands with.
-    pub(super) fn admits_handshake(&mut self, x: &mut Exchanges, listener: ListenerId, most: u32) -> bool {
+    pub(super) fn admits_handshake<D: Driver>(
+        &mut self,
+        engine: &mut Engine<D>,
+        listener: ListenerId,
+        most: u32,
+    ) -> bool {
         let most = most.div_ceil(self.workers);
         let full = |all: &Self| all.handshakes.get(listener.index()).is_some_and(|it| most > 0 && it.count >= most);
         if !full(self) {
             return true;
         }
-        x.counters.tls_refused.add(1);
+        engine.counters.tls_refused.add(1);
         let Some(oldest) = self.oldest_handshake(listener) else { return false };
-        if x.ring.clock().now().saturating_sub(oldest.at) < limits::HANDSHAKE_GRACE {
+        if engine.ring.clock().now().saturating_sub(oldest.at) < limits::HANDSHAKE_GRACE {
             return false;
         }
-        self.remove(x, oldest.connection, true);
+        self.remove(engine, oldest.connection, true);
         true
     }
 
     /// Counts a handshake that has begun.
-    pub(super) fn begin_handshake(&mut self, x: &Exchanges, id: u32) {
+    pub(super) fn begin_handshake<D: Driver>(&mut self, engine: &Engine<D>, id: u32) {
         let listener = self.table[id as usize].listener;
         if self.handshakes.len() <= listener.index() {
             self.handshakes.resize_with(listener.index() + 1, Default::default);
@@ -57,7 +63,7 @@ impl Downstreams {
             order.retain(|begun| self.is_under_way(*begun));
             self.handshakes[listener.index()].order = order;
         }
-        let begun = Begun { connection: id, serial: self.table[id as usize].serial, at: x.ring.clock().now() };
+        let begun = Begun { connection: id, serial: self.table[id as usize].serial, at: engine.ring.clock().now() };
         let handshakes = &mut self.handshakes[listener.index()];
         handshakes.order.push_back(begun);
         handshakes.count += 1;

@@ -16,7 +16,7 @@ use std::time::Duration;
 use slab::Slab;
 
 use crate::buffer::Queue;
-use crate::exchange::{Exchanges, Failure, Peer, RouteOf};
+use crate::exchange::{Engine, Failure, Peer, RouteOf};
 use crate::forward::{Body, Delivery};
 use crate::http::RequestHead;
 use crate::id::{ListenerId, Owner};
@@ -25,7 +25,7 @@ use crate::runtime::{Lot, Stall, Tick};
 use crate::snapshot::{Held, ListenerSpec};
 use crate::tls;
 use crate::transport::Transport;
-use crate::uring::Event;
+use crate::uring::{Driver, Event};
 use handshakes::Handshakes;
 use pace::Pace;
 use shed::Candidate;
@@ -185,18 +185,18 @@ impl Downstreams {
     }
 
     /// Takes over an accepted connection.
-    pub fn accept(&mut self, x: &mut Exchanges, listener: ListenerId, descriptor: OwnedFd) {
-        let gone = |(id, _): &&(ListenerId, Held)| *id == listener && !x.snapshot().has_listener(listener);
+    pub fn accept<D: Driver>(&mut self, engine: &mut Engine<D>, listener: ListenerId, descriptor: OwnedFd) {
+        let gone = |(id, _): &&(ListenerId, Held)| *id == listener && !engine.snapshot().has_listener(listener);
         let home = self.leaving.iter().find(gone).map(|(_, held)| held.clone());
-        let snapshot = home.as_ref().unwrap_or(x.snapshot());
+        let snapshot = home.as_ref().unwrap_or(engine.snapshot());
         debug_assert!(snapshot.has_listener(listener), "it leaves only when nothing is accepted any more");
         let handshakes = snapshot.listener(listener).handshakes;
-        if snapshot.tls(listener).is_some() && !self.admits_handshake(x, listener, handshakes) {
+        if snapshot.tls(listener).is_some() && !self.admits_handshake(engine, listener, handshakes) {
             return;
         }
-        let snapshot = home.as_ref().unwrap_or(x.snapshot());
+        let snapshot = home.as_ref().unwrap_or(engine.snapshot());
         let (spec, version) = (snapshot.listener(listener), snapshot.version);
-        let address = x.ring.peer(&descriptor).map(|(address, _)| address);
+        let address = engine.ring.peer(&descriptor).map(|(address, _)| address);
         let session = snapshot.tls(listener).map(|server| Box::new(tls::Session::new(server)));
         let peer = Peer::new(address, spec.trusts(address), !spec.strict_paths, session.is_some());
         let cap = spec.connections;
@@ -210,11 +210,11 @@ impl Downstreams {
         *tally += 1;
         // What a refused client sends is not read, so that closing waits until it has had time to take the answer.
         let lingers = !admitted && *tally <= limits::REFUSED_CONNECTIONS;
-        x.counters.set_connections(listener, self.counts[listener.index()].0);
+        engine.counters.set_connections(listener, self.counts[listener.index()].0);
         let unread = if lingers { Body::Close } else { Body::Done };
         let entry = self.table.vacant_entry();
         let id = entry.key() as u32;
-        let socket = x.ring.adopt(descriptor, Owner::Downstream(id));
+        let socket = engine.ring.adopt(descriptor, Owner::Downstream(id));
         let phase = if session.is_some() { Phase::Handshake } else { Phase::Head };
         self.accepted += 1;
         entry.insert(Downstream {
@@ -227,7 +227,7 @@ impl Downstreams {
             admitted,
             placed,
             phase,
-            since: x.ring.clock().tick(),
+            since: engine.ring.clock().tick(),
             scanned: 0,
             begun: None,
             leaves: None,
@@ -237,78 +237,78 @@ impl Downstreams {
             current: Current { body: unread, ..Current::default() },
         });
         if phase == Phase::Handshake {
-            self.begin_handshake(x, id);
+            self.begin_handshake(engine, id);
         }
         if admitted {
-            self.arm(x, id);
+            self.arm(engine, id);
         } else if phase == Phase::Handshake {
             // It cannot be told in plain text.
-            self.remove(x, id, false);
-        } else if self.refuse(x, id, Failure::Connections) == Step::Again {
-            self.pump(x, id);
+            self.remove(engine, id, false);
+        } else if self.refuse(engine, id, Failure::Connections) == Step::Again {
+            self.pump(engine, id);
         }
     }
 
     /// Takes in what happened on a client connection.
-    pub fn note(&mut self, x: &mut Exchanges, id: u32, event: Event) {
+    pub fn note<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32, event: Event) {
         let Some(connection) = self.table.get_mut(id as usize) else { return };
         match event {
-            Event::Received(_, queue) => self.receive(x, id, queue),
+            Event::Received(_, queue) => self.receive(engine, id, queue),
             Event::Ended(_) => {
                 connection.transport.end();
-                self.pump(x, id);
+                self.pump(engine, id);
             }
             Event::Sent(_, drained) => {
                 if drained {
-                    connection.taking.pause(x.ring.clock().tick());
+                    connection.taking.pause(engine.ring.clock().tick());
                 }
                 // Between requests nothing waits for room, unless too many answers do.
                 if connection.phase != Phase::Head || connection.transport.is_paused() {
-                    self.pump(x, id);
+                    self.pump(engine, id);
                 }
             }
-            Event::Failed(..) => self.remove(x, id, true),
-            Event::Deadline(_) => self.expire(x, id),
+            Event::Failed(..) => self.remove(engine, id, true),
+            Event::Deadline(_) => self.expire(engine, id),
             _ => {}
         }
     }
 
     /// Does all that can be done on a connection now. Called after every event that concerns it or its exchange, so that no
     /// order of events can leave it waiting for nothing.
-    pub fn pump(&mut self, x: &mut Exchanges, id: u32) {
+    pub fn pump<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32) {
         loop {
             let Some(connection) = self.table.get_mut(id as usize) else { return };
             let step = match connection.phase {
-                Phase::Handshake => self.shake_hands(x, id),
-                Phase::Head => self.read_head(x, id),
-                Phase::Exchange(exchange) => match self.feed(x, id, exchange) {
-                    Step::Wait => self.deliver(x, id, exchange),
+                Phase::Handshake => self.shake_hands(engine, id),
+                Phase::Head => self.read_head(engine, id),
+                Phase::Exchange(exchange) => match self.feed(engine, id, exchange) {
+                    Step::Wait => self.deliver(engine, id, exchange),
                     step => step,
                 },
-                Phase::Tunnel(exchange) => self.tunnel(x, id, exchange),
-                Phase::Drain => self.drain(x, id),
-                Phase::Flush => self.flush(x, id),
-                Phase::Linger => self.linger(x, id),
+                Phase::Tunnel(exchange) => self.tunnel(engine, id, exchange),
+                Phase::Drain => self.drain(engine, id),
+                Phase::Flush => self.flush(engine, id),
+                Phase::Linger => self.linger(engine, id),
             };
             match step {
                 Step::Again => {}
-                Step::Wait => return self.arm(x, id),
+                Step::Wait => return self.arm(engine, id),
                 Step::Gone => return,
             }
         }
     }
 
     /// Goes on where something waits for the origin to take what was sent to it.
-    pub fn pump_waiting(&mut self, x: &mut Exchanges, id: u32) {
+    pub fn pump_waiting<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32) {
         let waits =
             |connection: &Downstream| connection.transport.is_paused() || matches!(connection.phase, Phase::Tunnel(_));
         if self.table.get(id as usize).is_some_and(waits) {
-            self.pump(x, id);
+            self.pump(engine, id);
         }
     }
 
     /// Closes what is idle and lets the rest end: no connection is kept after its current exchange.
-    pub fn begin_drain(&mut self, x: &mut Exchanges) {
+    pub fn begin_drain<D: Driver>(&mut self, engine: &mut Engine<D>) {
         self.draining = true;
         let idle = |connection: &Downstream| connection.phase == Phase::Head && connection.transport.input.is_empty();
         let (fresh, idle): (Vec<_>, Vec<_>) =
@@ -316,10 +316,10 @@ impl Downstreams {
         let [fresh, idle] = [fresh, idle].map(|some| some.iter().map(|(id, _)| *id as u32).collect::<Vec<_>>());
         // A client that has just connected has a request on its way.
         for id in fresh {
-            self.leave_within(x, id, limits::FIRST_REQUEST);
+            self.leave_within(engine, id, limits::FIRST_REQUEST);
         }
         for id in idle {
-            self.retire(x, id);
+            self.retire(engine, id);
         }
         for (_, connection) in &mut self.table {
             connection.current.keep_alive = false;
@@ -328,7 +328,7 @@ impl Downstreams {
 
     /// Lets the connections of a removed listener end: after the exchange under way, or soon, each at a moment of its own.
     /// `before` is the last snapshot that had the listener.
-    pub fn leave(&mut self, x: &mut Exchanges, listener: ListenerId, before: &Held) {
+    pub fn leave<D: Driver>(&mut self, engine: &mut Engine<D>, listener: ListenerId, before: &Held) {
         self.leaving.push((listener, before.clone()));
         let mut idle = Vec::new();
         for (id, connection) in &mut self.table {
@@ -344,20 +344,20 @@ impl Downstreams {
         }
         for id in idle {
             let spread = limits::LEAVE - limits::LEAVE_MIN;
-            let wait = limits::LEAVE_MIN + spread.mul_f64(f64::from(x.random()) / f64::from(u32::MAX));
-            self.leave_within(x, id, wait);
+            let wait = limits::LEAVE_MIN + spread.mul_f64(f64::from(engine.random()) / f64::from(u32::MAX));
+            self.leave_within(engine, id, wait);
         }
     }
 
     /// Ends an idle connection after `wait`, unless a request comes.
-    fn leave_within(&mut self, x: &mut Exchanges, id: u32, wait: Duration) {
-        self.table[id as usize].leaves = Some(x.ring.clock().deadline(wait));
-        self.arm(x, id);
+    fn leave_within<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32, wait: Duration) {
+        self.table[id as usize].leaves = Some(engine.ring.clock().deadline(wait));
+        self.arm(engine, id);
     }
 
     /// Ends the connections of a listener that has come to ask its clients for certificates, or for others: these clients have
     /// shown none. What is not yet an exchange is closed at once.
-    pub fn distrust(&mut self, x: &mut Exchanges, listener: ListenerId) {
+    pub fn distrust<D: Driver>(&mut self, engine: &mut Engine<D>, listener: ListenerId) {
         let mut early = Vec::new();
         for (id, connection) in self.table.iter_mut().filter(|(_, connection)| connection.listener == listener) {
             connection.current.keep_alive = false;
@@ -367,16 +367,16 @@ impl Downstreams {
         }
         for id in early {
             match self.table[id as usize].phase {
-                Phase::Handshake => self.remove(x, id, false),
-                _ => self.retire(x, id),
+                Phase::Handshake => self.remove(engine, id, false),
+                _ => self.retire(engine, id),
             }
         }
     }
 
     /// Lets go of the snapshots of removed listeners that have no connection and will get none.
-    pub fn forget_leaving(&mut self, x: &Exchanges) {
+    pub fn forget_leaving<D: Driver>(&mut self, engine: &Engine<D>) {
         let busy = |id: ListenerId| self.counts.get(id.index()).is_some_and(|(count, _)| *count > 0);
-        self.leaving.retain(|(listener, _)| busy(*listener) || x.ring.is_accepting(*listener));
+        self.leaving.retain(|(listener, _)| busy(*listener) || engine.ring.is_accepting(*listener));
     }
 
     /// Open connections.
@@ -393,29 +393,35 @@ impl Downstreams {
 
     /// Answers a failure. The one place where an answer of our own begins, so that the rest of a refused request is always
     /// dropped within a bound, or the connection closed.
-    fn refuse(&mut self, x: &mut Exchanges, id: u32, failure: Failure) -> Step {
+    fn refuse<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32, failure: Failure) -> Step {
         let route = match self.table[id as usize].phase {
-            Phase::Exchange(exchange) => Some(x.route(exchange)),
+            Phase::Exchange(exchange) => Some(engine.route(exchange)),
             _ => None,
         };
-        self.refuse_routed(x, id, failure, route)
+        self.refuse_routed(engine, id, failure, route)
     }
 
     /// The same for a request whose route is known, so that the answer has the fields that the route sets.
-    fn refuse_routed(&mut self, x: &mut Exchanges, id: u32, failure: Failure, route: Option<RouteOf>) -> Step {
+    fn refuse_routed<D: Driver>(
+        &mut self,
+        engine: &mut Engine<D>,
+        id: u32,
+        failure: Failure,
+        route: Option<RouteOf>,
+    ) -> Step {
         let connection = &mut self.table[id as usize];
         if let Phase::Exchange(exchange) | Phase::Tunnel(exchange) = connection.phase {
-            x.close(exchange, false);
+            engine.close(exchange, false);
         }
         let tunnel = matches!(connection.phase, Phase::Tunnel(_));
         if connection.current.started {
             // Only a cut can tell the client that the response is not whole. Its framing shows one, once all that came has been
             // sent (RFC 9112 section 8); where the connection's end is the response's end, only RST does.
-            connection.enter(Phase::Flush, x.ring.clock().tick());
+            connection.enter(Phase::Flush, engine.ring.clock().tick());
             if !tunnel && !connection.current.endless {
                 return Step::Again;
             }
-            self.remove(x, id, true);
+            self.remove(engine, id, true);
             return Step::Gone;
         }
         let fatal = matches!(
@@ -432,92 +438,92 @@ impl Downstreams {
                 | Failure::Shed
         );
         connection.current.keep_alive &= !fatal;
-        let manner = connection.manner();
-        let status = x.write_failure(failure, route.as_ref(), &manner);
-        self.send_scratch(x, id, status, manner.keep_alive)
+        let manner = connection.manner(engine.ring.wall_seconds());
+        let status = engine.write_failure(failure, route.as_ref(), &manner);
+        self.send_scratch(engine, id, status, manner.keep_alive)
     }
 
     /// Sends an answer of our own from the scratch, counts it, and goes on with what follows it: the one end of a route's own
     /// answers and of refusals.
-    fn send_scratch(&mut self, x: &mut Exchanges, id: u32, status: u16, keep_alive: bool) -> Step {
-        x.counters.respond(status);
+    fn send_scratch<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32, status: u16, keep_alive: bool) -> Step {
+        engine.counters.respond(status);
         let mut out = Queue::default();
-        if x.place(&mut out, None).is_err() {
-            self.remove(x, id, true);
+        if engine.place(&mut out, None).is_err() {
+            self.remove(engine, id, true);
             return Step::Gone;
         }
         let connection = &mut self.table[id as usize];
-        connection.transport.send(&mut x.ring, &mut out);
+        connection.transport.send(&mut engine.ring, &mut out);
         let next = match connection.current.body {
             _ if !keep_alive => Phase::Flush,
             Body::Done => Phase::Head,
             _ => Phase::Drain,
         };
-        connection.enter(next, x.ring.clock().tick());
+        connection.enter(next, engine.ring.clock().tick());
         Step::Again
     }
 
-    fn drain(&mut self, x: &mut Exchanges, id: u32) -> Step {
+    fn drain<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32) -> Step {
         let connection = &mut self.table[id as usize];
         let mut dropped = Queue::default();
         let body = &mut connection.current.body;
         let read = body.read(
-            &mut x.ring.buffers,
+            &mut engine.ring.buffers,
             &mut connection.transport.input,
             &mut dropped,
             Delivery::Data,
-            &mut x.trailers,
+            &mut engine.trailers,
         );
-        dropped.clear(x.ring.buffers.pieces());
+        dropped.clear(engine.ring.buffers.pieces());
         let ended = connection.transport.has_ended() || read.is_err();
         let next = match &connection.current.body {
             Body::Done if !ended => Phase::Head,
             _ if ended => Phase::Flush,
             _ => {
                 // It may have been paused for an origin that is gone.
-                self.set_paused(x, id, false);
+                self.set_paused(engine, id, false);
                 return Step::Wait;
             }
         };
-        connection.enter(next, x.ring.clock().tick());
+        connection.enter(next, engine.ring.clock().tick());
         Step::Again
     }
 
     /// Waits until everything is sent, then closes; after a request that was not read to its end only when the client has
     /// had time to read the answer (RFC 9112 section 9.6).
-    fn flush(&mut self, x: &mut Exchanges, id: u32) -> Step {
+    fn flush<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32) -> Step {
         let connection = &mut self.table[id as usize];
-        connection.transport.say_goodbye(&mut x.ring);
-        if connection.transport.unsent(&x.ring) > 0 {
-            connection.transport.input.clear(x.ring.buffers.pieces());
+        connection.transport.say_goodbye(&mut engine.ring);
+        if connection.transport.unsent(&engine.ring) > 0 {
+            connection.transport.input.clear(engine.ring.buffers.pieces());
             return Step::Wait;
         }
         let clean =
             connection.current.body.is_done() && connection.transport.input.is_empty() && connection.begun.is_none();
         if clean || connection.transport.has_ended() {
-            self.remove(x, id, false);
+            self.remove(engine, id, false);
             return Step::Gone;
         }
-        connection.transport.finish(&mut x.ring);
-        connection.transport.set_paused(&mut x.ring, false);
-        connection.enter(Phase::Linger, x.ring.clock().tick());
+        connection.transport.finish(&mut engine.ring);
+        connection.transport.set_paused(&mut engine.ring, false);
+        connection.enter(Phase::Linger, engine.ring.clock().tick());
         Step::Again
     }
 
-    fn linger(&mut self, x: &mut Exchanges, id: u32) -> Step {
+    fn linger<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32) -> Step {
         let connection = &mut self.table[id as usize];
-        connection.transport.input.clear(x.ring.buffers.pieces());
+        connection.transport.input.clear(engine.ring.buffers.pieces());
         if connection.transport.has_ended() {
-            self.remove(x, id, false);
+            self.remove(engine, id, false);
             return Step::Gone;
         }
         Step::Wait
     }
 
     /// Closes a connection, with RST if `abort`, and gives up its exchange.
-    fn remove(&mut self, x: &mut Exchanges, id: u32, abort: bool) {
+    fn remove<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32, abort: bool) {
         let Some(connection) = self.table.try_remove(id as usize) else { return };
-        connection.count_handshake(x);
+        connection.count_handshake(engine);
         if connection.phase == Phase::Handshake {
             self.end_handshake(connection.listener);
         }
@@ -525,33 +531,33 @@ impl Downstreams {
         let tally = if connection.admitted { count } else { &mut self.refused };
         *tally -= 1;
         if connection.placed {
-            let snapshot = connection.snapshot(x);
+            let snapshot = connection.snapshot(engine);
             let cap = snapshot.listener(connection.listener).connections;
             lot.give(snapshot.allowance(connection.listener), cap, self.workers);
         }
-        x.counters.set_connections(connection.listener, self.counts[connection.listener.index()].0);
+        engine.counters.set_connections(connection.listener, self.counts[connection.listener.index()].0);
         if let Phase::Exchange(exchange) | Phase::Tunnel(exchange) = connection.phase {
-            x.close(exchange, false);
+            engine.close(exchange, false);
         }
-        x.unbind(id);
-        connection.transport.close(&mut x.ring, abort);
+        engine.unbind(id);
+        connection.transport.close(&mut engine.ring, abort);
     }
 
     /// Stops or resumes receiving from a client.
-    fn set_paused(&mut self, x: &mut Exchanges, id: u32, paused: bool) {
-        self.table[id as usize].transport.set_paused(&mut x.ring, paused);
+    fn set_paused<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32, paused: bool) {
+        self.table[id as usize].transport.set_paused(&mut engine.ring, paused);
     }
 }
 
 impl Downstream {
     /// What its next request is served under.
-    fn snapshot<'a>(&'a self, x: &'a Exchanges) -> &'a Held {
-        self.home.as_ref().unwrap_or(x.snapshot())
+    fn snapshot<'a, D: Driver>(&'a self, engine: &'a Engine<D>) -> &'a Held {
+        self.home.as_ref().unwrap_or(engine.snapshot())
     }
 
     /// Its listener.
-    fn spec<'a>(&'a self, x: &'a Exchanges) -> &'a ListenerSpec {
-        self.snapshot(x).listener(self.listener)
+    fn spec<'a, D: Driver>(&'a self, engine: &'a Engine<D>) -> &'a ListenerSpec {
+        self.snapshot(engine).listener(self.listener)
     }
 }
 

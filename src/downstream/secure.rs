@@ -3,55 +3,56 @@
 
 use super::{Current, Downstream, Downstreams, Phase, Step};
 use crate::buffer::Queue;
-use crate::exchange::{Exchanges, Failure};
+use crate::exchange::{Engine, Failure};
 use crate::forward::Body;
 use crate::tls::{self, Session};
+use crate::uring::Driver;
 
 impl Downstreams {
     /// Takes received bytes in.
-    pub(super) fn receive(&mut self, x: &mut Exchanges, id: u32, received: Queue) {
+    pub(super) fn receive<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32, received: Queue) {
         let connection = &mut self.table[id as usize];
-        match connection.transport.receive(&mut x.ring, received) {
-            Ok(None) => self.pump(x, id),
+        match connection.transport.receive(&mut engine.ring, received) {
+            Ok(None) => self.pump(engine, id),
             Ok(Some(agreement)) => {
-                x.counters.handshake(agreement.tls13, agreement.resumed);
-                connection.enter(Phase::Head, x.ring.clock().tick());
+                engine.counters.handshake(agreement.tls13, agreement.resumed);
+                connection.enter(Phase::Head, engine.ring.clock().tick());
                 let listener = connection.listener;
                 self.end_handshake(listener);
-                self.pump(x, id);
+                self.pump(engine, id);
             }
-            Err(error) => self.break_off(x, id, error),
+            Err(error) => self.break_off(engine, id, error),
         }
     }
 
     /// Waits for the end of the handshake.
-    pub(super) fn shake_hands(&mut self, x: &mut Exchanges, id: u32) -> Step {
+    pub(super) fn shake_hands<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32) -> Step {
         if !self.table[id as usize].transport.has_ended() {
             return Step::Wait;
         }
-        self.remove(x, id, false);
+        self.remove(engine, id, false);
         Step::Gone
     }
 
     /// Ends an idle connection.
-    pub(super) fn retire(&mut self, x: &mut Exchanges, id: u32) {
-        self.table[id as usize].enter(Phase::Flush, x.ring.clock().tick());
-        self.pump(x, id);
+    pub(super) fn retire<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32) {
+        self.table[id as usize].enter(Phase::Flush, engine.ring.clock().tick());
+        self.pump(engine, id);
     }
 
     /// Ends a connection on which TLS has failed; the client was told in its terms, or, if it speaks none, is told in plain
     /// text.
-    fn break_off(&mut self, x: &mut Exchanges, id: u32, error: tls::Error) {
+    fn break_off<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32, error: tls::Error) {
         let connection = &mut self.table[id as usize];
-        connection.count_handshake(x);
+        connection.count_handshake(engine);
         if let Phase::Exchange(exchange) | Phase::Tunnel(exchange) = connection.phase {
-            x.close(exchange, false);
+            engine.close(exchange, false);
         }
-        connection.transport.input.clear(x.ring.buffers.pieces());
+        connection.transport.input.clear(engine.ring.buffers.pieces());
         // Unread, so that closing waits until it has had time to take the answer.
         connection.current = Current { body: Body::Close, ..Current::default() };
         let before = connection.phase;
-        connection.enter(Phase::Flush, x.ring.clock().tick());
+        connection.enter(Phase::Flush, engine.ring.clock().tick());
         if before == Phase::Handshake {
             let listener = connection.listener;
             self.end_handshake(listener);
@@ -59,22 +60,22 @@ impl Downstreams {
         let connection = &mut self.table[id as usize];
         if error == tls::Error::PlainText {
             connection.transport.speak_plain_text();
-            if self.refuse(x, id, Failure::RequestWithoutTls) == Step::Again {
-                self.pump(x, id);
+            if self.refuse(engine, id, Failure::RequestWithoutTls) == Step::Again {
+                self.pump(engine, id);
             }
-        } else if connection.transport.unsent(&x.ring) == 0 {
-            self.remove(x, id, false);
+        } else if connection.transport.unsent(&engine.ring) == 0 {
+            self.remove(engine, id, false);
         } else {
-            self.pump(x, id);
+            self.pump(engine, id);
         }
     }
 }
 
 impl Downstream {
     /// Counts a handshake that has begun and comes to nothing.
-    pub(super) fn count_handshake(&self, x: &Exchanges) {
+    pub(super) fn count_handshake<D: Driver>(&self, engine: &Engine<D>) {
         if self.phase == Phase::Handshake && self.transport.session().is_some_and(Session::has_begun) {
-            x.counters.tls_failures.add(1);
+            engine.counters.tls_failures.add(1);
         }
     }
 

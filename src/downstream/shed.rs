@@ -2,10 +2,11 @@
 //! single connections, which come first.
 
 use super::{Downstream, Downstreams, Phase, Step};
-use crate::exchange::{Exchanges, Failure};
+use crate::exchange::{Engine, Failure};
 use crate::limits::{SHED_CONNECTIONS, SHED_INTERVAL, SHED_STALL};
 use crate::runtime::Tick;
 use crate::telemetry::Shed;
+use crate::uring::Driver;
 
 /// A connection that may be shed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,17 +21,17 @@ pub(super) struct Candidate {
 
 impl Downstreams {
     /// Sheds connections while fewer buffers are free than clients must leave. Says whether it did.
-    pub fn shed(&mut self, x: &mut Exchanges) -> bool {
-        let (missing, now) = (x.ring.buffers.missing(), x.ring.clock().now());
+    pub fn shed<D: Driver>(&mut self, engine: &mut Engine<D>) -> bool {
+        let (missing, now) = (engine.ring.buffers.missing(), engine.ring.clock().now());
         if missing == [0, 0] || now < self.next_shed {
             return false;
         }
         self.next_shed = now + SHED_INTERVAL;
-        let clock = x.ring.clock();
+        let clock = engine.ring.clock();
         let Some(latest) = clock.tick().checked_sub(clock.ticks(SHED_STALL)) else { return false };
         let mut candidates = std::mem::take(&mut self.candidates);
         candidates.clear();
-        let stalled = |(id, connection): (usize, &mut Downstream)| connection.candidate(x, id as u32);
+        let stalled = |(id, connection): (usize, &mut Downstream)| connection.candidate(engine, id as u32);
         let helps = |candidate: &Candidate| candidate.since <= latest && candidate.frees(missing);
         candidates.extend(self.table.iter_mut().filter_map(stalled).filter(helps));
         if candidates.len() > SHED_CONNECTIONS {
@@ -45,15 +46,15 @@ impl Downstreams {
             }
             any = true;
             left = [0, 1].map(|size| left[size].saturating_sub(candidate.pieces[size]));
-            x.counters.shed(candidate.reason);
-            self.give_up(x, candidate);
+            engine.counters.shed(candidate.reason);
+            self.give_up(engine, candidate);
         }
         self.candidates = candidates;
         any
     }
 
     /// Ends a connection: with an answer where none has begun and the client has room for one.
-    fn give_up(&mut self, x: &mut Exchanges, candidate: &Candidate) {
+    fn give_up<D: Driver>(&mut self, engine: &mut Engine<D>, candidate: &Candidate) {
         let (id, connection) = (candidate.id, &self.table[candidate.id as usize]);
         let answers = match connection.phase {
             Phase::Head => candidate.reason == Shed::PartialHead,
@@ -61,10 +62,10 @@ impl Downstreams {
             _ => false,
         };
         if !answers {
-            return self.remove(x, id, true);
+            return self.remove(engine, id, true);
         }
-        if self.refuse(x, id, Failure::Shed) == Step::Again {
-            self.pump(x, id);
+        if self.refuse(engine, id, Failure::Shed) == Step::Again {
+            self.pump(engine, id);
         }
     }
 }
@@ -78,18 +79,18 @@ impl Candidate {
 
 impl Downstream {
     /// What sheds it, if it holds buffers and waits for somebody.
-    fn candidate(&mut self, x: &Exchanges, id: u32) -> Option<Candidate> {
-        let (socket, now) = (self.transport.socket(), x.ring.clock().tick());
-        let unread = self.reading.observe(now, x.ring.unsent(socket) > 0, x.ring.taken(socket));
+    fn candidate<D: Driver>(&mut self, engine: &Engine<D>, id: u32) -> Option<Candidate> {
+        let (socket, now) = (self.transport.socket(), engine.ring.clock().tick());
+        let unread = self.reading.observe(now, engine.ring.unsent(socket) > 0, engine.ring.taken(socket));
         let record = self.transport.holds_part();
-        let [ordinary, large] = x.ring.buffers.pieces_by_size(&self.transport.input);
-        let own = ordinary + usize::from(record) + x.ring.pinned(socket);
+        let [ordinary, large] = engine.ring.buffers.pieces_by_size(&self.transport.input);
+        let own = ordinary + usize::from(record) + engine.ring.pinned(socket);
         let holds = own + large > 0;
         let candidate = |since, behind, reason| Some(Candidate { since, id, pieces: [own + behind, large], reason });
         match self.phase {
-            Phase::Exchange(exchange) | Phase::Tunnel(exchange) => match x.stalled(exchange) {
-                _ if unread.is_some() => candidate(unread?, x.pinned(exchange), Shed::SlowReader),
-                Some(since) => candidate(since, x.pinned(exchange), Shed::SlowOrigin),
+            Phase::Exchange(exchange) | Phase::Tunnel(exchange) => match engine.stalled(exchange) {
+                _ if unread.is_some() => candidate(unread?, engine.pinned(exchange), Shed::SlowReader),
+                Some(since) => candidate(since, engine.pinned(exchange), Shed::SlowOrigin),
                 // Of a body that arrives, or of requests that wait behind this one.
                 None if holds => candidate(self.current.arriving.since().unwrap_or(self.since), 0, Shed::Pipelined),
                 None => None,

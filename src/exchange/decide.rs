@@ -1,13 +1,14 @@
 //! What becomes of a request before anything is sent: one function for the data path and for `cairn explain`.
 //! Not here: limits of tenants, and the choice among the clusters of a split.
 
-use super::{Decision, Exchanges, Failure, Peer, RouteOf};
+use super::{Decision, Engine, Failure, Peer, RouteOf};
 use crate::http::path::{Forms, PathError};
 use crate::http::{BodyFraming, FieldName, Method, RequestError, RequestHead, parse_decimal};
 use crate::id::{ListenerId, RouteId};
 use crate::respond::put;
 use crate::route::{self, Action, Route};
 use crate::snapshot::{Held, Snapshot};
+use crate::uring::Driver;
 
 /// A request that is to be decided on.
 #[derive(Clone, Copy, Debug)]
@@ -108,7 +109,7 @@ fn objection(route: &Route, request: &RequestHead, head: &[u8], body_bytes: u64)
     too_long.then_some(Failure::RequestBodySize)
 }
 
-impl Exchanges {
+impl<D: Driver> Engine<D> {
     /// Decides on a request under `snapshot`, and counts it against the rate of its tenant.
     ///
     /// # Errors

@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
-use super::{Decision, Exchanges, Failure, Peer, Question, RouteOf};
+use super::{Decision, Engine, Failure, Peer, Question, RouteOf};
 use crate::http::path::Forms;
 use crate::http::{FieldName, RequestHead};
 use crate::limits;
 use crate::respond::{self, Manner};
 use crate::route::{Action, Redirect};
-use crate::runtime::Clock;
+use crate::uring::Driver;
 
 /// What a route without a cluster does with a request.
 pub struct Local {
@@ -17,6 +17,12 @@ pub struct Local {
 }
 
 impl Decision {
+    /// The answer, if it is not forwarded.
+    #[must_use]
+    pub fn into_local(self) -> Local {
+        Local { route: self.into_route() }
+    }
+
     /// The route that was decided on.
     #[must_use]
     pub fn into_route(self) -> RouteOf {
@@ -24,13 +30,7 @@ impl Decision {
     }
 }
 
-impl Exchanges {
-    /// The answer of a decision that is not forwarded.
-    #[must_use]
-    pub fn local(decision: Decision) -> Local {
-        Local { route: decision.into_route() }
-    }
-
+impl<D: Driver> Engine<D> {
     /// Writes the answer to the request that was decided on last to the scratch, and returns its status.
     pub fn write_local(&mut self, local: &Local, asked: &Question<'_>, manner: &Manner) -> u16 {
         let out = &mut self.scratch;
@@ -64,7 +64,7 @@ impl Exchanges {
         let now = self.ring.clock().now();
         if now >= self.dated_until {
             self.dated_until = now + Duration::from_millis(limits::TICK_MS);
-            self.date.set(Clock::wall_seconds());
+            self.date.set(self.ring.wall_seconds());
         }
     }
 

@@ -1,8 +1,8 @@
 //! One request and its response: routed, sent to an endpoint, retried if that is free, read back, given up. It knows no HTTP
 //! version of the downstream: `downstream` asks it for the response and hands it the request.
 //!
-//! The life of one: [`Exchanges::decide`] → [`Exchanges::open`] → request out with [`Exchanges::send`] while
-//! [`Exchanges::response_head`] and [`Exchanges::response_body`] bring the response → [`Exchanges::close`].
+//! The life of one: [`Engine::decide`] → [`Engine::open`] → request out with [`Engine::send`] while
+//! [`Engine::response_head`] and [`Engine::response_body`] bring the response → [`Engine::close`].
 
 mod decide;
 mod failure;
@@ -26,11 +26,11 @@ use crate::id::{ClusterId, EndpointId, ListenerId, RouteId, TenantId};
 use crate::limits;
 use crate::respond::DateLine;
 use crate::route::Route;
-use crate::runtime::{Clock, Stall, Tick};
+use crate::runtime::{Stall, Tick};
 use crate::snapshot::{Held, Number, Snapshot};
 use crate::telemetry::Counters;
 use crate::upstream::{End, HeadError, Upstream, Upstreams};
-use crate::uring::{Event, Fault, Ring};
+use crate::uring::{Driver, Event, Fault, Kernel, Ring};
 
 pub use decide::{Question, Refusal, Routed, decide};
 pub use failure::Failure;
@@ -38,10 +38,10 @@ pub use local::{Local, write_location};
 pub use request::{Forwarded, Peer};
 use tenancy::Tenancy;
 
-/// All exchanges of a worker, and what they use.
-pub struct Exchanges {
+/// The exchanges of a worker and the tools that all of them share.
+pub struct Engine<D = Kernel> {
     /// Sockets, buffers, timers.
-    pub ring: Ring,
+    pub ring: Ring<D>,
     /// Where heads are written before they are put in front of their body.
     pub scratch: Vec<u8>,
     /// The response head read last.
@@ -58,12 +58,12 @@ pub struct Exchanges {
     balancer: Balancer,
     /// By `TenantId`.
     tenancies: Vec<Option<Tenancy>>,
-    table: Slab<Exchange>,
+    exchanges: Slab<Exchange>,
     /// Of the path of the request decided on last.
     paths: Forms,
     /// The methods that the answer to [`Failure::Method`] names.
     allow: Vec<u8>,
-    /// For responses that have none; see [`Exchanges::tell_date`].
+    /// For responses that have none; see [`Engine::tell_date`].
     pub date: DateLine,
     /// When the wall clock is read again for it.
     dated_until: Duration,
@@ -173,13 +173,14 @@ pub enum HeadKind {
     Tunnel,
 }
 
-impl Exchanges {
+impl<D: Driver> Engine<D> {
     /// For one worker of `workers`, under a first snapshot.
     #[must_use]
-    pub fn new(ring: Ring, snapshot: Arc<Snapshot>, workers: usize, seed: u64) -> Self {
+    pub fn new(ring: Ring<D>, snapshot: Arc<Snapshot>, workers: usize, seed: u64) -> Self {
         let mut balancer = Balancer::new(seed);
         let nothing = Held::new(Arc::new(Snapshot::empty()), &mut balancer);
-        let mut exchanges = Self {
+        let mut engine = Self {
+            date: DateLine::at(ring.wall_seconds()),
             ring,
             scratch: Vec::with_capacity(limits::HEAD_BUFFER_BYTES),
             response: ResponseHead::new(),
@@ -190,15 +191,14 @@ impl Exchanges {
             nothing,
             balancer,
             tenancies: Vec::new(),
-            table: Slab::with_capacity(1024),
+            exchanges: Slab::with_capacity(1024),
             paths: Forms::with_capacity(limits::REQUEST_LINE_BYTES),
             allow: Vec::with_capacity(1024),
-            date: DateLine::at(Clock::wall_seconds()),
             dated_until: Duration::ZERO,
             workers: workers as u32,
         };
-        exchanges.adopt(snapshot);
-        exchanges
+        engine.adopt(snapshot);
+        engine
     }
 
     /// Makes `snapshot` the one that new exchanges begin under; returns the one before. What is under way ends under its own.
@@ -265,13 +265,13 @@ impl Exchanges {
             snapshot: decision.snapshot.clone(),
             number: None,
         };
-        let id = self.table.insert(entry) as u32;
+        let id = self.exchanges.insert(entry) as u32;
         if let Err(failure) = self.connect(id, false) {
-            let exchange = self.table.remove(id as usize);
+            let exchange = self.exchanges.remove(id as usize);
             self.leave(exchange.tenant);
             return Err(failure);
         }
-        self.counters.exchanges.set(self.table.len() as u64);
+        self.counters.exchanges.set(self.exchanges.len() as u64);
         Ok(Some(id))
     }
 
@@ -306,7 +306,7 @@ impl Exchanges {
     /// response.
     pub fn request_sent(&mut self, id: u32, whole: bool) {
         if whole {
-            let exchange = &mut self.table[id as usize];
+            let exchange = &mut self.exchanges[id as usize];
             exchange.request_done = true;
             exchange.deadline = exchange.timeout.map(|timeout| self.ring.clock().deadline(timeout));
         }
@@ -316,7 +316,7 @@ impl Exchanges {
     /// Whether the exchange is to end when its client has sent its FIN and no response has begun.
     #[must_use]
     pub fn aborts_on_close(&self, id: u32) -> bool {
-        let exchange = &self.table[id as usize];
+        let exchange = &self.exchanges[id as usize];
         exchange.stage == Stage::Waiting && exchange.snapshot.clusters[exchange.cluster.index()].abort_on_close
     }
 
@@ -332,12 +332,12 @@ impl Exchanges {
         }
     }
 
-    /// The next response head; None: not yet. [`Exchanges::response`] holds its fields.
+    /// The next response head; None: not yet. [`Engine::response`] holds its fields.
     ///
     /// # Errors
     /// When there will be none. The exchange is then to be closed.
     pub fn response_head(&mut self, id: u32) -> Result<Option<Head>, Failure> {
-        let exchange = &mut self.table[id as usize];
+        let exchange = &mut self.exchanges[id as usize];
         if let Some(failure) = exchange.failure {
             return Err(failure);
         }
@@ -358,7 +358,7 @@ impl Exchanges {
 
     /// What a response head begins, and whether it may.
     fn judge(&mut self, id: u32, head: &[u8]) -> Result<HeadKind, Failure> {
-        let exchange = &mut self.table[id as usize];
+        let exchange = &mut self.exchanges[id as usize];
         let status = self.response.status;
         let tunnel = match status {
             101 => {
@@ -383,7 +383,7 @@ impl Exchanges {
 
     /// Gives back what followed a head, to be read as body.
     pub fn put_back(&mut self, id: u32, lease: Lease) {
-        if let Some(index) = self.table[id as usize].upstream {
+        if let Some(index) = self.exchanges[id as usize].upstream {
             self.upstreams.put_back(&mut self.ring, index, lease);
         }
     }
@@ -393,7 +393,7 @@ impl Exchanges {
     /// # Errors
     /// When it cannot be completed: the response is cut short.
     pub fn response_body(&mut self, id: u32, out: &mut Queue, delivery: Delivery) -> Result<bool, Failure> {
-        let exchange = &self.table[id as usize];
+        let exchange = &self.exchanges[id as usize];
         let Some(index) = exchange.upstream else { return Err(Failure::Closed) };
         if exchange.stage == Stage::Tunnel {
             return match self.upstreams.read_raw(&mut self.ring, index, out) {
@@ -413,7 +413,7 @@ impl Exchanges {
 
     /// Stops or resumes receiving the response, because the downstream is slower than the origin.
     pub fn pause_response(&mut self, id: u32, paused: bool) {
-        let Some(index) = self.table[id as usize].upstream else { return };
+        let Some(index) = self.exchanges[id as usize].upstream else { return };
         let was = self.upstreams.get(index).is_some_and(|connection| connection.transport.is_paused());
         if was != paused {
             self.upstreams.set_paused(&mut self.ring, index, paused);
@@ -423,8 +423,8 @@ impl Exchanges {
 
     /// Ends the exchange. `complete`: request and response ended where they should, so that the connection may be kept.
     pub fn close(&mut self, id: u32, complete: bool) {
-        let Some(exchange) = self.table.try_remove(id as usize) else { return };
-        self.counters.exchanges.set(self.table.len() as u64);
+        let Some(exchange) = self.exchanges.try_remove(id as usize) else { return };
+        self.counters.exchanges.set(self.exchanges.len() as u64);
         self.leave(exchange.tenant);
         let Some(index) = exchange.upstream else { return };
         self.balancer.end(exchange.endpoint);
@@ -448,7 +448,7 @@ impl Exchanges {
 
     /// Lets go of the snapshot of a tunnel whose response head was sent: nothing of it is needed any more.
     pub fn detach(&mut self, id: u32) {
-        let exchange = &mut self.table[id as usize];
+        let exchange = &mut self.exchanges[id as usize];
         exchange.number = exchange.snapshot.number(exchange.endpoint);
         exchange.snapshot = self.nothing.clone();
     }
@@ -456,7 +456,7 @@ impl Exchanges {
     /// The route of an exchange, for its response edits.
     #[must_use]
     pub fn route(&self, id: u32) -> RouteOf {
-        let exchange = &self.table[id as usize];
+        let exchange = &self.exchanges[id as usize];
         RouteOf { snapshot: exchange.snapshot.clone(), route: exchange.route }
     }
 
@@ -482,7 +482,7 @@ impl Exchanges {
         }
         let id = exchange?;
         self.arm(id);
-        Some(self.table.get(id as usize)?.downstream)
+        Some(self.exchanges.get(id as usize)?.downstream)
     }
 
     /// 32 even random bits; not for secrets.
@@ -512,16 +512,16 @@ impl Exchanges {
         place(&mut self.ring.buffers, out, &self.scratch, body).map_err(|_| Failure::Buffers)
     }
 
-    /// Exchanges under way.
+    /// Engine under way.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.table.len()
+        self.exchanges.len()
     }
 
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.table.is_empty()
+        self.exchanges.is_empty()
     }
 }
 

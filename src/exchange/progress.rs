@@ -1,12 +1,13 @@
 //! How far an exchange has come with its origin, what it holds meanwhile, and until when the origin is waited for. Not here: what
 //! becomes of an exchange whose origin is late (`retry`).
 
-use super::{Exchanges, Stage};
+use super::{Engine, Stage};
 use crate::limits;
 use crate::runtime::Tick;
 use crate::upstream::Upstream;
+use crate::uring::Driver;
 
-impl Exchanges {
+impl<D: Driver> Engine<D> {
     /// Bytes of the request, or of the tunnel's way up, that wait for the origin.
     #[must_use]
     pub fn unsent(&self, id: u32) -> usize {
@@ -36,7 +37,7 @@ impl Exchanges {
     /// Since when the origin has taken nothing of what waits to be sent to it; None: nothing waits.
     #[must_use]
     pub fn stalled(&self, id: u32) -> Option<Tick> {
-        self.table[id as usize].sending.since()
+        self.exchanges[id as usize].sending.since()
     }
 
     /// Sets the timer of the connection for the next thing that the origin has to do.
@@ -56,7 +57,7 @@ impl Exchanges {
     /// client that has to send or to read, it owes nothing.
     fn wait(&mut self, id: u32) -> Option<Tick> {
         let (ring, clock) = (&self.ring, self.ring.clock());
-        let exchange = &self.table[id as usize];
+        let exchange = &self.exchanges[id as usize];
         let connection = self.upstreams.get(exchange.upstream?)?;
         let now = clock.tick();
         if !connection.is_connected() {
@@ -64,7 +65,7 @@ impl Exchanges {
             let at = clock.deadline_from(exchange.since, connect);
             return Some(exchange.deadline.map_or(at, |deadline| deadline.min(at)));
         }
-        let exchange = &mut self.table[id as usize];
+        let exchange = &mut self.exchanges[id as usize];
         let (taken, unsent) =
             (ring.taken(connection.transport.socket()), ring.unsent(connection.transport.socket()) > 0);
         let sending = exchange.sending.observe(now, unsent, taken);
@@ -85,6 +86,6 @@ impl Exchanges {
 
     /// Its connection to the origin, while it has one.
     pub(super) fn connection(&self, id: u32) -> Option<&Upstream> {
-        self.upstreams.get(self.table[id as usize].upstream?)
+        self.upstreams.get(self.exchanges[id as usize].upstream?)
     }
 }

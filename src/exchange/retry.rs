@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use super::{Exchange, Exchanges, Failure};
+use super::{Engine, Exchange, Failure};
 use crate::buffer::Queue;
 use crate::limits;
 use crate::runtime::Stall;
 use crate::upstream::{End, Wish};
-use crate::uring::{Errno, Fault};
+use crate::uring::{Driver, Errno, Fault};
 
 /// Endpoints that one exchange tries to connect to.
 const CONNECT_ATTEMPTS: u8 = 3;
@@ -23,11 +23,11 @@ enum Place {
     Elsewhere,
 }
 
-impl Exchanges {
+impl<D: Driver> Engine<D> {
     /// Picks an endpoint and takes a connection to it: the one that belongs to the client's connection, if it leads to this
     /// cluster.
     pub(super) fn connect(&mut self, id: u32, fresh: bool) -> Result<(), Failure> {
-        let exchange = &mut self.table[id as usize];
+        let exchange = &mut self.exchanges[id as usize];
         let (snapshot, cluster) = (&exchange.snapshot, exchange.cluster);
         // While buffers are scarce none is pinned for a replay that hardly ever comes.
         let replay = exchange.method.is_idempotent() && !self.ring.buffers.is_scarce();
@@ -50,7 +50,7 @@ impl Exchanges {
     /// Takes a connection to the endpoint of the exchange: to the first of its addresses that has not failed this exchange,
     /// beginning with the one that worked last.
     fn connect_to(&mut self, id: u32, wish: Wish) -> Result<(), Failure> {
-        let exchange = &mut self.table[id as usize];
+        let exchange = &mut self.exchanges[id as usize];
         let endpoint = exchange.snapshot.endpoint(exchange.endpoint).ok_or(Failure::NoEndpoint)?.1;
         let mut closed = false;
         let index = loop {
@@ -75,7 +75,7 @@ impl Exchanges {
     }
 
     fn use_connection(&mut self, id: u32, index: u32) {
-        let exchange = &mut self.table[id as usize];
+        let exchange = &mut self.exchanges[id as usize];
         exchange.upstream = Some(index);
         exchange.since = self.ring.clock().tick();
         (exchange.sending, exchange.answering) = (Stall::default(), Stall::default());
@@ -101,7 +101,7 @@ impl Exchanges {
     /// section 9.3.1), if the method is idempotent and the whole request is still held.
     pub(super) fn recover(&mut self, id: u32, end: End) -> Result<(), Failure> {
         let failure = cause(end);
-        let exchange = &mut self.table[id as usize];
+        let exchange = &mut self.exchanges[id as usize];
         let Some(connection) = exchange.upstream.and_then(|index| self.upstreams.get(index)) else {
             return Err(failure);
         };
@@ -136,14 +136,14 @@ impl Exchanges {
         };
         self.replace(id, sent, place).map_err(|again| {
             let failure = if unconnected && again == Failure::NoEndpoint { failure } else { again };
-            self.table[id as usize].failure = Some(failure);
+            self.exchanges[id as usize].failure = Some(failure);
             failure
         })
     }
 
     /// Sends what was sent once more, on another connection.
     fn replace(&mut self, id: u32, mut sent: Queue, place: Place) -> Result<(), Failure> {
-        let exchange = &mut self.table[id as usize];
+        let exchange = &mut self.exchanges[id as usize];
         if let Some(index) = exchange.upstream.take() {
             self.balancer.end(exchange.endpoint);
             self.upstreams.discard(&mut self.ring, index);

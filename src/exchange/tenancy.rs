@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{Exchanges, Failure};
+use super::{Engine, Failure};
 use crate::id::TenantId;
 use crate::runtime::Lot;
 use crate::snapshot::{Held, Number, Snapshot};
+use crate::uring::Driver;
 
 /// What one worker holds of the limits of one tenant.
 pub(super) struct Tenancy {
@@ -14,7 +15,7 @@ pub(super) struct Tenancy {
     number: Arc<Number>,
 }
 
-impl Exchanges {
+impl<D: Driver> Engine<D> {
     /// Makes room for the tenants of a snapshot, and forgets those that are gone and have no request in flight.
     pub(super) fn adopt_tenants(&mut self, snapshot: &Snapshot) {
         for (id, tenant) in snapshot.tenants() {
