@@ -55,6 +55,43 @@ pub enum Owner {
     Upstream(u32),
 }
 
+/// Whose time-out it is: each has one timer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timer {
+    /// What the peer of a connection has to do next.
+    Connection(Owner),
+    /// An exchange as a whole.
+    Exchange(u32),
+    /// The attempt that an exchange makes now.
+    Attempt(u32),
+}
+
+impl Timer {
+    /// A number of its own, for slots below 2^30.
+    #[must_use]
+    pub fn number(self) -> u32 {
+        let (kind, slot) = match self {
+            Self::Connection(Owner::Downstream(slot)) => (0, slot),
+            Self::Connection(Owner::Upstream(slot)) => (1, slot),
+            Self::Exchange(slot) => (2, slot),
+            Self::Attempt(slot) => (3, slot),
+        };
+        slot << 2 | kind
+    }
+
+    /// The timer with this number.
+    #[must_use]
+    pub fn of(number: u32) -> Self {
+        let slot = number >> 2;
+        match number & 3 {
+            0 => Self::Connection(Owner::Downstream(slot)),
+            1 => Self::Connection(Owner::Upstream(slot)),
+            2 => Self::Exchange(slot),
+            _ => Self::Attempt(slot),
+        }
+    }
+}
+
 /// Where a listener binds or an endpoint is reached: `127.0.0.1:80`, `[::1]:80` or `unix:/path`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Address {

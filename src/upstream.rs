@@ -167,6 +167,7 @@ impl Upstreams {
         connection.exchange = Some(exchange);
         connection.reused = true;
         connection.answered = false;
+        ring.set_deadline(connection.transport.socket(), None);
         ring.keep_sent(connection.transport.socket(), replay);
     }
 

@@ -9,7 +9,7 @@ use crate::buffer::Pool;
 use crate::downstream::Downstreams;
 use crate::event_log::say;
 use crate::exchange::Engine;
-use crate::id::{Owner, WorkerId};
+use crate::id::{Owner, Timer, WorkerId};
 use crate::limits;
 use crate::listener::Sockets;
 use crate::runtime::{Background, Mailbox};
@@ -235,11 +235,17 @@ impl<D: Driver> Worker<D> {
         let owner = match &event {
             Event::Accepted(..) | Event::AcceptPaused(..) | Event::Woken => None,
             Event::Connected(owner) | Event::Received(owner, _) | Event::Ended(owner) => Some(*owner),
-            Event::Sent(owner, _) | Event::Failed(owner, _) | Event::Deadline(owner) => Some(*owner),
+            Event::Sent(owner, _) | Event::Failed(owner, _) | Event::Expired(Timer::Connection(owner)) => Some(*owner),
+            Event::Expired(Timer::Exchange(_) | Timer::Attempt(_)) => None,
         };
         match (owner, event) {
             (None, Event::Accepted(listener, descriptor)) => self.downstreams.accept(engine, listener, descriptor),
             (None, Event::AcceptPaused(_, error)) => self.complain(Complaint::Accept(error)),
+            (None, Event::Expired(timer)) => {
+                if let Some(downstream) = engine.expire(timer) {
+                    self.downstreams.pump(engine, downstream);
+                }
+            }
             (None, _) => {}
             (Some(Owner::Downstream(id)), event) => self.downstreams.note(engine, id, event),
             (Some(Owner::Upstream(id)), event) => {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::pace::Floor;
 use super::{Current, Downstream, Downstreams, Phase, Step};
 use crate::exchange::{Engine, Failure};
+use crate::id::{Owner, Timer};
 use crate::limits;
 use crate::runtime::{Clock, Tick};
 use crate::uring::Driver;
@@ -73,7 +74,7 @@ impl Downstreams {
             return self.remove(engine, id, true);
         }
         let wait = self.wait(engine, id);
-        engine.ring.set_deadline_at(self.table[id as usize].transport.socket(), wait.map(|(at, _)| at));
+        engine.ring.set_timer(Timer::Connection(Owner::Downstream(id)), wait.map(|(at, _)| at));
     }
 
     /// What the client is waited for, and until when.

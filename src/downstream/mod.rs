@@ -268,7 +268,7 @@ impl Downstreams {
                 }
             }
             Event::Failed(..) => self.remove(engine, id, true),
-            Event::Deadline(_) => self.expire(engine, id),
+            Event::Expired(_) => self.expire(engine, id),
             _ => {}
         }
     }

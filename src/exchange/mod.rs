@@ -29,7 +29,7 @@ use crate::route::Route;
 use crate::runtime::{Stall, Tick};
 use crate::snapshot::{Held, Number, Snapshot};
 use crate::telemetry::Counters;
-use crate::upstream::{End, HeadError, Upstream, Upstreams};
+use crate::upstream::{End, HeadError, Upstreams};
 use crate::uring::{Driver, Event, Fault, Kernel, Ring};
 
 pub use decide::{Question, Refusal, Routed, decide};
@@ -424,6 +424,7 @@ impl<D: Driver> Engine<D> {
     /// Ends the exchange. `complete`: request and response ended where they should, so that the connection may be kept.
     pub fn close(&mut self, id: u32, complete: bool) {
         let Some(exchange) = self.exchanges.try_remove(id as usize) else { return };
+        self.disarm(id);
         self.counters.exchanges.set(self.exchanges.len() as u64);
         self.leave(exchange.tenant);
         let Some(index) = exchange.upstream else { return };
@@ -463,7 +464,6 @@ impl<D: Driver> Engine<D> {
     /// Takes in what happened on an upstream connection. Returns the downstream connection whose exchange it concerns.
     pub fn note(&mut self, index: u32, event: Event) -> Option<u32> {
         let exchange = self.upstreams.get(index)?.exchange;
-        let early = matches!(event, Event::Deadline(_)) && exchange.is_some_and(|id| !self.is_late(id));
         let ring = &mut self.ring;
         match event {
             Event::Received(_, queue) => self.upstreams.received(ring, index, queue),
@@ -472,12 +472,8 @@ impl<D: Driver> Engine<D> {
             // The response may have been sent before the endpoint stopped reading: what is received decides.
             Event::Failed(_, Fault::Send(_)) => {}
             Event::Failed(_, fault) => self.upstreams.ended(ring, index, End::Broken(fault)),
-            Event::Deadline(_) if early => {}
-            Event::Deadline(_) => {
-                let connected = self.upstreams.get(index).is_some_and(Upstream::is_connected);
-                let end = if connected { End::ResponseTimeout } else { End::ConnectTimeout };
-                self.upstreams.ended(ring, index, end);
-            }
+            // It has been idle for too long.
+            Event::Expired(_) if exchange.is_none() => self.upstreams.discard(ring, index),
             _ => {}
         }
         let id = exchange?;

@@ -2,9 +2,10 @@
 //! becomes of an exchange whose origin is late (`retry`).
 
 use super::{Engine, Stage};
+use crate::id::Timer;
 use crate::limits;
 use crate::runtime::Tick;
-use crate::upstream::Upstream;
+use crate::upstream::{End, Upstream};
 use crate::uring::Driver;
 
 impl<D: Driver> Engine<D> {
@@ -40,48 +41,73 @@ impl<D: Driver> Engine<D> {
         self.exchanges[id as usize].sending.since()
     }
 
-    /// Sets the timer of the connection for the next thing that the origin has to do.
+    /// Sets the timer of the attempt for the next thing that the origin has to do, and that of the exchange.
     pub(super) fn arm(&mut self, id: u32) {
-        let at = self.wait(id);
-        if let Some(socket) = self.connection(id).map(|connection| connection.transport.socket()) {
-            self.ring.set_deadline_at(socket, at);
+        let at = self.attempt_deadline(id);
+        self.ring.set_timer(Timer::Attempt(id), at);
+        if self.exchanges[id as usize].timeout.is_some() {
+            let at = self.exchange_deadline(id);
+            self.ring.set_timer(Timer::Exchange(id), at);
         }
     }
 
-    /// The timer has fired: whether the origin is late. Since it was set, progress may have moved what it stands for.
-    pub(super) fn is_late(&mut self, id: u32) -> bool {
-        self.wait(id).is_some_and(|at| at <= self.ring.clock().tick())
+    /// Clears both.
+    pub(super) fn disarm(&mut self, id: u32) {
+        self.ring.set_timer(Timer::Attempt(id), None);
+        self.ring.set_timer(Timer::Exchange(id), None);
+    }
+
+    /// A timer has fired: ends the attempt if its origin is late. Returns the client connection whose exchange it concerns.
+    pub fn expire(&mut self, timer: Timer) -> Option<u32> {
+        let (Timer::Attempt(id) | Timer::Exchange(id)) = timer else { return None };
+        let (now, exchange) = (self.ring.clock().tick(), self.exchanges.get(id as usize)?);
+        let (index, downstream) = (exchange.upstream?, exchange.downstream);
+        // Since the timer was set, progress may have moved what it stands for.
+        let at = if let Timer::Attempt(_) = timer { self.attempt_deadline(id) } else { self.exchange_deadline(id) };
+        if at.is_some_and(|at| at <= now) {
+            let connected = self.upstreams.get(index).is_some_and(Upstream::is_connected);
+            let end = if connected { End::ResponseTimeout } else { End::ConnectTimeout };
+            self.upstreams.ended(&mut self.ring, index, end);
+        }
+        self.arm(id);
+        Some(downstream)
+    }
+
+    /// When the route's time for the response is over. While it is the client that has to read, the origin owes nothing.
+    fn exchange_deadline(&self, id: u32) -> Option<Tick> {
+        let connection = self.connection(id)?;
+        let exchange = &self.exchanges[id as usize];
+        let waits =
+            !connection.is_connected() || (exchange.stage == Stage::Waiting && !connection.transport.is_paused());
+        exchange.deadline.filter(|_| waits)
     }
 
     /// Until when the origin is waited for: that it takes the request, then that it answers, then that it goes on. While it is the
-    /// client that has to send or to read, it owes nothing.
-    fn wait(&mut self, id: u32) -> Option<Tick> {
+    /// client that has to send or to read, it owes nothing. Where the route gives a time for the whole response, that counts until
+    /// it begins.
+    fn attempt_deadline(&mut self, id: u32) -> Option<Tick> {
         let (ring, clock) = (&self.ring, self.ring.clock());
         let exchange = &self.exchanges[id as usize];
         let connection = self.upstreams.get(exchange.upstream?)?;
         let now = clock.tick();
         if !connection.is_connected() {
-            let connect = self.attempt_timeout(exchange);
-            let at = clock.deadline_from(exchange.since, connect);
-            return Some(exchange.deadline.map_or(at, |deadline| deadline.min(at)));
+            return Some(clock.deadline_from(exchange.since, self.attempt_timeout(exchange)));
         }
         let exchange = &mut self.exchanges[id as usize];
-        let (taken, unsent) =
-            (ring.taken(connection.transport.socket()), ring.unsent(connection.transport.socket()) > 0);
+        let (taken, unsent) = (connection.transport.taken(ring), connection.transport.unsent(ring) > 0);
         let sending = exchange.sending.observe(now, unsent, taken);
+        let paused = connection.transport.is_paused();
         if exchange.stage == Stage::Tunnel {
             let moved = taken.wrapping_add(connection.received);
-            let since = exchange.answering.observe(now, !connection.transport.is_paused(), moved);
+            let since = exchange.answering.observe(now, !paused, moved);
             return since.map(|since| clock.deadline_from(since, limits::TUNNEL_IDLE));
         }
-        let owes = exchange.request_done && !unsent && !connection.transport.is_paused();
+        let owes = exchange.request_done && !unsent && !paused;
         let answering = exchange.answering.observe(now, owes, connection.received);
-        let deadline =
-            exchange.deadline.filter(|_| exchange.stage == Stage::Waiting && !connection.transport.is_paused());
+        let whole = exchange.deadline.is_some() && exchange.stage == Stage::Waiting;
         let response = exchange.snapshot.clusters[exchange.cluster.index()].response_timeout;
-        let answering = answering.filter(|_| deadline.is_none());
-        let guarded = sending.into_iter().chain(answering).min().map(|since| clock.deadline_from(since, response));
-        guarded.into_iter().chain(deadline).min()
+        let since = sending.into_iter().chain(answering.filter(|_| !whole)).min();
+        since.map(|since| clock.deadline_from(since, response))
     }
 
     /// Its connection to the origin, while it has one.

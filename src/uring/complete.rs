@@ -9,7 +9,7 @@ use super::socket::{Phase, Recv};
 use super::submit::{GENERATION_MASK, Op};
 use super::{Accept, Errno, Event, Fault, Ring, Side};
 use crate::buffer::Queue;
-use crate::id::Owner;
+use crate::id::{Owner, Timer};
 use crate::limits;
 
 /// How long accepting rests when descriptors or memory ran out.
@@ -63,10 +63,10 @@ impl<D: Driver> Ring<D> {
                 return Some(event);
             }
         }
-        while let Some(slot) = self.due.pop() {
-            // What happened in this turn may have set another deadline, or none.
-            if self.wheel.take_due(slot) && self.sockets[slot as usize].is_live() {
-                return Some(Event::Deadline(self.sockets[slot as usize].owner));
+        while let Some(timer) = self.due.pop() {
+            // What happened in this turn may have set another time, or none.
+            if self.wheel.take_due(timer) {
+                return Some(Event::Expired(Timer::of(timer)));
             }
         }
         Some(Event::AcceptPaused(self.full.take()?, Errno(libc::EMFILE)))

@@ -26,7 +26,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use crate::buffer::{Buffers, Lease, ProvidedRing, Queue};
-use crate::id::{Address, ListenerId, Owner};
+use crate::id::{Address, ListenerId, Owner, Timer};
 use crate::runtime::{Clock, Tick, Wheel};
 
 pub use driver::{Completion, Driver, Operation};
@@ -61,8 +61,8 @@ pub enum Event {
     Sent(Owner, bool),
     /// Nothing more is sent, or, unless the fault is [`Fault::Send`], received.
     Failed(Owner, Fault),
-    /// The socket's deadline has passed.
-    Deadline(Owner),
+    /// A time-out has passed that was neither moved nor cleared since.
+    Expired(Timer),
     /// Another thread called [`Waker::wake`].
     Woken,
 }
@@ -347,8 +347,8 @@ impl<D: Driver> Ring<D> {
         if self.live(id).is_none() {
             return;
         }
-        self.wheel.clear(id.slot);
         let socket = &mut self.sockets[id.slot as usize];
+        self.wheel.clear(Timer::Connection(socket.owner).number());
         socket.phase = Phase::Closing;
         let (descriptor, in_flight) = (socket.descriptor.take(), socket.in_flight > 0);
         if let Some(descriptor) = descriptor {
@@ -371,19 +371,18 @@ impl<D: Driver> Ring<D> {
         }
     }
 
-    /// Sets the socket's one deadline; None: never.
+    /// Sets the timer of a socket's owner; None: never. Closing the socket clears it.
     pub fn set_deadline(&mut self, id: SocketId, after: Option<Duration>) {
-        self.set_deadline_at(id, after.map(|after| self.clock.deadline(after)));
+        if let Some(owner) = self.live(id).map(|socket| socket.owner) {
+            self.set_timer(Timer::Connection(owner), after.map(|after| self.clock.deadline(after)));
+        }
     }
 
-    /// The same at a tick of [`Ring::clock`].
-    pub fn set_deadline_at(&mut self, id: SocketId, tick: Option<Tick>) {
-        if self.live(id).is_none() {
-            return;
-        }
+    /// Makes a timer fire at a tick of [`Ring::clock`], and not when it was to fire before; None: never.
+    pub fn set_timer(&mut self, timer: Timer, tick: Option<Tick>) {
         match tick {
-            Some(tick) => self.wheel.set(id.slot, tick),
-            None => self.wheel.clear(id.slot),
+            Some(tick) => self.wheel.set(timer.number(), tick),
+            None => self.wheel.clear(timer.number()),
         }
     }
 

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cairn::http::RequestHead;
-use cairn::id::{Address, ListenerId, Owner};
+use cairn::id::{Address, ListenerId, Owner, Timer};
 use cairn::uring::{self, BindError, Event, Ring};
 use slab::Slab;
 
@@ -130,7 +130,9 @@ impl<'a> Origin<'a> {
             }
             Event::Sent(Owner::Downstream(id), _) => self.drive(id, |_, _| {}),
             Event::Ended(Owner::Downstream(id)) => self.drive(id, |connection, _| connection.end()),
-            Event::Failed(Owner::Downstream(id), _) | Event::Deadline(Owner::Downstream(id)) => self.close(id),
+            Event::Failed(Owner::Downstream(id), _) | Event::Expired(Timer::Connection(Owner::Downstream(id))) => {
+                self.close(id)
+            }
             _ => {}
         }
     }

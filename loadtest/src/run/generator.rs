@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use cairn::buffer::Queue;
 use cairn::http::ResponseHead;
-use cairn::id::Owner;
+use cairn::id::{Owner, Timer};
 use cairn::uring::{Event, Fault, Ring};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -266,7 +266,7 @@ impl<'a> Generator<'a> {
                 self.rest(id);
             }
             Event::Failed(Owner::Upstream(id), Fault::Receive(_)) => self.fail(id, Failure::Reset),
-            Event::Deadline(Owner::Upstream(id)) => self.fail(id, Failure::Timeout),
+            Event::Expired(Timer::Connection(Owner::Upstream(id))) => self.fail(id, Failure::Timeout),
             // After a failed send, an answer may still come, and the end will.
             _ => {}
         }
@@ -408,7 +408,7 @@ fn owner(event: &Event) -> Option<u32> {
         | Event::Ended(Owner::Upstream(id))
         | Event::Sent(Owner::Upstream(id), _)
         | Event::Failed(Owner::Upstream(id), _)
-        | Event::Deadline(Owner::Upstream(id)) => Some(*id),
+        | Event::Expired(Timer::Connection(Owner::Upstream(id))) => Some(*id),
         _ => None,
     }
 }
