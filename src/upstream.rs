@@ -168,7 +168,7 @@ impl Upstreams {
         connection.reused = true;
         connection.answered = false;
         ring.set_deadline(connection.transport.socket(), None);
-        ring.keep_sent(connection.transport.socket(), replay);
+        ring.return_sent(connection.transport.socket(), replay);
     }
 
     /// The idle connection that belongs to a client connection, and its endpoint, if it leads where `leads` wants it.
@@ -245,9 +245,9 @@ impl Upstreams {
         // Plain text, in which nothing can break.
         let _ = connection.transport.receive(ring, queue);
         if !connection.answered {
-            // A request is never sent again once an answer has begun, and an idle connection holds no buffer.
+            // A request is never sent again once an answer has begun.
             connection.answered = true;
-            ring.keep_sent(connection.transport.socket(), false);
+            ring.return_sent(connection.transport.socket(), false);
         }
         if connection.exchange.is_none() {
             self.discard(ring, index);
@@ -375,6 +375,11 @@ impl Upstreams {
         connection.keep_alive = false;
         out.append(ring.buffers.pieces(), &mut connection.transport.input);
         connection.end
+    }
+
+    /// Hands pieces that were sent back, or no longer.
+    pub fn return_sent<D: Driver>(&mut self, ring: &mut Ring<D>, index: u32, returns: bool) {
+        ring.return_sent(self.table[index as usize].transport.socket(), returns);
     }
 
     /// Stops or resumes receiving.

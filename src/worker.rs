@@ -235,7 +235,7 @@ impl<D: Driver> Worker<D> {
         let owner = match &event {
             Event::Accepted(..) | Event::AcceptPaused(..) | Event::Woken => None,
             Event::Connected(owner) | Event::Received(owner, _) | Event::Ended(owner) => Some(*owner),
-            Event::Sent(owner, _) | Event::Failed(owner, _) | Event::Expired(Timer::Connection(owner)) => Some(*owner),
+            Event::Sent(owner, ..) | Event::Failed(owner, _) | Event::Expired(Timer::Connection(owner)) => Some(*owner),
             Event::Expired(Timer::Exchange(_) | Timer::Attempt(_)) => None,
         };
         match (owner, event) {

@@ -258,7 +258,7 @@ impl Downstreams {
                 connection.transport.end();
                 self.pump(engine, id);
             }
-            Event::Sent(_, drained) => {
+            Event::Sent(_, drained, _) => {
                 if drained {
                     connection.taking.pause(engine.ring.clock().tick());
                 }

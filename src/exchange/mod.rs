@@ -8,6 +8,7 @@ mod decide;
 mod failure;
 mod local;
 mod progress;
+mod replay;
 mod request;
 mod retry;
 mod tenancy;
@@ -35,6 +36,7 @@ use crate::uring::{Driver, Event, Fault, Kernel, Ring};
 pub use decide::{Question, Refusal, Routed, decide};
 pub use failure::Failure;
 pub use local::{Local, write_location};
+use replay::Replay;
 pub use request::{Forwarded, Peer};
 use tenancy::Tenancy;
 
@@ -112,6 +114,7 @@ struct Exchange {
     deadline: Option<Tick>,
     interims: u16,
     offer: Offer,
+    replay: Replay,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -262,12 +265,14 @@ impl<D: Driver> Engine<D> {
             deadline: None,
             interims: 0,
             offer: offer.unwrap_or_default(),
+            replay: Replay::default(),
             snapshot: decision.snapshot.clone(),
             number: None,
         };
         let id = self.exchanges.insert(entry) as u32;
         if let Err(failure) = self.connect(id, false) {
-            let exchange = self.exchanges.remove(id as usize);
+            let mut exchange = self.exchanges.remove(id as usize);
+            exchange.replay.begin(&mut self.ring.buffers, false);
             self.leave(exchange.tenant);
             return Err(failure);
         }
@@ -423,7 +428,8 @@ impl<D: Driver> Engine<D> {
 
     /// Ends the exchange. `complete`: request and response ended where they should, so that the connection may be kept.
     pub fn close(&mut self, id: u32, complete: bool) {
-        let Some(exchange) = self.exchanges.try_remove(id as usize) else { return };
+        let Some(mut exchange) = self.exchanges.try_remove(id as usize) else { return };
+        exchange.replay.begin(&mut self.ring.buffers, false);
         self.disarm(id);
         self.counters.exchanges.set(self.exchanges.len() as u64);
         self.leave(exchange.tenant);
@@ -466,7 +472,18 @@ impl<D: Driver> Engine<D> {
         let exchange = self.upstreams.get(index)?.exchange;
         let ring = &mut self.ring;
         match event {
-            Event::Received(_, queue) => self.upstreams.received(ring, index, queue),
+            Event::Received(_, queue) => {
+                if let Some(exchange) = exchange.and_then(|id| self.exchanges.get_mut(id as usize)) {
+                    exchange.replay.begin(&mut ring.buffers, false);
+                }
+                self.upstreams.received(ring, index, queue);
+            }
+            Event::Sent(_, _, mut sent) if !sent.is_empty() => {
+                let exchange = exchange.and_then(|id| self.exchanges.get_mut(id as usize));
+                let more = exchange.is_some_and(|exchange| exchange.replay.keep(&mut ring.buffers, &mut sent));
+                sent.clear(ring.buffers.pieces());
+                self.upstreams.return_sent(ring, index, more);
+            }
             Event::Connected(_) => self.upstreams.connected(index),
             Event::Ended(_) => self.upstreams.ended(ring, index, End::Closed),
             // The response may have been sent before the endpoint stopped reading: what is received decides.

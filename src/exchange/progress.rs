@@ -27,10 +27,11 @@ impl<D: Driver> Engine<D> {
         self.connection(id).map_or(0, |connection| self.ring.taken(connection.transport.socket()))
     }
 
-    /// Pieces that its connection to the origin holds: at most so many buffers are pinned.
+    /// Pieces that it and its connection to the origin hold: at most so many buffers are pinned.
     #[must_use]
     pub fn pinned(&self, id: u32) -> usize {
-        self.connection(id).map_or(0, |connection| {
+        let kept = self.exchanges[id as usize].replay.pieces();
+        kept + self.connection(id).map_or(0, |connection| {
             self.ring.pinned(connection.transport.socket()) + connection.transport.input.pieces()
         })
     }

@@ -7,7 +7,7 @@ use crate::buffer::Queue;
 use crate::limits;
 use crate::runtime::Stall;
 use crate::upstream::{End, Wish};
-use crate::uring::{Driver, Errno, Fault};
+use crate::uring::{Driver, Errno, Fault, SocketId};
 
 /// Endpoints that one exchange tries to connect to.
 const CONNECT_ATTEMPTS: u8 = 3;
@@ -39,7 +39,7 @@ impl<D: Driver> Engine<D> {
         };
         if let Some((index, endpoint)) = bound {
             exchange.endpoint = endpoint;
-            self.use_connection(id, index);
+            self.use_connection(id, index, replay);
             return Ok(());
         }
         exchange.endpoint = snapshot.pick(cluster, &exchange.tried, &mut self.balancer).ok_or(Failure::NoEndpoint)?;
@@ -70,13 +70,16 @@ impl<D: Driver> Engine<D> {
                 Err(Errno(_)) => return Err(Failure::Descriptors),
             }
         };
-        self.use_connection(id, index);
+        // A fresh one is not taken for stale: nothing is kept for a replay.
+        let reused = self.upstreams.get(index).is_some_and(|connection| connection.reused);
+        self.use_connection(id, index, wish.replay && reused);
         Ok(())
     }
 
-    fn use_connection(&mut self, id: u32, index: u32) {
+    fn use_connection(&mut self, id: u32, index: u32, replay: bool) {
         let exchange = &mut self.exchanges[id as usize];
         exchange.upstream = Some(index);
+        exchange.replay.begin(&mut self.ring.buffers, replay);
         exchange.since = self.ring.clock().tick();
         (exchange.sending, exchange.answering) = (Stall::default(), Stall::default());
         self.balancer.begin(exchange.endpoint);
@@ -121,12 +124,18 @@ impl<D: Driver> Engine<D> {
             stale && !exchange.retried && exchange.method.is_idempotent()
         };
         let expired = exchange.deadline.is_some_and(|deadline| self.ring.clock().tick() >= deadline);
-        let sent = if free && !expired { self.ring.reclaim(connection.transport.socket()) } else { None };
-        let Some(sent) = sent else {
-            exchange.failure = Some(failure);
+        let socket = connection.transport.socket();
+        let held = match free && !expired {
+            // Nothing was sent.
+            true if unconnected => Some(Queue::default()),
+            true => exchange.replay.take(),
+            false => None,
+        };
+        let Some(sent) = held.and_then(|held| self.take_back(socket, held)) else {
+            self.exchanges[id as usize].failure = Some(failure);
             return Err(failure);
         };
-        exchange.retried |= stale;
+        self.exchanges[id as usize].retried |= stale;
         let place = if elsewhere {
             Place::Elsewhere
         } else if unconnected {
@@ -139,6 +148,16 @@ impl<D: Driver> Engine<D> {
             self.exchanges[id as usize].failure = Some(failure);
             failure
         })
+    }
+
+    /// `held`, and behind it what was not sent. None when the kernel is still reading that.
+    fn take_back(&mut self, socket: SocketId, mut held: Queue) -> Option<Queue> {
+        let Some(mut unsent) = self.ring.take_unsent(socket) else {
+            held.clear(self.ring.buffers.pieces());
+            return None;
+        };
+        held.append(self.ring.buffers.pieces(), &mut unsent);
+        Some(held)
     }
 
     /// Sends what was sent once more, on another connection.

@@ -289,19 +289,20 @@ impl<D: Driver> Ring<D> {
             socket.mute = true;
             return Some(Event::Failed(owner, Fault::Send(Errno(-completion.result))));
         }
-        self.retire(slot, completion.result as usize);
+        let sent = self.take_sent(slot, completion.result as usize);
         let socket = &self.sockets[slot as usize];
         let drained = socket.out.is_empty();
         if !drained || socket.finish {
             self.mark_dirty(slot);
         }
-        Some(Event::Sent(owner, drained))
+        Some(Event::Sent(owner, drained, sent))
     }
 
-    /// Drops, or keeps for a replay, the first `count` bytes of what was queued.
-    fn retire(&mut self, slot: u32, mut count: usize) {
+    /// Drops, or returns, the first `count` bytes of what was queued.
+    fn take_sent(&mut self, slot: u32, mut count: usize) -> Queue {
         let socket = &mut self.sockets[slot as usize];
         socket.taken += count as u64;
+        let mut sent = Queue::default();
         while count > 0 {
             let Some(mut lease) = socket.out.pop(self.buffers.pieces()) else { break };
             let part = if count < lease.len() {
@@ -312,17 +313,11 @@ impl<D: Driver> Ring<D> {
                 lease
             };
             count -= part.len();
-            let fits = socket.sent.bytes() + part.len() <= limits::REPLAY_BYTES
-                && socket.sent.pieces() < limits::REPLAY_PIECES;
-            if socket.keep && fits {
-                socket.sent.push(self.buffers.pieces(), part);
-            } else {
-                (socket.keep, socket.lossy) = (false, true);
+            if socket.returns {
+                sent.push(self.buffers.pieces(), part);
             }
         }
-        if socket.lossy {
-            socket.sent.clear(self.buffers.pieces());
-        }
+        sent
     }
 }
 

@@ -57,8 +57,8 @@ pub enum Event {
     Received(Owner, Queue),
     /// The peer sent its FIN.
     Ended(Owner),
-    /// Part of what was queued went out; whether all of it has.
-    Sent(Owner, bool),
+    /// Part of what was queued went out; whether all of it has, and the part itself after [`Ring::return_sent`].
+    Sent(Owner, bool, Queue),
     /// Nothing more is sent, or, unless the fault is [`Fault::Send`], received.
     Failed(Owner, Fault),
     /// A time-out has passed that was neither moved nor cleared since.
@@ -301,10 +301,10 @@ impl<D: Driver> Ring<D> {
         self.peek(id).is_some_and(|socket| self.buffers.queue_limit().is_reached(&socket.out))
     }
 
-    /// Pieces queued or kept for a replay: at most so many buffers are pinned.
+    /// Pieces queued: at most so many buffers are pinned.
     #[must_use]
     pub fn pinned(&self, id: SocketId) -> usize {
-        self.peek(id).map_or(0, |socket| socket.out.pieces() + socket.sent.pieces())
+        self.peek(id).map_or(0, |socket| socket.out.pieces())
     }
 
     /// Bytes of the socket that the kernel has taken.
@@ -321,25 +321,16 @@ impl<D: Driver> Ring<D> {
         }
     }
 
-    /// Keeps what is sent from now on, up to `limits::REPLAY_BYTES` in `limits::REPLAY_PIECES`, or stops keeping it and forgets
-    /// what was kept.
-    pub fn keep_sent(&mut self, id: SocketId, keep: bool) {
-        if self.live(id).is_some() {
-            let socket = &mut self.sockets[id.slot as usize];
-            socket.keep = keep;
-            socket.lossy = false;
-            socket.sent.clear(self.buffers.pieces());
+    /// Hands pieces that were sent back to the owner from now on, with [`Event::Sent`], or no longer.
+    pub fn return_sent(&mut self, id: SocketId, returns: bool) {
+        if let Some(socket) = self.live(id) {
+            socket.returns = returns;
         }
     }
 
-    /// Takes back everything queued since [`Ring::keep_sent`], sent or not, for another connection. None when a part of it is
-    /// gone or the kernel is still reading it.
-    pub fn reclaim(&mut self, id: SocketId) -> Option<Queue> {
-        self.live(id).filter(|socket| !socket.sending && !socket.lossy)?;
-        let socket = &mut self.sockets[id.slot as usize];
-        let mut all = std::mem::take(&mut socket.sent);
-        all.append(self.buffers.pieces(), &mut socket.out);
-        Some(all)
+    /// Takes back what is queued and was not sent. None when the kernel is still reading it.
+    pub fn take_unsent(&mut self, id: SocketId) -> Option<Queue> {
+        self.live(id).filter(|socket| !socket.sending).map(|socket| std::mem::take(&mut socket.out))
     }
 
     /// Closes the socket and drops what is queued. No event about it follows.
@@ -461,7 +452,6 @@ impl<D: Driver> Ring<D> {
         let socket = &mut self.sockets[slot as usize];
         if socket.phase == Phase::Closing && socket.in_flight == 0 {
             socket.out.clear(self.buffers.pieces());
-            socket.sent.clear(self.buffers.pieces());
             socket.phase = Phase::Free;
             socket.generation = socket.generation.wrapping_add(1);
             self.sides[Side::of(socket.owner) as usize].sockets -= 1;

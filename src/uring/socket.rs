@@ -25,14 +25,11 @@ pub(super) struct Socket {
     pub(super) finish: bool,
     /// A send failed: nothing more is sent, though what the peer sent before may still arrive.
     pub(super) mute: bool,
-    /// Keep what was sent.
-    pub(super) keep: bool,
-    /// Something sent since was not kept.
-    pub(super) lossy: bool,
+    /// Pieces are handed back to the owner when they have been sent.
+    pub(super) returns: bool,
     /// Bytes that the kernel has taken.
     pub(super) taken: u64,
     pub(super) out: Queue,
-    pub(super) sent: Queue,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,11 +70,9 @@ impl Default for Socket {
             dirty: false,
             finish: false,
             mute: false,
-            keep: false,
-            lossy: false,
+            returns: false,
             taken: 0,
             out: Queue::default(),
-            sent: Queue::default(),
         }
     }
 }

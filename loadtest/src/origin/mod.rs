@@ -128,7 +128,7 @@ impl<'a> Origin<'a> {
             Event::Received(Owner::Downstream(id), bytes) => {
                 self.drive(id, |connection, ring| connection.receive(ring, bytes));
             }
-            Event::Sent(Owner::Downstream(id), _) => self.drive(id, |_, _| {}),
+            Event::Sent(Owner::Downstream(id), ..) => self.drive(id, |_, _| {}),
             Event::Ended(Owner::Downstream(id)) => self.drive(id, |connection, _| connection.end()),
             Event::Failed(Owner::Downstream(id), _) | Event::Expired(Timer::Connection(Owner::Downstream(id))) => {
                 self.close(id)

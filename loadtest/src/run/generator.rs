@@ -236,7 +236,7 @@ impl<'a> Generator<'a> {
     fn note_leaving(&mut self, id: u32, event: Event) {
         match event {
             Event::Received(_, mut bytes) => bytes.clear(self.ring.buffers.pieces()),
-            Event::Sent(_, false) => {}
+            Event::Sent(_, false, _) => {}
             _ => {
                 self.slots[id as usize].close(&mut self.ring);
                 self.wake(id);
@@ -252,7 +252,7 @@ impl<'a> Generator<'a> {
                 }
                 self.receive(id, bytes);
             }
-            Event::Sent(Owner::Upstream(id), _) if self.slots[id as usize].has_unwritten() => self.mark_dirty(id),
+            Event::Sent(Owner::Upstream(id), ..) if self.slots[id as usize].has_unwritten() => self.mark_dirty(id),
             Event::Ended(Owner::Upstream(id)) => {
                 self.slots[id as usize].ended = true;
                 self.read(id);
@@ -406,7 +406,7 @@ fn owner(event: &Event) -> Option<u32> {
         Event::Connected(Owner::Upstream(id))
         | Event::Received(Owner::Upstream(id), _)
         | Event::Ended(Owner::Upstream(id))
-        | Event::Sent(Owner::Upstream(id), _)
+        | Event::Sent(Owner::Upstream(id), ..)
         | Event::Failed(Owner::Upstream(id), _)
         | Event::Expired(Timer::Connection(Owner::Upstream(id))) => Some(*id),
         _ => None,
