@@ -55,6 +55,16 @@ pub enum Owner {
     Upstream(u32),
 }
 
+/// Where the answer to a request goes: a client's connection, and which of the exchanges on it. HTTP/1.1 is the case of one
+/// stream at a time, 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamId {
+    /// Slot of the connection.
+    pub connection: u32,
+    /// Number of the stream on it.
+    pub stream: u32,
+}
+
 /// Whose time-out it is: each has one timer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Timer {

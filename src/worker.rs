@@ -242,8 +242,8 @@ impl<D: Driver> Worker<D> {
             (None, Event::Accepted(listener, descriptor)) => self.downstreams.accept(engine, listener, descriptor),
             (None, Event::AcceptPaused(_, error)) => self.complain(Complaint::Accept(error)),
             (None, Event::Expired(timer)) => {
-                if let Some(downstream) = engine.expire(timer) {
-                    self.downstreams.pump(engine, downstream);
+                if let Some(stream) = engine.expire(timer) {
+                    self.downstreams.pump(engine, stream.connection);
                 }
             }
             (None, _) => {}
@@ -251,8 +251,8 @@ impl<D: Driver> Worker<D> {
             (Some(Owner::Upstream(id)), event) => {
                 let progress = matches!(event, Event::Sent(..));
                 match engine.note(id, event) {
-                    Some(downstream) if progress => self.downstreams.pump_waiting(engine, downstream),
-                    Some(downstream) => self.downstreams.pump(engine, downstream),
+                    Some(stream) if progress => self.downstreams.pump_waiting(engine, stream.connection),
+                    Some(stream) => self.downstreams.pump(engine, stream.connection),
                     None => {}
                 }
             }

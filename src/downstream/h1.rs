@@ -6,6 +6,7 @@ use crate::buffer::{Lease, Queue, QueueLimit};
 use crate::exchange::{Engine, Failure, Head, HeadKind, Question, Source};
 use crate::forward::{Body, BodyError, Delivery, Trailers, end_chunks, gather};
 use crate::http::{self, BodyFraming, FieldName, Method, RequestHead, Version};
+use crate::id::StreamId;
 use crate::limits;
 use crate::respond::Manner;
 use crate::uring::Driver;
@@ -80,7 +81,11 @@ impl Downstreams {
         let keep_alive = !self.draining && !last && connection.home.is_none() && !connection.is_worn();
         connection.current = Current::of(request, head, trailers, keep_alive);
         let asked = Question { request, head, listener: connection.listener, peer: &connection.peer };
-        let source = Source { downstream: id, listener: connection.listener, peer: &connection.peer };
+        let source = Source {
+            stream: StreamId { connection: id, stream: 0 },
+            listener: connection.listener,
+            peer: &connection.peer,
+        };
         let opened = engine.decide(&snapshot, &asked).and_then(|decision| {
             let opened = engine.open(&decision, request, head, source);
             match opened {

@@ -4,13 +4,13 @@
 //! The life of one: [`Engine::decide`] → [`Engine::open`] → request out with [`Engine::send`] while
 //! [`Engine::response_head`] and [`Engine::response_body`] bring the response → [`Engine::close`].
 
+mod attempt;
 mod decide;
 mod failure;
 mod local;
 mod progress;
 mod replay;
 mod request;
-mod retry;
 mod tenancy;
 
 use std::sync::Arc;
@@ -19,20 +19,21 @@ use std::time::Duration;
 use slab::Slab;
 
 use crate::buffer::{Lease, Queue};
-use crate::cluster::{Balancer, Tried};
+use crate::cluster::Balancer;
 use crate::forward::{Delivery, place};
 use crate::http::path::Forms;
 use crate::http::{self, FieldName, Fields, Method, RequestHead, ResponseHead};
-use crate::id::{ClusterId, EndpointId, ListenerId, RouteId, TenantId};
+use crate::id::{ClusterId, ListenerId, RouteId, StreamId, TenantId};
 use crate::limits;
 use crate::respond::DateLine;
 use crate::route::Route;
-use crate::runtime::{Stall, Tick};
+use crate::runtime::Tick;
 use crate::snapshot::{Held, Number, Snapshot};
 use crate::telemetry::Counters;
 use crate::upstream::{End, HeadError, Upstreams};
 use crate::uring::{Driver, Event, Fault, Kernel, Ring};
 
+use attempt::{Attempt, Stage, Tries};
 pub use decide::{Question, Refusal, Routed, decide};
 pub use failure::Failure;
 pub use local::{Local, write_location};
@@ -75,7 +76,8 @@ pub struct Engine<D = Kernel> {
 
 /// One exchange.
 struct Exchange {
-    downstream: u32,
+    /// Whose request it is.
+    stream: StreamId,
     /// The configuration it began under; a tunnel, which may last for days, lets go of it.
     snapshot: Held,
     /// The tunnel's hold on the number of its endpoint.
@@ -84,47 +86,53 @@ struct Exchange {
     /// Of whose requests in flight it is one.
     tenant: Option<TenantId>,
     cluster: ClusterId,
-    endpoint: EndpointId,
-    upstream: Option<u32>,
     method: Method,
-    tried: Tried,
-    /// Endpoints that could not be connected to.
-    attempts: u8,
-    /// Where the round of the endpoint's addresses began, and how many of them could not be connected to.
-    first: u8,
-    addresses: u8,
-    /// The free retry was used.
-    retried: bool,
-    stage: Stage,
-    /// Why there will be no response.
-    failure: Option<Failure>,
+    offer: Offer,
+    state: State,
+    tries: Tries,
+    /// What may be sent again.
+    replay: Replay,
     /// The whole request was handed over.
     request_done: bool,
     /// It, or its response, logs in on the connection.
     binds: bool,
-    /// When connecting began.
-    since: Tick,
-    /// Since when the origin has taken nothing of what waits to be sent to it.
-    sending: Stall,
-    /// Since when it has sent nothing of a response that it owes.
-    answering: Stall,
+    interims: u16,
     /// The route's `timeout`, from the end of the request.
     timeout: Option<Duration>,
     /// When that ends, once the request has ended.
     deadline: Option<Tick>,
-    interims: u16,
-    offer: Offer,
-    replay: Replay,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    /// No final response head yet.
-    Waiting,
-    /// The response body is being read.
-    Body,
-    /// Bytes go both ways unread.
-    Tunnel,
+/// What becomes of an exchange.
+#[derive(Debug)]
+enum State {
+    /// No attempt is under way; the next one is about to begin.
+    Between,
+    /// An endpoint is asked.
+    Attempt(Attempt),
+    /// There will be no response.
+    Failed(Failure),
+}
+
+impl Exchange {
+    /// The attempt that is under way.
+    fn attempt(&self) -> Option<&Attempt> {
+        if let State::Attempt(attempt) = &self.state { Some(attempt) } else { None }
+    }
+
+    /// How far the response has come.
+    fn stage(&self) -> Stage {
+        self.attempt().map_or(Stage::Waiting, |attempt| attempt.stage)
+    }
+
+    /// Slot of the connection to the endpoint, or why there will be no response.
+    fn connection(&self) -> Result<u32, Failure> {
+        match &self.state {
+            State::Attempt(attempt) => Ok(attempt.connection),
+            State::Failed(failure) => Err(*failure),
+            State::Between => Err(Failure::Closed),
+        }
+    }
 }
 
 /// The protocols offered in Upgrade, to compare the origin's choice with.
@@ -146,8 +154,8 @@ pub struct Decision {
 /// From whom a request came.
 #[derive(Clone, Copy, Debug)]
 pub struct Source<'a> {
-    /// Slot of the connection.
-    pub downstream: u32,
+    /// Its stream.
+    pub stream: StreamId,
     /// Where it was accepted.
     pub listener: ListenerId,
     /// Who sent it.
@@ -242,25 +250,15 @@ impl<D: Driver> Engine<D> {
         let fallback = if named { &b""[..] } else { decision.snapshot.clusters[cluster.index()].host.as_bytes() };
         self.write_request(request, head, source.peer, (route, fallback), offer.is_some());
         let entry = Exchange {
-            downstream: source.downstream,
+            stream: source.stream,
             route: decision.route,
             tenant,
             cluster,
-            endpoint: EndpointId(0),
-            upstream: None,
             method: request.method,
-            tried: Tried::default(),
-            attempts: 0,
-            first: 0,
-            addresses: 0,
-            retried: false,
-            stage: Stage::Waiting,
-            failure: None,
+            state: State::Between,
+            tries: Tries::default(),
             request_done: false,
             binds: http::binds_connection(head, &request.fields, FieldName::Authorization),
-            since: 0,
-            sending: Stall::default(),
-            answering: Stall::default(),
             timeout: route.timeout,
             deadline: None,
             interims: 0,
@@ -270,7 +268,7 @@ impl<D: Driver> Engine<D> {
             number: None,
         };
         let id = self.exchanges.insert(entry) as u32;
-        if let Err(failure) = self.connect(id, false) {
+        if let Err(failure) = self.attempt(id, false) {
             let mut exchange = self.exchanges.remove(id as usize);
             exchange.replay.begin(&mut self.ring.buffers, false);
             self.leave(exchange.tenant);
@@ -322,7 +320,7 @@ impl<D: Driver> Engine<D> {
     #[must_use]
     pub fn aborts_on_close(&self, id: u32) -> bool {
         let exchange = &self.exchanges[id as usize];
-        exchange.stage == Stage::Waiting && exchange.snapshot.clusters[exchange.cluster.index()].abort_on_close
+        exchange.stage() == Stage::Waiting && exchange.snapshot.clusters[exchange.cluster.index()].abort_on_close
     }
 
     /// A client connection has ended: nobody else may use the one that it has logged in on.
@@ -342,11 +340,8 @@ impl<D: Driver> Engine<D> {
     /// # Errors
     /// When there will be none. The exchange is then to be closed.
     pub fn response_head(&mut self, id: u32) -> Result<Option<Head>, Failure> {
-        let exchange = &mut self.exchanges[id as usize];
-        if let Some(failure) = exchange.failure {
-            return Err(failure);
-        }
-        let Some(index) = exchange.upstream else { return Err(Failure::Closed) };
+        let exchange = &self.exchanges[id as usize];
+        let index = exchange.connection()?;
         match self.upstreams.read_head(&mut self.ring, index, exchange.method, &mut self.response) {
             Err(HeadError::Invalid(error)) => Err(Failure::Response(error)),
             Err(HeadError::Exhausted) => Err(Failure::Buffers),
@@ -382,13 +377,15 @@ impl<D: Driver> Engine<D> {
         };
         exchange.binds |=
             status == 401 && http::binds_connection(head, &self.response.fields, FieldName::WwwAuthenticate);
-        exchange.stage = if tunnel { Stage::Tunnel } else { Stage::Body };
+        if let State::Attempt(attempt) = &mut exchange.state {
+            attempt.stage = if tunnel { Stage::Tunnel } else { Stage::Body };
+        }
         Ok(if tunnel { HeadKind::Tunnel } else { HeadKind::Final })
     }
 
     /// Gives back what followed a head, to be read as body.
     pub fn put_back(&mut self, id: u32, lease: Lease) {
-        if let Some(index) = self.exchanges[id as usize].upstream {
+        if let Ok(index) = self.exchanges[id as usize].connection() {
             self.upstreams.put_back(&mut self.ring, index, lease);
         }
     }
@@ -399,8 +396,8 @@ impl<D: Driver> Engine<D> {
     /// When it cannot be completed: the response is cut short.
     pub fn response_body(&mut self, id: u32, out: &mut Queue, delivery: Delivery) -> Result<bool, Failure> {
         let exchange = &self.exchanges[id as usize];
-        let Some(index) = exchange.upstream else { return Err(Failure::Closed) };
-        if exchange.stage == Stage::Tunnel {
+        let index = exchange.connection()?;
+        if exchange.stage() == Stage::Tunnel {
             return match self.upstreams.read_raw(&mut self.ring, index, out) {
                 None => Ok(false),
                 Some(End::Closed) => Ok(true),
@@ -418,7 +415,7 @@ impl<D: Driver> Engine<D> {
 
     /// Stops or resumes receiving the response, because the downstream is slower than the origin.
     pub fn pause_response(&mut self, id: u32, paused: bool) {
-        let Some(index) = self.exchanges[id as usize].upstream else { return };
+        let Ok(index) = self.exchanges[id as usize].connection() else { return };
         let was = self.upstreams.get(index).is_some_and(|connection| connection.transport.is_paused());
         if was != paused {
             self.upstreams.set_paused(&mut self.ring, index, paused);
@@ -433,22 +430,22 @@ impl<D: Driver> Engine<D> {
         self.disarm(id);
         self.counters.exchanges.set(self.exchanges.len() as u64);
         self.leave(exchange.tenant);
-        let Some(index) = exchange.upstream else { return };
-        self.balancer.end(exchange.endpoint);
-        if !complete && exchange.stage == Stage::Tunnel {
+        let State::Attempt(Attempt { endpoint, connection: index, stage, .. }) = exchange.state else { return };
+        self.balancer.end(endpoint);
+        if !complete && stage == Stage::Tunnel {
             // One side broke: the other is told so, and does not take what it has for all there is.
             return self.upstreams.abort(&mut self.ring, index);
         }
-        if !complete || !exchange.request_done || exchange.stage == Stage::Tunnel {
+        if !complete || !exchange.request_done || stage == Stage::Tunnel {
             return self.upstreams.discard(&mut self.ring, index);
         }
-        let Some((cluster, _)) = self.snapshot.endpoint(exchange.endpoint) else {
+        let Some((cluster, _)) = self.snapshot.endpoint(endpoint) else {
             // A newer snapshot lacks the endpoint.
             return self.upstreams.discard(&mut self.ring, index);
         };
         let share = cluster.max_idle.div_ceil(self.workers);
         if exchange.binds {
-            self.upstreams.bind(&mut self.ring, index, exchange.downstream);
+            self.upstreams.bind(&mut self.ring, index, exchange.stream.connection);
         }
         self.upstreams.release(&mut self.ring, index, share, cluster.idle);
     }
@@ -456,7 +453,7 @@ impl<D: Driver> Engine<D> {
     /// Lets go of the snapshot of a tunnel whose response head was sent: nothing of it is needed any more.
     pub fn detach(&mut self, id: u32) {
         let exchange = &mut self.exchanges[id as usize];
-        exchange.number = exchange.snapshot.number(exchange.endpoint);
+        exchange.number = exchange.attempt().and_then(|attempt| exchange.snapshot.number(attempt.endpoint));
         exchange.snapshot = self.nothing.clone();
     }
 
@@ -467,8 +464,8 @@ impl<D: Driver> Engine<D> {
         RouteOf { snapshot: exchange.snapshot.clone(), route: exchange.route }
     }
 
-    /// Takes in what happened on an upstream connection. Returns the downstream connection whose exchange it concerns.
-    pub fn note(&mut self, index: u32, event: Event) -> Option<u32> {
+    /// Takes in what happened on an upstream connection. Returns the stream whose exchange it concerns.
+    pub fn note(&mut self, index: u32, event: Event) -> Option<StreamId> {
         let exchange = self.upstreams.get(index)?.exchange;
         let ring = &mut self.ring;
         match event {
@@ -495,7 +492,7 @@ impl<D: Driver> Engine<D> {
         }
         let id = exchange?;
         self.arm(id);
-        Some(self.exchanges.get(id as usize)?.downstream)
+        Some(self.exchanges.get(id as usize)?.stream)
     }
 
     /// 32 even random bits; not for secrets.

@@ -1,8 +1,8 @@
 //! How far an exchange has come with its origin, what it holds meanwhile, and until when the origin is waited for. Not here: what
-//! becomes of an exchange whose origin is late (`retry`).
+//! becomes of an exchange whose origin is late (`attempt`).
 
-use super::{Engine, Stage};
-use crate::id::Timer;
+use super::{Attempt, Engine, Stage, State};
+use crate::id::{StreamId, Timer};
 use crate::limits;
 use crate::runtime::Tick;
 use crate::upstream::{End, Upstream};
@@ -39,7 +39,7 @@ impl<D: Driver> Engine<D> {
     /// Since when the origin has taken nothing of what waits to be sent to it; None: nothing waits.
     #[must_use]
     pub fn stalled(&self, id: u32) -> Option<Tick> {
-        self.exchanges[id as usize].sending.since()
+        self.exchanges[id as usize].attempt()?.sending.since()
     }
 
     /// Sets the timer of the attempt for the next thing that the origin has to do, and that of the exchange.
@@ -58,11 +58,11 @@ impl<D: Driver> Engine<D> {
         self.ring.set_timer(Timer::Exchange(id), None);
     }
 
-    /// A timer has fired: ends the attempt if its origin is late. Returns the client connection whose exchange it concerns.
-    pub fn expire(&mut self, timer: Timer) -> Option<u32> {
+    /// A timer has fired: ends the attempt if its origin is late. Returns the stream whose exchange it concerns.
+    pub fn expire(&mut self, timer: Timer) -> Option<StreamId> {
         let (Timer::Attempt(id) | Timer::Exchange(id)) = timer else { return None };
         let (now, exchange) = (self.ring.clock().tick(), self.exchanges.get(id as usize)?);
-        let (index, downstream) = (exchange.upstream?, exchange.downstream);
+        let (index, stream) = (exchange.connection().ok()?, exchange.stream);
         // Since the timer was set, progress may have moved what it stands for.
         let at = if let Timer::Attempt(_) = timer { self.attempt_deadline(id) } else { self.exchange_deadline(id) };
         if at.is_some_and(|at| at <= now) {
@@ -71,7 +71,12 @@ impl<D: Driver> Engine<D> {
             self.upstreams.ended(&mut self.ring, index, end);
         }
         self.arm(id);
-        Some(downstream)
+        Some(stream)
+    }
+
+    /// Whether the route's time for the response is over.
+    pub(super) fn is_expired(&self, id: u32) -> bool {
+        self.exchanges[id as usize].deadline.is_some_and(|deadline| self.ring.clock().tick() >= deadline)
     }
 
     /// When the route's time for the response is over. While it is the client that has to read, the origin owes nothing.
@@ -79,7 +84,7 @@ impl<D: Driver> Engine<D> {
         let connection = self.connection(id)?;
         let exchange = &self.exchanges[id as usize];
         let waits =
-            !connection.is_connected() || (exchange.stage == Stage::Waiting && !connection.transport.is_paused());
+            !connection.is_connected() || (exchange.stage() == Stage::Waiting && !connection.transport.is_paused());
         exchange.deadline.filter(|_| waits)
     }
 
@@ -88,24 +93,25 @@ impl<D: Driver> Engine<D> {
     /// it begins.
     fn attempt_deadline(&mut self, id: u32) -> Option<Tick> {
         let (ring, clock) = (&self.ring, self.ring.clock());
-        let exchange = &self.exchanges[id as usize];
-        let connection = self.upstreams.get(exchange.upstream?)?;
+        let exchange = &mut self.exchanges[id as usize];
+        let State::Attempt(Attempt { endpoint, connection, since, .. }) = exchange.state else { return None };
+        let connection = self.upstreams.get(connection)?;
         let now = clock.tick();
         if !connection.is_connected() {
-            return Some(clock.deadline_from(exchange.since, self.attempt_timeout(exchange)));
+            return Some(clock.deadline_from(since, Self::connect_timeout(exchange, endpoint)));
         }
-        let exchange = &mut self.exchanges[id as usize];
+        let State::Attempt(attempt) = &mut exchange.state else { return None };
         let (taken, unsent) = (connection.transport.taken(ring), connection.transport.unsent(ring) > 0);
-        let sending = exchange.sending.observe(now, unsent, taken);
+        let sending = attempt.sending.observe(now, unsent, taken);
         let paused = connection.transport.is_paused();
-        if exchange.stage == Stage::Tunnel {
+        if attempt.stage == Stage::Tunnel {
             let moved = taken.wrapping_add(connection.received);
-            let since = exchange.answering.observe(now, !paused, moved);
+            let since = attempt.answering.observe(now, !paused, moved);
             return since.map(|since| clock.deadline_from(since, limits::TUNNEL_IDLE));
         }
         let owes = exchange.request_done && !unsent && !paused;
-        let answering = exchange.answering.observe(now, owes, connection.received);
-        let whole = exchange.deadline.is_some() && exchange.stage == Stage::Waiting;
+        let answering = attempt.answering.observe(now, owes, connection.received);
+        let whole = exchange.deadline.is_some() && attempt.stage == Stage::Waiting;
         let response = exchange.snapshot.clusters[exchange.cluster.index()].response_timeout;
         let since = sending.into_iter().chain(answering.filter(|_| !whole)).min();
         since.map(|since| clock.deadline_from(since, response))
@@ -113,6 +119,6 @@ impl<D: Driver> Engine<D> {
 
     /// Its connection to the origin, while it has one.
     pub(super) fn connection(&self, id: u32) -> Option<&Upstream> {
-        self.upstreams.get(self.exchanges[id as usize].upstream?)
+        self.upstreams.get(self.exchanges[id as usize].connection().ok()?)
     }
 }
