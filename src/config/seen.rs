@@ -149,6 +149,13 @@ impl Trace {
         self.elements.contains(path) || path.parent().is_some_and(listed)
     }
 
+    /// Whether `path` is one of the directories to watch. What happens to it may end its watch, even if it is there again later
+    /// with the same inode.
+    #[must_use]
+    pub fn watches(&self, path: &Path) -> bool {
+        self.directories.contains_key(path)
+    }
+
     fn add(&mut self, path: &Path) {
         let (directories, elements) = (&mut self.directories, &mut self.elements);
         let element = |directory: &Path, element: &Path| {
@@ -282,6 +289,7 @@ mod tests {
         ] {
             assert_eq!(trace.concerns(&at(path)), expected, "{path}");
         }
+        assert!(trace.watches(&at("releases")) && !trace.watches(&at("conf.d")) && !trace.watches(&at("other")));
         // Made again, it is another.
         fs::rename(at("releases/1"), at("releases/2")).unwrap();
         let without = seen(&at("conf.d")).trace();

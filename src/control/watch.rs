@@ -3,6 +3,7 @@
 //! Not here: what leads to them, and reading them (`config`).
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use notify::{ErrorKind, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
@@ -34,6 +35,8 @@ pub(super) struct Notified {
     /// It ends when this is dropped.
     _watcher: RecommendedWatcher,
     trace: Arc<Trace>,
+    /// See [`Watched::Trace`].
+    lost: Arc<AtomicBool>,
     events: mpsc::Receiver<()>,
     /// When something happened that was not acted on yet: first, and last.
     pending: Option<(Instant, Instant)>,
@@ -69,7 +72,10 @@ pub(super) fn renew(how: Watch, seen: &Seen, watched: Option<&Watched>) -> Renew
         return Renewed::Replaced { watcher: Some(polled()), changed: false };
     }
     let leads = seen.trace();
-    if matches!(watched, Some(Watched::Trace(trace)) if **trace == leads) {
+    if let Some(Watched::Trace { trace, lost }) = watched
+        && **trace == leads
+        && !lost.load(Ordering::Acquire)
+    {
         return Renewed::Kept;
     }
     match Notified::new(leads) {
@@ -101,8 +107,9 @@ pub(super) async fn changed(watcher: &mut Option<Watcher>) {
 /// What a watcher does.
 #[derive(Debug)]
 pub(super) enum Watched {
-    /// It is told of changes of this.
-    Trace(Arc<Trace>),
+    /// It is told of changes of this; `lost`: perhaps not of all any more, and the next load has to begin another watch. Whoever sets
+    /// it makes an event as well, so that there is a next load.
+    Trace { trace: Arc<Trace>, lost: Arc<AtomicBool> },
     /// It looks.
     Polled,
 }
@@ -111,7 +118,9 @@ impl Watcher {
     /// What it does.
     pub(super) fn watched(&self) -> Watched {
         match self {
-            Self::Notified(watcher) => Watched::Trace(Arc::clone(&watcher.trace)),
+            Self::Notified(watcher) => {
+                Watched::Trace { trace: Arc::clone(&watcher.trace), lost: Arc::clone(&watcher.lost) }
+            }
             Self::Polled(_) => Watched::Polled,
         }
     }
@@ -121,21 +130,26 @@ impl Notified {
     fn new(trace: Trace) -> notify::Result<Self> {
         // One event that waits says as much as many.
         let (sender, events) = mpsc::channel(1);
-        let trace = Arc::new(trace);
-        let concerned = Arc::clone(&trace);
+        let (trace, lost) = (Arc::new(trace), Arc::new(AtomicBool::new(false)));
+        let (concerned, losing) = (Arc::clone(&trace), Arc::clone(&lost));
         let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            if is_change(&event, &concerned) {
+            let loses = loses_watch(&event, &concerned);
+            if loses {
+                losing.store(true, Ordering::Release);
+            }
+            if loses || is_change(&event, &concerned) {
                 let _ = sender.try_send(());
             }
         })?;
         for directory in trace.directories() {
             match watcher.watch(directory, RecursiveMode::NonRecursive) {
-                // Gone since: the comparison that follows sees it.
+                // Gone since: the comparison that follows sees it. When it comes back, the directory above, which is watched before
+                // it, tells that this watch is lost.
                 Err(error) if matches!(error.kind, ErrorKind::PathNotFound) => {}
                 watched => watched?,
             }
         }
-        Ok(Self { _watcher: watcher, trace, events, pending: None })
+        Ok(Self { _watcher: watcher, trace, lost, events, pending: None })
     }
 
     async fn changed(&mut self) {
@@ -166,6 +180,14 @@ fn is_change(event: &notify::Result<notify::Event>, trace: &Trace) -> bool {
     event.need_rescan() || !read && event.paths.iter().any(|path| trace.concerns(path))
 }
 
+/// Whether a directory may not be watched any more. A watch ends with the directory, and with the directory's name, whatever takes
+/// its place; what the kernel's queue had no room for may have been just that.
+fn loses_watch(event: &notify::Result<notify::Event>, trace: &Trace) -> bool {
+    let Ok(event) = event else { return true };
+    let read = matches!(event.kind, EventKind::Access(_));
+    event.need_rescan() || !read && event.paths.iter().any(|path| trace.watches(path))
+}
+
 impl Polled {
     fn new(seen: Seen) -> Self {
         let fresh = seen.is_fresh(SystemTime::now());
@@ -186,6 +208,103 @@ impl Polled {
             if changed {
                 return;
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::{Path, PathBuf};
+
+    use notify::Event;
+    use notify::event::{AccessKind, AccessMode, CreateKind, DataChange, Flag, ModifyKind, RemoveKind, RenameMode};
+
+    use super::*;
+    use crate::config::Loader;
+
+    /// What was seen of a tenant's directory `team` in `folder`, in which there is no file.
+    fn seen(folder: &Path) -> Seen {
+        let tenant = "[[tenant]]\nname = \"a\"\nfile = \"team/a.toml\"\nclaims = [{ host = \"a\" }]\n";
+        let text = format!("[[listener]]\nname = \"a\"\nbind = \"127.0.0.1:0\"\n{tenant}");
+        fs::write(folder.join("cairn.toml"), text).unwrap();
+        let mut loader = Loader::new(folder.join("cairn.toml"));
+        loader.load().unwrap();
+        loader.seen().clone()
+    }
+
+    fn replaced(renewed: Renewed) -> (Notified, bool) {
+        match renewed {
+            Renewed::Replaced { watcher: Some(Watcher::Notified(watcher)), changed } => (watcher, changed),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn watched(watcher: &Notified) -> Option<Watched> {
+        Some(Watched::Trace { trace: Arc::clone(&watcher.trace), lost: Arc::clone(&watcher.lost) })
+    }
+
+    #[tokio::test]
+    async fn a_watch_that_is_lost_is_begun_again_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let team = folder.path().join("team");
+        fs::create_dir(&team).unwrap();
+        let seen = seen(folder.path());
+        let (mut watcher, changed) = replaced(renew(Watch::Notified, &seen, None));
+        assert!(!changed);
+        for round in 0..3 {
+            // With nothing in it that could tell: all is as it was.
+            fs::rename(&team, folder.path().join("away")).unwrap();
+            fs::rename(folder.path().join("away"), &team).unwrap();
+            watcher.changed().await;
+            let (again, changed) = replaced(renew(Watch::Notified, &seen, watched(&watcher).as_ref()));
+            assert!(!changed, "{round}");
+            watcher = again;
+            assert!(matches!(renew(Watch::Notified, &seen, watched(&watcher).as_ref()), Renewed::Kept), "{round}");
+        }
+    }
+
+    /// The directory is gone when it is to be watched, and back when it is compared.
+    #[tokio::test]
+    async fn what_could_not_be_watched_is_when_it_is_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let (team, away) = (folder.path().join("team"), folder.path().join("away"));
+        fs::create_dir(&team).unwrap();
+        let seen = seen(folder.path());
+        let trace = seen.trace();
+        fs::rename(&team, &away).unwrap();
+        let mut watcher = Notified::new(trace).unwrap();
+        fs::rename(&away, &team).unwrap();
+        assert!(!seen.has_changed() && seen.trace() == *watcher.trace);
+        watcher.changed().await;
+        replaced(renew(Watch::Notified, &seen, watched(&watcher).as_ref()));
+    }
+
+    #[test]
+    fn only_what_happens_to_a_directory_itself_ends_its_watch() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = folder.path().canonicalize().unwrap();
+        fs::create_dir(home.join("team")).unwrap();
+        let trace = seen(&home).trace();
+        let event = |kind, path: PathBuf| Ok(Event::new(kind).add_path(path));
+        let (team, file) = (home.join("team"), home.join("team/a.toml"));
+        let data = EventKind::Modify(ModifyKind::Data(DataChange::Any));
+        let name = EventKind::Modify(ModifyKind::Name(RenameMode::From));
+        let removed = EventKind::Remove(RemoveKind::Folder);
+        for (what, event, change, loss) in [
+            ("a file is written", event(data, file.clone()), true, false),
+            ("a file is renamed", event(name, file.clone()), true, false),
+            ("a file goes", event(removed, file), true, false),
+            ("a neighbour goes", event(removed, home.join("other")), false, false),
+            ("it is read", event(EventKind::Access(AccessKind::Open(AccessMode::Any)), team.clone()), false, false),
+            ("it goes", event(removed, team.clone()), true, true),
+            ("it comes", event(EventKind::Create(CreateKind::Folder), team.clone()), true, true),
+            ("it is renamed", event(name, team), true, true),
+            ("one above is renamed", event(name, home), true, true),
+            ("the queue overflows", Ok(Event::new(EventKind::Other).set_flag(Flag::Rescan)), true, true),
+            ("an error", Err(notify::Error::generic("")), true, true),
+        ] {
+            assert_eq!((is_change(&event, &trace), loses_watch(&event, &trace)), (change, loss), "{what}");
         }
     }
 }

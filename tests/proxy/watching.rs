@@ -106,6 +106,52 @@ fn a_directory_that_is_renamed_and_made_again_is_watched_again() {
     }
 }
 
+/// What is there again when it is looked at, with the same inode, was gone all the same: its watch went with it.
+fn is_watched_again(come_back: impl Fn(&Path)) {
+    let proxy = Proxy::start(&text("true", "root"), &[]);
+    let (home, team) = (proxy.folder().join("home"), proxy.folder().join("team"));
+    fs::create_dir(&home).unwrap();
+    fs::create_dir(&team).unwrap();
+    let write = |mark: &str| {
+        let red = format!("[[route]]\nhosts = [\"a\"]\npath = \"/red\"\nrespond = {{ body = \"{mark}\" }}\n");
+        let tenant = "[[tenant]]\nname = \"red\"\nfile = \"FOLDER/team/red.toml\"\nclaims = [{ host = \"a\", path_prefix = \"/red\" }]\n";
+        let root = (text("true", mark) + tenant).replace("FOLDER", proxy.folder().to_str().unwrap());
+        fs::write(home.join("cairn.toml"), root).unwrap();
+        fs::write(team.join("red.toml"), red).unwrap();
+    };
+    write("first");
+    switch("home/cairn.toml", &proxy.folder().join("cairn.toml"));
+    answers(&proxy, "/", "first");
+    answers(&proxy, "/red", "first");
+    for round in 0..2 {
+        come_back(&home);
+        come_back(&team);
+        for mark in [format!("{round}"), format!("{round}, written again")] {
+            write(&mark);
+            answers(&proxy, "/", &mark);
+            answers(&proxy, "/red", &mark);
+        }
+    }
+}
+
+#[test]
+fn a_directory_that_is_renamed_and_renamed_back_is_watched_again() {
+    is_watched_again(|folder| {
+        let away = folder.with_extension("away");
+        fs::rename(folder, &away).unwrap();
+        fs::rename(away, folder).unwrap();
+    });
+}
+
+/// Most file systems give it the number that has become free.
+#[test]
+fn a_directory_that_is_made_again_at_once_is_watched_again() {
+    is_watched_again(|folder| {
+        fs::remove_dir_all(folder).unwrap();
+        fs::create_dir(folder).unwrap();
+    });
+}
+
 #[test]
 fn polling_sees_what_is_written_in_place() {
     let origin = Origin::answering(OK);
