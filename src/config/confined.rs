@@ -1,30 +1,73 @@
 //! Opens files that belong to somebody else than the operator: only below a directory, only plain ones, only if nobody but
 //! their owner and group can write them. Not here: what is in them.
 
-use std::fs::File;
+use std::ffi::OsString;
+use std::fs::{File, Metadata};
 use std::io;
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-/// Opens `name` below `directory`; links may not lead out of it (openat2(2), RESOLVE_BENEATH).
+/// Why a name is refused that does not stay below its directory.
+pub(super) const LEADS_OUT: &str = "it leads out of the directory of the tenant's file";
+
+/// A directory that nothing looked up in it leads out of (openat2(2), RESOLVE_BENEATH).
+#[derive(Debug)]
+pub(super) struct Beneath(File);
+
+/// What stands below such a directory, a link perhaps, whether it can be read or not.
+#[derive(Debug)]
+pub(super) struct Entry(File);
+
+impl Beneath {
+    pub(super) fn open(directory: &Path) -> io::Result<Self> {
+        let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
+        Ok(Self(File::from(rustix::fs::open(directory, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)))
+    }
+
+    fn look_up(&self, name: &Path, flags: OFlags, resolve: ResolveFlags) -> io::Result<File> {
+        let resolve = resolve | ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        match rustix::fs::openat2(&self.0, name, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
+            Ok(file) => Ok(File::from(file)),
+            Err(Errno::XDEV) => Err(io::Error::other(LEADS_OUT)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// What stands at `name`, in which no part but the last may be a link.
+    pub(super) fn entry(&self, name: &Path) -> io::Result<Entry> {
+        let name = if name.as_os_str().is_empty() { Path::new(".") } else { name };
+        self.look_up(name, OFlags::PATH | OFlags::NOFOLLOW, ResolveFlags::NO_SYMLINKS).map(Entry)
+    }
+}
+
+impl Entry {
+    pub(super) fn metadata(&self) -> io::Result<Metadata> {
+        self.0.metadata()
+    }
+
+    /// What it says if it is a link.
+    pub(super) fn target(&self) -> io::Result<Option<PathBuf>> {
+        if !self.metadata()?.is_symlink() {
+            return Ok(None);
+        }
+        let target = rustix::fs::readlinkat(&self.0, "", Vec::new())?;
+        Ok(Some(OsString::from_vec(target.into_bytes()).into()))
+    }
+}
+
+/// Opens `name` below `directory`; links may not lead out of it.
 ///
 /// # Errors
 /// Also when others can write the file, or when it belongs to neither root, nor this process's user, nor the directory's owner.
 pub(super) fn open(directory: &Path, name: &Path) -> io::Result<File> {
-    let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
-    let directory = File::from(rustix::fs::open(directory, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?);
-    let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    let directory = Beneath::open(directory)?;
     // Without NONBLOCK a pipe in its place would hold the reload.
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let file = match rustix::fs::openat2(&directory, name, flags, Mode::empty(), beneath) {
-        Ok(file) => File::from(file),
-        Err(Errno::XDEV) => return Err(io::Error::other("it leads out of the directory of the tenant's file")),
-        Err(error) => return Err(error.into()),
-    };
-    let (found, parent) = (file.metadata()?, directory.metadata()?);
+    let file = directory.look_up(name, OFlags::RDONLY | OFlags::NONBLOCK, ResolveFlags::empty())?;
+    let (found, parent) = (file.metadata()?, directory.0.metadata()?);
     if !found.is_file() {
         return Err(io::Error::other("it is not a plain file"));
     }

@@ -12,7 +12,7 @@ use super::reference::{self, Reference};
 use super::report::{Place, Problems, Report, Source};
 use super::schema::{Kind, Table};
 use super::section::Section;
-use super::seen::{self, Seen};
+use super::seen::{self, Seen, Way};
 use super::tables::ROOT;
 use super::{Role, check};
 
@@ -86,7 +86,7 @@ pub(super) fn read(path: &Path, seen: &mut Seen) -> Result<Vec<Source>, Report> 
     let mut sources = Vec::with_capacity(paths.len());
     let mut unreadable = Vec::new();
     for path in &paths {
-        seen.note(path.clone());
+        seen.note(Way::anywhere(path.clone()));
         match outside::open(path).and_then(|file| text(file, FILE_BYTES_MAX)) {
             Ok(text) => sources.push(Source::new(&path.display().to_string(), &text)),
             Err(error) => unreadable.push(refuse(path, error)),
@@ -100,8 +100,8 @@ fn list(path: &Path, noted: &mut Seen) -> Result<Vec<PathBuf>, (PathBuf, io::Err
         return Ok(vec![path.to_owned()]);
     }
     let parts = path.join("conf.d");
-    noted.note(path.to_owned());
-    noted.note(parts.clone());
+    noted.note(Way::anywhere(path.to_owned()));
+    noted.note(Way::anywhere(parts.clone()));
     let mut paths = Vec::new();
     if parts.exists() {
         let entries = fs::read_dir(&parts).and_then(Iterator::collect::<io::Result<Vec<_>>>);

@@ -158,7 +158,9 @@ impl Assembly {
 
     /// The tenant's file as it stands; None: it cannot be read.
     fn read(&self, tenant: &Tenant, seen: &mut Seen, problems: &mut Problems) -> Option<(Version, Part)> {
-        seen.note(tenant.file.clone());
+        if let Some(way) = tenant.way() {
+            seen.note(way);
+        }
         let mut version = tenant.open(problems)?;
         let part = tenant.read(&mut version, self.ground(), problems);
         seen.extend(version.outside.files());

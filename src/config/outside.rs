@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 
-use super::confined;
-use super::seen::Stamp;
+use super::confined::{self, LEADS_OUT};
+use super::seen::{Stamp, Way};
 use crate::id::Address;
 use crate::limits;
 
@@ -23,7 +23,7 @@ const VALUE_BYTES_MAX: u64 = 1024 * 1024;
 pub(super) struct Outside {
     /// No variable of the environment, and no file but those below the directory of the one that names it.
     confined: bool,
-    files: HashMap<PathBuf, (Stamp, Result<String, String>)>,
+    files: HashMap<PathBuf, (Way, Stamp, Result<String, String>)>,
     addresses: HashMap<String, Result<Vec<Address>, String>>,
 }
 
@@ -43,17 +43,20 @@ impl Outside {
     /// The content of the file `name` in `directory`, without the newline at its end.
     pub(super) fn file(&mut self, directory: &Path, name: &Path) -> Result<String, String> {
         let path = directory.join(name);
-        if let Some((_, known)) = self.files.get(&path) {
+        if let Some((.., known)) = self.files.get(&path) {
             return known.clone();
         }
-        let stamp = Stamp::of(&path);
+        let way = if self.confined { Way::beneath(directory, name) } else { Some(Way::anywhere(path.clone())) };
+        // What is not the tenant's is not even looked at: when it changes would tell something about it.
+        let Some(way) = way else { return Err(LEADS_OUT.to_owned()) };
+        let stamp = Stamp::of(&way);
         let file = if self.confined { confined::open(directory, name) } else { open(&path) };
         let content = file.and_then(|file| text(file, VALUE_BYTES_MAX)).map_err(|error| error.to_string());
         let content = content.map(|text| match text.strip_suffix("\r\n").or(text.strip_suffix('\n')) {
             Some(line) => line.to_owned(),
             None => text,
         });
-        self.files.insert(path, (stamp, content.clone()));
+        self.files.insert(path, (way, stamp, content.clone()));
         content
     }
 
@@ -81,8 +84,8 @@ impl Outside {
     }
 
     /// The files that were looked for, and what they were before they were opened.
-    pub(super) fn files(&self) -> impl Iterator<Item = (&Path, &Stamp)> {
-        self.files.iter().map(|(path, (stamp, _))| (path.as_path(), stamp))
+    pub(super) fn files(&self) -> impl Iterator<Item = (&Way, &Stamp)> {
+        self.files.values().map(|(way, stamp, _)| (way, stamp))
     }
 }
 

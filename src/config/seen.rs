@@ -8,6 +8,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use super::confined::{Beneath, Entry};
+
 /// Links that one path may lead through (path_resolution(7)).
 const LINKS_MAX: usize = 40;
 /// A file that changed so shortly before it was looked at may change again and look the same: file systems keep coarse times.
@@ -15,7 +17,16 @@ const FRESH: Duration = Duration::from_secs(2);
 
 /// Paths in the order in which they were looked at, each with what it led to a moment before it was opened.
 #[derive(Clone, Debug, Default)]
-pub struct Seen(Vec<(PathBuf, Stamp)>);
+pub struct Seen(Vec<(Way, Stamp)>);
+
+/// A path, and how far it may lead.
+#[derive(Clone, Debug)]
+pub(super) struct Way {
+    path: PathBuf,
+    /// What begins the path, and what neither a link nor `..` behind it may lead out of: beyond, nothing is looked at. None: it may
+    /// lead anywhere.
+    directory: Option<PathBuf>,
+}
 
 /// What a path leads to, and through which links. Two stamps are the same if all that can be told without reading is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,20 +66,20 @@ pub struct Trace {
 }
 
 impl Seen {
-    /// Notes what `path` leads to, which the caller opens after this.
-    pub(super) fn note(&mut self, path: PathBuf) {
-        let stamp = Stamp::of(&path);
-        self.0.push((path, stamp));
+    /// Notes what a path leads to, which the caller opens after this.
+    pub(super) fn note(&mut self, way: Way) {
+        let stamp = Stamp::of(&way);
+        self.0.push((way, stamp));
     }
 
     /// Notes what was looked at before.
-    pub(super) fn extend<'a>(&mut self, others: impl Iterator<Item = (&'a Path, &'a Stamp)>) {
-        self.0.extend(others.map(|(path, stamp)| (path.to_owned(), stamp.clone())));
+    pub(super) fn extend<'a>(&mut self, others: impl Iterator<Item = (&'a Way, &'a Stamp)>) {
+        self.0.extend(others.map(|(way, stamp)| (way.clone(), stamp.clone())));
     }
 
     /// Every path.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
-        self.0.iter().map(|(path, _)| path.as_path())
+        self.0.iter().map(|(way, _)| way.path.as_path())
     }
 
     /// Whether nothing was looked at.
@@ -80,7 +91,7 @@ impl Seen {
     /// Whether a path leads to something else now. Reads directories and looks at files, which may block.
     #[must_use]
     pub fn has_changed(&self) -> bool {
-        self.0.iter().any(|(path, stamp)| Stamp::of(path) != *stamp)
+        self.0.iter().any(|(way, stamp)| Stamp::of(way) != *stamp)
     }
 
     /// Whether one of the files had been written so shortly before `now` that [`Seen::has_changed`] could miss the next change.
@@ -93,18 +104,63 @@ impl Seen {
     #[must_use]
     pub fn trace(&self) -> Trace {
         let mut trace = Trace::default();
-        for path in self.paths() {
-            trace.add(path);
+        for (way, _) in &self.0 {
+            trace.add(way);
         }
         trace
     }
 }
 
+impl Way {
+    /// Wherever it leads.
+    pub(super) fn anywhere(path: PathBuf) -> Self {
+        Self { path, directory: None }
+    }
+
+    /// To `name` in `directory` and not out of it. None: already the name leads out.
+    pub(super) fn beneath(directory: &Path, name: &Path) -> Option<Self> {
+        let mut depth = 0_usize;
+        for part in name.components() {
+            match part {
+                Component::Normal(_) => depth += 1,
+                Component::ParentDir => depth = depth.checked_sub(1)?,
+                Component::CurDir => {}
+                Component::RootDir | Component::Prefix(_) => return None,
+            }
+        }
+        Some(Self { path: directory.join(name), directory: Some(directory.to_owned()) })
+    }
+
+    /// Walks along it as the kernel does, and calls `element` with each directory and the path of the element in it that is looked
+    /// up, and `link` with what each link says. Returns where it ends; None: there is nothing, or it leads out.
+    fn follow(
+        &self,
+        mut element: impl FnMut(&Path, &Path),
+        mut link: impl FnMut(&Path),
+    ) -> Option<(PathBuf, Metadata)> {
+        let mut walk = Walk { here: PathBuf::from("/"), links: 0, bounds: None };
+        let Some(directory) = &self.directory else {
+            walk.along(&std::path::absolute(&self.path).ok()?, &mut element, &mut link)?;
+            let metadata = fs::metadata(&walk.here).ok()?;
+            return Some((walk.here, metadata));
+        };
+        let name = self.path.strip_prefix(directory).ok()?;
+        let beneath = Beneath::open(directory);
+        let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
+        walk.along(&std::path::absolute(directory).ok()?, &mut element, &mut link)?;
+        walk.bounds = Some((walk.here.clone(), beneath.ok()?));
+        walk.along(name, &mut element, &mut link)?;
+        let metadata = walk.look()?.metadata().ok()?;
+        Some((walk.here, metadata))
+    }
+}
+
 impl Stamp {
-    pub(super) fn of(path: &Path) -> Self {
+    pub(super) fn of(way: &Way) -> Self {
         let mut stamp = Self::default();
-        if let Some((end, metadata)) = follow(path, |_, _| {}, |link| stamp.links.push(link.to_owned())) {
-            stamp.target = Some(Target::of(&end, &metadata));
+        if let Some((end, metadata)) = way.follow(|_, _| {}, |link| stamp.links.push(link.to_owned())) {
+            let listed = way.directory.is_none().then_some(end);
+            stamp.target = Some(Target::of(listed.as_deref(), &metadata));
         }
         stamp
     }
@@ -118,10 +174,11 @@ impl Stamp {
 }
 
 impl Target {
-    fn of(path: &Path, metadata: &Metadata) -> Self {
+    /// With what is in the directory `listed`, if it is one.
+    fn of(listed: Option<&Path>, metadata: &Metadata) -> Self {
         let (device, inode) = (metadata.dev(), metadata.ino());
         if metadata.is_dir() {
-            let entries = fs::read_dir(path).into_iter().flatten().flatten();
+            let entries = listed.map(fs::read_dir).into_iter().flatten().flatten().flatten();
             let parts = entries.map(|entry| entry.file_name()).filter(|name| is_part(Path::new(name)));
             return Self::Directory { device, inode, parts: parts.collect() };
         }
@@ -156,15 +213,16 @@ impl Trace {
         self.directories.contains_key(path)
     }
 
-    fn add(&mut self, path: &Path) {
+    fn add(&mut self, way: &Way) {
         let (directories, elements) = (&mut self.directories, &mut self.elements);
         let element = |directory: &Path, element: &Path| {
             if elements.insert(element.to_owned()) && !directories.contains_key(directory) {
                 directories.insert(directory.to_owned(), identity(directory));
             }
         };
-        if let Some((end, metadata)) = follow(path, element, |_| {})
+        if let Some((end, metadata)) = way.follow(element, |_| {})
             && metadata.is_dir()
+            && way.directory.is_none()
         {
             self.directories.insert(end.clone(), identity(&end));
             self.listed.insert(end);
@@ -177,40 +235,65 @@ fn identity(directory: &Path) -> (u64, u64) {
     fs::metadata(directory).map(|metadata| (metadata.dev(), metadata.ino())).unwrap_or_default()
 }
 
-/// Walks along a path as the kernel does, and calls `element` with each directory and the path of the element in it that is
-/// looked up, and `link` with what each link says. Returns where it ends; None: there is nothing.
-fn follow(
-    path: &Path,
-    mut element: impl FnMut(&Path, &Path),
-    mut link: impl FnMut(&Path),
-) -> Option<(PathBuf, Metadata)> {
-    let path = std::path::absolute(path).ok()?;
-    let (mut here, mut links) = (PathBuf::from("/"), 0);
-    let mut rest = reversed(&path);
-    while let Some(part) = rest.pop() {
-        if part == ".." {
-            here.pop();
-            continue;
+/// A walk along a path, one element after the other.
+struct Walk {
+    /// How far it has come; no part of this is a link.
+    here: PathBuf,
+    links: usize,
+    /// What it must not leave.
+    bounds: Option<(PathBuf, Beneath)>,
+}
+
+impl Walk {
+    fn along(
+        &mut self,
+        path: &Path,
+        element: &mut impl FnMut(&Path, &Path),
+        link: &mut impl FnMut(&Path),
+    ) -> Option<()> {
+        let mut rest = reversed(path);
+        while let Some(part) = rest.pop() {
+            if part == ".." {
+                if self.bounds.as_ref().is_some_and(|(bounds, _)| *bounds == self.here) {
+                    return None;
+                }
+                self.here.pop();
+                continue;
+            }
+            let next = self.here.join(&part);
+            element(&self.here, &next);
+            let before = std::mem::replace(&mut self.here, next);
+            let Some(target) = self.target()? else { continue };
+            link(&target);
+            self.here = before;
+            self.links += 1;
+            if self.links > LINKS_MAX || target.is_absolute() && self.bounds.is_some() {
+                return None;
+            }
+            if target.is_absolute() {
+                self.here = PathBuf::from("/");
+            }
+            rest.extend(reversed(&target));
         }
-        let next = here.join(&part);
-        element(&here, &next);
-        if !fs::symlink_metadata(&next).ok()?.is_symlink() {
-            here = next;
-            continue;
-        }
-        let target = fs::read_link(&next).ok()?;
-        link(&target);
-        links += 1;
-        if links > LINKS_MAX {
-            return None;
-        }
-        if target.is_absolute() {
-            here = PathBuf::from("/");
-        }
-        rest.extend(reversed(&target));
+        Some(())
     }
-    let metadata = fs::metadata(&here).ok()?;
-    Some((here, metadata))
+
+    /// What the link says to which it has come, if it is one; None: there is nothing.
+    fn target(&self) -> Option<Option<PathBuf>> {
+        if self.bounds.is_some() {
+            return self.look()?.target().ok();
+        }
+        if fs::symlink_metadata(&self.here).ok()?.is_symlink() {
+            return fs::read_link(&self.here).ok().map(Some);
+        }
+        Some(None)
+    }
+
+    /// What it has come to, where it has bounds: looked up beneath them, whatever has become of the way there meanwhile.
+    fn look(&self) -> Option<Entry> {
+        let (bounds, beneath) = self.bounds.as_ref()?;
+        beneath.entry(self.here.strip_prefix(bounds).ok()?).ok()
+    }
 }
 
 /// The names in a path, `..` among them, last first.
@@ -231,7 +314,7 @@ mod tests {
 
     fn seen(path: &Path) -> Seen {
         let mut seen = Seen::default();
-        seen.note(path.to_owned());
+        seen.note(Way::anywhere(path.to_owned()));
         seen
     }
 
@@ -296,6 +379,61 @@ mod tests {
         assert!(without.concerns(&at("releases/1")) && !without.directories().any(|it| it.ends_with("conf.d")));
         fs::create_dir_all(at("releases/1/conf.d")).unwrap();
         assert_ne!(seen(&at("conf.d")).trace(), trace);
+    }
+
+    /// (name, what it may lead to inside; None: the name is refused)
+    #[test]
+    fn nothing_is_looked_at_beyond_the_directory() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = folder.path().canonicalize().unwrap();
+        let at = |name: &str| home.join(name);
+        fs::create_dir_all(at("team/data")).unwrap();
+        fs::write(at("team/data/own"), "").unwrap();
+        fs::write(at("secret"), "").unwrap();
+        for (target, link) in [
+            ("data/own", "inside"),
+            ("data/../inside", "far"),
+            ("../secret", "climbs"),
+            (at("secret").to_str().unwrap(), "absolute"),
+            ("data/../../team/data/own", "out and back"),
+            ("..", "up"),
+        ] {
+            symlink(target, at("team").join(link)).unwrap();
+        }
+        let found = |name: &str| {
+            let way = Way::beneath(&at("team"), Path::new(name))?;
+            let mut seen = Seen::default();
+            seen.note(way);
+            let trace = seen.trace();
+            assert!(!trace.concerns(&at("secret")), "{name}");
+            let file = matches!(seen.0[0].1.target, Some(Target::File { .. }));
+            // Another file of that length, a moment later.
+            fs::rename(at("secret"), at("secret.old")).unwrap();
+            fs::write(at("secret"), "").unwrap();
+            assert!(!seen.has_changed(), "{name}");
+            fs::rename(at("secret.old"), at("secret")).unwrap();
+            Some((file, seen.0[0].1.links.len(), trace.concerns(&at("team/data/own"))))
+        };
+        for (name, expected) in [
+            ("data/own", Some((true, 0, true))),
+            ("data/../data/./own", Some((true, 0, true))),
+            ("inside", Some((true, 1, true))),
+            ("far", Some((true, 2, true))),
+            ("nowhere", Some((false, 0, false))),
+            ("data", Some((false, 0, false))),
+            ("", Some((false, 0, false))),
+            ("climbs", Some((false, 1, false))),
+            ("absolute", Some((false, 1, false))),
+            ("out and back", Some((false, 1, false))),
+            ("up/secret", Some((false, 1, false))),
+            ("../secret", None),
+            ("data/../../secret", None),
+            ("../team/data/own", None),
+            (at("secret").to_str().unwrap(), None),
+            (at("team/data/own").to_str().unwrap(), None),
+        ] {
+            assert_eq!(found(name), expected, "{name}");
+        }
     }
 
     #[test]

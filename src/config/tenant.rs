@@ -18,6 +18,7 @@ use super::places::Places;
 use super::report::{Place, Problems, Source};
 use super::route::Known;
 use super::section::Section;
+use super::seen::Way;
 use super::tables::{TENANT_FILE, TENANTS_MAX};
 use super::{AdminSpec, Report, Role, check, cluster, route};
 use crate::cluster::ClusterSpec;
@@ -165,10 +166,21 @@ fn overlaps(tenants: &[Tenant], problems: &mut Problems) {
 }
 
 impl Tenant {
+    /// The directory that the operator chose, and the name in it, which may be a link of the tenant's.
+    fn place(&self) -> (&Path, &Path) {
+        let name = self.file.file_name().map(Path::new).unwrap_or(Path::new("."));
+        (self.file.parent().unwrap_or(Path::new("")), name)
+    }
+
+    /// What leads to the file.
+    pub(super) fn way(&self) -> Option<Way> {
+        let (directory, name) = self.place();
+        Way::beneath(directory, name)
+    }
+
     /// Reads the file as it stands. Where it cannot be read, the problem stands at the root's `file`.
     pub(super) fn open(&self, problems: &mut Problems) -> Option<Version> {
-        let directory = self.file.parent().unwrap_or(Path::new(""));
-        let name = self.file.file_name().map(Path::new).unwrap_or(Path::new("."));
+        let (directory, name) = self.place();
         let text = confined::open(directory, name).and_then(|file| outside::text(file, FILE_BYTES_MAX));
         let found = text.map(|text| Version {
             source: Source::new(&self.file.display().to_string(), &text),

@@ -263,6 +263,50 @@ fn references_of_a_tenant_are_confined_and_kept() {
     assert_eq!((config.tenants[0].state, token(&config).as_str()), (TenantState::Stale, "first"));
 }
 
+/// When a file changes that is not the tenant's is not the tenant's to know, nor a reason for a reload.
+#[test]
+fn files_that_are_not_the_tenants_are_not_looked_at() {
+    let company = Company::new();
+    let secret = company.0.path().canonicalize().unwrap().join("secret");
+    fs::write(&secret, "1").unwrap();
+    fs::write(company.path("a/token"), "own").unwrap();
+    symlink("../secret", company.path("a/link")).unwrap();
+    symlink("..", company.path("a/up")).unwrap();
+    let mut loader = Loader::new(company.path("cairn.toml"));
+    let mut judge = |what: &str, expected: TenantState| {
+        let state = loader.load().unwrap().tenants[0].state;
+        assert_eq!(state, expected, "{what}");
+        let (seen, trace) = (loader.seen().clone(), loader.seen().trace());
+        fs::write(&secret, fs::read_to_string(&secret).unwrap() + "1").unwrap();
+        assert!(!seen.has_changed(), "{what}");
+        assert!(!trace.concerns(&secret) && !seen.paths().any(|path| path == secret), "{what}");
+        seen
+    };
+    let token = |value: &str| {
+        let header = format!("cluster = \"app\"\nrequest_headers = {{ set = {{ x-token = \"@{value}\" }} }}\n");
+        A.replace("cluster = \"app\"\n", &header)
+    };
+    for name in ["../secret", secret.to_str().unwrap(), "./../secret", "up/secret", "link"] {
+        company.write("a/a.toml", &token(name));
+        judge(name, TenantState::Absent);
+    }
+    // The last one is a link, which is the tenant's to put right.
+    let seen = judge("link", TenantState::Absent);
+    fs::remove_file(company.path("a/link")).unwrap();
+    symlink("token", company.path("a/link")).unwrap();
+    assert!(seen.has_changed());
+    let seen = judge("a link to its own", TenantState::Live);
+    company.write("a/token", "another");
+    assert!(seen.has_changed());
+    // The tenant's file itself.
+    fs::remove_file(company.path("a/a.toml")).unwrap();
+    symlink("../secret", company.path("a/a.toml")).unwrap();
+    let seen = judge("the file", TenantState::Stale);
+    fs::remove_file(company.path("a/a.toml")).unwrap();
+    company.write("a/a.toml", A);
+    assert!(seen.has_changed());
+}
+
 /// The block that the documented file has as a comment.
 #[test]
 fn the_documented_tenant_is_accepted() {
