@@ -17,8 +17,9 @@ pub(super) struct Budget {
     names: usize,
     expression_bytes: u64,
     compile_time: Duration,
+    files: usize,
     /// Where each stands, in this order.
-    at: [Place; 4],
+    at: [Place; 5],
     spent: Spent,
 }
 
@@ -26,6 +27,7 @@ pub(super) struct Budget {
 #[derive(Clone, Debug, Default)]
 struct Spent {
     names: Cell<usize>,
+    files: Cell<usize>,
     expression_bytes: Cell<u64>,
     /// CPU time of the thread when it began.
     began: Cell<Duration>,
@@ -43,7 +45,8 @@ impl Budget {
             names: count("names"),
             expression_bytes: limits.size("expression_bytes"),
             compile_time: limits.time("compile_time"),
-            at: ["routes", "names", "expression_bytes", "compile_time"].map(|key| limits.place(key)),
+            files: count("files"),
+            at: ["routes", "names", "expression_bytes", "compile_time", "files"].map(|key| limits.place(key)),
             spent: Spent::default(),
         }
     }
@@ -64,13 +67,30 @@ impl Budget {
         for route in routes.iter().take(self.routes) {
             self.name(route.place("hosts"), route.length("hosts"), problems);
         }
-        !self.spent.over.get()
+        !self.is_over()
     }
 
     /// Counts a name that is to be looked up, and looks it up; None: it is one too many.
     pub(super) fn look_up<T>(&self, text: Text<'_>, problems: &mut Problems, ask: impl FnOnce() -> T) -> Option<T> {
         self.name(text.at, 1, problems);
-        if !self.has_time(text.at, problems) {
+        self.wait(text.at, problems, ask)
+    }
+
+    /// Counts a reference to a file, and reads it; None: it is one too many. Each costs memory for a copy of the file.
+    pub(super) fn file<T>(&self, at: Place, problems: &mut Problems, ask: impl FnOnce() -> T) -> Option<T> {
+        let files = self.spent.files.get() + 1;
+        self.spent.files.set(files);
+        if files > self.files {
+            let message =
+                format!("the file refers to {files} files up to here; the tenant may refer to {}", self.files);
+            self.refuse(at, message, (self.at[4], "files"), problems);
+        }
+        self.wait(at, problems, ask)
+    }
+
+    /// Asks for what the thread may have to wait for; None: there is no time for it.
+    fn wait<T>(&self, at: Place, problems: &mut Problems, ask: impl FnOnce() -> T) -> Option<T> {
+        if !self.has_time(at, problems) {
             return None;
         }
         let (asked, cpu) = (Instant::now(), cpu_time());
@@ -78,6 +98,11 @@ impl Budget {
         let waited = asked.elapsed().saturating_sub(cpu_time().saturating_sub(cpu));
         self.spent.waited.set(self.spent.waited.get() + waited);
         Some(answer)
+    }
+
+    /// Whether one of them is used up, which has been said: nothing else is to be read.
+    pub(super) fn is_over(&self) -> bool {
+        self.spent.over.get()
     }
 
     /// Tries an expression; None: there is nothing left to compile it with.
@@ -103,7 +128,7 @@ impl Budget {
                 format!("the file has taken {spent:.1?} up to here; the tenant may take {:?}", self.compile_time);
             self.refuse(at, message, (self.at[3], "compile_time"), problems);
         }
-        !self.spent.over.get()
+        !self.is_over()
     }
 
     fn name(&self, at: Place, count: usize, problems: &mut Problems) {
@@ -118,10 +143,9 @@ impl Budget {
 
     fn refuse(&self, at: Place, message: String, (limit, key): (Place, &str), problems: &mut Problems) {
         if !self.spent.over.replace(true) {
-            problems
-                .add(at, message)
-                .note(limit, "its limits stand here")
-                .help(format!("make the file simpler, or ask the operator for a larger limits.{key}"));
+            problems.add(at, message).note(limit, "its limits stand here").help(format!(
+                "make the file simpler; the operator can give it more: a larger limits.{key} in the root"
+            ));
         }
     }
 }

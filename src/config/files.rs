@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::DeTable;
 
+use super::budget::Budget;
 use super::outside::{self, Outside, text};
 use super::reference::{self, Reference};
 use super::report::{Place, Problems, Report, Source};
@@ -50,8 +51,14 @@ impl<'a> Document<'a> {
         }
     }
 
-    /// Replaces every reference by what it stands for; reports those to nothing.
-    pub(super) fn replace_references(&mut self, outside: &mut Outside, problems: &mut Problems) {
+    /// Replaces every reference by what it stands for, within a budget if there is one; reports those to nothing.
+    pub(super) fn replace_references(
+        &mut self,
+        outside: &mut Outside,
+        budget: Option<&Budget>,
+        problems: &mut Problems,
+    ) {
+        let outside = (outside, budget);
         self.references = reference::replace(self.file, &mut self.table, self.directory, outside, problems);
     }
 

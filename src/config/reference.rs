@@ -7,6 +7,7 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::budget::Budget;
 use super::outside::{Outside, Unset};
 use super::report::{Place, Problems};
 
@@ -20,14 +21,15 @@ pub(super) struct Reference {
 }
 
 /// Replaces every reference in the values of `table`; returns them in file order. Files are relative to `directory`.
+/// `budget` says how many there may be; with more, some references are left.
 pub(super) fn replace(
     file: usize,
     table: &mut DeTable<'_>,
     directory: &Path,
-    outside: &mut Outside,
+    (outside, budget): (&mut Outside, Option<&Budget>),
     problems: &mut Problems,
 ) -> Vec<Reference> {
-    let mut replacer = Replacer { file, directory, outside, problems, found: Vec::new() };
+    let mut replacer = Replacer { file, directory, outside, budget, problems, found: Vec::new() };
     replacer.table(table);
     let mut found = replacer.found;
     found.sort_unstable_by_key(|reference| reference.start);
@@ -43,6 +45,7 @@ struct Replacer<'a> {
     file: usize,
     directory: &'a Path,
     outside: &'a mut Outside,
+    budget: Option<&'a Budget>,
     problems: &'a mut Problems,
     found: Vec<Reference>,
 }
@@ -61,12 +64,21 @@ impl Replacer<'_> {
             DeValue::Array(items) => items.iter_mut().for_each(|item| self.value(item)),
             // Most values have neither, and one byte is found faster than two.
             DeValue::String(text) if text.starts_with('@') || text.contains('$') && text.contains("${") => {
-                match resolve(text, self.directory, self.outside) {
-                    Ok(value) => {
+                let (directory, outside) = (self.directory, &mut *self.outside);
+                let found = match self.budget {
+                    Some(budget) if names_file(text) => {
+                        budget.file(at, self.problems, || resolve(text, directory, outside))
+                    }
+                    _ => Some(resolve(text, directory, outside)),
+                };
+                match found {
+                    // The budget is used up, which it has said.
+                    None => {}
+                    Some(Ok(value)) => {
                         let written = std::mem::replace(text, Cow::Owned(value.clone())).into_owned();
                         self.found.push(Reference { start: at.start, written, value });
                     }
-                    Err(Missing { what, help }) => {
+                    Some(Err(Missing { what, help })) => {
                         self.problems.add(at, what).help(help).alone();
                     }
                 }
@@ -74,6 +86,11 @@ impl Replacer<'_> {
             _ => {}
         }
     }
+}
+
+/// Whether a value stands for the content of a file.
+fn names_file(text: &str) -> bool {
+    text.starts_with('@') && !text.starts_with("@@")
 }
 
 /// A reference to nothing.
@@ -84,7 +101,7 @@ struct Missing {
 
 fn resolve(text: &str, directory: &Path, outside: &mut Outside) -> Result<String, Missing> {
     let Some(name) = text.strip_prefix('@') else { return variables(text, outside) };
-    if name.starts_with('@') {
+    if !names_file(text) {
         return variables(name, outside);
     }
     let name = variables(name, outside)?;

@@ -32,7 +32,7 @@ pub(super) fn read(sources: &[Source], outside: &mut Outside, problems: &mut Pro
     }
     let mut places = Places::default();
     for document in &mut documents {
-        document.replace_references(outside, problems);
+        document.replace_references(outside, None, problems);
         places.secrets(&document.references);
     }
     let role = files::role(&documents);

@@ -40,7 +40,7 @@ impl Config {
         let mut outside = Outside::default();
         for document in &mut documents {
             document.role = self.role;
-            document.replace_references(&mut outside, &mut problems);
+            document.replace_references(&mut outside, None, &mut problems);
         }
         // What it refers to may have changed since it was found valid.
         if !problems.is_empty() {

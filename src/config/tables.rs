@@ -533,8 +533,9 @@ static TENANT_LIMITS: Table = Table {
             "compile_time",
             Kind::Time,
             seconds(5),
-            "of a CPU, and of waiting for the addresses of names, to read and compile its file",
+            "of a CPU, and of waiting for files and the addresses of names, to read and compile its file",
         ),
+        key("files", Kind::Number(1, u32::MAX as u64), Preset::Number(100), "to which its file refers: \"@name\""),
     ],
     choices: &[],
 };

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::bounds::Bounds;
+use super::budget::Budget;
 use super::claim::{self, Claim};
 use super::confined;
 use super::files::{Document, FILE_BYTES_MAX};
@@ -202,12 +203,16 @@ impl Tenant {
             return Part::default();
         }
         document.role = ground.role;
-        document.replace_references(&mut version.outside, problems);
+        let bounds = self.bounds.begin();
+        let budget = bounds.budget.as_ref();
+        document.replace_references(&mut version.outside, budget, problems);
+        if budget.is_some_and(Budget::is_over) {
+            return Part::default();
+        }
         check::document(&document, &TENANT_FILE, problems);
         let root = document.section(&TENANT_FILE);
         let (routes, clusters) = (root.many("route"), root.many("cluster"));
-        let bounds = self.bounds.begin();
-        if bounds.budget.as_ref().is_some_and(|budget| !budget.routes(&routes, problems)) {
+        if budget.is_some_and(|budget| !budget.routes(&routes, problems)) {
             return Part::default();
         }
         let scope = |first| Scope { tenant: self.name.clone(), first };
@@ -231,7 +236,7 @@ impl Tenant {
             }
             part.routes.push(route);
         }
-        let has_time = |problems: &mut Problems| bounds.budget.as_ref().is_none_or(|it| it.has_time(root.at, problems));
+        let has_time = |problems: &mut Problems| budget.is_none_or(|it| it.has_time(root.at, problems));
         if problems.is_empty() && has_time(problems) {
             self.compile(&mut part, ground, problems);
             has_time(problems);

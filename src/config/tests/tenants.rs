@@ -419,16 +419,33 @@ fn a_file_costs_no_more_than_it_may() {
             .map(|at| route(&format!("path = \"/{at}\"\nheaders = {{ x-a = {{ regex = \"[a-z]{{99}}{at}\" }} }}\n")))
             .collect()
     };
+    // All to the same one, of which each makes a copy; what the last route has are no references.
+    let files = |count: usize| -> String {
+        company.write("b/page", "x");
+        let file = |value: String| format!("[[route]]\nhosts = [\"b.example.com\"]\n{value}\n");
+        let own = "path = \"/@@page\"\nrespond = { body = \"@@page\" }".to_owned();
+        (0..count).map(|at| file(format!("path = \"/{at}\"\nrespond = {{ body = \"@page\" }}"))).collect::<String>()
+            + &file(own)
+    };
     for (limits, file, refusal) in [
         ("", routes(1000), ""),
         ("", routes(1001), "the file has 1001 routes; the tenant may have 1000"),
         ("routes = 2", routes(2), ""),
-        ("routes = 2", routes(3), "ask the operator for a larger limits.routes"),
+        ("routes = 2", routes(3), "the operator can give it more: a larger limits.routes"),
         ("names = 3", hosts(3), ""),
         ("names = 3", hosts(4), "the file has 4 hosts and names up to here; the tenant may have 3"),
         ("", hosts(1001), "limits.names"),
         ("expression_bytes = \"64KiB\"", expressions(3), ""),
         ("expression_bytes = \"64KiB\"", expressions(100), "the expressions of the file need automata of"),
+        ("", files(100), ""),
+        (
+            "",
+            files(101),
+            "b/b.toml:404:20: error: the file refers to 101 files up to here; the tenant may refer to 100",
+        ),
+        ("files = 2", files(2), ""),
+        ("files = 2", files(3), "the operator can give it more: a larger limits.files"),
+        ("files = 2", files(90_000), "the file refers to 3 files up to here; the tenant may refer to 2"),
         ("compile_time = \"1ms\"", expressions(900), "the tenant may take 1ms"),
     ] {
         let report = judged(&company, &format!("limits = {{ {limits} }}"), &file);
