@@ -28,6 +28,11 @@ const ADOPTION_STEP: Duration = Duration::from_millis(1);
 const ALREADY_SERVED: &str = "there is nothing to guard: the files say what is served already. Saved files are reloaded by themselves, \
                               without a guard; with `watch = false` they wait for `cairn reload --guard`";
 
+/// Why nothing can be loaded any more: a defect of ours has taken the compiler along.
+const LOST: &str = "what the last reload left behind is lost; restart this process";
+/// Why nothing can be loaded now. Whoever wants a reload waits for the one under way, so only a defect of ours leads to this.
+const BUSY: &str = "another reload is under way; ask again when it has ended";
+
 /// What became of a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -206,10 +211,6 @@ impl Control {
             let (verdict, version) = (Verdict::Refused, self.version());
             return wanted.answer(&Reloaded { verdict, version, message, tenants: Vec::new() });
         }
-        if self.compiler.is_none() && self.running.is_none() {
-            let outcome = self.refused("what the last reload left behind is lost; restart this process".to_owned());
-            return wanted.answer(&outcome);
-        }
         if self.running.is_some() {
             self.wanted.get_or_insert_default().join(wanted);
             return;
@@ -225,8 +226,13 @@ impl Control {
         self.begin(Purpose::RollBack { why, replies }, Request::Restore(config));
     }
 
+    /// Begins, or answers at once that it cannot.
     fn begin(&mut self, purpose: Purpose, request: Request) {
-        let (Some(served), Some(compiler)) = (self.served(), self.compiler.take()) else { return };
+        let ready = self.served().and_then(|served| Some((served, self.compiler.take()?)));
+        let Some((served, compiler)) = ready else {
+            let problem = if self.running.is_some() { BUSY } else { LOST };
+            return self.conclude(purpose, Arc::clone(&self.config), Rates::default(), Err(problem.to_owned()));
+        };
         self.running = Some(Running {
             purpose,
             before: Arc::clone(&self.config),
@@ -317,9 +323,13 @@ impl Control {
         }
     }
 
-    /// Counts and tells what became of it.
     fn done(&mut self, running: Running, result: Result<Reloaded, String>) {
         let Running { purpose, before, base, .. } = running;
+        self.conclude(purpose, before, base, result);
+    }
+
+    /// Counts and tells what became of it.
+    fn conclude(&mut self, purpose: Purpose, before: Arc<Config>, base: Rates, result: Result<Reloaded, String>) {
         match purpose {
             Purpose::Watch => {}
             Purpose::RollBack { why, replies } => self.rolled_back(why, replies, result.map(drop)),
@@ -386,5 +396,50 @@ async fn adopt(workers: &[Reins], version: u64) {
             ));
         }
         tokio::time::sleep(ADOPTION_STEP).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot::{self, error::TryRecvError};
+
+    use super::*;
+    use crate::config::parse;
+    use crate::control::Compiler;
+
+    fn control() -> Control {
+        let config = parse("a.toml", "[[listener]]\nname = \"a\"\nbind = \"127.0.0.1:0\"\n").unwrap();
+        let mut compiler = Compiler::new(None);
+        let snapshot = Arc::new(compiler.compile(&config, 1).unwrap());
+        Control::new(compiler, config, snapshot, Bound::new(), Vec::new())
+    }
+
+    /// Whatever state it is in, whoever asked is told.
+    #[tokio::test]
+    async fn what_cannot_begin_is_answered() {
+        let mut control = control();
+        // The files of the start are about to be watched.
+        assert!(control.running.is_some() && control.compiler.is_none());
+        let restore = |control: &mut Control| {
+            let (reply, mut told) = oneshot::channel();
+            control.restore(Arc::clone(&control.config), "it is worse".to_owned(), vec![reply]);
+            told.try_recv().map(|outcome| (outcome.verdict, outcome.message))
+        };
+        assert_eq!(restore(&mut control), Ok((Verdict::Stuck, format!("it is worse, and {BUSY}"))));
+        assert!(control.running.is_some());
+        // A reload waits for that.
+        let (reply, mut waits) = oneshot::channel();
+        control.want(Wanted::asked(None, reply));
+        assert!(matches!(waits.try_recv(), Err(TryRecvError::Empty)));
+        // A step that died has kept the compiler.
+        control.step(Err("it died".to_owned()));
+        assert!(control.running.is_none() && control.compiler.is_none());
+        let outcome = waits.try_recv().unwrap();
+        assert_eq!((outcome.verdict, outcome.message.as_str()), (Verdict::Refused, LOST));
+        assert_eq!(restore(&mut control), Ok((Verdict::Stuck, format!("it is worse, and {LOST}"))));
+        let (reply, mut told) = oneshot::channel();
+        control.want(Wanted::asked(None, reply));
+        assert!(told.try_recv().is_ok_and(|outcome| outcome.verdict == Verdict::Refused));
+        assert_eq!(control.tally.refused, 2);
     }
 }
