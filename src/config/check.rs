@@ -12,12 +12,14 @@ use super::unit;
 
 /// Reports everything in a file that `schema` does not allow.
 pub(super) fn document(document: &Document<'_>, schema: &'static Table, problems: &mut Problems) {
-    let mut check = Check { document, problems };
+    let mut check = Check { document, root: schema, problems };
     check.table(document.at(), &document.table, schema);
 }
 
 struct Check<'a> {
     document: &'a Document<'a>,
+    /// What the whole file may hold.
+    root: &'static Table,
     problems: &'a mut Problems,
 }
 
@@ -82,6 +84,8 @@ impl Check<'_> {
             format!("did you mean `{known}`?")
         } else if let Some(owner) = schema.owner_below(name) {
             format!("`{name}` belongs in {}", owner.title)
+        } else if let Some(key) = self.root.key(name) {
+            top_level(key)
         } else {
             format!("it knows {}", list(&schema.keys.iter().map(|key| key.name).collect::<Vec<_>>()))
         };
@@ -224,6 +228,16 @@ impl Check<'_> {
             _ => format!("write `{} = {}`", key.name, key.preset.example()),
         };
         self.problems.add(at, format!("`{}` takes {expected}, not {kind}", key.name)).help(help);
+    }
+}
+
+/// Where a key of the whole file is written: in TOML, what stands below a table's header is the table's.
+fn top_level(key: &Key) -> String {
+    match key.kind {
+        Kind::One(table) | Kind::Many(table) => {
+            format!("`{}` is no part of another table: write {}", key.name, table.title)
+        }
+        _ => format!("`{}` is a key of the whole configuration: write it above the first [table]", key.name),
     }
 }
 
