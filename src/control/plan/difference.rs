@@ -248,18 +248,20 @@ fn cluster_aspects(old: &ClusterSpec, new: &ClusterSpec) -> Aspects {
 fn endpoints(old: &ClusterSpec, new: &ClusterSpec) -> Vec<Change> {
     let kind = Kind::<EndpointSpec, _> {
         word: "endpoint",
-        key: &|it| &it.address,
+        // Whatever order the name server gave them in: the ledger knows an endpoint by the same.
+        key: &|it| it.addresses().min(),
         name: &|it| format!("{} {}", new.name, it.address),
         added: &|it| format!("joins with weight {}", it.weight),
         removed: &|_| "leaves; requests under way end there, its idle connections are closed".to_owned(),
         aspects: &|was, it| {
-            let others = |it: &EndpointSpec| {
-                let all: Vec<_> = it.others.iter().map(ToString::to_string).collect();
-                format!("[{}]", all.join(", "))
+            let addresses = |it: &EndpointSpec| {
+                let mut all: Vec<_> = it.addresses().collect();
+                all.sort_unstable();
+                format!("[{}]", all.into_iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
             };
             vec![
                 ("weight", was.weight.to_string(), it.weight.to_string()),
-                ("other addresses", others(was), others(it)),
+                ("addresses", addresses(was), addresses(it)),
             ]
         },
     };

@@ -123,6 +123,26 @@ fn endpoints_join_and_leave() {
     assert_eq!(found, expected);
 }
 
+/// Name servers give the addresses of a name in another order each time.
+#[test]
+fn the_order_of_a_names_addresses_is_no_change() {
+    let named = |hosts: &[u8]| {
+        let mut config = config(BASE);
+        let mut addresses = hosts.iter().map(|host| format!("10.0.0.{host}:80").parse().unwrap());
+        let endpoint = &mut config.snapshot.clusters[0].endpoints[0];
+        endpoint.address = addresses.next().unwrap();
+        endpoint.others = addresses.collect();
+        config
+    };
+    let plan = |old: &[u8], new: &[u8]| difference(&named(old), &named(new), &|_| 0).to_string();
+    for (old, new) in [([1, 2, 3], [2, 3, 1]), ([1, 2, 3], [1, 3, 2]), ([3, 2, 1], [1, 2, 3])] {
+        assert_eq!(plan(&old, &new), "nothing would change\n", "{old:?} {new:?}");
+    }
+    let expected =
+        "~ endpoint app 10.0.0.2:80: addresses [10.0.0.1:80, 10.0.0.2:80] → [10.0.0.1:80, 10.0.0.2:80, 10.0.0.3:80]\n";
+    assert_eq!(plan(&[1, 2], &[2, 3, 1]), format!("{expected}1 changed\n"));
+}
+
 #[test]
 fn what_needs_a_restart_says_so() {
     let found = plan(&[("count = 1", "count = 2"), ("[workers]", "[admin]\nlisten = \"off\"\n[workers]")]);
