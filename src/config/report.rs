@@ -194,6 +194,12 @@ impl Report {
         Self { text: text.into(), errors }
     }
 
+    /// What [`Report`] displays, to be kept without a copy.
+    #[must_use]
+    pub fn text(&self) -> Arc<str> {
+        Arc::clone(&self.text)
+    }
+
     /// How many errors it holds; never 0.
     #[must_use]
     pub fn errors(&self) -> usize {

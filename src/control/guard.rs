@@ -220,7 +220,7 @@ impl Control {
             Err(problem) => (Verdict::Stuck, format!("{why}, and {problem}")),
         };
         self.tally.rolled_back += u64::from(verdict == Verdict::RolledBack);
-        self.tally.problem = Some(message.clone());
+        self.tally.problem = Some(message.as_str().into());
         let outcome = Reloaded { verdict, version: self.version(), message, tenants: Vec::new() };
         say(&outcome);
         tell(replies, &outcome);

@@ -34,8 +34,8 @@ pub use prepare::Compiler;
 pub use reload::{Reloaded, Verdict};
 use reload::{Running, Wanted};
 pub use routes::RouteLine;
+use status::Tally;
 pub use status::{BufferStatus, ListenerStatus, Status, TenantStatus};
-use status::{Detail, Tally};
 use watch::Watcher;
 
 /// How often counters are sampled for a guard and retired snapshots are looked for.
@@ -150,9 +150,9 @@ impl Control {
             Ask::Reload(guard, reply) => self.want(Wanted::asked(guard, reply)),
             Ask::EndGuard(end, reply) => self.end_guard(end, reply),
             Ask::Plan(path, reply) => self.plan(path, reply),
-            Ask::Status(reply) => drop(reply.send(self.status(Detail::Reports))),
+            Ask::Status(reply) => drop(reply.send(self.status())),
             Ask::Routes(reply) => beside(reply, move || routes::lines(&config)),
-            Ask::Metrics(reply) => drop(reply.send(metrics::text(&self.status(Detail::Numbers)))),
+            Ask::Metrics(reply) => drop(reply.send(metrics::text(&self.status()))),
             Ask::Config(reply) => beside(reply, move || config.show().map_err(|report| report.to_string())),
             Ask::Drain(_) => {}
         }

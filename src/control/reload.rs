@@ -334,7 +334,7 @@ impl Control {
             Purpose::Watch => {}
             Purpose::RollBack { why, replies } => self.rolled_back(why, replies, result.map(drop)),
             Purpose::Reload(wanted) => {
-                let known = |problem: &String| Some(problem) == self.tally.problem.as_ref();
+                let known = |problem: &String| Some(problem.as_str()) == self.tally.problem.as_deref();
                 if wanted.is_by_itself() && result.as_ref().is_err_and(known) {
                     // The files were read once more, and are as bad as they were.
                     return;
@@ -376,7 +376,7 @@ impl Control {
 
     fn refused(&mut self, problem: String) -> Reloaded {
         self.tally.refused += 1;
-        self.tally.problem = Some(problem.clone());
+        self.tally.problem = Some(problem.as_str().into());
         Reloaded { verdict: Verdict::Refused, version: self.version(), message: problem, tenants: Vec::new() }
     }
 

@@ -1,12 +1,13 @@
 //! How it goes: what `cairn status`, `/status` and `/metrics` tell. Not here: how it is sent (`admin`).
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::Control;
 use super::reload::Running;
-use crate::config::TenantState;
+use crate::config::{Report, TenantState};
 use crate::event_log;
 use crate::telemetry::Shed;
 
@@ -21,8 +22,8 @@ pub struct Tally {
     pub refused: u64,
     /// Taken back by a guard.
     pub rolled_back: u64,
-    /// Why the last one was refused or taken back; None: it was not.
-    pub problem: Option<String>,
+    /// Why the last one was refused or taken back; None: it was not. Long where much is wrong, and told to whoever asks.
+    pub problem: Option<Arc<str>>,
 }
 
 /// A running process.
@@ -117,22 +118,13 @@ pub struct TenantStatus {
     pub routes: usize,
     /// Clusters that are served.
     pub clusters: usize,
-    /// What is wrong with the file as it stands.
-    pub problems: Option<String>,
-}
-
-/// How much is wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Detail {
-    /// No text of what is wrong with a file.
-    Numbers,
-    /// Everything.
-    Reports,
+    /// What is wrong with the file as it stands; the report's own text, because there may be a long one for each of many tenants.
+    pub problems: Option<Arc<str>>,
 }
 
 impl Control {
     /// How it goes now.
-    pub(super) fn status(&mut self, detail: Detail) -> Status {
+    pub(super) fn status(&mut self) -> Status {
         self.collect();
         let sum = |count: &dyn Fn(&crate::telemetry::Counters) -> u64| -> u64 {
             self.workers.iter().map(|worker| count(&worker.counters)).sum()
@@ -180,19 +172,19 @@ impl Control {
             shed,
             listeners: self.bound.iter().map(listener).collect(),
             reloads: self.tally.clone(),
-            tenants: self.tenants(detail),
+            tenants: self.tenants(),
             events_dropped: event_log::dropped(),
         }
     }
 
-    fn tenants(&self, detail: Detail) -> Vec<TenantStatus> {
+    fn tenants(&self) -> Vec<TenantStatus> {
         let tenant = |report: &crate::config::TenantReport| TenantStatus {
             name: report.name.clone(),
             file: report.file.display().to_string(),
             state: report.state,
             routes: report.routes,
             clusters: report.clusters,
-            problems: report.problems.as_ref().filter(|_| detail == Detail::Reports).map(ToString::to_string),
+            problems: report.problems.as_ref().map(Report::text),
         };
         self.config.tenants.iter().map(tenant).collect()
     }
@@ -247,5 +239,37 @@ impl fmt::Display for TenantStatus {
         let Self { name, file, state, routes, clusters, problems } = self;
         writeln!(f, "{:<14}{name} ({file}) is {state}: {routes} routes, {clusters} clusters", "tenant")?;
         problems.as_ref().map_or(Ok(()), |problems| writeln!(f, "{}", problems.trim_end()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::Loader;
+    use crate::control::{Compiler, Control};
+    use crate::listener::Bound;
+
+    use super::*;
+
+    /// However many ask, none of them costs the control thread a copy.
+    #[tokio::test]
+    async fn reports_are_shared_with_whoever_asks() {
+        let folder = tempfile::tempdir().unwrap();
+        let tenant = "[[tenant]]\nname = \"a\"\nfile = \"a.toml\"\nclaims = [{ host = \"a\" }]\n";
+        let text = format!("[[listener]]\nname = \"a\"\nbind = \"127.0.0.1:0\"\n{tenant}");
+        std::fs::write(folder.path().join("cairn.toml"), text).unwrap();
+        let config = Loader::new(folder.path().join("cairn.toml")).load().unwrap();
+        let mut compiler = Compiler::new(None);
+        let snapshot = Arc::new(compiler.compile(&config, 1).unwrap());
+        let mut control = Control::new(compiler, config, snapshot, Bound::new(), Vec::new());
+        control.tally.problem = Some("much is wrong".into());
+        let (one, other) = (control.status(), control.status());
+        let same = |one: &Option<Arc<str>>, other: &Option<Arc<str>>| {
+            Arc::ptr_eq(one.as_ref().unwrap(), other.as_ref().unwrap())
+        };
+        assert!(one.tenants[0].problems.as_ref().unwrap().contains("a.toml"));
+        assert!(same(&one.tenants[0].problems, &other.tenants[0].problems));
+        assert!(same(&one.reloads.problem, &other.reloads.problem));
+        let read: Status = serde_json::from_str(&serde_json::to_string(&one).unwrap()).unwrap();
+        assert_eq!(read, one);
     }
 }
