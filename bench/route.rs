@@ -49,8 +49,8 @@ impl Request for Get {
     fn query(&self) -> Option<&[u8]> {
         None
     }
-    fn header(&self, name: &[u8]) -> Option<&[u8]> {
-        (name == b"x-canary").then_some(b"1")
+    fn header(&self, name: &[u8]) -> impl Iterator<Item = &[u8]> {
+        (name == b"x-canary").then_some(&b"1"[..]).into_iter()
     }
 }
 

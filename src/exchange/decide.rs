@@ -177,7 +177,7 @@ impl route::Request for Routed<'_> {
         self.request.query.map(|query| query.of(self.head))
     }
 
-    fn header(&self, name: &[u8]) -> Option<&[u8]> {
-        self.request.fields.find(self.head, name).map(|field| field.value.of(self.head))
+    fn header(&self, name: &[u8]) -> impl Iterator<Item = &[u8]> {
+        self.request.fields.named(self.head, name).map(|field| field.value.of(self.head))
     }
 }

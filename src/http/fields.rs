@@ -111,9 +111,9 @@ impl Fields {
         }
     }
 
-    /// The first field with this name, in any case.
-    pub fn find(&self, head: &[u8], name: &[u8]) -> Option<Field> {
-        self.iter().find(|field| field.name.of(head).eq_ignore_ascii_case(name)).copied()
+    /// All fields with this name, in any case.
+    pub fn named(&self, head: &[u8], name: &[u8]) -> impl Iterator<Item = &Field> {
+        self.iter().filter(move |field| field.name.of(head).eq_ignore_ascii_case(name))
     }
 
     /// Some name may have a `_`.

@@ -33,7 +33,7 @@ impl<R: Request> Request for With<'_, R> {
         self.request.query()
     }
 
-    fn header(&self, name: &[u8]) -> Option<&[u8]> {
+    fn header(&self, name: &[u8]) -> impl Iterator<Item = &[u8]> {
         self.request.header(name)
     }
 }

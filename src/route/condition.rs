@@ -75,8 +75,8 @@ impl Conditions {
 
     /// The first condition that does not hold.
     ///
-    /// A field that occurs more than once is judged by its first occurrence. A parameter is judged by all: one that fits is
-    /// enough, for which of them counts is the application's choice.
+    /// A field or a parameter that occurs more than once is judged by all: one that fits is enough, for which of them counts is
+    /// the application's choice.
     pub(super) fn unmet<R: Request>(&self, request: &R) -> Option<Unmet<'_>> {
         if self.path.as_ref().is_some_and(|path| !path.matches(request.path())) {
             return Some(Unmet::Path);
@@ -85,8 +85,8 @@ impl Conditions {
             return Some(Unmet::Method);
         }
         for field in &self.headers {
-            let value = request.header(field.name.as_bytes()).into_iter();
-            if !field.holds(value, |value, plain| value == plain, Pattern::matches) {
+            let values = request.header(field.name.as_bytes());
+            if !field.holds(values, |value, plain| value == plain, Pattern::matches) {
                 return Some(Unmet::Header(&field.name));
             }
         }

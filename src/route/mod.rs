@@ -43,8 +43,8 @@ pub trait Request {
     fn path(&self) -> &[u8];
     /// What follows the first `?`, as sent.
     fn query(&self) -> Option<&[u8]>;
-    /// The value of the first field of that name, which is in lower case.
-    fn header(&self, name: &[u8]) -> Option<&[u8]>;
+    /// The values of all fields of that name, which is in lower case.
+    fn header(&self, name: &[u8]) -> impl Iterator<Item = &[u8]>;
 }
 
 /// A compiled route.

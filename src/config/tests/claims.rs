@@ -52,8 +52,8 @@ impl Request for Asked<'_> {
     fn query(&self) -> Option<&[u8]> {
         None
     }
-    fn header(&self, _: &[u8]) -> Option<&[u8]> {
-        None
+    fn header(&self, _: &[u8]) -> impl Iterator<Item = &[u8]> {
+        std::iter::empty()
     }
 }
 

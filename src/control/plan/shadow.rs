@@ -139,8 +139,7 @@ impl Request for Sample<'_> {
         (!self.query.is_empty()).then_some(self.query.as_bytes())
     }
 
-    fn header(&self, name: &[u8]) -> Option<&[u8]> {
-        let found = self.headers.iter().find(|(known, _)| known.as_bytes() == name)?;
-        Some(found.1.as_bytes())
+    fn header(&self, name: &[u8]) -> impl Iterator<Item = &[u8]> {
+        self.headers.iter().filter(move |(known, _)| known.as_bytes() == name).map(|(_, value)| value.as_bytes())
     }
 }

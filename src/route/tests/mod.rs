@@ -42,8 +42,8 @@ impl Request for Text {
     fn query(&self) -> Option<&[u8]> {
         self.query.as_deref().map(str::as_bytes)
     }
-    fn header(&self, name: &[u8]) -> Option<&[u8]> {
-        self.headers.iter().find(|(field, _)| field.as_bytes() == name).map(|(_, value)| value.as_bytes())
+    fn header(&self, name: &[u8]) -> impl Iterator<Item = &[u8]> {
+        self.headers.iter().filter(move |(field, _)| field.as_bytes() == name).map(|(_, value)| value.as_bytes())
     }
 }
 
@@ -207,6 +207,8 @@ fn conditions() {
             ("POST h/a x=1", "/a h:x=1"),
             ("POST h/a x=1 y=2", "/a h:x=1 h:y=2"),
             ("POST h/a x=1 y=3", "/a h:x=1"),
+            ("POST h/a x=2 y=3 x=1 y=2 x=3", "/a h:x=1 h:y=2"),
+            ("POST h/a x=2 x=3", "/a"),
             ("POST h/a?d=1 x=1", "/a h:x=1"),
             ("POST h/a?d=1", "/a q:d=1"),
             ("GET h/a?d=1", "/a GET q:d=1"),
@@ -227,6 +229,8 @@ fn conditions() {
             ("GET h/a", "/a h:x=-"),
             ("GET h/a x=ab", "/a h:x=~a.*"),
             ("GET h/a x=ba", "none"),
+            ("GET h/a x=ba x=ab", "/a h:x=~a.*"),
+            ("GET h/a x=ba x=bb", "none"),
             ("GET h/b x=", "/b h:x=+"),
             ("GET h/b", "none"),
         ],

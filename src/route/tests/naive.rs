@@ -40,8 +40,8 @@ fn specificity(spec: &RouteSpec, request: &Text) -> Option<impl Ord + use<>> {
         ValuePattern::Present(present) => found.is_empty() != *present,
     };
     let header = |name: &str| {
-        let found = request.headers.iter().find(|(field, _)| field == name);
-        found.map(|(_, value)| value.as_str()).into_iter().collect::<Vec<_>>()
+        let found = request.headers.iter().filter(|(field, _)| field == name);
+        found.map(|(_, value)| value.as_str()).collect::<Vec<_>>()
     };
     let parameters = |name: &str| {
         let query = request.query.as_deref().into_iter().flat_map(|query| query.split('&'));
