@@ -18,6 +18,18 @@ const LIMITS: HeadLimits =
 
 const DATE: [u8; 37] = *b"date: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
 
+/// Fields that are written into every request, or where something was understood: of an upgrade, of Max-Forwards.
+const OURS: [FieldName; 8] = [
+    FieldName::Connection,
+    FieldName::XForwardedFor,
+    FieldName::XForwardedProto,
+    FieldName::XForwardedHost,
+    FieldName::Forwarded,
+    FieldName::XRequestId,
+    FieldName::Via,
+    FieldName::MaxForwards,
+];
+
 const CONFIG: &str = r#"
 [[listener]]
 name = "a"
@@ -120,6 +132,12 @@ proptest! {
         let claimed = again.fields.get(FieldName::XForwardedFor).map_or(&b""[..], |field| field.value.of(&out));
         prop_assert!(claimed.ends_with(b"192.0.2.7") && (trusted || claimed == b"192.0.2.7"), "{}", out.escape_ascii());
         prop_assert!(!out.windows(6).any(|it| it.eq_ignore_ascii_case(b"x_real")));
+        // What passes, by which routes are chosen, arrives; of the rest nothing does but what is ours.
+        for field in request.fields.iter().filter(|_| !edited) {
+            let (name, passes) = (field.name.of(text), peer.passes(&request, text, field));
+            let arrives = again.fields.named(&out, name).next().is_some();
+            prop_assert!(arrives == passes || arrives && OURS.contains(&field.id), "{}", name.escape_ascii());
+        }
         // The whitespace around values makes no difference.
         let text = &head(&start, &spaced(&fields));
         prop_assert_eq!(parse_request(text, &LIMITS, &mut 0, &mut again), Ok(Some(text.len())));

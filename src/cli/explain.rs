@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use cairn::config::{Config, Loader, TenantState};
-use cairn::exchange::{self, Failure, Peer, Question, Refusal, Routed};
+use cairn::exchange::{self, Failure, Question, Refusal};
 use cairn::http::path::Forms;
-use cairn::id::ClusterId;
+use cairn::id::{Address, ClusterId};
 use cairn::limits::REQUEST_LINE_BYTES;
 use cairn::route::{Action, Considered, HostPattern, PathPattern, Route, RouteSpec, Unmet, ValuePattern, Verdict};
 use cairn::snapshot::{Ledger, ListenerSpec, Snapshot};
@@ -75,8 +75,8 @@ pub(super) fn explain(arguments: &Arguments) -> ExitCode {
                 continue;
             }
         };
-        let peer =
-            Peer::new(Some(arguments.from), listener.trusts(Some(arguments.from)), false, listener.tls.is_some());
+        // Who connects to a Unix-domain socket has no address.
+        let peer = listener.peer(Some(arguments.from).filter(|_| matches!(listener.bind, Address::Inet(_))));
         let asked = Question { request: &request, head: head.as_bytes(), listener: id, peer: &peer };
         let paths = Forms::with_capacity(REQUEST_LINE_BYTES);
         found |= Way { snapshot: &snapshot, config: &config, asked, paths, text: &mut text }.print();
@@ -126,7 +126,7 @@ impl<'a> Way<'a> {
         }
         if !matches!(decided, Err(Refusal { failure: Failure::Misdirected | Failure::Path(_), .. })) {
             let Question { request, head, listener, .. } = self.asked;
-            let routed = Routed { request, head, path: self.paths.normal(request.path(head)) };
+            let routed = self.asked.routed(self.paths.normal(request.path(head)));
             let considered = snapshot.router.explain(listener, &routed);
             considered.iter().for_each(|other| self.other(other));
         }
@@ -209,6 +209,12 @@ impl<'a> Way<'a> {
         }
     }
 
+    /// Whether a field of that name came that no origin gets to see.
+    fn withholds(&self, name: &str) -> bool {
+        let Question { request, head, peer, .. } = self.asked;
+        request.fields.named(head, name.as_bytes()).any(|field| !peer.passes(request, head, field))
+    }
+
     fn other(&mut self, other: &Considered<'_>) {
         let routes = &self.config.snapshot.routes;
         let spec = &routes[other.route.index()];
@@ -217,7 +223,10 @@ impl<'a> Way<'a> {
             Verdict::Chosen => return,
             Verdict::Unmet(Unmet::Path) => "its path_regex does not match".to_owned(),
             Verdict::Unmet(Unmet::Method) => format!("its methods are {}", spec.methods.join(", ")),
-            Verdict::Unmet(Unmet::Header(name)) => format!("its condition on header {name} does not hold"),
+            Verdict::Unmet(Unmet::Header(name)) => {
+                let why = if self.withholds(name) { ": it came, but does not go on" } else { "" };
+                format!("its condition on header {name} does not hold{why}")
+            }
             Verdict::Unmet(Unmet::Query(name)) => format!("its condition on query {name} does not hold"),
             Verdict::Shadowed(by) => format!("fits too, but {} is more specific", routes[by.index()].name),
         };

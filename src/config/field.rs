@@ -2,7 +2,7 @@
 
 use super::report::Problems;
 use super::section::Text;
-use crate::http::{FieldName, hop_by_hop};
+use crate::http::{FieldName, ends_here, hop_by_hop};
 
 /// Names and values to send. Reports what is not a field, what cairn owns, and what is there twice.
 pub(super) fn fields(entries: &[(Text<'_>, Text<'_>)], problems: &mut Problems) -> Vec<(String, String)> {
@@ -33,6 +33,15 @@ pub(super) fn editable(field: Text<'_>, problems: &mut Problems) {
         _ => return,
     };
     problems.add(field.at, format!("`{}` cannot be edited", field.shown)).help(help);
+}
+
+/// A field that a route can be chosen by: one that an origin gets to see, since conditions see nothing else.
+pub(super) fn conditional(field: Text<'_>, problems: &mut Problems) {
+    if name(field, problems) && ends_here(FieldName::lookup(field.value.as_bytes())) {
+        problems
+            .add(field.at, format!("no condition on `{}` can hold", field.shown))
+            .help("it belongs to one connection and is not passed on; routes see what is, for instance `upgrade`");
+    }
 }
 
 /// Whether it is a field name (RFC 9110 section 5.1); reports it if not.

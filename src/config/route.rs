@@ -103,7 +103,7 @@ impl<'a> Reader<'a> {
     fn header_conditions(&mut self) -> Vec<(String, ValuePattern)> {
         let mut conditions = Vec::new();
         for (name, condition) in self.section.conditions("headers") {
-            field::name(name, self.problems);
+            field::conditional(name, self.problems);
             if let Condition::Exact(text) = condition {
                 field::value(text, self.problems);
             }

@@ -265,7 +265,7 @@ static ROUTE: Table = Table {
             "headers",
             Kind::Conditions,
             Preset::Optional("{ x-canary = \"1\", x-user = { regex = \"[a-z]+\" }, x-debug = { present = false } }"),
-            "an exact value, an expression, or presence; all must hold; of several fields of a name, one that fits is enough",
+            "an exact value, an expression, or presence; all must hold; any field of the name that goes on upstream will do",
         ),
         key("query", Kind::Conditions, Preset::Optional("{ debug = \"1\" }"), "as for headers"),
         key("cluster", Kind::Text, Preset::Optional("\"orders\""), "forward to it"),

@@ -198,7 +198,7 @@ impl Downstreams {
         let (spec, version) = (snapshot.listener(listener), snapshot.version);
         let address = engine.ring.peer(&descriptor).map(|(address, _)| address);
         let session = snapshot.tls(listener).map(|server| Box::new(tls::Session::new(server)));
-        let peer = Peer::new(address, spec.trusts(address), !spec.strict_paths, session.is_some());
+        let peer = spec.peer(address);
         let cap = spec.connections;
         if self.counts.len() <= listener.index() {
             self.counts.resize_with(listener.index() + 1, Default::default);
@@ -566,6 +566,12 @@ impl ListenerSpec {
     #[must_use]
     pub fn trusts(&self, peer: Option<IpAddr>) -> bool {
         peer.is_none_or(|peer| self.trusted_proxies.iter().any(|network| network.contains(peer)))
+    }
+
+    /// Who has connected from this address.
+    #[must_use]
+    pub fn peer(&self, address: Option<IpAddr>) -> Peer {
+        Peer::new(address, self.trusts(address), !self.strict_paths, self.tls.is_some())
     }
 
     /// Bounds of a request head.

@@ -3,7 +3,7 @@
 
 use super::{Decision, Engine, Failure, Peer, RouteOf};
 use crate::http::path::{Forms, PathError};
-use crate::http::{BodyFraming, FieldName, Method, RequestError, RequestHead, parse_decimal};
+use crate::http::{BodyFraming, Field, FieldName, Method, RequestError, RequestHead, parse_decimal};
 use crate::id::{ListenerId, RouteId};
 use crate::respond::put;
 use crate::route::{self, Action, Route};
@@ -21,6 +21,15 @@ pub struct Question<'a> {
     pub listener: ListenerId,
     /// Who sent it.
     pub peer: &'a Peer,
+}
+
+impl<'a> Question<'a> {
+    /// What the router sees, given a form of the path.
+    #[must_use]
+    pub fn routed(&self, path: &'a [u8]) -> Routed<'a> {
+        let Self { request, head, peer, .. } = *self;
+        Routed { request, head, peer, path }
+    }
 }
 
 /// Why a request is not served.
@@ -53,7 +62,7 @@ pub fn decide<'a>(snapshot: &'a Snapshot, asked: &Question<'_>, paths: &mut Form
     let spec = snapshot.listener(listener);
     let received = request.path(head);
     paths.read(received, spec.path_rules()).map_err(Failure::Path)?;
-    let find = |path| snapshot.router.find(listener, &Routed { request, head, path });
+    let find = |path| snapshot.router.find(listener, &asked.routed(path));
     let found = find(paths.normal(received));
     if let Some(slashed) = paths.slashed()
         && find(slashed).map(|route| route.id) != found.map(|route| route.id)
@@ -61,8 +70,7 @@ pub fn decide<'a>(snapshot: &'a Snapshot, asked: &Question<'_>, paths: &mut Form
         return Err(Failure::Path(PathError::Backslash).into());
     }
     let Some(route) = found else {
-        let routed = Routed { request, head, path: paths.normal(received) };
-        return Err(unrouted(snapshot, listener, &routed).into());
+        return Err(unrouted(snapshot, listener, &asked.routed(paths.normal(received))).into());
     };
     match objection(route, request, head, spec.body_bytes) {
         None => Ok(route),
@@ -140,7 +148,7 @@ impl<D: Driver> Engine<D> {
             return;
         }
         let Question { request, head, listener, .. } = *asked;
-        let routed = Routed { request, head, path: self.paths.normal(request.path(head)) };
+        let routed = asked.routed(self.paths.normal(request.path(head)));
         let allow = &mut self.allow;
         snapshot.router.methods(listener, &routed, |method| {
             let comma: &[u8] = if allow.is_empty() { b"" } else { b", " };
@@ -156,6 +164,8 @@ pub struct Routed<'a> {
     pub request: &'a RequestHead,
     /// The received head that the spans point into.
     pub head: &'a [u8],
+    /// Who sent it.
+    pub peer: &'a Peer,
     /// In its normal form.
     pub path: &'a [u8],
 }
@@ -177,7 +187,13 @@ impl route::Request for Routed<'_> {
         self.request.query.map(|query| query.of(self.head))
     }
 
+    /// Those that go on to an origin. Of `Host`, that is the authority, which an absolute target names besides.
     fn header(&self, name: &[u8]) -> impl Iterator<Item = &[u8]> {
-        self.request.fields.named(self.head, name).map(|field| field.value.of(self.head))
+        let Self { request, head, peer, .. } = *self;
+        let authority = request.authority.of(head);
+        let host = (name == b"host" && !authority.is_empty()).then_some(authority);
+        let passes = move |field: &&Field| field.id != FieldName::Host && peer.passes(request, head, field);
+        let fields = request.fields.named(head, name).filter(passes);
+        host.into_iter().chain(fields.map(|field| field.value.of(head)))
     }
 }

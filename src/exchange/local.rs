@@ -91,7 +91,7 @@ pub fn write_location(redirect: &Redirect, asked: &Question<'_>, paths: &Forms, 
 
 /// What the client speaks: as a trusted peer says, who may have ended its TLS, else what the connection speaks.
 fn scheme(peer: &Peer, request: &RequestHead, head: &[u8]) -> &'static [u8] {
-    let told = request.fields.get(FieldName::XForwardedProto).filter(|field| peer.trusted && !field.dropped);
+    let told = request.fields.get(FieldName::XForwardedProto).filter(|field| peer.passes(request, head, field));
     // Each proxy on the way adds its own behind; the first one met the client.
     let first = told.and_then(|field| field.value.of(head).split(|byte| *byte == b',').next()).map(<[u8]>::trim_ascii);
     match first {

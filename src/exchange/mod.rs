@@ -244,7 +244,7 @@ impl<D: Driver> Engine<D> {
         let Some(cluster) = decision.cluster else { return Ok(None) };
         let route = &decision.snapshot.router.routes()[decision.route.index()];
         let tenant = self.enter(&decision.snapshot, route.tenant)?;
-        let offer = request.upgrade.and_then(|protocols| Offer::new(protocols.of(head)));
+        let offer = Offer::of(request, head);
         // HTTP/1.0 can do without Host, and HTTP/1.1, as which the request goes on, cannot.
         let named = !request.authority.is_empty();
         let fallback = if named { &b""[..] } else { decision.snapshot.clusters[cluster.index()].host.as_bytes() };
@@ -550,7 +550,9 @@ impl std::ops::Deref for RouteOf {
 }
 
 impl Offer {
-    fn new(protocols: &[u8]) -> Option<Self> {
+    /// The protocols that go on; None: there are none, or more than are kept.
+    fn of(request: &RequestHead, head: &[u8]) -> Option<Self> {
+        let protocols = request.upgrade?.of(head);
         let mut offer = Self { length: protocols.len().try_into().ok()?, ..Self::default() };
         offer.text.get_mut(..protocols.len())?.copy_from_slice(protocols);
         Some(offer)

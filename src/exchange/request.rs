@@ -1,8 +1,9 @@
 //! The request as an origin gets it: what is passed on, removed and added (DESIGN "Forwarding rules").
 //! Not here: where it goes.
 
+use super::Offer;
 use crate::http::{
-    BodyFraming, Field, FieldName, Method, RequestHead, Version, hop_by_hop, is_claim, parse_decimal, write_decimal,
+    BodyFraming, Field, FieldName, Method, RequestHead, Version, ends_here, is_claim, parse_decimal, write_decimal,
 };
 use crate::respond::{put, put_fields};
 use crate::route::Route;
@@ -52,6 +53,35 @@ impl Peer {
     #[must_use]
     pub fn text(&self) -> &[u8] {
         &self.text[..usize::from(self.length)]
+    }
+
+    /// Whether an origin learns of a received field, from the field itself or from what is written in its place. Routes are
+    /// chosen by nothing else: what a condition has seen is what the application gets.
+    #[must_use]
+    #[inline]
+    pub fn passes(&self, request: &RequestHead, head: &[u8], field: &Field) -> bool {
+        let name = field.name.of(head);
+        let confused = request.fields.has_underscores() && !self.underscores && name.contains(&b'_');
+        if field.dropped || confused || (!self.trusted && claims(field.id, name)) {
+            return false;
+        }
+        match field.id {
+            FieldName::Upgrade => Offer::of(request, head).is_some(),
+            FieldName::Expect => request.expect_continue,
+            id => !ends_here(id),
+        }
+    }
+}
+
+/// Whether an application may believe of a field what only a trusted peer may say.
+#[inline]
+fn claims(id: FieldName, name: &[u8]) -> bool {
+    use FieldName as F;
+    match id {
+        F::XForwardedFor | F::XForwardedProto | F::XForwardedHost | F::XForwardedPort | F::Forwarded => true,
+        F::XRealIp | F::XRequestId | F::XOriginalUrl | F::XRewriteUrl | F::XHttpMethodOverride => true,
+        F::Other => is_claim(name),
+        _ => false,
     }
 }
 
@@ -130,21 +160,20 @@ impl Forwarded<'_> {
 
     /// Whether a received field is passed on as it came.
     fn keeps(&self, field: &Field) -> bool {
-        let (id, name) = (field.id, field.name.of(self.head));
-        let gone = field.dropped || hop_by_hop(id) || self.replaces(id) || self.refuses(id, name);
-        !gone && !self.route.request_edits.removes(name)
+        !self.replaces(field.id) && self.passes(field) && !self.route.request_edits.removes(field.name.of(self.head))
     }
 
-    /// Fields that are written anew or not at all.
+    /// Whether an origin learns of a received field.
+    #[inline]
+    fn passes(&self, field: &Field) -> bool {
+        self.peer.passes(self.request, self.head, field)
+    }
+
+    /// Fields of which an origin learns by what is written anew.
     fn replaces(&self, id: FieldName) -> bool {
         use FieldName as F;
         match id {
-            F::Host | F::ContentLength | F::XForwardedFor | F::Forwarded => true,
-            F::XForwardedProto | F::XForwardedHost | F::XForwardedPort | F::XRealIp | F::XRequestId => {
-                !self.peer.trusted
-            }
-            F::XOriginalUrl | F::XRewriteUrl | F::XHttpMethodOverride => !self.peer.trusted,
-            F::Expect => !self.request.expect_continue,
+            F::Host | F::ContentLength | F::TransferEncoding | F::Upgrade | F::XForwardedFor | F::Forwarded => true,
             F::MaxForwards => self.counts_forwards(),
             _ => false,
         }
@@ -153,12 +182,6 @@ impl Forwarded<'_> {
     /// Max-Forwards counts only for these (RFC 9110 section 7.6.2).
     fn counts_forwards(&self) -> bool {
         matches!(self.request.method, Method::Options | Method::Trace)
-    }
-
-    /// Whether an application may take the name for another one, or believe what only a trusted peer may say.
-    fn refuses(&self, id: FieldName, name: &[u8]) -> bool {
-        (self.request.fields.has_underscores() && !self.peer.underscores && name.contains(&b'_'))
-            || (id == FieldName::Other && !self.peer.trusted && is_claim(name))
     }
 
     fn write_framing(&self, out: &mut Vec<u8>) {
@@ -184,10 +207,7 @@ impl Forwarded<'_> {
         let removed = if EDITED { self.route.request_edits.removed_names() } else { 0 };
         let (fields, peer) = (&self.request.fields, self.peer.text());
         let writes = |id: FieldName| removed & id.bit() == 0;
-        let makes = |id: FieldName| {
-            let kept = self.peer.trusted && fields.get(id).is_some_and(|field| !field.dropped);
-            writes(id) && !kept
-        };
+        let makes = |id: FieldName| writes(id) && !fields.get(id).is_some_and(|field| self.passes(&field));
         if writes(FieldName::XForwardedFor) {
             self.write_list(b"x-forwarded-for: ", FieldName::XForwardedFor, &[peer], out);
         }
@@ -232,12 +252,58 @@ impl Forwarded<'_> {
         let start = out.len();
         out.extend_from_slice(name);
         let first = out.len();
-        if self.peer.trusted {
-            for field in self.request.fields.all(id).filter(|field| !field.dropped && !field.value.is_empty()) {
+        if self.request.fields.has(id) {
+            for field in self.request.fields.all(id).filter(|field| self.passes(field) && !field.value.is_empty()) {
                 put(out, &[field.value.of(self.head), b", "]);
             }
         }
         put(out, element);
         if out.len() == first { out.truncate(start) } else { out.extend_from_slice(b"\r\n") }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::{HeadLimits, parse_request};
+    use crate::limits::{HEAD_BYTES_MAX, HEADER_COUNT_MAX, REQUEST_LINE_BYTES};
+
+    /// (fields, the names of those that pass from a stranger, from one who may use `_`, and from a trusted peer)
+    #[test]
+    fn what_passes_depends_on_who_sent_it() {
+        let long = format!("Connection: upgrade\r\nUpgrade: {}\r\n", "x".repeat(31));
+        for (fields, [stranger, lax, trusted]) in [
+            ("A: 1\r\nB: 2\r\nA: 3\r\n", ["A B A"; 3]),
+            ("A: 1\r\nConnection: a\r\nB: 2\r\n", ["B"; 3]),
+            (
+                "X-Real-IP: 1\r\nForwarded: for=a\r\nX-Forwarded-Any: 1\r\nX-Client-IP: 1\r\nX-Request-Id: 1\r\n",
+                ["", "", "X-Real-IP Forwarded X-Forwarded-Any X-Client-IP X-Request-Id"],
+            ),
+            ("X-Forwarded-For: 1\r\nConnection: x-forwarded-for\r\n", [""; 3]),
+            ("A_B: 1\r\nX_Real_IP: 1\r\n", ["", "A_B", ""]),
+            ("TE: trailers\r\nKeep-Alive: 5\r\nProxy-Authorization: a\r\nProxy: a\r\nVia: 1.1 a\r\n", ["Via"; 3]),
+            ("Transfer-Encoding: chunked\r\nExpect: 100-continue\r\n", ["Transfer-Encoding Expect"; 3]),
+            ("Content-Length: 0\r\nExpect: 100-continue\r\n", ["Content-Length"; 3]),
+            ("Connection: upgrade\r\nUpgrade: websocket\r\n", ["Upgrade"; 3]),
+            ("Upgrade: websocket\r\n", [""; 3]),
+            (&*long, [""; 3]),
+        ] {
+            let head = format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+            let limits = HeadLimits {
+                head_bytes: HEAD_BYTES_MAX,
+                field_count: HEADER_COUNT_MAX,
+                request_line: REQUEST_LINE_BYTES,
+            };
+            let mut request = RequestHead::new();
+            assert_eq!(parse_request(head.as_bytes(), &limits, &mut 0, &mut request), Ok(Some(head.len())), "{fields}");
+            let peers = [(false, false), (false, true), (true, false)];
+            for ((trusted, underscores), want) in peers.into_iter().zip([stranger, lax, trusted]) {
+                let peer = Peer::new(None, trusted, underscores, false);
+                let passing = request.fields.iter().filter(|field| peer.passes(&request, head.as_bytes(), field));
+                let names: Vec<_> =
+                    passing.map(|field| String::from_utf8_lossy(field.name.of(head.as_bytes()))).collect();
+                assert_eq!(names.join(" ").strip_prefix("Host").unwrap().trim(), want, "{fields} {peer:?}");
+            }
+        }
     }
 }

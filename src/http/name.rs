@@ -215,6 +215,12 @@ pub fn hop_by_hop(id: FieldName) -> bool {
     )
 }
 
+/// Whether nothing of a field reaches the next hop. Of the others that speak to this one, an upgrade and chunks are asked for and
+/// made anew where they were understood.
+pub fn ends_here(id: FieldName) -> bool {
+    hop_by_hop(id) && !matches!(id, FieldName::Upgrade | FieldName::TransferEncoding)
+}
+
 /// Whether a trailer field may travel on: nothing that frames, routes, authenticates, or controls how a message is
 /// handled (RFC 9110 section 6.5.1), for a recipient may merge trailers into the header section.
 pub fn is_forwardable_trailer(name: &[u8], id: FieldName) -> bool {
