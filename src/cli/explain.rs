@@ -135,12 +135,10 @@ impl<'a> Way<'a> {
 
     fn refused(&mut self, failure: Failure) {
         let answer = failure.answer();
-        let reason = match failure {
-            Failure::NoRoute => "no route",
-            Failure::Path(error) => error.reason(),
-            _ => answer.reason,
-        };
-        self.text.row("answer", format_args!("{}, {reason}", answer.status));
+        self.text.row("answer", format_args!("{}, {}", answer.status, answer.reason));
+        if let Failure::Path(error) = failure {
+            self.text.row("because", error.reason());
+        }
     }
 
     /// The route and why.

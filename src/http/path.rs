@@ -66,7 +66,7 @@ pub enum PathError {
 }
 
 impl PathError {
-    /// The reason code.
+    /// What the matter is, for the operator: clients are told one reason code for all.
     pub fn reason(self) -> &'static str {
         match self {
             Self::NotAbsolute => "path_not_absolute",

@@ -136,8 +136,6 @@ fn foretold(proxy: &Proxy, method: &str, target: &str, host: &str, fields: &[&st
     let (status, why) = answer.split_once(", ").unwrap();
     let why = why.strip_prefix("location ").unwrap_or(why);
     let why = match why {
-        "no route" => "no_route".to_owned(),
-        path if path.starts_with("path_") => "ambiguous_path".to_owned(),
         bytes if bytes.ends_with("bytes from here") => row("route").unwrap().split(',').next().unwrap().to_owned(),
         other => other.to_owned(),
     };
