@@ -197,7 +197,7 @@ static KNOWN: [Known; 128] = {
 
 /// Fields that speak to the next hop only and are never passed on (RFC 9110 section 7.6.1), with the proxy's own
 /// (section 11.7) and `Proxy`, which CGI turns into a variable that clients of the origin obey.
-pub fn hop_by_hop(id: FieldName) -> bool {
+pub const fn hop_by_hop(id: FieldName) -> bool {
     use FieldName::*;
     matches!(
         id,
@@ -217,9 +217,21 @@ pub fn hop_by_hop(id: FieldName) -> bool {
 
 /// Whether nothing of a field reaches the next hop. Of the others that speak to this one, an upgrade and chunks are asked for and
 /// made anew where they were understood.
-pub fn ends_here(id: FieldName) -> bool {
+pub const fn ends_here(id: FieldName) -> bool {
     hop_by_hop(id) && !matches!(id, FieldName::Upgrade | FieldName::TransferEncoding)
 }
+
+/// The bits of the names that end here.
+pub const ENDS_HERE: u64 = {
+    let (mut bits, mut i) = (0, 0);
+    while i < NAMES.len() {
+        if ends_here(NAMES[i].1) {
+            bits |= NAMES[i].1.bit();
+        }
+        i += 1;
+    }
+    bits
+};
 
 /// Whether a trailer field may travel on: nothing that frames, routes, authenticates, or controls how a message is
 /// handled (RFC 9110 section 6.5.1), for a recipient may merge trailers into the header section.
@@ -254,7 +266,15 @@ fn is_twin(name: &[u8]) -> bool {
 
 /// Whether only a trusted peer may send a field with this name, which has no id of its own: it says who the client is, or
 /// what it asked for.
+#[inline]
 pub fn is_claim(name: &[u8]) -> bool {
+    // Few names begin like one of these, so that few are compared with all of them.
+    let letter = name.first().map_or(u8::MAX, |first| (first | 0x20).wrapping_sub(b'a'));
+    letter < 32 && CLAIM_LETTERS >> letter & 1 != 0 && is_among_claims(name)
+}
+
+#[inline(never)]
+fn is_among_claims(name: &[u8]) -> bool {
     let start = name.get(..FORWARDED_PREFIX.len());
     start.is_some_and(|start| start.eq_ignore_ascii_case(FORWARDED_PREFIX))
         || CLAIMS.iter().any(|claim| claim.eq_ignore_ascii_case(name))
@@ -273,6 +293,15 @@ const CLAIMS: [&[u8]; 8] = [
     b"x-original-host",
 ];
 const FORWARDED_PREFIX: &[u8] = b"x-forwarded-";
+/// Bit i: one of these begins with the letter i of the alphabet.
+const CLAIM_LETTERS: u32 = {
+    let (mut bits, mut i) = (1 << (FORWARDED_PREFIX[0] - b'a'), 0);
+    while i < CLAIMS.len() {
+        bits |= 1 << (CLAIMS[i][0] - b'a');
+        i += 1;
+    }
+    bits
+};
 
 /// Request and response controls without an id of their own.
 const CONTROL_FIELDS: [&[u8]; 13] = [
@@ -324,6 +353,17 @@ mod tests {
         }
         for name in ["", "x", "te:", "hosts", "x-forwarded-fo", "content-lengthhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhh"] {
             assert_eq!(FieldName::lookup(name.as_bytes()), FieldName::Other, "{name}");
+        }
+    }
+
+    #[test]
+    fn every_claim_is_one_in_any_case_and_no_neighbour_is() {
+        for claim in CLAIMS.iter().copied().chain([&b"x-forwarded-prefix"[..], b"x-forwarded-"]) {
+            assert!(is_claim(claim) && is_claim(&claim.to_ascii_uppercase()), "{}", claim.escape_ascii());
+            assert!(!is_claim(&claim[1..]) && !is_claim(&[b"a", &claim[1..]].concat()), "{}", claim.escape_ascii());
+        }
+        for name in ["", "x", "-", "{", "\u{e9}", "x-forwarded", "client-ip", "true-client-ipx"] {
+            assert!(!is_claim(name.as_bytes()), "{name}");
         }
     }
 
