@@ -7,8 +7,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use cairn::config;
 use cairn::downstream::response::{self, Style};
 use cairn::exchange::{Failure, Forwarded, HeadKind, Peer};
-use cairn::http::{HeadLimits, Method, RequestHead, ResponseHead, parse_request, parse_response};
-use cairn::respond::Manner;
+use cairn::http::{HeadLimits, Method, RequestHead, ResponseHead, Version, parse_request, parse_response};
+use cairn::respond::{Format, Manner};
 use cairn::snapshot::{Ledger, Snapshot};
 use criterion::{Criterion, criterion_group, criterion_main};
 
@@ -74,7 +74,7 @@ fn responses(criterion: &mut Criterion) {
     let parsed = parse_response(RESPONSE.as_bytes(), &LIMITS, &mut 0, Method::Get, &mut head);
     assert_eq!(parsed, Ok(Some(RESPONSE.len())));
     let route = &snapshot.router.routes()[0];
-    let style = Style { kind: HeadKind::Final, route, keep_alive: true, old: false, date: &DATE };
+    let style = Style { kind: HeadKind::Final, route, keep_alive: true, version: Version::Http11, date: &DATE };
     let mut out = Vec::with_capacity(4096);
     response::write(&style, &head, RESPONSE.as_bytes(), &mut out);
     let written = String::from_utf8_lossy(&out).into_owned();
@@ -90,7 +90,13 @@ fn responses(criterion: &mut Criterion) {
 }
 
 fn answers(criterion: &mut Criterion) {
-    let manner = Manner { json: true, head: false, keep_alive: true, old: false, now: 784_111_777 };
+    let manner = Manner {
+        format: Format::Json,
+        method: Method::Get,
+        keep_alive: true,
+        version: Version::Http11,
+        now: 784_111_777,
+    };
     let answer = Failure::NoRoute.answer();
     let mut out = Vec::with_capacity(4096);
     answer.write(&manner, &(), b"", &mut out);

@@ -1,6 +1,6 @@
 //! 7: answers made here, written from prebuilt parts. Not here: deciding to make one.
 
-use crate::http::{Field, Fields, write_decimal};
+use crate::http::{Field, Fields, Method, Version, write_decimal};
 
 /// An answer that cairn makes itself: a status, the reason code that logs and bodies carry, and the error type of RFC 9209
 /// section 2.3 where one fits.
@@ -17,16 +17,25 @@ pub struct Answer {
 /// How an answer is to be put.
 #[derive(Clone, Copy, Debug)]
 pub struct Manner {
-    /// The client prefers JSON.
-    pub json: bool,
-    /// The request was HEAD: no body.
-    pub head: bool,
+    /// What its body is written in.
+    pub format: Format,
+    /// Of the request: the answer to HEAD has no body.
+    pub method: Method,
     /// The connection stays open.
     pub keep_alive: bool,
-    /// The client speaks HTTP/1.0 and has to be told that the connection stays open.
-    pub old: bool,
+    /// What the client speaks: with HTTP/1.0 it has to be told that the connection stays open.
+    pub version: Version,
     /// Seconds since 1970, for Date.
     pub now: u64,
+}
+
+/// What the body of an answer is written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// A line of text.
+    Text,
+    /// An object, for a client that prefers JSON.
+    Json,
 }
 
 /// What the route of a request changes in the fields of an answer.
@@ -58,12 +67,19 @@ impl Answer {
     /// Writes head and body. `allow`: the methods that 405 names (RFC 9110 section 15.5.6), as a list.
     pub fn write(&self, manner: &Manner, edits: &impl Edits, allow: &[u8], out: &mut Vec<u8>) {
         let start = out.len();
-        write_body(self, manner.json, out);
+        write_body(self, manner.format == Format::Json, out);
         let body = out.len() - start;
         out.truncate(start);
         write_status_line(self.status, out);
         if !edits.replaces(b"content-type") {
-            put(out, &[b"content-type: ", if manner.json { b"application/json" } else { b"text/plain" }, b"\r\n"]);
+            put(
+                out,
+                &[
+                    b"content-type: ",
+                    if manner.format == Format::Json { b"application/json" } else { b"text/plain" },
+                    b"\r\n",
+                ],
+            );
         }
         if !edits.removes(b"proxy-status") {
             let (error, reason) = (self.error.as_bytes(), self.reason.as_bytes());
@@ -76,8 +92,8 @@ impl Answer {
         }
         out.extend_from_slice(edits.appended());
         write_framing(Some(body), !edits.replaces(b"date"), manner, out);
-        if !manner.head {
-            write_body(self, manner.json, out);
+        if manner.method != Method::Head {
+            write_body(self, manner.format == Format::Json, out);
         }
     }
 }
@@ -86,7 +102,7 @@ impl Answer {
 /// 9110 sections 15.3.5 and 15.4.5) gets none.
 pub fn write_rest(status: u16, body: &[u8], dated: bool, manner: &Manner, out: &mut Vec<u8>) {
     write_framing((!matches!(status, 204 | 304)).then_some(body.len()), dated, manner, out);
-    if !manner.head {
+    if manner.method != Method::Head {
         out.extend_from_slice(body);
     }
 }
@@ -106,7 +122,7 @@ fn write_framing(length: Option<usize>, dated: bool, manner: &Manner, out: &mut 
     if let Some(length) = length {
         put(out, &[b"content-length: ", write_decimal(length as u64, &mut [0; 20]), b"\r\n"]);
     }
-    let connection: &[u8] = match (manner.keep_alive, manner.old) {
+    let connection: &[u8] = match (manner.keep_alive, manner.version == Version::Http10) {
         (false, _) => b"connection: close\r\n",
         (true, true) => b"connection: keep-alive\r\n",
         (true, false) => b"",
@@ -296,7 +312,8 @@ mod tests {
     #[test]
     fn an_answer_carries_its_reason_and_length() {
         let answer = Answer { status: 404, reason: "no_route", error: "destination_not_found" };
-        let manner = Manner { json: true, head: false, keep_alive: false, old: false, now: 0 };
+        let manner =
+            Manner { format: Format::Json, method: Method::Get, keep_alive: false, version: Version::Http11, now: 0 };
         assert_eq!(
             text(|out| answer.write(&manner, &(), b"", out)),
             "HTTP/1.1 404 Not Found\r\ncontent-type: application/json\r\n\

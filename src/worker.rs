@@ -324,6 +324,7 @@ mod tests {
     use std::net::TcpStream;
 
     use super::*;
+    use crate::exchange::{Failure, Record};
     use crate::snapshot::Ledger;
     use crate::{config, listener};
 
@@ -338,16 +339,20 @@ mod tests {
         address: String,
     }
 
-    fn snapshot(ledger: &mut Ledger, version: u64, listeners: &[&str]) -> Arc<Snapshot> {
+    fn snapshot(ledger: &mut Ledger, version: u64, listeners: &[&str], routes: &str) -> Arc<Snapshot> {
         let listeners: String = listeners.iter().map(|name| LISTENER.replace("NAME", name)).collect();
-        let config = config::parse("test.toml", &format!("{listeners}{ROUTE}")).unwrap();
+        let config = config::parse("test.toml", &format!("{listeners}{routes}")).unwrap();
         Arc::new(config.compile(version, ledger).unwrap())
     }
 
     impl World {
         fn new(listeners: &[&str]) -> Self {
+            Self::with(listeners, ROUTE)
+        }
+
+        fn with(listeners: &[&str], routes: &str) -> Self {
             let mut ledger = Ledger::default();
-            let snapshot = snapshot(&mut ledger, 1, listeners);
+            let snapshot = snapshot(&mut ledger, 1, listeners, routes);
             let (mut sockets, bound) = listener::open(snapshot.listeners(), 1, &Vec::new()).unwrap();
             let (worker, reins) = Worker::new(WorkerId(0), 1, snapshot, sockets.remove(0)).unwrap();
             Self { ledger, worker, reins, address: bound[0].1.to_string() }
@@ -359,15 +364,25 @@ mod tests {
             stream
         }
 
+        fn turn(&mut self) {
+            self.worker.engine.ring.turn_within(Duration::from_millis(5)).unwrap();
+            while let Some(event) = self.worker.engine.ring.next_event() {
+                self.worker.dispatch(event);
+            }
+            self.worker.keep_buffers();
+        }
+
+        fn turn_until(&mut self, so: impl Fn(&Worker) -> bool) {
+            while !so(&self.worker) {
+                self.turn();
+            }
+        }
+
         /// Turns until the client has read something, or the end.
         fn read(&mut self, client: &mut TcpStream) -> String {
             let mut buffer = [0; 4096];
             loop {
-                self.worker.engine.ring.turn_within(Duration::from_millis(5)).unwrap();
-                while let Some(event) = self.worker.engine.ring.next_event() {
-                    self.worker.dispatch(event);
-                }
-                self.worker.keep_buffers();
+                self.turn();
                 match client.read(&mut buffer) {
                     Ok(count) => return String::from_utf8_lossy(&buffer[..count]).into_owned(),
                     Err(error) if error.kind() == ErrorKind::WouldBlock => {}
@@ -421,6 +436,49 @@ mod tests {
         drop(held);
     }
 
+    /// Whether forwarded, answered here, refused or cut: one end each.
+    #[test]
+    fn every_exchange_ends_with_one_record() {
+        let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let routes = format!(
+            "[[route]]\npath = \"/here\"\nrespond = {{ status = 201, body = \"ok\" }}\n[[route]]\npath = \"/there\"\n\
+             cluster = \"c\"\n[[cluster]]\nname = \"c\"\nendpoints = [\"{nobody}\"]\n"
+        );
+        let mut world = World::with(&["a"], &routes);
+        let cases = [
+            ("GET /here HTTP/1.1\r\nHost: a\r\n\r\n", Some(0), 0, 201, None),
+            ("GET /there HTTP/1.1\r\nHost: a\r\n\r\n", Some(1), 1, 502, Some(Failure::Connect)),
+            ("GET /nowhere HTTP/1.1\r\nHost: a\r\n\r\n", None, 0, 404, Some(Failure::NoRoute)),
+        ];
+        let mut client = world.connect();
+        for (request, route, attempts, status, failure) in cases {
+            client.write_all(request.as_bytes()).unwrap();
+            let answer = world.read(&mut client);
+            let finished = std::mem::take(&mut world.worker.engine.finished);
+            let [record] = finished[..] else { panic!("{request}: {finished:?}") };
+            let forwarded = record.forwarded.map_or(0, |forwarding| forwarding.attempts);
+            let found = (record.route.map(|route| route.0), forwarded, record.status, record.failure);
+            assert_eq!(found, (route, attempts, status, failure), "{request}");
+            assert_eq!(record.sent, answer.len() as u64);
+        }
+        client.write_all(b"GET\r\n\r\n").unwrap();
+        world.read(&mut client);
+        assert!(matches!(world.worker.engine.finished[..], [Record { status: 400, failure: Some(_), .. }]));
+        world.worker.engine.finished.clear();
+        // One that is cut while its origin is waited for.
+        let _origin = std::net::TcpListener::bind(nobody).unwrap();
+        let mut client = world.connect();
+        client.write_all(b"GET /there HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        world.turn_until(|worker| worker.load().exchanges == 1);
+        socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(client);
+        world.turn_until(|worker| worker.load().exchanges == 0);
+        assert!(matches!(
+            world.worker.engine.finished[..],
+            [Record { status: 0, failure: Some(Failure::ClientGone), forwarded: Some(_), .. }]
+        ));
+    }
+
     /// A configuration may arrive after the order to drain, and lack the listener of a connection that still ends.
     #[test]
     fn a_listener_may_go_while_draining() {
@@ -430,7 +488,7 @@ mod tests {
         assert!(world.read(&mut client).starts_with("HTTP/1.1 200 "));
         world.reins.order(Order::Drain);
         assert!(!world.worker.obey());
-        let newer = snapshot(&mut world.ledger, 2, &["b"]);
+        let newer = snapshot(&mut world.ledger, 2, &["b"], ROUTE);
         world.worker.adopt(Letter { snapshot: newer, sockets: Vec::new() });
         client.write_all(b"Host: a\r\n\r\n").unwrap();
         let answer = world.read(&mut client);

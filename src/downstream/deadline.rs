@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::pace::Floor;
-use super::{Current, Downstream, Downstreams, Phase, Step};
+use super::{Current, Downstream, Downstreams, Phase, Response, Step, Tunnel};
 use crate::exchange::{Engine, Failure};
 use crate::id::{Owner, Timer};
 use crate::limits;
@@ -103,12 +103,16 @@ impl Downstreams {
                 let current = &mut connection.current;
                 let waits = !current.body.is_done() && !connection.transport.is_paused();
                 // A client that takes a response as it comes may leave its upload open beside it, as long as either goes on.
-                let moved = current.received.wrapping_add(if current.started { engine.ring.taken(socket) } else { 0 });
+                let moved = current.received.wrapping_add(if current.response != Response::Awaited {
+                    engine.ring.taken(socket)
+                } else {
+                    0
+                });
                 if let Some(since) = current.arriving.observe(now, waits, moved) {
                     first.or(Wait::Body, since, body);
                 }
             }
-            Phase::Tunnel(exchange) => {
+            Phase::Tunnel(Tunnel { exchange, .. }) => {
                 let moved = engine.ring.taken(socket).wrapping_add(engine.taken(exchange));
                 if let Some(since) = connection.current.arriving.observe(now, true, moved) {
                     first.or(Wait::Tunnel, since, limits::TUNNEL_IDLE);

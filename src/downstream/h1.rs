@@ -1,14 +1,15 @@
 //! HTTP/1.1 towards the client: heads in, heads out, bodies both ways, tunnels. Not here: closing and time-outs.
 
+use super::end::Outcome;
 use super::pace::{Floor, Pace};
-use super::{Current, Downstream, Downstreams, Phase, Step, response};
+use super::{Current, Downstream, Downstreams, Ending, Phase, Response, Step, Tunnel, Way, response};
 use crate::buffer::{Lease, Queue, QueueLimit};
 use crate::exchange::{Engine, Failure, Head, HeadKind, Question, Source};
 use crate::forward::{Body, BodyError, Delivery, Trailers, end_chunks, gather};
 use crate::http::{self, BodyFraming, FieldName, Method, RequestHead, Version};
 use crate::id::StreamId;
 use crate::limits;
-use crate::respond::Manner;
+use crate::respond::{Format, Manner};
 use crate::uring::Driver;
 
 impl Downstreams {
@@ -80,6 +81,7 @@ impl Downstreams {
         };
         let keep_alive = !self.draining && !last && connection.home.is_none() && !connection.is_worn();
         connection.current = Current::of(request, head, trailers, keep_alive);
+        connection.record(engine);
         let asked = Question { request, head, listener: connection.listener, peer: &connection.peer };
         let source = Source {
             stream: StreamId { connection: id, stream: 0 },
@@ -94,7 +96,8 @@ impl Downstreams {
             }
         });
         match opened {
-            Ok((_, Some(exchange))) => {
+            Ok((decision, Some(exchange))) => {
+                connection.record(engine).route = Some(decision.route_id());
                 connection.enter(Phase::Exchange(exchange), engine.ring.clock().tick());
                 lease.advance(length);
                 match lead_request(connection, engine, exchange, lease) {
@@ -103,8 +106,10 @@ impl Downstreams {
                 }
             }
             Ok((decision, None)) => {
+                let route = decision.route_id();
                 let (local, manner) = (decision.into_local(), connection.manner(engine.ring.wall_seconds()));
                 let status = engine.write_local(&local, &asked, &manner);
+                connection.record(engine).route = Some(route);
                 lease.advance(length);
                 connection.transport.input.push_front(engine.ring.buffers.pieces(), lease);
                 self.send_scratch(engine, id, status, manner.keep_alive)
@@ -162,7 +167,7 @@ impl Downstreams {
             if full {
                 return Step::Wait;
             }
-            if !connection.current.started {
+            let Response::Begun(delivery, _) = connection.current.response else {
                 match engine.response_head(exchange) {
                     Ok(None) => return Step::Wait,
                     Ok(Some(head)) => {
@@ -172,21 +177,21 @@ impl Downstreams {
                     }
                     Err(failure) => return self.refuse(engine, id, failure),
                 }
-            }
+            };
             let mut out = Queue::default();
-            match engine.response_body(exchange, &mut out, connection.current.delivery) {
+            match engine.response_body(exchange, &mut out, delivery) {
                 Ok(done) => {
                     let moved = !out.is_empty();
-                    connection.transport.send(&mut engine.ring, &mut out);
+                    connection.send(engine, &mut out);
                     if done {
-                        return self.complete(engine, id, exchange);
+                        return self.complete(engine, id);
                     }
                     if !moved {
                         return Step::Wait;
                     }
                 }
                 Err(failure) => {
-                    connection.transport.send(&mut engine.ring, &mut out);
+                    connection.send(engine, &mut out);
                     return self.refuse(engine, id, failure);
                 }
             }
@@ -204,24 +209,24 @@ impl Downstreams {
         let Head { mut lease, length, kind } = head;
         let connection = &mut self.table[id as usize];
         let current = &mut connection.current;
+        let mut delivery = Delivery::Same;
         if kind == HeadKind::Final {
             // A client that is answered before it has sent its request is told that the connection ends (RFC 9112 section 9.6).
             current.keep_alive &= current.body.is_done();
-            (current.delivery, current.keep_alive) = response::delivery(engine.response.body, current);
-            current.endless = current.old && matches!(engine.response.body, BodyFraming::Chunked | BodyFraming::Close);
+            (delivery, current.keep_alive) = response::delivery(engine.response.body, current);
         }
         engine.scratch.clear();
         engine.tell_date();
-        let (route, date) = (engine.route(exchange), engine.date.line());
-        let style = response::Style { kind, route: &route, keep_alive: current.keep_alive, old: current.old, date };
+        let (route, date, version) = (engine.route(exchange), engine.date.line(), current.version);
+        let style = response::Style { kind, route: &route, keep_alive: current.keep_alive, version, date };
         response::write(&style, &engine.response, &lease.bytes()[..length], &mut engine.scratch);
         lease.advance(length);
         if kind == HeadKind::Interim {
             engine.put_back(exchange, lease);
-            if !current.old {
+            if version != Version::Http10 {
                 let mut out = Queue::default();
                 engine.place(&mut out, None)?;
-                connection.transport.send(&mut engine.ring, &mut out);
+                connection.send(engine, &mut out);
             }
             return Ok(Step::Again);
         }
@@ -232,7 +237,7 @@ impl Downstreams {
             engine.put_back(exchange, lease);
             None
         };
-        let done = match engine.response_body(exchange, &mut body, current.delivery) {
+        let done = match engine.response_body(exchange, &mut body, delivery) {
             Ok(done) => done,
             Err(failure) => {
                 body.clear(engine.ring.buffers.pieces());
@@ -245,43 +250,49 @@ impl Downstreams {
             return Err(failure);
         }
         out.append(engine.ring.buffers.pieces(), &mut body);
-        current.started = true;
-        engine.counters.respond(engine.response.status);
-        connection.transport.send(&mut engine.ring, &mut out);
+        let unframed = matches!(engine.response.body, BodyFraming::Chunked | BodyFraming::Close);
+        let ending = if version == Version::Http10 && unframed { Ending::Connection } else { Ending::Framed };
+        connection.current.response = Response::Begun(delivery, ending);
+        let now = engine.ring.clock().now();
+        connection.record(engine).answer(engine.response.status, now);
+        connection.send(engine, &mut out);
         if kind == HeadKind::Tunnel {
             engine.detach(exchange);
-            connection.enter(Phase::Tunnel(exchange), engine.ring.clock().tick());
+            let tunnel = Tunnel { exchange, up: Way::Open, down: Way::Open };
+            connection.enter(Phase::Tunnel(tunnel), engine.ring.clock().tick());
             return Ok(Step::Again);
         }
-        if done { Ok(self.complete(engine, id, exchange)) } else { Ok(Step::Again) }
+        if done { Ok(self.complete(engine, id)) } else { Ok(Step::Again) }
     }
 
     /// The response is complete.
-    fn complete<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32, exchange: u32) -> Step {
+    fn complete<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32) -> Step {
         let connection = &mut self.table[id as usize];
-        if connection.current.delivery == Delivery::Chunks && !connection.current.head {
+        let chunks = matches!(connection.current.response, Response::Begun(Delivery::Chunks, _));
+        if chunks && connection.current.method != Method::Head {
             let mut out = Queue::default();
             if end_chunks(&mut engine.ring.buffers, &mut out).is_err() {
                 return self.refuse(engine, id, Failure::Buffers);
             }
-            connection.transport.send(&mut engine.ring, &mut out);
+            connection.send(engine, &mut out);
         }
         let whole = connection.current.body.is_done();
-        engine.close(exchange, whole);
+        connection.end_exchange(engine, if whole { Outcome::Whole } else { Outcome::Cut });
         let next = if connection.current.keep_alive && whole { Phase::Head } else { Phase::Flush };
         connection.enter(next, engine.ring.clock().tick());
         Step::Again
     }
 
     /// Moves bytes both ways, unread, until both sides have ended.
-    pub(super) fn tunnel<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32, exchange: u32) -> Step {
+    pub(super) fn tunnel<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32, mut tunnel: Tunnel) -> Step {
+        let exchange = tunnel.exchange;
         let up_full = engine.is_full(exchange);
         self.set_paused(engine, id, up_full);
         let connection = &mut self.table[id as usize];
         if !up_full {
             engine.send(exchange, &mut connection.transport.input);
-            if connection.transport.has_ended() && !connection.current.up_ended {
-                connection.current.up_ended = true;
+            if connection.transport.has_ended() && tunnel.up == Way::Open {
+                tunnel.up = Way::Ended;
                 engine.end_upward(exchange);
             }
         }
@@ -290,18 +301,19 @@ impl Downstreams {
         if !down_full {
             let mut out = Queue::default();
             let ended = engine.response_body(exchange, &mut out, Delivery::Same);
-            connection.transport.send(&mut engine.ring, &mut out);
+            connection.send(engine, &mut out);
             match ended {
-                Ok(true) if !connection.current.down_ended => {
-                    connection.current.down_ended = true;
+                Ok(true) if tunnel.down == Way::Open => {
+                    tunnel.down = Way::Ended;
                     connection.transport.finish(&mut engine.ring);
                 }
                 Ok(_) => {}
                 Err(failure) => return self.refuse(engine, id, failure),
             }
         }
-        if connection.current.up_ended && connection.current.down_ended && engine.unsent(exchange) == 0 {
-            engine.close(exchange, true);
+        connection.phase = Phase::Tunnel(tunnel);
+        if (tunnel.up, tunnel.down) == (Way::Ended, Way::Ended) && engine.unsent(exchange) == 0 {
+            connection.end_exchange(engine, Outcome::Whole);
             connection.enter(Phase::Flush, engine.ring.clock().tick());
             return Step::Again;
         }
@@ -373,12 +385,13 @@ fn read_body<D: Driver>(connection: &mut Downstream, engine: &mut Engine<D>, out
 impl Current {
     fn of(request: &RequestHead, head: &[u8], trailers: Trailers, keep_alive: bool) -> Self {
         let accept = request.fields.get(FieldName::Accept);
+        let prefers_json = accept.is_some_and(|field| memchr::memmem::find(field.value.of(head), b"json").is_some());
         Self {
             body: Body::new(request.body, trailers),
             keep_alive: keep_alive && request.keep_alive,
-            old: request.version == Version::Http10,
-            head: request.method == Method::Head,
-            json: accept.is_some_and(|field| memchr::memmem::find(field.value.of(head), b"json").is_some()),
+            version: request.version,
+            method: request.method,
+            format: if prefers_json { Format::Json } else { Format::Text },
             expects: request.expect_continue,
             ..Self::default()
         }
@@ -395,10 +408,10 @@ impl Downstream {
             _ => false,
         };
         Manner {
-            json: current.json,
-            head: current.head,
+            format: current.format,
+            method: current.method,
             keep_alive: current.keep_alive && short,
-            old: current.old,
+            version: current.version,
             now,
         }
     }

@@ -2,6 +2,7 @@
 //! Not here: routing, endpoints (`exchange`).
 
 mod deadline;
+mod end;
 mod h1;
 mod handshakes;
 mod pace;
@@ -15,12 +16,12 @@ use std::time::Duration;
 
 use slab::Slab;
 
-use crate::buffer::Queue;
-use crate::exchange::{Engine, Failure, Peer, RouteOf};
+use crate::exchange::{Engine, Failure, Peer, Record};
 use crate::forward::{Body, Delivery};
-use crate::http::RequestHead;
+use crate::http::{Method, RequestHead, Version};
 use crate::id::{ListenerId, Owner};
 use crate::limits;
+use crate::respond::Format;
 use crate::runtime::{Lot, Stall, Tick};
 use crate::snapshot::{Held, ListenerSpec};
 use crate::tls;
@@ -65,10 +66,7 @@ struct Downstream {
     /// The snapshot that `peer` was judged under.
     version: u64,
     peer: Peer,
-    /// Within `limits.connections`.
-    admitted: bool,
-    /// And has taken one of so many places.
-    placed: bool,
+    admission: Admission,
     phase: Phase,
     /// When the phase began.
     since: Tick,
@@ -88,8 +86,25 @@ struct Downstream {
     current: Current,
 }
 
-/// What has to be known of a request while its response is made.
+/// How a connection counts against `limits.connections` of its listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Admission {
+    /// There is no limit.
+    Unlimited,
+    /// It has taken one of so many places.
+    Placed,
+    /// It is above the limit and being told so.
+    Refused,
+}
+
+/// The current exchange, as the client sees it.
 struct Current {
+    /// None before a head, and when the exchange is over.
+    record: Option<Record>,
+    version: Version,
+    method: Method,
+    /// What answers of our own are written in.
+    format: Format,
     body: Body,
     /// Bytes of body read.
     received: u64,
@@ -97,24 +112,29 @@ struct Current {
     sending: Pace,
     /// Since when none has come, of the body or of the tunnel.
     arriving: Stall,
-    delivery: Delivery,
-    /// The connection can take another request afterwards.
-    keep_alive: bool,
-    /// The client speaks HTTP/1.0.
-    old: bool,
-    /// The request was HEAD.
-    head: bool,
-    /// The client prefers JSON.
-    json: bool,
     /// The client waits for 100 before it sends the body.
     expects: bool,
-    /// The final response head was sent.
-    started: bool,
-    /// The response ends with the connection.
-    endless: bool,
-    /// The tunnel's way up, or down, has ended.
-    up_ended: bool,
-    down_ended: bool,
+    /// The connection can take another request afterwards.
+    keep_alive: bool,
+    response: Response,
+}
+
+/// How far the final response has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Response {
+    /// Its head was not sent.
+    Awaited,
+    /// Its body is sent this way.
+    Begun(Delivery, Ending),
+}
+
+/// What ends a response that has begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// Its framing.
+    Framed,
+    /// The end of the connection.
+    Connection,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,13 +146,40 @@ enum Phase {
     /// Request and response go through an exchange.
     Exchange(u32),
     /// Bytes go through unread.
-    Tunnel(u32),
+    Tunnel(Tunnel),
     /// Answered; the rest of the request body is dropped.
     Drain,
     /// Answered for the last time: closed when all is sent.
     Flush,
     /// FIN sent; what the client still sends is dropped until it ends.
     Linger,
+}
+
+/// Bytes that go both ways unread until both have ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Tunnel {
+    exchange: u32,
+    /// The way to the origin.
+    up: Way,
+    /// The way to the client.
+    down: Way,
+}
+
+/// One direction of a tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Open,
+    Ended,
+}
+
+impl Phase {
+    /// The exchange that is under way.
+    fn exchange(self) -> Option<u32> {
+        match self {
+            Self::Exchange(exchange) | Self::Tunnel(Tunnel { exchange, .. }) => Some(exchange),
+            Self::Handshake | Self::Head | Self::Drain | Self::Flush | Self::Linger => None,
+        }
+    }
 }
 
 /// Whether a connection can go on now.
@@ -147,20 +194,17 @@ enum Step {
 impl Default for Current {
     fn default() -> Self {
         Self {
+            record: None,
+            version: Version::Http11,
+            method: Method::Get,
+            format: Format::Text,
             body: Body::Done,
             received: 0,
             sending: Pace::default(),
             arriving: Stall::default(),
-            delivery: Delivery::Same,
-            keep_alive: false,
-            old: false,
-            head: false,
-            json: false,
             expects: false,
-            started: false,
-            endless: false,
-            up_ended: false,
-            down_ended: false,
+            keep_alive: false,
+            response: Response::Awaited,
         }
     }
 }
@@ -204,8 +248,12 @@ impl Downstreams {
             self.counts.resize_with(listener.index() + 1, Default::default);
         }
         let (count, lot) = &mut self.counts[listener.index()];
-        let placed = cap > 0 && lot.take(snapshot.allowance(listener), cap, self.workers);
-        let admitted = cap == 0 || placed;
+        let admission = match cap {
+            0 => Admission::Unlimited,
+            cap if lot.take(snapshot.allowance(listener), cap, self.workers) => Admission::Placed,
+            _ => Admission::Refused,
+        };
+        let admitted = admission != Admission::Refused;
         let tally = if admitted { count } else { &mut self.refused };
         *tally += 1;
         // What a refused client sends is not read, so that closing waits until it has had time to take the answer.
@@ -224,8 +272,7 @@ impl Downstreams {
             home,
             version,
             peer,
-            admitted,
-            placed,
+            admission,
             phase,
             since: engine.ring.clock().tick(),
             scanned: 0,
@@ -285,7 +332,7 @@ impl Downstreams {
                     Step::Wait => self.deliver(engine, id, exchange),
                     step => step,
                 },
-                Phase::Tunnel(exchange) => self.tunnel(engine, id, exchange),
+                Phase::Tunnel(tunnel) => self.tunnel(engine, id, tunnel),
                 Phase::Drain => self.drain(engine, id),
                 Phase::Flush => self.flush(engine, id),
                 Phase::Linger => self.linger(engine, id),
@@ -337,7 +384,7 @@ impl Downstreams {
             }
             connection.home = Some(before.clone());
             // A client that was told that the connection is kept may send one more request.
-            connection.current.keep_alive &= connection.current.started;
+            connection.current.keep_alive &= connection.current.response != Response::Awaited;
             if connection.phase == Phase::Head && connection.transport.input.is_empty() {
                 idle.push(id as u32);
             }
@@ -389,158 +436,6 @@ impl Downstreams {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.table.is_empty()
-    }
-
-    /// Answers a failure. The one place where an answer of our own begins, so that the rest of a refused request is always
-    /// dropped within a bound, or the connection closed.
-    fn refuse<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32, failure: Failure) -> Step {
-        let route = match self.table[id as usize].phase {
-            Phase::Exchange(exchange) => Some(engine.route(exchange)),
-            _ => None,
-        };
-        self.refuse_routed(engine, id, failure, route)
-    }
-
-    /// The same for a request whose route is known, so that the answer has the fields that the route sets.
-    fn refuse_routed<D: Driver>(
-        &mut self,
-        engine: &mut Engine<D>,
-        id: u32,
-        failure: Failure,
-        route: Option<RouteOf>,
-    ) -> Step {
-        let connection = &mut self.table[id as usize];
-        if let Phase::Exchange(exchange) | Phase::Tunnel(exchange) = connection.phase {
-            engine.close(exchange, false);
-        }
-        let tunnel = matches!(connection.phase, Phase::Tunnel(_));
-        if connection.current.started {
-            // Only a cut can tell the client that the response is not whole. Its framing shows one, once all that came has been
-            // sent (RFC 9112 section 8); where the connection's end is the response's end, only RST does.
-            connection.enter(Phase::Flush, engine.ring.clock().tick());
-            if !tunnel && !connection.current.endless {
-                return Step::Again;
-            }
-            self.remove(engine, id, true);
-            return Step::Gone;
-        }
-        let fatal = matches!(
-            failure,
-            Failure::Request(_)
-                | Failure::RequestBody
-                | Failure::RequestTrailers(_)
-                | Failure::RequestBodySize
-                | Failure::RequestHeadTimeout
-                | Failure::RequestBodyTimeout
-                | Failure::RequestBodySlow
-                | Failure::RequestWithoutTls
-                | Failure::Connections
-                | Failure::Shed
-        );
-        connection.current.keep_alive &= !fatal;
-        let manner = connection.manner(engine.ring.wall_seconds());
-        let status = engine.write_failure(failure, route.as_ref(), &manner);
-        self.send_scratch(engine, id, status, manner.keep_alive)
-    }
-
-    /// Sends an answer of our own from the scratch, counts it, and goes on with what follows it: the one end of a route's own
-    /// answers and of refusals.
-    fn send_scratch<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32, status: u16, keep_alive: bool) -> Step {
-        engine.counters.respond(status);
-        let mut out = Queue::default();
-        if engine.place(&mut out, None).is_err() {
-            self.remove(engine, id, true);
-            return Step::Gone;
-        }
-        let connection = &mut self.table[id as usize];
-        connection.transport.send(&mut engine.ring, &mut out);
-        let next = match connection.current.body {
-            _ if !keep_alive => Phase::Flush,
-            Body::Done => Phase::Head,
-            _ => Phase::Drain,
-        };
-        connection.enter(next, engine.ring.clock().tick());
-        Step::Again
-    }
-
-    fn drain<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32) -> Step {
-        let connection = &mut self.table[id as usize];
-        let mut dropped = Queue::default();
-        let body = &mut connection.current.body;
-        let read = body.read(
-            &mut engine.ring.buffers,
-            &mut connection.transport.input,
-            &mut dropped,
-            Delivery::Data,
-            &mut engine.trailers,
-        );
-        dropped.clear(engine.ring.buffers.pieces());
-        let ended = connection.transport.has_ended() || read.is_err();
-        let next = match &connection.current.body {
-            Body::Done if !ended => Phase::Head,
-            _ if ended => Phase::Flush,
-            _ => {
-                // It may have been paused for an origin that is gone.
-                self.set_paused(engine, id, false);
-                return Step::Wait;
-            }
-        };
-        connection.enter(next, engine.ring.clock().tick());
-        Step::Again
-    }
-
-    /// Waits until everything is sent, then closes; after a request that was not read to its end only when the client has
-    /// had time to read the answer (RFC 9112 section 9.6).
-    fn flush<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32) -> Step {
-        let connection = &mut self.table[id as usize];
-        connection.transport.say_goodbye(&mut engine.ring);
-        if connection.transport.unsent(&engine.ring) > 0 {
-            connection.transport.input.clear(engine.ring.buffers.pieces());
-            return Step::Wait;
-        }
-        let clean =
-            connection.current.body.is_done() && connection.transport.input.is_empty() && connection.begun.is_none();
-        if clean || connection.transport.has_ended() {
-            self.remove(engine, id, false);
-            return Step::Gone;
-        }
-        connection.transport.finish(&mut engine.ring);
-        connection.transport.set_paused(&mut engine.ring, false);
-        connection.enter(Phase::Linger, engine.ring.clock().tick());
-        Step::Again
-    }
-
-    fn linger<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32) -> Step {
-        let connection = &mut self.table[id as usize];
-        connection.transport.input.clear(engine.ring.buffers.pieces());
-        if connection.transport.has_ended() {
-            self.remove(engine, id, false);
-            return Step::Gone;
-        }
-        Step::Wait
-    }
-
-    /// Closes a connection, with RST if `abort`, and gives up its exchange.
-    fn remove<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32, abort: bool) {
-        let Some(connection) = self.table.try_remove(id as usize) else { return };
-        connection.count_handshake(engine);
-        if connection.phase == Phase::Handshake {
-            self.end_handshake(connection.listener);
-        }
-        let (count, lot) = &mut self.counts[connection.listener.index()];
-        let tally = if connection.admitted { count } else { &mut self.refused };
-        *tally -= 1;
-        if connection.placed {
-            let snapshot = connection.snapshot(engine);
-            let cap = snapshot.listener(connection.listener).connections;
-            lot.give(snapshot.allowance(connection.listener), cap, self.workers);
-        }
-        engine.counters.set_connections(connection.listener, self.counts[connection.listener.index()].0);
-        if let Phase::Exchange(exchange) | Phase::Tunnel(exchange) = connection.phase {
-            engine.close(exchange, false);
-        }
-        engine.unbind(id);
-        connection.transport.close(&mut engine.ring, abort);
     }
 
     /// Stops or resumes receiving from a client.

@@ -3,7 +3,7 @@
 use super::Current;
 use crate::exchange::HeadKind;
 use crate::forward::Delivery;
-use crate::http::{BodyFraming, FieldName, ResponseHead, hop_by_hop, write_decimal};
+use crate::http::{BodyFraming, FieldName, ResponseHead, Version, hop_by_hop, write_decimal};
 use crate::respond::{DATE_LINE, put, put_fields};
 use crate::route::Route;
 
@@ -16,8 +16,8 @@ pub struct Style<'a> {
     pub route: &'a Route,
     /// The connection takes another request.
     pub keep_alive: bool,
-    /// The client speaks HTTP/1.0.
-    pub old: bool,
+    /// What the client speaks.
+    pub version: Version,
     /// The field line of Date for a response that has none (RFC 9110 section 6.6.1).
     pub date: &'a [u8; DATE_LINE],
 }
@@ -26,9 +26,9 @@ pub struct Style<'a> {
 pub(super) fn delivery(body: BodyFraming, current: &Current) -> (Delivery, bool) {
     match body {
         BodyFraming::None | BodyFraming::Length(_) => (Delivery::Same, current.keep_alive),
-        BodyFraming::Chunked if current.old => (Delivery::Data, false),
+        BodyFraming::Chunked if current.version == Version::Http10 => (Delivery::Data, false),
         BodyFraming::Chunked => (Delivery::Same, current.keep_alive),
-        BodyFraming::Close if current.old => (Delivery::Same, false),
+        BodyFraming::Close if current.version == Version::Http10 => (Delivery::Same, false),
         BodyFraming::Close => (Delivery::Chunks, current.keep_alive),
     }
 }
@@ -70,6 +70,7 @@ fn is_dated(response: &ResponseHead) -> bool {
 }
 
 fn write_framing(style: &Style<'_>, response: &ResponseHead, head: &[u8], out: &mut Vec<u8>) {
+    let old = style.version == Version::Http10;
     match response.body {
         BodyFraming::Length(length) => {
             put(out, &[b"content-length: ", write_decimal(length, &mut [0; 20]), b"\r\n"]);
@@ -81,10 +82,10 @@ fn write_framing(style: &Style<'_>, response: &ResponseHead, head: &[u8], out: &
             }
         }
         BodyFraming::None => {}
-        BodyFraming::Chunked | BodyFraming::Close if style.old => {}
+        BodyFraming::Chunked | BodyFraming::Close if old => {}
         BodyFraming::Chunked | BodyFraming::Close => put(out, &[b"transfer-encoding: chunked\r\n"]),
     }
-    match (style.keep_alive, style.old) {
+    match (style.keep_alive, old) {
         (false, _) => put(out, &[b"connection: close\r\n"]),
         (true, true) => put(out, &[b"connection: keep-alive\r\n"]),
         (true, false) => {}

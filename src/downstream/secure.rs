@@ -1,6 +1,7 @@
 //! TLS in front of HTTP: what comes passes through it before it is read, what goes before it is queued. Not here: the protocol
 //! (`tls`).
 
+use super::end::Outcome;
 use super::{Current, Downstream, Downstreams, Phase, Step};
 use crate::buffer::Queue;
 use crate::exchange::{Engine, Failure};
@@ -45,9 +46,10 @@ impl Downstreams {
     fn break_off<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32, error: tls::Error) {
         let connection = &mut self.table[id as usize];
         connection.count_handshake(engine);
-        if let Phase::Exchange(exchange) | Phase::Tunnel(exchange) = connection.phase {
-            engine.close(exchange, false);
+        if let Some(record) = &mut connection.current.record {
+            record.failure = Some(Failure::ClientGone);
         }
+        connection.end_exchange(engine, Outcome::Cut);
         connection.transport.input.clear(engine.ring.buffers.pieces());
         // Unread, so that closing waits until it has had time to take the answer.
         connection.current = Current { body: Body::Close, ..Current::default() };

@@ -1,7 +1,7 @@
 //! Which connections go when buffers run out: the ones that hold some and have made no progress for longest. Not here: bounds of
 //! single connections, which come first.
 
-use super::{Downstream, Downstreams, Phase, Step};
+use super::{Downstream, Downstreams, Phase, Response, Step, Tunnel};
 use crate::exchange::{Engine, Failure};
 use crate::limits::{SHED_CONNECTIONS, SHED_INTERVAL, SHED_STALL};
 use crate::runtime::Tick;
@@ -58,7 +58,9 @@ impl Downstreams {
         let (id, connection) = (candidate.id, &self.table[candidate.id as usize]);
         let answers = match connection.phase {
             Phase::Head => candidate.reason == Shed::PartialHead,
-            Phase::Exchange(_) => !connection.current.started && candidate.reason != Shed::SlowReader,
+            Phase::Exchange(_) => {
+                connection.current.response == Response::Awaited && candidate.reason != Shed::SlowReader
+            }
             _ => false,
         };
         if !answers {
@@ -88,7 +90,7 @@ impl Downstream {
         let holds = own + large > 0;
         let candidate = |since, behind, reason| Some(Candidate { since, id, pieces: [own + behind, large], reason });
         match self.phase {
-            Phase::Exchange(exchange) | Phase::Tunnel(exchange) => match engine.stalled(exchange) {
+            Phase::Exchange(exchange) | Phase::Tunnel(Tunnel { exchange, .. }) => match engine.stalled(exchange) {
                 _ if unread.is_some() => candidate(unread?, engine.pinned(exchange), Shed::SlowReader),
                 Some(since) => candidate(since, engine.pinned(exchange), Shed::SlowOrigin),
                 // Of a body that arrives, or of requests that wait behind this one.

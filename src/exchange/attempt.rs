@@ -135,6 +135,8 @@ impl<D: Driver> Engine<D> {
     fn begin_attempt(&mut self, id: u32, connection: u32, endpoint: EndpointId, round: Round, replay: bool) {
         let exchange = &mut self.exchanges[id as usize];
         exchange.replay.begin(&mut self.ring.buffers, replay);
+        exchange.forwarding.endpoint = Some(endpoint);
+        exchange.forwarding.attempts = exchange.forwarding.attempts.saturating_add(1);
         exchange.state = State::Attempt(Attempt {
             endpoint,
             connection,

@@ -25,6 +25,8 @@ pub enum Failure {
     RequestBodyTimeout,
     /// Downstream: the body comes slower than `timeouts.body_rate`.
     RequestBodySlow,
+    /// Downstream: it went away before its response was whole.
+    ClientGone,
     /// Downstream: it speaks HTTP where TLS is spoken.
     RequestWithoutTls,
     /// Downstream: TRACE or CONNECT, which only a route that names them allows.
@@ -69,7 +71,53 @@ pub enum Failure {
     Connections,
 }
 
+/// Who has to do something about a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The client.
+    Downstream,
+    /// Who has written the configuration.
+    Operator,
+    /// The origin.
+    Upstream,
+    /// cairn, or the machine that it runs on.
+    Us,
+}
+
 impl Failure {
+    /// Whose fault it is.
+    #[must_use]
+    pub fn side(self) -> Side {
+        match self {
+            Self::Request(_) | Self::Path(_) | Self::Misdirected | Self::Method | Self::MaxForwards => Side::Downstream,
+            Self::Asterisk | Self::ClientGone | Self::RequestWithoutTls => Side::Downstream,
+            Self::RequestBody | Self::RequestTrailers(_) | Self::RequestBodySize => Side::Downstream,
+            Self::RequestHeadTimeout | Self::RequestBodyTimeout | Self::RequestBodySlow => Side::Downstream,
+            Self::TenantRequests | Self::TenantRate | Self::NoRoute | Self::NoEndpoint => Side::Operator,
+            Self::Connect | Self::ConnectTimeout | Self::Closed | Self::Reset => Side::Upstream,
+            Self::ResponseTimeout | Self::Response(_) | Self::ResponseBody => Side::Upstream,
+            Self::Switch | Self::InterimFlood => Side::Upstream,
+            Self::Descriptors | Self::Buffers | Self::Shed | Self::Connections => Side::Us,
+        }
+    }
+
+    /// Whether the client's connection cannot go on: where the next request begins is not known, or room has to be made.
+    #[must_use]
+    pub fn is_fatal(self) -> bool {
+        match self {
+            Self::Request(_) | Self::RequestBody | Self::RequestTrailers(_) | Self::RequestBodySize => true,
+            Self::RequestHeadTimeout | Self::RequestBodyTimeout | Self::RequestBodySlow => true,
+            Self::ClientGone | Self::RequestWithoutTls | Self::Connections | Self::Shed => true,
+            _ => false,
+        }
+    }
+
+    /// Whether another attempt could end better, if nothing can have happened twice.
+    #[must_use]
+    pub fn may_retry(self) -> bool {
+        matches!(self, Self::Connect | Self::ConnectTimeout | Self::Closed | Self::Reset)
+    }
+
     /// Status, reason code and error type (RFC 9209 section 2.3) of the answer.
     #[must_use]
     pub fn answer(self) -> Answer {
@@ -83,6 +131,8 @@ impl Failure {
             Self::RequestHeadTimeout => (408, "head_timeout", "http_request_error"),
             Self::RequestBodyTimeout => (408, "body_timeout", "http_request_error"),
             Self::RequestBodySlow => (408, "body_too_slow", "http_request_error"),
+            // Nobody is left to be told.
+            Self::ClientGone => (499, "client_gone", "connection_terminated"),
             Self::RequestWithoutTls => (400, "tls_required", "http_request_error"),
             Self::Method => (405, "method_not_allowed", "http_request_denied"),
             Self::MaxForwards => (200, "max_forwards", "proxy_internal_response"),

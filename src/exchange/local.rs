@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{Decision, Engine, Failure, Peer, Question, RouteOf};
 use crate::http::path::Forms;
 use crate::http::{FieldName, RequestHead};
+use crate::id::RouteId;
 use crate::limits;
 use crate::respond::{self, Manner};
 use crate::route::{Action, Redirect};
@@ -17,6 +18,12 @@ pub struct Local {
 }
 
 impl Decision {
+    /// The position of that route in the snapshot.
+    #[must_use]
+    pub fn route_id(&self) -> RouteId {
+        self.route
+    }
+
     /// The answer, if it is not forwarded.
     #[must_use]
     pub fn into_local(self) -> Local {

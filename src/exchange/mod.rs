@@ -9,6 +9,7 @@ mod decide;
 mod failure;
 mod local;
 mod progress;
+mod record;
 mod replay;
 mod request;
 mod tenancy;
@@ -35,8 +36,9 @@ use crate::uring::{Driver, Event, Fault, Kernel, Ring};
 
 use attempt::{Attempt, Stage, Tries};
 pub use decide::{Question, Refusal, Routed, decide};
-pub use failure::Failure;
+pub use failure::{Failure, Side};
 pub use local::{Local, write_location};
+pub use record::{Forwarding, Record};
 use replay::Replay;
 pub use request::{Forwarded, Peer};
 use tenancy::Tenancy;
@@ -72,6 +74,9 @@ pub struct Engine<D = Kernel> {
     dated_until: Duration,
     /// Workers that share the process-wide limits.
     workers: u32,
+    /// Records, in the order in which exchanges ended.
+    #[cfg(test)]
+    pub finished: Vec<Record>,
 }
 
 /// One exchange.
@@ -90,6 +95,8 @@ struct Exchange {
     offer: Offer,
     state: State,
     tries: Tries,
+    /// For its record.
+    forwarding: Forwarding,
     /// What may be sent again.
     replay: Replay,
     /// The whole request was handed over.
@@ -207,6 +214,8 @@ impl<D: Driver> Engine<D> {
             allow: Vec::with_capacity(1024),
             dated_until: Duration::ZERO,
             workers: workers as u32,
+            #[cfg(test)]
+            finished: Vec::new(),
         };
         engine.adopt(snapshot);
         engine
@@ -257,6 +266,7 @@ impl<D: Driver> Engine<D> {
             method: request.method,
             state: State::Between,
             tries: Tries::default(),
+            forwarding: Forwarding { cluster, endpoint: None, attempts: 0 },
             request_done: false,
             binds: http::binds_connection(head, &request.fields, FieldName::Authorization),
             timeout: route.timeout,
@@ -423,14 +433,23 @@ impl<D: Driver> Engine<D> {
         }
     }
 
-    /// Ends the exchange. `complete`: request and response ended where they should, so that the connection may be kept.
-    pub fn close(&mut self, id: u32, complete: bool) {
-        let Some(mut exchange) = self.exchanges.try_remove(id as usize) else { return };
+    /// Ends the exchange and says how it was forwarded. `complete`: request and response ended where they should, so that the
+    /// connection may be kept.
+    pub fn close(&mut self, id: u32, complete: bool) -> Option<Forwarding> {
+        let mut exchange = self.exchanges.try_remove(id as usize)?;
         exchange.replay.begin(&mut self.ring.buffers, false);
         self.disarm(id);
         self.counters.exchanges.set(self.exchanges.len() as u64);
         self.leave(exchange.tenant);
-        let State::Attempt(Attempt { endpoint, connection: index, stage, .. }) = exchange.state else { return };
+        if let State::Attempt(attempt) = &exchange.state {
+            self.release(&exchange, attempt, complete);
+        }
+        Some(exchange.forwarding)
+    }
+
+    /// Gives up the connection of the last attempt, or gives it back.
+    fn release(&mut self, exchange: &Exchange, attempt: &Attempt, complete: bool) {
+        let Attempt { endpoint, connection: index, stage, .. } = *attempt;
         self.balancer.end(endpoint);
         if !complete && stage == Stage::Tunnel {
             // One side broke: the other is told so, and does not take what it has for all there is.
@@ -539,6 +558,14 @@ impl<D: Driver> Engine<D> {
 pub struct RouteOf {
     snapshot: Held,
     route: RouteId,
+}
+
+impl RouteOf {
+    /// Its position in the snapshot.
+    #[must_use]
+    pub fn id(&self) -> RouteId {
+        self.route
+    }
 }
 
 impl std::ops::Deref for RouteOf {

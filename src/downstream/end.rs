@@ -1,0 +1,204 @@
+//! How exchanges and connections end: whole, refused, cut. Every exchange ends in [`Downstream::end_exchange`]. Not here: when
+//! somebody has been too slow (`deadline`).
+
+use super::{Admission, Downstream, Downstreams, Ending, Phase, Response, Step};
+use crate::buffer::Queue;
+use crate::exchange::{Engine, Failure, Record, RouteOf};
+use crate::forward::{Body, Delivery};
+use crate::uring::Driver;
+
+/// How an exchange has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// Request and response ended where they should.
+    Whole,
+    /// One of them did not.
+    Cut,
+}
+
+impl Downstreams {
+    /// Answers a failure. The one place where an answer of our own begins, so that the rest of a refused request is always
+    /// dropped within a bound, or the connection closed.
+    pub(super) fn refuse<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32, failure: Failure) -> Step {
+        let route = match self.table[id as usize].phase {
+            Phase::Exchange(exchange) => Some(engine.route(exchange)),
+            _ => None,
+        };
+        self.refuse_routed(engine, id, failure, route)
+    }
+
+    /// The same for a request whose route is known, so that the answer has the fields that the route sets.
+    pub(super) fn refuse_routed<D: Driver>(
+        &mut self,
+        engine: &mut Engine<D>,
+        id: u32,
+        failure: Failure,
+        route: Option<RouteOf>,
+    ) -> Step {
+        let connection = &mut self.table[id as usize];
+        let record = connection.record(engine);
+        record.failure = Some(failure);
+        record.route = route.as_ref().map_or(record.route, |route| Some(route.id()));
+        if let Response::Begun(_, ending) = connection.current.response {
+            // Only a cut can tell the client that the response is not whole. Its framing shows one, once all that came has been
+            // sent (RFC 9112 section 8); where the connection's end is the response's end, only RST does.
+            let framed = ending == Ending::Framed && !matches!(connection.phase, Phase::Tunnel(_));
+            connection.end_exchange(engine, Outcome::Cut);
+            connection.enter(Phase::Flush, engine.ring.clock().tick());
+            if framed {
+                return Step::Again;
+            }
+            self.remove(engine, id, true);
+            return Step::Gone;
+        }
+        if let Some(exchange) = connection.phase.exchange() {
+            connection.close_exchange(engine, exchange, Outcome::Cut);
+        }
+        connection.current.keep_alive &= !failure.is_fatal();
+        let manner = connection.manner(engine.ring.wall_seconds());
+        let status = engine.write_failure(failure, route.as_ref(), &manner);
+        self.send_scratch(engine, id, status, manner.keep_alive)
+    }
+
+    /// Sends an answer of our own from the scratch, counts it, and goes on with what follows it: the one end of a route's own
+    /// answers and of refusals.
+    pub(super) fn send_scratch<D: Driver>(
+        &mut self,
+        engine: &mut Engine<D>,
+        id: u32,
+        status: u16,
+        keep_alive: bool,
+    ) -> Step {
+        let mut out = Queue::default();
+        if engine.place(&mut out, None).is_err() {
+            self.remove(engine, id, true);
+            return Step::Gone;
+        }
+        let connection = &mut self.table[id as usize];
+        let now = engine.ring.clock().now();
+        connection.record(engine).answer(status, now);
+        connection.send(engine, &mut out);
+        connection.end_exchange(engine, Outcome::Whole);
+        let next = match connection.current.body {
+            _ if !keep_alive => Phase::Flush,
+            Body::Done => Phase::Head,
+            _ => Phase::Drain,
+        };
+        connection.enter(next, engine.ring.clock().tick());
+        Step::Again
+    }
+
+    pub(super) fn drain<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32) -> Step {
+        let connection = &mut self.table[id as usize];
+        let mut dropped = Queue::default();
+        let body = &mut connection.current.body;
+        let read = body.read(
+            &mut engine.ring.buffers,
+            &mut connection.transport.input,
+            &mut dropped,
+            Delivery::Data,
+            &mut engine.trailers,
+        );
+        dropped.clear(engine.ring.buffers.pieces());
+        let ended = connection.transport.has_ended() || read.is_err();
+        let next = match &connection.current.body {
+            Body::Done if !ended => Phase::Head,
+            _ if ended => Phase::Flush,
+            _ => {
+                // It may have been paused for an origin that is gone.
+                self.set_paused(engine, id, false);
+                return Step::Wait;
+            }
+        };
+        connection.enter(next, engine.ring.clock().tick());
+        Step::Again
+    }
+
+    /// Waits until everything is sent, then closes; after a request that was not read to its end only when the client has
+    /// had time to read the answer (RFC 9112 section 9.6).
+    pub(super) fn flush<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32) -> Step {
+        let connection = &mut self.table[id as usize];
+        connection.transport.say_goodbye(&mut engine.ring);
+        if connection.transport.unsent(&engine.ring) > 0 {
+            connection.transport.input.clear(engine.ring.buffers.pieces());
+            return Step::Wait;
+        }
+        let clean =
+            connection.current.body.is_done() && connection.transport.input.is_empty() && connection.begun.is_none();
+        if clean || connection.transport.has_ended() {
+            self.remove(engine, id, false);
+            return Step::Gone;
+        }
+        connection.transport.finish(&mut engine.ring);
+        connection.transport.set_paused(&mut engine.ring, false);
+        connection.enter(Phase::Linger, engine.ring.clock().tick());
+        Step::Again
+    }
+
+    pub(super) fn linger<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32) -> Step {
+        let connection = &mut self.table[id as usize];
+        connection.transport.input.clear(engine.ring.buffers.pieces());
+        if connection.transport.has_ended() {
+            self.remove(engine, id, false);
+            return Step::Gone;
+        }
+        Step::Wait
+    }
+
+    /// Closes a connection, with RST if `abort`, and gives up its exchange.
+    pub(super) fn remove<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32, abort: bool) {
+        let Some(mut connection) = self.table.try_remove(id as usize) else { return };
+        connection.count_handshake(engine);
+        if connection.phase == Phase::Handshake {
+            self.end_handshake(connection.listener);
+        }
+        let (count, lot) = &mut self.counts[connection.listener.index()];
+        let tally = if connection.admission == Admission::Refused { &mut self.refused } else { count };
+        *tally -= 1;
+        if connection.admission == Admission::Placed {
+            let snapshot = connection.snapshot(engine);
+            let cap = snapshot.listener(connection.listener).connections;
+            lot.give(snapshot.allowance(connection.listener), cap, self.workers);
+        }
+        engine.counters.set_connections(connection.listener, self.counts[connection.listener.index()].0);
+        if let Some(record) = &mut connection.current.record {
+            record.failure.get_or_insert(Failure::ClientGone);
+        }
+        connection.end_exchange(engine, Outcome::Cut);
+        engine.unbind(id);
+        connection.transport.close(&mut engine.ring, abort);
+    }
+}
+
+impl Downstream {
+    /// The record of the exchange that is under way, or of one that begins now.
+    pub(super) fn record<D: Driver>(&mut self, engine: &Engine<D>) -> &mut Record {
+        let (listener, now) = (self.listener, engine.ring.clock().now());
+        self.current.record.get_or_insert_with(|| Record::new(listener, now))
+    }
+
+    /// Queues bytes of a response.
+    pub(super) fn send<D: Driver>(&mut self, engine: &mut Engine<D>, out: &mut Queue) {
+        if let Some(record) = &mut self.current.record {
+            record.sent += out.bytes() as u64;
+        }
+        self.transport.send(&mut engine.ring, out);
+    }
+
+    /// Ends the exchange, if one is under way, and hands its record in.
+    pub(super) fn end_exchange<D: Driver>(&mut self, engine: &mut Engine<D>, outcome: Outcome) {
+        if let Some(exchange) = self.phase.exchange() {
+            self.close_exchange(engine, exchange, outcome);
+        }
+        if let Some(record) = self.current.record.take() {
+            engine.finish(Record { received: self.current.received, ..record });
+        }
+    }
+
+    /// Ends what goes to the origin; the client may still be told.
+    pub(super) fn close_exchange<D: Driver>(&mut self, engine: &mut Engine<D>, exchange: u32, outcome: Outcome) {
+        if let Some(forwarding) = engine.close(exchange, outcome == Outcome::Whole) {
+            self.record(engine).forwarded = Some(forwarding);
+        }
+    }
+}
