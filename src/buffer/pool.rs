@@ -84,6 +84,16 @@ impl Pool {
         Lease { pool: self, buffer, floor: 0, start, end, ceiling: self.bytes as u16 }
     }
 
+    /// Writes to a buffer that was popped and has no lease yet, where the kernel would; returns how many of `bytes` there was room for.
+    pub(super) fn fill(&'static self, buffer: u16, bytes: &[u8]) -> usize {
+        let mut lease = self.lease(buffer, 0);
+        let filled = lease.append(&bytes[..bytes.len().min(self.payload())]);
+        // The buffer stays where it is: its first lease is made for whoever claims what was written.
+        std::mem::forget(lease);
+        self.leases[usize::from(buffer)].set(0);
+        filled
+    }
+
     /// Whether buffers that a burst has left resident were not used since the last call; then they are to be given back with
     /// [`Pool::trim`].
     pub fn is_stale(&self) -> bool {

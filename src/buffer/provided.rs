@@ -27,6 +27,8 @@ pub struct ProvidedRing {
     entries: NonNull<Entry>,
     mask: u16,
     tail: u16,
+    /// Where [`ProvidedRing::fill`] goes on, for which the kernel keeps a place of its own.
+    head: u16,
     /// Buffers that the kernel holds, at most `mask + 1`.
     offered: usize,
     /// Ring position of each offered buffer, by buffer.
@@ -49,7 +51,7 @@ impl ProvidedRing {
         let memory = super::pool::map(entries * size_of::<Entry>())?.cast();
         let position = vec![0; usize::from(u16::MAX) + 1].into();
         let slots = vec![None; entries].into();
-        Ok(Self { pool, entries: memory, mask: (entries - 1) as u16, tail: 0, offered: 0, position, slots })
+        Ok(Self { pool, entries: memory, mask: (entries - 1) as u16, tail: 0, head: 0, offered: 0, position, slots })
     }
 
     /// Address and entry count for the registration.
@@ -84,6 +86,27 @@ impl ProvidedRing {
             self.entry(0).tail.store(self.tail, Ordering::Release);
         }
         self.offered > 0
+    }
+
+    /// Writes to the buffers on offer what a receive brings, as the kernel would: in the order in which they were offered, into one
+    /// buffer or, with `bundle`, into as many as it takes. Returns the first of them and how many of `bytes` there was room for;
+    /// None when nothing is on offer.
+    ///
+    /// For a machine in memory. It never goes together with a kernel that the ring is registered with.
+    pub fn fill(&mut self, bytes: &[u8], bundle: bool) -> Option<(u16, usize)> {
+        let (first, mut filled) = (self.next_to_fill()?, 0);
+        while let Some(buffer) = self.next_to_fill() {
+            filled += self.pool.fill(buffer, &bytes[filled..]);
+            self.head = self.head.wrapping_add(1);
+            if filled == bytes.len() || !bundle {
+                break;
+            }
+        }
+        Some((first, filled))
+    }
+
+    fn next_to_fill(&self) -> Option<u16> {
+        self.slots[usize::from(self.head & self.mask)].filter(|_| self.head != self.tail)
     }
 
     /// Claims what one completion filled: `bytes` in `buffer` and, with a bundle, in the buffers offered after it.
@@ -153,6 +176,39 @@ mod tests {
         // The last one, then those that came after it.
         let (claimed, filled) = claim(&mut ring, 3, 4 * PAYLOAD);
         assert_eq!((claimed, filled.len(), ring.offered()), (Ok(()), 4, 0));
+    }
+
+    /// What is filled is what is claimed, over the end of the ring, too.
+    #[test]
+    fn buffers_are_filled_in_the_order_of_their_offer() {
+        let mut ring = ring();
+        let bytes: Vec<u8> = (0..=255).cycle().take(4 * PAYLOAD).collect();
+        for (length, bundle, fits) in [(7, false, 7), (PAYLOAD + 1, false, PAYLOAD), (4 * PAYLOAD, true, 2 * PAYLOAD)] {
+            assert_eq!(ring.fill(&bytes[..length], bundle).map(|(_, filled)| filled), Some(fits));
+        }
+        assert_eq!(ring.fill(&bytes, true), None, "all are filled");
+        assert_eq!(claim(&mut ring, 0, 7).0, Ok(()));
+        assert!(ring.refill(4, 0), "one is offered again");
+        let (last, filled) = ring.fill(&bytes, true).unwrap();
+        assert_eq!((filled, claim(&mut ring, last, filled)), (PAYLOAD, (Ok(()), vec![PAYLOAD])));
+        let mut held = Vec::new();
+        assert_eq!(ring.claim(1, PAYLOAD, |lease| held.push(lease)), Ok(()));
+        assert_eq!(ring.claim(2, 2 * PAYLOAD, |lease| held.push(lease)), Ok(()));
+        let held: Vec<&[u8]> = held.iter().map(Lease::bytes).collect();
+        assert_eq!(held, [&bytes[..PAYLOAD], &bytes[..PAYLOAD], &bytes[PAYLOAD..2 * PAYLOAD]]);
+        assert_eq!(ring.fill(&bytes, true), None, "nothing is on offer");
+    }
+
+    /// A buffer is free again when what was claimed of it is dropped, however often.
+    #[test]
+    fn filled_buffers_go_back_to_the_pool() {
+        let mut ring = ring();
+        for _ in 0..100 {
+            let (buffer, filled) = ring.fill(b"hello", true).unwrap();
+            assert_eq!(claim(&mut ring, buffer, filled), (Ok(()), vec![5]));
+            assert!(ring.refill(4, 0));
+            assert_eq!((ring.offered(), ring.pool.available()), (4, 4));
+        }
     }
 
     #[test]

@@ -216,7 +216,11 @@ fn socket_address(address: &Address) -> io::Result<SockAddr> {
 }
 
 impl Waker {
-    pub(super) fn new() -> io::Result<Self> {
+    /// One for a new machine.
+    ///
+    /// # Errors
+    /// When no descriptor is left.
+    pub fn new() -> io::Result<Self> {
         Ok(Self(Arc::new(rustix::event::eventfd(0, EventfdFlags::CLOEXEC)?)))
     }
 
