@@ -104,12 +104,20 @@ impl Failure {
     /// Whether the client's connection cannot go on: where the next request begins is not known, or room has to be made.
     #[must_use]
     pub fn is_fatal(self) -> bool {
-        match self {
-            Self::Request(_) | Self::RequestBody | Self::RequestTrailers(_) | Self::RequestBodySize => true,
-            Self::RequestHeadTimeout | Self::RequestBodyTimeout | Self::RequestBodySlow => true,
-            Self::ClientGone | Self::RequestWithoutTls | Self::Connections | Self::Shed => true,
-            _ => false,
-        }
+        matches!(
+            self,
+            Self::Request(_)
+                | Self::RequestBody
+                | Self::RequestTrailers(_)
+                | Self::RequestBodySize
+                | Self::RequestHeadTimeout
+                | Self::RequestBodyTimeout
+                | Self::RequestBodySlow
+                | Self::ClientGone
+                | Self::RequestWithoutTls
+                | Self::Connections
+                | Self::Shed
+        )
     }
 
     /// Whether another attempt could end better, if nothing can have happened twice.
