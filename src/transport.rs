@@ -1,7 +1,7 @@
-//! One connection of either side: a socket, TLS on it or not, and what was received and not read. `downstream` and `upstream` speak
-//! through it only. Not here: what the bytes mean, and how long somebody is waited for.
+//! One connection of either side: a socket, TLS on it or not, and what was received and not read. `downstream`, `upstream` and
+//! `cairn-load` speak through it only. Not here: what the bytes mean, and how long somebody is waited for.
 
-use crate::buffer::Queue;
+use crate::buffer::{Lease, Queue};
 use crate::tls::{self, Agreement, Session, Wire};
 use crate::uring::{Driver, Ring, SocketId};
 
@@ -27,6 +27,19 @@ impl Transport {
         Self { socket, session, input: Queue::default(), paused: false, ended: false, broken: false }
     }
 
+    /// Says the first word, where that is ours: TLS to a server begins with one. It goes when the socket is connected.
+    ///
+    /// # Errors
+    /// When it cannot be said; nothing more is read or sent.
+    pub fn begin<D: Driver>(&mut self, ring: &mut Ring<D>) -> Result<(), tls::Error> {
+        let Some(session) = &mut self.session else { return Ok(()) };
+        let mut out = Queue::default();
+        let begun = session.begin(&mut wire(ring, self.socket, &mut out));
+        ring.send_all(self.socket, &mut out);
+        self.broken |= begun.is_err();
+        begun
+    }
+
     /// Takes received bytes in: what they say is appended to [`Transport::input`]. Says once what a handshake has come to.
     ///
     /// # Errors
@@ -47,7 +60,23 @@ impl Transport {
         outcome
     }
 
-    /// Queues what the peer is to get.
+    /// Whether a handshake has to be over before anything may be sent.
+    #[must_use]
+    pub fn is_handshaking(&self) -> bool {
+        self.session().is_some_and(Session::is_handshaking)
+    }
+
+    /// Queues one piece of what the peer is to get.
+    pub fn send_piece<D: Driver>(&mut self, ring: &mut Ring<D>, piece: Lease) {
+        if self.session.is_none() {
+            return ring.send(self.socket, piece);
+        }
+        let mut content = Queue::default();
+        content.push(ring.buffers.pieces(), piece);
+        self.send(ring, &mut content);
+    }
+
+    /// Queues what the peer is to get; not while it is handshaking.
     pub fn send<D: Driver>(&mut self, ring: &mut Ring<D>, content: &mut Queue) {
         let Some(session) = &mut self.session else { return ring.send_all(self.socket, content) };
         let mut out = Queue::default();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Crates with one importer, by path prefix under `src/`.
-const SOLE_IMPORTERS: [(&str, &str); 10] = [
+const SOLE_IMPORTERS: [(&str, &str); 11] = [
     ("glommio", "runtime/"),
     ("crossbeam", "runtime/"),
     ("io_uring", "uring/"),
@@ -15,12 +15,13 @@ const SOLE_IMPORTERS: [(&str, &str); 10] = [
     ("clap", "cli/"),
     ("rustls", "tls/"),
     ("webpki", "tls/"),
+    ("webpki_roots", "tls/"),
     ("aws_lc_rs", "tls/"),
 ];
 /// Where unsafe code may stand.
 const UNSAFE: [&str; 2] = ["uring/", "buffer/"];
 /// Modules that requests flow through.
-const DATA_PATH: [&str; 14] = [
+const DATA_PATH: [&str; 16] = [
     "worker.rs",
     "listener.rs",
     "downstream/",
@@ -30,6 +31,8 @@ const DATA_PATH: [&str; 14] = [
     "forward/",
     "respond.rs",
     "http/",
+    "tls/handshake.rs",
+    "tls/keys.rs",
     "tls/record.rs",
     "tls/session.rs",
     "tls/traffic.rs",

@@ -241,7 +241,7 @@ impl Downstreams {
         let snapshot = home.as_ref().unwrap_or(engine.snapshot());
         let (spec, version) = (snapshot.listener(listener), snapshot.version);
         let address = engine.ring.peer(&descriptor).map(|(address, _)| address);
-        let session = snapshot.tls(listener).map(|server| Box::new(tls::Session::new(server)));
+        let session = snapshot.tls(listener).map(|server| Box::new(tls::Session::server(server)));
         let peer = spec.peer(address);
         let cap = spec.connections;
         if self.counts.len() <= listener.index() {

@@ -1,5 +1,5 @@
-//! Who vouches for clients: the authorities of which each client has to show a certificate. Not here: a listener's own
-//! certificates (`identity`).
+//! Who vouches for the peer: the authorities of which it has to show a certificate. Not here: certificates of our own
+//! (`identity`).
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -16,7 +16,10 @@ use super::server::provider;
 /// Certificates of authorities. Equal if the certificates are.
 #[derive(Clone)]
 pub struct Authorities {
+    /// Judges clients.
     pub(super) verifier: Arc<dyn ClientCertVerifier>,
+    /// What servers are judged by.
+    pub(super) roots: Arc<RootCertStore>,
     hash: [u8; SHA256_OUTPUT_LEN],
     count: usize,
 }
@@ -34,11 +37,26 @@ impl Authorities {
             let anchor = anchor.map_err(|error| BadCertificates::Unusable(at, error.to_string()))?;
             roots.roots.push(anchor.to_owned());
         }
-        let (hash, count) = (identity::hash(&certificates), certificates.len());
-        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).build();
+        Self::new(roots, identity::hash(certificates.iter().map(|certificate| &**certificate)))
+    }
+
+    /// Those that browsers believe, as they were when this was built.
+    ///
+    /// # Panics
+    /// Never: there are some.
+    #[must_use]
+    pub fn public() -> Self {
+        let roots = webpki_roots::TLS_SERVER_ROOTS.to_vec();
+        let hash = identity::hash(roots.iter().map(|root| &*root.subject_public_key_info));
+        Self::new(RootCertStore { roots }, hash).expect("there are public authorities")
+    }
+
+    fn new(roots: RootCertStore, hash: [u8; SHA256_OUTPUT_LEN]) -> Result<Self, BadCertificates> {
+        let (count, roots) = (roots.len(), Arc::new(roots));
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), provider()).build();
         // It refuses only to have no authority.
         let verifier = verifier.map_err(|_| BadCertificates::None)?;
-        Ok(Self { verifier, hash, count })
+        Ok(Self { verifier, roots, hash, count })
     }
 }
 

@@ -142,7 +142,7 @@ impl fmt::Display for Identity {
             [name] => f.write_str(name)?,
             [name, others @ ..] => write!(f, "{name} and {} more", others.len())?,
         }
-        write!(f, " #{}", mark(&hash(&self.certified.cert)))
+        write!(f, " #{}", mark(&hash(self.certified.cert.iter().map(|certificate| &**certificate))))
     }
 }
 
@@ -160,10 +160,10 @@ fn without_marks(text: &str) -> Cow<'_, str> {
     if text.contains('\u{feff}') { text.replace('\u{feff}', "").into() } else { text.into() }
 }
 
-/// SHA-256 of certificates, one after the other; each says how long it is.
-pub(super) fn hash(certificates: &[CertificateDer<'_>]) -> [u8; SHA256_OUTPUT_LEN] {
+/// SHA-256 of certificates or keys, one after the other; each says how long it is.
+pub(super) fn hash<'a>(all: impl Iterator<Item = &'a [u8]>) -> [u8; SHA256_OUTPUT_LEN] {
     let mut context = digest::Context::new(&SHA256);
-    certificates.iter().for_each(|certificate| context.update(certificate));
+    all.for_each(|one| context.update(one));
     let mut hash = [0; SHA256_OUTPUT_LEN];
     hash.copy_from_slice(context.finish().as_ref());
     hash

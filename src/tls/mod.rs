@@ -2,17 +2,22 @@
 //! where rustls would allocate and copy each. The only importer of rustls and aws-lc. Not here: sockets' life and HTTP.
 
 mod authorities;
+mod client;
+mod handshake;
 mod identity;
+mod keys;
 mod record;
 mod resolver;
 mod server;
 mod session;
+mod sessions;
 mod tickets;
 mod traffic;
 
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::time::Duration;
 
 use rustls::AlertDescription;
@@ -20,11 +25,14 @@ use rustls::AlertDescription;
 use crate::buffer::{Buffers, Lease, Queue};
 
 pub use authorities::Authorities;
+pub use client::{Client, ClientSpec, Trust};
 pub use identity::{BadCertificates, BadKey, Chain, Identity};
 pub use server::{Server, ServerSpec};
 pub use session::Session;
 pub use tickets::Tickets;
-pub use traffic::Agreement;
+
+/// Whom a client means: a DNS name or an address.
+pub use rustls::pki_types::ServerName;
 
 /// Where the records of a session go, and what making them takes.
 #[derive(Debug)]
@@ -52,19 +60,43 @@ impl Wire<'_> {
     }
 }
 
+/// What a handshake has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Agreement {
+    /// TLS 1.3, else 1.2.
+    pub tls13: bool,
+    /// From a ticket.
+    pub resumed: bool,
+    /// It took one round trip more: the server did not take the key share that was offered first.
+    pub retried: bool,
+    suite: Option<&'static str>,
+    group: Option<&'static str>,
+}
+
+/// Version, cipher suite and group, as their standards call them.
+impl fmt::Display for Agreement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.tls13 { "TLSv1.3" } else { "TLSv1.2" })?;
+        [self.suite, self.group].into_iter().flatten().try_for_each(|name| write!(f, " {name}"))
+    }
+}
+
 /// Why a connection cannot go on, by blame: the peer, us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The peer: the handshake failed.
     #[error("the handshake failed")]
     Handshake,
-    /// The peer: it speaks HTTP without TLS.
-    #[error("the client does not speak TLS")]
+    /// The peer: its certificate is not to be believed.
+    #[error("the peer's certificate is not to be believed")]
+    Certificate,
+    /// The peer, a client: it speaks HTTP without TLS.
+    #[error("the peer does not speak TLS")]
     PlainText,
     /// The peer: this is not TLS.
     #[error("a record breaks the grammar")]
     Malformed,
-    /// The peer: a record, or the client's part of the handshake, is longer than any may be.
+    /// The peer: a record, or its part of the handshake, or a ticket, is longer than any may be.
     #[error("a record is too long")]
     TooLong,
     /// The peer: a record of a kind that has no place here.
@@ -77,7 +109,7 @@ pub enum Error {
     #[error("too many empty records")]
     Flood,
     /// The peer: it has sent a fatal alert.
-    #[error("the client gave up")]
+    #[error("the peer gave up")]
     Refused,
     /// Us: no buffer is free.
     #[error("no buffer is free")]
@@ -91,7 +123,7 @@ impl Error {
     /// What the peer is told (RFC 8446 section 6.2).
     fn alert(self) -> Option<AlertDescription> {
         match self {
-            Self::Handshake | Self::PlainText | Self::Refused => None,
+            Self::Handshake | Self::Certificate | Self::PlainText | Self::Refused => None,
             Self::Malformed => Some(AlertDescription::DecodeError),
             Self::TooLong => Some(AlertDescription::RecordOverflow),
             Self::Unexpected | Self::Flood => Some(AlertDescription::UnexpectedMessage),

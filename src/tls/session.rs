@@ -1,15 +1,13 @@
-//! One client's TLS: the handshake, which rustls leads, and what it ends in. Not here: records after it (`traffic`), what all
-//! connections share (`server`), when to give up.
+//! One connection's TLS, as a server or as a client: the handshake, and what it ends in. Not here: its steps (`handshake`), records
+//! after it (`traffic`), what connections share (`server`, `client`), when to give up.
 
-use std::mem;
-use std::sync::Arc;
+use std::{error, mem};
 
 use rustls::AlertDescription;
-use rustls::server::UnbufferedServerConnection;
-use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
 
-use super::traffic::{Agreement, Traffic};
-use super::{Error, Server, Wire, record};
+use super::handshake::{Handshake, Next};
+use super::traffic::{Traffic, lengthen};
+use super::{Agreement, Client, Error, Server, ServerName, Wire, record};
 use crate::buffer::{Buffers, Lease, Queue};
 
 /// One connection.
@@ -29,30 +27,27 @@ pub struct Session {
 
 #[allow(clippy::large_enum_variant, reason = "a session is boxed as a whole, and spends its life in the large variant")]
 enum State {
-    /// Boxed, because it is larger still and soon gone.
-    Handshake(Box<UnbufferedServerConnection>),
+    Handshake(Handshake),
     Traffic(Traffic),
-    /// Broken: what comes or should go is dropped.
-    Over,
-}
-
-/// Where the handshake stands.
-enum Next {
-    Again,
-    /// The peer has said that it sends no more.
-    Ended,
-    /// More has to come.
-    Blocked,
-    Done,
+    /// Broken, in the handshake for this reason: what comes or should go is dropped.
+    Over(Option<rustls::Error>),
 }
 
 impl Session {
     /// For a connection that was just accepted.
     #[must_use]
-    pub fn new(server: &Server) -> Self {
-        let connection = UnbufferedServerConnection::new(Arc::clone(&server.config));
-        // It fails for configurations that `Server` does not make.
-        let state = connection.map_or(State::Over, |connection| State::Handshake(Box::new(connection)));
+    pub fn server(server: &Server) -> Self {
+        Self::new(Handshake::server(server))
+    }
+
+    /// For a connection that was begun to a server of that name, which its certificate has to have. [`Session::begin`] is next.
+    #[must_use]
+    pub fn client(client: &Client, name: ServerName<'static>) -> Self {
+        Self::new(Handshake::client(client, name))
+    }
+
+    fn new(handshake: Result<Handshake, rustls::Error>) -> Self {
+        let state = handshake.map_or_else(|why| State::Over(Some(why)), State::Handshake);
         Self { state, held: None, seen: 0, begun: false, ended: false, finished: false }
     }
 
@@ -60,6 +55,28 @@ impl Session {
     #[must_use]
     pub fn is_handshaking(&self) -> bool {
         matches!(self.state, State::Handshake(_))
+    }
+
+    /// Why the handshake has failed, in more words than the error has that [`Session::receive`] returned.
+    #[must_use]
+    pub fn why(&self) -> Option<&(impl error::Error + 'static)> {
+        let State::Over(why) = &self.state else { return None };
+        why.as_ref()
+    }
+
+    /// Says the first word of the handshake, which is a client's; a server has none.
+    ///
+    /// # Errors
+    /// When no buffer is free, or the handshake could not be begun.
+    pub fn begin(&mut self, wire: &mut Wire<'_>) -> Result<(), Error> {
+        if let State::Over(_) = self.state {
+            return Err(Error::Handshake);
+        }
+        let begun = self.advance(wire).map(|_| ());
+        if let Err(error) = begun {
+            self.break_off(wire, error);
+        }
+        begun
     }
 
     /// Whether the peer has sent anything: who only connects may want to know whether somebody listens.
@@ -74,10 +91,10 @@ impl Session {
         self.ended
     }
 
-    /// Whether part of a record has arrived.
+    /// Whether part of a record, or of a ticket, has arrived.
     #[must_use]
     pub fn holds_part(&self) -> bool {
-        self.held.is_some()
+        self.held.is_some() || matches!(&self.state, State::Traffic(traffic) if traffic.holds_part())
     }
 
     /// Whether its key has sealed so much that the connection must soon end: TLS 1.2 has no way to a new one.
@@ -134,7 +151,7 @@ impl Session {
         let sent = traffic.send(wire, out);
         if sent.is_err() {
             out.clear(wire.buffers.pieces());
-            self.state = State::Over;
+            self.state = State::Over(None);
         }
         sent
     }
@@ -156,6 +173,14 @@ impl Session {
         }
     }
 
+    /// Sends a record with any content.
+    #[cfg(test)]
+    pub(super) fn say(&mut self, wire: &mut Wire<'_>, kind: rustls::ContentType, content: &[u8]) {
+        if let State::Traffic(traffic) = &mut self.state {
+            traffic.say(wire, kind, content).expect("a free buffer");
+        }
+    }
+
     /// Shows rustls one record after the other until the handshake is over, and none that follows: what comes right behind the
     /// last message, be it content or a key update, is for `traffic`, and rustls would answer it with what nobody sends.
     fn shake_hands(&mut self, wire: &mut Wire<'_>, received: &mut Queue) -> Result<Option<Agreement>, Error> {
@@ -163,8 +188,8 @@ impl Session {
             if !self.advance(wire)? {
                 continue;
             }
-            let State::Handshake(connection) = mem::replace(&mut self.state, State::Over) else { break };
-            let (traffic, agreement) = Traffic::after(*connection).map_err(|_| Error::Handshake)?;
+            let State::Handshake(handshake) = mem::replace(&mut self.state, State::Over(None)) else { break };
+            let (traffic, agreement) = Traffic::after(handshake).map_err(|_| Error::Handshake)?;
             self.state = State::Traffic(traffic);
             return Ok(Some(agreement));
         }
@@ -180,7 +205,7 @@ impl Session {
                 return Ok(true);
             }
             let Some(mut next) = received.pop(buffers.pieces()) else { return Ok(false) };
-            if self.held.is_none() && next.bytes().first().is_some_and(u8::is_ascii_uppercase) {
+            if self.held.is_none() && self.is_server() && next.bytes().first().is_some_and(u8::is_ascii_uppercase) {
                 return Err(Error::PlainText);
             }
             let count = if part.is_empty() { record::length(next.bytes()) } else { missing };
@@ -196,23 +221,16 @@ impl Session {
             self.held = Some(next);
             return Ok(());
         };
-        let length = held.len() + next.len();
-        if held.spare() < next.len() {
-            let ordinary = buffers.take().filter(|fresh| fresh.spare() >= length);
-            let mut fresh = ordinary.or_else(|| buffers.take_large()).ok_or(Error::Buffers)?;
-            let _ = fresh.append(held.bytes());
-            *held = fresh;
-        }
-        if held.append(next.bytes()) < next.len() { Err(Error::TooLong) } else { Ok(()) }
+        lengthen(buffers, held, next.bytes())
     }
 
     /// Lets rustls read what is held and sends what it has to say. True: the handshake is over.
     fn advance(&mut self, wire: &mut Wire<'_>) -> Result<bool, Error> {
-        let State::Handshake(connection) = &mut self.state else { return Ok(false) };
+        let State::Handshake(handshake) = &mut self.state else { return Ok(false) };
         let mut flight = None;
         let next = loop {
             let held = self.held.as_mut().map_or(&mut [][..], Lease::bytes_mut);
-            let (discard, next) = step(connection, held, &mut flight, wire);
+            let (discard, next) = handshake.step(held, &mut flight, wire);
             if let Some(mut held) = self.held.take() {
                 held.advance(discard);
                 self.held = Some(held).filter(|held| !held.is_empty());
@@ -224,7 +242,7 @@ impl Session {
             }
         };
         self.seen = self.held.as_ref().map_or(0, Lease::len);
-        if !matches!(next, Next::Done) || connection.is_handshaking() {
+        if !matches!(next, Next::Done) || handshake.is_under_way() {
             return if self.ended { Err(Error::Refused) } else { Ok(false) };
         }
         // A message does not go on under the next key (RFC 8446 section 5.1); rustls has refused it.
@@ -235,73 +253,28 @@ impl Session {
     /// Tells the peer why, if it can be told.
     fn break_off(&mut self, wire: &mut Wire<'_>, error: Error) {
         self.finished = true;
-        match &mut self.state {
-            State::Handshake(connection) => {
+        self.state = match mem::replace(&mut self.state, State::Over(None)) {
+            State::Handshake(mut handshake) => {
                 // What rustls has queued, and no more: it must not look for bytes that it was shown before.
                 let mut flight = None;
-                while connection.wants_write() && step(connection, &mut [], &mut flight, wire).1.is_ok() {}
+                while handshake.wants_write() && handshake.step(&mut [], &mut flight, wire).1.is_ok() {}
                 if let Some(lease) = flight {
                     wire.send(lease);
                 }
+                State::Over(handshake.into_why())
             }
-            State::Traffic(traffic) => {
+            State::Traffic(mut traffic) => {
                 if let Some(alert) = error.alert() {
                     // Without a buffer it learns nothing.
                     let _ = traffic.alert(wire, alert);
                 }
+                State::Over(None)
             }
-            State::Over => {}
-        }
-        self.state = State::Over;
+            State::Over(why) => State::Over(why),
+        };
     }
-}
 
-/// One step of the handshake: bytes of `held` that are done with, and what comes next.
-fn step(
-    connection: &mut UnbufferedServerConnection,
-    held: &mut [u8],
-    flight: &mut Option<Lease>,
-    wire: &mut Wire<'_>,
-) -> (usize, Result<Next, Error>) {
-    let UnbufferedStatus { discard, state } = connection.process_tls_records(held);
-    let next = match state {
-        Ok(ConnectionState::EncodeTlsData(mut data)) => {
-            put(wire, flight, |room| data.encode(room).ok()).map(|()| Next::Again)
-        }
-        Ok(ConnectionState::TransmitTlsData(data)) => {
-            if let Some(lease) = flight.take() {
-                wire.send(lease);
-            }
-            data.done();
-            Ok(Next::Again)
-        }
-        Ok(ConnectionState::WriteTraffic(_)) => Ok(Next::Done),
-        Ok(ConnectionState::PeerClosed) => Ok(Next::Ended),
-        Ok(ConnectionState::BlockedHandshake) => Ok(Next::Blocked),
-        _ => Err(Error::Handshake),
-    };
-    (discard, next)
-}
-
-/// Adds a message of ours to the flight; sends the lease that it does not fit into.
-fn put(
-    wire: &mut Wire<'_>,
-    flight: &mut Option<Lease>,
-    mut write: impl FnMut(&mut [u8]) -> Option<usize>,
-) -> Result<(), Error> {
-    for _ in 0..2 {
-        let mut lease = flight.take().or_else(|| wire.buffers.take()).ok_or(Error::Buffers)?;
-        let mut written = None;
-        lease.fill(|room| {
-            written = write(room);
-            written.unwrap_or(0)
-        });
-        if written.is_some() {
-            *flight = Some(lease);
-            return Ok(());
-        }
-        wire.send(lease);
+    fn is_server(&self) -> bool {
+        matches!(&self.state, State::Handshake(handshake) if handshake.is_server())
     }
-    // A record fits an empty buffer (`limits`).
-    Err(Error::Buffers)
 }

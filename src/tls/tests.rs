@@ -73,7 +73,7 @@ impl Pair {
         let (mut client, theirs) = UnixStream::pair().unwrap();
         let mut ring = Ring::new().unwrap();
         let socket = ring.adopt(theirs.into(), Owner::Downstream(0));
-        let (mut session, mut plain) = (Session::new(&server), Queue::default());
+        let (mut session, mut plain) = (Session::server(&server), Queue::default());
         let handshake = std::thread::spawn(move || {
             let mut tls = ClientConnection::new(config, ServerName::try_from("a.test").unwrap()).unwrap();
             // The first records of content, which bring the tickets of TLS 1.3 with them.
@@ -357,7 +357,7 @@ fn a_hello_with_any_byte_changed_does_no_harm() {
     for at in 0..hello.len() {
         let mut bytes = hello.clone();
         bytes[at] ^= 0x81;
-        let mut session = Session::new(&server);
+        let mut session = Session::server(&server);
         let (first, rest) = bytes.split_at(at);
         for part in [first, rest, &hello] {
             let (mut queue, mut plain) = (Queue::default(), Queue::default());
@@ -414,7 +414,7 @@ impl Desk {
         let (client, theirs) = UnixStream::pair().unwrap();
         let mut ring = Ring::new().unwrap();
         let socket = ring.adopt(theirs.into(), Owner::Downstream(0));
-        Self { ring, socket, session: Session::new(server), plain: Queue::default(), client }
+        Self { ring, socket, session: Session::server(server), plain: Queue::default(), client }
     }
 
     /// As if all of it had arrived at once.

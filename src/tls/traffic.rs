@@ -3,17 +3,21 @@
 
 use std::time::Duration;
 
-use rustls::kernel::KernelConnection;
-use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
-use rustls::{AlertDescription, ContentType, HandshakeKind, ProtocolVersion, SupportedCipherSuite};
+use rustls::{AlertDescription, ContentType, ProtocolVersion, SupportedCipherSuite};
 
+use super::handshake::Handshake;
+use super::keys::Keys;
 use super::record::{BACK_MAX, CONTENT_MAX, FRONT_MAX, HEADER, Header, Key};
-use super::{Error, Wire};
+use super::{Agreement, Error, Wire};
 use crate::buffer::{Buffers, Lease, Queue};
 use crate::limits;
 
-/// The one message that may follow a handshake (RFC 8446 section 4.6.3), without its last byte: 1 asks for one in return.
+/// A message that may follow a handshake (RFC 8446 section 4.6.3), without its last byte: 1 asks for one in return.
 const KEY_UPDATE: [u8; 4] = [24, 0, 0, 1];
+/// The first byte of the other one (section 4.6.1), which is a server's alone.
+const TICKET: u8 = 4;
+/// By which a server of TLS 1.2 asks for a new handshake, if the client likes one (RFC 5246 section 7.4.1.1).
+const HELLO_REQUEST: [u8; 4] = [0; 4];
 /// Records before the bound of a key at which a connection is no longer kept, where it cannot be given a new one.
 const WORN_RECORDS: u64 = 1 << 16;
 
@@ -22,7 +26,9 @@ pub(super) struct Traffic {
     rx: Key,
     tx: Key,
     /// Makes the next keys.
-    keys: KernelConnection<ServerConnectionData>,
+    keys: Keys,
+    /// The beginning of a ticket.
+    ticket: Option<Lease>,
     /// Records that a key may seal.
     bound: u64,
     /// The peer has asked for a new key, and what is sealed next has to come under it.
@@ -35,28 +41,22 @@ pub(super) struct Traffic {
     paid: Duration,
 }
 
-/// What a handshake has come to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Agreement {
-    /// TLS 1.3, else 1.2.
-    pub tls13: bool,
-    /// From a ticket.
-    pub resumed: bool,
-}
-
 impl Traffic {
     /// Takes over from rustls.
     ///
     /// # Errors
     /// When the handshake is not over.
-    pub(super) fn after(connection: UnbufferedServerConnection) -> Result<(Self, Agreement), rustls::Error> {
-        let resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
-        let (secrets, keys) = connection.dangerous_into_kernel_connection()?;
-        let version = keys.protocol_version();
-        let [rx, tx] = [secrets.rx, secrets.tx].map(|(count, secrets)| Key::new(version, count, &secrets));
-        let bound = bound(keys.negotiated_cipher_suite());
-        let agreement = Agreement { tls13: version == ProtocolVersion::TLSv1_3, resumed };
-        Ok((Self { rx: rx?, tx: tx?, keys, bound, owed: false, updated: 0, debt: 0, paid: Duration::ZERO }, agreement))
+    pub(super) fn after(handshake: Handshake) -> Result<(Self, Agreement), rustls::Error> {
+        let (secrets, keys, agreement) = handshake.finish()?;
+        let [rx, tx] = [secrets.rx, secrets.tx].map(|(count, secrets)| Key::new(keys.version(), count, &secrets));
+        let (bound, ticket) = (bound(keys.suite()), None);
+        let (owed, updated, debt, paid) = (false, 0, 0, Duration::ZERO);
+        Ok((Self { rx: rx?, tx: tx?, keys, ticket, bound, owed, updated, debt, paid }, agreement))
+    }
+
+    /// Whether part of a ticket has arrived.
+    pub(super) fn holds_part(&self) -> bool {
+        self.ticket.is_some()
     }
 
     /// Whether the connection must soon end: TLS 1.2 has no way to a new key.
@@ -108,25 +108,71 @@ impl Traffic {
         match (kind, content) {
             (ContentType::ApplicationData, _) => Ok(false),
             (ContentType::Alert, &[level, alert]) => match AlertDescription::from(alert) {
-                AlertDescription::CloseNotify => Ok(true),
+                AlertDescription::CloseNotify => {
+                    self.ticket = None;
+                    Ok(true)
+                }
                 AlertDescription::UserCanceled => Ok(false),
                 // TLS 1.2 has alerts that are only warnings.
                 _ if level == 1 && !self.is_tls13() => Ok(false),
                 _ => Err(Error::Refused),
             },
-            (ContentType::Handshake, &[ref message @ .., asks @ 0..=1]) if message == KEY_UPDATE && self.is_tls13() => {
-                let (count, secrets) = self.keys.update_rx_secret().map_err(|_| Error::Unexpected)?;
-                self.rx = self.key(count, &secrets)?;
-                self.owed |= asks == 1;
-                // Who asks again before it has taken the answer gets no second one until there is something to seal.
-                if self.owed && wire.taken >= self.updated {
-                    self.update_keys(wire)?;
-                }
+            (ContentType::Handshake, [_, ..]) if self.is_tls13() => self.take_messages(wire, content).map(|()| false),
+            (ContentType::Handshake, content) if content == HELLO_REQUEST && self.keys.is_client() => {
+                self.say(wire, ContentType::Alert, &[1, u8::from(AlertDescription::NoRenegotiation)])?;
                 Ok(false)
             }
             // A new handshake on the same connection (renegotiation) among them.
             _ => Err(Error::Unexpected),
         }
+    }
+
+    /// Takes messages that follow a handshake of TLS 1.3: tickets, several in a record or one in several, and changes of key.
+    fn take_messages(&mut self, wire: &mut Wire<'_>, content: &[u8]) -> Result<(), Error> {
+        let mut joined = self.ticket.take();
+        if let Some(begun) = &mut joined {
+            lengthen(wire.buffers, begun, content)?;
+        }
+        let mut rest = joined.as_ref().map_or(content, Lease::bytes);
+        while let [kind, high, middle, low, behind @ ..] = rest {
+            let length = u32::from_be_bytes([0, *high, *middle, *low]) as usize;
+            match behind.split_at_checked(length) {
+                Some((ticket, after)) if *kind == TICKET && self.keys.is_client() => {
+                    // Each costs a key, however many come in a record.
+                    self.charge(wire)?;
+                    self.keys.take_ticket(ticket).map_err(|_| Error::Malformed)?;
+                    rest = after;
+                }
+                // What would stand behind one belongs under the next key.
+                Some(([asks @ 0..=1], [])) if rest.starts_with(&KEY_UPDATE) => {
+                    return self.change_key(wire, *asks == 1);
+                }
+                None if *kind == TICKET => break,
+                _ => return Err(Error::Unexpected),
+            }
+        }
+        let left = match rest {
+            [] => return Ok(()),
+            [TICKET, ..] if self.keys.is_client() => rest.len(),
+            _ => return Err(Error::Unexpected),
+        };
+        let mut begun = joined.or_else(|| wire.buffers.take()).ok_or(Error::Buffers)?;
+        if begun.is_empty() {
+            // What a record holds fits an empty buffer (`limits`).
+            let _ = begun.append(content);
+        }
+        begun.advance(begun.len() - left);
+        self.ticket = Some(begun);
+        Ok(())
+    }
+
+    /// Opens what follows with the next key of the peer, which may ask for one of ours in return.
+    fn change_key(&mut self, wire: &mut Wire<'_>, asks: bool) -> Result<(), Error> {
+        let (count, secrets) = self.keys.update_rx().map_err(|_| Error::Unexpected)?;
+        self.rx = self.key(count, &secrets)?;
+        self.owed |= asks;
+        // Who asks again before it has taken the answer gets no second one until there is something to seal.
+        if self.owed && wire.taken >= self.updated { self.update_keys(wire) } else { Ok(()) }
     }
 
     /// Charges for a record that brings no content.
@@ -172,13 +218,13 @@ impl Traffic {
         }
         let [kind, a, b, c] = KEY_UPDATE;
         self.say(wire, ContentType::Handshake, &[kind, a, b, c, 0])?;
-        let (count, secrets) = self.keys.update_tx_secret().map_err(|_| Error::Worn)?;
+        let (count, secrets) = self.keys.update_tx().map_err(|_| Error::Worn)?;
         self.tx = self.key(count, &secrets)?;
         (self.owed, self.updated) = (false, wire.end());
         Ok(())
     }
 
-    fn say(&mut self, wire: &mut Wire<'_>, kind: ContentType, content: &[u8]) -> Result<(), Error> {
+    pub(super) fn say(&mut self, wire: &mut Wire<'_>, kind: ContentType, content: &[u8]) -> Result<(), Error> {
         let mut lease = wire.buffers.take().ok_or(Error::Buffers)?;
         let _ = lease.append(content);
         self.seal(wire, kind, lease)
@@ -198,11 +244,11 @@ impl Traffic {
     }
 
     fn key(&self, count: u64, secrets: &rustls::ConnectionTrafficSecrets) -> Result<Key, Error> {
-        Key::new(self.keys.protocol_version(), count, secrets).map_err(|_| Error::Unexpected)
+        Key::new(self.keys.version(), count, secrets).map_err(|_| Error::Unexpected)
     }
 
     fn is_tls13(&self) -> bool {
-        self.keys.protocol_version() == ProtocolVersion::TLSv1_3
+        self.keys.version() == ProtocolVersion::TLSv1_3
     }
 }
 
@@ -231,6 +277,21 @@ fn join(buffers: &mut Buffers, mut part: Lease, mut missing: usize, received: &m
         received.push_front(buffers.pieces(), next);
     }
     Ok(part)
+}
+
+/// Appends to what is held of something that has to lie in one run, in a larger buffer if need be.
+///
+/// # Errors
+/// When none is free, or there is none so large.
+pub(super) fn lengthen(buffers: &mut Buffers, held: &mut Lease, more: &[u8]) -> Result<(), Error> {
+    let length = held.len() + more.len();
+    if held.spare() < more.len() {
+        let ordinary = buffers.take().filter(|fresh| fresh.spare() >= length);
+        let mut fresh = ordinary.or_else(|| buffers.take_large()).ok_or(Error::Buffers)?;
+        let _ = fresh.append(held.bytes());
+        *held = fresh;
+    }
+    if held.append(more) < more.len() { Err(Error::TooLong) } else { Ok(()) }
 }
 
 /// The content of the next record: a piece that can be sealed where it lies, or a copy of those that follow and cannot.

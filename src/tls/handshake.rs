@@ -1,0 +1,186 @@
+//! A handshake that rustls leads, of a server or of a client: one step at a time, and what it ends in. Not here: what is held of
+//! records that rustls has yet to see (`session`), records after it (`traffic`).
+
+use std::sync::Arc;
+
+use rustls::client::UnbufferedClientConnection;
+use rustls::server::UnbufferedServerConnection;
+use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
+use rustls::{CommonState, ExtractedSecrets, HandshakeKind, ProtocolVersion};
+
+use super::keys::Keys;
+use super::{Agreement, Client, Error, Server, ServerName, Wire};
+use crate::buffer::Lease;
+
+/// One handshake.
+pub(super) struct Handshake {
+    side: Side,
+    /// Why it failed.
+    why: Option<rustls::Error>,
+}
+
+/// Boxed, because it is large and soon gone.
+enum Side {
+    Server(Box<UnbufferedServerConnection>),
+    Client(Box<UnbufferedClientConnection>),
+}
+
+/// Where it stands.
+pub(super) enum Next {
+    Again,
+    /// The peer has said that it sends no more.
+    Ended,
+    /// More has to come.
+    Blocked,
+    Done,
+}
+
+impl Handshake {
+    /// With a client.
+    ///
+    /// # Errors
+    /// For configurations that [`Server`] does not make.
+    pub(super) fn server(server: &Server) -> Result<Self, rustls::Error> {
+        let connection = UnbufferedServerConnection::new(Arc::clone(&server.config))?;
+        Ok(Self { side: Side::Server(Box::new(connection)), why: None })
+    }
+
+    /// With a server of that name.
+    ///
+    /// # Errors
+    /// When the system has no random numbers.
+    pub(super) fn client(client: &Client, name: ServerName<'static>) -> Result<Self, rustls::Error> {
+        let connection = UnbufferedClientConnection::new(Arc::clone(&client.config), name)?;
+        Ok(Self { side: Side::Client(Box::new(connection)), why: None })
+    }
+
+    /// Whether the peer is a client.
+    pub(super) fn is_server(&self) -> bool {
+        matches!(self.side, Side::Server(_))
+    }
+
+    /// Whether it is not over.
+    pub(super) fn is_under_way(&self) -> bool {
+        self.common().is_handshaking()
+    }
+
+    /// Whether it has something to say.
+    pub(super) fn wants_write(&self) -> bool {
+        self.common().wants_write()
+    }
+
+    /// Why it failed.
+    pub(super) fn into_why(self) -> Option<rustls::Error> {
+        self.why
+    }
+
+    /// One step: bytes of `held` that are done with, and what comes next.
+    pub(super) fn step(
+        &mut self,
+        held: &mut [u8],
+        flight: &mut Option<Lease>,
+        wire: &mut Wire<'_>,
+    ) -> (usize, Result<Next, Error>) {
+        match &mut self.side {
+            Side::Server(connection) => take(connection.process_tls_records(held), flight, wire, &mut self.why),
+            Side::Client(connection) => take(connection.process_tls_records(held), flight, wire, &mut self.why),
+        }
+    }
+
+    /// What it has come to: the secrets of both directions, and what makes the next ones.
+    ///
+    /// # Errors
+    /// When it is not over.
+    pub(super) fn finish(self) -> Result<(ExtractedSecrets, Keys, Agreement), rustls::Error> {
+        let common = self.common();
+        let kind = common.handshake_kind();
+        let agreement = Agreement {
+            tls13: common.protocol_version() == Some(ProtocolVersion::TLSv1_3),
+            resumed: kind == Some(HandshakeKind::Resumed),
+            retried: kind == Some(HandshakeKind::FullWithHelloRetryRequest),
+            suite: common.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()),
+            group: common.negotiated_key_exchange_group().and_then(|group| group.name().as_str()),
+        };
+        let (secrets, keys) = match self.side {
+            Side::Server(connection) => {
+                let (secrets, keys) = connection.dangerous_into_kernel_connection()?;
+                (secrets, Keys::Server(keys))
+            }
+            Side::Client(connection) => {
+                let (secrets, keys) = connection.dangerous_into_kernel_connection()?;
+                (secrets, Keys::Client(keys))
+            }
+        };
+        Ok((secrets, keys, agreement))
+    }
+
+    fn common(&self) -> &CommonState {
+        match &self.side {
+            Side::Server(connection) => connection,
+            Side::Client(connection) => connection,
+        }
+    }
+}
+
+/// Does what rustls asks for in a step.
+fn take<Data>(
+    status: UnbufferedStatus<'_, '_, Data>,
+    flight: &mut Option<Lease>,
+    wire: &mut Wire<'_>,
+    why: &mut Option<rustls::Error>,
+) -> (usize, Result<Next, Error>) {
+    let UnbufferedStatus { discard, state } = status;
+    let next = match state {
+        Ok(ConnectionState::EncodeTlsData(mut data)) => {
+            put(wire, flight, |room| data.encode(room).ok()).map(|()| Next::Again)
+        }
+        Ok(ConnectionState::TransmitTlsData(data)) => {
+            if let Some(lease) = flight.take() {
+                wire.send(lease);
+            }
+            data.done();
+            Ok(Next::Again)
+        }
+        Ok(ConnectionState::WriteTraffic(_)) => Ok(Next::Done),
+        Ok(ConnectionState::PeerClosed) => Ok(Next::Ended),
+        Ok(ConnectionState::BlockedHandshake) => Ok(Next::Blocked),
+        Ok(_) => Err(Error::Handshake),
+        Err(error) => {
+            let blame = blame(&error);
+            why.get_or_insert(error);
+            Err(blame)
+        }
+    };
+    (discard, next)
+}
+
+fn blame(error: &rustls::Error) -> Error {
+    match error {
+        rustls::Error::InvalidCertificate(_) => Error::Certificate,
+        rustls::Error::AlertReceived(_) => Error::Refused,
+        _ => Error::Handshake,
+    }
+}
+
+/// Adds a message of ours to the flight; sends the lease that it does not fit into.
+fn put(
+    wire: &mut Wire<'_>,
+    flight: &mut Option<Lease>,
+    mut write: impl FnMut(&mut [u8]) -> Option<usize>,
+) -> Result<(), Error> {
+    for _ in 0..2 {
+        let mut lease = flight.take().or_else(|| wire.buffers.take()).ok_or(Error::Buffers)?;
+        let mut written = None;
+        lease.fill(|room| {
+            written = write(room);
+            written.unwrap_or(0)
+        });
+        if written.is_some() {
+            *flight = Some(lease);
+            return Ok(());
+        }
+        wire.send(lease);
+    }
+    // A record fits an empty buffer (`limits`).
+    Err(Error::Buffers)
+}
