@@ -6,6 +6,7 @@ use cairn::buffer::{Lease, Queue};
 use cairn::forward::{Body, Delivery, Trailers, gather};
 use cairn::http::{self, Fields, HeadLimits, RequestHead};
 use cairn::limits;
+use cairn::transport::Transport;
 use cairn::uring::{Ring, SocketId};
 
 use super::answer::{Answer, Answers, FILLER, has_body};
@@ -34,17 +35,14 @@ pub(super) struct Service<'a> {
 }
 
 /// One connection.
-#[derive(Debug)]
 pub(super) struct Connection {
-    socket: SocketId,
-    input: Queue,
+    transport: Transport,
     /// Bytes of a partial head that hold no end.
     scanned: usize,
     /// Of the current request.
     body: Body,
     receipt: Receipt,
     phase: Phase,
-    ended: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -82,24 +80,25 @@ struct Exhausted;
 
 impl Connection {
     pub(super) fn new(socket: SocketId) -> Self {
-        let (input, body, receipt) = (Queue::default(), Body::Done, Receipt::new());
-        Self { socket, input, scanned: 0, body, receipt, phase: Phase::Head, ended: false }
+        let (body, receipt) = (Body::Done, Receipt::new());
+        Self { transport: Transport::new(socket, None), scanned: 0, body, receipt, phase: Phase::Head }
     }
 
     pub(super) fn socket(&self) -> SocketId {
-        self.socket
+        self.transport.socket()
     }
 
     pub(super) fn is_waiting(&self) -> bool {
         matches!(self.phase, Phase::Waiting(_) | Phase::Dripping(..))
     }
 
-    pub(super) fn receive(&mut self, ring: &mut Ring, mut bytes: Queue) {
-        self.input.append(ring.buffers.pieces(), &mut bytes);
+    pub(super) fn receive(&mut self, ring: &mut Ring, bytes: Queue) {
+        // Without TLS there is nothing that it could break.
+        let _ = self.transport.receive(ring, bytes);
     }
 
     pub(super) fn end(&mut self) {
-        self.ended = true;
+        self.transport.end();
     }
 
     /// The answer, or its next piece, is due.
@@ -112,9 +111,8 @@ impl Connection {
     }
 
     /// Drops what it holds and closes it.
-    pub(super) fn forget(&mut self, ring: &mut Ring) {
-        self.input.clear(ring.buffers.pieces());
-        ring.close(self.socket);
+    pub(super) fn forget(self, ring: &mut Ring) {
+        self.transport.close(ring, false);
     }
 
     /// Goes as far as what has arrived and what was sent allow. Counts the requests that it answers.
@@ -131,8 +129,8 @@ impl Connection {
                 Phase::Sending(answer, left) => self.write_body(ring, answer, left),
                 Phase::Echo(echo) => self.echo(ring, echo),
                 Phase::Lingering => {
-                    self.input.clear(ring.buffers.pieces());
-                    return if self.ended { Next::Close } else { Next::Nothing };
+                    self.transport.input.clear(ring.buffers.pieces());
+                    return if self.transport.has_ended() { Next::Close } else { Next::Nothing };
                 }
             };
             match stepped {
@@ -147,15 +145,15 @@ impl Connection {
     /// Some(Nothing): go on with the next phase; None: wait.
     fn read_head(&mut self, ring: &mut Ring, service: &mut Service<'_>) -> Step {
         let Service { answers, random, head: request, .. } = service;
-        let Some(mut lease) = self.input.pop(ring.buffers.pieces()) else {
-            return Ok(self.ended.then_some(Next::Close));
+        let Some(mut lease) = self.transport.input.pop(ring.buffers.pieces()) else {
+            return Ok(self.transport.has_ended().then_some(Next::Close));
         };
         match http::parse_request(lease.bytes(), &LIMITS, &mut self.scanned, request) {
             Ok(Some(length)) => {
                 let answer = answers.choose(lease.bytes(), request, random);
                 let handshake = websocket::handshake(lease.bytes(), request);
                 lease.advance(length);
-                self.input.push_front(ring.buffers.pieces(), lease);
+                self.transport.input.push_front(ring.buffers.pieces(), lease);
                 if let Some(handshake) = handshake {
                     service.requests += 1;
                     self.write(ring, &handshake)?;
@@ -170,10 +168,10 @@ impl Connection {
                 Ok(Some(Next::Nothing))
             }
             Ok(None) => {
-                self.input.push_front(ring.buffers.pieces(), lease);
-                match gather(&mut ring.buffers, &mut self.input) {
+                self.transport.input.push_front(ring.buffers.pieces(), lease);
+                match gather(&mut ring.buffers, &mut self.transport.input) {
                     Ok(true) => Ok(Some(Next::Nothing)),
-                    Ok(false) => Ok(self.ended.then_some(Next::Close)),
+                    Ok(false) => Ok(self.transport.has_ended().then_some(Next::Close)),
                     Err(_) => Err(Exhausted),
                 }
             }
@@ -185,10 +183,10 @@ impl Connection {
     }
 
     fn echo(&mut self, ring: &mut Ring, mut echo: Echo) -> Step {
-        let progress = echo.go_on(ring, self.socket, &mut self.input);
+        let progress = echo.go_on(ring, &mut self.transport);
         self.phase = Phase::Echo(echo);
         match progress {
-            Progress::Wait => Ok(self.ended.then_some(Next::Close)),
+            Progress::Wait => Ok(self.transport.has_ended().then_some(Next::Close)),
             Progress::Broken => Ok(Some(Next::Close)),
             Progress::Closed => Ok(Some(self.finish(ring))),
         }
@@ -196,17 +194,18 @@ impl Connection {
 
     /// Ends the connection once everything is sent.
     fn finish(&mut self, ring: &mut Ring) -> Next {
-        ring.finish(self.socket);
+        self.transport.finish(ring);
         self.phase = Phase::Lingering;
-        self.input.clear(ring.buffers.pieces());
-        if self.ended { Next::Close } else { Next::Linger }
+        self.transport.input.clear(ring.buffers.pieces());
+        if self.transport.has_ended() { Next::Close } else { Next::Linger }
     }
 
     fn read_body(&mut self, ring: &mut Ring, mut answer: Answer, request: &mut RequestHead) -> Step {
         if !self.body.is_done() {
             let mut dropped = Queue::default();
             let trailers: &mut Fields = &mut request.fields;
-            let read = self.body.read(&mut ring.buffers, &mut self.input, &mut dropped, Delivery::Data, trailers);
+            let read =
+                self.body.read(&mut ring.buffers, &mut self.transport.input, &mut dropped, Delivery::Data, trailers);
             if answer.receipt {
                 dropped.iter(ring.buffers.pieces()).for_each(|piece| self.receipt.add(piece.bytes()));
             }
@@ -216,7 +215,7 @@ impl Connection {
             }
         }
         if !self.body.is_done() {
-            return Ok(self.ended.then_some(Next::Close));
+            return Ok(self.transport.has_ended().then_some(Next::Close));
         }
         if answer.receipt {
             answer.size = self.receipt.close().len() as u64;
@@ -237,7 +236,7 @@ impl Connection {
         } else if !answer.chunked && answer.drip.is_zero() {
             left -= fill(&mut lease, left);
         }
-        ring.send(self.socket, lease);
+        self.transport.send_piece(ring, lease);
         self.phase = Phase::Sending(*answer, left);
         if answer.chunked && body == 0 && !answer.bodiless {
             self.write(ring, b"0\r\n\r\n")?;
@@ -247,7 +246,7 @@ impl Connection {
 
     fn write_body(&mut self, ring: &mut Ring, answer: Answer, mut left: u64) -> Step {
         while left > 0 {
-            if ring.is_full(self.socket) {
+            if self.transport.is_full(ring) {
                 self.phase = Phase::Sending(answer, left);
                 return Ok(None);
             }
@@ -258,7 +257,7 @@ impl Connection {
             } else {
                 left -= fill(&mut lease, left.min(most));
             }
-            ring.send(self.socket, lease);
+            self.transport.send_piece(ring, lease);
             if left > 0 && !answer.drip.is_zero() {
                 self.phase = Phase::Dripping(answer, left);
                 return Ok(Some(Next::WakeAt(ring.clock().now() + answer.drip)));
@@ -271,11 +270,11 @@ impl Connection {
         Ok(Some(self.finish(ring)))
     }
 
-    fn write(&self, ring: &mut Ring, bytes: &[u8]) -> Result<(), Exhausted> {
+    fn write(&mut self, ring: &mut Ring, bytes: &[u8]) -> Result<(), Exhausted> {
         let mut lease = ring.buffers.take().ok_or(Exhausted)?;
         let written = lease.append(bytes);
         debug_assert_eq!(written, bytes.len());
-        ring.send(self.socket, lease);
+        self.transport.send_piece(ring, lease);
         Ok(())
     }
 }

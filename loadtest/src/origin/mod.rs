@@ -150,9 +150,10 @@ impl<'a> Origin<'a> {
     }
 
     fn close(&mut self, id: u32) {
-        if let Some(mut connection) = self.connections.try_remove(id as usize) {
+        if let Some(connection) = self.connections.try_remove(id as usize) {
+            let waiting = connection.is_waiting();
             connection.forget(&mut self.ring);
-            if connection.is_waiting() {
+            if waiting {
                 // Its id may be used again before the answer is due.
                 self.waiting.retain(|Reverse((_, waiting))| *waiting != id);
             }

@@ -3,10 +3,10 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use cairn::buffer::Queue;
 use cairn::forward::gather;
 use cairn::http::RequestHead;
-use cairn::uring::{Ring, SocketId};
+use cairn::transport::Transport;
+use cairn::uring::Ring;
 use sha1::{Digest, Sha1};
 
 /// RFC 6455 section 1.3.
@@ -58,20 +58,17 @@ pub(super) fn handshake(bytes: &[u8], request: &RequestHead) -> Option<Vec<u8>> 
 
 impl Echo {
     /// Turns round what has arrived.
-    pub(super) fn go_on(&mut self, ring: &mut Ring, socket: SocketId, input: &mut Queue) -> Progress {
+    pub(super) fn go_on(&mut self, ring: &mut Ring, transport: &mut Transport) -> Progress {
         loop {
             if self.left == 0 && self.closing {
                 return Progress::Closed;
             }
             // Behind the limit, the next send completion goes on.
-            if ring.is_full(socket) {
+            if transport.is_full(ring) {
                 return Progress::Wait;
             }
-            let stepped = if self.left > 0 {
-                self.turn_payload(ring, socket, input)
-            } else {
-                self.turn_head(ring, socket, input)
-            };
+            let stepped =
+                if self.left > 0 { self.turn_payload(ring, transport) } else { self.turn_head(ring, transport) };
             if let Some(progress) = stepped {
                 return progress;
             }
@@ -79,11 +76,11 @@ impl Echo {
     }
 
     /// None: go on.
-    fn turn_payload(&mut self, ring: &mut Ring, socket: SocketId, input: &mut Queue) -> Option<Progress> {
-        let Some(mut piece) = input.pop(ring.buffers.pieces()) else { return Some(Progress::Wait) };
+    fn turn_payload(&mut self, ring: &mut Ring, transport: &mut Transport) -> Option<Progress> {
+        let Some(mut piece) = transport.input.pop(ring.buffers.pieces()) else { return Some(Progress::Wait) };
         if piece.len() as u64 > self.left {
             let head = piece.split_to(self.left as usize);
-            input.push_front(ring.buffers.pieces(), std::mem::replace(&mut piece, head));
+            transport.input.push_front(ring.buffers.pieces(), std::mem::replace(&mut piece, head));
         }
         self.left -= piece.len() as u64;
         for byte in piece.bytes_mut() {
@@ -91,25 +88,25 @@ impl Echo {
             self.at = (self.at + 1) % self.mask.len();
         }
         if !self.silent {
-            ring.send(socket, piece);
+            transport.send_piece(ring, piece);
         }
         None
     }
 
     /// None: go on.
-    fn turn_head(&mut self, ring: &mut Ring, socket: SocketId, input: &mut Queue) -> Option<Progress> {
-        let Some(mut lease) = input.pop(ring.buffers.pieces()) else { return Some(Progress::Wait) };
+    fn turn_head(&mut self, ring: &mut Ring, transport: &mut Transport) -> Option<Progress> {
+        let Some(mut lease) = transport.input.pop(ring.buffers.pieces()) else { return Some(Progress::Wait) };
         let Ok(read) = read_head(lease.bytes()) else { return Some(Progress::Broken) };
         let Some((first, length, mask, bytes)) = read else {
-            input.push_front(ring.buffers.pieces(), lease);
-            return match gather(&mut ring.buffers, input) {
+            transport.input.push_front(ring.buffers.pieces(), lease);
+            return match gather(&mut ring.buffers, &mut transport.input) {
                 Ok(true) => None,
                 Ok(false) => Some(Progress::Wait),
                 Err(_) => Some(Progress::Broken),
             };
         };
         lease.advance(bytes);
-        input.push_front(ring.buffers.pieces(), lease);
+        transport.input.push_front(ring.buffers.pieces(), lease);
         let kind = first & 0x0f;
         *self = Self { left: length, mask, at: 0, silent: kind == PONG, closing: kind == CLOSE };
         if !self.silent {
@@ -117,7 +114,7 @@ impl Echo {
             let (text, count) = write_head(if kind == PING { first & 0xf0 | PONG } else { first }, length);
             let written = head.append(&text[..count]);
             debug_assert_eq!(written, count);
-            ring.send(socket, head);
+            transport.send_piece(ring, head);
         }
         None
     }

@@ -2,12 +2,14 @@
 //! Not here: reading and writing HTTP, or when requests are due.
 
 use std::collections::VecDeque;
-use std::io;
 use std::time::Duration;
+use std::{io, mem};
 
 use cairn::buffer::Queue;
 use cairn::http::ResponseHead;
 use cairn::id::{Owner, Timer};
+use cairn::tls::{Client, Session};
+use cairn::transport::Transport;
 use cairn::uring::{Event, Fault, Ring};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -17,7 +19,6 @@ use super::pace::Pace;
 use super::plan::{Part, Plan};
 use super::slot::{Issued, Read, Slot};
 use super::tally::{Failure, Tally};
-use super::tls::{Client, Handshake, Progress};
 use crate::crew::Stop;
 
 /// How long a connection that could not be made rests.
@@ -82,7 +83,7 @@ impl<'a> Generator<'a> {
             under_way: 0,
             over: false,
             head: ResponseHead::new(),
-            client: plan.client.as_ref().map(Client::for_thread),
+            client: plan.client.as_ref().map(Client::new),
             tally: Tally::new(),
             meter,
             warm: None,
@@ -158,7 +159,7 @@ impl<'a> Generator<'a> {
             }
             slot.issued.push_back(Issued { due, request, counts });
             self.under_way += 1;
-            if slot.socket.is_none() && !self.connect(id) {
+            if slot.transport.is_none() && !self.connect(id) {
                 continue;
             }
             let slot = &mut self.slots[id as usize];
@@ -177,15 +178,13 @@ impl<'a> Generator<'a> {
             self.rest(id);
             return false;
         };
-        slot.socket = Some(socket);
-        if let (Some(client), Some(name)) = (&self.client, &host.name) {
-            let session = client.session(name).map_err(|_| Failure::Tls);
-            if session.and_then(|session| slot.secure(&mut self.ring, session)).is_err() {
-                self.fail(id, Failure::Tls);
-                return false;
-            }
+        let names = self.client.as_ref().zip(host.name.as_ref());
+        let session = names.map(|(client, name)| Box::new(Session::client(client, name.clone())));
+        let begun = slot.transport.insert(Transport::new(socket, session)).begin(&mut self.ring);
+        if begun.is_err() {
+            self.fail(id, Failure::Tls);
         }
-        true
+        begun.is_ok()
     }
 
     /// The one whose turn it is.
@@ -215,12 +214,18 @@ impl<'a> Generator<'a> {
     }
 
     fn write_dirty(&mut self) {
-        let Self { dirty, slots, ring, plan, .. } = self;
+        let mut dirty = mem::take(&mut self.dirty);
         dirty.retain(|id| {
-            let slot = &mut slots[*id as usize];
-            slot.dirty = !slot.write(ring, &plan.asks);
-            slot.dirty
+            let slot = &mut self.slots[*id as usize];
+            let written = slot.write(&mut self.ring, &self.plan.asks);
+            let again = written == Ok(false);
+            slot.dirty = again;
+            if let Err(failure) = written {
+                self.fail(*id, failure);
+            }
+            again
         });
+        self.dirty = dirty;
     }
 
     fn note_all(&mut self) {
@@ -254,9 +259,9 @@ impl<'a> Generator<'a> {
             }
             Event::Sent(Owner::Upstream(id), ..) if self.slots[id as usize].has_unwritten() => self.mark_dirty(id),
             Event::Ended(Owner::Upstream(id)) => {
-                self.slots[id as usize].ended = true;
+                self.slots[id as usize].end();
                 self.read(id);
-                if self.slots[id as usize].ended {
+                if self.slots[id as usize].has_ended() {
                     // It was idle.
                     self.fail(id, Failure::Reset);
                 }
@@ -274,15 +279,15 @@ impl<'a> Generator<'a> {
 
     fn receive(&mut self, id: u32, bytes: Queue) {
         match self.slots[id as usize].receive(&mut self.ring, bytes) {
-            Ok(Progress::Agreed(handshake)) => {
+            Ok(Some(agreement)) => {
                 if self.warm.is_some() {
                     self.tally.handshakes += 1;
-                    self.tally.resumed += u64::from(handshake == Handshake::Resumed);
-                    self.tally.retried += u64::from(handshake == Handshake::Retried);
+                    self.tally.resumed += u64::from(agreement.resumed);
+                    self.tally.retried += u64::from(agreement.retried);
                 }
                 self.mark_dirty(id);
             }
-            Ok(Progress::Nothing | Progress::Closed) => {}
+            Ok(None) => {}
             Err(failure) => return self.fail(id, failure),
         }
         self.read(id);
@@ -414,8 +419,8 @@ fn owner(event: &Event) -> Option<u32> {
 }
 
 fn set_deadline(ring: &mut Ring, slot: &Slot, after: Option<Duration>) {
-    if let Some(socket) = slot.socket {
-        ring.set_deadline(socket, after);
+    if let Some(transport) = &slot.transport {
+        ring.set_deadline(transport.socket(), after);
     }
 }
 

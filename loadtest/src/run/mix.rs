@@ -8,7 +8,7 @@ use super::ask::{Ask, Expect};
 use super::file::{Request, Scenario};
 use super::plan::PlanError;
 use super::target::{Form, Host, TargetError, Url, schedule};
-use super::tls::Client;
+use super::tls::Probe;
 use crate::args::RunArguments;
 
 /// How long the first connection to a host may take.
@@ -76,8 +76,8 @@ impl Mix {
     }
 
     /// Where the hosts are; each takes connections.
-    pub(super) fn reach(&self, client: Option<&Client>) -> Result<Vec<Host>, TargetError> {
-        self.hosts.iter().map(|host| host.reach(client, REACH)).collect()
+    pub(super) fn reach(&self, mut probe: Option<Probe>) -> Result<Vec<Host>, TargetError> {
+        self.hosts.iter().map(|host| host.reach(probe.as_mut(), REACH)).collect()
     }
 
     fn add(&mut self, url: &Url, form: &Form<'_>, expect: Expect) -> Result<(), TargetError> {

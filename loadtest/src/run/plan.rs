@@ -4,13 +4,15 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use cairn::tls::ClientSpec;
+
 use super::ask::Ask;
 use super::file::{FileError, Scenario};
 use super::mix::Mix;
 use super::pace::Load;
 use super::ramp::Step;
 use super::target::{Host, TargetError};
-use super::tls::Client;
+use super::tls::{self, Probe};
 use crate::args::RunArguments;
 use crate::crew::{self, CrewError};
 
@@ -44,7 +46,7 @@ pub(crate) struct Plan {
     pub(crate) name: String,
     pub(super) hosts: Vec<Host>,
     /// For those that want TLS.
-    pub(super) client: Option<Client>,
+    pub(super) client: Option<ClientSpec>,
     pub(super) asks: Vec<Ask>,
     /// Indices of `asks` in the order of their turns.
     pub(super) schedule: Box<[u16]>,
@@ -97,11 +99,12 @@ impl Plan {
         let cpus = crew::cpus(&arguments.threads.cpus)?;
         let threads = arguments.threads.threads.map_or(cpus.len(), usize::from).min(connections);
         crew::provide_descriptors(connections * mix.hosts())?;
-        let client = mix.is_secure().then(|| Client::new(&arguments.tls)).transpose().map_err(TargetError::from)?;
+        let client = mix.is_secure().then(|| tls::spec(&arguments.tls)).transpose().map_err(TargetError::from)?;
+        let probe = client.as_ref().map(Probe::new).transpose().map_err(TargetError::from)?;
         let names = arguments.scenario.iter().map(|path| path.display().to_string()).chain(arguments.urls.clone());
         Ok(Self {
             name: names.collect::<Vec<_>>().join(" "),
-            hosts: mix.reach(client.as_ref())?,
+            hosts: mix.reach(probe)?,
             client,
             asks: mix.asks,
             schedule: mix.schedule,

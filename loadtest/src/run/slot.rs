@@ -3,16 +3,18 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use cairn::buffer::{Lease, Queue};
+use cairn::buffer::Queue;
 use cairn::forward::{Body, Delivery, Trailers, gather};
 use cairn::http::{self, BodyFraming, HeadLimits, ResponseHead};
 use cairn::limits;
-use cairn::uring::{Ring, SocketId};
+use cairn::tls::{Agreement, Session};
+use cairn::transport::Transport;
+use cairn::uring::Ring;
 use sha2::{Digest, Sha256};
 
 use super::ask::{Answer, Ask};
 use super::tally::Failure;
-use super::tls::{Progress, Session};
+use super::tls::GOODBYE;
 
 const LIMITS: HeadLimits = HeadLimits {
     head_bytes: limits::HEAD_BYTES_MAX,
@@ -20,8 +22,8 @@ const LIMITS: HeadLimits = HeadLimits {
     request_line: limits::REQUEST_LINE_BYTES,
 };
 
-/// The longest record of TLS (RFC 8446 section 5.1).
-const RECORD_BYTES: usize = 1 << 14;
+/// What is sent in one piece at most: a record of TLS holds no more (RFC 8446 section 5.1), and is sealed where it lies.
+const PIECE_BYTES: usize = 1 << 14;
 
 /// One request under way.
 #[derive(Clone, Copy, Debug)]
@@ -45,18 +47,15 @@ pub(super) enum Read {
 }
 
 /// One connection, or the place of one.
-#[derive(Debug)]
 pub(super) struct Slot {
     /// Index of the host that it connects to.
     pub(super) host: u16,
-    pub(super) socket: Option<SocketId>,
-    pub(super) tls: Option<Session>,
+    pub(super) transport: Option<Transport>,
     /// Requests under way, oldest first.
     pub(super) issued: VecDeque<Issued>,
     /// How many of them are queued to be sent whole, and how many bytes of the next.
     written: usize,
     offset: usize,
-    input: Queue,
     /// Bytes of a partial head that hold no end.
     scanned: usize,
     /// The answer whose body is arriving.
@@ -64,7 +63,6 @@ pub(super) struct Slot {
     body: Body,
     /// Of the body, where the answer is to have a certain one.
     hash: Sha256,
-    pub(super) ended: bool,
     /// TLS says goodbye; then the connection is closed, whatever else happens on it.
     pub(super) leaving: bool,
     /// In the generator's list of slots to write.
@@ -77,17 +75,14 @@ impl Slot {
     pub(super) fn new(host: u16, pipeline: usize) -> Self {
         Self {
             host,
-            socket: None,
-            tls: None,
+            transport: None,
             issued: VecDeque::with_capacity(pipeline),
             written: 0,
             offset: 0,
-            input: Queue::default(),
             scanned: 0,
             answer: None,
             body: Body::Done,
             hash: Sha256::new(),
-            ended: false,
             leaving: false,
             dirty: false,
             resting: None,
@@ -97,86 +92,69 @@ impl Slot {
     /// Closes the connection; what was under way stays in `issued` for the caller to settle. False: TLS says goodbye first, and
     /// the next call closes.
     pub(super) fn close(&mut self, ring: &mut Ring) -> bool {
-        let goodbye = match (self.tls.take(), self.socket) {
-            (Some(mut tls), Some(socket)) => tls.say_goodbye(ring, socket),
-            _ => false,
-        };
-        if let Some(socket) = self.socket.take_if(|_| !goodbye) {
-            ring.close(socket);
+        let goodbye = !self.leaving && self.transport.as_mut().is_some_and(|transport| say_goodbye(ring, transport));
+        if goodbye {
+            self.transport.as_mut().into_iter().for_each(|left| left.input.clear(ring.buffers.pieces()));
+        } else if let Some(transport) = self.transport.take() {
+            transport.close(ring, false);
         }
-        self.input.clear(ring.buffers.pieces());
         self.hash.reset();
         (self.written, self.offset, self.scanned) = (0, 0, 0);
-        (self.answer, self.body, self.ended, self.leaving) = (None, Body::Done, false, goodbye);
+        (self.answer, self.body, self.leaving) = (None, Body::Done, goodbye);
         !goodbye
+    }
+
+    /// Notes that the server has sent FIN.
+    pub(super) fn end(&mut self) {
+        if let Some(transport) = &mut self.transport {
+            transport.end();
+        }
+    }
+
+    /// Whether nothing more will come on a connection that is of use.
+    pub(super) fn has_ended(&self) -> bool {
+        !self.leaving && self.transport.as_ref().is_some_and(Transport::has_ended)
     }
 
     pub(super) fn has_unwritten(&self) -> bool {
         self.written < self.issued.len()
     }
 
-    /// Queues what is not sent yet, several requests in one piece. False: buffers are short, try again.
-    pub(super) fn write(&mut self, ring: &mut Ring, asks: &[Ask]) -> bool {
-        let Some(socket) = self.socket else { return true };
-        if self.tls.is_some() {
-            return self.write_sealed(ring, socket, asks);
-        }
-        let mut open: Option<Lease> = None;
+    /// Queues what is not sent yet, several requests in one piece; over TLS once it is agreed on. False: buffers are short, try again.
+    pub(super) fn write(&mut self, ring: &mut Ring, asks: &[Ask]) -> Result<bool, Failure> {
+        let Some(transport) = self.transport.as_mut().filter(|transport| !transport.is_handshaking()) else {
+            return Ok(true);
+        };
         // Behind the limit, the next send completion goes on.
-        while self.has_unwritten() && !ring.is_full(socket) {
-            let bytes = &asks[usize::from(self.issued[self.written].request)].bytes[self.offset..];
-            let Some(mut lease) = open.take().or_else(|| ring.buffers.take()) else { return false };
-            let count = lease.append(bytes);
-            (self.written, self.offset) = after(self.written, self.offset, count, bytes.len());
-            if lease.spare() == 0 {
-                ring.send(socket, lease);
-            } else {
-                open = Some(lease);
+        while self.written < self.issued.len() && !transport.is_full(ring) {
+            let Some(mut piece) = ring.buffers.take() else { return Ok(false) };
+            while self.written < self.issued.len() && piece.len() < PIECE_BYTES {
+                let bytes = &asks[usize::from(self.issued[self.written].request)].bytes[self.offset..];
+                let count = piece.append(&bytes[..bytes.len().min(PIECE_BYTES - piece.len())]);
+                (self.written, self.offset) = after(self.written, self.offset, count, bytes.len());
+            }
+            transport.send_piece(ring, piece);
+        }
+        if transport.is_broken() { Err(Failure::Tls) } else { Ok(true) }
+    }
+
+    /// Takes received bytes in. Says once what a handshake has come to.
+    pub(super) fn receive(&mut self, ring: &mut Ring, mut bytes: Queue) -> Result<Option<Agreement>, Failure> {
+        match &mut self.transport {
+            Some(transport) => transport.receive(ring, bytes).map_err(|_| Failure::Tls),
+            None => {
+                bytes.clear(ring.buffers.pieces());
+                Ok(None)
             }
         }
-        if let Some(lease) = open {
-            ring.send(socket, lease);
-        }
-        true
-    }
-
-    /// The same through TLS, once it is agreed on.
-    fn write_sealed(&mut self, ring: &mut Ring, socket: SocketId, asks: &[Ask]) -> bool {
-        let Some(tls) = &mut self.tls else { return true };
-        let mut sent = tls.flush(ring, socket);
-        while sent.is_ok() && !tls.is_handshaking() && self.written < self.issued.len() && !ring.is_full(socket) {
-            let bytes = &asks[usize::from(self.issued[self.written].request)].bytes[self.offset..];
-            let record = &bytes[..bytes.len().min(RECORD_BYTES)];
-            // What is not sent for want of a buffer is with TLS all the same.
-            sent = tls.send(ring, socket, record);
-            (self.written, self.offset) = after(self.written, self.offset, record.len(), bytes.len());
-        }
-        sent.is_ok()
-    }
-
-    pub(super) fn receive(&mut self, ring: &mut Ring, mut bytes: Queue) -> Result<Progress, Failure> {
-        if let (Some(tls), Some(socket)) = (&mut self.tls, self.socket) {
-            let progress = tls.receive(ring, socket, &mut bytes, &mut self.input)?;
-            self.ended |= progress == Progress::Closed;
-            return Ok(progress);
-        }
-        self.input.append(ring.buffers.pieces(), &mut bytes);
-        Ok(Progress::Nothing)
-    }
-
-    /// Begins TLS on a new connection.
-    pub(super) fn secure(&mut self, ring: &mut Ring, mut session: Session) -> Result<(), Failure> {
-        let Some(socket) = self.socket else { return Ok(()) };
-        session.flush(ring, socket)?;
-        self.tls = Some(session);
-        Ok(())
     }
 
     /// Reads one answer from what has arrived.
     pub(super) fn read(&mut self, ring: &mut Ring, asks: &[Ask], head: &mut ResponseHead) -> Read {
         loop {
             let Some(issued) = self.issued.front() else {
-                return if self.input.is_empty() { Read::More } else { Read::Broken(Failure::Protocol) };
+                let surplus = self.transport.as_ref().is_some_and(|transport| !transport.input.is_empty());
+                return if surplus { Read::Broken(Failure::Protocol) } else { Read::More };
             };
             let ask = &asks[usize::from(issued.request)];
             let read = match self.answer {
@@ -184,7 +162,7 @@ impl Slot {
                 None => self.read_head(ring, ask, head),
             };
             match read {
-                Ok(None) if self.ended => return Read::Broken(Failure::Reset),
+                Ok(None) if self.has_ended() => return Read::Broken(Failure::Reset),
                 Ok(None) => return Read::More,
                 Ok(Some(())) => {}
                 Err(failure) => return Read::Broken(failure),
@@ -205,11 +183,12 @@ impl Slot {
 
     /// Some: something was read; None: more must arrive.
     fn read_head(&mut self, ring: &mut Ring, ask: &Ask, head: &mut ResponseHead) -> Result<Option<()>, Failure> {
-        let Some(mut lease) = self.input.pop(ring.buffers.pieces()) else { return Ok(None) };
+        let Some(Transport { input, .. }) = &mut self.transport else { return Ok(None) };
+        let Some(mut lease) = input.pop(ring.buffers.pieces()) else { return Ok(None) };
         let parsed = http::parse_response(lease.bytes(), &LIMITS, &mut self.scanned, ask.method, head);
         let Some(length) = parsed.map_err(|_| Failure::Protocol)? else {
-            self.input.push_front(ring.buffers.pieces(), lease);
-            let joined = gather(&mut ring.buffers, &mut self.input).map_err(|_| Failure::Protocol)?;
+            input.push_front(ring.buffers.pieces(), lease);
+            let joined = gather(&mut ring.buffers, input).map_err(|_| Failure::Protocol)?;
             return Ok(joined.then_some(()));
         };
         lease.advance(length);
@@ -233,13 +212,15 @@ impl Slot {
                 self.answer = Some(answer);
             }
         }
-        self.input.push_front(ring.buffers.pieces(), lease);
+        input.push_front(ring.buffers.pieces(), lease);
         Ok(Some(()))
     }
 
     fn read_body(&mut self, ring: &mut Ring, ask: &Ask, head: &mut ResponseHead) -> Result<Option<()>, Failure> {
+        let Some(transport) = &mut self.transport else { return Ok(None) };
         let mut dropped = Queue::default();
-        let read = self.body.read(&mut ring.buffers, &mut self.input, &mut dropped, Delivery::Data, &mut head.fields);
+        let input = &mut transport.input;
+        let read = self.body.read(&mut ring.buffers, input, &mut dropped, Delivery::Data, &mut head.fields);
         if ask.expect.sha256.is_some() {
             dropped.iter(ring.buffers.pieces()).for_each(|piece| self.hash.update(piece.bytes()));
         }
@@ -248,11 +229,24 @@ impl Slot {
         if let Some(answer) = &mut self.answer {
             answer.length += count;
         }
-        if self.ended && matches!(self.body, Body::Close) && self.tls.as_ref().is_none_or(Session::is_closed) {
+        // Over TLS, FIN alone may be a cut.
+        let whole = transport.has_ended() && transport.session().is_none_or(Session::has_ended);
+        if whole && matches!(self.body, Body::Close) {
             self.body = Body::Done;
         }
         Ok(self.body.is_done().then_some(()))
     }
+}
+
+/// Says over TLS that nothing more will come (RFC 8446 section 6.1). True: the connection is to be closed when all is sent, or when
+/// that takes too long.
+fn say_goodbye(ring: &mut Ring, transport: &mut Transport) -> bool {
+    if transport.session().is_none_or(Session::is_handshaking) {
+        return false;
+    }
+    transport.say_goodbye(ring);
+    ring.set_deadline(transport.socket(), Some(GOODBYE));
+    transport.unsent(ring) > 0
 }
 
 /// Requests written, and bytes of the next one, after `count` of its `left` bytes were.

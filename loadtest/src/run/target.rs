@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cairn::id::Address;
 
-use super::tls::{Client, ServerName, TlsError};
+use super::tls::{Probe, ServerName, TlsError};
 
 /// Why a URL, method or field cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -98,12 +98,12 @@ impl Url {
     }
 
     /// The first of the host's addresses that takes a connection, on which TLS is tried where it is asked for.
-    pub(super) fn reach(&self, client: Option<&Client>, patience: Duration) -> Result<Host, TargetError> {
+    pub(super) fn reach(&self, probe: Option<&mut Probe>, patience: Duration) -> Result<Host, TargetError> {
         let (name, (address, stream)) = (self.server_name()?, self.connect(patience)?);
-        let agreement = match (client, &name) {
-            (Some(client), Some(name)) => {
+        let agreement = match (probe, &name) {
+            (Some(probe), Some(name)) => {
                 let refused = |why| TlsError::Refused(format!("{} ({address})", name.to_str()), why);
-                Some(client.check(name, stream, patience).map_err(refused)?)
+                Some(probe.check(name, stream, patience).map_err(refused)?)
             }
             _ => None,
         };

@@ -1,0 +1,128 @@
+//! TLS of the generator's connections: what its arguments ask for, and whether a host bears that. Not here: the protocol
+//! (`cairn::tls`).
+
+use std::fs;
+use std::io;
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use cairn::id::Owner;
+pub(super) use cairn::tls::ServerName;
+use cairn::tls::{Agreement, Authorities, BadCertificates, Client, ClientSpec, Session, Trust};
+use cairn::transport::Transport;
+use cairn::uring::{Event, Ring, StartError};
+
+use crate::args::TlsArguments;
+
+/// How long a connection may take to say goodbye.
+pub(super) const GOODBYE: Duration = Duration::from_secs(1);
+/// Tickets kept of each server: as many as connections may need at a time.
+const TICKETS: usize = 4096;
+
+/// Why TLS cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TlsError {
+    #[error("cannot read certificates from {0}: {1}")]
+    Ca(PathBuf, io::Error),
+    #[error("cannot use {0}: {1}")]
+    BadCa(PathBuf, BadCertificates),
+    #[error(transparent)]
+    Ring(#[from] StartError),
+    #[error("no TLS with https://{0}: {1}; --ca FILE names its authority, --insecure takes any certificate")]
+    Refused(String, io::Error),
+}
+
+/// What is asked for. Every server is offered one and the same key share, and none pays for a hybrid exchange that another does not
+/// do.
+pub(super) fn spec(arguments: &TlsArguments) -> Result<ClientSpec, TlsError> {
+    let trust = match &arguments.ca {
+        _ if arguments.insecure => Trust::Anyone,
+        None => Trust::Authorities(Authorities::public()),
+        Some(path) => {
+            let text = fs::read_to_string(path).map_err(|error| TlsError::Ca(path.clone(), error))?;
+            let authorities = Authorities::from_pem(&text).map_err(|why| TlsError::BadCa(path.clone(), why))?;
+            Trust::Authorities(authorities)
+        }
+    };
+    let tickets = if arguments.resume { TICKETS } else { 0 };
+    Ok(ClientSpec { trust, identity: None, protocols: &[b"http/1.1"], post_quantum: false, tickets })
+}
+
+/// Tries hosts out, one after the other.
+pub(super) struct Probe {
+    ring: Ring,
+    client: Client,
+}
+
+impl Probe {
+    pub(super) fn new(spec: &ClientSpec) -> Result<Self, TlsError> {
+        Ok(Self { ring: Ring::new()?, client: Client::new(&ClientSpec { tickets: 0, ..spec.clone() }) })
+    }
+
+    /// Does one handshake and returns what was agreed on, or why there cannot be any.
+    pub(super) fn check(
+        &mut self,
+        name: &ServerName<'static>,
+        stream: TcpStream,
+        patience: Duration,
+    ) -> io::Result<String> {
+        let session = Session::client(&self.client, name.clone());
+        let socket = self.ring.adopt(stream.into(), Owner::Upstream(0));
+        let mut transport = Transport::new(socket, Some(Box::new(session)));
+        self.ring.set_deadline(socket, Some(patience));
+        let agreed = self.shake_hands(&mut transport);
+        transport.say_goodbye(&mut self.ring);
+        self.ring.set_deadline(socket, Some(GOODBYE));
+        // It has served its purpose already.
+        let _ = self.flush(&mut transport);
+        transport.close(&mut self.ring, false);
+        self.ring.submit_closes();
+        agreed.map(|agreement| agreement.to_string())
+    }
+
+    fn shake_hands(&mut self, transport: &mut Transport) -> io::Result<Agreement> {
+        transport.begin(&mut self.ring).map_err(io::Error::other)?;
+        loop {
+            self.ring.turn_within(Duration::MAX)?;
+            let mut outcome = Ok(None);
+            // All of them: a turn wants those of the last one to have been taken.
+            while let Some(event) = self.ring.next_event() {
+                let noted = self.note(transport, event);
+                if matches!(outcome, Ok(None)) {
+                    outcome = noted;
+                }
+            }
+            if let Some(agreement) = outcome? {
+                return Ok(agreement);
+            }
+        }
+    }
+
+    fn note(&mut self, transport: &mut Transport, event: Event) -> io::Result<Option<Agreement>> {
+        match event {
+            Event::Received(_, bytes) => transport.receive(&mut self.ring, bytes).map_err(|error| {
+                let why = transport.session().and_then(Session::why).map(ToString::to_string);
+                io::Error::other(why.unwrap_or_else(|| error.to_string()))
+            }),
+            Event::Expired(_) => Err(io::ErrorKind::TimedOut.into()),
+            Event::Ended(_) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Event::Failed(..) => Err(io::ErrorKind::ConnectionReset.into()),
+            _ => Ok(None),
+        }
+    }
+
+    /// Waits until all is sent, or nothing more will be.
+    fn flush(&mut self, transport: &mut Transport) -> io::Result<()> {
+        let mut over = false;
+        while !over && transport.unsent(&self.ring) > 0 {
+            self.ring.turn_within(Duration::MAX)?;
+            while let Some(event) = self.ring.next_event() {
+                over |= matches!(event, Event::Expired(_) | Event::Failed(..));
+                // What it says of received bytes does not matter any more.
+                let _ = self.note(transport, event);
+            }
+        }
+        Ok(())
+    }
+}
