@@ -167,7 +167,7 @@ impl Upstreams {
         connection.exchange = Some(exchange);
         connection.reused = true;
         connection.answered = false;
-        ring.set_deadline(connection.transport.socket(), None);
+        // The timer of its idleness stays as it is: firing now it means nothing, and the next idleness sets it anew.
         ring.return_sent(connection.transport.socket(), replay);
     }
 

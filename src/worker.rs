@@ -253,8 +253,9 @@ impl<D: Driver> Worker<D> {
                 match engine.note(id, event) {
                     Some(stream) if progress => self.downstreams.pump_waiting(engine, stream.connection),
                     Some(stream) => self.downstreams.pump(engine, stream.connection),
-                    None => {}
+                    None => return,
                 }
+                engine.arm_connection(id);
             }
         }
     }

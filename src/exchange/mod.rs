@@ -438,7 +438,7 @@ impl<D: Driver> Engine<D> {
     pub fn close(&mut self, id: u32, complete: bool) -> Option<Forwarding> {
         let mut exchange = self.exchanges.try_remove(id as usize)?;
         exchange.replay.begin(&mut self.ring.buffers, false);
-        self.disarm(id);
+        self.disarm(id, exchange.timeout);
         self.counters.exchanges.set(self.exchanges.len() as u64);
         self.leave(exchange.tenant);
         if let State::Attempt(attempt) = &exchange.state {
@@ -483,7 +483,8 @@ impl<D: Driver> Engine<D> {
         RouteOf { snapshot: exchange.snapshot.clone(), route: exchange.route }
     }
 
-    /// Takes in what happened on an upstream connection. Returns the stream whose exchange it concerns.
+    /// Takes in what happened on an upstream connection. Returns the stream whose exchange it concerns, which is to go on, and then
+    /// [`Engine::arm_connection`] is to be called.
     pub fn note(&mut self, index: u32, event: Event) -> Option<StreamId> {
         let exchange = self.upstreams.get(index)?.exchange;
         let ring = &mut self.ring;
@@ -509,9 +510,7 @@ impl<D: Driver> Engine<D> {
             Event::Expired(_) if exchange.is_none() => self.upstreams.discard(ring, index),
             _ => {}
         }
-        let id = exchange?;
-        self.arm(id);
-        Some(self.exchanges.get(id as usize)?.stream)
+        Some(self.exchanges.get(exchange? as usize)?.stream)
     }
 
     /// 32 even random bits; not for secrets.

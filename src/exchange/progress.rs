@@ -1,6 +1,8 @@
 //! How far an exchange has come with its origin, what it holds meanwhile, and until when the origin is waited for. Not here: what
 //! becomes of an exchange whose origin is late (`attempt`).
 
+use std::time::Duration;
+
 use super::{Attempt, Engine, Stage, State};
 use crate::id::{StreamId, Timer};
 use crate::limits;
@@ -52,10 +54,19 @@ impl<D: Driver> Engine<D> {
         }
     }
 
-    /// Clears both.
-    pub(super) fn disarm(&mut self, id: u32) {
+    /// The same for the exchange that uses a connection, if one still does.
+    pub fn arm_connection(&mut self, index: u32) {
+        if let Some(id) = self.upstreams.get(index).and_then(|connection| connection.exchange) {
+            self.arm(id);
+        }
+    }
+
+    /// Clears both, the latter if it was ever set.
+    pub(super) fn disarm(&mut self, id: u32, timeout: Option<Duration>) {
         self.ring.set_timer(Timer::Attempt(id), None);
-        self.ring.set_timer(Timer::Exchange(id), None);
+        if timeout.is_some() {
+            self.ring.set_timer(Timer::Exchange(id), None);
+        }
     }
 
     /// A timer has fired: ends the attempt if its origin is late. Returns the stream whose exchange it concerns.
