@@ -5,10 +5,10 @@ use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 
 use cairn::config;
-use cairn::downstream::response::{self, Style};
+use cairn::downstream::response::{self, HeadStyle};
 use cairn::exchange::{Failure, Forwarded, HeadKind, Peer};
 use cairn::http::{HeadLimits, Method, RequestHead, ResponseHead, Version, parse_request, parse_response};
-use cairn::respond::{Format, Manner};
+use cairn::respond::{Format, ResponseStyle};
 use cairn::snapshot::{Ledger, Snapshot};
 use criterion::{Criterion, criterion_group, criterion_main};
 
@@ -74,7 +74,7 @@ fn responses(criterion: &mut Criterion) {
     let parsed = parse_response(RESPONSE.as_bytes(), &LIMITS, &mut 0, Method::Get, &mut head);
     assert_eq!(parsed, Ok(Some(RESPONSE.len())));
     let route = &snapshot.router.routes()[0];
-    let style = Style { kind: HeadKind::Final, route, keep_alive: true, version: Version::Http11, date: &DATE };
+    let style = HeadStyle { kind: HeadKind::Final, route, keep_alive: true, version: Version::Http11, date: &DATE };
     let mut out = Vec::with_capacity(4096);
     response::write(&style, &head, RESPONSE.as_bytes(), &mut out);
     let written = String::from_utf8_lossy(&out).into_owned();
@@ -90,7 +90,7 @@ fn responses(criterion: &mut Criterion) {
 }
 
 fn answers(criterion: &mut Criterion) {
-    let manner = Manner {
+    let style = ResponseStyle {
         format: Format::Json,
         method: Method::Get,
         keep_alive: true,
@@ -99,7 +99,7 @@ fn answers(criterion: &mut Criterion) {
     };
     let answer = Failure::NoRoute.answer();
     let mut out = Vec::with_capacity(4096);
-    answer.write(&manner, &(), b"", &mut out);
+    answer.write(&style, &(), b"", &mut out);
     let written = String::from_utf8_lossy(&out).into_owned();
     assert!(
         written.starts_with("HTTP/1.1 404 Not Found\r\n") && written.ends_with("\"reason\":\"no_route\"}\n"),
@@ -108,7 +108,7 @@ fn answers(criterion: &mut Criterion) {
     criterion.bench_function("encode/answer/404 as JSON", |bencher| {
         bencher.iter(|| {
             out.clear();
-            black_box(answer).write(&manner, &(), b"", &mut out);
+            black_box(answer).write(&style, &(), b"", &mut out);
             out.len()
         });
     });

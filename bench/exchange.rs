@@ -77,12 +77,12 @@ fn measure(criterion: &mut Criterion, folder: &Path, size: usize) {
     let (started, start) = mpsc::channel();
     let cpu = runtime::allowed_cpus().expect("an affinity mask")[0];
     let executor = runtime::spawn("bench", cpu, move |background| async move {
-        let (worker, reins) = Worker::new(WorkerId(0), 1, snapshot, sockets).expect("a ring");
-        started.send(reins).expect("a waiting bench");
+        let (worker, handle) = Worker::new(WorkerId(0), 1, snapshot, sockets).expect("a ring");
+        started.send(handle).expect("a waiting bench");
         worker.run(background).await
     });
     let executor = executor.expect("an executor");
-    let reins = start.recv().expect("a worker");
+    let handle = start.recv().expect("a worker");
 
     let mut client = UnixStream::connect(&front).expect("a connection");
     let length = length_of_answer(&mut client, size);
@@ -96,7 +96,7 @@ fn measure(criterion: &mut Criterion, folder: &Path, size: usize) {
         let whole = answers.chunks(length).all(|answer| answer.starts_with(b"HTTP/1.1 200 ") && answer.ends_with(b"x"));
         assert!(whole, "{size} bytes, {case}: every answer is whole");
     }
-    reins.order(Order::Stop);
+    handle.order(Order::Stop);
     executor.join().expect("no panic").expect("no fault");
 }
 

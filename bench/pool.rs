@@ -13,7 +13,7 @@ const CONNECTIONS: u32 = 4096;
 fn full() -> Pool {
     let mut pool = Pool::default();
     pool.reserve(ENDPOINTS as usize);
-    (0..CONNECTIONS).for_each(|connection| pool.put(EndpointId(connection % ENDPOINTS), connection));
+    (0..CONNECTIONS).for_each(|connection| pool.push(EndpointId(connection % ENDPOINTS), connection));
     pool
 }
 
@@ -27,7 +27,7 @@ fn reuse(criterion: &mut Criterion) {
     for endpoint in (0..ENDPOINTS).map(EndpointId) {
         let last = CONNECTIONS - ENDPOINTS + endpoint.0;
         assert_eq!((pool.take(endpoint), pool.len(endpoint)), (Some(last), CONNECTIONS / ENDPOINTS - 1));
-        pool.put(endpoint, last);
+        pool.push(endpoint, last);
     }
     let mut turn = 0;
     criterion.bench_function("pool/take and put/64 endpoints, 4096 idle", |bencher| {
@@ -35,7 +35,7 @@ fn reuse(criterion: &mut Criterion) {
             turn += 1;
             let endpoint = EndpointId(scattered(turn, ENDPOINTS));
             let connection = pool.take(black_box(endpoint)).expect("an idle connection");
-            pool.put(endpoint, connection);
+            pool.push(endpoint, connection);
             connection
         });
     });
@@ -50,7 +50,7 @@ fn age(criterion: &mut Criterion) {
             let connection = scattered(turn, CONNECTIONS);
             let endpoint = EndpointId(connection % ENDPOINTS);
             pool.remove(black_box(endpoint), connection);
-            pool.put(endpoint, connection);
+            pool.push(endpoint, connection);
         });
     });
     let mut left: Vec<u32> = (0..ENDPOINTS)

@@ -47,7 +47,7 @@ impl Pool {
     }
 
     /// Adds a connection that is in no list.
-    pub fn put(&mut self, endpoint: EndpointId, connection: u32) {
+    pub fn push(&mut self, endpoint: EndpointId, connection: u32) {
         let needed = connection as usize + 1;
         if self.links.len() < needed {
             self.links.resize(needed, Links { above: NONE, below: NONE });
@@ -98,9 +98,9 @@ mod tests {
         let (mut pool, one, two) = (Pool::default(), EndpointId(0), EndpointId(1));
         pool.reserve(2);
         for connection in [3, 5, 4] {
-            pool.put(one, connection);
+            pool.push(one, connection);
         }
-        pool.put(two, 9);
+        pool.push(two, 9);
         pool.remove(one, 5);
         assert_eq!((pool.len(one), pool.len(two)), (2, 1));
         assert!(pool.endpoints().eq([one, two]));

@@ -16,7 +16,7 @@ pub struct Answer {
 
 /// How an answer is to be put.
 #[derive(Clone, Copy, Debug)]
-pub struct Manner {
+pub struct ResponseStyle {
     /// What its body is written in.
     pub format: Format,
     /// Of the request: the answer to HEAD has no body.
@@ -65,69 +65,69 @@ impl Edits for () {
 
 impl Answer {
     /// Writes head and body. `allow`: the methods that 405 names (RFC 9110 section 15.5.6), as a list.
-    pub fn write(&self, manner: &Manner, edits: &impl Edits, allow: &[u8], out: &mut Vec<u8>) {
+    pub fn write(&self, style: &ResponseStyle, edits: &impl Edits, allow: &[u8], out: &mut Vec<u8>) {
         let start = out.len();
-        write_body(self, manner.format == Format::Json, out);
+        write_body(self, style.format == Format::Json, out);
         let body = out.len() - start;
         out.truncate(start);
         write_status_line(self.status, out);
         if !edits.replaces(b"content-type") {
-            put(
+            write_parts(
                 out,
                 &[
                     b"content-type: ",
-                    if manner.format == Format::Json { b"application/json" } else { b"text/plain" },
+                    if style.format == Format::Json { b"application/json" } else { b"text/plain" },
                     b"\r\n",
                 ],
             );
         }
         if !edits.removes(b"proxy-status") {
             let (error, reason) = (self.error.as_bytes(), self.reason.as_bytes());
-            put(out, &[b"proxy-status: cairn; error=", error, b"; details=\"", reason, b"\"\r\n"]);
+            write_parts(out, &[b"proxy-status: cairn; error=", error, b"; details=\"", reason, b"\"\r\n"]);
         }
         match self.status {
-            405 if !edits.removes(b"allow") => put(out, &[b"allow: ", allow, b"\r\n"]),
-            429 | 503 if !edits.removes(b"retry-after") => put(out, &[b"retry-after: 1\r\n"]),
+            405 if !edits.removes(b"allow") => write_parts(out, &[b"allow: ", allow, b"\r\n"]),
+            429 | 503 if !edits.removes(b"retry-after") => write_parts(out, &[b"retry-after: 1\r\n"]),
             _ => {}
         }
         out.extend_from_slice(edits.appended());
-        write_framing(Some(body), !edits.replaces(b"date"), manner, out);
-        if manner.method != Method::Head {
-            write_body(self, manner.format == Format::Json, out);
+        write_framing(Some(body), !edits.replaces(b"date"), style, out);
+        if style.method != Method::Head {
+            write_body(self, style.format == Format::Json, out);
         }
     }
 }
 
 /// Writes what follows the fields of a configured answer: date if asked for, framing and body. A status without content (RFC
 /// 9110 sections 15.3.5 and 15.4.5) gets none.
-pub fn write_rest(status: u16, body: &[u8], dated: bool, manner: &Manner, out: &mut Vec<u8>) {
-    write_framing((!matches!(status, 204 | 304)).then_some(body.len()), dated, manner, out);
-    if manner.method != Method::Head {
+pub fn write_rest(status: u16, body: &[u8], dated: bool, style: &ResponseStyle, out: &mut Vec<u8>) {
+    write_framing((!matches!(status, 204 | 304)).then_some(body.len()), dated, style, out);
+    if style.method != Method::Head {
         out.extend_from_slice(body);
     }
 }
 
 /// Writes `HTTP/1.1 404 Not Found` and the line's end.
 pub fn write_status_line(status: u16, out: &mut Vec<u8>) {
-    put(out, &[b"HTTP/1.1 "]);
-    put(out, &[write_decimal(u64::from(status), &mut [0; 20]), b" ", phrase(status).as_bytes(), b"\r\n"]);
+    write_parts(out, &[b"HTTP/1.1 "]);
+    write_parts(out, &[write_decimal(u64::from(status), &mut [0; 20]), b" ", phrase(status).as_bytes(), b"\r\n"]);
 }
 
-fn write_framing(length: Option<usize>, dated: bool, manner: &Manner, out: &mut Vec<u8>) {
+fn write_framing(length: Option<usize>, dated: bool, style: &ResponseStyle, out: &mut Vec<u8>) {
     if dated {
-        put(out, &[b"date: "]);
-        write_date(manner.now, out);
+        write_parts(out, &[b"date: "]);
+        write_date(style.now, out);
         out.extend_from_slice(b"\r\n");
     }
     if let Some(length) = length {
-        put(out, &[b"content-length: ", write_decimal(length as u64, &mut [0; 20]), b"\r\n"]);
+        write_parts(out, &[b"content-length: ", write_decimal(length as u64, &mut [0; 20]), b"\r\n"]);
     }
-    let connection: &[u8] = match (manner.keep_alive, manner.version == Version::Http10) {
+    let connection: &[u8] = match (style.keep_alive, style.version == Version::Http10) {
         (false, _) => b"connection: close\r\n",
         (true, true) => b"connection: keep-alive\r\n",
         (true, false) => b"",
     };
-    put(out, &[connection, b"\r\n"]);
+    write_parts(out, &[connection, b"\r\n"]);
 }
 
 fn write_body(answer: &Answer, json: bool, out: &mut Vec<u8>) {
@@ -135,22 +135,22 @@ fn write_body(answer: &Answer, json: bool, out: &mut Vec<u8>) {
     let status = write_decimal(u64::from(answer.status), &mut digits);
     let (phrase, reason) = (phrase(answer.status).as_bytes(), answer.reason.as_bytes());
     if json {
-        put(out, &[b"{\"status\":", status, b",\"title\":\"", phrase, b"\",\"reason\":\"", reason, b"\"}\n"]);
+        write_parts(out, &[b"{\"status\":", status, b",\"title\":\"", phrase, b"\",\"reason\":\"", reason, b"\"}\n"]);
     } else {
-        put(out, &[status, b" ", phrase, b": ", reason, b"\n"]);
+        write_parts(out, &[status, b" ", phrase, b": ", reason, b"\n"]);
     }
 }
 
 /// Appends the parts of a head.
 // Inlined, parts of a known length are stored in a few moves instead of copied by a call.
 #[inline(always)]
-pub(crate) fn put<const N: usize>(out: &mut Vec<u8>, parts: &[&[u8]; N]) {
+pub(crate) fn write_parts<const N: usize>(out: &mut Vec<u8>, parts: &[&[u8]; N]) {
     parts.iter().for_each(|part| out.extend_from_slice(part));
 }
 
 /// Appends the kept field lines of a received head, each as `name: value`. Neighbours that came so are copied in one piece.
 #[inline]
-pub(crate) fn put_fields(out: &mut Vec<u8>, fields: &Fields, head: &[u8], keeps: impl Fn(&Field) -> bool) {
+pub(crate) fn write_fields(out: &mut Vec<u8>, fields: &Fields, head: &[u8], keeps: impl Fn(&Field) -> bool) {
     let mut run = 0..0;
     for field in fields.iter().filter(|field| keeps(field)) {
         let start = usize::from(field.name.start);
@@ -162,7 +162,7 @@ pub(crate) fn put_fields(out: &mut Vec<u8>, fields: &Fields, head: &[u8], keeps:
         out.extend_from_slice(head.get(run).unwrap_or_default());
         run = start..end.unwrap_or(start);
         if end.is_none() {
-            put(out, &[field.name.of(head), b": ", field.value.of(head), b"\r\n"]);
+            write_parts(out, &[field.name.of(head), b": ", field.value.of(head), b"\r\n"]);
         }
     }
     out.extend_from_slice(head.get(run).unwrap_or_default());
@@ -244,9 +244,9 @@ impl DateLine {
     fn write(&mut self, second: u64) {
         self.second = second;
         self.scratch.clear();
-        put(&mut self.scratch, &[b"date: "]);
+        write_parts(&mut self.scratch, &[b"date: "]);
         write_date(second, &mut self.scratch);
-        put(&mut self.scratch, &[b"\r\n"]);
+        write_parts(&mut self.scratch, &[b"\r\n"]);
         if let Some(line) = self.scratch.first_chunk() {
             self.line = *line;
         }
@@ -262,9 +262,12 @@ pub fn write_date(seconds: u64, out: &mut Vec<u8>) {
     let weekday = (days % 7) as usize * 3;
     let month = (month as usize - 1) * 3;
     let two = |value: u64| [b'0' + (value / 10 % 10) as u8, b'0' + (value % 10) as u8];
-    put(out, &[&DAYS[weekday..weekday + 3], b", ", &two(day), b" ", &MONTHS[month..month + 3], b" "]);
-    put(out, &[&two(year / 100), &two(year % 100), b" ", &two(second / 3600), b":", &two(second / 60 % 60), b":"]);
-    put(out, &[&two(second % 60), b" GMT"]);
+    write_parts(out, &[&DAYS[weekday..weekday + 3], b", ", &two(day), b" ", &MONTHS[month..month + 3], b" "]);
+    write_parts(
+        out,
+        &[&two(year / 100), &two(year % 100), b" ", &two(second / 3600), b":", &two(second / 60 % 60), b":"],
+    );
+    write_parts(out, &[&two(second % 60), b" GMT"]);
 }
 
 /// Year, month and day of a day since 1970, in the Gregorian calendar: counts from 1 March of year 0, so that the leap day is
@@ -312,10 +315,15 @@ mod tests {
     #[test]
     fn an_answer_carries_its_reason_and_length() {
         let answer = Answer { status: 404, reason: "no_route", error: "destination_not_found" };
-        let manner =
-            Manner { format: Format::Json, method: Method::Get, keep_alive: false, version: Version::Http11, now: 0 };
+        let style = ResponseStyle {
+            format: Format::Json,
+            method: Method::Get,
+            keep_alive: false,
+            version: Version::Http11,
+            now: 0,
+        };
         assert_eq!(
-            text(|out| answer.write(&manner, &(), b"", out)),
+            text(|out| answer.write(&style, &(), b"", out)),
             "HTTP/1.1 404 Not Found\r\ncontent-type: application/json\r\n\
              proxy-status: cairn; error=destination_not_found; details=\"no_route\"\r\n\
              date: Thu, 01 Jan 1970 00:00:00 GMT\r\ncontent-length: 55\r\nconnection: close\r\n\r\n\

@@ -9,7 +9,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use crate::config::{Config, Watch};
-use crate::control::admin::{AdminError, Desk, Doors};
+use crate::control::admin::{AdminError, AdminListeners, AdminState};
 use crate::control::{Compiler, Control};
 use crate::event_log::{self, say};
 use crate::id::WorkerId;
@@ -17,7 +17,7 @@ use crate::listener::{self, Bound, Sockets};
 use crate::runtime::{self, ExecutorError};
 use crate::snapshot::Snapshot;
 use crate::uring::{BindError, StartError, Workarounds, descriptors_left, raise_descriptor_limit};
-use crate::worker::{Order, Reins, Worker};
+use crate::worker::{Order, Worker, WorkerHandle};
 
 /// How long exchanges under way may take to end after SIGTERM.
 const DRAIN: Duration = Duration::from_secs(30);
@@ -68,7 +68,7 @@ pub enum ServerError {
 }
 
 /// A worker that was started, or was not.
-type Started = (WorkerId, Result<Reins, StartError>);
+type Started = (WorkerId, Result<WorkerHandle, StartError>);
 
 /// The thread of a worker, and how its executor ends.
 type Executor = runtime::Worker<(WorkerId, io::Result<()>)>;
@@ -202,11 +202,11 @@ async fn serve(start: Start, mut signals: Signals, hangup: Signal) -> Result<(),
     let workers = sockets.len();
     let (ended, mut ends) = mpsc::unbounded_channel();
     let begun = async {
-        let doors = Doors::open(&config.admin).await?;
+        let admin = AdminListeners::open(&config.admin).await?;
         let started = begin(&snapshot, &cpus, sockets, &ended, &mut ends).await?;
-        Ok::<_, ServerError>((doors, started))
+        Ok::<_, ServerError>((admin, started))
     };
-    let (doors, (executors, reins)) = tokio::select! {
+    let (admin, (executors, handles)) = tokio::select! {
         begun = begun => begun?,
         // Nobody is served yet.
         () = signals.end() => return Ok(()),
@@ -215,16 +215,16 @@ async fn serve(start: Start, mut signals: Signals, hangup: Signal) -> Result<(),
     let (asks, asked) = mpsc::channel(64);
     let ready = Arc::new(AtomicBool::new(true));
     let (end, ending) = watch::channel(false);
-    let admin = tokio::spawn(doors.serve(Desk { asks, ready: Arc::clone(&ready) }, ending));
-    let control = Control::new(compiler, config, snapshot, bound, reins.clone());
+    let admin = tokio::spawn(admin.serve(AdminState { asks, ready: Arc::clone(&ready) }, ending));
+    let control = Control::new(compiler, config, snapshot, bound, handles.clone());
     tokio::select! {
         () = control.run(asked, hangup) => {}
         () = signals.end() => {}
         // A worker never ends by itself: it panicked, or its ring broke.
-        _ = ends.recv() => return join(executors, &reins),
+        _ = ends.recv() => return join(executors, &handles),
     }
     ready.store(false, Ordering::Relaxed);
-    reins.iter().for_each(|worker| worker.order(Order::Drain));
+    handles.iter().for_each(|worker| worker.order(Order::Drain));
     let all_ended = async {
         for _ in 0..workers {
             ends.recv().await;
@@ -238,7 +238,7 @@ async fn serve(start: Start, mut signals: Signals, hangup: Signal) -> Result<(),
     // Whoever has asked for the drain gets its answer.
     let _ = end.send(true);
     let _ = tokio::time::timeout(LAST_ANSWERS, admin).await;
-    join(executors, &reins)
+    join(executors, &handles)
 }
 
 /// Starts a worker for each set of sockets, and waits until all of them serve or one of them cannot.
@@ -248,7 +248,7 @@ async fn begin(
     sockets: Vec<Sockets>,
     ended: &mpsc::UnboundedSender<WorkerId>,
     ends: &mut mpsc::UnboundedReceiver<WorkerId>,
-) -> Result<(Vec<Executor>, Vec<Reins>), ServerError> {
+) -> Result<(Vec<Executor>, Vec<WorkerHandle>), ServerError> {
     let workers = sockets.len();
     let (started, mut starts) = mpsc::unbounded_channel();
     let mut executors = Vec::new();
@@ -259,11 +259,11 @@ async fn begin(
             work(id, workers, snapshot, sockets, started, ended, background)
         })?);
     }
-    let mut reins = Vec::new();
-    while reins.len() < workers {
+    let mut handles = Vec::new();
+    while handles.len() < workers {
         tokio::select! {
             biased;
-            Some((id, started)) = starts.recv() => reins.push((id, started?)),
+            Some((id, started)) = starts.recv() => handles.push((id, started?)),
             // Its executor cannot be had, or it panicked before it could say whether it started. Others may not have begun:
             // they are not waited for.
             Some(WorkerId(index)) = ends.recv() => {
@@ -274,8 +274,8 @@ async fn begin(
             }
         }
     }
-    reins.sort_by_key(|(id, _)| *id);
-    Ok((executors, reins.into_iter().map(|(_, reins)| reins).collect()))
+    handles.sort_by_key(|(id, _)| *id);
+    Ok((executors, handles.into_iter().map(|(_, handles)| handles).collect()))
 }
 
 /// Tells the control thread that a worker has ended, however it did.
@@ -298,8 +298,8 @@ async fn work(
     background: runtime::Background,
 ) -> (WorkerId, io::Result<()>) {
     let worker = match Worker::new(id, workers, snapshot, sockets) {
-        Ok((worker, reins)) => {
-            let _ = started.send((id, Ok(reins)));
+        Ok((worker, handles)) => {
+            let _ = started.send((id, Ok(handles)));
             worker
         }
         Err(error) => {
@@ -310,8 +310,8 @@ async fn work(
     (id, worker.run(background).await)
 }
 
-fn join(executors: Vec<Executor>, reins: &[Reins]) -> Result<(), ServerError> {
-    reins.iter().for_each(|worker| worker.order(Order::Stop));
+fn join(executors: Vec<Executor>, handles: &[WorkerHandle]) -> Result<(), ServerError> {
+    handles.iter().for_each(|worker| worker.order(Order::Stop));
     executors.into_iter().try_for_each(|executor| match executor.join()? {
         (_, Ok(())) => Ok(()),
         (WorkerId(id), Err(error)) => Err(ServerError::Ring(id, error)),

@@ -85,7 +85,7 @@ impl Transport {
     }
 
     /// Says that nothing more is sent, where that can be told from a cut.
-    pub fn say_goodbye<D: Driver>(&mut self, ring: &mut Ring<D>) {
+    pub fn close_notify<D: Driver>(&mut self, ring: &mut Ring<D>) {
         let Some(session) = &mut self.session else { return };
         let mut out = Queue::default();
         session.finish(&mut wire(ring, self.socket, &mut out));
@@ -94,7 +94,7 @@ impl Transport {
 
     /// Sends FIN once everything queued has gone.
     pub fn finish<D: Driver>(&mut self, ring: &mut Ring<D>) {
-        self.say_goodbye(ring);
+        self.close_notify(ring);
         ring.finish(self.socket);
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use slab::Slab;
 
 use crate::buffer::{Lease, Queue};
-use crate::forward::{Body, BodyError, Delivery, Trailers, gather};
+use crate::forward::{Body, BodyError, Delivery, Trailers, join};
 use crate::http::{self, Fields, HeadLimits, Method, ResponseError, ResponseHead};
 use crate::id::{Address, EndpointId, Owner};
 use crate::limits;
@@ -76,7 +76,7 @@ pub struct Upstreams {
 
 /// How a connection is to be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wish {
+pub struct AcquireOptions {
     /// A new one.
     pub fresh: bool,
     /// What is sent on a reused one is to be kept, because it may be sent again.
@@ -100,7 +100,7 @@ impl Upstream {
 
 impl Upstreams {
     /// Makes room for the endpoints below `bound`, and closes the idle connections of those that `stays` refuses.
-    pub fn adopt<D: Driver>(&mut self, ring: &mut Ring<D>, bound: usize, stays: impl Fn(EndpointId) -> bool) {
+    pub fn apply<D: Driver>(&mut self, ring: &mut Ring<D>, bound: usize, stays: impl Fn(EndpointId) -> bool) {
         self.pool.reserve(bound);
         self.preferred.resize(bound.max(self.preferred.len()), 0);
         let left: Vec<EndpointId> = self.pool.endpoints().filter(|endpoint| !stays(*endpoint)).collect();
@@ -134,10 +134,10 @@ impl Upstreams {
         endpoint: EndpointId,
         (address, place): (&Address, usize),
         exchange: u32,
-        wish: Wish,
+        options: AcquireOptions,
     ) -> Result<u32, Errno> {
-        if let Some(index) = (!wish.fresh).then(|| self.pool.take(endpoint)).flatten() {
-            self.reuse(ring, index, exchange, wish.replay);
+        if let Some(index) = (!options.fresh).then(|| self.pool.take(endpoint)).flatten() {
+            self.reuse(ring, index, exchange, options.replay);
             return Ok(index);
         }
         let entry = self.table.vacant_entry();
@@ -281,7 +281,7 @@ impl Upstreams {
         connection.exchange = None;
         ring.set_deadline(connection.transport.socket(), Some(idle));
         if connection.bound.is_none() {
-            self.pool.put(connection.endpoint, index);
+            self.pool.push(connection.endpoint, index);
         }
     }
 
@@ -337,7 +337,7 @@ impl Upstreams {
                 }
                 None => connection.transport.input.push_front(ring.buffers.pieces(), lease),
             }
-            if !gather(&mut ring.buffers, &mut connection.transport.input).map_err(|_| HeadError::Exhausted)? {
+            if !join(&mut ring.buffers, &mut connection.transport.input).map_err(|_| HeadError::Exhausted)? {
                 return Ok(None);
             }
         }

@@ -19,8 +19,8 @@ use crate::uring::{self, Driver, Errno, Event, Kernel, Ring, StartError, Waker};
 
 /// How often buffers that a burst has left behind are given back.
 const UPKEEP: Duration = Duration::from_secs(10);
-/// How often the same complaint is made.
-const COMPLAINT: Duration = Duration::from_secs(1);
+/// How often the same warning is made.
+const WARNING_INTERVAL: Duration = Duration::from_secs(1);
 /// Buffers given back between two turns.
 const UPKEEP_STEP: usize = 64;
 
@@ -38,7 +38,7 @@ pub enum Order {
 
 /// A configuration for a worker, with the sockets of the listeners that are new to it.
 #[derive(Debug)]
-pub struct Letter {
+pub struct ConfigUpdate {
     /// Of a higher version than the one before.
     pub snapshot: Arc<Snapshot>,
     /// One of each new listener.
@@ -47,28 +47,28 @@ pub struct Letter {
 
 /// How the control thread reaches a worker.
 #[derive(Clone, Debug)]
-pub struct Reins {
+pub struct WorkerHandle {
     order: Arc<AtomicU8>,
-    mailbox: Mailbox<Letter>,
+    mailbox: Mailbox<ConfigUpdate>,
     waker: Waker,
     /// What the worker counts.
     pub counters: Arc<Counters>,
 }
 
-impl Reins {
+impl WorkerHandle {
     /// Gives an order.
     pub fn order(&self, order: Order) {
         self.order.store(order as u8, Ordering::Release);
         self.waker.wake();
     }
 
-    /// Leaves a letter, which the worker takes between two turns. One that it has not taken yet is replaced; the sockets in it
+    /// Leaves a update, which the worker takes between two turns. One that it has not taken yet is replaced; the sockets in it
     /// go with the new one.
-    pub fn send(&self, mut letter: Letter) {
+    pub fn send(&self, mut update: ConfigUpdate) {
         if let Some(untaken) = self.mailbox.take() {
-            letter.sockets.extend(untaken.sockets);
+            update.sockets.extend(untaken.sockets);
         }
-        self.mailbox.put(letter);
+        self.mailbox.store(update);
         self.waker.wake();
     }
 }
@@ -90,16 +90,16 @@ pub struct Worker<D = Kernel> {
     engine: Engine<D>,
     downstreams: Downstreams,
     order: Arc<AtomicU8>,
-    mailbox: Mailbox<Letter>,
+    mailbox: Mailbox<ConfigUpdate>,
     draining: bool,
     next_upkeep: Duration,
     /// What was complained about, and when that may be said again.
-    complaints: Vec<(Complaint, Duration)>,
+    warnings: Vec<(Warning, Duration)>,
 }
 
 /// What an operator should know at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Complaint {
+enum Warning {
     /// What accept(2) failed with.
     Accept(Errno),
     /// Buffers are short.
@@ -116,7 +116,7 @@ impl Worker {
         workers: usize,
         snapshot: Arc<Snapshot>,
         sockets: Sockets,
-    ) -> Result<(Self, Reins), StartError> {
+    ) -> Result<(Self, WorkerHandle), StartError> {
         Ok(Self::on(Ring::new()?, id, workers, snapshot, sockets))
     }
 }
@@ -130,7 +130,7 @@ impl<D: Driver> Worker<D> {
         workers: usize,
         snapshot: Arc<Snapshot>,
         sockets: Sockets,
-    ) -> (Self, Reins) {
+    ) -> (Self, WorkerHandle) {
         ring.limit_clients(client_limit(workers));
         for (listener, socket) in sockets {
             ring.listen(listener, socket);
@@ -141,9 +141,9 @@ impl<D: Driver> Worker<D> {
         let counters = Arc::clone(&engine.counters);
         let [buffers, _] = engine.ring.buffers.pools();
         counters.free_buffers.set(buffers.available() as u64);
-        let reins = Reins { order: Arc::clone(&order), mailbox: mailbox.clone(), waker, counters };
-        let (draining, next_upkeep, complaints) = (false, UPKEEP, Vec::new());
-        (Self { id, engine, downstreams, order, mailbox, draining, next_upkeep, complaints }, reins)
+        let handle = WorkerHandle { order: Arc::clone(&order), mailbox: mailbox.clone(), waker, counters };
+        let (draining, next_upkeep, warnings) = (false, UPKEEP, Vec::new());
+        (Self { id, engine, downstreams, order, mailbox, draining, next_upkeep, warnings }, handle)
     }
 
     /// Turns until the worker is told to end.
@@ -176,23 +176,23 @@ impl<D: Driver> Worker<D> {
             woken |= matches!(event, Event::Woken);
             self.dispatch(event);
         }
-        if woken && let Some(letter) = self.mailbox.take() {
-            self.adopt(letter);
+        if woken && let Some(update) = self.mailbox.take() {
+            self.apply(update);
         }
-        self.downstreams.forget_leaving(&self.engine);
-        self.keep_buffers();
-        Ok(self.obey())
+        self.downstreams.forget_retired(&self.engine);
+        self.shed_if_short();
+        Ok(self.follow_order())
     }
 
     /// Sheds connections where buffers have run short, and says so.
-    fn keep_buffers(&mut self) {
+    fn shed_if_short(&mut self) {
         let engine = &mut self.engine;
         let starved = engine.ring.starved();
         let [buffers, _] = engine.ring.buffers.pools();
         engine.counters.free_buffers.set(buffers.available() as u64);
         engine.counters.starved_receives.set(starved as u64);
         if self.downstreams.shed(engine) || (starved > 0 && engine.ring.buffers.missing() != [0, 0]) {
-            self.complain(Complaint::Buffers);
+            self.warn(Warning::Buffers);
         }
     }
 
@@ -204,13 +204,13 @@ impl<D: Driver> Worker<D> {
     }
 
     /// Goes on under a newer snapshot. Engine under way end under the one that they began with.
-    fn adopt(&mut self, letter: Letter) {
+    fn apply(&mut self, update: ConfigUpdate) {
         let engine = &mut self.engine;
-        let before = engine.adopt(letter.snapshot);
+        let before = engine.apply(update.snapshot);
         let now = engine.snapshot().clone();
         // While draining, too: connections of a listener that is gone are served under what they had.
         for (id, _) in before.listeners().filter(|(id, _)| !now.has_listener(*id)) {
-            self.downstreams.leave(engine, id, &before);
+            self.downstreams.retire_listener(engine, id, &before);
         }
         let client_ca = |snapshot: &Snapshot, id| snapshot.tls(id).and_then(|tls| tls.client_ca().cloned());
         for (id, _) in now.listeners().filter(|(id, _)| before.has_listener(*id)) {
@@ -222,7 +222,7 @@ impl<D: Driver> Worker<D> {
         if self.draining {
             return;
         }
-        for (id, socket) in letter.sockets.into_iter().filter(|(id, _)| now.has_listener(*id)) {
+        for (id, socket) in update.sockets.into_iter().filter(|(id, _)| now.has_listener(*id)) {
             engine.ring.listen(id, socket);
         }
         for (id, descriptor) in engine.ring.stop_listening(|id| !now.has_listener(id)) {
@@ -240,17 +240,17 @@ impl<D: Driver> Worker<D> {
         };
         match (owner, event) {
             (None, Event::Accepted(listener, descriptor)) => self.downstreams.accept(engine, listener, descriptor),
-            (None, Event::AcceptPaused(_, error)) => self.complain(Complaint::Accept(error)),
+            (None, Event::AcceptPaused(_, error)) => self.warn(Warning::Accept(error)),
             (None, Event::Expired(timer)) => {
                 if let Some(stream) = engine.expire(timer) {
                     self.downstreams.pump(engine, stream.connection);
                 }
             }
             (None, _) => {}
-            (Some(Owner::Downstream(id)), event) => self.downstreams.note(engine, id, event),
+            (Some(Owner::Downstream(id)), event) => self.downstreams.on_event(engine, id, event),
             (Some(Owner::Upstream(id)), event) => {
                 let progress = matches!(event, Event::Sent(..));
-                match engine.note(id, event) {
+                match engine.on_event(id, event) {
                     Some(stream) if progress => self.downstreams.pump_waiting(engine, stream.connection),
                     Some(stream) => self.downstreams.pump(engine, stream.connection),
                     None => return,
@@ -261,17 +261,17 @@ impl<D: Driver> Worker<D> {
     }
 
     /// Says what an operator should know at once, once a second for each cause.
-    fn complain(&mut self, complaint: Complaint) {
+    fn warn(&mut self, warning: Warning) {
         let now = self.engine.ring.clock().now();
-        match self.complaints.iter_mut().find(|(known, _)| *known == complaint) {
+        match self.warnings.iter_mut().find(|(known, _)| *known == warning) {
             Some((_, again)) if *again > now => return,
-            Some((_, again)) => *again = now + COMPLAINT,
-            None => self.complaints.push((complaint, now + COMPLAINT)),
+            Some((_, again)) => *again = now + WARNING_INTERVAL,
+            None => self.warnings.push((warning, now + WARNING_INTERVAL)),
         }
         let id = self.id.0;
-        match complaint {
-            Complaint::Accept(error) => say(format_args!("worker {id}: accepting paused: {error}; {}", error.cure())),
-            Complaint::Buffers => {
+        match warning {
+            Warning::Accept(error) => say(format_args!("worker {id}: accepting paused: {error}; {}", error.cure())),
+            Warning::Buffers => {
                 let counters = &self.engine.counters;
                 let (free, waiting) = (counters.free_buffers.get(), counters.starved_receives.get());
                 let [heads, readers, origins, pipelined] = counters.sheds();
@@ -284,7 +284,7 @@ impl<D: Driver> Worker<D> {
     }
 
     /// Does what the control thread asks for; true: end.
-    fn obey(&mut self) -> bool {
+    fn follow_order(&mut self) -> bool {
         let order = self.order.load(Ordering::Acquire);
         if order == Order::Drain as u8 && !self.draining {
             self.draining = true;
@@ -336,7 +336,7 @@ mod tests {
     struct World {
         ledger: Ledger,
         worker: Worker,
-        reins: Reins,
+        handle: WorkerHandle,
         address: String,
     }
 
@@ -355,8 +355,8 @@ mod tests {
             let mut ledger = Ledger::default();
             let snapshot = snapshot(&mut ledger, 1, listeners, routes);
             let (mut sockets, bound) = listener::open(snapshot.listeners(), 1, &Vec::new()).unwrap();
-            let (worker, reins) = Worker::new(WorkerId(0), 1, snapshot, sockets.remove(0)).unwrap();
-            Self { ledger, worker, reins, address: bound[0].1.to_string() }
+            let (worker, handle) = Worker::new(WorkerId(0), 1, snapshot, sockets.remove(0)).unwrap();
+            Self { ledger, worker, handle, address: bound[0].1.to_string() }
         }
 
         fn connect(&self) -> TcpStream {
@@ -370,7 +370,7 @@ mod tests {
             while let Some(event) = self.worker.engine.ring.next_event() {
                 self.worker.dispatch(event);
             }
-            self.worker.keep_buffers();
+            self.worker.shed_if_short();
         }
 
         fn turn_until(&mut self, so: impl Fn(&Worker) -> bool) {
@@ -487,10 +487,10 @@ mod tests {
         let mut client = world.connect();
         client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\n").unwrap();
         assert!(world.read(&mut client).starts_with("HTTP/1.1 200 "));
-        world.reins.order(Order::Drain);
-        assert!(!world.worker.obey());
+        world.handle.order(Order::Drain);
+        assert!(!world.worker.follow_order());
         let newer = snapshot(&mut world.ledger, 2, &["b"], ROUTE);
-        world.worker.adopt(Letter { snapshot: newer, sockets: Vec::new() });
+        world.worker.apply(ConfigUpdate { snapshot: newer, sockets: Vec::new() });
         client.write_all(b"Host: a\r\n\r\n").unwrap();
         let answer = world.read(&mut client);
         assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("connection: close"), "{answer}");

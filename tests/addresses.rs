@@ -12,14 +12,14 @@ use std::time::Duration;
 use cairn::cluster::EndpointSpec;
 use cairn::id::{Address, WorkerId};
 use cairn::snapshot::Ledger;
-use cairn::worker::{Order, Reins, Worker};
+use cairn::worker::{Order, Worker, WorkerHandle};
 use cairn::{config, listener, runtime};
 use socket2::{Domain, Socket, Type};
 
 /// A worker; it is stopped when dropped.
 struct Proxy {
     address: String,
-    reins: Reins,
+    handle: WorkerHandle,
 }
 
 impl Proxy {
@@ -39,11 +39,11 @@ impl Proxy {
         let cpu = runtime::allowed_cpus().unwrap()[0];
         // It ends with its order; who waits for it would wait for a test that fails, too.
         drop(runtime::spawn("test", cpu, move |background| async move {
-            let (worker, reins) = Worker::new(WorkerId(0), 1, snapshot, sockets).unwrap();
-            started.send(reins).unwrap();
+            let (worker, handle) = Worker::new(WorkerId(0), 1, snapshot, sockets).unwrap();
+            started.send(handle).unwrap();
             worker.run(background).await
         }));
-        Self { address: bound[0].1.to_string(), reins: start.recv().unwrap() }
+        Self { address: bound[0].1.to_string(), handle: start.recv().unwrap() }
     }
 
     /// What comes of one request on a connection of its own.
@@ -57,13 +57,13 @@ impl Proxy {
     }
 
     fn failures(&self) -> u64 {
-        self.reins.counters.connect_failures.get()
+        self.handle.counters.connect_failures.get()
     }
 }
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        self.reins.order(Order::Stop);
+        self.handle.order(Order::Stop);
     }
 }
 

@@ -146,13 +146,13 @@ fn ten_thousand_warm_exchanges_allocate_nothing() {
     let (started, start) = mpsc::channel();
     let cpu = runtime::allowed_cpus().expect("an affinity mask")[0];
     let executor = runtime::spawn("test", cpu, move |background| async move {
-        let (worker, reins) = Worker::new(WorkerId(0), 1, snapshot, sockets).expect("a ring");
-        started.send(reins).expect("a waiting test");
+        let (worker, handle) = Worker::new(WorkerId(0), 1, snapshot, sockets).expect("a ring");
+        started.send(handle).expect("a waiting test");
         WATCHED.set(true);
         worker.run(background).await
     });
     let executor = executor.expect("an executor");
-    let reins = start.recv().expect("a worker");
+    let handle = start.recv().expect("a worker");
 
     let connect = |at: usize| TcpStream::connect(bound[at].1.to_string()).expect("a connection");
     assert_eq!(allocations(connect(0)), 0, "in the clear");
@@ -160,6 +160,6 @@ fn ten_thousand_warm_exchanges_allocate_nothing() {
     let tls = ClientConnection::new(Arc::new(tls), name).expect("a client");
     assert_eq!(allocations(StreamOwned::new(tls, connect(1))), 0, "over TLS");
 
-    reins.order(Order::Stop);
+    handle.order(Order::Stop);
     executor.join().expect("no panic").expect("no fault");
 }

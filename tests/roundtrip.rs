@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::LazyLock;
 
 use cairn::config;
-use cairn::downstream::response::{self, Style};
+use cairn::downstream::response::{self, HeadStyle};
 use cairn::exchange::{Forwarded, HeadKind, Peer};
 use cairn::http::path::{Forms, Rules};
 use cairn::http::{FieldName, HeadLimits, Method, RequestHead, ResponseHead, parse_request, parse_response};
@@ -158,7 +158,7 @@ proptest! {
         let (mut response, mut again) = (ResponseHead::new(), ResponseHead::new());
         prop_assume!(matches!(parse_response(text, &LIMITS, &mut 0, Method::Get, &mut response), Ok(Some(_))));
         let style =
-            Style { kind: HeadKind::Final, route: &SNAPSHOT.router.routes()[usize::from(edited)], keep_alive, version: cairn::http::Version::Http11, date: &DATE };
+            HeadStyle { kind: HeadKind::Final, route: &SNAPSHOT.router.routes()[usize::from(edited)], keep_alive, version: cairn::http::Version::Http11, date: &DATE };
         let mut out = Vec::new();
         response::write(&style, &response, text, &mut out);
         let read = parse_response(&out, &LIMITS, &mut 0, Method::Get, &mut again);

@@ -114,7 +114,7 @@ impl Pool {
     }
 
     /// Gives all pages back to the kernel, for whoever will take no more buffers. What leases still hold reads as zero.
-    pub fn retire(&self) {
+    pub fn release_pages(&self) {
         forget(self.base, self.leases.len() * self.bytes);
     }
 

@@ -61,7 +61,7 @@ impl Pieces {
         Self { nodes: Vec::with_capacity(count), free: NONE }
     }
 
-    fn put(&mut self, lease: Lease) -> u32 {
+    fn insert(&mut self, lease: Lease) -> u32 {
         let node = Node { lease: Some(lease), next: NONE };
         if self.free == NONE {
             self.nodes.push(node);
@@ -107,7 +107,7 @@ impl Queue {
             return;
         }
         self.pieces += 1;
-        let index = pieces.put(lease);
+        let index = pieces.insert(lease);
         match self.tail {
             NONE => self.head = index,
             tail => pieces.nodes[tail as usize].next = index,
@@ -122,7 +122,7 @@ impl Queue {
         }
         self.bytes += lease.len() as u32;
         self.pieces += 1;
-        let index = pieces.put(lease);
+        let index = pieces.insert(lease);
         pieces.nodes[index as usize].next = self.head;
         if self.head == NONE {
             self.tail = index;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use cairn::config::{Config, Loader, TenantState};
-use cairn::exchange::{self, Failure, Question, Refusal};
+use cairn::exchange::{self, Failure, Refusal, RouteRequest};
 use cairn::http::path::Forms;
 use cairn::id::{Address, ClusterId};
 use cairn::limits::REQUEST_LINE_BYTES;
@@ -77,7 +77,7 @@ pub(super) fn explain(arguments: &Arguments) -> ExitCode {
         };
         // Who connects to a Unix-domain socket has no address.
         let peer = listener.peer(Some(arguments.from).filter(|_| matches!(listener.bind, Address::Inet(_))));
-        let asked = Question { request: &request, head: head.as_bytes(), listener: id, peer: &peer };
+        let asked = RouteRequest { request: &request, head: head.as_bytes(), listener: id, peer: &peer };
         let paths = Forms::with_capacity(REQUEST_LINE_BYTES);
         found |= Way { snapshot: &snapshot, config: &config, asked, paths, text: &mut text }.print();
     }
@@ -105,7 +105,7 @@ impl Text {
 struct Way<'a> {
     snapshot: &'a Snapshot,
     config: &'a Config,
-    asked: Question<'a>,
+    asked: RouteRequest<'a>,
     paths: Forms,
     text: &'a mut Text,
 }
@@ -125,7 +125,7 @@ impl<'a> Way<'a> {
             }
         }
         if !matches!(decided, Err(Refusal { failure: Failure::Misdirected | Failure::Path(_), .. })) {
-            let Question { request, head, listener, .. } = self.asked;
+            let RouteRequest { request, head, listener, .. } = self.asked;
             let routed = self.asked.routed(self.paths.normal(request.path(head)));
             let considered = snapshot.router.explain(listener, &routed);
             considered.iter().for_each(|other| self.other(other));
@@ -182,7 +182,7 @@ impl<'a> Way<'a> {
 
     /// What an origin gets, where that is not what was asked for.
     fn sends(&mut self, route: &Route) {
-        let Question { request, head, .. } = self.asked;
+        let RouteRequest { request, head, .. } = self.asked;
         let (received, host) = (request.path(head), request.authority.of(head));
         let forwarded = self.paths.forwarded(received);
         let (front, rest) = match &route.rewrite {
@@ -209,7 +209,7 @@ impl<'a> Way<'a> {
 
     /// Whether a field of that name came that no origin gets to see.
     fn withholds(&self, name: &str) -> bool {
-        let Question { request, head, peer, .. } = self.asked;
+        let RouteRequest { request, head, peer, .. } = self.asked;
         request.fields.named(head, name.as_bytes()).any(|field| !peer.passes(request, head, field))
     }
 

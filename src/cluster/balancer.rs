@@ -9,7 +9,7 @@ use crate::id::EndpointId;
 /// Draws of a policy that hit endpoints already tried, before the next free one in line is taken.
 const DRAWS: u32 = 8;
 
-/// What a worker knows over all snapshots. Allocated when a snapshot is adopted, never later.
+/// What a worker knows over all snapshots. Allocated when a snapshot is applied, never later.
 #[derive(Debug)]
 pub struct Balancer {
     /// By `EndpointId`: requests of this worker in flight.

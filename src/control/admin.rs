@@ -26,7 +26,7 @@ use crate::uring;
 
 /// Where the admin interface was opened.
 #[derive(Debug)]
-pub struct Doors {
+pub struct AdminListeners {
     tcp: Option<TcpListener>,
     hosts: Arc<AdminHosts>,
     unix: Option<(UnixListener, PathBuf)>,
@@ -43,7 +43,7 @@ pub struct AdminError {
 
 /// What every request reaches.
 #[derive(Clone, Debug)]
-pub struct Desk {
+pub struct AdminState {
     /// To the control thread.
     pub asks: mpsc::Sender<Ask>,
     /// Whether new traffic is welcome.
@@ -78,18 +78,18 @@ struct PlanQuery {
 /// Share by which failures may rise under guard unless told otherwise.
 const THRESHOLD: f64 = 0.05;
 
-impl Doors {
+impl AdminListeners {
     /// Opens what `spec` asks for. A default that cannot be had is left out with a word: another cairn may have it.
     ///
     /// # Errors
     /// When the configuration names it.
     pub async fn open(spec: &AdminSpec) -> Result<Self, AdminError> {
-        let mut doors = Self { tcp: None, hosts: Arc::new(spec.hosts.clone()), unix: None };
+        let mut admin = Self { tcp: None, hosts: Arc::new(spec.hosts.clone()), unix: None };
         if let Some(address) = spec.listen {
             let opened = TcpListener::bind(address).await;
             let fail = |source| AdminError { place: address.to_string(), key: "admin.listen", source };
-            doors.tcp = missing(opened.map_err(fail), spec.listen_is_default)?;
-            if let Some(Ok(address)) = doors.tcp.as_ref().map(TcpListener::local_addr) {
+            admin.tcp = missing(opened.map_err(fail), spec.listen_is_default)?;
+            if let Some(Ok(address)) = admin.tcp.as_ref().map(TcpListener::local_addr) {
                 say(format_args!("admin on {address}"));
             }
         }
@@ -100,27 +100,27 @@ impl Doors {
             let opened = tokio::task::spawn_blocking(move || open_socket(&own, make_folder)).await;
             let opened = opened.unwrap_or_else(|error| Err(io::Error::other(error)));
             let opened = opened.and_then(UnixListener::from_std).map_err(fail);
-            doors.unix = missing(opened, spec.socket_is_default)?.map(|socket| (socket, path.clone()));
-            if doors.unix.is_some() {
+            admin.unix = missing(opened, spec.socket_is_default)?.map(|socket| (socket, path.clone()));
+            if admin.unix.is_some() {
                 say(format_args!("admin on unix:{}", path.display()));
             }
         }
-        Ok(doors)
+        Ok(admin)
     }
 
     /// Serves until `ending` is set and the last answer is sent.
-    pub async fn serve(self, desk: Desk, ending: watch::Receiver<bool>) {
+    pub async fn serve(self, state: AdminState, ending: watch::Receiver<bool>) {
         let public = async {
             let Some(listener) = self.tcp else { return };
             let hosts = self.hosts;
             let check = middleware::from_fn(move |request, next| check_host(Arc::clone(&hosts), request, next));
-            let answers = readings(desk.clone()).merge(refusals()).layer(check);
+            let answers = readings(state.clone()).merge(refusals()).layer(check);
             serving::serve(listener, answers, ending.clone()).await;
         };
         let private = async {
             let Some((listener, path)) = self.unix else { return };
             let _gone = Unlink(path);
-            let answers = readings(desk.clone()).merge(orders(desk.clone()));
+            let answers = readings(state.clone()).merge(orders(state.clone()));
             serving::serve(Others(listener), answers, ending.clone()).await;
         };
         tokio::join!(public, private);
@@ -185,27 +185,33 @@ fn open_socket(path: &Path, make_folder: bool) -> io::Result<StdListener> {
 }
 
 /// What anybody who gets in may read.
-fn readings(desk: Desk) -> Router {
+fn readings(state: AdminState) -> Router {
     Router::new()
         .route("/", get(async || HELP))
         .route("/live", get(async || "live\n"))
         .route("/ready", get(ready))
-        .route("/status", get(async |State(desk)| answer(&desk, Ask::Status).await.map(Json)))
-        .route("/routes", get(async |State(desk)| answer(&desk, Ask::Routes).await.map(Json)))
+        .route("/status", get(async |State(state)| answer(&state, Ask::Status).await.map(Json)))
+        .route("/routes", get(async |State(state)| answer(&state, Ask::Routes).await.map(Json)))
         .route("/config", get(config))
         .route("/metrics", get(metrics))
-        .with_state(desk)
+        .with_state(state)
 }
 
 /// What only the owner of the socket may ask for.
-fn orders(desk: Desk) -> Router {
+fn orders(state: AdminState) -> Router {
     Router::new()
         .route("/reload", post(reload))
-        .route("/reload/accept", post(async |State(desk): State<Desk>| end_guard(&desk, GuardEnd::Accept).await))
-        .route("/reload/rollback", post(async |State(desk): State<Desk>| end_guard(&desk, GuardEnd::RollBack).await))
+        .route(
+            "/reload/accept",
+            post(async |State(state): State<AdminState>| end_guard(&state, GuardEnd::Accept).await),
+        )
+        .route(
+            "/reload/rollback",
+            post(async |State(state): State<AdminState>| end_guard(&state, GuardEnd::RollBack).await),
+        )
         .route("/plan", post(plan))
-        .route("/drain", post(async |State(desk)| answer(&desk, Ask::Drain).await))
-        .with_state(desk)
+        .route("/drain", post(async |State(state)| answer(&state, Ask::Drain).await))
+        .with_state(state)
 }
 
 /// The same where anybody may ask.
@@ -229,38 +235,38 @@ impl IntoResponse for Ending {
     }
 }
 
-async fn answer<T>(desk: &Desk, ask: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Result<T, Ending> {
+async fn answer<T>(state: &AdminState, ask: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Result<T, Ending> {
     let (reply, answer) = oneshot::channel();
-    desk.asks.send(ask(reply)).await.map_err(|_| Ending)?;
+    state.asks.send(ask(reply)).await.map_err(|_| Ending)?;
     answer.await.map_err(|_| Ending)
 }
 
-async fn ready(State(desk): State<Desk>) -> Response {
-    if desk.ready.load(Ordering::Relaxed) {
+async fn ready(State(state): State<AdminState>) -> Response {
+    if state.ready.load(Ordering::Relaxed) {
         "ready\n".into_response()
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response()
     }
 }
 
-async fn metrics(State(desk): State<Desk>) -> Result<Response, Ending> {
-    let text = answer(&desk, Ask::Metrics).await?;
+async fn metrics(State(state): State<AdminState>) -> Result<Response, Ending> {
+    let text = answer(&state, Ask::Metrics).await?;
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
 }
 
-async fn config(State(desk): State<Desk>) -> Result<Response, Ending> {
-    Ok(match answer(&desk, Ask::Config).await? {
+async fn config(State(state): State<AdminState>) -> Result<Response, Ending> {
+    Ok(match answer(&state, Ask::Config).await? {
         Ok(text) => text.into_response(),
         Err(problem) => (StatusCode::INTERNAL_SERVER_ERROR, problem).into_response(),
     })
 }
 
-async fn reload(State(desk): State<Desk>, Query(query): Query<ReloadQuery>) -> Result<Response, Ending> {
+async fn reload(State(state): State<AdminState>, Query(query): Query<ReloadQuery>) -> Result<Response, Ending> {
     let guard = match query.guard() {
         Ok(guard) => guard,
         Err(problem) => return Ok((StatusCode::BAD_REQUEST, format!("{problem}\n")).into_response()),
     };
-    let outcome = answer(&desk, |reply| Ask::Reload(guard, reply)).await?;
+    let outcome = answer(&state, |reply| Ask::Reload(guard, reply)).await?;
     let status = match outcome.verdict {
         Verdict::Applied | Verdict::Unchanged => StatusCode::OK,
         Verdict::Refused => StatusCode::UNPROCESSABLE_ENTITY,
@@ -269,16 +275,16 @@ async fn reload(State(desk): State<Desk>, Query(query): Query<ReloadQuery>) -> R
     Ok((status, Json(outcome)).into_response())
 }
 
-async fn end_guard(desk: &Desk, end: GuardEnd) -> Result<Response, Ending> {
-    let Some(outcome) = answer(desk, |reply| Ask::EndGuard(end, reply)).await? else {
+async fn end_guard(state: &AdminState, end: GuardEnd) -> Result<Response, Ending> {
+    let Some(outcome) = answer(state, |reply| Ask::EndGuard(end, reply)).await? else {
         return Ok((StatusCode::CONFLICT, "no reload is under guard\n").into_response());
     };
     let status = if outcome.verdict == Verdict::Stuck { StatusCode::CONFLICT } else { StatusCode::OK };
     Ok((status, Json(outcome)).into_response())
 }
 
-async fn plan(State(desk): State<Desk>, Query(query): Query<PlanQuery>) -> Result<Response, Ending> {
-    Ok(match answer(&desk, |reply| Ask::Plan(query.path, reply)).await? {
+async fn plan(State(state): State<AdminState>, Query(query): Query<PlanQuery>) -> Result<Response, Ending> {
+    Ok(match answer(&state, |reply| Ask::Plan(query.path, reply)).await? {
         Ok(plan) => Json(plan).into_response(),
         Err(problem) => (StatusCode::UNPROCESSABLE_ENTITY, problem).into_response(),
     })

@@ -117,7 +117,7 @@ impl Sample {
 }
 
 impl History {
-    pub(super) fn note(&mut self, now: Instant, sample: Sample) {
+    pub(super) fn push(&mut self, now: Instant, sample: Sample) {
         while self.0.front().is_some_and(|(then, _)| now.duration_since(*then) > HISTORY) {
             self.0.pop_front();
         }
@@ -149,7 +149,7 @@ impl Guarded {
         Duration::from_secs(self.until.saturating_duration_since(Instant::now()).as_secs())
     }
 
-    fn judge(&self, now: &Sample) -> Option<Worse> {
+    fn compare(&self, now: &Sample) -> Option<Worse> {
         if now.answers.saturating_sub(self.start.answers) < ANSWERS_MIN {
             return None;
         }
@@ -176,9 +176,9 @@ impl Control {
     pub(super) fn tick(&mut self) {
         self.collect();
         let sample = self.sample();
-        self.history.note(Instant::now(), sample);
+        self.history.push(Instant::now(), sample);
         let Some(guarded) = self.guarded.take() else { return };
-        if let Some(worse) = guarded.judge(&sample) {
+        if let Some(worse) = guarded.compare(&sample) {
             return self.restore(guarded.before, worse.to_string(), guarded.replies);
         }
         if Instant::now() < guarded.until {
@@ -261,7 +261,7 @@ mod tests {
             (sample(1020, 27, 7), Some("5xx answers rose from 10.0 % to 100.0 % of answers")),
         ];
         for (now, expected) in cases {
-            assert_eq!(guarded.judge(&now).map(|worse| worse.to_string()).as_deref(), expected, "{now:?}");
+            assert_eq!(guarded.compare(&now).map(|worse| worse.to_string()).as_deref(), expected, "{now:?}");
         }
     }
 
@@ -288,10 +288,10 @@ mod tests {
         assert_eq!(history.rates(), Rates::default());
         for second in 0..100 {
             // Errors until the 30th second.
-            history.note(start + Duration::from_secs(second), sample(10 * second, 10 * second.min(30), 0));
+            history.push(start + Duration::from_secs(second), sample(10 * second, 10 * second.min(30), 0));
         }
         assert_eq!(history.rates(), Rates::default());
-        history.note(start + Duration::from_secs(100), sample(1000, 400, 0));
+        history.push(start + Duration::from_secs(100), sample(1000, 400, 0));
         assert!(history.rates().errors > 0.16 && history.rates().errors < 0.17, "{:?}", history.rates());
     }
 }

@@ -26,7 +26,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::config::{Config, Loader};
 use crate::listener::Bound;
 use crate::snapshot::Snapshot;
-use crate::worker::Reins;
+use crate::worker::WorkerHandle;
 pub use guard::{BadGuard, GUARD_MAX, Guard, GuardEnd};
 use guard::{Guarded, History};
 pub use plan::{Change, Plan};
@@ -74,7 +74,7 @@ pub struct Control {
     config: Arc<Config>,
     /// Every snapshot that a worker may still use, the newest last.
     snapshots: Vec<Arc<Snapshot>>,
-    workers: Vec<Reins>,
+    workers: Vec<WorkerHandle>,
     bound: Bound,
     tally: Tally,
     history: History,
@@ -94,7 +94,13 @@ pub struct Control {
 impl Control {
     /// For workers that serve `snapshot`, which `compiler` made of `config`, on `bound`. Within a runtime of tokio.
     #[must_use]
-    pub fn new(compiler: Compiler, config: Config, snapshot: Arc<Snapshot>, bound: Bound, workers: Vec<Reins>) -> Self {
+    pub fn new(
+        compiler: Compiler,
+        config: Config,
+        snapshot: Arc<Snapshot>,
+        bound: Bound,
+        workers: Vec<WorkerHandle>,
+    ) -> Self {
         let mut control = Self {
             scout: compiler.scout(),
             compiler: Some(compiler),

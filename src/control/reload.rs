@@ -17,9 +17,9 @@ use crate::config::Config;
 use crate::event_log::say;
 use crate::id::Address;
 use crate::listener::Bound;
-use crate::worker::{Letter, Reins};
+use crate::worker::{ConfigUpdate, WorkerHandle};
 
-/// How long workers get to adopt a snapshot before that is complained about; they do it between two turns.
+/// How long workers get to apply a snapshot before a warning is logged; they do it between two turns.
 const ADOPTION: Duration = Duration::from_secs(5);
 /// How often it is looked whether they have.
 const ADOPTION_STEP: Duration = Duration::from_millis(1);
@@ -291,7 +291,7 @@ impl Control {
             say(format_args!("listener {} on {address}", snapshot.listener(*id).name));
         }
         for (worker, sockets) in self.workers.iter().zip(sockets) {
-            worker.send(Letter { snapshot: Arc::clone(&snapshot), sockets });
+            worker.send(ConfigUpdate { snapshot: Arc::clone(&snapshot), sockets });
         }
         let had = std::mem::take(&mut self.bound).into_iter();
         (self.bound, running.leaving) = had.partition(|(id, _)| snapshot.has_listener(*id));
@@ -303,7 +303,7 @@ impl Control {
         running.outcome = Some(Reloaded { verdict: Verdict::Applied, version, message, tenants: Vec::new() });
         let workers = self.workers.clone();
         running.step = tokio::spawn(async move {
-            adopt(&workers, version).await;
+            wait_until_applied(&workers, version).await;
             Step::Adopted
         });
         self.running = Some(running);
@@ -387,7 +387,7 @@ impl Control {
 }
 
 /// Waits until every worker serves under `version`.
-async fn adopt(workers: &[Reins], version: u64) {
+async fn wait_until_applied(workers: &[WorkerHandle], version: u64) {
     let begun = Instant::now();
     while workers.iter().any(|worker| worker.counters.version.get() < version) {
         if begun.elapsed() > ADOPTION {

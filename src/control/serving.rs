@@ -101,7 +101,7 @@ async fn connection(
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD);
     http.max_header_size(HEAD_BYTES).max_headers(HEAD_FIELDS).max_buf_size(BUFFER_BYTES);
-    let mut served = pin!(http.serve_connection(TokioIo::new(Impatient::new(stream, STALL)), service));
+    let mut served = pin!(http.serve_connection(TokioIo::new(StallGuard::new(stream, STALL)), service));
     let end = async { drop(ending.wait_for(|ending| *ending).await) };
     // How it ends is the client's business.
     tokio::select! {
@@ -130,7 +130,7 @@ impl Drop for UnderWay {
 }
 
 /// A stream that breaks when its peer takes nothing for too long.
-struct Impatient<S> {
+struct StallGuard<S> {
     stream: S,
     patience: Duration,
     /// Since something waits to be taken.
@@ -138,12 +138,12 @@ struct Impatient<S> {
     deadline: Pin<Box<Sleep>>,
 }
 
-impl<S> Impatient<S> {
+impl<S> StallGuard<S> {
     fn new(stream: S, patience: Duration) -> Self {
         Self { stream, patience, stalled: false, deadline: Box::pin(sleep(patience)) }
     }
 
-    fn judge<T>(&mut self, context: &mut Context<'_>, progress: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    fn watch<T>(&mut self, context: &mut Context<'_>, progress: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if progress.is_ready() {
             self.stalled = false;
             return progress;
@@ -158,26 +158,26 @@ impl<S> Impatient<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Impatient<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for StallGuard<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Impatient<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for StallGuard<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.judge(cx, written)
+        self.watch(cx, written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
-        self.judge(cx, flushed)
+        self.watch(cx, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let shut = Pin::new(&mut self.stream).poll_shutdown(cx);
-        self.judge(cx, shut)
+        self.watch(cx, shut)
     }
 }
 
@@ -272,7 +272,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_peer_that_takes_nothing_breaks_the_stream() {
-        let mut stream = Impatient::new(Full, Duration::from_millis(1));
+        let mut stream = StallGuard::new(Full, Duration::from_millis(1));
         let written = poll_fn(|cx| Pin::new(&mut stream).poll_write(cx, b"x")).await;
         assert_eq!(written.unwrap_err().kind(), io::ErrorKind::TimedOut);
         poll_fn(|cx| Pin::new(&mut stream).poll_flush(cx)).await.unwrap();

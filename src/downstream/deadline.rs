@@ -95,8 +95,8 @@ impl Downstreams {
                     None if connection.transport.is_paused() => {}
                     None => first.or(Wait::Idle, since, idle),
                 }
-                if let Some(leaves) = connection.leaves.filter(|_| connection.begun.is_none()) {
-                    first.or(Wait::Idle, leaves, Duration::ZERO);
+                if let Some(closes_at) = connection.closes_at.filter(|_| connection.begun.is_none()) {
+                    first.or(Wait::Idle, closes_at, Duration::ZERO);
                 }
             }
             Phase::Exchange(_) => {
@@ -136,7 +136,7 @@ impl Downstreams {
                 Wait::Head => Failure::RequestHeadTimeout,
                 Wait::Body => Failure::RequestBodyTimeout,
                 // Nothing of a request has come: there is nobody to tell.
-                Wait::Idle | Wait::Record => return self.retire(engine, id),
+                Wait::Idle | Wait::Record => return self.close_idle(engine, id),
                 Wait::Handshake | Wait::Linger => return self.remove(engine, id, false),
                 Wait::Read | Wait::Drain | Wait::Tunnel => return self.remove(engine, id, true),
             },
@@ -168,7 +168,7 @@ impl Downstream {
 
     fn patience<D: Driver>(&self, engine: &Engine<D>) -> Patience {
         let spec = self.spec(engine);
-        let idle = if self.home.is_some() { spec.idle_timeout.min(limits::LEAVE) } else { spec.idle_timeout };
+        let idle = if self.last_snapshot.is_some() { spec.idle_timeout.min(limits::LEAVE) } else { spec.idle_timeout };
         Patience { header: spec.header_timeout, body: spec.body_timeout, idle }
     }
 }

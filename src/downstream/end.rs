@@ -55,9 +55,9 @@ impl Downstreams {
             connection.close_exchange(engine, exchange, Outcome::Cut);
         }
         connection.current.keep_alive &= !failure.is_fatal();
-        let manner = connection.manner(engine.ring.wall_seconds());
-        let status = engine.write_failure(failure, route.as_ref(), &manner);
-        self.send_scratch(engine, id, status, manner.keep_alive)
+        let style = connection.style(engine.ring.wall_seconds());
+        let status = engine.write_failure(failure, route.as_ref(), &style);
+        self.send_scratch(engine, id, status, style.keep_alive)
     }
 
     /// Sends an answer of our own from the scratch, counts it, and goes on with what follows it: the one end of a route's own
@@ -70,7 +70,7 @@ impl Downstreams {
         keep_alive: bool,
     ) -> Step {
         let mut out = Queue::default();
-        if engine.place(&mut out, None).is_err() {
+        if engine.queue_head(&mut out, None).is_err() {
             self.remove(engine, id, true);
             return Step::Gone;
         }
@@ -118,7 +118,7 @@ impl Downstreams {
     /// had time to read the answer (RFC 9112 section 9.6).
     pub(super) fn flush<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32) -> Step {
         let connection = &mut self.table[id as usize];
-        connection.transport.say_goodbye(&mut engine.ring);
+        connection.transport.close_notify(&mut engine.ring);
         if connection.transport.unsent(&engine.ring) > 0 {
             connection.transport.input.clear(engine.ring.buffers.pieces());
             return Step::Wait;
@@ -152,13 +152,13 @@ impl Downstreams {
         if connection.phase == Phase::Handshake {
             self.end_handshake(connection.listener);
         }
-        let (count, lot) = &mut self.counts[connection.listener.index()];
+        let (count, quota) = &mut self.counts[connection.listener.index()];
         let tally = if connection.admission == Admission::Refused { &mut self.refused } else { count };
         *tally -= 1;
         if connection.admission == Admission::Placed {
             let snapshot = connection.snapshot(engine);
             let cap = snapshot.listener(connection.listener).connections;
-            lot.give(snapshot.allowance(connection.listener), cap, self.workers);
+            quota.give(snapshot.quota(connection.listener), cap, self.workers);
         }
         engine.counters.set_connections(connection.listener, self.counts[connection.listener.index()].0);
         if let Some(record) = &mut connection.current.record {

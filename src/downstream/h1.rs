@@ -4,12 +4,12 @@ use super::end::Outcome;
 use super::pace::{Floor, Pace};
 use super::{Current, Downstream, Downstreams, Ending, Phase, Response, Step, Tunnel, Way, response};
 use crate::buffer::{Lease, Queue, QueueLimit};
-use crate::exchange::{Engine, Failure, Head, HeadKind, Question, Source};
-use crate::forward::{Body, BodyError, Delivery, Trailers, end_chunks, gather};
+use crate::exchange::{Engine, Failure, Head, HeadKind, RequestSource, RouteRequest};
+use crate::forward::{Body, BodyError, Delivery, Trailers, end_chunks, join};
 use crate::http::{self, BodyFraming, FieldName, Method, RequestHead, Version};
 use crate::id::StreamId;
 use crate::limits;
-use crate::respond::{Format, Manner};
+use crate::respond::{Format, ResponseStyle};
 use crate::uring::Driver;
 
 impl Downstreams {
@@ -35,7 +35,7 @@ impl Downstreams {
             let head_limits = spec.head_limits();
             match http::parse_request(lease.bytes(), &head_limits, &mut connection.scanned, &mut self.request) {
                 Ok(Some(length)) => {
-                    (connection.scanned, connection.begun, connection.leaves) = (0, None, None);
+                    (connection.scanned, connection.begun, connection.closes_at) = (0, None, None);
                     return self.begin(engine, id, lease, length);
                 }
                 Ok(None) => connection.transport.input.push_front(engine.ring.buffers.pieces(), lease),
@@ -46,7 +46,7 @@ impl Downstreams {
                 }
             }
             connection.notice_beginning(engine.ring.clock().tick());
-            match gather(&mut engine.ring.buffers, &mut connection.transport.input) {
+            match join(&mut engine.ring.buffers, &mut connection.transport.input) {
                 Ok(true) => {}
                 Ok(false) if connection.transport.has_ended() => {
                     self.remove(engine, id, false);
@@ -69,7 +69,7 @@ impl Downstreams {
         let spec = snapshot.listener(connection.listener);
         if connection.version != snapshot.version {
             connection.version = snapshot.version;
-            connection.peer = connection.peer.judged(|address| spec.trusts(address), !spec.strict_paths);
+            connection.peer = connection.peer.with_trust(|address| spec.trusts(address), !spec.strict_paths);
         }
         connection.requests = connection.requests.saturating_add(1);
         connection.taking = Pace::default();
@@ -79,11 +79,11 @@ impl Downstreams {
             false if connection.peer.underscores => Trailers::Passed,
             false => Trailers::Plain,
         };
-        let keep_alive = !self.draining && !last && connection.home.is_none() && !connection.is_worn();
+        let keep_alive = !self.draining && !last && connection.last_snapshot.is_none() && !connection.is_worn();
         connection.current = Current::of(request, head, trailers, keep_alive);
         connection.record(engine);
-        let asked = Question { request, head, listener: connection.listener, peer: &connection.peer };
-        let source = Source {
+        let asked = RouteRequest { request, head, listener: connection.listener, peer: &connection.peer };
+        let source = RequestSource {
             stream: StreamId { connection: id, stream: 0 },
             listener: connection.listener,
             peer: &connection.peer,
@@ -100,19 +100,19 @@ impl Downstreams {
                 connection.record(engine).route = Some(decision.route_id());
                 connection.enter(Phase::Exchange(exchange), engine.ring.clock().tick());
                 lease.advance(length);
-                match lead_request(connection, engine, exchange, lease) {
+                match send_request_head(connection, engine, exchange, lease) {
                     Ok(()) => Step::Again,
                     Err(failure) => self.refuse(engine, id, failure),
                 }
             }
             Ok((decision, None)) => {
                 let route = decision.route_id();
-                let (local, manner) = (decision.into_local(), connection.manner(engine.ring.wall_seconds()));
-                let status = engine.write_local(&local, &asked, &manner);
+                let (local, style) = (decision.into_local(), connection.style(engine.ring.wall_seconds()));
+                let status = engine.write_local(&local, &asked, &style);
                 connection.record(engine).route = Some(route);
                 lease.advance(length);
                 connection.transport.input.push_front(engine.ring.buffers.pieces(), lease);
-                self.send_scratch(engine, id, status, manner.keep_alive)
+                self.send_scratch(engine, id, status, style.keep_alive)
             }
             Err((failure, route)) => {
                 lease.advance(length);
@@ -123,7 +123,7 @@ impl Downstreams {
     }
 
     /// Hands over what has arrived of the request body.
-    pub(super) fn feed<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32, exchange: u32) -> Step {
+    pub(super) fn forward_request<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32, exchange: u32) -> Step {
         let connection = &mut self.table[id as usize];
         if connection.current.body.is_done() {
             // What follows are requests that wait for their turn.
@@ -159,7 +159,7 @@ impl Downstreams {
     }
 
     /// Sends the client what has arrived of the response.
-    pub(super) fn deliver<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32, exchange: u32) -> Step {
+    pub(super) fn forward_response<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32, exchange: u32) -> Step {
         loop {
             let connection = &mut self.table[id as usize];
             let full = connection.transport.is_full(&engine.ring);
@@ -172,7 +172,7 @@ impl Downstreams {
                     Ok(None) => return Step::Wait,
                     Ok(Some(head)) => {
                         return self
-                            .deliver_head(engine, id, exchange, head)
+                            .forward_response_head(engine, id, exchange, head)
                             .unwrap_or_else(|f| self.refuse(engine, id, f));
                     }
                     Err(failure) => return self.refuse(engine, id, failure),
@@ -199,7 +199,7 @@ impl Downstreams {
     }
 
     /// Sends a response head with what came of its body.
-    fn deliver_head<D: Driver>(
+    fn forward_response_head<D: Driver>(
         &mut self,
         engine: &mut Engine<D>,
         id: u32,
@@ -218,14 +218,14 @@ impl Downstreams {
         engine.scratch.clear();
         engine.tell_date();
         let (route, date, version) = (engine.route(exchange), engine.date.line(), current.version);
-        let style = response::Style { kind, route: &route, keep_alive: current.keep_alive, version, date };
+        let style = response::HeadStyle { kind, route: &route, keep_alive: current.keep_alive, version, date };
         response::write(&style, &engine.response, &lease.bytes()[..length], &mut engine.scratch);
         lease.advance(length);
         if kind == HeadKind::Interim {
             engine.put_back(exchange, lease);
             if version != Version::Http10 {
                 let mut out = Queue::default();
-                engine.place(&mut out, None)?;
+                engine.queue_head(&mut out, None)?;
                 connection.send(engine, &mut out);
             }
             return Ok(Step::Again);
@@ -245,7 +245,7 @@ impl Downstreams {
             }
         };
         let first = body.pop(engine.ring.buffers.pieces()).or(spare);
-        if let Err(failure) = engine.place(&mut out, first) {
+        if let Err(failure) = engine.queue_head(&mut out, first) {
             body.clear(engine.ring.buffers.pieces());
             return Err(failure);
         }
@@ -322,7 +322,7 @@ impl Downstreams {
 }
 
 /// Sends the request head from the scratch with what came of the body.
-fn lead_request<D: Driver>(
+fn send_request_head<D: Driver>(
     connection: &mut Downstream,
     engine: &mut Engine<D>,
     exchange: u32,
@@ -337,7 +337,7 @@ fn lead_request<D: Driver>(
         None
     };
     let first = body.pop(engine.ring.buffers.pieces()).or(spare);
-    if let Err(failure) = engine.place(&mut out, first) {
+    if let Err(failure) = engine.queue_head(&mut out, first) {
         body.clear(engine.ring.buffers.pieces());
         return Err(failure);
     }
@@ -400,14 +400,14 @@ impl Current {
 
 impl Downstream {
     /// How an answer of our own is put: the connection is kept only if the rest of the request can be dropped within a bound.
-    pub(super) fn manner(&self, now: u64) -> Manner {
+    pub(super) fn style(&self, now: u64) -> ResponseStyle {
         let current = &self.current;
         let short = match current.body {
             Body::Done => true,
             Body::Length(left) => left <= limits::DRAIN_BYTES && !current.expects,
             _ => false,
         };
-        Manner {
+        ResponseStyle {
             format: current.format,
             method: current.method,
             keep_alive: current.keep_alive && short,

@@ -22,8 +22,8 @@ use crate::http::{Method, RequestHead, Version};
 use crate::id::{ListenerId, Owner};
 use crate::limits;
 use crate::respond::Format;
-use crate::runtime::{Lot, Stall, Tick};
-use crate::snapshot::{Held, ListenerSpec};
+use crate::runtime::{QuotaLease, Stall, Tick};
+use crate::snapshot::{ListenerSpec, SnapshotRef};
 use crate::tls;
 use crate::transport::Transport;
 use crate::uring::{Driver, Event};
@@ -35,9 +35,9 @@ use shed::Candidate;
 pub struct Downstreams {
     table: Slab<Downstream>,
     /// Admitted connections, by listener, and what is held of the limit of them.
-    counts: Vec<(u32, Lot)>,
+    counts: Vec<(u32, QuotaLease)>,
     /// Removed listeners whose last connections are ending, with the last snapshot that had them.
-    leaving: Vec<(ListenerId, Held)>,
+    retired: Vec<(ListenerId, SnapshotRef)>,
     /// Connections above the limit of their listener that are being told so.
     refused: u32,
     /// By listener.
@@ -62,7 +62,7 @@ struct Downstream {
     serial: u64,
     listener: ListenerId,
     /// Its listener was removed: this is the snapshot that its last request is served under.
-    home: Option<Held>,
+    last_snapshot: Option<SnapshotRef>,
     /// The snapshot that `peer` was judged under.
     version: u64,
     peer: Peer,
@@ -75,7 +75,7 @@ struct Downstream {
     /// When the first byte of a head that has not ended arrived, or of a TLS record that may hold one.
     begun: Option<Tick>,
     /// When it ends if no request has come by then.
-    leaves: Option<Tick>,
+    closes_at: Option<Tick>,
     /// Since when it has taken nothing of what waits to be sent.
     reading: Stall,
     /// Requests begun.
@@ -216,7 +216,7 @@ impl Downstreams {
         Self {
             table: Slab::with_capacity(1024),
             counts: Vec::new(),
-            leaving: Vec::new(),
+            retired: Vec::new(),
             refused: 0,
             handshakes: Vec::new(),
             accepted: 0,
@@ -230,15 +230,15 @@ impl Downstreams {
 
     /// Takes over an accepted connection.
     pub fn accept<D: Driver>(&mut self, engine: &mut Engine<D>, listener: ListenerId, descriptor: OwnedFd) {
-        let gone = |(id, _): &&(ListenerId, Held)| *id == listener && !engine.snapshot().has_listener(listener);
-        let home = self.leaving.iter().find(gone).map(|(_, held)| held.clone());
-        let snapshot = home.as_ref().unwrap_or(engine.snapshot());
+        let gone = |(id, _): &&(ListenerId, SnapshotRef)| *id == listener && !engine.snapshot().has_listener(listener);
+        let last_snapshot = self.retired.iter().find(gone).map(|(_, held)| held.clone());
+        let snapshot = last_snapshot.as_ref().unwrap_or(engine.snapshot());
         debug_assert!(snapshot.has_listener(listener), "it leaves only when nothing is accepted any more");
         let handshakes = snapshot.listener(listener).handshakes;
         if snapshot.tls(listener).is_some() && !self.admits_handshake(engine, listener, handshakes) {
             return;
         }
-        let snapshot = home.as_ref().unwrap_or(engine.snapshot());
+        let snapshot = last_snapshot.as_ref().unwrap_or(engine.snapshot());
         let (spec, version) = (snapshot.listener(listener), snapshot.version);
         let address = engine.ring.peer(&descriptor).map(|(address, _)| address);
         let session = snapshot.tls(listener).map(|server| Box::new(tls::Session::server(server)));
@@ -247,10 +247,10 @@ impl Downstreams {
         if self.counts.len() <= listener.index() {
             self.counts.resize_with(listener.index() + 1, Default::default);
         }
-        let (count, lot) = &mut self.counts[listener.index()];
+        let (count, quota) = &mut self.counts[listener.index()];
         let admission = match cap {
             0 => Admission::Unlimited,
-            cap if lot.take(snapshot.allowance(listener), cap, self.workers) => Admission::Placed,
+            cap if quota.take(snapshot.quota(listener), cap, self.workers) => Admission::Placed,
             _ => Admission::Refused,
         };
         let admitted = admission != Admission::Refused;
@@ -262,14 +262,14 @@ impl Downstreams {
         let unread = if lingers { Body::Close } else { Body::Done };
         let entry = self.table.vacant_entry();
         let id = entry.key() as u32;
-        let socket = engine.ring.adopt(descriptor, Owner::Downstream(id));
+        let socket = engine.ring.add(descriptor, Owner::Downstream(id));
         let phase = if session.is_some() { Phase::Handshake } else { Phase::Head };
         self.accepted += 1;
         entry.insert(Downstream {
             transport: Transport::new(socket, session),
             serial: self.accepted,
             listener,
-            home,
+            last_snapshot,
             version,
             peer,
             admission,
@@ -277,7 +277,7 @@ impl Downstreams {
             since: engine.ring.clock().tick(),
             scanned: 0,
             begun: None,
-            leaves: None,
+            closes_at: None,
             reading: Stall::default(),
             requests: 0,
             taking: Pace::default(),
@@ -297,7 +297,7 @@ impl Downstreams {
     }
 
     /// Takes in what happened on a client connection.
-    pub fn note<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32, event: Event) {
+    pub fn on_event<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32, event: Event) {
         let Some(connection) = self.table.get_mut(id as usize) else { return };
         match event {
             Event::Received(_, queue) => self.receive(engine, id, queue),
@@ -328,8 +328,8 @@ impl Downstreams {
             let step = match connection.phase {
                 Phase::Handshake => self.shake_hands(engine, id),
                 Phase::Head => self.read_head(engine, id),
-                Phase::Exchange(exchange) => match self.feed(engine, id, exchange) {
-                    Step::Wait => self.deliver(engine, id, exchange),
+                Phase::Exchange(exchange) => match self.forward_request(engine, id, exchange) {
+                    Step::Wait => self.forward_response(engine, id, exchange),
                     step => step,
                 },
                 Phase::Tunnel(tunnel) => self.tunnel(engine, id, tunnel),
@@ -363,10 +363,10 @@ impl Downstreams {
         let [fresh, idle] = [fresh, idle].map(|some| some.iter().map(|(id, _)| *id as u32).collect::<Vec<_>>());
         // A client that has just connected has a request on its way.
         for id in fresh {
-            self.leave_within(engine, id, limits::FIRST_REQUEST);
+            self.close_after(engine, id, limits::FIRST_REQUEST);
         }
         for id in idle {
-            self.retire(engine, id);
+            self.close_idle(engine, id);
         }
         for (_, connection) in &mut self.table {
             connection.current.keep_alive = false;
@@ -375,14 +375,14 @@ impl Downstreams {
 
     /// Lets the connections of a removed listener end: after the exchange under way, or soon, each at a moment of its own.
     /// `before` is the last snapshot that had the listener.
-    pub fn leave<D: Driver>(&mut self, engine: &mut Engine<D>, listener: ListenerId, before: &Held) {
-        self.leaving.push((listener, before.clone()));
+    pub fn retire_listener<D: Driver>(&mut self, engine: &mut Engine<D>, listener: ListenerId, before: &SnapshotRef) {
+        self.retired.push((listener, before.clone()));
         let mut idle = Vec::new();
         for (id, connection) in &mut self.table {
-            if connection.listener != listener || connection.home.is_some() {
+            if connection.listener != listener || connection.last_snapshot.is_some() {
                 continue;
             }
-            connection.home = Some(before.clone());
+            connection.last_snapshot = Some(before.clone());
             // A client that was told that the connection is kept may send one more request.
             connection.current.keep_alive &= connection.current.response != Response::Awaited;
             if connection.phase == Phase::Head && connection.transport.input.is_empty() {
@@ -392,13 +392,13 @@ impl Downstreams {
         for id in idle {
             let spread = limits::LEAVE - limits::LEAVE_MIN;
             let wait = limits::LEAVE_MIN + spread.mul_f64(f64::from(engine.random()) / f64::from(u32::MAX));
-            self.leave_within(engine, id, wait);
+            self.close_after(engine, id, wait);
         }
     }
 
     /// Ends an idle connection after `wait`, unless a request comes.
-    fn leave_within<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32, wait: Duration) {
-        self.table[id as usize].leaves = Some(engine.ring.clock().deadline(wait));
+    fn close_after<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32, wait: Duration) {
+        self.table[id as usize].closes_at = Some(engine.ring.clock().deadline(wait));
         self.arm(engine, id);
     }
 
@@ -415,15 +415,15 @@ impl Downstreams {
         for id in early {
             match self.table[id as usize].phase {
                 Phase::Handshake => self.remove(engine, id, false),
-                _ => self.retire(engine, id),
+                _ => self.close_idle(engine, id),
             }
         }
     }
 
     /// Lets go of the snapshots of removed listeners that have no connection and will get none.
-    pub fn forget_leaving<D: Driver>(&mut self, engine: &Engine<D>) {
+    pub fn forget_retired<D: Driver>(&mut self, engine: &Engine<D>) {
         let busy = |id: ListenerId| self.counts.get(id.index()).is_some_and(|(count, _)| *count > 0);
-        self.leaving.retain(|(listener, _)| busy(*listener) || engine.ring.is_accepting(*listener));
+        self.retired.retain(|(listener, _)| busy(*listener) || engine.ring.is_accepting(*listener));
     }
 
     /// Open connections.
@@ -446,8 +446,8 @@ impl Downstreams {
 
 impl Downstream {
     /// What its next request is served under.
-    fn snapshot<'a, D: Driver>(&'a self, engine: &'a Engine<D>) -> &'a Held {
-        self.home.as_ref().unwrap_or(engine.snapshot())
+    fn snapshot<'a, D: Driver>(&'a self, engine: &'a Engine<D>) -> &'a SnapshotRef {
+        self.last_snapshot.as_ref().unwrap_or(engine.snapshot())
     }
 
     /// Its listener.

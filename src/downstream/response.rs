@@ -4,12 +4,12 @@ use super::Current;
 use crate::exchange::HeadKind;
 use crate::forward::Delivery;
 use crate::http::{BodyFraming, FieldName, ResponseHead, Version, hop_by_hop, write_decimal};
-use crate::respond::{DATE_LINE, put, put_fields};
+use crate::respond::{DATE_LINE, write_fields, write_parts};
 use crate::route::Route;
 
 /// What shapes the head besides the origin's fields.
 #[derive(Debug)]
-pub struct Style<'a> {
+pub struct HeadStyle<'a> {
     /// What is answered.
     pub kind: HeadKind,
     /// Whose edits are made.
@@ -34,12 +34,12 @@ pub(super) fn delivery(body: BodyFraming, current: &Current) -> (Delivery, bool)
 }
 
 /// Writes the head.
-pub fn write(style: &Style<'_>, response: &ResponseHead, head: &[u8], out: &mut Vec<u8>) {
+pub fn write(style: &HeadStyle<'_>, response: &ResponseHead, head: &[u8], out: &mut Vec<u8>) {
     let status = write_decimal(u64::from(response.status), &mut [0; 20]).first_chunk::<3>().copied().unwrap_or(*b"502");
-    put(out, &[b"HTTP/1.1 ", &status, b" ", response.reason.of(head), b"\r\n"]);
+    write_parts(out, &[b"HTTP/1.1 ", &status, b" ", response.reason.of(head), b"\r\n"]);
     let edits = &style.route.response_edits;
     let edited = style.kind == HeadKind::Final && !edits.is_empty();
-    put_fields(out, &response.fields, head, |field| {
+    write_fields(out, &response.fields, head, |field| {
         let removed = edited && edits.removes(field.name.of(head));
         !(field.dropped || removed || hop_by_hop(field.id) || field.id == FieldName::ContentLength)
     });
@@ -53,7 +53,7 @@ pub fn write(style: &Style<'_>, response: &ResponseHead, head: &[u8], out: &mut 
         HeadKind::Interim => {}
         HeadKind::Tunnel => {
             if let Some(protocol) = response.upgrade {
-                put(out, &[b"connection: upgrade\r\nupgrade: ", protocol.of(head), b"\r\n"]);
+                write_parts(out, &[b"connection: upgrade\r\nupgrade: ", protocol.of(head), b"\r\n"]);
             }
         }
         HeadKind::Final => write_framing(style, response, head, out),
@@ -69,25 +69,25 @@ fn is_dated(response: &ResponseHead) -> bool {
     fields.has(FieldName::Date) && (!fields.has(FieldName::Connection) || kept())
 }
 
-fn write_framing(style: &Style<'_>, response: &ResponseHead, head: &[u8], out: &mut Vec<u8>) {
+fn write_framing(style: &HeadStyle<'_>, response: &ResponseHead, head: &[u8], out: &mut Vec<u8>) {
     let old = style.version == Version::Http10;
     match response.body {
         BodyFraming::Length(length) => {
-            put(out, &[b"content-length: ", write_decimal(length, &mut [0; 20]), b"\r\n"]);
+            write_parts(out, &[b"content-length: ", write_decimal(length, &mut [0; 20]), b"\r\n"]);
         }
         // HEAD and 304 say how long the body would be (RFC 9110 section 8.6); 204 has none to speak of.
         BodyFraming::None if response.status != 204 => {
             if let Some(length) = response.fields.get(FieldName::ContentLength) {
-                put(out, &[b"content-length: ", length.value.of(head), b"\r\n"]);
+                write_parts(out, &[b"content-length: ", length.value.of(head), b"\r\n"]);
             }
         }
         BodyFraming::None => {}
         BodyFraming::Chunked | BodyFraming::Close if old => {}
-        BodyFraming::Chunked | BodyFraming::Close => put(out, &[b"transfer-encoding: chunked\r\n"]),
+        BodyFraming::Chunked | BodyFraming::Close => write_parts(out, &[b"transfer-encoding: chunked\r\n"]),
     }
     match (style.keep_alive, old) {
-        (false, _) => put(out, &[b"connection: close\r\n"]),
-        (true, true) => put(out, &[b"connection: keep-alive\r\n"]),
+        (false, _) => write_parts(out, &[b"connection: close\r\n"]),
+        (true, true) => write_parts(out, &[b"connection: keep-alive\r\n"]),
         (true, false) => {}
     }
 }

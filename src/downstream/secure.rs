@@ -22,7 +22,7 @@ impl Downstreams {
                 self.end_handshake(listener);
                 self.pump(engine, id);
             }
-            Err(error) => self.break_off(engine, id, error),
+            Err(error) => self.fail_tls(engine, id, error),
         }
     }
 
@@ -36,14 +36,14 @@ impl Downstreams {
     }
 
     /// Ends an idle connection.
-    pub(super) fn retire<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32) {
+    pub(super) fn close_idle<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32) {
         self.table[id as usize].enter(Phase::Flush, engine.ring.clock().tick());
         self.pump(engine, id);
     }
 
     /// Ends a connection on which TLS has failed; the client was told in its terms, or, if it speaks none, is told in plain
     /// text.
-    fn break_off<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32, error: tls::Error) {
+    fn fail_tls<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32, error: tls::Error) {
         let connection = &mut self.table[id as usize];
         connection.count_handshake(engine);
         if let Some(record) = &mut connection.current.record {

@@ -9,7 +9,7 @@ use crate::cluster::Tried;
 use crate::id::EndpointId;
 use crate::limits;
 use crate::runtime::{Stall, Tick};
-use crate::upstream::{End, Wish};
+use crate::upstream::{AcquireOptions, End};
 use crate::uring::{Driver, Errno, Fault, SocketId};
 
 /// Endpoints that one exchange tries to connect to.
@@ -100,19 +100,25 @@ impl<D: Driver> Engine<D> {
         let picked = snapshot.pick(cluster, &exchange.tries.unconnected, &mut self.balancer);
         let endpoint = picked.ok_or(Failure::NoEndpoint)?;
         let round = Round { first: self.upstreams.preferred(endpoint), failed: 0 };
-        self.attempt_at(id, endpoint, round, Wish { fresh, replay })
+        self.attempt_at(id, endpoint, round, AcquireOptions { fresh, replay })
     }
 
     /// Begins an attempt at an endpoint: over a connection to the first of its addresses that has not failed this exchange, beginning
     /// with the one that worked last.
-    fn attempt_at(&mut self, id: u32, endpoint: EndpointId, mut round: Round, wish: Wish) -> Result<(), Failure> {
+    fn attempt_at(
+        &mut self,
+        id: u32,
+        endpoint: EndpointId,
+        mut round: Round,
+        options: AcquireOptions,
+    ) -> Result<(), Failure> {
         let exchange = &mut self.exchanges[id as usize];
         let spec = exchange.snapshot.endpoint(endpoint).ok_or(Failure::NoEndpoint)?.1;
         let mut closed = false;
         let connection = loop {
             let position = round.position(spec.addresses());
             let address = (spec.address_at(position), position);
-            match self.upstreams.acquire(&mut self.ring, endpoint, address, id, wish) {
+            match self.upstreams.acquire(&mut self.ring, endpoint, address, id, options) {
                 Ok(connection) => break connection,
                 // A machine without IPv6 is as good as a network without.
                 Err(error) if error.is_of_family() && usize::from(round.failed) + 1 < spec.addresses() => {
@@ -128,7 +134,7 @@ impl<D: Driver> Engine<D> {
         };
         // A fresh one is not taken for stale: nothing is kept for a replay.
         let reused = self.upstreams.get(connection).is_some_and(|connection| connection.reused);
-        self.begin_attempt(id, connection, endpoint, round, wish.replay && reused);
+        self.begin_attempt(id, connection, endpoint, round, options.replay && reused);
         Ok(())
     }
 
@@ -227,9 +233,9 @@ impl<D: Driver> Engine<D> {
     fn repeat(&mut self, id: u32, mut request: Queue, place: Place) -> Result<(), Failure> {
         self.end_attempt(id);
         // A fresh connection is not taken for stale: nothing is kept for a replay.
-        let wish = Wish { fresh: true, replay: false };
+        let options = AcquireOptions { fresh: true, replay: false };
         let begun = match place {
-            Place::NextAddress(endpoint, round) => self.attempt_at(id, endpoint, round, wish),
+            Place::NextAddress(endpoint, round) => self.attempt_at(id, endpoint, round, options),
             Place::Elsewhere if !self.exchanges[id as usize].has_untried() => Err(Failure::NoEndpoint),
             Place::Elsewhere | Place::Anywhere => self.attempt(id, true),
         };

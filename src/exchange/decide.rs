@@ -5,14 +5,14 @@ use super::{Decision, Engine, Failure, Peer, RouteOf};
 use crate::http::path::{Forms, PathError};
 use crate::http::{BodyFraming, Field, FieldName, Method, RequestError, RequestHead, parse_decimal};
 use crate::id::{ListenerId, RouteId};
-use crate::respond::put;
+use crate::respond::write_parts;
 use crate::route::{self, Action, Route};
-use crate::snapshot::{Held, Snapshot};
+use crate::snapshot::{Snapshot, SnapshotRef};
 use crate::uring::Driver;
 
 /// A request that is to be decided on.
 #[derive(Clone, Copy, Debug)]
-pub struct Question<'a> {
+pub struct RouteRequest<'a> {
     /// As it was parsed.
     pub request: &'a RequestHead,
     /// The received head that the spans point into.
@@ -23,7 +23,7 @@ pub struct Question<'a> {
     pub peer: &'a Peer,
 }
 
-impl<'a> Question<'a> {
+impl<'a> RouteRequest<'a> {
     /// What the router sees, given a form of the path.
     #[must_use]
     pub fn routed(&self, path: &'a [u8]) -> Routed<'a> {
@@ -52,8 +52,8 @@ impl From<Failure> for Refusal {
 /// # Errors
 /// With what is wrong with the request or the configuration.
 #[inline]
-pub fn decide<'a>(snapshot: &'a Snapshot, asked: &Question<'_>, paths: &mut Forms) -> Result<&'a Route, Refusal> {
-    let Question { request, head, listener, peer } = *asked;
+pub fn decide<'a>(snapshot: &'a Snapshot, asked: &RouteRequest<'_>, paths: &mut Forms) -> Result<&'a Route, Refusal> {
+    let RouteRequest { request, head, listener, peer } = *asked;
     // RFC 9110 section 7.4: only a trusted gateway may say that the client's side was encrypted.
     let vouched = peer.trusted || peer.secure || request.scheme.is_empty();
     if !vouched && request.scheme.of(head).eq_ignore_ascii_case(b"https") {
@@ -122,7 +122,11 @@ impl<D: Driver> Engine<D> {
     ///
     /// # Errors
     /// With why it is not served, and the route that it has all the same.
-    pub fn decide(&mut self, snapshot: &Held, asked: &Question<'_>) -> Result<Decision, (Failure, Option<RouteOf>)> {
+    pub fn decide(
+        &mut self,
+        snapshot: &SnapshotRef,
+        asked: &RouteRequest<'_>,
+    ) -> Result<Decision, (Failure, Option<RouteOf>)> {
         let of = |route| RouteOf { snapshot: snapshot.clone(), route };
         let route = match decide(snapshot, asked, &mut self.paths) {
             Ok(route) => route,
@@ -131,7 +135,7 @@ impl<D: Driver> Engine<D> {
                 return Err((failure, route.map(of)));
             }
         };
-        self.admit(snapshot, route.tenant).map_err(|failure| (failure, Some(of(route.id))))?;
+        self.spend_rate(snapshot, route.tenant).map_err(|failure| (failure, Some(of(route.id))))?;
         let cluster = match &route.action {
             Action::Cluster(cluster) => Some(*cluster),
             Action::Split(split) => Some(split.pick(self.balancer.random())),
@@ -142,17 +146,17 @@ impl<D: Driver> Engine<D> {
 
     /// Keeps the methods that the answer to `failure` has to name.
     #[cold]
-    fn note_allowed(&mut self, snapshot: &Snapshot, asked: &Question<'_>, failure: Failure) {
+    fn note_allowed(&mut self, snapshot: &Snapshot, asked: &RouteRequest<'_>, failure: Failure) {
         self.allow.clear();
         if failure != Failure::Method {
             return;
         }
-        let Question { request, head, listener, .. } = *asked;
+        let RouteRequest { request, head, listener, .. } = *asked;
         let routed = asked.routed(self.paths.normal(request.path(head)));
         let allow = &mut self.allow;
         snapshot.router.methods(listener, &routed, |method| {
             let comma: &[u8] = if allow.is_empty() { b"" } else { b", " };
-            put(allow, &[comma, method]);
+            write_parts(allow, &[comma, method]);
         });
     }
 }

@@ -3,17 +3,17 @@
 
 use std::time::Duration;
 
-use super::{Decision, Engine, Failure, Peer, Question, RouteOf};
+use super::{Decision, Engine, Failure, Peer, RouteOf, RouteRequest};
 use crate::http::path::Forms;
 use crate::http::{FieldName, RequestHead};
 use crate::id::RouteId;
 use crate::limits;
-use crate::respond::{self, Manner};
+use crate::respond::{self, ResponseStyle};
 use crate::route::{Action, Redirect};
 use crate::uring::Driver;
 
 /// What a route without a cluster does with a request.
-pub struct Local {
+pub struct LocalResponse {
     route: RouteOf,
 }
 
@@ -26,8 +26,8 @@ impl Decision {
 
     /// The answer, if it is not forwarded.
     #[must_use]
-    pub fn into_local(self) -> Local {
-        Local { route: self.into_route() }
+    pub fn into_local(self) -> LocalResponse {
+        LocalResponse { route: self.into_route() }
     }
 
     /// The route that was decided on.
@@ -39,14 +39,14 @@ impl Decision {
 
 impl<D: Driver> Engine<D> {
     /// Writes the answer to the request that was decided on last to the scratch, and returns its status.
-    pub fn write_local(&mut self, local: &Local, asked: &Question<'_>, manner: &Manner) -> u16 {
+    pub fn write_local(&mut self, local: &LocalResponse, asked: &RouteRequest<'_>, style: &ResponseStyle) -> u16 {
         let out = &mut self.scratch;
         out.clear();
         match &local.route.action {
             Action::Respond(answer) => {
                 respond::write_status_line(answer.status, out);
                 out.extend_from_slice(&answer.head);
-                respond::write_rest(answer.status, &answer.body, answer.dated, manner, out);
+                respond::write_rest(answer.status, &answer.body, answer.dated, style, out);
                 answer.status
             }
             Action::Redirect(redirect) => {
@@ -59,7 +59,7 @@ impl<D: Driver> Engine<D> {
                 }
                 out.extend_from_slice(edits.appended());
                 let dated = edits.names() & FieldName::Date.bit() == 0;
-                respond::write_rest(redirect.status, b"", dated, manner, out);
+                respond::write_rest(redirect.status, b"", dated, style, out);
                 redirect.status
             }
             Action::Cluster(_) | Action::Split(_) => 0,
@@ -76,20 +76,20 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Writes the answer to a failure to the scratch, as `route` edits it, and returns its status.
-    pub fn write_failure(&mut self, failure: Failure, route: Option<&RouteOf>, manner: &Manner) -> u16 {
+    pub fn write_failure(&mut self, failure: Failure, route: Option<&RouteOf>, style: &ResponseStyle) -> u16 {
         let (answer, out) = (failure.answer(), &mut self.scratch);
         out.clear();
         match route {
-            Some(route) => answer.write(manner, &route.response_edits, &self.allow, out),
-            None => answer.write(manner, &(), &self.allow, out),
+            Some(route) => answer.write(style, &route.response_edits, &self.allow, out),
+            None => answer.write(style, &(), &self.allow, out),
         }
         answer.status
     }
 }
 
 /// Writes where a redirect leads that answers `asked`, the forms of whose path are `paths`.
-pub fn write_location(redirect: &Redirect, asked: &Question<'_>, paths: &Forms, out: &mut Vec<u8>) {
-    let Question { request, head, peer, .. } = *asked;
+pub fn write_location(redirect: &Redirect, asked: &RouteRequest<'_>, paths: &Forms, out: &mut Vec<u8>) {
+    let RouteRequest { request, head, peer, .. } = *asked;
     let path = paths.forwarded(request.path(head));
     let (host, query) = (request.authority.of(head), request.query.map(|query| query.of(head)));
     let scheme = scheme(peer, request, head);

@@ -21,7 +21,7 @@ use slab::Slab;
 
 use crate::buffer::{Lease, Queue};
 use crate::cluster::Balancer;
-use crate::forward::{Delivery, place};
+use crate::forward::{Delivery, prepend_head};
 use crate::http::path::Forms;
 use crate::http::{self, FieldName, Fields, Method, RequestHead, ResponseHead};
 use crate::id::{ClusterId, ListenerId, RouteId, StreamId, TenantId};
@@ -29,15 +29,15 @@ use crate::limits;
 use crate::respond::DateLine;
 use crate::route::Route;
 use crate::runtime::Tick;
-use crate::snapshot::{Held, Number, Snapshot};
+use crate::snapshot::{LedgerNumber, Snapshot, SnapshotRef};
 use crate::telemetry::Counters;
 use crate::upstream::{End, HeadError, Upstreams};
 use crate::uring::{Driver, Event, Fault, Kernel, Ring};
 
 use attempt::{Attempt, Stage, Tries};
-pub use decide::{Question, Refusal, Routed, decide};
+pub use decide::{Refusal, RouteRequest, Routed, decide};
 pub use failure::{Failure, Side};
-pub use local::{Local, write_location};
+pub use local::{LocalResponse, write_location};
 pub use record::{Forwarding, Record};
 use replay::Replay;
 pub use request::{Forwarded, Peer};
@@ -57,9 +57,9 @@ pub struct Engine<D = Kernel> {
     pub upstreams: Upstreams,
     /// What the worker counts.
     pub counters: Arc<Counters>,
-    snapshot: Held,
+    snapshot: SnapshotRef,
     /// An empty one, for who has let go of theirs.
-    nothing: Held,
+    empty_snapshot: SnapshotRef,
     balancer: Balancer,
     /// By `TenantId`.
     tenancies: Vec<Option<Tenancy>>,
@@ -84,9 +84,9 @@ struct Exchange {
     /// Whose request it is.
     stream: StreamId,
     /// The configuration it began under; a tunnel, which may last for days, lets go of it.
-    snapshot: Held,
+    snapshot: SnapshotRef,
     /// The tunnel's hold on the number of its endpoint.
-    number: Option<Arc<Number>>,
+    number: Option<Arc<LedgerNumber>>,
     route: RouteId,
     /// Of whose requests in flight it is one.
     tenant: Option<TenantId>,
@@ -152,7 +152,7 @@ struct Offer {
 /// What a route says about a request.
 #[derive(Clone, Debug)]
 pub struct Decision {
-    snapshot: Held,
+    snapshot: SnapshotRef,
     route: RouteId,
     /// None: the route answers by itself.
     cluster: Option<ClusterId>,
@@ -160,7 +160,7 @@ pub struct Decision {
 
 /// From whom a request came.
 #[derive(Clone, Copy, Debug)]
-pub struct Source<'a> {
+pub struct RequestSource<'a> {
     /// Its stream.
     pub stream: StreamId,
     /// Where it was accepted.
@@ -196,7 +196,7 @@ impl<D: Driver> Engine<D> {
     #[must_use]
     pub fn new(ring: Ring<D>, snapshot: Arc<Snapshot>, workers: usize, seed: u64) -> Self {
         let mut balancer = Balancer::new(seed);
-        let nothing = Held::new(Arc::new(Snapshot::empty()), &mut balancer);
+        let empty_snapshot = SnapshotRef::new(Arc::new(Snapshot::empty()), &mut balancer);
         let mut engine = Self {
             date: DateLine::at(ring.wall_seconds()),
             ring,
@@ -205,8 +205,8 @@ impl<D: Driver> Engine<D> {
             trailers: Fields::new(),
             upstreams: Upstreams::default(),
             counters: Arc::default(),
-            snapshot: nothing.clone(),
-            nothing,
+            snapshot: empty_snapshot.clone(),
+            empty_snapshot,
             balancer,
             tenancies: Vec::new(),
             exchanges: Slab::with_capacity(1024),
@@ -217,24 +217,24 @@ impl<D: Driver> Engine<D> {
             #[cfg(test)]
             finished: Vec::new(),
         };
-        engine.adopt(snapshot);
+        engine.apply(snapshot);
         engine
     }
 
     /// Makes `snapshot` the one that new exchanges begin under; returns the one before. What is under way ends under its own.
     /// Allocates: tables grow here and never on the path of a request.
-    pub fn adopt(&mut self, snapshot: Arc<Snapshot>) -> Held {
+    pub fn apply(&mut self, snapshot: Arc<Snapshot>) -> SnapshotRef {
         let bound = snapshot.endpoint_bound();
         self.counters.version.set(snapshot.version);
         self.balancer.reserve(bound);
-        self.adopt_tenants(&snapshot);
-        self.upstreams.adopt(&mut self.ring, bound, |endpoint| snapshot.endpoint(endpoint).is_some());
-        std::mem::replace(&mut self.snapshot, Held::new(snapshot, &mut self.balancer))
+        self.apply_tenants(&snapshot);
+        self.upstreams.apply(&mut self.ring, bound, |endpoint| snapshot.endpoint(endpoint).is_some());
+        std::mem::replace(&mut self.snapshot, SnapshotRef::new(snapshot, &mut self.balancer))
     }
 
     /// The configuration that new exchanges begin under.
     #[must_use]
-    pub fn snapshot(&self) -> &Held {
+    pub fn snapshot(&self) -> &SnapshotRef {
         &self.snapshot
     }
 
@@ -248,11 +248,11 @@ impl<D: Driver> Engine<D> {
         decision: &Decision,
         request: &RequestHead,
         head: &[u8],
-        source: Source<'_>,
+        source: RequestSource<'_>,
     ) -> Result<Option<u32>, Failure> {
         let Some(cluster) = decision.cluster else { return Ok(None) };
         let route = &decision.snapshot.router.routes()[decision.route.index()];
-        let tenant = self.enter(&decision.snapshot, route.tenant)?;
+        let tenant = self.take_place(&decision.snapshot, route.tenant)?;
         let offer = Offer::of(request, head);
         // HTTP/1.0 can do without Host, and HTTP/1.1, as which the request goes on, cannot.
         let named = !request.authority.is_empty();
@@ -281,7 +281,7 @@ impl<D: Driver> Engine<D> {
         if let Err(failure) = self.attempt(id, false) {
             let mut exchange = self.exchanges.remove(id as usize);
             exchange.replay.begin(&mut self.ring.buffers, false);
-            self.leave(exchange.tenant);
+            self.release_place(exchange.tenant);
             return Err(failure);
         }
         self.counters.exchanges.set(self.exchanges.len() as u64);
@@ -360,14 +360,14 @@ impl<D: Driver> Engine<D> {
                 None => Ok(None),
             },
             Ok(Some((lease, length))) => {
-                let kind = self.judge(id, &lease.bytes()[..length])?;
+                let kind = self.classify_head(id, &lease.bytes()[..length])?;
                 Ok(Some(Head { lease, length, kind }))
             }
         }
     }
 
     /// What a response head begins, and whether it may.
-    fn judge(&mut self, id: u32, head: &[u8]) -> Result<HeadKind, Failure> {
+    fn classify_head(&mut self, id: u32, head: &[u8]) -> Result<HeadKind, Failure> {
         let exchange = &mut self.exchanges[id as usize];
         let status = self.response.status;
         let tunnel = match status {
@@ -440,7 +440,7 @@ impl<D: Driver> Engine<D> {
         exchange.replay.begin(&mut self.ring.buffers, false);
         self.disarm(id, exchange.timeout);
         self.counters.exchanges.set(self.exchanges.len() as u64);
-        self.leave(exchange.tenant);
+        self.release_place(exchange.tenant);
         if let State::Attempt(attempt) = &exchange.state {
             self.release(&exchange, attempt, complete);
         }
@@ -473,7 +473,7 @@ impl<D: Driver> Engine<D> {
     pub fn detach(&mut self, id: u32) {
         let exchange = &mut self.exchanges[id as usize];
         exchange.number = exchange.attempt().and_then(|attempt| exchange.snapshot.number(attempt.endpoint));
-        exchange.snapshot = self.nothing.clone();
+        exchange.snapshot = self.empty_snapshot.clone();
     }
 
     /// The route of an exchange, for its response edits.
@@ -485,7 +485,7 @@ impl<D: Driver> Engine<D> {
 
     /// Takes in what happened on an upstream connection. Returns the stream whose exchange it concerns, which is to go on, and then
     /// [`Engine::arm_connection`] is to be called.
-    pub fn note(&mut self, index: u32, event: Event) -> Option<StreamId> {
+    pub fn on_event(&mut self, index: u32, event: Event) -> Option<StreamId> {
         let exchange = self.upstreams.get(index)?.exchange;
         let ring = &mut self.ring;
         match event {
@@ -536,8 +536,8 @@ impl<D: Driver> Engine<D> {
     ///
     /// # Errors
     /// When no buffer is free.
-    pub fn place(&mut self, out: &mut Queue, body: Option<Lease>) -> Result<(), Failure> {
-        place(&mut self.ring.buffers, out, &self.scratch, body).map_err(|_| Failure::Buffers)
+    pub fn queue_head(&mut self, out: &mut Queue, body: Option<Lease>) -> Result<(), Failure> {
+        prepend_head(&mut self.ring.buffers, out, &self.scratch, body).map_err(|_| Failure::Buffers)
     }
 
     /// Engine under way.
@@ -555,7 +555,7 @@ impl<D: Driver> Engine<D> {
 
 /// A route held together with its snapshot.
 pub struct RouteOf {
-    snapshot: Held,
+    snapshot: SnapshotRef,
     route: RouteId,
 }
 

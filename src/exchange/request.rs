@@ -5,7 +5,7 @@ use super::Offer;
 use crate::http::{
     BodyFraming, ENDS_HERE, Field, FieldName, Method, RequestHead, Version, is_claim, parse_decimal, write_decimal,
 };
-use crate::respond::{put, put_fields};
+use crate::respond::{write_fields, write_parts};
 use crate::route::Route;
 
 /// Who sent the request, as far as it is known.
@@ -38,7 +38,7 @@ impl Peer {
 
     /// The same peer, judged anew.
     #[must_use]
-    pub fn judged(&self, trusted: impl Fn(Option<std::net::IpAddr>) -> bool, underscores: bool) -> Self {
+    pub fn with_trust(&self, trusted: impl Fn(Option<std::net::IpAddr>) -> bool, underscores: bool) -> Self {
         let address = std::str::from_utf8(self.text()).ok().and_then(|text| text.parse().ok());
         Self { trusted: trusted(address), underscores, ..*self }
     }
@@ -152,9 +152,9 @@ impl Forwarded<'_> {
     /// Writes an HTTP/1.1 request head.
     pub fn write(&self, out: &mut Vec<u8>) {
         self.write_start(out);
-        put(out, &[b" HTTP/1.1\r\nhost: ", self.host(), b"\r\n"]);
+        write_parts(out, &[b" HTTP/1.1\r\nhost: ", self.host(), b"\r\n"]);
         let (kept, edits, head) = (self.kept(), &self.route.request_edits, self.head);
-        put_fields(out, &self.request.fields, head, |field| {
+        write_fields(out, &self.request.fields, head, |field| {
             kept.admit(field, head) && !edits.removes(field.name.of(head))
         });
         self.write_framing(out);
@@ -169,19 +169,19 @@ impl Forwarded<'_> {
 
     /// Method and target.
     fn write_start(&self, out: &mut Vec<u8>) {
-        put(out, &[self.request.method_text.of(self.head), b" "]);
+        write_parts(out, &[self.request.method_text.of(self.head), b" "]);
         if self.request.method == Method::Connect {
-            put(out, &[self.request.raw_target.of(self.head)]);
+            write_parts(out, &[self.request.raw_target.of(self.head)]);
         } else {
             match &self.route.rewrite {
                 Some(rewrite) => {
                     let (prefix, rest) = rewrite.path(self.path);
-                    put(out, &[prefix, rest]);
+                    write_parts(out, &[prefix, rest]);
                 }
-                None => put(out, &[self.path]),
+                None => write_parts(out, &[self.path]),
             }
             if let Some(query) = self.request.query {
-                put(out, &[b"?", query.of(self.head)]);
+                write_parts(out, &[b"?", query.of(self.head)]);
             }
         }
     }
@@ -217,18 +217,18 @@ impl Forwarded<'_> {
 
     fn write_framing(&self, out: &mut Vec<u8>) {
         match self.request.body {
-            BodyFraming::Chunked => put(out, &[b"transfer-encoding: chunked\r\n"]),
+            BodyFraming::Chunked => write_parts(out, &[b"transfer-encoding: chunked\r\n"]),
             BodyFraming::Length(length) => {
-                put(out, &[b"content-length: ", write_decimal(length, &mut [0; 20]), b"\r\n"]);
+                write_parts(out, &[b"content-length: ", write_decimal(length, &mut [0; 20]), b"\r\n"]);
             }
             BodyFraming::None | BodyFraming::Close => {}
         }
         if let Some(protocols) = self.upgrade {
-            put(out, &[b"connection: upgrade\r\nupgrade: ", protocols, b"\r\n"]);
+            write_parts(out, &[b"connection: upgrade\r\nupgrade: ", protocols, b"\r\n"]);
         }
         if let Some(field) = self.request.fields.get(FieldName::MaxForwards).filter(|_| self.counts_forwards()) {
             let left = parse_decimal(field.value.of(self.head)).unwrap_or(0).saturating_sub(1);
-            put(out, &[b"max-forwards: ", write_decimal(left, &mut [0; 20]), b"\r\n"]);
+            write_parts(out, &[b"max-forwards: ", write_decimal(left, &mut [0; 20]), b"\r\n"]);
         }
     }
 
@@ -244,21 +244,21 @@ impl Forwarded<'_> {
             self.write_list(b"x-forwarded-for: ", FieldName::XForwardedFor, &[peer], out);
         }
         if makes(FieldName::XForwardedProto) {
-            put(out, &[b"x-forwarded-proto: ", self.peer.scheme(), b"\r\n"]);
+            write_parts(out, &[b"x-forwarded-proto: ", self.peer.scheme(), b"\r\n"]);
         }
         let original = self.request.authority.of(self.head);
         if makes(FieldName::XForwardedHost) && !original.is_empty() {
-            put(out, &[b"x-forwarded-host: ", original, b"\r\n"]);
+            write_parts(out, &[b"x-forwarded-host: ", original, b"\r\n"]);
         }
         if writes(FieldName::Forwarded) {
             self.write_forwarded(peer, original, out);
         }
         if makes(FieldName::XRequestId) {
-            put(out, &[b"x-request-id: ", &self.id, b"\r\n"]);
+            write_parts(out, &[b"x-request-id: ", &self.id, b"\r\n"]);
         }
         if writes(FieldName::Via) {
             let old = self.request.version == Version::Http10;
-            put(out, &[if old { b"via: 1.0 cairn\r\n" } else { b"via: 1.1 cairn\r\n" }]);
+            write_parts(out, &[if old { b"via: 1.0 cairn\r\n" } else { b"via: 1.1 cairn\r\n" }]);
         }
     }
 
@@ -286,10 +286,10 @@ impl Forwarded<'_> {
         let first = out.len();
         if self.peer.trusted {
             for field in self.request.fields.all(id).filter(|field| self.passes(field) && !field.value.is_empty()) {
-                put(out, &[field.value.of(self.head), b", "]);
+                write_parts(out, &[field.value.of(self.head), b", "]);
             }
         }
-        put(out, element);
+        write_parts(out, element);
         if out.len() == first { out.truncate(start) } else { out.extend_from_slice(b"\r\n") }
     }
 }

@@ -1,6 +1,6 @@
 //! One body on its way through: where it ends, and what of its framing goes on. Not here: sockets, time-outs.
 
-use super::{BuffersExhausted, gather};
+use super::{BuffersExhausted, join};
 use crate::buffer::{Buffers, Lease, Queue};
 use crate::http::{self, BodyFraming, ChunkError, ChunkedDecoder, Fields, HeadLimits, PieceKind, TrailerError};
 use crate::limits;
@@ -208,7 +208,7 @@ impl Body {
             if let Some(length) = http::parse_trailers(bytes, &LIMITS, scanned, trailers).map_err(BodyError::Trailer)? {
                 break length;
             }
-            if !gather(buffers, input)? {
+            if !join(buffers, input)? {
                 return Ok(false);
             }
         };

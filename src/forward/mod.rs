@@ -1,9 +1,9 @@
 //! 6: pump heads and bodies both ways: framing, joining, placing. Not here: deciding where they go.
 
 mod body;
-mod gather;
-mod place;
+mod join;
+mod prepend;
 
 pub use body::{Body, BodyError, Delivery, Trailers, end_chunks};
-pub use gather::gather;
-pub use place::{BuffersExhausted, place};
+pub use join::join;
+pub use prepend::{BuffersExhausted, prepend_head};

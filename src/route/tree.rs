@@ -211,7 +211,7 @@ struct DraftNode {
     below: Vec<(Rank, Rule)>,
 }
 
-/// Number of a node in a [`Draft`].
+/// LedgerNumber of a node in a [`Draft`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct DraftId(u32);
 

@@ -1,4 +1,4 @@
-//! One letter from the control thread to a worker; a newer one replaces it.
+//! One update from the control thread to a worker; a newer one replaces it.
 
 use std::sync::Arc;
 
@@ -21,12 +21,12 @@ impl<T> Default for Mailbox<T> {
 }
 
 impl<T> Mailbox<T> {
-    /// Leaves a letter; returns the one that nobody had taken.
-    pub fn put(&self, letter: T) -> Option<T> {
-        self.0.force_push(letter)
+    /// Leaves a update; returns the one that nobody had taken.
+    pub fn store(&self, update: T) -> Option<T> {
+        self.0.force_push(update)
     }
 
-    /// Takes the letter.
+    /// Takes the update.
     #[must_use]
     pub fn take(&self) -> Option<T> {
         self.0.pop()

@@ -1,16 +1,16 @@
 //! Executors, pinning, the mailbox, the turn clock and the timer wheel; the only importer of glommio and crossbeam.
 //! Not here: sockets. A worker's ring blocks the executor when nothing is runnable, so no glommio timer or I/O is used.
 
-mod allowance;
+mod quota;
 mod clock;
 mod executor;
 mod mailbox;
 mod stall;
 mod wheel;
 
-pub use allowance::{Allowance, Lot};
 pub use clock::Clock;
 pub use executor::{Background, ExecutorError, Worker, allowed_cpus, spawn};
 pub use mailbox::Mailbox;
+pub use quota::{Quota, QuotaLease};
 pub use stall::Stall;
 pub use wheel::{Tick, Wheel};

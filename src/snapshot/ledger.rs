@@ -1,5 +1,5 @@
 //! Numbers for what outlives a snapshot: a listener or an endpoint has the same id in every snapshot that knows it, so that
-//! workers keep its sockets, idle connections and counts by that id when they adopt the next one; and what all workers share of
+//! workers keep its sockets, idle connections and counts by that id under the next one; and what all workers share of
 //! its limits goes on counting, and the tickets that its clients hold are good.
 //! Not here: the tables that the ids index.
 
@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Weak};
 
 use crate::id::{Address, EndpointId, ListenerId, TenantId};
-use crate::runtime::Allowance;
+use crate::runtime::Quota;
 use crate::tls::{Authorities, Tickets};
 
 /// The numbers of one process. Lives on the control thread.
@@ -26,16 +26,16 @@ pub type Listened = (Address, String);
 
 /// A number in use. The last one to drop it, which is a snapshot's end as a rule, makes it free.
 #[derive(Debug)]
-pub struct Number {
+pub struct LedgerNumber {
     value: u32,
     /// What all workers share of a limit on what is numbered.
-    pub allowance: Allowance,
+    pub quota: Quota,
     free: Sender<u32>,
 }
 
 #[derive(Debug)]
 struct Numbers<K> {
-    known: HashMap<K, Weak<Number>>,
+    known: HashMap<K, Weak<LedgerNumber>>,
     free: Receiver<u32>,
     give_back: Sender<u32>,
     next: u32,
@@ -43,7 +43,7 @@ struct Numbers<K> {
 
 impl Ledger {
     /// A listener is known by what [`listened`] says.
-    pub(super) fn listener(&mut self, bind: &Address, name: &str) -> (ListenerId, Arc<Number>) {
+    pub(super) fn listener(&mut self, bind: &Address, name: &str) -> (ListenerId, Arc<LedgerNumber>) {
         let number = self.listeners.number(listened(bind, name));
         // `config` allows far fewer than a u16 holds, in each of the few snapshots that live at once.
         (ListenerId(number.value as u16), number)
@@ -69,7 +69,7 @@ impl Ledger {
         &mut self,
         cluster: &str,
         addresses: impl IntoIterator<Item = &'a Address>,
-    ) -> (EndpointId, Arc<Number>) {
+    ) -> (EndpointId, Arc<LedgerNumber>) {
         let mut addresses: Vec<_> = addresses.into_iter().cloned().collect();
         addresses.sort_unstable();
         let number = self.endpoints.number((cluster.to_owned(), addresses));
@@ -77,7 +77,7 @@ impl Ledger {
     }
 
     /// A tenant is known by its name.
-    pub(super) fn tenant(&mut self, name: &str) -> (TenantId, Arc<Number>) {
+    pub(super) fn tenant(&mut self, name: &str) -> (TenantId, Arc<LedgerNumber>) {
         let number = self.tenants.number(name.to_owned());
         (TenantId(number.value as u16), number)
     }
@@ -107,7 +107,7 @@ impl<K> Default for Numbers<K> {
 }
 
 impl<K: Hash + Eq> Numbers<K> {
-    fn number(&mut self, key: K) -> Arc<Number> {
+    fn number(&mut self, key: K) -> Arc<LedgerNumber> {
         if let Some(known) = self.known.get(&key).and_then(Weak::upgrade) {
             return known;
         }
@@ -115,7 +115,7 @@ impl<K: Hash + Eq> Numbers<K> {
             self.next += 1;
             self.next - 1
         });
-        let number = Arc::new(Number { value, allowance: Allowance::default(), free: self.give_back.clone() });
+        let number = Arc::new(LedgerNumber { value, quota: Quota::default(), free: self.give_back.clone() });
         self.known.insert(key, Arc::downgrade(&number));
         number
     }
@@ -125,7 +125,7 @@ impl<K: Hash + Eq> Numbers<K> {
     }
 }
 
-impl Drop for Number {
+impl Drop for LedgerNumber {
     fn drop(&mut self) {
         // The process is ending when the ledger is gone.
         let _ = self.free.send(self.value);

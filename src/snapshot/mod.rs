@@ -8,13 +8,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use ledger::{Ledger, Listened, Number, listened};
+pub use ledger::{Ledger, LedgerNumber, Listened, listened};
 
 use crate::cluster::{Balancer, Cluster, ClusterSpec, Endpoint, Tried, Turns};
 use crate::http::path::{self, EncodedSlash};
 use crate::id::{Address, ClusterId, EndpointId, ListenerId, TenantId};
 use crate::route::{BuildError, RouteSpec, Router};
-use crate::runtime::Allowance;
+use crate::runtime::Quota;
 use crate::tls;
 
 /// Everything that a worker needs to serve, numbered.
@@ -38,7 +38,7 @@ pub struct Snapshot {
 #[derive(Debug)]
 struct Listener {
     spec: ListenerSpec,
-    number: Arc<Number>,
+    number: Arc<LedgerNumber>,
     tls: Option<tls::Server>,
 }
 
@@ -48,7 +48,7 @@ pub struct Tenant {
     /// Its limits.
     pub spec: TenantSpec,
     /// With what all workers share of them.
-    pub number: Arc<Number>,
+    pub number: Arc<LedgerNumber>,
 }
 
 /// Where an endpoint is found.
@@ -56,12 +56,12 @@ pub struct Tenant {
 struct Seat {
     cluster: ClusterId,
     position: u32,
-    number: Arc<Number>,
+    number: Arc<LedgerNumber>,
 }
 
 /// A worker's hold on a snapshot, cloned for each exchange without an atomic operation.
 #[derive(Clone, Debug)]
-pub struct Held(Rc<Shared>);
+pub struct SnapshotRef(Rc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -71,7 +71,7 @@ struct Shared {
     turns: Turns,
 }
 
-impl Held {
+impl SnapshotRef {
     /// Takes hold of a snapshot; `balancer` chooses where its rounds begin.
     #[must_use]
     pub fn new(snapshot: Arc<Snapshot>, balancer: &mut Balancer) -> Self {
@@ -85,7 +85,7 @@ impl Held {
     }
 }
 
-impl std::ops::Deref for Held {
+impl std::ops::Deref for SnapshotRef {
     type Target = Snapshot;
 
     fn deref(&self) -> &Snapshot {
@@ -207,7 +207,7 @@ impl Snapshot {
             let tls = spec.tls.as_ref();
             let tls =
                 tls.map(|tls| tls::Server::new(tls, ledger.tickets(&spec.bind, &spec.name, tls.client_ca.as_ref())));
-            put(&mut listeners, id.index(), Listener { spec, number, tls });
+            set(&mut listeners, id.index(), Listener { spec, number, tls });
         }
         for listener in spec.routes.iter_mut().flat_map(|route| &mut route.listeners) {
             *listener = ids[listener.index()];
@@ -216,7 +216,7 @@ impl Snapshot {
         for spec in spec.tenants {
             let (id, number) = ledger.tenant(&spec.name);
             tenant_ids.push(id);
-            put(&mut tenants, id.index(), Tenant { spec, number });
+            set(&mut tenants, id.index(), Tenant { spec, number });
         }
         for tenant in spec.routes.iter_mut().filter_map(|route| route.tenant.as_mut()) {
             *tenant = tenant_ids[tenant.index()];
@@ -228,7 +228,7 @@ impl Snapshot {
             let mut ids = Vec::with_capacity(cluster.endpoints.len());
             for (endpoint, position) in cluster.endpoints.iter().zip(0..) {
                 let (endpoint, number) = ledger.endpoint(&cluster.name, endpoint.addresses());
-                put(&mut endpoints, endpoint.index(), Seat { cluster: id, position, number });
+                set(&mut endpoints, endpoint.index(), Seat { cluster: id, position, number });
                 ids.push(endpoint);
             }
             clusters.push(Cluster::build(id, cluster, &ids));
@@ -264,8 +264,8 @@ impl Snapshot {
     /// # Panics
     /// When only another snapshot has it.
     #[must_use]
-    pub fn allowance(&self, id: ListenerId) -> &Allowance {
-        &self.known(id).number.allowance
+    pub fn quota(&self, id: ListenerId) -> &Quota {
+        &self.known(id).number.quota
     }
 
     /// What the connections of a listener share of TLS; None: it speaks in the clear.
@@ -318,7 +318,7 @@ impl Snapshot {
 
     /// A hold on an endpoint's number for who lets go of the snapshot.
     #[must_use]
-    pub fn number(&self, id: EndpointId) -> Option<Arc<Number>> {
+    pub fn number(&self, id: EndpointId) -> Option<Arc<LedgerNumber>> {
         self.endpoints.get(id.index())?.as_ref().map(|seat| Arc::clone(&seat.number))
     }
 
@@ -330,7 +330,7 @@ impl Snapshot {
 }
 
 /// Stores a value at `index`, behind gaps where it lies beyond the end.
-fn put<T>(table: &mut Vec<Option<T>>, index: usize, value: T) {
+fn set<T>(table: &mut Vec<Option<T>>, index: usize, value: T) {
     if table.len() <= index {
         table.resize_with(index + 1, || None);
     }

@@ -74,7 +74,7 @@ impl Session {
         }
         let begun = self.advance(wire).map(|_| ());
         if let Err(error) = begun {
-            self.break_off(wire, error);
+            self.fail(wire, error);
         }
         begun
     }
@@ -130,7 +130,7 @@ impl Session {
             }
         }
         if let Err(error) = outcome {
-            self.break_off(wire, error);
+            self.fail(wire, error);
         }
         if self.ended || outcome.is_err() {
             self.held = None;
@@ -251,7 +251,7 @@ impl Session {
     }
 
     /// Tells the peer why, if it can be told.
-    fn break_off(&mut self, wire: &mut Wire<'_>, error: Error) {
+    fn fail(&mut self, wire: &mut Wire<'_>, error: Error) {
         self.finished = true;
         self.state = match mem::replace(&mut self.state, State::Over(None)) {
             State::Handshake(mut handshake) => {

@@ -72,7 +72,7 @@ impl Pair {
         let (server, config) = parties(suite);
         let (mut client, theirs) = UnixStream::pair().unwrap();
         let mut ring = Ring::new().unwrap();
-        let socket = ring.adopt(theirs.into(), Owner::Downstream(0));
+        let socket = ring.add(theirs.into(), Owner::Downstream(0));
         let (mut session, mut plain) = (Session::server(&server), Queue::default());
         let handshake = std::thread::spawn(move || {
             let mut tls = ClientConnection::new(config, ServerName::try_from("a.test").unwrap()).unwrap();
@@ -350,7 +350,7 @@ fn a_hello_with_any_byte_changed_does_no_harm() {
     client.write_tls(&mut hello).unwrap();
     let mut ring = Ring::new().unwrap();
     let (_client, theirs) = UnixStream::pair().unwrap();
-    let socket = ring.adopt(theirs.into(), Owner::Downstream(0));
+    let socket = ring.add(theirs.into(), Owner::Downstream(0));
     // What is sent to a closed socket is dropped.
     ring.close(socket);
     let mut failures = 0;
@@ -413,7 +413,7 @@ impl Desk {
     fn new(server: &Server) -> Self {
         let (client, theirs) = UnixStream::pair().unwrap();
         let mut ring = Ring::new().unwrap();
-        let socket = ring.adopt(theirs.into(), Owner::Downstream(0));
+        let socket = ring.add(theirs.into(), Owner::Downstream(0));
         Self { ring, socket, session: Session::server(server), plain: Queue::default(), client }
     }
 

@@ -81,7 +81,7 @@ impl Traffic {
             let needed = header.map_or(HEADER, |header| HEADER + header.body);
             let Some(header) = header.filter(|_| lease.len() >= needed) else {
                 let missing = needed - lease.len();
-                *held = Some(join(wire.buffers, lease, missing, received)?);
+                *held = Some(complete_record(wire.buffers, lease, missing, received)?);
                 if received.is_empty() && held.as_ref().is_some_and(|held| held.len() < needed) {
                     return Ok(false);
                 }
@@ -95,7 +95,7 @@ impl Traffic {
             if kind == ContentType::ApplicationData && !record.is_empty() {
                 self.debt = self.debt.saturating_sub(record.len() as u32);
                 plain.push(wire.buffers.pieces(), record);
-            } else if self.note(wire, kind, record.bytes())? {
+            } else if self.on_control_record(wire, kind, record.bytes())? {
                 return Ok(true);
             }
         }
@@ -103,7 +103,7 @@ impl Traffic {
     }
 
     /// Takes a record that brings no content. True: the peer sends no more.
-    fn note(&mut self, wire: &mut Wire<'_>, kind: ContentType, content: &[u8]) -> Result<bool, Error> {
+    fn on_control_record(&mut self, wire: &mut Wire<'_>, kind: ContentType, content: &[u8]) -> Result<bool, Error> {
         self.charge(wire)?;
         match (kind, content) {
             (ContentType::ApplicationData, _) => Ok(false),
@@ -193,7 +193,7 @@ impl Traffic {
     /// When no buffer is free, or the key may seal no more.
     pub(super) fn send(&mut self, wire: &mut Wire<'_>, out: &mut Queue) -> Result<(), Error> {
         while let Some(piece) = out.pop(wire.buffers.pieces()) {
-            let content = gather(wire.buffers, piece, out)?;
+            let content = next_content(wire.buffers, piece, out)?;
             if self.owed || self.tx.count() >= self.bound {
                 self.update_keys(wire)?;
             }
@@ -262,7 +262,12 @@ fn bound(suite: SupportedCipherSuite) -> u64 {
 
 /// Appends up to `missing` bytes of what was received to `part`, where there is room, else both to a fresh buffer, which holds
 /// any record.
-fn join(buffers: &mut Buffers, mut part: Lease, mut missing: usize, received: &mut Queue) -> Result<Lease, Error> {
+fn complete_record(
+    buffers: &mut Buffers,
+    mut part: Lease,
+    mut missing: usize,
+    received: &mut Queue,
+) -> Result<Lease, Error> {
     while missing > 0
         && let Some(mut next) = received.pop(buffers.pieces())
     {
@@ -295,7 +300,7 @@ pub(super) fn lengthen(buffers: &mut Buffers, held: &mut Lease, more: &[u8]) -> 
 }
 
 /// The content of the next record: a piece that can be sealed where it lies, or a copy of those that follow and cannot.
-fn gather(buffers: &mut Buffers, piece: Lease, out: &mut Queue) -> Result<Lease, Error> {
+fn next_content(buffers: &mut Buffers, piece: Lease, out: &mut Queue) -> Result<Lease, Error> {
     let roomy =
         |piece: &Lease| piece.len() <= CONTENT_MAX && piece.headroom() >= FRONT_MAX && piece.spare() >= BACK_MAX;
     let stays = |piece: &Lease| roomy(piece) && piece.len() >= limits::SEAL_PIECE_BYTES;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::driver::{Completion, Driver};
 use super::socket::{Phase, Recv};
 use super::submit::{GENERATION_MASK, Op};
-use super::{Accept, Errno, Event, Fault, Ring, Side};
+use super::{Accept, Errno, Event, Fault, Group, Ring};
 use crate::buffer::Queue;
 use crate::id::{Owner, Timer};
 use crate::limits;
@@ -32,8 +32,8 @@ impl<D: Driver> Ring<D> {
         debug_assert!(!self.has_completions() && self.due.is_empty());
         self.free.append(&mut self.freed);
         self.flush();
-        self.offer_buffers(Side::Upstream);
-        self.offer_buffers(Side::Downstream);
+        self.offer_buffers(Group::Upstream);
+        self.offer_buffers(Group::Downstream);
         self.accept_again();
         self.reap(most)?;
         self.clock.turn(self.driver.now());
@@ -77,9 +77,9 @@ impl<D: Driver> Ring<D> {
     }
 
     /// Offers buffers to the kernel again and re-arms the receives that ended for want of them.
-    fn offer_buffers(&mut self, side: Side) {
+    fn offer_buffers(&mut self, group: Group) {
         let scarce = self.buffers.is_scarce();
-        let offered = &mut self.sides[side as usize];
+        let offered = &mut self.groups[group as usize];
         let target = offered.sockets.clamp(limits::BUFFERS_OFFERED_MIN, limits::BUFFERS_OFFERED_MAX);
         // One receive may take all that are offered.
         let target = if scarce { limits::BUFFERS_OFFERED_MIN } else { target };
@@ -89,9 +89,9 @@ impl<D: Driver> Ring<D> {
         // One each for the buffers there are: the others stay for the next turn instead of failing again.
         let mut left = offered.ring.offered();
         while left > 0 {
-            let Some(slot) = self.sides[side as usize].starved.pop_front() else { break };
+            let Some(slot) = self.groups[group as usize].starved.pop_front() else { break };
             let socket = &self.sockets[slot as usize];
-            if socket.phase == Phase::Open && socket.recv == Recv::Starved && Side::of(socket.owner) == side {
+            if socket.phase == Phase::Open && socket.recv == Recv::Starved && Group::of(socket.owner) == group {
                 left -= 1;
                 self.submit_receive(slot);
             }
@@ -101,7 +101,7 @@ impl<D: Driver> Ring<D> {
     /// Waits for completions, but no longer than `most`, and sorts them.
     fn reap(&mut self, most: Duration) -> io::Result<()> {
         let wait = self.wait().min(most);
-        let Self { driver, sides: [downstream, upstream], sockets, upstream: first, completions, .. } = self;
+        let Self { driver, groups: [downstream, upstream], sockets, upstream: first, completions, .. } = self;
         driver.reap(wait, [&mut downstream.ring, &mut upstream.ring], |completion| {
             let (op, slot, _) = Op::of(completion.tag);
             let of_socket = matches!(op, Op::Connect | Op::Receive | Op::Send);
@@ -131,7 +131,7 @@ impl<D: Driver> Ring<D> {
                 self.arm_waker();
                 return Some(Event::Woken);
             }
-            Op::Forget => return None,
+            Op::Ignore => return None,
             Op::Connect | Op::Receive | Op::Send => {}
         }
         let socket = self.sockets.get_mut(slot as usize)?;
@@ -201,8 +201,8 @@ impl<D: Driver> Ring<D> {
     fn received(&mut self, slot: u32, mut completion: Completion) -> Option<Event> {
         let mut queue = Queue::default();
         if let (Some(buffer), 1..) = (completion.buffer, completion.result) {
-            let (pieces, side) = (self.buffers.pieces(), Side::of(self.sockets[slot as usize].owner));
-            let ring = &mut self.sides[side as usize].ring;
+            let (pieces, group) = (self.buffers.pieces(), Group::of(self.sockets[slot as usize].owner));
+            let ring = &mut self.groups[group as usize].ring;
             let claimed = ring.claim(buffer, completion.result as usize, |lease| queue.push(pieces, lease));
             if claimed.is_err() {
                 // Whose the bytes are is not certain: this connection gets none of them, and no more.
@@ -239,7 +239,7 @@ impl<D: Driver> Ring<D> {
                 libc::ENOBUFS => {
                     if !paused {
                         socket.recv = Recv::Starved;
-                        self.sides[Side::of(owner) as usize].starved.push_back(slot);
+                        self.groups[Group::of(owner) as usize].starved.push_back(slot);
                     }
                     None
                 }
@@ -338,7 +338,7 @@ mod tests {
         for number in 0..100 {
             let (peer, ours) = UnixStream::pair().unwrap();
             peer.set_nonblocking(true).unwrap();
-            ring.adopt(ours.into(), Owner::Downstream(number));
+            ring.add(ours.into(), Owner::Downstream(number));
             peers.push(peer);
         }
         let mut received = vec![0; peers.len()];
@@ -366,7 +366,7 @@ mod tests {
         let (mut peers, mut sockets) = (Vec::new(), Vec::new());
         for number in 0..limits::SUBMISSIONS + 2 {
             let (peer, ours) = UnixStream::pair().unwrap();
-            sockets.push(ring.adopt(ours.into(), Owner::Downstream(number)));
+            sockets.push(ring.add(ours.into(), Owner::Downstream(number)));
             peers.push(peer);
         }
         ring.turn(false).unwrap();
@@ -395,7 +395,7 @@ mod tests {
         let mut ring = Ring::on(Kernel::new(workarounds).unwrap()).unwrap();
         for owner in [Owner::Downstream(1), Owner::Upstream(2)] {
             let (mut peer, ours) = UnixStream::pair().unwrap();
-            let socket = ring.adopt(ours.into(), owner);
+            let socket = ring.add(ours.into(), owner);
             ring.turn(false).unwrap();
             while ring.next_event().is_some() {}
             peer.write_all(&[b'x'; 100_000]).unwrap();

@@ -46,7 +46,7 @@ pub struct SocketId {
 /// What happened. Never about a socket that was closed before the event is taken.
 #[derive(Debug)]
 pub enum Event {
-    /// A client connected. The descriptor is to be adopted or dropped.
+    /// A client connected. The descriptor is to be given to [`Ring::add`] or dropped.
     Accepted(ListenerId, OwnedFd),
     /// Accepting failed (EMFILE, ENFILE, ENOBUFS, ENOMEM), or clients have all the descriptors that they may have (EMFILE); it is
     /// paused and resumed by itself.
@@ -113,8 +113,8 @@ pub struct Ring<D = Kernel> {
     peeks: bool,
     /// What bytes are held in.
     pub buffers: Buffers,
-    /// By [`Side`]: what endpoints send has buffers that clients cannot take.
-    sides: [Offered; 2],
+    /// By [`Group`]: what endpoints send has buffers that clients cannot take.
+    groups: [ProvidedGroup; 2],
     sockets: Vec<Socket>,
     free: Vec<u32>,
     /// Freed in this turn; reused from the next one on, so that no event of this turn meets a new owner.
@@ -142,12 +142,12 @@ pub struct Ring<D = Kernel> {
 /// Whose sockets share a group of provided buffers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
-enum Side {
+enum Group {
     Downstream,
     Upstream,
 }
 
-impl Side {
+impl Group {
     fn of(owner: Owner) -> Self {
         match owner {
             Owner::Downstream(_) => Self::Downstream,
@@ -156,14 +156,14 @@ impl Side {
     }
 }
 
-/// The receive buffers of one side.
-struct Offered {
+/// The receive buffers of one group.
+struct ProvidedGroup {
     ring: ProvidedRing,
     /// Sockets whose slots are not free.
     sockets: usize,
     /// Sockets whose receive ended for want of buffers, the one that waits longest first.
     starved: VecDeque<u32>,
-    /// Free buffers that this side leaves to others.
+    /// Free buffers that this group leaves to others.
     leaves: usize,
 }
 
@@ -228,7 +228,7 @@ impl<D: Driver> Ring<D> {
     }
 
     /// Takes over an accepted connection and starts to receive from it.
-    pub fn adopt(&mut self, descriptor: OwnedFd, owner: Owner) -> SocketId {
+    pub fn add(&mut self, descriptor: OwnedFd, owner: Owner) -> SocketId {
         let id = self.insert(descriptor, owner, Phase::Open);
         self.receive(id);
         id
@@ -380,7 +380,7 @@ impl<D: Driver> Ring<D> {
     /// Sockets whose receive waits for buffers.
     #[must_use]
     pub fn starved(&self) -> usize {
-        self.sides.iter().map(|side| side.starved.len()).sum()
+        self.groups.iter().map(|group| group.starved.len()).sum()
     }
 
     /// Pauses accepting while there are `limit` client sockets or more.
@@ -423,7 +423,7 @@ impl<D: Driver> Ring<D> {
             self.sockets.push(Socket::default());
             (self.sockets.len() - 1) as u32
         });
-        self.sides[Side::of(owner) as usize].sockets += 1;
+        self.groups[Group::of(owner) as usize].sockets += 1;
         let socket = &mut self.sockets[slot as usize];
         socket.open(descriptor, owner, phase);
         SocketId { slot, generation: socket.generation }
@@ -454,7 +454,7 @@ impl<D: Driver> Ring<D> {
             socket.out.clear(self.buffers.pieces());
             socket.phase = Phase::Free;
             socket.generation = socket.generation.wrapping_add(1);
-            self.sides[Side::of(socket.owner) as usize].sockets -= 1;
+            self.groups[Group::of(socket.owner) as usize].sockets -= 1;
             self.freed.push(slot);
         }
     }

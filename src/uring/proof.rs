@@ -69,8 +69,8 @@ impl Workarounds {
         }
         let forced = Self::forced(&std::env::var(SWITCH).unwrap_or_default())?;
         Ok(*NEEDED.get_or_init(|| Self {
-            no_bundles: forced.no_bundles.or_else(|| judge(bundles_are_whole())),
-            peek_fin: forced.peek_fin.or_else(|| judge(ends_are_told())),
+            no_bundles: forced.no_bundles.or_else(|| verdict(bundles_are_whole())),
+            peek_fin: forced.peek_fin.or_else(|| verdict(ends_are_told())),
         }))
     }
 
@@ -109,7 +109,7 @@ impl fmt::Display for Workarounds {
     }
 }
 
-fn judge(sound: io::Result<bool>) -> Option<Cause> {
+fn verdict(sound: io::Result<bool>) -> Option<Cause> {
     match sound {
         Ok(true) => None,
         Ok(false) => Some(Cause::Broken),
@@ -250,7 +250,7 @@ mod tests {
         assert_eq!(both.to_string(), said);
         let error = Workarounds::forced("bundles").unwrap_err().to_string();
         assert!(error.contains("`bundles`") && error.contains("no-bundles"), "{error}");
-        assert_eq!(judge(Ok(false)), Some(Cause::Broken));
-        assert_eq!(judge(Err(io::ErrorKind::NotFound.into())), Some(Cause::Unproven));
+        assert_eq!(verdict(Ok(false)), Some(Cause::Broken));
+        assert_eq!(verdict(Err(io::ErrorKind::NotFound.into())), Some(Cause::Unproven));
     }
 }

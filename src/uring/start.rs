@@ -9,7 +9,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use super::driver::Driver;
 use super::kernel::Kernel;
 use super::proof::Workarounds;
-use super::{Offered, Ring, Side};
+use super::{Group, ProvidedGroup, Ring};
 use crate::buffer::{Buffers, Pool, PoolError, ProvidedRing};
 use crate::limits;
 use crate::runtime::{Clock, Wheel};
@@ -95,12 +95,12 @@ impl<D: Driver> Ring<D> {
     pub fn on(mut driver: D) -> Result<Self, StartError> {
         let buffers = Buffers::new()?;
         let [pool, _] = buffers.pools();
-        let downstream = Offered::new(&mut driver, pool, Side::Downstream, limits::BUFFERS_RESERVED)?;
-        let upstream = Offered::new(&mut driver, pool, Side::Upstream, 0)?;
+        let downstream = ProvidedGroup::new(&mut driver, pool, Group::Downstream, limits::BUFFERS_RESERVED)?;
+        let upstream = ProvidedGroup::new(&mut driver, pool, Group::Upstream, 0)?;
         let mut ring = Self {
             peeks: driver.misses_ends(),
             buffers,
-            sides: [downstream, upstream],
+            groups: [downstream, upstream],
             sockets: Vec::with_capacity(1024),
             free: Vec::with_capacity(1024),
             freed: Vec::with_capacity(1024),
@@ -122,11 +122,11 @@ impl<D: Driver> Ring<D> {
     }
 }
 
-impl Offered {
+impl ProvidedGroup {
     /// Registers a group of buffers of `pool`, of which `leaves` stay free.
-    fn new(driver: &mut impl Driver, pool: &'static Pool, side: Side, leaves: usize) -> Result<Self, StartError> {
+    fn new(driver: &mut impl Driver, pool: &'static Pool, group: Group, leaves: usize) -> Result<Self, StartError> {
         let ring = ProvidedRing::new(pool, limits::BUFFERS_OFFERED_MAX).map_err(other("buffer ring"))?;
-        driver.register(side as u16, &ring)?;
+        driver.register(group as u16, &ring)?;
         Ok(Self { ring, sockets: 0, starved: VecDeque::with_capacity(1024), leaves })
     }
 }
@@ -135,7 +135,7 @@ impl Offered {
 /// leaves it to that to end what is in flight. The buffers stay reserved. Sockets are closed with their slots.
 impl<D> Drop for Ring<D> {
     fn drop(&mut self) {
-        self.buffers.pools().iter().for_each(|pool| pool.retire());
+        self.buffers.pools().iter().for_each(|pool| pool.release_pages());
     }
 }
 
@@ -213,7 +213,7 @@ mod tests {
         let worker = std::thread::spawn(|| {
             let mut ring = Ring::new().unwrap();
             for (socket, number) in ours.into_iter().zip(0..) {
-                let socket = ring.adopt(socket.into(), Owner::Downstream(number));
+                let socket = ring.add(socket.into(), Owner::Downstream(number));
                 match number {
                     0 => ring.close(socket),
                     1 => ring.turn(false).unwrap(),

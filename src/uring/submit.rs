@@ -6,7 +6,7 @@ use socket2::SockAddr;
 
 use super::driver::{Driver, Operation};
 use super::socket::{Recv, Socket};
-use super::{Accept, Ring, Side, net};
+use super::{Accept, Group, Ring, net};
 
 /// What an operation is; the low byte of its tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,11 +18,11 @@ pub(super) enum Op {
     Send,
     Wake,
     /// Its result does not matter.
-    Forget,
+    Ignore,
 }
 
 impl Op {
-    const ALL: [Self; 6] = [Self::Accept, Self::Connect, Self::Receive, Self::Send, Self::Wake, Self::Forget];
+    const ALL: [Self; 6] = [Self::Accept, Self::Connect, Self::Receive, Self::Send, Self::Wake, Self::Ignore];
 
     /// Tag: operation (8 bits), generation (24), slot (32).
     pub(super) fn tag(self, slot: u32, generation: u32) -> u64 {
@@ -30,20 +30,20 @@ impl Op {
     }
 
     pub(super) fn of(tag: u64) -> (Self, u32, u32) {
-        let op = Self::ALL.get((tag & 0xff) as usize).copied().unwrap_or(Self::Forget);
+        let op = Self::ALL.get((tag & 0xff) as usize).copied().unwrap_or(Self::Ignore);
         (op, (tag >> 32) as u32, (tag >> 8) as u32 & GENERATION_MASK)
     }
 }
 
 /// The tag of what nobody waits for.
-const FORGET: u64 = Op::Forget as u64;
+const IGNORE: u64 = Op::Ignore as u64;
 /// Bits of the generation that a tag holds.
 pub(super) const GENERATION_MASK: u32 = 0xff_ffff;
 
 impl<D: Driver> Ring<D> {
     /// Client sockets that may still be added.
     pub(super) fn client_room(&self) -> usize {
-        self.client_limit.saturating_sub(self.sides[Side::Downstream as usize].sockets)
+        self.client_limit.saturating_sub(self.groups[Group::Downstream as usize].sockets)
     }
 
     /// Accepts from a listener, unless it does or is closed.
@@ -59,7 +59,7 @@ impl<D: Driver> Ring<D> {
         let tag = Op::Accept.tag(index as u32, 0);
         match listener.armed {
             // Armed again when the cancellation has arrived.
-            Accept::Many if storm => self.driver.submit(FORGET, Operation::Cancel(tag)),
+            Accept::Many if storm => self.driver.submit(IGNORE, Operation::Cancel(tag)),
             Accept::Many | Accept::One => {}
             Accept::Off if room == 0 => {
                 self.accepting_paused = true;
@@ -85,22 +85,22 @@ impl<D: Driver> Ring<D> {
     pub(super) fn submit_receive(&mut self, slot: u32) {
         let socket = &mut self.sockets[slot as usize];
         socket.recv = Recv::Armed;
-        let group = Side::of(socket.owner) as u16;
+        let group = Group::of(socket.owner) as u16;
         let Some((tag, socket)) = socket.begin(slot, Op::Receive) else { return };
         self.driver.submit(tag, Operation::Receive { socket, group });
     }
 
     pub(super) fn submit_cancel_receive(&mut self, slot: u32) {
         let generation = self.sockets[slot as usize].generation;
-        self.driver.submit(FORGET, Operation::Cancel(Op::Receive.tag(slot, generation)));
+        self.driver.submit(IGNORE, Operation::Cancel(Op::Receive.tag(slot, generation)));
     }
 
     pub(super) fn close_descriptor(&mut self, descriptor: OwnedFd, in_flight: bool) {
         if in_flight {
             // Their own completions say so.
-            self.driver.submit(FORGET, Operation::CancelAll(descriptor.as_fd()));
+            self.driver.submit(IGNORE, Operation::CancelAll(descriptor.as_fd()));
         }
-        self.driver.submit(FORGET, Operation::Close(descriptor));
+        self.driver.submit(IGNORE, Operation::Close(descriptor));
     }
 
     pub(super) fn arm_waker(&mut self) {

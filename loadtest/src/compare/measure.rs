@@ -77,7 +77,7 @@ impl Method {
         if tally.all_errors() > 0 {
             return Err(MeasureError::Wrong(report::errors(&tally)));
         }
-        judge(scenario, &plan, &tally)?;
+        check(scenario, &plan, &tally)?;
         Ok(plan.agreements().first().map(|agreement| (*agreement).to_owned()))
     }
 
@@ -101,7 +101,7 @@ impl Method {
         let before = Reading::of(target.pid);
         let Outcome { plan, tally, .. } = load(self.duration)?;
         let cpu = Reading::of(target.pid).since(before);
-        judge(scenario, &plan, &tally)?;
+        check(scenario, &plan, &tally)?;
         let us = |time: Duration| time.as_secs_f64() * 1e6;
         let (seconds, exchanges) = (tally.elapsed.as_secs_f64(), tally.latency.count().max(1) as f64);
         Ok(Measure {
@@ -139,8 +139,8 @@ impl Measure {
 }
 
 /// Whether the handshakes were those of the scenario.
-fn judge(scenario: &Scenario, plan: &Plan, tally: &Tally) -> Result<(), MeasureError> {
-    let wrong = scenario.tls.and_then(|handshakes| handshakes.judge(tally, plan.connections as u64));
+fn check(scenario: &Scenario, plan: &Plan, tally: &Tally) -> Result<(), MeasureError> {
+    let wrong = scenario.tls.and_then(|handshakes| handshakes.check(tally, plan.connections as u64));
     wrong.map_or(Ok(()), |what| Err(MeasureError::Other(what)))
 }
 

@@ -55,7 +55,7 @@ pub(super) fn authority(folder: &Path) -> PathBuf {
 
 impl Handshakes {
     /// What was not as it should be in a run on so many connections.
-    pub(super) fn judge(self, tally: &Tally, connections: u64) -> Option<String> {
+    pub(super) fn check(self, tally: &Tally, connections: u64) -> Option<String> {
         let &Tally { handshakes, resumed, retried, .. } = tally;
         let answered = tally.latency.count();
         if retried > 0 {
@@ -104,7 +104,7 @@ mod tests {
             let mut tally = Tally::new();
             (0..answered).for_each(|_| tally.latency.record(Duration::from_millis(1)));
             (tally.handshakes, tally.resumed, tally.retried) = (handshakes, resumed, retried);
-            let complaint = kind.judge(&tally, 64);
+            let complaint = kind.check(&tally, 64);
             assert_eq!(
                 complaint.is_none(),
                 right,

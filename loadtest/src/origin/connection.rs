@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cairn::buffer::{Lease, Queue};
-use cairn::forward::{Body, Delivery, Trailers, gather};
+use cairn::forward::{Body, Delivery, Trailers, join};
 use cairn::http::{self, Fields, HeadLimits, RequestHead};
 use cairn::limits;
 use cairn::transport::Transport;
@@ -169,7 +169,7 @@ impl Connection {
             }
             Ok(None) => {
                 self.transport.input.push_front(ring.buffers.pieces(), lease);
-                match gather(&mut ring.buffers, &mut self.transport.input) {
+                match join(&mut ring.buffers, &mut self.transport.input) {
                     Ok(true) => Ok(Some(Next::Nothing)),
                     Ok(false) => Ok(self.transport.has_ended().then_some(Next::Close)),
                     Err(_) => Err(Exhausted),

@@ -104,7 +104,7 @@ impl<'a> Origin<'a> {
             let wait = due.map_or(Duration::MAX, |due| due.saturating_sub(self.ring.clock().now()));
             self.ring.turn_within(wait)?;
             while let Some(event) = self.ring.next_event() {
-                self.note(event);
+                self.on_event(event);
             }
             let now = self.ring.clock().now();
             while let Some(&Reverse((due, id))) = self.waiting.peek()
@@ -117,11 +117,11 @@ impl<'a> Origin<'a> {
         Ok(Served { requests: self.service.requests, connections: self.accepted })
     }
 
-    fn note(&mut self, event: Event) {
+    fn on_event(&mut self, event: Event) {
         match event {
             Event::Accepted(_, descriptor) => {
                 let entry = self.connections.vacant_entry();
-                let socket = self.ring.adopt(descriptor, Owner::Downstream(entry.key() as u32));
+                let socket = self.ring.add(descriptor, Owner::Downstream(entry.key() as u32));
                 entry.insert(Connection::new(socket));
                 self.accepted += 1;
             }

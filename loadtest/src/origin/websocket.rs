@@ -3,7 +3,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use cairn::forward::gather;
+use cairn::forward::join;
 use cairn::http::RequestHead;
 use cairn::transport::Transport;
 use cairn::uring::Ring;
@@ -99,7 +99,7 @@ impl Echo {
         let Ok(read) = read_head(lease.bytes()) else { return Some(Progress::Broken) };
         let Some((first, length, mask, bytes)) = read else {
             transport.input.push_front(ring.buffers.pieces(), lease);
-            return match gather(&mut ring.buffers, &mut transport.input) {
+            return match join(&mut ring.buffers, &mut transport.input) {
                 Ok(true) => None,
                 Ok(false) => Some(Progress::Wait),
                 Err(_) => Some(Progress::Broken),

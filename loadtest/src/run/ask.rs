@@ -41,7 +41,7 @@ pub(super) struct Answer {
 
 impl Expect {
     /// What is wrong with an answer.
-    pub(super) fn judge(&self, answer: &Answer) -> Option<Failure> {
+    pub(super) fn check(&self, answer: &Answer) -> Option<Failure> {
         let good = self.status.map_or(answer.status < 400, |status| answer.status == status);
         let whole = self.length.is_none_or(|length| answer.length == length)
             && self.sha256.is_none_or(|hash| answer.sha256 == Some(hash));

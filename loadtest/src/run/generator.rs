@@ -232,7 +232,7 @@ impl<'a> Generator<'a> {
         while let Some(event) = self.ring.next_event() {
             match owner(&event) {
                 Some(id) if self.slots[id as usize].leaving => self.note_leaving(id, event),
-                _ => self.note(event),
+                _ => self.on_event(event),
             }
         }
     }
@@ -249,7 +249,7 @@ impl<'a> Generator<'a> {
         }
     }
 
-    fn note(&mut self, event: Event) {
+    fn on_event(&mut self, event: Event) {
         match event {
             Event::Received(Owner::Upstream(id), bytes) => {
                 if self.warm.is_some() {
@@ -311,7 +311,7 @@ impl<'a> Generator<'a> {
         let (issued, whole) = slot.settle();
         let host = usize::from(slot.host);
         if let Some(Issued { due, counts: true, request }) = issued {
-            match self.plan.asks[usize::from(request)].expect.judge(&answer) {
+            match self.plan.asks[usize::from(request)].expect.check(&answer) {
                 None => {
                     self.tally.latency.record(now - due);
                     self.meter.record(now - due);

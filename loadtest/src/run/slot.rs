@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use cairn::buffer::Queue;
-use cairn::forward::{Body, Delivery, Trailers, gather};
+use cairn::forward::{Body, Delivery, Trailers, join};
 use cairn::http::{self, BodyFraming, HeadLimits, ResponseHead};
 use cairn::limits;
 use cairn::tls::{Agreement, Session};
@@ -92,7 +92,7 @@ impl Slot {
     /// Closes the connection; what was under way stays in `issued` for the caller to settle. False: TLS says goodbye first, and
     /// the next call closes.
     pub(super) fn close(&mut self, ring: &mut Ring) -> bool {
-        let goodbye = !self.leaving && self.transport.as_mut().is_some_and(|transport| say_goodbye(ring, transport));
+        let goodbye = !self.leaving && self.transport.as_mut().is_some_and(|transport| close_notify(ring, transport));
         if goodbye {
             self.transport.as_mut().into_iter().for_each(|left| left.input.clear(ring.buffers.pieces()));
         } else if let Some(transport) = self.transport.take() {
@@ -188,7 +188,7 @@ impl Slot {
         let parsed = http::parse_response(lease.bytes(), &LIMITS, &mut self.scanned, ask.method, head);
         let Some(length) = parsed.map_err(|_| Failure::Protocol)? else {
             input.push_front(ring.buffers.pieces(), lease);
-            let joined = gather(&mut ring.buffers, input).map_err(|_| Failure::Protocol)?;
+            let joined = join(&mut ring.buffers, input).map_err(|_| Failure::Protocol)?;
             return Ok(joined.then_some(()));
         };
         lease.advance(length);
@@ -240,11 +240,11 @@ impl Slot {
 
 /// Says over TLS that nothing more will come (RFC 8446 section 6.1). True: the connection is to be closed when all is sent, or when
 /// that takes too long.
-fn say_goodbye(ring: &mut Ring, transport: &mut Transport) -> bool {
+fn close_notify(ring: &mut Ring, transport: &mut Transport) -> bool {
     if transport.session().is_none_or(Session::is_handshaking) {
         return false;
     }
-    transport.say_goodbye(ring);
+    transport.close_notify(ring);
     ring.set_deadline(transport.socket(), Some(GOODBYE));
     transport.unsent(ring) > 0
 }

@@ -68,11 +68,11 @@ impl Probe {
         patience: Duration,
     ) -> io::Result<String> {
         let session = Session::client(&self.client, name.clone());
-        let socket = self.ring.adopt(stream.into(), Owner::Upstream(0));
+        let socket = self.ring.add(stream.into(), Owner::Upstream(0));
         let mut transport = Transport::new(socket, Some(Box::new(session)));
         self.ring.set_deadline(socket, Some(patience));
         let agreed = self.shake_hands(&mut transport);
-        transport.say_goodbye(&mut self.ring);
+        transport.close_notify(&mut self.ring);
         self.ring.set_deadline(socket, Some(GOODBYE));
         // It has served its purpose already.
         let _ = self.flush(&mut transport);

@@ -21,7 +21,7 @@ pub(super) fn resolve(path: &[u8], rules: Rules, out: &mut Vec<u8>) -> Result<bo
     let mut counted = false;
     let mut before = Separator::Slash;
     for part in parts(path, rules.encoded_slash) {
-        let name = judge(part.bytes, rules.strict)?;
+        let name = classify(part.bytes, rules.strict)?;
         let soft = before != Separator::Slash || part.after.is_some_and(|(after, _)| after != Separator::Slash);
         match part.after {
             Some((Separator::EncodedSlash, _)) if rules.encoded_slash == EncodedSlash::Refuse => {
@@ -36,7 +36,7 @@ pub(super) fn resolve(path: &[u8], rules: Rules, out: &mut Vec<u8>) -> Result<bo
         match name {
             Name::DotDot => {
                 names = names.checked_sub(1).ok_or(PathError::AboveRoot)?;
-                leave(out, !soft, rules.strict)?;
+                remove_last(out, !soft, rules.strict)?;
             }
             Name::Dot => {}
             Name::Empty | Name::Plain => {
@@ -54,7 +54,7 @@ pub(super) fn resolve(path: &[u8], rules: Rules, out: &mut Vec<u8>) -> Result<bo
 
 /// Removes the last part of `out` with the separator behind it; `whole`: back to the slash before it. Reads no more than it
 /// removes, so that no path costs more than its length.
-fn leave(out: &mut Vec<u8>, whole: bool, strict: bool) -> Result<(), PathError> {
+fn remove_last(out: &mut Vec<u8>, whole: bool, strict: bool) -> Result<(), PathError> {
     let separator = if out.ends_with(b"/") || out.ends_with(b"\\") { 1 } else { 3 };
     let written = out.get(..out.len() - separator).unwrap_or_default();
     let slash = |end: usize| written.get(end - 1) == Some(&b'/');
@@ -64,7 +64,7 @@ fn leave(out: &mut Vec<u8>, whole: bool, strict: bool) -> Result<(), PathError> 
     let start = start.ok_or(PathError::AboveRoot)?;
     let removed = written.get(start..).unwrap_or_default();
     let mixed = || (1..=removed.len()).any(|end| ends_with_separator(removed.get(..end).unwrap_or_default()));
-    if strict && (judge(removed, false) == Ok(Name::Empty) || mixed()) {
+    if strict && (classify(removed, false) == Ok(Name::Empty) || mixed()) {
         return Err(PathError::Ambiguous);
     }
     out.truncate(start);
@@ -134,7 +134,7 @@ fn has_parameters(part: &[u8]) -> bool {
 
 /// Judges what stands between two separators: dots count with or without encoding, and with parameters behind them (`..;x`),
 /// which some readers cut off before they resolve dot segments, and some of them after they have decoded the `;`.
-fn judge(part: &[u8], strict: bool) -> Result<Name, PathError> {
+fn classify(part: &[u8], strict: bool) -> Result<Name, PathError> {
     let (mut dots, mut others, mut in_parameters) = (0_usize, false, false);
     for unit in units(part) {
         let byte = match unit {

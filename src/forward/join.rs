@@ -8,7 +8,7 @@ use crate::buffer::{Buffers, Queue};
 ///
 /// # Errors
 /// When a large buffer is needed and none is free.
-pub fn gather(buffers: &mut Buffers, queue: &mut Queue) -> Result<bool, BuffersExhausted> {
+pub fn join(buffers: &mut Buffers, queue: &mut Queue) -> Result<bool, BuffersExhausted> {
     let Some(mut first) = queue.pop(buffers.pieces()) else { return Ok(false) };
     let Some(mut second) = queue.pop(buffers.pieces()) else {
         queue.push_front(buffers.pieces(), first);

@@ -12,7 +12,7 @@ pub struct BuffersExhausted;
 ///
 /// # Errors
 /// When a buffer is needed and none is free; then nothing is queued.
-pub fn place(
+pub fn prepend_head(
     buffers: &mut Buffers,
     out: &mut Queue,
     head: &[u8],

@@ -13,7 +13,7 @@ const BURST: Duration = Duration::from_secs(1);
 
 /// What all workers share of one limit.
 #[derive(Debug, Default)]
-pub struct Allowance {
+pub struct Quota {
     /// Places leased.
     leased: AtomicU32,
     /// Nanoseconds on the process's clock up to which tokens have been leased (the theoretical arrival time of ATM's
@@ -23,7 +23,7 @@ pub struct Allowance {
 
 /// What one worker holds of one limit.
 #[derive(Debug, Default)]
-pub struct Lot {
+pub struct QuotaLease {
     leased: u32,
     used: u32,
     tokens: u32,
@@ -33,13 +33,13 @@ pub struct Lot {
     expiry: Duration,
 }
 
-impl Lot {
+impl QuotaLease {
     /// Takes one of `limit` places, for one worker of `workers`. False: all are taken.
-    pub fn take(&mut self, allowance: &Allowance, limit: u32, workers: u32) -> bool {
+    pub fn take(&mut self, quota: &Quota, limit: u32, workers: u32) -> bool {
         if self.used == self.leased {
             let lot = lot(limit, workers);
             let lease = |leased: u32| Some(leased + lot.min(limit.saturating_sub(leased))).filter(|sum| *sum > leased);
-            let Ok(before) = allowance.leased.fetch_update(Ordering::Relaxed, Ordering::Relaxed, lease) else {
+            let Ok(before) = quota.leased.fetch_update(Ordering::Relaxed, Ordering::Relaxed, lease) else {
                 return false;
             };
             self.leased += lot.min(limit - before);
@@ -49,7 +49,7 @@ impl Lot {
     }
 
     /// Gives back a place that was taken.
-    pub fn give(&mut self, allowance: &Allowance, limit: u32, workers: u32) {
+    pub fn give(&mut self, quota: &Quota, limit: u32, workers: u32) {
         self.used = self.used.saturating_sub(1);
         let (lot, spare) = (lot(limit, workers), self.leased - self.used);
         let back = if lot == 1 || self.used == 0 {
@@ -61,7 +61,7 @@ impl Lot {
         };
         if back > 0 {
             self.leased -= back;
-            allowance.leased.fetch_sub(back, Ordering::Relaxed);
+            quota.leased.fetch_sub(back, Ordering::Relaxed);
         }
     }
 
@@ -73,7 +73,7 @@ impl Lot {
 
     /// Spends one token of `per_second`, which is not 0, with a burst of one second's. `now` is the process's clock. False:
     /// they are spent.
-    pub fn spend(&mut self, allowance: &Allowance, per_second: u32, now: Duration) -> bool {
+    pub fn spend(&mut self, quota: &Quota, per_second: u32, now: Duration) -> bool {
         if self.tokens > 0 && now < self.expiry {
             self.tokens -= 1;
             return true;
@@ -88,7 +88,7 @@ impl Lot {
         };
         for tokens in [self.batch, 1] {
             let order = Ordering::Relaxed;
-            if allowance.spent.fetch_update(order, order, |spent| lease(spent, tokens)).is_ok() {
+            if quota.spent.fetch_update(order, order, |spent| lease(spent, tokens)).is_ok() {
                 (self.tokens, self.expiry) = (tokens - 1, now + TOKEN_LIFE);
                 return true;
             }
@@ -109,8 +109,8 @@ mod tests {
     #[test]
     fn places_are_never_more_than_the_limit_and_all_are_to_be_had() {
         for (limit, workers) in [(1, 1), (1, 4), (7, 2), (100, 2), (10_000, 3)] {
-            let (shared, mut lots) = (Allowance::default(), Vec::new());
-            lots.resize_with(workers, Lot::default);
+            let (shared, mut lots) = (Quota::default(), Vec::new());
+            lots.resize_with(workers, QuotaLease::default);
             let mut taken = vec![0; workers];
             // A walk that fills up and empties again, now on this worker and now on that.
             let mut state = 1u64;
@@ -136,8 +136,8 @@ mod tests {
     #[test]
     fn a_rate_is_kept_over_all_workers_with_a_second_of_burst() {
         for (rate, workers) in [(1, 1), (10, 2), (1000, 2), (50_000, 4)] {
-            let (shared, mut lots) = (Allowance::default(), Vec::new());
-            lots.resize_with(workers, Lot::default);
+            let (shared, mut lots) = (Quota::default(), Vec::new());
+            lots.resize_with(workers, QuotaLease::default);
             let (start, mut passed) = (Duration::from_secs(100), 0);
             // Twice the rate for ten seconds.
             let asked = 20 * rate;
