@@ -152,7 +152,10 @@ pub(crate) fn write_parts<const N: usize>(out: &mut Vec<u8>, parts: &[&[u8]; N])
 #[inline]
 pub(crate) fn write_fields(out: &mut Vec<u8>, fields: &Fields, head: &[u8], keeps: impl Fn(&Field) -> bool) {
     let mut run = 0..0;
-    for field in fields.iter().filter(|field| keeps(field)) {
+    for field in fields.iter() {
+        if !keeps(field) {
+            continue;
+        }
         let start = usize::from(field.name.start);
         let end = field.plain_end(head);
         if let Some(end) = end.filter(|_| start == run.end) {
