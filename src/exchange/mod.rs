@@ -498,8 +498,10 @@ impl<D: Driver> Engine<D> {
             Event::Sent(_, _, mut sent) if !sent.is_empty() => {
                 let exchange = exchange.and_then(|id| self.exchanges.get_mut(id as usize));
                 let more = exchange.is_some_and(|exchange| exchange.replay.keep(&mut ring.buffers, &mut sent));
-                sent.clear(ring.buffers.pieces());
-                self.upstreams.return_sent(ring, index, more);
+                if !more {
+                    sent.clear(ring.buffers.pieces());
+                    self.upstreams.return_sent(ring, index, false);
+                }
             }
             Event::Connected(_) => self.upstreams.connected(index),
             Event::Ended(_) => self.upstreams.ended(ring, index, End::Closed),

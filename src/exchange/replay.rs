@@ -14,8 +14,11 @@ pub(super) struct Replay {
 
 impl Replay {
     /// Keeps what is sent from now on if `keeps`; forgets what was kept.
+    #[inline]
     pub(super) fn begin(&mut self, buffers: &mut Buffers, keeps: bool) {
-        self.pieces.clear(buffers.pieces());
+        if !self.pieces.is_empty() {
+            self.pieces.clear(buffers.pieces());
+        }
         self.whole = keeps;
     }
 
