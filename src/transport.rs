@@ -10,7 +10,7 @@ pub struct Transport {
     socket: SocketId,
     /// What goes through it in both directions, where it speaks TLS.
     session: Option<Box<Session>>,
-    /// Received and not read.
+    /// Bytes that were received and not read.
     pub input: Queue,
     /// Receiving is paused.
     paused: bool,
@@ -21,16 +21,16 @@ pub struct Transport {
 }
 
 impl Transport {
-    /// On a socket that was just accepted or connects.
+    /// A transport on a socket that was just accepted or is connecting.
     #[must_use]
     pub fn new(socket: SocketId, session: Option<Box<Session>>) -> Self {
         Self { socket, session, input: Queue::default(), paused: false, ended: false, broken: false }
     }
 
-    /// Says the first word, where that is ours: TLS to a server begins with one. It goes when the socket is connected.
+    /// Begins a TLS handshake in which we are the client. Its first message is sent when the socket is connected.
     ///
     /// # Errors
-    /// When it cannot be said; nothing more is read or sent.
+    /// When the message cannot be made; nothing more is read or sent.
     pub fn begin<D: Driver>(&mut self, ring: &mut Ring<D>) -> Result<(), tls::Error> {
         let Some(session) = &mut self.session else { return Ok(()) };
         let mut out = Queue::default();
@@ -40,10 +40,11 @@ impl Transport {
         begun
     }
 
-    /// Takes received bytes in: what they say is appended to [`Transport::input`]. Says once what a handshake has come to.
+    /// Takes received bytes in and appends their content to [`Transport::input`]. Returns the agreement once, when a handshake is
+    /// over.
     ///
     /// # Errors
-    /// When the peer breaks TLS; it was told, and nothing more is read or sent.
+    /// When the peer breaks TLS. An alert was queued for it; nothing more is read or sent.
     pub fn receive<D: Driver>(
         &mut self,
         ring: &mut Ring<D>,
@@ -84,7 +85,7 @@ impl Transport {
         ring.send_all(self.socket, &mut out);
     }
 
-    /// Says that nothing more is sent, where that can be told from a cut.
+    /// Queues TLS's close_notify (RFC 8446 section 6.1), by which the peer can tell the end from a cut.
     pub fn close_notify<D: Driver>(&mut self, ring: &mut Ring<D>) {
         let Some(session) = &mut self.session else { return };
         let mut out = Queue::default();
@@ -141,7 +142,7 @@ impl Transport {
         self.session().is_some_and(Session::holds_part)
     }
 
-    /// Goes on without TLS: the peer speaks none and is told so.
+    /// Goes on without TLS, so that a peer that speaks none can be answered.
     pub fn speak_plain_text(&mut self) {
         self.session = None;
     }

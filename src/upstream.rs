@@ -16,9 +16,9 @@ use crate::uring::{Driver, Errno, Fault, Ring};
 
 /// One connection.
 pub struct Upstream {
-    /// What it goes over.
+    /// Its socket and what was received from it.
     pub transport: Transport,
-    /// Whom it leads to.
+    /// The endpoint that it leads to.
     pub endpoint: EndpointId,
     /// The exchange that uses it; None: idle.
     pub exchange: Option<u32>,
@@ -38,7 +38,7 @@ pub struct Upstream {
     /// Bytes of a partial head that hold no end.
     scanned: usize,
     body: Body,
-    /// What the response said.
+    /// Whether the last response allows another request on the connection.
     keep_alive: bool,
 }
 
@@ -58,7 +58,7 @@ pub enum End {
 /// A response head cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeadError {
-    /// The endpoint's fault.
+    /// The endpoint sent an invalid head.
     Invalid(ResponseError),
     /// No buffer is free.
     Exhausted,
@@ -74,17 +74,17 @@ pub struct Upstreams {
     preferred: Vec<u8>,
 }
 
-/// How a connection is to be had.
+/// How a connection is to be acquired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AcquireOptions {
-    /// A new one.
+    /// A new connection is wanted, not an idle one.
     pub fresh: bool,
     /// What is sent on a reused one is to be kept, because it may be sent again.
     pub replay: bool,
 }
 
 impl Default for Upstreams {
-    /// None yet.
+    /// No connections yet.
     fn default() -> Self {
         Self { table: Slab::with_capacity(256), pool: Pool::default(), bound: Vec::new(), preferred: Vec::new() }
     }
@@ -167,7 +167,7 @@ impl Upstreams {
         connection.exchange = Some(exchange);
         connection.reused = true;
         connection.answered = false;
-        // The timer of its idleness stays as it is: firing now it means nothing, and the next idleness sets it anew.
+        // The idle timer is left as it is: while the connection is in use it has no effect, and it is set anew afterwards.
         ring.return_sent(connection.transport.socket(), replay);
     }
 
@@ -224,7 +224,7 @@ impl Upstreams {
         self.table.get(index as usize)
     }
 
-    /// Notes that the connection stands.
+    /// Notes that the connection is established.
     pub fn connected(&mut self, index: u32) {
         if let Some(connection) = self.table.get_mut(index as usize) {
             connection.connected = true;
@@ -242,7 +242,7 @@ impl Upstreams {
             return queue.clear(ring.buffers.pieces());
         };
         connection.received += queue.bytes() as u64;
-        // Plain text, in which nothing can break.
+        // Without TLS receiving cannot fail.
         let _ = connection.transport.receive(ring, queue);
         if !connection.answered {
             // A request is never sent again once an answer has begun.

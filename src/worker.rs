@@ -19,7 +19,7 @@ use crate::uring::{self, Driver, Errno, Event, Kernel, Ring, StartError, Waker};
 
 /// How often buffers that a burst has left behind are given back.
 const UPKEEP: Duration = Duration::from_secs(10);
-/// How often the same warning is made.
+/// How often the same warning is logged.
 const WARNING_INTERVAL: Duration = Duration::from_secs(1);
 /// Buffers given back between two turns.
 const UPKEEP_STEP: usize = 64;
@@ -56,14 +56,14 @@ pub struct WorkerHandle {
 }
 
 impl WorkerHandle {
-    /// Gives an order.
+    /// Gives the worker an order, which it follows at the end of its current turn.
     pub fn order(&self, order: Order) {
         self.order.store(order as u8, Ordering::Release);
         self.waker.wake();
     }
 
-    /// Leaves a update, which the worker takes between two turns. One that it has not taken yet is replaced; the sockets in it
-    /// go with the new one.
+    /// Sends an update, which the worker applies between two turns. It replaces an update that was not applied yet, and takes over
+    /// the sockets in that one.
     pub fn send(&self, mut update: ConfigUpdate) {
         if let Some(untaken) = self.mailbox.take() {
             update.sockets.extend(untaken.sockets);
@@ -78,7 +78,7 @@ impl WorkerHandle {
 pub struct Load {
     /// Client connections.
     pub downstreams: usize,
-    /// Engine under way.
+    /// Exchanges under way.
     pub exchanges: usize,
     /// Buffers that nobody holds and the kernel was not offered.
     pub free_buffers: usize,
@@ -93,11 +93,11 @@ pub struct Worker<D = Kernel> {
     mailbox: Mailbox<ConfigUpdate>,
     draining: bool,
     next_upkeep: Duration,
-    /// What was complained about, and when that may be said again.
+    /// Warnings that were logged, and when each may be logged again.
     warnings: Vec<(Warning, Duration)>,
 }
 
-/// What an operator should know at once.
+/// A state that an operator should know of at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Warning {
     /// What accept(2) failed with.
@@ -122,7 +122,7 @@ impl Worker {
 }
 
 impl<D: Driver> Worker<D> {
-    /// The same on a ring that stands.
+    /// Sets up the worker on a given ring.
     #[must_use]
     pub fn on(
         mut ring: Ring<D>,
@@ -146,7 +146,7 @@ impl<D: Driver> Worker<D> {
         (Self { id, engine, downstreams, order, mailbox, draining, next_upkeep, warnings }, handle)
     }
 
-    /// Turns until the worker is told to end.
+    /// Runs turns until the worker is told to end.
     ///
     /// # Errors
     /// When the ring breaks.
@@ -165,7 +165,7 @@ impl<D: Driver> Worker<D> {
         Ok(())
     }
 
-    /// One turn, which waits for something to happen if `block`. True: the worker is to end.
+    /// Runs one turn, which waits for an event if `block`. Returns whether the worker is to end.
     ///
     /// # Errors
     /// When the ring breaks.
@@ -184,7 +184,7 @@ impl<D: Driver> Worker<D> {
         Ok(self.follow_order())
     }
 
-    /// Sheds connections where buffers have run short, and says so.
+    /// Sheds connections if buffers have run short, and logs that.
     fn shed_if_short(&mut self) {
         let engine = &mut self.engine;
         let starved = engine.ring.starved();
@@ -196,19 +196,19 @@ impl<D: Driver> Worker<D> {
         }
     }
 
-    /// What the worker holds now.
+    /// How much the worker holds now.
     #[must_use]
     pub fn load(&self) -> Load {
         let buffers = self.engine.ring.buffers.pools().iter().map(|pool| pool.available()).sum();
         Load { downstreams: self.downstreams.len(), exchanges: self.engine.len(), free_buffers: buffers }
     }
 
-    /// Goes on under a newer snapshot. Engine under way end under the one that they began with.
+    /// Goes on under a newer snapshot. Exchanges under way end under the one that they began with.
     fn apply(&mut self, update: ConfigUpdate) {
         let engine = &mut self.engine;
         let before = engine.apply(update.snapshot);
         let now = engine.snapshot().clone();
-        // While draining, too: connections of a listener that is gone are served under what they had.
+        // This is done while draining, too: connections of a removed listener are served under the last snapshot that had it.
         for (id, _) in before.listeners().filter(|(id, _)| !now.has_listener(*id)) {
             self.downstreams.retire_listener(engine, id, &before);
         }
@@ -260,7 +260,7 @@ impl<D: Driver> Worker<D> {
         }
     }
 
-    /// Says what an operator should know at once, once a second for each cause.
+    /// Logs a warning, at most once a second for each cause.
     fn warn(&mut self, warning: Warning) {
         let now = self.engine.ring.clock().now();
         match self.warnings.iter_mut().find(|(known, _)| *known == warning) {
@@ -283,7 +283,7 @@ impl<D: Driver> Worker<D> {
         }
     }
 
-    /// Does what the control thread asks for; true: end.
+    /// Follows the control thread's order. Returns whether the worker is to end.
     fn follow_order(&mut self) -> bool {
         let order = self.order.load(Ordering::Acquire);
         if order == Order::Drain as u8 && !self.draining {

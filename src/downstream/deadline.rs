@@ -27,11 +27,11 @@ enum Wait {
     Idle,
     /// More of the request body.
     Body,
-    /// That it takes what is sent to it.
+    /// That the client takes what is sent to it.
     Read,
     /// The rest of a request that was refused.
     Drain,
-    /// Its FIN, after ours.
+    /// The client's FIN, after ours.
     Linger,
     /// Bytes of a tunnel, either way.
     Tunnel,
@@ -45,7 +45,7 @@ struct Patience {
     idle: Duration,
 }
 
-/// The first of several times.
+/// Finds the first of several deadlines.
 struct First<'a> {
     clock: &'a Clock,
     wait: Option<(Tick, Wait)>,
@@ -129,13 +129,13 @@ impl Downstreams {
         first.wait
     }
 
-    /// The timer has fired. Since it was set, progress may have moved what it stands for.
+    /// The timer has fired: ends what was waited for, unless progress has moved the deadline since the timer was set.
     pub(super) fn expire<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32) {
         let failure = match self.wait(engine, id) {
             Some((at, wait)) if at <= engine.ring.clock().tick() => match wait {
                 Wait::Head => Failure::RequestHeadTimeout,
                 Wait::Body => Failure::RequestBodyTimeout,
-                // Nothing of a request has come: there is nobody to tell.
+                // No request has begun, so that there is nothing to answer.
                 Wait::Idle | Wait::Record => return self.close_idle(engine, id),
                 Wait::Handshake | Wait::Linger => return self.remove(engine, id, false),
                 Wait::Read | Wait::Drain | Wait::Tunnel => return self.remove(engine, id, true),
@@ -161,7 +161,7 @@ impl Downstream {
             self.begun = None;
         } else if self.begun.is_none() {
             self.begun = Some(now);
-            // Nothing of the exchange before decides how this one is refused.
+            // The exchange before must not decide how a refusal of this one is written.
             self.current = Current::default();
         }
     }

@@ -12,7 +12,7 @@ use crate::uring::Driver;
 pub(super) enum Outcome {
     /// Request and response ended where they should.
     Whole,
-    /// One of them did not.
+    /// The request or the response was cut off.
     Cut,
 }
 
@@ -105,7 +105,7 @@ impl Downstreams {
             Body::Done if !ended => Phase::Head,
             _ if ended => Phase::Flush,
             _ => {
-                // It may have been paused for an origin that is gone.
+                // Receiving may have been paused for an origin that is gone.
                 self.set_paused(engine, id, false);
                 return Step::Wait;
             }

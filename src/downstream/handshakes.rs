@@ -10,19 +10,19 @@ use crate::id::ListenerId;
 use crate::limits;
 use crate::uring::Driver;
 
-/// Those of one listener.
+/// The handshakes of one listener.
 #[derive(Debug, Default)]
 pub(super) struct Handshakes {
     /// In the order in which they began; those that are over stay until they come to the front, or are in the way.
     order: VecDeque<Begun>,
-    /// Not over.
+    /// How many are not over.
     count: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Begun {
     connection: u32,
-    /// Which of those that had this number.
+    /// Tells the connection from earlier ones with the same slot.
     serial: u64,
     at: Duration,
 }
@@ -57,7 +57,7 @@ impl Downstreams {
         if self.handshakes.len() <= listener.index() {
             self.handshakes.resize_with(listener.index() + 1, Default::default);
         }
-        // A front that stalls keeps what is over behind it.
+        // Handshakes that are over stay behind a front that stalls: they are dropped before the queue grows.
         if self.handshakes[listener.index()].order.len() >= 2 * self.handshakes[listener.index()].count as usize + 64 {
             let mut order = std::mem::take(&mut self.handshakes[listener.index()].order);
             order.retain(|begun| self.is_under_way(*begun));
@@ -69,7 +69,7 @@ impl Downstreams {
         handshakes.count += 1;
     }
 
-    /// Counts one that is over, whatever has become of it.
+    /// Counts a handshake that is over, whether it succeeded or not.
     pub(super) fn end_handshake(&mut self, listener: ListenerId) {
         self.handshakes[listener.index()].count -= 1;
     }

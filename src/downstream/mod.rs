@@ -1,4 +1,4 @@
-//! 2: one client connection each: read and parse, hand over, deliver. `h1` today; another version goes beside it.
+//! 2: client connections: reading and parsing requests, handing them to the engine, delivering responses. HTTP/1.1 is in `h1`.
 //! Not here: routing, endpoints (`exchange`).
 
 mod deadline;
@@ -34,13 +34,13 @@ use shed::Candidate;
 /// Every client connection of a worker.
 pub struct Downstreams {
     table: Slab<Downstream>,
-    /// Admitted connections, by listener, and what is held of the limit of them.
+    /// Admitted connections of each listener, and what is leased of its limit.
     counts: Vec<(u32, QuotaLease)>,
     /// Removed listeners whose last connections are ending, with the last snapshot that had them.
     retired: Vec<(ListenerId, SnapshotRef)>,
-    /// Connections above the limit of their listener that are being told so.
+    /// Connections above the limit of their listener, which are being answered 503.
     refused: u32,
-    /// By listener.
+    /// Handshakes under way, by listener.
     handshakes: Vec<Handshakes>,
     /// Connections that were accepted so far.
     accepted: u64,
@@ -51,7 +51,7 @@ pub struct Downstreams {
     draining: bool,
     /// When connections may next be shed.
     next_shed: Duration,
-    /// Which ones; kept so that choosing them allocates nothing.
+    /// The connections that may be shed; kept so that choosing them allocates nothing.
     candidates: Vec<Candidate>,
 }
 
@@ -61,9 +61,9 @@ struct Downstream {
     /// Its number among all that were accepted.
     serial: u64,
     listener: ListenerId,
-    /// Its listener was removed: this is the snapshot that its last request is served under.
+    /// Set when its listener was removed: the snapshot that its last request is served under.
     last_snapshot: Option<SnapshotRef>,
-    /// The snapshot that `peer` was judged under.
+    /// Version of the snapshot that `peer` was made under.
     version: u64,
     peer: Peer,
     admission: Admission,
@@ -74,9 +74,9 @@ struct Downstream {
     scanned: usize,
     /// When the first byte of a head that has not ended arrived, or of a TLS record that may hold one.
     begun: Option<Tick>,
-    /// When it ends if no request has come by then.
+    /// When the connection is closed if no request has come by then.
     closes_at: Option<Tick>,
-    /// Since when it has taken nothing of what waits to be sent.
+    /// Since when the client has taken nothing of what waits to be sent to it.
     reading: Stall,
     /// Requests begun.
     requests: u32,
@@ -91,26 +91,26 @@ struct Downstream {
 enum Admission {
     /// There is no limit.
     Unlimited,
-    /// It has taken one of so many places.
+    /// It holds one of the places that the limit allows.
     Placed,
-    /// It is above the limit and being told so.
+    /// It is above the limit and is answered 503.
     Refused,
 }
 
 /// The current exchange, as the client sees it.
 struct Current {
-    /// None before a head, and when the exchange is over.
+    /// None before a head was read, and when the exchange is over.
     record: Option<Record>,
     version: Version,
     method: Method,
-    /// What answers of our own are written in.
+    /// The format of answers that are made here.
     format: Format,
     body: Body,
     /// Bytes of body read.
     received: u64,
-    /// How fast they come.
+    /// How fast the body comes.
     sending: Pace,
-    /// Since when none has come, of the body or of the tunnel.
+    /// Since when no byte has come, of the body or of the tunnel.
     arriving: Stall,
     /// The client waits for 100 before it sends the body.
     expects: bool,
@@ -122,16 +122,16 @@ struct Current {
 /// How far the final response has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Response {
-    /// Its head was not sent.
+    /// No byte of it was sent.
     Awaited,
-    /// Its body is sent this way.
+    /// Its head was sent; how its body is delivered, and what ends it.
     Begun(Delivery, Ending),
 }
 
 /// What ends a response that has begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ending {
-    /// Its framing.
+    /// Its framing (RFC 9112 section 6).
     Framed,
     /// The end of the connection.
     Connection,
@@ -139,7 +139,7 @@ enum Ending {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// TLS is being agreed on.
+    /// The TLS handshake is under way.
     Handshake,
     /// Before or within a head.
     Head,
@@ -210,7 +210,7 @@ impl Default for Current {
 }
 
 impl Downstreams {
-    /// None yet, for one worker of `workers`.
+    /// The connections of one worker of `workers`: none yet.
     #[must_use]
     pub fn new(workers: usize) -> Self {
         Self {
@@ -289,7 +289,7 @@ impl Downstreams {
         if admitted {
             self.arm(engine, id);
         } else if phase == Phase::Handshake {
-            // It cannot be told in plain text.
+            // A client that expects TLS cannot be answered in plain text.
             self.remove(engine, id, false);
         } else if self.refuse(engine, id, Failure::Connections) == Step::Again {
             self.pump(engine, id);
@@ -309,7 +309,7 @@ impl Downstreams {
                 if drained {
                     connection.taking.pause(engine.ring.clock().tick());
                 }
-                // Between requests nothing waits for room, unless too many answers do.
+                // Between requests nothing waits for room to send, unless reading was paused for too many answers.
                 if connection.phase != Phase::Head || connection.transport.is_paused() {
                     self.pump(engine, id);
                 }
@@ -345,7 +345,7 @@ impl Downstreams {
         }
     }
 
-    /// Goes on where something waits for the origin to take what was sent to it.
+    /// Pumps a connection that waits for its origin to take what was sent.
     pub fn pump_waiting<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32) {
         let waits =
             |connection: &Downstream| connection.transport.is_paused() || matches!(connection.phase, Phase::Tunnel(_));
@@ -361,7 +361,7 @@ impl Downstreams {
         let (fresh, idle): (Vec<_>, Vec<_>) =
             self.table.iter().filter(|(_, c)| idle(c)).partition(|(_, connection)| connection.requests == 0);
         let [fresh, idle] = [fresh, idle].map(|some| some.iter().map(|(id, _)| *id as u32).collect::<Vec<_>>());
-        // A client that has just connected has a request on its way.
+        // A client that has just connected may have a request on its way.
         for id in fresh {
             self.close_after(engine, id, limits::FIRST_REQUEST);
         }
@@ -432,7 +432,7 @@ impl Downstreams {
         self.table.len()
     }
 
-    /// Whether there are none.
+    /// Whether no connection is open.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.table.is_empty()
@@ -445,12 +445,12 @@ impl Downstreams {
 }
 
 impl Downstream {
-    /// What its next request is served under.
+    /// The snapshot that its next request is served under.
     fn snapshot<'a, D: Driver>(&'a self, engine: &'a Engine<D>) -> &'a SnapshotRef {
         self.last_snapshot.as_ref().unwrap_or(engine.snapshot())
     }
 
-    /// Its listener.
+    /// The specification of its listener.
     fn spec<'a, D: Driver>(&'a self, engine: &'a Engine<D>) -> &'a ListenerSpec {
         self.snapshot(engine).listener(self.listener)
     }

@@ -6,10 +6,10 @@ use crate::limits::TICK_MS;
 use crate::runtime::Tick;
 use crate::snapshot::ListenerSpec;
 
-/// What a listener asks of its clients.
+/// The lowest rate that a listener accepts of its clients.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Floor {
-    /// Bytes per second; 0: nothing is asked.
+    /// Bytes per second; 0: any rate is accepted.
     rate: u64,
     /// How long a client may be slower.
     grace: Duration,

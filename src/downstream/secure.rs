@@ -10,7 +10,7 @@ use crate::tls::{self, Session};
 use crate::uring::Driver;
 
 impl Downstreams {
-    /// Takes received bytes in.
+    /// Takes received bytes in, through TLS where the listener speaks it.
     pub(super) fn receive<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32, received: Queue) {
         let connection = &mut self.table[id as usize];
         match connection.transport.receive(&mut engine.ring, received) {
@@ -51,7 +51,7 @@ impl Downstreams {
         }
         connection.end_exchange(engine, Outcome::Cut);
         connection.transport.input.clear(engine.ring.buffers.pieces());
-        // Unread, so that closing waits until it has had time to take the answer.
+        // The body counts as unread, so that closing waits until the client has had time to read the answer.
         connection.current = Current { body: Body::Close, ..Current::default() };
         let before = connection.phase;
         connection.enter(Phase::Flush, engine.ring.clock().tick());
@@ -81,7 +81,7 @@ impl Downstream {
         }
     }
 
-    /// Whether it should not be kept after its current exchange.
+    /// Whether its TLS key is so worn that the connection is closed after the current exchange.
     pub(super) fn is_worn(&self) -> bool {
         self.transport.session().is_some_and(Session::is_worn)
     }

@@ -80,7 +80,7 @@ impl Candidate {
 }
 
 impl Downstream {
-    /// What sheds it, if it holds buffers and waits for somebody.
+    /// The connection as a candidate, if it holds buffers and waits for a peer; with the reason that would be counted.
     fn candidate<D: Driver>(&mut self, engine: &Engine<D>, id: u32) -> Option<Candidate> {
         let (socket, now) = (self.transport.socket(), engine.ring.clock().tick());
         let unread = self.reading.observe(now, engine.ring.unsent(socket) > 0, engine.ring.taken(socket));
@@ -93,7 +93,7 @@ impl Downstream {
             Phase::Exchange(exchange) | Phase::Tunnel(Tunnel { exchange, .. }) => match engine.stalled(exchange) {
                 _ if unread.is_some() => candidate(unread?, engine.pinned(exchange), Shed::SlowReader),
                 Some(since) => candidate(since, engine.pinned(exchange), Shed::SlowOrigin),
-                // Of a body that arrives, or of requests that wait behind this one.
+                // The buffers hold a body that arrives slowly, or requests that wait behind this one.
                 None if holds => candidate(self.current.arriving.since().unwrap_or(self.since), 0, Shed::Pipelined),
                 None => None,
             },

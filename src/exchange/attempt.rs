@@ -73,7 +73,7 @@ pub(super) struct Tries {
 enum Place {
     /// At any endpoint.
     Anywhere,
-    /// At the same one, under its next address.
+    /// At the same endpoint, under its next address.
     NextAddress(EndpointId, Round),
     /// At an endpoint that was not tried.
     Elsewhere,
@@ -103,7 +103,7 @@ impl<D: Driver> Engine<D> {
         self.attempt_at(id, endpoint, round, AcquireOptions { fresh, replay })
     }
 
-    /// Begins an attempt at an endpoint: over a connection to the first of its addresses that has not failed this exchange, beginning
+    /// Begins an attempt at an endpoint, over a connection to the first of its addresses that has not failed this exchange, beginning
     /// with the one that worked last.
     fn attempt_at(
         &mut self,
@@ -120,11 +120,11 @@ impl<D: Driver> Engine<D> {
             let address = (spec.address_at(position), position);
             match self.upstreams.acquire(&mut self.ring, endpoint, address, id, options) {
                 Ok(connection) => break connection,
-                // A machine without IPv6 is as good as a network without.
+                // A machine that lacks IPv6 is treated like a network that lacks it: the next address is tried.
                 Err(error) if error.is_of_family() && usize::from(round.failed) + 1 < spec.addresses() => {
                     round.failed += 1;
                 }
-                // An idle connection to somewhere holds a descriptor that is needed here.
+                // No descriptor is left: an idle connection to any endpoint gives way.
                 Err(error) if !closed && !error.is_of_family() && self.upstreams.close_idle(&mut self.ring) => {
                     self.ring.submit_closes();
                     closed = true;
@@ -132,7 +132,7 @@ impl<D: Driver> Engine<D> {
                 Err(Errno(_)) => return Err(Failure::Descriptors),
             }
         };
-        // A fresh one is not taken for stale: nothing is kept for a replay.
+        // A fresh connection cannot be stale, so that nothing is kept for a replay.
         let reused = self.upstreams.get(connection).is_some_and(|connection| connection.reused);
         self.begin_attempt(id, connection, endpoint, round, options.replay && reused);
         Ok(())
@@ -153,7 +153,7 @@ impl<D: Driver> Engine<D> {
             answering: Stall::default(),
         });
         self.balancer.begin(endpoint);
-        // Nothing is owed on one that stands before something is sent on it.
+        // On an established connection the origin owes nothing before something was sent.
         if self.upstreams.get(connection).is_some_and(|connection| !connection.is_connected()) {
             self.arm(id);
         }
@@ -175,13 +175,13 @@ impl<D: Driver> Engine<D> {
         let held = if expired { None } else { self.take_request(id, place) };
         let Some(request) = held else { return Err(self.fail(id, failure)) };
         self.repeat(id, request, place).map_err(|again| {
-            // That nothing else is left says less than why this attempt has failed.
+            // Why the last attempt has failed says more than that no endpoint is left.
             let exhausted = place != Place::Anywhere && again == Failure::NoEndpoint;
             self.fail(id, if exhausted { failure } else { again })
         })
     }
 
-    /// Where another attempt costs nobody anything.
+    /// Where another attempt can be made without the risk that the request is carried out twice.
     ///
     /// Free are: another address, and then another endpoint, when connecting failed, for nothing was sent; and one fresh connection
     /// when a reused one ended without a byte of response, for an endpoint may close an idle connection at any time (RFC 9112
@@ -219,7 +219,7 @@ impl<D: Driver> Engine<D> {
         self.join_unsent(socket, held)
     }
 
-    /// `held`, and behind it what was not sent.
+    /// Appends what was not sent to `held`.
     fn join_unsent(&mut self, socket: SocketId, mut held: Queue) -> Option<Queue> {
         let Some(mut unsent) = self.ring.take_unsent(socket) else {
             held.clear(self.ring.buffers.pieces());
@@ -232,7 +232,7 @@ impl<D: Driver> Engine<D> {
     /// Ends the attempt and makes another one with the same request.
     fn repeat(&mut self, id: u32, mut request: Queue, place: Place) -> Result<(), Failure> {
         self.end_attempt(id);
-        // A fresh connection is not taken for stale: nothing is kept for a replay.
+        // A fresh connection cannot be stale, so that nothing is kept for a replay.
         let options = AcquireOptions { fresh: true, replay: false };
         let begun = match place {
             Place::NextAddress(endpoint, round) => self.attempt_at(id, endpoint, round, options),

@@ -58,19 +58,19 @@ pub struct Engine<D = Kernel> {
     /// What the worker counts.
     pub counters: Arc<Counters>,
     snapshot: SnapshotRef,
-    /// An empty one, for who has let go of theirs.
+    /// A snapshot without content, for tunnels, which hold no other.
     empty_snapshot: SnapshotRef,
     balancer: Balancer,
-    /// By `TenantId`.
+    /// The quota leases of each tenant, by `TenantId`.
     tenancies: Vec<Option<Tenancy>>,
     exchanges: Slab<Exchange>,
-    /// Of the path of the request decided on last.
+    /// The forms of the path of the request that was routed last.
     paths: Forms,
     /// The methods that the answer to [`Failure::Method`] names.
     allow: Vec<u8>,
-    /// For responses that have none; see [`Engine::tell_date`].
+    /// The Date line for responses that have none; see [`Engine::tell_date`].
     pub date: DateLine,
-    /// When the wall clock is read again for it.
+    /// Until when `date` is current, by the clock of the ring.
     dated_until: Duration,
     /// Workers that share the process-wide limits.
     workers: u32,
@@ -81,41 +81,41 @@ pub struct Engine<D = Kernel> {
 
 /// One exchange.
 struct Exchange {
-    /// Whose request it is.
+    /// Where the response goes.
     stream: StreamId,
-    /// The configuration it began under; a tunnel, which may last for days, lets go of it.
+    /// The snapshot that the exchange began under. A tunnel, which may last for days, holds the empty one.
     snapshot: SnapshotRef,
-    /// The tunnel's hold on the number of its endpoint.
+    /// Keeps the number of a tunnel's endpoint from being given to another endpoint.
     number: Option<Arc<LedgerNumber>>,
     route: RouteId,
-    /// Of whose requests in flight it is one.
+    /// The tenant whose quota of requests in flight it counts against.
     tenant: Option<TenantId>,
     cluster: ClusterId,
     method: Method,
     offer: Offer,
     state: State,
     tries: Tries,
-    /// For its record.
+    /// What its record will say of the origin's side.
     forwarding: Forwarding,
-    /// What may be sent again.
+    /// What was sent of the request and may be sent again.
     replay: Replay,
-    /// The whole request was handed over.
+    /// The whole request was queued for the origin.
     request_done: bool,
-    /// It, or its response, logs in on the connection.
+    /// The request or its response authenticates the connection itself (NTLM, Negotiate).
     binds: bool,
     interims: u16,
     /// The route's `timeout`, from the end of the request.
     timeout: Option<Duration>,
-    /// When that ends, once the request has ended.
+    /// When `timeout` ends; set when the request has ended.
     deadline: Option<Tick>,
 }
 
-/// What becomes of an exchange.
+/// The state of an exchange.
 #[derive(Debug)]
 enum State {
     /// No attempt is under way; the next one is about to begin.
     Between,
-    /// An endpoint is asked.
+    /// An attempt at an endpoint is under way.
     Attempt(Attempt),
     /// There will be no response.
     Failed(Failure),
@@ -149,7 +149,7 @@ struct Offer {
     length: u8,
 }
 
-/// What a route says about a request.
+/// The route of a request, and the cluster that the route has chosen for it.
 #[derive(Clone, Debug)]
 pub struct Decision {
     snapshot: SnapshotRef,
@@ -158,25 +158,25 @@ pub struct Decision {
     cluster: Option<ClusterId>,
 }
 
-/// From whom a request came.
+/// Where a request came from.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestSource<'a> {
-    /// Its stream.
+    /// The stream that it came on.
     pub stream: StreamId,
-    /// Where it was accepted.
+    /// The listener that accepted its connection.
     pub listener: ListenerId,
-    /// Who sent it.
+    /// The client, as far as it is known.
     pub peer: &'a Peer,
 }
 
 /// The head of a response.
 #[derive(Debug)]
 pub struct Head {
-    /// Begins with it; the body may follow.
+    /// Bytes that begin with the head; bytes of the body may follow.
     pub lease: Lease,
-    /// Its length.
+    /// Length of the head, bytes.
     pub length: usize,
-    /// What it is.
+    /// What the head begins.
     pub kind: HeadKind,
 }
 
@@ -192,7 +192,7 @@ pub enum HeadKind {
 }
 
 impl<D: Driver> Engine<D> {
-    /// For one worker of `workers`, under a first snapshot.
+    /// The engine of one worker of `workers`, under a first snapshot.
     #[must_use]
     pub fn new(ring: Ring<D>, snapshot: Arc<Snapshot>, workers: usize, seed: u64) -> Self {
         let mut balancer = Balancer::new(seed);
@@ -315,8 +315,7 @@ impl<D: Driver> Engine<D> {
         }
     }
 
-    /// Notes that a part of the request was queued, which the origin is to take, or all of it if `whole`: from then on it owes a
-    /// response.
+    /// Notes that a part of the request was queued, or all of it if `whole`: from then on the origin owes a response.
     pub fn request_sent(&mut self, id: u32, whole: bool) {
         if whole {
             let exchange = &mut self.exchanges[id as usize];
@@ -366,7 +365,7 @@ impl<D: Driver> Engine<D> {
         }
     }
 
-    /// What a response head begins, and whether it may.
+    /// Says what a response head begins, or why that is not allowed.
     fn classify_head(&mut self, id: u32, head: &[u8]) -> Result<HeadKind, Failure> {
         let exchange = &mut self.exchanges[id as usize];
         let status = self.response.status;
@@ -452,14 +451,14 @@ impl<D: Driver> Engine<D> {
         let Attempt { endpoint, connection: index, stage, .. } = *attempt;
         self.balancer.end(endpoint);
         if !complete && stage == Stage::Tunnel {
-            // One side broke: the other is told so, and does not take what it has for all there is.
+            // A broken tunnel is reset, so that the origin does not take what it has received for everything.
             return self.upstreams.abort(&mut self.ring, index);
         }
         if !complete || !exchange.request_done || stage == Stage::Tunnel {
             return self.upstreams.discard(&mut self.ring, index);
         }
         let Some((cluster, _)) = self.snapshot.endpoint(endpoint) else {
-            // A newer snapshot lacks the endpoint.
+            // The endpoint is gone from the current snapshot.
             return self.upstreams.discard(&mut self.ring, index);
         };
         let share = cluster.max_idle.div_ceil(self.workers);
@@ -469,7 +468,7 @@ impl<D: Driver> Engine<D> {
         self.upstreams.release(&mut self.ring, index, share, cluster.idle);
     }
 
-    /// Lets go of the snapshot of a tunnel whose response head was sent: nothing of it is needed any more.
+    /// Releases the snapshot of a tunnel whose response head was sent: the tunnel needs nothing of it any more.
     pub fn detach(&mut self, id: u32) {
         let exchange = &mut self.exchanges[id as usize];
         exchange.number = exchange.attempt().and_then(|attempt| exchange.snapshot.number(attempt.endpoint));
@@ -483,8 +482,8 @@ impl<D: Driver> Engine<D> {
         RouteOf { snapshot: exchange.snapshot.clone(), route: exchange.route }
     }
 
-    /// Takes in what happened on an upstream connection. Returns the stream whose exchange it concerns, which is to go on, and then
-    /// [`Engine::arm_connection`] is to be called.
+    /// Takes in what happened on an upstream connection. Returns the stream whose exchange is concerned: the caller pumps it and then
+    /// calls [`Engine::arm_connection`].
     pub fn on_event(&mut self, index: u32, event: Event) -> Option<StreamId> {
         let exchange = self.upstreams.get(index)?.exchange;
         let ring = &mut self.ring;
@@ -508,7 +507,7 @@ impl<D: Driver> Engine<D> {
             // The response may have been sent before the endpoint stopped reading: what is received decides.
             Event::Failed(_, Fault::Send(_)) => {}
             Event::Failed(_, fault) => self.upstreams.ended(ring, index, End::Broken(fault)),
-            // It has been idle for too long.
+            // The connection has been idle for too long.
             Event::Expired(_) if exchange.is_none() => self.upstreams.discard(ring, index),
             _ => {}
         }
@@ -542,7 +541,7 @@ impl<D: Driver> Engine<D> {
         prepend_head(&mut self.ring.buffers, out, &self.scratch, body).map_err(|_| Failure::Buffers)
     }
 
-    /// Engine under way.
+    /// Exchanges under way.
     #[must_use]
     pub fn len(&self) -> usize {
         self.exchanges.len()

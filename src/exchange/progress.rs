@@ -54,14 +54,14 @@ impl<D: Driver> Engine<D> {
         }
     }
 
-    /// The same for the exchange that uses a connection, if one still does.
+    /// Sets both timers of the exchange that uses a connection, if one still does.
     pub fn arm_connection(&mut self, index: u32) {
         if let Some(id) = self.upstreams.get(index).and_then(|connection| connection.exchange) {
             self.arm(id);
         }
     }
 
-    /// Clears both, the latter if it was ever set.
+    /// Clears both timers; that of the exchange was set only if it has a time-out.
     pub(super) fn disarm(&mut self, id: u32, timeout: Option<Duration>) {
         self.ring.set_timer(Timer::Attempt(id), None);
         if timeout.is_some() {
@@ -74,7 +74,7 @@ impl<D: Driver> Engine<D> {
         let (Timer::Attempt(id) | Timer::Exchange(id)) = timer else { return None };
         let (now, exchange) = (self.ring.clock().tick(), self.exchanges.get(id as usize)?);
         let (index, stream) = (exchange.connection().ok()?, exchange.stream);
-        // Since the timer was set, progress may have moved what it stands for.
+        // Progress may have moved the deadline since the timer was set.
         let at = if let Timer::Attempt(_) = timer { self.attempt_deadline(id) } else { self.exchange_deadline(id) };
         if at.is_some_and(|at| at <= now) {
             let connected = self.upstreams.get(index).is_some_and(Upstream::is_connected);

@@ -9,11 +9,11 @@ use crate::uring::Driver;
 /// One exchange, from the first byte of its head to the last one queued of its response.
 #[derive(Clone, Copy, Debug)]
 pub struct Record {
-    /// Where it came in.
+    /// The listener that accepted its connection.
     pub listener: ListenerId,
-    /// What it was routed by; None: nothing fitted, or it came to no route.
+    /// Its route; None: no route matched, or the request failed before it was routed.
     pub route: Option<RouteId>,
-    /// Who was asked; None: it was answered here.
+    /// How it was forwarded; None: it was answered here.
     pub forwarded: Option<Forwarding>,
     /// The status of the final response; 0: none was begun.
     pub status: u16,
