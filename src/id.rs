@@ -30,6 +30,10 @@ index!(
     RouteId(u32)
 );
 index!(
+    /// Number of a route in the process: the same in every snapshot that has the route. Below `limits::ROUTE_NUMBERS`.
+    RouteNumber(u32)
+);
+index!(
     /// Position of a cluster in one snapshot.
     ClusterId(u32)
 );

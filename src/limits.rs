@@ -133,6 +133,9 @@ pub const ADDRESSES: usize = 16;
 pub const ATTEMPT_MIN: Duration = Duration::from_millis(250);
 /// Ids that the listeners of all snapshots that live at once may take; above: a reload is refused.
 pub const LISTENER_IDS: usize = 4096;
+/// Numbers that the routes of all snapshots that live at once may take; above: a build error. What is kept of each route in tables
+/// by number stays bounded.
+pub const ROUTE_NUMBERS: u32 = 1024 * 1024;
 /// How long idle connections of a removed listener are kept: each is closed at a moment of its own between the two.
 pub const LEAVE: Duration = Duration::from_secs(10);
 /// See [`LEAVE`].

@@ -1,14 +1,17 @@
 //! Numbers for what outlives a snapshot: a listener or an endpoint has the same id in every snapshot that knows it, so that
 //! workers keep its sockets, idle connections and counts by that id under the next one; and what all workers share of
-//! its limits goes on counting, and the tickets that its clients hold are good.
+//! its limits goes on counting, and the tickets that its clients hold are good. A route has a number beside its id, for what is
+//! counted and logged of it.
 //! Not here: the tables that the ids index.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
 use std::hash::Hash;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Weak};
 
-use crate::id::{Address, EndpointId, ListenerId, TenantId};
+use crate::id::{Address, EndpointId, ListenerId, RouteNumber, TenantId};
+use crate::limits::ROUTE_NUMBERS;
 use crate::runtime::Quota;
 use crate::tls::{Authorities, Tickets};
 
@@ -19,7 +22,16 @@ pub struct Ledger {
     tickets: HashMap<(Listened, Option<Authorities>), Weak<Tickets>>,
     endpoints: Numbers<(String, Vec<Address>)>,
     tenants: Numbers<String>,
+    routes: Numbers<String>,
 }
+
+/// The routes of all snapshots that are in use have taken all numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "at most {} routes can be in use, those of earlier configurations included that requests and tunnels still hold",
+    ROUTE_NUMBERS
+)]
+pub(super) struct TooManyRoutes;
 
 /// What a listener is known by: see [`listened`].
 pub type Listened = (Address, String);
@@ -36,8 +48,11 @@ pub struct LedgerNumber {
 #[derive(Debug)]
 struct Numbers<K> {
     known: HashMap<K, Weak<LedgerNumber>>,
-    free: Receiver<u32>,
+    /// The smallest one is given first: a bound is met only when all numbers below it are in use, and tables by number stay short.
+    free: BinaryHeap<Reverse<u32>>,
+    given_back: Receiver<u32>,
     give_back: Sender<u32>,
+    /// Never given so far, nor any above it.
     next: u32,
 }
 
@@ -82,12 +97,19 @@ impl Ledger {
         (TenantId(number.value as u16), number)
     }
 
+    /// A route is known by its name, in which its tenant's name stands first: a change of what it does leaves it what it is.
+    pub(super) fn route(&mut self, name: &str) -> Result<(RouteNumber, Arc<LedgerNumber>), TooManyRoutes> {
+        let number = self.routes.number(name.to_owned());
+        if number.value < ROUTE_NUMBERS { Ok((RouteNumber(number.value), number)) } else { Err(TooManyRoutes) }
+    }
+
     /// Forgets what no snapshot knows any more.
     pub(super) fn prune(&mut self) {
         self.listeners.prune();
         self.tickets.retain(|_, tickets| tickets.strong_count() > 0);
         self.endpoints.prune();
         self.tenants.prune();
+        self.routes.prune();
     }
 }
 
@@ -101,8 +123,8 @@ pub fn listened(bind: &Address, name: &str) -> Listened {
 
 impl<K> Default for Numbers<K> {
     fn default() -> Self {
-        let (give_back, free) = channel();
-        Self { known: HashMap::new(), free, give_back, next: 0 }
+        let (give_back, given_back) = channel();
+        Self { known: HashMap::new(), free: BinaryHeap::new(), given_back, give_back, next: 0 }
     }
 }
 
@@ -111,10 +133,9 @@ impl<K: Hash + Eq> Numbers<K> {
         if let Some(known) = self.known.get(&key).and_then(Weak::upgrade) {
             return known;
         }
-        let value = self.free.try_recv().unwrap_or_else(|_| {
-            self.next += 1;
-            self.next - 1
-        });
+        self.free.extend(self.given_back.try_iter().map(Reverse));
+        let value = self.free.pop().map_or(self.next, |Reverse(value)| value);
+        self.next = self.next.max(value + 1);
         let number = Arc::new(LedgerNumber { value, quota: Quota::default(), free: self.give_back.clone() });
         self.known.insert(key, Arc::downgrade(&number));
         number
@@ -152,6 +173,33 @@ mod tests {
         assert_eq!(d, EndpointId(0));
         ledger.prune();
         assert_eq!(ledger.endpoints.known.len(), 2);
+    }
+
+    #[test]
+    fn the_smallest_free_number_is_given() {
+        let mut ledger = Ledger::default();
+        let mut kept: Vec<_> = (0..6).map(|index| ledger.route(&format!("route-{index}")).unwrap()).collect();
+        // Neither the order in which they are dropped counts, nor the one in which they were given.
+        for index in [4, 1, 2] {
+            drop(kept.remove(index));
+        }
+        let new = ["a", "b", "c", "d"].map(|name| ledger.route(name).unwrap());
+        assert_eq!(new.each_ref().map(|(number, _)| number.0), [1, 3, 4, 6]);
+    }
+
+    #[test]
+    fn routes_beyond_the_last_number_are_refused_until_one_is_free() {
+        let mut ledger = Ledger::default();
+        let (first, kept) = ledger.route("first").unwrap();
+        ledger.routes.next = ROUTE_NUMBERS - 1;
+        let (last, _last) = ledger.route("a/last").unwrap();
+        assert_eq!((first.0, last.0), (0, ROUTE_NUMBERS - 1));
+        for name in ["b/last", "more"] {
+            assert_eq!(ledger.route(name).map(|(number, _)| number), Err(TooManyRoutes));
+        }
+        assert_eq!(ledger.route("a/last").map(|(number, _)| number), Ok(last), "known ones are not");
+        drop(kept);
+        assert_eq!(ledger.route("more").map(|(number, _)| number), Ok(first));
     }
 
     #[test]

@@ -12,7 +12,7 @@ pub use ledger::{Ledger, LedgerNumber, Listened, listened};
 
 use crate::cluster::{Balancer, Cluster, ClusterSpec, Endpoint, Tried, Turns};
 use crate::http::path::{self, EncodedSlash};
-use crate::id::{Address, ClusterId, EndpointId, ListenerId, TenantId};
+use crate::id::{Address, ClusterId, EndpointId, ListenerId, RouteId, RouteNumber, TenantId};
 use crate::route::{BuildError, RouteSpec, Router};
 use crate::runtime::Quota;
 use crate::tls;
@@ -32,6 +32,16 @@ pub struct Snapshot {
     endpoints: Box<[Option<Seat>]>,
     /// By `TenantId`, with gaps.
     tenants: Box<[Option<Tenant>]>,
+    routes: RouteNumbers,
+}
+
+/// The numbers of its routes.
+#[derive(Debug, Default)]
+struct RouteNumbers {
+    /// By `RouteId`, apart from the holds, so that requests find them close together.
+    numbers: Box<[RouteNumber]>,
+    /// What keeps them from being given to others.
+    _holds: Box<[Arc<LedgerNumber>]>,
 }
 
 /// A listener.
@@ -222,6 +232,7 @@ impl Snapshot {
             *tenant = tenant_ids[tenant.index()];
         }
         let router = Router::build(&spec.routes, listeners.len())?;
+        let routes = RouteNumbers::of(&spec.routes, ledger).map_err(|error| vec![error])?;
         let (mut clusters, mut endpoints) = (Vec::with_capacity(spec.clusters.len()), Vec::new());
         for (index, cluster) in spec.clusters.iter().enumerate() {
             let id = ClusterId(index as u32);
@@ -234,7 +245,7 @@ impl Snapshot {
             clusters.push(Cluster::build(id, cluster, &ids));
         }
         let (listeners, endpoints, tenants) = (listeners.into(), endpoints.into(), tenants.into());
-        Ok(Self { version, router, clusters, listeners, endpoints, tenants })
+        Ok(Self { version, router, clusters, listeners, endpoints, tenants, routes })
     }
 
     /// One with nothing in it, of version 0.
@@ -247,6 +258,7 @@ impl Snapshot {
             listeners: Box::default(),
             endpoints: Box::default(),
             tenants: Box::default(),
+            routes: RouteNumbers::default(),
         }
     }
 
@@ -296,6 +308,16 @@ impl Snapshot {
         numbered.filter_map(|(id, listener)| Some((ListenerId(id as u16), &listener.as_ref()?.spec)))
     }
 
+    /// The number under which all snapshots know a route of this one's router.
+    ///
+    /// # Panics
+    /// When the id is another snapshot's and above all of this one.
+    #[must_use]
+    #[inline]
+    pub fn route_number(&self, id: RouteId) -> RouteNumber {
+        self.routes.numbers[id.index()]
+    }
+
     /// A tenant, unless only another snapshot has it.
     #[must_use]
     pub fn tenant(&self, id: TenantId) -> Option<&Tenant> {
@@ -329,6 +351,24 @@ impl Snapshot {
     }
 }
 
+impl RouteNumbers {
+    /// Fails at the first route that gets none: the others would say the same.
+    fn of(routes: &[RouteSpec], ledger: &mut Ledger) -> Result<Self, BuildError> {
+        let (mut numbers, mut holds) = (Vec::with_capacity(routes.len()), Vec::with_capacity(routes.len()));
+        for route in routes {
+            let (number, hold) = ledger.route(&route.name).map_err(|error| BuildError {
+                route: route.name.clone(),
+                key: "name",
+                problem: error.to_string(),
+                rival: None,
+            })?;
+            numbers.push(number);
+            holds.push(hold);
+        }
+        Ok(Self { numbers: numbers.into(), _holds: holds.into() })
+    }
+}
+
 /// Stores a value at `index`, behind gaps where it lies beyond the end.
 fn set<T>(table: &mut Vec<Option<T>>, index: usize, value: T) {
     if table.len() <= index {
@@ -341,6 +381,7 @@ fn set<T>(table: &mut Vec<Option<T>>, index: usize, value: T) {
 mod tests {
     use super::*;
     use crate::cluster::{Balance, EndpointSpec};
+    use crate::route::{ActionSpec, HeaderEdits, HostPattern, PathPattern};
 
     #[test]
     fn an_endpoint_has_its_cluster_and_keeps_its_id() {
@@ -383,5 +424,47 @@ mod tests {
         drop(first);
         let third = build(3, &[cluster("a", &[12, 11])]);
         assert_eq!(found(&third), ["a 127.0.0.1:12", "a 127.0.0.1:11"]);
+    }
+
+    #[test]
+    fn a_route_has_a_number_while_some_snapshot_has_its_name() {
+        let route = |name: &str| RouteSpec {
+            name: name.into(),
+            tenant: None,
+            listeners: Vec::new(),
+            hosts: vec![HostPattern::Exact(name.replace('/', "."))],
+            path: PathPattern::Any,
+            methods: Vec::new(),
+            headers: Vec::new(),
+            query: Vec::new(),
+            action: ActionSpec::Respond { status: 200, body: String::new(), headers: Vec::new() },
+            timeout: None,
+            rewrite_path_prefix: None,
+            rewrite_host: None,
+            request_headers: HeaderEdits::default(),
+            response_headers: HeaderEdits::default(),
+        };
+        let mut ledger = Ledger::default();
+        let mut build = |version, names: &[&str]| {
+            let routes = names.iter().map(|name| route(name)).collect();
+            Snapshot::build(version, SnapshotSpec { routes, ..SnapshotSpec::default() }, &mut ledger).unwrap()
+        };
+        let numbers = |snapshot: &Snapshot| -> Vec<_> {
+            snapshot.router.routes().iter().map(|route| snapshot.route_number(route.id).0).collect()
+        };
+        let first = build(1, &["one", "team/one", "two", "route-4"]);
+        assert_eq!(numbers(&first), [0, 1, 2, 3]);
+        let second = build(2, &["route-4", "new", "one", "team/one"]);
+        assert_eq!(numbers(&second), [3, 4, 0, 1], "reordered, one gone, one new");
+        let third = build(3, &["team/renamed", "one"]);
+        assert_eq!(numbers(&third), [5, 0]);
+        drop(first);
+        let fourth = build(4, &["team/one", "two", "one"]);
+        assert_eq!(numbers(&fourth), [1, 2, 0], "the second has team/one; the number of two is free");
+        drop((second, third));
+        let fifth = build(5, &["a", "b", "c", "d", "two"]);
+        assert_eq!(numbers(&fifth), [3, 4, 5, 6, 2], "one and team/one are still of the fourth");
+        drop(fourth);
+        assert_eq!(numbers(&build(6, &["one", "e"])), [0, 1]);
     }
 }
