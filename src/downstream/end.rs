@@ -38,7 +38,7 @@ impl Downstreams {
         let connection = &mut self.table[id as usize];
         let record = connection.record(engine);
         record.failure = Some(failure);
-        record.route = route.as_ref().map_or(record.route, |route| Some(route.id()));
+        record.route = route.as_ref().map_or(record.route, |route| Some(route.number()));
         if let Response::Begun(_, ending) = connection.current.response {
             // Only a cut can tell the client that the response is not whole. Its framing shows one, once all that came has been
             // sent (RFC 9112 section 8); where the connection's end is the response's end, only RST does.

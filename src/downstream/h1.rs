@@ -97,7 +97,7 @@ impl Downstreams {
         });
         match opened {
             Ok((decision, Some(exchange))) => {
-                connection.record(engine).route = Some(decision.route_id());
+                connection.record(engine).route = Some(decision.route_number());
                 connection.enter(Phase::Exchange(exchange), engine.ring.clock().tick());
                 lease.advance(length);
                 match send_request_head(connection, engine, exchange, lease) {
@@ -106,7 +106,7 @@ impl Downstreams {
                 }
             }
             Ok((decision, None)) => {
-                let route = decision.route_id();
+                let route = decision.route_number();
                 let (local, style) = (decision.into_local(), connection.style(engine.ring.wall_seconds()));
                 let status = engine.write_local(&local, &asked, &style);
                 connection.record(engine).route = Some(route);

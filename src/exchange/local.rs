@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Decision, Engine, Failure, Peer, RouteOf, RouteRequest};
 use crate::http::path::Forms;
 use crate::http::{FieldName, RequestHead};
-use crate::id::RouteId;
+use crate::id::RouteNumber;
 use crate::limits;
 use crate::respond::{self, ResponseStyle};
 use crate::route::{Action, Redirect};
@@ -18,10 +18,10 @@ pub struct LocalResponse {
 }
 
 impl Decision {
-    /// The position of that route in the snapshot.
+    /// The number of that route, which is the same under later snapshots.
     #[must_use]
-    pub fn route_id(&self) -> RouteId {
-        self.route
+    pub fn route_number(&self) -> RouteNumber {
+        self.snapshot.route_number(self.route)
     }
 
     /// The answer, if it is not forwarded.

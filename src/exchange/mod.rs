@@ -24,7 +24,7 @@ use crate::cluster::Balancer;
 use crate::forward::{Delivery, prepend_head};
 use crate::http::path::Forms;
 use crate::http::{self, FieldName, Fields, Method, RequestHead, ResponseHead};
-use crate::id::{ClusterId, ListenerId, RouteId, StreamId, TenantId};
+use crate::id::{ClusterId, ListenerId, RouteId, RouteNumber, StreamId, TenantId};
 use crate::limits;
 use crate::respond::DateLine;
 use crate::route::Route;
@@ -561,10 +561,10 @@ pub struct RouteOf {
 }
 
 impl RouteOf {
-    /// Its position in the snapshot.
+    /// Its number, which is the same under later snapshots.
     #[must_use]
-    pub fn id(&self) -> RouteId {
-        self.route
+    pub fn number(&self) -> RouteNumber {
+        self.snapshot.route_number(self.route)
     }
 }
 

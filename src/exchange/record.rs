@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Engine, Failure};
-use crate::id::{ClusterId, EndpointId, ListenerId, RouteId};
+use crate::id::{ClusterId, EndpointId, ListenerId, RouteNumber};
 use crate::uring::Driver;
 
 /// One exchange, from the first byte of its head to the last one queued of its response.
@@ -12,7 +12,7 @@ pub struct Record {
     /// The listener that accepted its connection.
     pub listener: ListenerId,
     /// Its route; None: no route matched, or the request failed before it was routed.
-    pub route: Option<RouteId>,
+    pub route: Option<RouteNumber>,
     /// How it was forwarded; None: it was answered here.
     pub forwarded: Option<Forwarding>,
     /// The status of the final response; 0: none was begun.
