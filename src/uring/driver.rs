@@ -85,7 +85,7 @@ pub enum Operation<'a> {
     /// Accepts whatever comes: many completions.
     AcceptMany(BorrowedFd<'a>),
     /// Connects.
-    Connect(BorrowedFd<'a>, SockAddr),
+    Connect(BorrowedFd<'a>, &'a SockAddr),
     /// Receives into the buffers of a group whatever comes: many completions, the last of them with 0 at the peer's FIN or with
     /// ENOBUFS when no buffer is on offer.
     Receive {

@@ -75,7 +75,7 @@ impl Kernel {
             }
             Operation::AcceptMany(listener) => opcode::AcceptMulti::new(at(listener)).flags(libc::SOCK_CLOEXEC).build(),
             Operation::Connect(socket, address) => {
-                let address = self.arena.keep_address(address);
+                let address = self.arena.keep_address(address.clone());
                 opcode::Connect::new(at(socket), address.as_ptr().cast(), address.len()).build()
             }
             Operation::Receive { socket, group } if self.bundles => {

@@ -79,7 +79,7 @@ impl<D: Driver> Ring<D> {
     pub(super) fn submit_connect(&mut self, slot: u32, address: SockAddr) {
         let socket = &mut self.sockets[slot as usize];
         let Some((tag, descriptor)) = socket.begin(slot, Op::Connect) else { return };
-        self.driver.submit(tag, Operation::Connect(descriptor, address));
+        self.driver.submit(tag, Operation::Connect(descriptor, &address));
     }
 
     pub(super) fn submit_receive(&mut self, slot: u32) {
