@@ -6,7 +6,7 @@ use std::time::Duration;
 use slab::Slab;
 
 use crate::buffer::{Lease, Queue};
-use crate::forward::{Body, BodyError, Delivery, Trailers, join};
+use crate::forward::{Body, BodyEnd, BodyError, Chunking, Trailers, join};
 use crate::http::{self, Fields, HeadLimits, Method, ResponseError, ResponseHead};
 use crate::id::{Address, EndpointId, Owner};
 use crate::limits;
@@ -348,7 +348,7 @@ impl Upstreams {
         self.table[index as usize].transport.input.push_front(ring.buffers.pieces(), lease);
     }
 
-    /// Moves what has arrived of the body to `out`. True: the body is complete.
+    /// Moves what has arrived of the body to `out`. Some: the body is complete.
     ///
     /// # Errors
     /// When it breaks its framing.
@@ -357,15 +357,16 @@ impl Upstreams {
         ring: &mut Ring<D>,
         index: u32,
         out: &mut Queue,
-        delivery: Delivery,
+        chunking: Chunking,
         trailers: &mut Fields,
-    ) -> Result<bool, BodyError> {
+    ) -> Result<Option<BodyEnd>, BodyError> {
         let connection = &mut self.table[index as usize];
-        connection.body.read(&mut ring.buffers, &mut connection.transport.input, out, delivery, trailers)?;
-        if matches!(connection.body, Body::Close) && connection.end == Some(End::Closed) {
-            connection.body = Body::Done;
+        let input = &mut connection.transport.input;
+        let progress = connection.body.read(&mut ring.buffers, input, out, chunking, trailers)?;
+        if progress.end.is_none() && connection.end == Some(End::Closed) {
+            return Ok(connection.body.close());
         }
-        Ok(connection.body.is_done())
+        Ok(progress.end)
     }
 
     /// Moves everything received to `out`, for a tunnel. Returns how the endpoint has ended its side, if it has.

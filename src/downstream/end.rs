@@ -1,10 +1,10 @@
 //! How exchanges and connections end: whole, refused, cut. Every exchange ends in [`Downstream::end_exchange`]. Not here: when
 //! somebody has been too slow (`deadline`).
 
-use super::{Admission, Downstream, Downstreams, Ending, Phase, Response, Step};
+use super::{Admission, Downstream, Downstreams, Phase, Response, Step};
 use crate::buffer::Queue;
 use crate::exchange::{Engine, Failure, Record, RouteOf};
-use crate::forward::{Body, Delivery};
+use crate::forward::{Body, Chunking, Framing};
 use crate::uring::Driver;
 
 /// How an exchange has ended.
@@ -39,10 +39,10 @@ impl Downstreams {
         let record = connection.record(engine);
         record.failure = Some(failure);
         record.route = route.as_ref().map_or(record.route, |route| Some(route.number()));
-        if let Response::Begun(_, ending) = connection.current.response {
+        if let Response::Begun(framing) = connection.current.response {
             // Only a cut can tell the client that the response is not whole. Its framing shows one, once all that came has been
             // sent (RFC 9112 section 8); where the connection's end is the response's end, only RST does.
-            let framed = ending == Ending::Framed && !matches!(connection.phase, Phase::Tunnel(_));
+            let framed = framing != Framing::Close && !matches!(connection.phase, Phase::Tunnel(_));
             connection.end_exchange(engine, Outcome::Cut);
             connection.enter(Phase::Flush, engine.ring.clock().tick());
             if framed {
@@ -96,7 +96,7 @@ impl Downstreams {
             &mut engine.ring.buffers,
             &mut connection.transport.input,
             &mut dropped,
-            Delivery::Data,
+            Chunking::Removed,
             &mut engine.trailers,
         );
         dropped.clear(engine.ring.buffers.pieces());

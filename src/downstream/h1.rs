@@ -2,11 +2,11 @@
 
 use super::end::Outcome;
 use super::pace::{Floor, Pace};
-use super::{Current, Downstream, Downstreams, Ending, Phase, Response, Step, Tunnel, Way, response};
+use super::{Current, Downstream, Downstreams, Phase, Response, Step, Tunnel, Way, response};
 use crate::buffer::{Lease, Queue, QueueLimit};
 use crate::exchange::{Engine, Failure, Head, HeadKind, RequestSource, RouteRequest};
-use crate::forward::{Body, BodyError, Delivery, Trailers, end_chunks, join};
-use crate::http::{self, BodyFraming, FieldName, Method, RequestHead, Version};
+use crate::forward::{Body, BodyError, Chunking, Framing, Progress, Trailers, join};
+use crate::http::{self, FieldName, RequestHead, Version};
 use crate::id::StreamId;
 use crate::limits;
 use crate::respond::{Format, ResponseStyle};
@@ -167,7 +167,7 @@ impl Downstreams {
             if full {
                 return Step::Wait;
             }
-            let Response::Begun(delivery, _) = connection.current.response else {
+            let Response::Begun(framing) = connection.current.response else {
                 match engine.response_head(exchange) {
                     Ok(None) => return Step::Wait,
                     Ok(Some(head)) => {
@@ -179,7 +179,7 @@ impl Downstreams {
                 }
             };
             let mut out = Queue::default();
-            match engine.response_body(exchange, &mut out, delivery) {
+            match read_response(engine, exchange, &mut out, framing) {
                 Ok(done) => {
                     let moved = !out.is_empty();
                     connection.send(engine, &mut out);
@@ -209,11 +209,11 @@ impl Downstreams {
         let Head { mut lease, length, kind } = head;
         let connection = &mut self.table[id as usize];
         let current = &mut connection.current;
-        let mut delivery = Delivery::Same;
+        let mut framing = Framing::Length;
         if kind == HeadKind::Final {
             // A client that is answered before it has sent its request is told that the connection ends (RFC 9112 section 9.6).
             current.keep_alive &= current.body.is_done();
-            (delivery, current.keep_alive) = response::delivery(engine.response.body, current);
+            (framing, current.keep_alive) = response::framing(engine.response.body, current);
         }
         engine.scratch.clear();
         engine.tell_date();
@@ -237,7 +237,7 @@ impl Downstreams {
             engine.put_back(exchange, lease);
             None
         };
-        let done = match engine.response_body(exchange, &mut body, delivery) {
+        let done = match read_response(engine, exchange, &mut body, framing) {
             Ok(done) => done,
             Err(failure) => {
                 body.clear(engine.ring.buffers.pieces());
@@ -250,9 +250,7 @@ impl Downstreams {
             return Err(failure);
         }
         out.append(engine.ring.buffers.pieces(), &mut body);
-        let unframed = matches!(engine.response.body, BodyFraming::Chunked | BodyFraming::Close);
-        let ending = if version == Version::Http10 && unframed { Ending::Connection } else { Ending::Framed };
-        connection.current.response = Response::Begun(delivery, ending);
+        connection.current.response = Response::Begun(framing);
         let now = engine.ring.clock().now();
         connection.record(engine).answer(engine.response.status, now);
         connection.send(engine, &mut out);
@@ -265,17 +263,9 @@ impl Downstreams {
         if done { Ok(self.complete(engine, id)) } else { Ok(Step::Again) }
     }
 
-    /// The response is complete.
+    /// The response is complete and queued.
     fn complete<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32) -> Step {
         let connection = &mut self.table[id as usize];
-        let chunks = matches!(connection.current.response, Response::Begun(Delivery::Chunks, _));
-        if chunks && connection.current.method != Method::Head {
-            let mut out = Queue::default();
-            if end_chunks(&mut engine.ring.buffers, &mut out).is_err() {
-                return self.refuse(engine, id, Failure::Buffers);
-            }
-            connection.send(engine, &mut out);
-        }
         let whole = connection.current.body.is_done();
         connection.end_exchange(engine, if whole { Outcome::Whole } else { Outcome::Cut });
         let next = if connection.current.keep_alive && whole { Phase::Head } else { Phase::Flush };
@@ -300,10 +290,10 @@ impl Downstreams {
         engine.pause_response(exchange, down_full);
         if !down_full {
             let mut out = Queue::default();
-            let ended = engine.response_body(exchange, &mut out, Delivery::Same);
+            let ended = engine.response_body(exchange, &mut out, Chunking::Kept);
             connection.send(engine, &mut out);
             match ended {
-                Ok(true) if tunnel.down == Way::Open => {
+                Ok(Some(_)) if tunnel.down == Way::Open => {
                     tunnel.down = Way::Ended;
                     connection.transport.finish(&mut engine.ring);
                 }
@@ -347,20 +337,39 @@ fn send_request_head<D: Driver>(
     Ok(())
 }
 
-/// Moves what has arrived of the request body to `out`; on failure nothing, so that no origin takes a refused body for whole.
+/// Moves what has arrived of the response body to `out`, framed for the client. True: with its end.
+fn read_response<D: Driver>(
+    engine: &mut Engine<D>,
+    exchange: u32,
+    out: &mut Queue,
+    framing: Framing,
+) -> Result<bool, Failure> {
+    let read = engine.response_body(exchange, out, framing.chunking());
+    // A response that breaks off goes on as far as it came: its data is framed even if the read has failed.
+    framing.frame_data(&mut engine.ring.buffers, out).map_err(|_| Failure::ResponseBody)?;
+    let Some(end) = read? else { return Ok(false) };
+    framing.frame_end(&mut engine.ring.buffers, out, &end, &engine.trailers).map_err(|_| Failure::Buffers)?;
+    Ok(true)
+}
+
+/// Moves what has arrived of the request body to `out`, framed for the origin; on failure nothing, so that no origin takes a
+/// refused body for whole.
 fn read_body<D: Driver>(connection: &mut Downstream, engine: &mut Engine<D>, out: &mut Queue) -> Result<(), Failure> {
+    // Origins are sent HTTP/1.1, so that a body goes on as the client has framed it.
+    const FRAMING: Framing = Framing::Verbatim;
     let spec = connection.spec(engine);
     let (limit, floor) = (spec.body_bytes, Floor::of(spec));
     let current = &mut connection.current;
     let arrived = !connection.transport.input.is_empty();
-    let read = current.body.read(
-        &mut engine.ring.buffers,
-        &mut connection.transport.input,
-        out,
-        Delivery::Same,
-        &mut engine.trailers,
-    );
-    let outcome = match read {
+    let (buffers, input) = (&mut engine.ring.buffers, &mut connection.transport.input);
+    let read = current.body.read(buffers, input, out, FRAMING.chunking(), &mut engine.trailers);
+    let framed = read.and_then(|Progress { data, end }| {
+        if let Some(end) = end {
+            FRAMING.frame_end(buffers, out, &end, &engine.trailers)?;
+        }
+        Ok(data)
+    });
+    let outcome = match framed {
         Err(BodyError::Exhausted) => Err(Failure::Buffers),
         Err(BodyError::Trailer(error)) => Err(Failure::RequestTrailers(error)),
         Err(BodyError::Chunk(_)) => Err(Failure::RequestBody),

@@ -17,7 +17,7 @@ use std::time::Duration;
 use slab::Slab;
 
 use crate::exchange::{Engine, Failure, Peer, Record};
-use crate::forward::{Body, Delivery};
+use crate::forward::{Body, Framing};
 use crate::http::{Method, RequestHead, Version};
 use crate::id::{ListenerId, Owner};
 use crate::limits;
@@ -124,17 +124,8 @@ struct Current {
 enum Response {
     /// No byte of it was sent.
     Awaited,
-    /// Its head was sent; how its body is delivered, and what ends it.
-    Begun(Delivery, Ending),
-}
-
-/// What ends a response that has begun.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ending {
-    /// Its framing (RFC 9112 section 6).
-    Framed,
-    /// The end of the connection.
-    Connection,
+    /// Its head was sent; its body is framed this way.
+    Begun(Framing),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

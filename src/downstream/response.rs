@@ -2,7 +2,7 @@
 
 use super::Current;
 use crate::exchange::HeadKind;
-use crate::forward::Delivery;
+use crate::forward::Framing;
 use crate::http::{BodyFraming, FieldName, ResponseHead, Version, hop_by_hop, write_decimal};
 use crate::respond::{DATE_LINE, write_fields, write_parts};
 use crate::route::Route;
@@ -22,14 +22,13 @@ pub struct HeadStyle<'a> {
     pub date: &'a [u8; DATE_LINE],
 }
 
-/// How a body is delivered to the client of this exchange, and whether the connection can be kept afterwards.
-pub(super) fn delivery(body: BodyFraming, current: &Current) -> (Delivery, bool) {
+/// How a body is framed for the client of this exchange, and whether the connection can be kept afterwards.
+pub(super) fn framing(body: BodyFraming, current: &Current) -> (Framing, bool) {
     match body {
-        BodyFraming::None | BodyFraming::Length(_) => (Delivery::Same, current.keep_alive),
-        BodyFraming::Chunked if current.version == Version::Http10 => (Delivery::Data, false),
-        BodyFraming::Chunked => (Delivery::Same, current.keep_alive),
-        BodyFraming::Close if current.version == Version::Http10 => (Delivery::Same, false),
-        BodyFraming::Close => (Delivery::Chunks, current.keep_alive),
+        BodyFraming::None | BodyFraming::Length(_) => (Framing::Length, current.keep_alive),
+        BodyFraming::Chunked | BodyFraming::Close if current.version == Version::Http10 => (Framing::Close, false),
+        BodyFraming::Chunked => (Framing::Verbatim, current.keep_alive),
+        BodyFraming::Close => (Framing::Chunked, current.keep_alive),
     }
 }
 

@@ -21,7 +21,7 @@ use slab::Slab;
 
 use crate::buffer::{Lease, Queue};
 use crate::cluster::Balancer;
-use crate::forward::{Delivery, prepend_head};
+use crate::forward::{BodyEnd, Chunking, prepend_head};
 use crate::http::path::Forms;
 use crate::http::{self, FieldName, Fields, Method, RequestHead, ResponseHead};
 use crate::id::{ClusterId, ListenerId, RouteId, RouteNumber, StreamId, TenantId};
@@ -399,27 +399,27 @@ impl<D: Driver> Engine<D> {
         }
     }
 
-    /// Moves what has arrived of the response body to `out`. True: it is complete.
+    /// Moves what has arrived of the response body to `out`. Some: it is complete; the fields of a trailer section are in
+    /// [`Engine::trailers`] until another body is read.
     ///
     /// # Errors
     /// When it cannot be completed: the response is cut short.
-    pub fn response_body(&mut self, id: u32, out: &mut Queue, delivery: Delivery) -> Result<bool, Failure> {
+    pub fn response_body(&mut self, id: u32, out: &mut Queue, chunking: Chunking) -> Result<Option<BodyEnd>, Failure> {
         let exchange = &self.exchanges[id as usize];
         let index = exchange.connection()?;
         if exchange.stage() == Stage::Tunnel {
             return match self.upstreams.read_raw(&mut self.ring, index, out) {
-                None => Ok(false),
-                Some(End::Closed) => Ok(true),
+                None => Ok(None),
+                Some(End::Closed) => Ok(Some(BodyEnd::Plain)),
                 Some(_) => Err(Failure::Reset),
             };
         }
-        let read = self.upstreams.read_body(&mut self.ring, index, out, delivery, &mut self.trailers);
-        let done = read.map_err(|_| Failure::ResponseBody)?;
-        let ended = self.upstreams.get(index).is_none_or(|connection| connection.end.is_some());
-        if !done && ended {
+        let read = self.upstreams.read_body(&mut self.ring, index, out, chunking, &mut self.trailers);
+        let end = read.map_err(|_| Failure::ResponseBody)?;
+        if end.is_none() && self.upstreams.get(index).is_none_or(|connection| connection.end.is_some()) {
             return Err(Failure::ResponseBody);
         }
-        Ok(done)
+        Ok(end)
     }
 
     /// Stops or resumes receiving the response, because the downstream is slower than the origin.

@@ -1,6 +1,7 @@
-//! One body on its way through: where it ends, and what of its framing goes on. Not here: sockets, time-outs.
+//! One body on its way in: where it ends, and what comes with its end. Not here: sockets, time-outs, and how the body is framed for
+//! whoever gets it (`framing`).
 
-use super::{BuffersExhausted, join};
+use super::{BuffersExhausted, TrailerSection, Trailers, join};
 use crate::buffer::{Buffers, Lease, Queue};
 use crate::http::{self, BodyFraming, ChunkError, ChunkedDecoder, Fields, HeadLimits, PieceKind, TrailerError};
 use crate::limits;
@@ -24,32 +25,38 @@ pub enum Body {
         /// Bytes of it known to hold no end.
         scanned: usize,
         /// Which of it may go on.
-        forward: Trailers,
+        rule: Trailers,
     },
     /// Ends with the connection (responses only).
     Close,
 }
 
-/// Which trailers may go on, besides what [`http::is_forwardable_trailer`] says of each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trailers {
-    /// None.
-    Dropped,
-    /// Those without `_` in their names: applications take it for `-`, and then the name for one that is removed from heads.
-    Plain,
-    /// All.
-    Passed,
+/// What a read of a body has found, besides the data that it has moved.
+#[derive(Debug)]
+pub struct Progress {
+    /// Bytes of data moved, without framing.
+    pub data: u64,
+    /// The end of the body, if it was reached.
+    pub end: Option<BodyEnd>,
 }
 
-/// What the receiving side wants of the body.
+/// How a body ends.
+#[derive(Debug)]
+pub enum BodyEnd {
+    /// Without trailers. If the chunking was kept, the last chunk was moved like the others.
+    Plain,
+    /// With a trailer section. Even if the chunking was kept, the last chunk was not moved: it is for the writer to write, because
+    /// the fields stand within it and not all of them may go on.
+    Trailers(TrailerSection),
+}
+
+/// What becomes of the chunk lines of a body that comes chunked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Delivery {
-    /// The bytes as they came; chunks stay chunks.
-    Same,
-    /// The data without chunk framing.
-    Data,
-    /// The data in chunks, though it came without.
-    Chunks,
+pub enum Chunking {
+    /// They go on in place, with the data between them, to a receiver that reads chunks too: nothing is copied or cut.
+    Kept,
+    /// They are cut out: data is all that is moved.
+    Removed,
 }
 
 /// The body cannot be read on.
@@ -96,8 +103,8 @@ impl Body {
         matches!(self, Self::Done)
     }
 
-    /// Moves what of `input` belongs to this body to `out`, framed as `delivery` says, and leaves the rest. Returns the bytes
-    /// of data moved.
+    /// Moves what of `input` is data of this body to `out`, and leaves what follows the body. Once the body has ended, every read
+    /// says so. A trailer section is parsed into `fields`, where it stays until the next one of any body is.
     ///
     /// # Errors
     /// See [`BodyError`]; what was moved before stays moved.
@@ -106,18 +113,16 @@ impl Body {
         buffers: &mut Buffers,
         input: &mut Queue,
         out: &mut Queue,
-        delivery: Delivery,
-        trailers: &mut Fields,
-    ) -> Result<u64, BodyError> {
+        chunking: Chunking,
+        fields: &mut Fields,
+    ) -> Result<Progress, BodyError> {
         let mut data = 0;
         while !self.is_done() {
             if let Self::Trailers { .. } = self {
-                if self.read_trailers(buffers, input, out, delivery, trailers)? {
-                    continue;
-                }
-                break;
+                let section = self.read_trailers(buffers, input, fields)?;
+                return Ok(Progress { data, end: section.map(BodyEnd::Trailers) });
             }
-            let Some(lease) = input.pop(buffers.pieces()) else { break };
+            let Some(lease) = input.pop(buffers.pieces()) else { return Ok(Progress { data, end: None }) };
             data += match self {
                 Self::Length(left) => {
                     let count = read_length(left, lease, buffers, input, out);
@@ -128,14 +133,21 @@ impl Body {
                 }
                 Self::Close => {
                     let count = lease.len() as u64;
-                    push(buffers, out, lease, delivery)?;
+                    out.push(buffers.pieces(), lease);
                     count
                 }
-                Self::Chunked { .. } => self.read_chunks(lease, buffers, input, out, delivery)?,
+                Self::Chunked { .. } => self.read_chunks(lease, buffers, input, out, chunking)?,
                 Self::Done | Self::Trailers { .. } => 0,
             };
         }
-        Ok(data)
+        Ok(Progress { data, end: Some(BodyEnd::Plain) })
+    }
+
+    /// Notes that the connection has ended in order. That is the end of a body which ends with it, and of no other.
+    pub fn close(&mut self) -> Option<BodyEnd> {
+        let Self::Close = self else { return None };
+        *self = Self::Done;
+        Some(BodyEnd::Plain)
     }
 
     /// Reads the chunks of one piece. Runs of framing and data go on in place; extensions are cut out.
@@ -145,18 +157,18 @@ impl Body {
         buffers: &mut Buffers,
         input: &mut Queue,
         out: &mut Queue,
-        delivery: Delivery,
+        chunking: Chunking,
     ) -> Result<u64, BodyError> {
         let Self::Chunked { decoder, trailers } = self else { return Ok(0) };
         let (mut data, mut run) = (0, 0);
         loop {
-            if delivery == Delivery::Same {
+            if chunking == Chunking::Kept {
                 let verbatim = decoder.run(&lease.bytes()[run..]).map_err(BodyError::Chunk)?;
                 data += verbatim.data as u64;
                 run += verbatim.len;
             }
             // The usual end goes on in place.
-            if delivery == Delivery::Same && decoder.is_between_chunks() && lease.bytes()[run..].starts_with(LAST_CHUNK)
+            if chunking == Chunking::Kept && decoder.is_between_chunks() && lease.bytes()[run..].starts_with(LAST_CHUNK)
             {
                 out.push(buffers.pieces(), lease.split_to(run + LAST_CHUNK.len()));
                 input.push_front(buffers.pieces(), lease);
@@ -182,51 +194,41 @@ impl Body {
                     out.push(buffers.pieces(), lease.split_to(run));
                     lease.advance(piece.len);
                     input.push_front(buffers.pieces(), lease);
-                    *self = Self::Trailers { scanned: 0, forward: *trailers };
+                    *self = Self::Trailers { scanned: 0, rule: *trailers };
                     return Ok(data);
                 }
             }
         }
     }
 
-    /// Reads the trailer section once it is whole and writes the last chunk with the fields that may go on. Returns whether
-    /// it was whole.
+    /// Reads the trailer section once it is whole. None: it is not.
     fn read_trailers(
         &mut self,
         buffers: &mut Buffers,
         input: &mut Queue,
-        out: &mut Queue,
-        delivery: Delivery,
-        trailers: &mut Fields,
-    ) -> Result<bool, BodyError> {
+        fields: &mut Fields,
+    ) -> Result<Option<TrailerSection>, BodyError> {
         const LIMITS: HeadLimits =
             HeadLimits { head_bytes: limits::HEADER_BYTES, field_count: limits::HEADER_COUNT, request_line: 0 };
-        let Self::Trailers { scanned, forward } = self else { return Ok(true) };
-        let forward = if delivery == Delivery::Same { *forward } else { Trailers::Dropped };
-        let length = loop {
-            let Some(bytes) = input.front(buffers.pieces()) else { return Ok(false) };
-            if let Some(length) = http::parse_trailers(bytes, &LIMITS, scanned, trailers).map_err(BodyError::Trailer)? {
-                break length;
+        let Self::Trailers { scanned, rule } = self else { return Ok(None) };
+        loop {
+            let Some(mut lease) = input.pop(buffers.pieces()) else { return Ok(None) };
+            let parsed = http::parse_trailers(lease.bytes(), &LIMITS, scanned, fields);
+            let section = parsed.map(|end| end.map(|length| TrailerSection::new(lease.split_to(length), *rule)));
+            input.push_front(buffers.pieces(), lease);
+            if let Some(section) = section.map_err(BodyError::Trailer)? {
+                *self = Self::Done;
+                return Ok(Some(section));
             }
             if !join(buffers, input)? {
-                return Ok(false);
+                return Ok(None);
             }
-        };
-        *self = Self::Done;
-        let Some(mut rest) = input.pop(buffers.pieces()) else { return Ok(true) };
-        let section = rest.split_to(length);
-        input.push_front(buffers.pieces(), rest);
-        if forward != Trailers::Dropped {
-            write_trailers(section.bytes(), trailers, forward, buffers, out)?;
-        } else if delivery == Delivery::Same {
-            end_chunks(buffers, out)?;
         }
-        Ok(true)
     }
 }
 
-/// A last chunk without extension or trailers.
-const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+/// A last chunk without extension or trailers, as it comes and as it is written.
+pub(super) const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 fn read_length(left: &mut u64, mut lease: Lease, buffers: &mut Buffers, input: &mut Queue, out: &mut Queue) -> u64 {
     let count = (*left).min(lease.len() as u64);
@@ -238,71 +240,4 @@ fn read_length(left: &mut u64, mut lease: Lease, buffers: &mut Buffers, input: &
         input.push_front(buffers.pieces(), lease);
     }
     count
-}
-
-/// Queues data, with a chunk's framing around it if asked for.
-fn push(buffers: &mut Buffers, out: &mut Queue, mut lease: Lease, delivery: Delivery) -> Result<(), BodyError> {
-    if delivery != Delivery::Chunks || lease.is_empty() {
-        out.push(buffers.pieces(), lease);
-        return Ok(());
-    }
-    let mut line = [0; 18];
-    let mut digits = [0; 16];
-    let digits = http::write_hex(lease.len() as u64, &mut digits);
-    line[..digits.len()].copy_from_slice(digits);
-    line[digits.len()..digits.len() + 2].copy_from_slice(b"\r\n");
-    let line = &line[..digits.len() + 2];
-    let ended = lease.spare() >= 2 && lease.append(b"\r\n") == 2;
-    if !lease.prepend(line) {
-        let line = written(buffers, line)?;
-        out.push(buffers.pieces(), line);
-    }
-    out.push(buffers.pieces(), lease);
-    if !ended {
-        let end = written(buffers, b"\r\n")?;
-        out.push(buffers.pieces(), end);
-    }
-    Ok(())
-}
-
-/// The end of a body that was delivered as [`Delivery::Chunks`].
-///
-/// # Errors
-/// When no buffer is free.
-pub fn end_chunks(buffers: &mut Buffers, out: &mut Queue) -> Result<(), BuffersExhausted> {
-    let end = written(buffers, LAST_CHUNK)?;
-    out.push(buffers.pieces(), end);
-    Ok(())
-}
-
-fn write_trailers(
-    section: &[u8],
-    trailers: &Fields,
-    forward: Trailers,
-    buffers: &mut Buffers,
-    out: &mut Queue,
-) -> Result<(), BodyError> {
-    let mut lease = buffers.take().ok_or(BodyError::Exhausted)?;
-    let mut room = lease.append(b"0\r\n") == 3;
-    for field in trailers.iter() {
-        let name = field.name.of(section);
-        let is_refused = forward == Trailers::Plain && name.contains(&b'_');
-        if is_refused || !http::is_forwardable_trailer(name, field.id) {
-            continue;
-        }
-        for part in [name, b": ", field.value.of(section), b"\r\n"] {
-            room &= lease.append(part) == part.len();
-        }
-    }
-    room &= lease.append(b"\r\n") == 2;
-    out.push(buffers.pieces(), lease);
-    // The section fits: its bound is below the size of a buffer.
-    if room { Ok(()) } else { Err(BodyError::Exhausted) }
-}
-
-fn written(buffers: &Buffers, bytes: &[u8]) -> Result<Lease, BuffersExhausted> {
-    let mut lease = buffers.take().ok_or(BuffersExhausted)?;
-    debug_assert!(lease.spare() >= bytes.len());
-    let _ = lease.append(bytes);
-    Ok(lease)
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cairn::buffer::{Lease, Queue};
-use cairn::forward::{Body, Delivery, Trailers, join};
+use cairn::forward::{Body, Chunking, Trailers, join};
 use cairn::http::{self, Fields, HeadLimits, RequestHead};
 use cairn::limits;
 use cairn::transport::Transport;
@@ -205,7 +205,7 @@ impl Connection {
             let mut dropped = Queue::default();
             let trailers: &mut Fields = &mut request.fields;
             let read =
-                self.body.read(&mut ring.buffers, &mut self.transport.input, &mut dropped, Delivery::Data, trailers);
+                self.body.read(&mut ring.buffers, &mut self.transport.input, &mut dropped, Chunking::Removed, trailers);
             if answer.receipt {
                 dropped.iter(ring.buffers.pieces()).for_each(|piece| self.receipt.add(piece.bytes()));
             }

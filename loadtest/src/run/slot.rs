@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use cairn::buffer::Queue;
-use cairn::forward::{Body, Delivery, Trailers, join};
+use cairn::forward::{Body, Chunking, Trailers, join};
 use cairn::http::{self, BodyFraming, HeadLimits, ResponseHead};
 use cairn::limits;
 use cairn::tls::{Agreement, Session};
@@ -220,19 +220,19 @@ impl Slot {
         let Some(transport) = &mut self.transport else { return Ok(None) };
         let mut dropped = Queue::default();
         let input = &mut transport.input;
-        let read = self.body.read(&mut ring.buffers, input, &mut dropped, Delivery::Data, &mut head.fields);
+        let read = self.body.read(&mut ring.buffers, input, &mut dropped, Chunking::Removed, &mut head.fields);
         if ask.expect.sha256.is_some() {
             dropped.iter(ring.buffers.pieces()).for_each(|piece| self.hash.update(piece.bytes()));
         }
         dropped.clear(ring.buffers.pieces());
-        let count = read.map_err(|_| Failure::Body)?;
+        let progress = read.map_err(|_| Failure::Body)?;
         if let Some(answer) = &mut self.answer {
-            answer.length += count;
+            answer.length += progress.data;
         }
         // Over TLS, FIN alone may be a cut.
         let whole = transport.has_ended() && transport.session().is_none_or(Session::has_ended);
-        if whole && matches!(self.body, Body::Close) {
-            self.body = Body::Done;
+        if whole {
+            self.body.close();
         }
         Ok(self.body.is_done().then_some(()))
     }

@@ -1,0 +1,46 @@
+//! The fields behind a body, and which of them go on. Not here: their grammar (`http`).
+
+use crate::buffer::Lease;
+use crate::http::{self, FieldName, Fields};
+
+/// Which trailers may go on, besides what [`http::is_forwardable_trailer`] says of each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trailers {
+    /// None.
+    Dropped,
+    /// Those without `_` in their names: applications take it for `-`, and then the name for one that is removed from heads.
+    Plain,
+    /// All.
+    Passed,
+}
+
+impl Trailers {
+    fn passes(self, name: &[u8], id: FieldName) -> bool {
+        let is_passed = match self {
+            Self::Dropped => false,
+            Self::Plain => !name.contains(&b'_'),
+            Self::Passed => true,
+        };
+        is_passed && http::is_forwardable_trailer(name, id)
+    }
+}
+
+/// A trailer section that was read: the bytes which its parsed fields point into. It holds a buffer until it is dropped.
+#[derive(Debug)]
+pub struct TrailerSection {
+    bytes: Lease,
+    rule: Trailers,
+}
+
+impl TrailerSection {
+    pub(super) fn new(bytes: Lease, rule: Trailers) -> Self {
+        Self { bytes, rule }
+    }
+
+    /// Names and values of those fields that may go on. `parsed`: what the read that found the section has filled.
+    pub fn passed<'a>(&'a self, parsed: &'a Fields) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+        let section = self.bytes.bytes();
+        let passes = |field: &&http::Field| self.rule.passes(field.name.of(section), field.id);
+        parsed.iter().filter(passes).map(|field| (field.name.of(section), field.value.of(section)))
+    }
+}
