@@ -11,7 +11,7 @@ use super::reference;
 use super::report::Problems;
 use super::section::{Section, Text};
 use super::tables::ADMIN_SOCKET;
-use super::{host, outside};
+use super::{external, host};
 
 use crate::id::Address;
 use crate::route::HostPattern;
@@ -77,7 +77,7 @@ pub(super) fn clash(section: Section<'_>, admin: &AdminSpec, listeners: &[Listen
         let other = listeners.iter().find(|listener| Some(&listener.bind) == address.as_ref());
         if let Some(listener) = other.filter(|_| section.has(key)) {
             problems
-                .add(section.place(key), format!("listener \"{}\" binds this address", listener.name))
+                .add(section.span(key), format!("listener \"{}\" binds this address", listener.name))
                 .help("give the admin interface one of its own, or turn it \"off\"");
         }
     }
@@ -91,7 +91,7 @@ fn is_any_port(address: &Address) -> bool {
 #[must_use]
 pub fn admin_socket(path: &Path) -> Option<PathBuf> {
     let file = if path.is_dir() { path.join("cairn.toml") } else { path.to_owned() };
-    let text = outside::open(&file).and_then(|file| outside::text(file, FILE_BYTES_MAX)).unwrap_or_default();
+    let text = external::open(&file).and_then(|file| external::text(file, FILE_BYTES_MAX)).unwrap_or_default();
     let (root, _) = DeTable::parse_recoverable(&text);
     let admin = root.get_ref().get("admin").map(Spanned::get_ref).and_then(DeValue::as_table);
     let named = admin.and_then(|admin| admin.get("socket")?.get_ref().as_str());

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::AdminSpec;
 use super::budget::Budget;
 use super::network;
-use super::report::{Place, Problems};
+use super::report::{Problems, SourceSpan};
 use super::section::{Section, Text};
 use crate::id::Address;
 use crate::snapshot::Network;
@@ -20,7 +20,7 @@ use crate::snapshot::Network;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Bounds {
     /// The longest, and where it says so.
-    max_timeout: Option<(Duration, Place)>,
+    max_timeout: Option<(Duration, SourceSpan)>,
     /// None: anywhere.
     networks: Option<Networks>,
     /// What operates the proxy must not be forwarded to.
@@ -36,14 +36,15 @@ struct Networks {
     /// Whether Unix-domain sockets are allowed: what the proxy's user can connect to is not the tenant's to use.
     unix: bool,
     /// Where it says so.
-    at: Place,
+    at: SourceSpan,
 }
 
 impl Networks {
-    /// Whether a range of them means addresses of `near` and no others, and `address` among them: `0.0.0.0/0` gives nobody this
+    /// Whether a range of them means addresses of `special` and no others, and `address` among them: `0.0.0.0/0` gives nobody this
     /// machine.
-    fn names(&self, near: &Near, address: IpAddr) -> bool {
-        let inside = |range: &Network| near.network.contains(range.address) && range.prefix >= near.network.prefix;
+    fn names(&self, special: &SpecialNetwork, address: IpAddr) -> bool {
+        let inside =
+            |range: &Network| special.network.contains(range.address) && range.prefix >= special.network.prefix;
         self.ranges.iter().flatten().any(|range| range.contains(address) && inside(range))
     }
 }
@@ -62,11 +63,11 @@ impl Bounds {
         let networks = Networks {
             ranges: limits.has("endpoint_networks").then_some(ranges),
             unix: !unix.is_empty(),
-            at: limits.place("endpoint_networks"),
+            at: limits.span("endpoint_networks"),
         };
         let admin = [admin.listen.map(Address::Inet), admin.socket.clone().map(Address::Unix)];
         Self {
-            max_timeout: limits.optional_time("max_timeout").map(|time| (time, limits.place("max_timeout"))),
+            max_timeout: limits.optional_time("max_timeout").map(|time| (time, limits.span("max_timeout"))),
             networks: Some(networks),
             admin: admin.into_iter().flatten().collect(),
             budget: Some(Budget::read(limits)),
@@ -84,7 +85,7 @@ impl Bounds {
         let Some((most, at)) = self.max_timeout else { return asked };
         if asked.is_some_and(|asked| asked > most) {
             problems
-                .add(section.place(key), format!("`{key}` is above the tenant's limits.max_timeout"))
+                .add(section.span(key), format!("`{key}` is above the tenant's limits.max_timeout"))
                 .note(at, "the limit stands here")
                 .help("write a shorter one, or leave it out");
         }
@@ -106,13 +107,13 @@ impl Bounds {
         }
         let Some(networks) = &self.networks else { return };
         if let Address::Inet(inet) = address
-            && let Some(near) = Near::of(inet.ip())
-            && !networks.names(near, inet.ip())
+            && let Some(special) = SpecialNetwork::of(inet.ip())
+            && !networks.names(special, inet.ip())
         {
             let ip = inet.ip().to_canonical();
             let shown = if text.value == address.to_string() { String::new() } else { format!(" ({address})") };
             problems
-                .add(text.at, format!("{}{shown} is {}, which the tenant is not given", text.shown, near.what))
+                .add(text.at, format!("{}{shown} is {}, which the tenant is not given", text.shown, special.what))
                 .note(networks.at, "its limits stand here")
                 .help(format!("the operator can give it: `limits.endpoint_networks = [\"{ip}\"]` in the root"));
             return;
@@ -150,11 +151,11 @@ fn same(admin: &Address, address: &Address) -> bool {
 fn same_file(one: &Path, other: &Path) -> bool {
     let identity = |path: &Path| fs::metadata(path).map(|file| (file.dev(), file.ino())).ok();
     let both = identity(one).zip(identity(other));
-    both.is_some_and(|(one, other)| one == other) || place(one.to_owned()) == place(other.to_owned())
+    both.is_some_and(|(one, other)| one == other) || file_identity(one.to_owned()) == file_identity(other.to_owned())
 }
 
 /// Where a file stands or would be made: its directory, without links, and its name in there.
-fn place(mut path: PathBuf) -> Option<(u64, u64, OsString)> {
+fn file_identity(mut path: PathBuf) -> Option<(u64, u64, OsString)> {
     for _ in 0..LINKS_MAX {
         let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let Ok(target) = fs::read_link(&path) else {
@@ -167,7 +168,7 @@ fn place(mut path: PathBuf) -> Option<(u64, u64, OsString)> {
 }
 
 /// A network whose addresses mean another machine, or service, wherever one stands.
-struct Near {
+struct SpecialNetwork {
     network: Network,
     /// What it reaches.
     what: &'static str,
@@ -175,24 +176,24 @@ struct Near {
 
 /// This machine, where the operator's own services listen that trust whoever can reach them; 0.0.0.0 and :: lead there as well
 /// (RFC 1122 section 3.2.1.3). And what is on the link alone (RFC 3927, RFC 4291), the metadata services of clouds for one.
-const NEAR: [Near; 6] = [
-    near(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8, THIS_MACHINE),
-    near(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8, THIS_MACHINE),
-    near(IpAddr::V6(Ipv6Addr::LOCALHOST), 128, THIS_MACHINE),
-    near(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 128, THIS_MACHINE),
-    near(IpAddr::V4(Ipv4Addr::new(169, 254, 0, 0)), 16, LINK_LOCAL),
-    near(IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0)), 10, LINK_LOCAL),
+const SPECIAL_NETWORKS: [SpecialNetwork; 6] = [
+    special(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8, THIS_MACHINE),
+    special(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8, THIS_MACHINE),
+    special(IpAddr::V6(Ipv6Addr::LOCALHOST), 128, THIS_MACHINE),
+    special(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 128, THIS_MACHINE),
+    special(IpAddr::V4(Ipv4Addr::new(169, 254, 0, 0)), 16, LINK_LOCAL),
+    special(IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0)), 10, LINK_LOCAL),
 ];
 const THIS_MACHINE: &str = "an address of this machine";
 const LINK_LOCAL: &str = "a link-local address";
 
-const fn near(address: IpAddr, prefix: u8, what: &'static str) -> Near {
-    Near { network: Network { address, prefix }, what }
+const fn special(address: IpAddr, prefix: u8, what: &'static str) -> SpecialNetwork {
+    SpecialNetwork { network: Network { address, prefix }, what }
 }
 
-impl Near {
+impl SpecialNetwork {
     /// The one that an address lies in.
     fn of(address: IpAddr) -> Option<&'static Self> {
-        NEAR.iter().find(|near| near.network.contains(address))
+        SPECIAL_NETWORKS.iter().find(|special| special.network.contains(address))
     }
 }

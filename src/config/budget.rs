@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
-use super::report::{Place, Problems};
+use super::report::{Problems, SourceSpan};
 use super::section::{Section, Text};
 use crate::route::try_expression;
 
@@ -19,7 +19,7 @@ pub(super) struct Budget {
     compile_time: Duration,
     files: usize,
     /// Where each stands, in this order.
-    at: [Place; 5],
+    at: [SourceSpan; 5],
     spent: Spent,
 }
 
@@ -46,7 +46,7 @@ impl Budget {
             expression_bytes: limits.size("expression_bytes"),
             compile_time: limits.time("compile_time"),
             files: count("files"),
-            at: ["routes", "names", "expression_bytes", "compile_time", "files"].map(|key| limits.place(key)),
+            at: ["routes", "names", "expression_bytes", "compile_time", "files"].map(|key| limits.span(key)),
             spent: Spent::default(),
         }
     }
@@ -65,7 +65,7 @@ impl Budget {
             self.refuse(surplus.at, message, (self.at[0], "routes"), problems);
         }
         for route in routes.iter().take(self.routes) {
-            self.name(route.place("hosts"), route.length("hosts"), problems);
+            self.name(route.span("hosts"), route.length("hosts"), problems);
         }
         !self.is_over()
     }
@@ -77,7 +77,7 @@ impl Budget {
     }
 
     /// Counts a reference to a file, and reads it; None: it is one too many. Each costs memory for a copy of the file.
-    pub(super) fn file<T>(&self, at: Place, problems: &mut Problems, ask: impl FnOnce() -> T) -> Option<T> {
+    pub(super) fn file<T>(&self, at: SourceSpan, problems: &mut Problems, ask: impl FnOnce() -> T) -> Option<T> {
         let files = self.spent.files.get() + 1;
         self.spent.files.set(files);
         if files > self.files {
@@ -89,7 +89,7 @@ impl Budget {
     }
 
     /// Asks for what the thread may have to wait for; None: there is no time for it.
-    fn wait<T>(&self, at: Place, problems: &mut Problems, ask: impl FnOnce() -> T) -> Option<T> {
+    fn wait<T>(&self, at: SourceSpan, problems: &mut Problems, ask: impl FnOnce() -> T) -> Option<T> {
         if !self.has_time(at, problems) {
             return None;
         }
@@ -121,7 +121,7 @@ impl Budget {
     }
 
     /// Whether anything is left; reports at `at` that there is no time any more.
-    pub(super) fn has_time(&self, at: Place, problems: &mut Problems) -> bool {
+    pub(super) fn has_time(&self, at: SourceSpan, problems: &mut Problems) -> bool {
         let spent = cpu_time().saturating_sub(self.spent.began.get()) + self.spent.waited.get();
         if spent > self.compile_time {
             let message =
@@ -131,7 +131,7 @@ impl Budget {
         !self.is_over()
     }
 
-    fn name(&self, at: Place, count: usize, problems: &mut Problems) {
+    fn name(&self, at: SourceSpan, count: usize, problems: &mut Problems) {
         let names = self.spent.names.get().saturating_add(count);
         self.spent.names.set(names);
         if names > self.names {
@@ -141,7 +141,7 @@ impl Budget {
         }
     }
 
-    fn refuse(&self, at: Place, message: String, (limit, key): (Place, &str), problems: &mut Problems) {
+    fn refuse(&self, at: SourceSpan, message: String, (limit, key): (SourceSpan, &str), problems: &mut Problems) {
         if !self.spent.over.replace(true) {
             problems.add(at, message).note(limit, "its limits stand here").help(format!(
                 "make the file simpler; the operator can give it more: a larger limits.{key} in the root"

@@ -6,7 +6,7 @@ use toml::de::{DeInteger, DeTable, DeValue};
 
 use super::files::Document;
 use super::nearest::nearest;
-use super::report::{Place, Problems};
+use super::report::{Problems, SourceSpan};
 use super::schema::{self, Key, Kind, Preset, Table};
 use super::unit;
 
@@ -24,15 +24,15 @@ struct Check<'a> {
 }
 
 impl Check<'_> {
-    fn place<T>(&self, node: &Spanned<T>) -> Place {
-        self.document.place(node)
+    fn span<T>(&self, node: &Spanned<T>) -> SourceSpan {
+        self.document.span(node)
     }
 
-    fn table(&mut self, at: Place, table: &DeTable<'_>, schema: &'static Table) {
+    fn table(&mut self, at: SourceSpan, table: &DeTable<'_>, schema: &'static Table) {
         for (name, value) in table {
             match schema.key(name.get_ref()) {
                 Some(key) => self.value(key, value),
-                None => self.unknown(self.place(name), name.get_ref(), schema),
+                None => self.unknown(self.span(name), name.get_ref(), schema),
             }
         }
         // What is only counted need not be understood.
@@ -53,7 +53,7 @@ impl Check<'_> {
     }
 
     /// At most one, or exactly one, of the keys of each choice.
-    fn choices(&mut self, at: Place, table: &DeTable<'_>, schema: &'static Table) {
+    fn choices(&mut self, at: SourceSpan, table: &DeTable<'_>, schema: &'static Table) {
         for choice in schema.choices {
             let mut there: Vec<_> =
                 table.keys().filter(|name| choice.keys.contains(&name.get_ref().as_ref())).collect();
@@ -61,7 +61,7 @@ impl Check<'_> {
             match there.as_slice() {
                 [first, second, ..] => {
                     let message = format!("`{}` and `{}` exclude each other", first.get_ref(), second.get_ref());
-                    let (first, second) = (self.place(first), self.place(second));
+                    let (first, second) = (self.span(first), self.span(second));
                     self.problems
                         .add(second, message)
                         .note(first, "the other one is here")
@@ -77,7 +77,7 @@ impl Check<'_> {
         }
     }
 
-    fn unknown(&mut self, at: Place, name: &str, schema: &'static Table) {
+    fn unknown(&mut self, at: SourceSpan, name: &str, schema: &'static Table) {
         let help = if self.problems.is_full() {
             String::new()
         } else if let Some(known) = schema.nearest(name) {
@@ -93,7 +93,7 @@ impl Check<'_> {
     }
 
     fn value(&mut self, key: &'static Key, node: &Spanned<DeValue<'_>>) {
-        let at = self.place(node);
+        let at = self.span(node);
         match (&key.kind, node.get_ref()) {
             (Kind::Text | Kind::Path, DeValue::String(_)) | (Kind::Flag | Kind::FlagOr(_), DeValue::Boolean(_)) => {}
             (Kind::Word(words) | Kind::FlagOr(words), DeValue::String(text)) => self.word(at, key, words, text),
@@ -110,21 +110,21 @@ impl Check<'_> {
             (Kind::Time, DeValue::String(text)) => self.time(at, key, text),
             (Kind::Texts, DeValue::Array(items)) => {
                 for item in items.iter().filter(|item| !matches!(item.get_ref(), DeValue::String(_))) {
-                    self.mismatch(self.place(item), key, item.get_ref());
+                    self.mismatch(self.span(item), key, item.get_ref());
                 }
             }
             (Kind::TextsOr(inner), DeValue::Array(items)) => {
                 for item in items.iter() {
                     match item.get_ref() {
                         DeValue::String(_) => {}
-                        DeValue::Table(table) => self.table(self.place(item), table, inner),
-                        other => self.mismatch(self.place(item), key, other),
+                        DeValue::Table(table) => self.table(self.span(item), table, inner),
+                        other => self.mismatch(self.span(item), key, other),
                     }
                 }
             }
             (Kind::Fields, DeValue::Table(fields)) => {
                 for item in fields.values().filter(|item| !matches!(item.get_ref(), DeValue::String(_))) {
-                    self.mismatch(self.place(item), key, item.get_ref());
+                    self.mismatch(self.span(item), key, item.get_ref());
                 }
             }
             (Kind::Conditions, DeValue::Table(conditions)) => {
@@ -136,8 +136,8 @@ impl Check<'_> {
             (Kind::Many(inner), DeValue::Array(items)) => {
                 for item in items.iter() {
                     match item.get_ref() {
-                        DeValue::Table(table) => self.table(self.place(item), table, inner),
-                        other => self.mismatch(self.place(item), key, other),
+                        DeValue::Table(table) => self.table(self.span(item), table, inner),
+                        other => self.mismatch(self.span(item), key, other),
                     }
                 }
             }
@@ -145,7 +145,7 @@ impl Check<'_> {
         }
     }
 
-    fn word(&mut self, at: Place, key: &Key, words: &'static [&'static str], text: &str) {
+    fn word(&mut self, at: SourceSpan, key: &Key, words: &'static [&'static str], text: &str) {
         if words.contains(&text) {
             return;
         }
@@ -158,7 +158,7 @@ impl Check<'_> {
         self.problems.add(at, format!("\"{shown}\" is not a value of `{}`", key.name)).help(help);
     }
 
-    fn size(&mut self, at: Place, key: &Key, min: u64, max: u64, value: &DeValue<'_>) {
+    fn size(&mut self, at: SourceSpan, key: &Key, min: u64, max: u64, value: &DeValue<'_>) {
         let problem = match size(value) {
             None => format!("`{}` is not a size", key.name),
             Some(bytes) if !(min..=max).contains(&bytes) => format!("`{}` is out of range", key.name),
@@ -172,7 +172,7 @@ impl Check<'_> {
         self.problems.add(at, problem).help(help);
     }
 
-    fn time(&mut self, at: Place, key: &Key, text: &str) {
+    fn time(&mut self, at: SourceSpan, key: &Key, text: &str) {
         let problem = match unit::duration(text) {
             None => format!("`{}` is not a duration", key.name),
             Some(time) if time.is_zero() => format!("`{}` is zero, which would end everything at once", key.name),
@@ -195,12 +195,12 @@ impl Check<'_> {
         };
         if !ok {
             self.problems
-                .add(self.place(node), format!("this is not a condition of `{}`", key.name))
+                .add(self.span(node), format!("this is not a condition of `{}`", key.name))
                 .help("write \"exact\", { regex = \"…\" }, { present = true } or { present = false }");
         }
     }
 
-    fn mismatch(&mut self, at: Place, key: &Key, found: &DeValue<'_>) {
+    fn mismatch(&mut self, at: SourceSpan, key: &Key, found: &DeValue<'_>) {
         let expected = match key.kind {
             Kind::Text | Kind::Path | Kind::Word(_) => "a string",
             Kind::Number(..) => "an integer",

@@ -4,7 +4,7 @@ use super::host;
 use super::listener;
 use super::names::Names;
 use super::path;
-use super::report::{Place, Problems};
+use super::report::{Problems, SourceSpan};
 use super::section::Section;
 use crate::id::ListenerId;
 use crate::route::{HostPattern, PathPattern, RouteSpec};
@@ -18,7 +18,7 @@ pub(super) struct Claim {
     prefix: String,
     /// Sorted; empty: all.
     pub(super) listeners: Vec<ListenerId>,
-    pub(super) at: Place,
+    pub(super) at: SourceSpan,
 }
 
 impl Claim {
@@ -94,12 +94,12 @@ impl std::fmt::Display for Claim {
 
 /// Holds a tenant's route inside its claims: what the route leaves open is narrowed where there is one claim, what lies
 /// outside is reported.
-pub(super) fn narrow(route: &mut RouteSpec, section: Section<'_>, claims: &[Claim], problems: &mut Problems) {
+pub(super) fn hold_to_claims(route: &mut RouteSpec, section: Section<'_>, claims: &[Claim], problems: &mut Problems) {
     let all = claims.iter().map(Claim::to_string).collect::<Vec<_>>().join(", ");
     let one = if let [one] = claims { Some(one) } else { None };
     if section.has("listeners") {
         problems
-            .add(section.place("listeners"), "a tenant's route cannot choose listeners")
+            .add(section.span("listeners"), "a tenant's route cannot choose listeners")
             .help("leave it out: its claims say where it is served");
     }
     if !section.has("hosts") {
@@ -116,7 +116,7 @@ pub(super) fn narrow(route: &mut RouteSpec, section: Section<'_>, claims: &[Clai
     if let (PathPattern::Any, Some(claim)) = (&route.path, one) {
         route.path = claim.path();
     }
-    place(route, section, claims, &all, problems);
+    assign_listeners(route, section, claims, &all, problems);
 }
 
 fn any_host(section: Section<'_>) -> bool {
@@ -127,25 +127,25 @@ const OUTSIDE: &str = "the route lies outside of what the tenant claims";
 const NO_REGEX: &str = "an expression cannot be held inside a claim; write `path` or `path_prefix`";
 
 /// Finds the claim of each host, and serves the route where they are served.
-fn place(route: &mut RouteSpec, section: Section<'_>, claims: &[Claim], all: &str, problems: &mut Problems) {
+fn assign_listeners(route: &mut RouteSpec, section: Section<'_>, claims: &[Claim], all: &str, problems: &mut Problems) {
     let hosts: Vec<_> = if route.hosts.is_empty() { vec![None] } else { route.hosts.iter().map(Some).collect() };
     let mut listeners: Option<&[ListenerId]> = None;
     for host in hosts {
         let of_host = || claims.iter().filter(|claim| claim.covers_host(host));
         let Some(claim) = of_host().find(|claim| claim.covers_path(&route.path)) else {
-            let (place, message, help) = match &route.path {
-                _ if of_host().next().is_none() => (section.place("hosts"), OUTSIDE, format!("the claims are {all}")),
+            let (span, message, help) = match &route.path {
+                _ if of_host().next().is_none() => (section.span("hosts"), OUTSIDE, format!("the claims are {all}")),
                 PathPattern::Any => (section.at, "the route names no path", format!("the claims are {all}")),
-                PathPattern::Regex(_) => (section.place("path_regex"), OUTSIDE, NO_REGEX.to_owned()),
-                PathPattern::Exact(_) => (section.place("path"), OUTSIDE, format!("the claims are {all}")),
-                PathPattern::Prefix(_) => (section.place("path_prefix"), OUTSIDE, format!("the claims are {all}")),
+                PathPattern::Regex(_) => (section.span("path_regex"), OUTSIDE, NO_REGEX.to_owned()),
+                PathPattern::Exact(_) => (section.span("path"), OUTSIDE, format!("the claims are {all}")),
+                PathPattern::Prefix(_) => (section.span("path_prefix"), OUTSIDE, format!("the claims are {all}")),
             };
-            problems.add(place, message).help(help);
+            problems.add(span, message).help(help);
             return;
         };
         if listeners.is_some_and(|listeners| listeners != claim.listeners) {
             problems
-                .add(section.place("hosts"), "the hosts belong to claims on different listeners")
+                .add(section.span("hosts"), "the hosts belong to claims on different listeners")
                 .help("write a route for each");
         }
         listeners = Some(&claim.listeners);

@@ -5,8 +5,8 @@ use std::time::Duration;
 use ahash::{HashSet, HashSetExt};
 
 use super::bounds::Bounds;
+use super::external::External;
 use super::names::Names;
-use super::outside::Outside;
 use super::report::Problems;
 use super::section::{Section, Text};
 use crate::cluster::{Balance, ClusterSpec, EndpointSpec};
@@ -17,11 +17,11 @@ pub(super) fn clusters(
     sections: &[Section<'_>],
     names: &Names,
     bounds: &Bounds,
-    outside: &mut Outside,
+    external: &mut External,
     problems: &mut Problems,
 ) -> Vec<ClusterSpec> {
     let read = |(position, section): (usize, &Section<'_>)| {
-        let mut reader = Reader { section: *section, bounds, outside, problems };
+        let mut reader = Reader { section: *section, bounds, external, problems };
         reader.cluster(names.full(position))
     };
     sections.iter().enumerate().map(read).collect()
@@ -30,7 +30,7 @@ pub(super) fn clusters(
 struct Reader<'a> {
     section: Section<'a>,
     bounds: &'a Bounds,
-    outside: &'a mut Outside,
+    external: &'a mut External,
     problems: &'a mut Problems,
 }
 
@@ -66,7 +66,7 @@ impl Reader<'_> {
         let items = section.texts_or_tables("endpoints");
         if section.has("endpoints") && section.length("endpoints") == 0 {
             self.problems
-                .add(section.place("endpoints"), "the cluster has no endpoint")
+                .add(section.span("endpoints"), "the cluster has no endpoint")
                 .help("write at least one: endpoints = [\"127.0.0.1:9000\"]");
         }
         let mut known = HashSet::with_capacity(items.len());
@@ -95,7 +95,7 @@ impl Reader<'_> {
         }
         if !endpoints.is_empty() && endpoints.iter().all(|endpoint| endpoint.weight == 0) {
             self.problems
-                .add(section.place("endpoints"), "every endpoint has weight 0, so none gets traffic")
+                .add(section.span("endpoints"), "every endpoint has weight 0, so none gets traffic")
                 .help("give at least one a weight from 1 to 65535");
         }
         endpoints
@@ -130,7 +130,7 @@ impl Reader<'_> {
 
     /// None: the tenant may not look up so many.
     fn look_up(&mut self, text: Text<'_>) -> Option<Result<Vec<Address>, String>> {
-        let mut ask = || self.outside.addresses(text.value);
+        let mut ask = || self.external.addresses(text.value);
         match &self.bounds.budget {
             Some(budget) => budget.look_up(text, self.problems, ask),
             None => Some(ask()),

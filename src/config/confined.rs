@@ -16,13 +16,13 @@ pub(super) const LEADS_OUT: &str = "it leads out of the directory of the tenant'
 
 /// A directory that nothing looked up in it leads out of (openat2(2), RESOLVE_BENEATH).
 #[derive(Debug)]
-pub(super) struct Beneath(File);
+pub(super) struct ConfinedDir(File);
 
 /// What stands below such a directory, a link perhaps, whether it can be read or not.
 #[derive(Debug)]
-pub(super) struct Entry(File);
+pub(super) struct ConfinedEntry(File);
 
-impl Beneath {
+impl ConfinedDir {
     pub(super) fn open(directory: &Path) -> io::Result<Self> {
         let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
         Ok(Self(File::from(rustix::fs::open(directory, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)))
@@ -38,13 +38,13 @@ impl Beneath {
     }
 
     /// What stands at `name`, in which no part but the last may be a link.
-    pub(super) fn entry(&self, name: &Path) -> io::Result<Entry> {
+    pub(super) fn entry(&self, name: &Path) -> io::Result<ConfinedEntry> {
         let name = if name.as_os_str().is_empty() { Path::new(".") } else { name };
-        self.look_up(name, OFlags::PATH | OFlags::NOFOLLOW, ResolveFlags::NO_SYMLINKS).map(Entry)
+        self.look_up(name, OFlags::PATH | OFlags::NOFOLLOW, ResolveFlags::NO_SYMLINKS).map(ConfinedEntry)
     }
 }
 
-impl Entry {
+impl ConfinedEntry {
     pub(super) fn metadata(&self) -> io::Result<Metadata> {
         self.0.metadata()
     }
@@ -64,7 +64,7 @@ impl Entry {
 /// # Errors
 /// Also when others can write the file, or when it belongs to neither root, nor this process's user, nor the directory's owner.
 pub(super) fn open(directory: &Path, name: &Path) -> io::Result<File> {
-    let directory = Beneath::open(directory)?;
+    let directory = ConfinedDir::open(directory)?;
     // Without NONBLOCK a pipe in its place would hold the reload.
     let file = directory.look_up(name, OFlags::RDONLY | OFlags::NONBLOCK, ResolveFlags::empty())?;
     let (found, parent) = (file.metadata()?, directory.0.metadata()?);
@@ -72,12 +72,12 @@ pub(super) fn open(directory: &Path, name: &Path) -> io::Result<File> {
         return Err(io::Error::other("it is not a plain file"));
     }
     let trusted = [0, rustix::process::geteuid().as_raw(), parent.uid()];
-    judge(found.mode(), found.uid(), &trusted).map_err(io::Error::other)?;
+    check_owner(found.mode(), found.uid(), &trusted).map_err(io::Error::other)?;
     Ok(file)
 }
 
 /// Whether what `owner` owns can be believed to be what one of `trusted` wrote.
-fn judge(mode: u32, owner: u32, trusted: &[u32]) -> Result<(), String> {
+fn check_owner(mode: u32, owner: u32, trusted: &[u32]) -> Result<(), String> {
     if mode & 0o002 != 0 {
         Err("everybody can write it; take that away: chmod o-w".to_owned())
     } else if !trusted.contains(&owner) {
@@ -134,7 +134,7 @@ mod tests {
     fn owners_are_root_the_process_and_the_directorys() {
         let cases = [(0o644, 0, true), (0o664, 7, true), (0o600, 8, true), (0o644, 9, false), (0o646, 0, false)];
         for (mode, owner, ok) in cases {
-            assert_eq!(judge(mode, owner, &[0, 7, 8]).is_ok(), ok, "{mode:o} {owner}");
+            assert_eq!(check_owner(mode, owner, &[0, 7, 8]).is_ok(), ok, "{mode:o} {owner}");
         }
     }
 }

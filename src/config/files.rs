@@ -8,12 +8,12 @@ use toml::Spanned;
 use toml::de::DeTable;
 
 use super::budget::Budget;
-use super::outside::{self, Outside, text};
+use super::external::{self, External, text};
+use super::file_stamps::{self, FileStamps, LookupPath};
 use super::reference::{self, Reference};
-use super::report::{Place, Problems, Report, Source};
+use super::report::{Problems, Report, Source, SourceSpan};
 use super::schema::{Kind, Table};
 use super::section::Section;
-use super::seen::{self, Seen, Way};
 use super::tables::ROOT;
 use super::{Role, check};
 
@@ -39,7 +39,7 @@ impl<'a> Document<'a> {
         for error in errors {
             let span = error.span().unwrap_or(0..0);
             problems
-                .add(Place { file, start: span.start, end: span.end }, error.message().to_owned())
+                .add(SourceSpan { file, start: span.start, end: span.end }, error.message().to_owned())
                 .help("the syntax is that of toml.io; other problems show when it is right");
         }
         Self {
@@ -54,17 +54,17 @@ impl<'a> Document<'a> {
     /// Replaces every reference by what it stands for, within a budget if there is one; reports those to nothing.
     pub(super) fn replace_references(
         &mut self,
-        outside: &mut Outside,
+        external: &mut External,
         budget: Option<&Budget>,
         problems: &mut Problems,
     ) {
-        let outside = (outside, budget);
-        self.references = reference::replace(self.file, &mut self.table, self.directory, outside, problems);
+        let external = (external, budget);
+        self.references = reference::replace(self.file, &mut self.table, self.directory, external, problems);
     }
 
     /// The beginning of the file.
-    pub(super) fn at(&self) -> Place {
-        Place { file: self.file, start: 0, end: 0 }
+    pub(super) fn at(&self) -> SourceSpan {
+        SourceSpan { file: self.file, start: 0, end: 0 }
     }
 
     /// All of it.
@@ -72,29 +72,29 @@ impl<'a> Document<'a> {
         Section::new(self, self.at(), &self.table, schema)
     }
 
-    pub(super) fn place<T>(&self, node: &Spanned<T>) -> Place {
-        Place::of(self.file, node)
+    pub(super) fn span<T>(&self, node: &Spanned<T>) -> SourceSpan {
+        SourceSpan::of(self.file, node)
     }
 
     /// The value at a place as it is written, if it is not itself.
-    pub(super) fn written(&self, at: Place) -> Option<&str> {
+    pub(super) fn written(&self, at: SourceSpan) -> Option<&str> {
         let known = self.references.binary_search_by_key(&at.start, |reference| reference.start).ok()?;
         self.references.get(known).map(|reference| reference.written.as_str())
     }
 }
 
-/// Reads `path`, or `path/cairn.toml` and then `path/conf.d/*.toml` by name. Notes in `seen` what it looked at.
-pub(super) fn read(path: &Path, seen: &mut Seen) -> Result<Vec<Source>, Report> {
+/// Reads `path`, or `path/cairn.toml` and then `path/conf.d/*.toml` by name. Notes in `file_stamps` what it looked at.
+pub(super) fn read(path: &Path, file_stamps: &mut FileStamps) -> Result<Vec<Source>, Report> {
     let refuse = |path: &Path, error: io::Error| (path.display().to_string(), error.to_string());
-    let paths = match list(path, seen) {
+    let paths = match list(path, file_stamps) {
         Ok(paths) => paths,
         Err((path, error)) => return Err(Report::unreadable(vec![refuse(&path, error)])),
     };
     let mut sources = Vec::with_capacity(paths.len());
     let mut unreadable = Vec::new();
     for path in &paths {
-        seen.note(Way::anywhere(path.clone()));
-        match outside::open(path).and_then(|file| text(file, FILE_BYTES_MAX)) {
+        file_stamps.note(LookupPath::anywhere(path.clone()));
+        match external::open(path).and_then(|file| text(file, FILE_BYTES_MAX)) {
             Ok(text) => sources.push(Source::new(&path.display().to_string(), &text)),
             Err(error) => unreadable.push(refuse(path, error)),
         }
@@ -102,18 +102,18 @@ pub(super) fn read(path: &Path, seen: &mut Seen) -> Result<Vec<Source>, Report> 
     if unreadable.is_empty() { Ok(sources) } else { Err(Report::unreadable(unreadable)) }
 }
 
-fn list(path: &Path, noted: &mut Seen) -> Result<Vec<PathBuf>, (PathBuf, io::Error)> {
+fn list(path: &Path, noted: &mut FileStamps) -> Result<Vec<PathBuf>, (PathBuf, io::Error)> {
     if !path.is_dir() {
         return Ok(vec![path.to_owned()]);
     }
     let parts = path.join("conf.d");
-    noted.note(Way::anywhere(path.to_owned()));
-    noted.note(Way::anywhere(parts.clone()));
+    noted.note(LookupPath::anywhere(path.to_owned()));
+    noted.note(LookupPath::anywhere(parts.clone()));
     let mut paths = Vec::new();
     if parts.exists() {
         let entries = fs::read_dir(&parts).and_then(Iterator::collect::<io::Result<Vec<_>>>);
         let entries = entries.map_err(|error| (parts, error))?;
-        paths.extend(entries.into_iter().map(|entry| entry.path()).filter(|path| seen::is_part(path)));
+        paths.extend(entries.into_iter().map(|entry| entry.path()).filter(|path| file_stamps::is_part(path)));
     }
     paths.sort();
     paths.insert(0, path.join("cairn.toml"));
@@ -143,7 +143,7 @@ pub(super) fn check<'a>(documents: &'a [Document<'a>], problems: &mut Problems) 
         for name in document.table.keys().filter(|_| file > 0) {
             if ROOT.key(name.get_ref()).is_some_and(|key| !matches!(key.kind, Kind::Many(_))) {
                 problems
-                    .add(document.place(name), format!("`{}` stands in a part of a configuration", name.get_ref()))
+                    .add(document.span(name), format!("`{}` stands in a part of a configuration", name.get_ref()))
                     .help("move it to cairn.toml; files in conf.d hold listeners, routes, clusters and tenants");
             }
         }

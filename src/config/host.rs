@@ -44,7 +44,7 @@ pub(super) fn pattern(text: Text<'_>, problems: &mut Problems) -> Option<HostPat
     let lower = text.value.to_ascii_lowercase();
     let help = match lower.strip_prefix("*.") {
         Some(rest) if is_host(rest) && !rest.starts_with('[') => return Some(HostPattern::Wildcard(rest.to_owned())),
-        None if is_host(&lower) => return Some(HostPattern::Exact(common(lower))),
+        None if is_host(&lower) => return Some(HostPattern::Exact(canonical(lower))),
         _ if lower == "*" => "\"*\" is any host; it makes the others needless",
         _ if lower.contains('*') => "`*` stands for whole labels at the front only: \"*.example.org\"",
         _ if lower.contains("://") => "write the host alone, without scheme",
@@ -63,7 +63,7 @@ fn is_port(text: &str) -> bool {
 }
 
 /// An IPv6 address in the one spelling that routes compare (RFC 5952); a name as it is.
-fn common(host: String) -> String {
+fn canonical(host: String) -> String {
     let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     match address.and_then(|address| address.parse::<Ipv6Addr>().ok()) {
         Some(address) => format!("[{address}]"),
@@ -148,9 +148,9 @@ mod tests {
     #[test]
     fn one_address_has_one_spelling() {
         for host in ["[::1]", "[0:0:0:0:0:0:0:1]", "[0000::1]", "[::0.0.0.1]"] {
-            assert_eq!(common(host.to_owned()), "[::1]");
+            assert_eq!(canonical(host.to_owned()), "[::1]");
             assert!(taken("hosts", host));
         }
-        assert_eq!(common("a.example".to_owned()), "a.example");
+        assert_eq!(canonical("a.example".to_owned()), "a.example");
     }
 }

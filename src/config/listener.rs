@@ -1,9 +1,9 @@
 //! `[[listener]]` to [`ListenerSpec`]. Not here: binding it.
 
+use super::external::External;
 use super::names::Names;
 use super::network;
-use super::outside::Outside;
-use super::report::{Place, Problems};
+use super::report::{Problems, SourceSpan};
 use super::section::{Section, Text};
 use super::tables::LISTENERS_MAX;
 use super::tls;
@@ -15,17 +15,17 @@ use crate::snapshot::ListenerSpec;
 pub(super) fn listeners(
     sections: &[Section<'_>],
     names: &Names,
-    outside: &mut Outside,
+    external: &mut External,
     problems: &mut Problems,
 ) -> Vec<ListenerSpec> {
     if let Some(surplus) = sections.get(LISTENERS_MAX) {
         problems.add(surplus.at, format!("there are more than {LISTENERS_MAX} listeners")).help("leave some out");
     }
-    let mut bound: Vec<(Address, Place)> = Vec::new();
+    let mut bound: Vec<(Address, SourceSpan)> = Vec::new();
     let mut listeners = Vec::with_capacity(sections.len());
     for (position, section) in sections.iter().enumerate() {
         let Some(bind) = section.text("bind").and_then(|text| address(text, &mut bound, problems)) else { continue };
-        let tls = tls::server(*section, outside, problems);
+        let tls = tls::server(*section, external, problems);
         listeners.push(ListenerSpec { tls, ..listener(*section, names.full(position), bind, problems) });
     }
     listeners
@@ -74,7 +74,7 @@ pub(super) fn ids(section: Section<'_>, names: &Names, problems: &mut Problems) 
 }
 
 /// The address to bind, unless another listener has it. Port 0 is a new port for each.
-fn address(text: Text<'_>, bound: &mut Vec<(Address, Place)>, problems: &mut Problems) -> Option<Address> {
+fn address(text: Text<'_>, bound: &mut Vec<(Address, SourceSpan)>, problems: &mut Problems) -> Option<Address> {
     let address = match text.value.parse::<Address>() {
         Ok(address) => address,
         Err(error) => {

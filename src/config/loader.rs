@@ -6,28 +6,28 @@ use std::path::{Path, PathBuf};
 
 use ahash::{HashMap, HashMapExt};
 
+use super::external::External;
+use super::file_stamps::FileStamps;
 use super::names::Names;
-use super::outside::Outside;
 use super::report::{Problems, Source};
 use super::root;
-use super::seen::Seen;
-use super::tenant::{Ground, Part, Tenant, TenantReport, TenantState, Version};
+use super::tenant::{Tenant, TenantConfig, TenantContext, TenantReport, TenantState, TenantVersion};
 use super::{Config, Report, files};
 
 /// A configuration on disk.
 #[derive(Clone, Debug)]
 pub struct Loader {
     path: PathBuf,
-    seen: Seen,
+    file_stamps: FileStamps,
     /// The last good version of each tenant's file, by the tenant's name.
-    good: HashMap<String, Version>,
+    good: HashMap<String, TenantVersion>,
 }
 
 impl Loader {
     /// For a file, or a directory with `cairn.toml` and `conf.d/*.toml`.
     #[must_use]
     pub fn new(path: PathBuf) -> Self {
-        Self { path, seen: Seen::default(), good: HashMap::new() }
+        Self { path, file_stamps: FileStamps::default(), good: HashMap::new() }
     }
 
     /// Reads it as it stands now. Problems in the file of a tenant stay that tenant's: see [`Config::tenants`].
@@ -35,20 +35,20 @@ impl Loader {
     /// # Errors
     /// Everything that is wrong with the operator's own files.
     pub fn load(&mut self) -> Result<Config, Report> {
-        self.seen = Seen::default();
-        let sources = files::read(&self.path, &mut self.seen)?;
+        self.file_stamps = FileStamps::default();
+        let sources = files::read(&self.path, &mut self.file_stamps)?;
         let mut problems = Problems::default();
-        let assembly = read(&sources, &mut self.seen, &mut problems).filter(|_| problems.is_empty());
-        let Some(mut assembly) = assembly else { return Err(Report::new(&sources, problems)) };
+        let builder = read(&sources, &mut self.file_stamps, &mut problems).filter(|_| problems.is_empty());
+        let Some(mut builder) = builder else { return Err(Report::new(&sources, problems)) };
         let mut good = mem::take(&mut self.good);
-        for tenant in mem::take(&mut assembly.tenants) {
+        for tenant in mem::take(&mut builder.tenants) {
             let before = good.remove(&tenant.name);
-            if let Some(version) = assembly.add(&tenant, before, &mut self.seen) {
+            if let Some(version) = builder.add_tenant(&tenant, before, &mut self.file_stamps) {
                 self.good.insert(tenant.name, version);
             }
         }
-        assembly.config.files = self.seen.paths().map(Path::to_owned).collect();
-        Ok(assembly.config)
+        builder.config.files = self.file_stamps.paths().map(Path::to_owned).collect();
+        Ok(builder.config)
     }
 
     /// Where the configuration stands.
@@ -59,47 +59,47 @@ impl Loader {
 
     /// Every file and directory that the last load read or looked for, whether it succeeded or not.
     #[must_use]
-    pub fn seen(&self) -> &Seen {
-        &self.seen
+    pub fn file_stamps(&self) -> &FileStamps {
+        &self.file_stamps
     }
 }
 
 /// Everything as it stands now; what is wrong with the file of a tenant counts as much as the rest.
-pub(super) fn strict(sources: Vec<Source>, mut seen: Seen) -> Result<Config, Report> {
+pub(super) fn strict(sources: Vec<Source>, mut file_stamps: FileStamps) -> Result<Config, Report> {
     let mut problems = Problems::default();
-    let Some(mut assembly) = read(&sources, &mut seen, &mut problems) else {
+    let Some(mut builder) = read(&sources, &mut file_stamps, &mut problems) else {
         return Err(Report::new(&sources, problems));
     };
-    for tenant in mem::take(&mut assembly.tenants) {
+    for tenant in mem::take(&mut builder.tenants) {
         let mut own = Problems::default();
-        if let Some((version, part)) = assembly.read(&tenant, &mut seen, &mut own) {
-            assembly.accept(&tenant, TenantState::Live, version.source, part, None);
+        if let Some((version, part)) = builder.read(&tenant, &mut file_stamps, &mut own) {
+            builder.push_tenant(&tenant, TenantState::Live, version.source, part, None);
         }
         problems.append(own);
     }
-    assembly.config.files = seen.paths().map(Path::to_owned).collect();
-    if problems.is_empty() { Ok(assembly.config) } else { Err(Report::new(&assembly.config.sources, problems)) }
+    builder.config.files = file_stamps.paths().map(Path::to_owned).collect();
+    if problems.is_empty() { Ok(builder.config) } else { Err(Report::new(&builder.config.sources, problems)) }
 }
 
 /// Reads `file` as that of the tenant `name`, and no other tenant's. None: there is no such tenant.
 pub(super) fn one_tenant(sources: Vec<Source>, name: &str, file: &Path) -> Result<Option<TenantReport>, Report> {
     let mut problems = Problems::default();
-    let assembly = read(&sources, &mut Seen::default(), &mut problems).filter(|_| problems.is_empty());
-    let Some(mut assembly) = assembly else { return Err(Report::new(&sources, problems)) };
-    let Some(mut tenant) = mem::take(&mut assembly.tenants).into_iter().find(|tenant| tenant.name == name) else {
+    let builder = read(&sources, &mut FileStamps::default(), &mut problems).filter(|_| problems.is_empty());
+    let Some(mut builder) = builder else { return Err(Report::new(&sources, problems)) };
+    let Some(mut tenant) = mem::take(&mut builder.tenants).into_iter().find(|tenant| tenant.name == name) else {
         return Ok(None);
     };
     file.clone_into(&mut tenant.file);
-    assembly.add(&tenant, None, &mut Seen::default());
-    Ok(assembly.config.tenants.pop())
+    builder.add_tenant(&tenant, None, &mut FileStamps::default());
+    Ok(builder.config.tenants.pop())
 }
 
 /// Reads the operator's files; None: they are not TOML.
-fn read(sources: &[Source], seen: &mut Seen, problems: &mut Problems) -> Option<Assembly> {
-    let mut outside = Outside::default();
-    let root = root::read(sources, &mut outside, problems);
-    seen.extend(outside.files());
-    root.map(|root| Assembly {
+fn read(sources: &[Source], file_stamps: &mut FileStamps, problems: &mut Problems) -> Option<ConfigBuilder> {
+    let mut external = External::default();
+    let root = root::read(sources, &mut external, problems);
+    file_stamps.extend(external.files());
+    root.map(|root| ConfigBuilder {
         root_routes: root.config.snapshot.routes.len(),
         config: root.config,
         tenants: root.tenants,
@@ -108,18 +108,18 @@ fn read(sources: &[Source], seen: &mut Seen, problems: &mut Problems) -> Option<
 }
 
 /// A configuration to which tenants are added one by one.
-struct Assembly {
+struct ConfigBuilder {
     config: Config,
     tenants: Vec<Tenant>,
     listeners: Names,
     root_routes: usize,
 }
 
-impl Assembly {
-    fn ground(&self) -> Ground<'_> {
-        Ground {
+impl ConfigBuilder {
+    fn tenant_context(&self) -> TenantContext<'_> {
+        TenantContext {
             snapshot: &self.config.snapshot,
-            places: &self.config.places,
+            source_map: &self.config.source_map,
             root_routes: self.root_routes,
             listeners: &self.listeners,
             role: self.config.role,
@@ -129,12 +129,17 @@ impl Assembly {
 
     /// Adds the tenant's file as it stands, or else as it was `before`, or else an answer that says so. Returns the last good
     /// version, even where it does not fit the root of now.
-    fn add(&mut self, tenant: &Tenant, before: Option<Version>, seen: &mut Seen) -> Option<Version> {
+    fn add_tenant(
+        &mut self,
+        tenant: &Tenant,
+        before: Option<TenantVersion>,
+        file_stamps: &mut FileStamps,
+    ) -> Option<TenantVersion> {
         let mut problems = Problems::default();
-        let fresh = self.read(tenant, seen, &mut problems);
+        let fresh = self.read(tenant, file_stamps, &mut problems);
         let report = match fresh {
             Some((version, part)) if problems.is_empty() => {
-                self.accept(tenant, TenantState::Live, version.source.clone(), part, None);
+                self.push_tenant(tenant, TenantState::Live, version.source.clone(), part, None);
                 return Some(version);
             }
             fresh => {
@@ -145,34 +150,39 @@ impl Assembly {
         };
         if let Some(mut version) = before.clone() {
             let mut problems = Problems::default();
-            let part = tenant.read(&mut version, self.ground(), &mut problems);
+            let part = tenant.read(&mut version, self.tenant_context(), &mut problems);
             if problems.is_empty() {
-                self.accept(tenant, TenantState::Stale, version.source.clone(), part, Some(report));
+                self.push_tenant(tenant, TenantState::Stale, version.source.clone(), part, Some(report));
                 return Some(version);
             }
         }
-        let part = tenant.unavailable(self.ground());
-        self.accept(tenant, TenantState::Absent, Source::new("", ""), part, Some(report));
+        let part = tenant.unavailable(self.tenant_context());
+        self.push_tenant(tenant, TenantState::Absent, Source::new("", ""), part, Some(report));
         before
     }
 
     /// The tenant's file as it stands; None: it cannot be read.
-    fn read(&self, tenant: &Tenant, seen: &mut Seen, problems: &mut Problems) -> Option<(Version, Part)> {
-        if let Some(way) = tenant.way() {
-            seen.note(way);
+    fn read(
+        &self,
+        tenant: &Tenant,
+        file_stamps: &mut FileStamps,
+        problems: &mut Problems,
+    ) -> Option<(TenantVersion, TenantConfig)> {
+        if let Some(lookup) = tenant.lookup() {
+            file_stamps.note(lookup);
         }
         let mut version = tenant.open(problems)?;
-        let part = tenant.read(&mut version, self.ground(), problems);
-        seen.extend(version.outside.files());
+        let part = tenant.read(&mut version, self.tenant_context(), problems);
+        file_stamps.extend(version.external.files());
         Some((version, part))
     }
 
-    fn accept(
+    fn push_tenant(
         &mut self,
         tenant: &Tenant,
         state: TenantState,
         source: Source,
-        mut part: Part,
+        mut part: TenantConfig,
         problems: Option<Report>,
     ) {
         let own = |count: usize| if state == TenantState::Absent { 0 } else { count };
@@ -188,7 +198,7 @@ impl Assembly {
         snapshot.routes.append(&mut part.routes);
         snapshot.clusters.append(&mut part.clusters);
         snapshot.tenants.push(tenant.spec.clone());
-        self.config.places.append(part.places);
+        self.config.source_map.append(part.source_map);
         self.config.sources.push(source);
     }
 }

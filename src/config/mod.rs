@@ -22,16 +22,16 @@ mod names;
 mod nearest;
 mod network;
 mod notes;
-mod outside;
+mod external;
 mod path;
-mod places;
+mod source_map;
 mod reference;
 mod report;
 mod root;
 mod route;
 mod schema;
 mod section;
-mod seen;
+mod file_stamps;
 mod show;
 mod tables;
 mod tenant;
@@ -43,16 +43,16 @@ use std::path::{Path, PathBuf};
 
 pub use admin::{AdminHosts, AdminSpec, admin_socket};
 pub use default_file::document;
+pub use file_stamps::{FileStamps, WatchSet};
 pub use json_schema::json_schema;
 pub use loader::Loader;
 pub use report::Report;
-pub use seen::{Seen, Trace};
 pub use show::show;
 pub use tenant::{TenantReport, TenantState};
 pub use unit::duration;
 
-use places::Places;
 use report::{Problems, Source};
+use source_map::SourceMap;
 
 use crate::snapshot::{Ledger, Snapshot, SnapshotSpec};
 
@@ -99,7 +99,7 @@ pub struct Config {
     sources: Vec<Source>,
     /// How many of them are the operator's own; tenants' follow.
     root_sources: usize,
-    places: Places,
+    source_map: SourceMap,
 }
 
 /// Reads a file, or a directory with `cairn.toml` and `conf.d/*.toml`, and the files of all tenants.
@@ -107,8 +107,8 @@ pub struct Config {
 /// # Errors
 /// Everything that is wrong with it, tenants' files included.
 pub fn load(path: &Path) -> Result<Config, Report> {
-    let mut seen = Seen::default();
-    loader::strict(files::read(path, &mut seen)?, seen)
+    let mut file_stamps = FileStamps::default();
+    loader::strict(files::read(path, &mut file_stamps)?, file_stamps)
 }
 
 /// Reads `text`; `name` stands for the file in reports.
@@ -116,7 +116,7 @@ pub fn load(path: &Path) -> Result<Config, Report> {
 /// # Errors
 /// Everything that is wrong with it.
 pub fn parse(name: &str, text: &str) -> Result<Config, Report> {
-    loader::strict(vec![Source::new(name, text)], Seen::default())
+    loader::strict(vec![Source::new(name, text)], FileStamps::default())
 }
 
 /// Reads `file` as that of the tenant `name` of the configuration at `path`, and leaves all other tenants out.
@@ -125,7 +125,7 @@ pub fn parse(name: &str, text: &str) -> Result<Config, Report> {
 /// # Errors
 /// Everything that is wrong with the operator's own files.
 pub fn check_tenant(path: &Path, name: &str, file: &Path) -> Result<Option<TenantReport>, Report> {
-    loader::one_tenant(files::read(path, &mut Seen::default())?, name, file)
+    loader::one_tenant(files::read(path, &mut FileStamps::default())?, name, file)
 }
 
 /// The configuration of `cairn run` without `-c`: a route for each way to answer, in front of two demo origins.
@@ -152,13 +152,13 @@ impl Config {
     /// `file:line` of a route, by its position; empty if there is none.
     #[must_use]
     pub fn route_place(&self, position: usize) -> String {
-        self.places.header(position).map(|place| report::line(&self.sources, place)).unwrap_or_default()
+        self.source_map.header(position).map(|span| report::line(&self.sources, span)).unwrap_or_default()
     }
 
     /// `value` as it may be printed: where it came from a reference (`${NAME}`, `@file`), the reference.
     #[must_use]
     pub fn shown<'a>(&'a self, value: &'a str) -> &'a str {
-        self.places.shown(value)
+        self.source_map.shown(value)
     }
 
     /// Compiles it into what workers serve from.
@@ -168,7 +168,7 @@ impl Config {
     pub fn compile(&self, version: u64, ledger: &mut Ledger) -> Result<Snapshot, Report> {
         Snapshot::build(version, self.snapshot.clone(), ledger).map_err(|errors| {
             let mut problems = Problems::default();
-            self.places.report(&errors, &Places::default(), &mut problems);
+            self.source_map.report(&errors, &SourceMap::default(), &mut problems);
             Report::new(&self.sources, problems)
         })
     }

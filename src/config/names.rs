@@ -3,7 +3,7 @@
 use ahash::{HashMap, HashMapExt};
 
 use super::nearest::nearest;
-use super::report::{Place, Problems};
+use super::report::{Problems, SourceSpan};
 use super::section::{Section, Text};
 
 /// The names of all listeners, routes or clusters, by position.
@@ -15,7 +15,7 @@ pub(super) struct Names {
     /// Empty where a section has no name.
     names: Vec<String>,
     /// Where each name stands first.
-    first: HashMap<String, (usize, Place)>,
+    first: HashMap<String, (usize, SourceSpan)>,
 }
 
 /// Whose names they are. Other scopes' names are out of reach.
@@ -34,7 +34,7 @@ impl Names {
     /// Reads the names of `sections`; reports those that are badly formed or given twice.
     pub(super) fn read(what: &'static str, sections: &[Section<'_>], scope: Scope, problems: &mut Problems) -> Self {
         let mut names = Vec::with_capacity(sections.len());
-        let mut first: HashMap<String, (usize, Place)> = HashMap::with_capacity(sections.len());
+        let mut first: HashMap<String, (usize, SourceSpan)> = HashMap::with_capacity(sections.len());
         for (position, section) in sections.iter().enumerate() {
             let text = section.text("name");
             if let Some(text) = text {

@@ -7,7 +7,7 @@ use crate::http::path::{self, Forms, Rules};
 /// A path as requests have it when they are routed: escapes may be in either case (RFC 3986 section 6.2.2.1). Reports any path
 /// that no request has.
 pub(super) fn normal(text: Text<'_>, problems: &mut Problems) -> String {
-    match judge(text) {
+    match normal_form(text) {
         Ok(normal) => normal,
         Err(help) => {
             problems.add(text.at, format!("\"{}\" is not a path", text.shown.escape_debug())).help(help);
@@ -31,28 +31,28 @@ pub(super) fn expression(text: &str) -> String {
         let before = &rest[..open];
         let escapes = before.len() - before.trim_end_matches('\\').len();
         if escapes % 2 == 1 {
-            out += &raised(&rest[..=open]);
+            out += &with_upper_case_escapes(&rest[..=open]);
             rest = &rest[open + 1..];
             continue;
         }
         // `]` right behind the bracket, or behind `^`, stands for itself.
         let first = rest[open + 1..].trim_start_matches('^').trim_start_matches(']');
         let close = first.find(']').map_or(rest.len(), |at| rest.len() - first.len() + at);
-        out += &raised(before);
+        out += &with_upper_case_escapes(before);
         out += &rest[open..close];
         rest = &rest[close..];
     }
-    out + &raised(rest)
+    out + &with_upper_case_escapes(rest)
 }
 
-fn raised(text: &str) -> String {
+fn with_upper_case_escapes(text: &str) -> String {
     let mut bytes = text.as_bytes().to_vec();
     path::raise_digits(&mut bytes);
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// The normal form, or what to do about the path.
-fn judge(text: Text<'_>) -> Result<String, String> {
+fn normal_form(text: Text<'_>) -> Result<String, String> {
     if !text.value.starts_with('/') {
         return Err("a path starts with \"/\"".to_owned());
     }

@@ -1,5 +1,5 @@
 //! References in values: `${NAME}` stands for a variable of the environment, and a value that begins with `@` for the content
-//! of a file. `$${` and `@@` stand for themselves. Not here: remembering what was found (`outside`).
+//! of a file. `$${` and `@@` stand for themselves. Not here: remembering what was found (`external`).
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -8,8 +8,8 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::budget::Budget;
-use super::outside::{Outside, Unset};
-use super::report::{Place, Problems};
+use super::external::{External, VariableError};
+use super::report::{Problems, SourceSpan};
 
 /// A value that was written as a reference.
 #[derive(Clone, Debug)]
@@ -26,10 +26,10 @@ pub(super) fn replace(
     file: usize,
     table: &mut DeTable<'_>,
     directory: &Path,
-    (outside, budget): (&mut Outside, Option<&Budget>),
+    (external, budget): (&mut External, Option<&Budget>),
     problems: &mut Problems,
 ) -> Vec<Reference> {
-    let mut replacer = Replacer { file, directory, outside, budget, problems, found: Vec::new() };
+    let mut replacer = Replacer { file, directory, external, budget, problems, found: Vec::new() };
     replacer.table(table);
     let mut found = replacer.found;
     found.sort_unstable_by_key(|reference| reference.start);
@@ -38,13 +38,13 @@ pub(super) fn replace(
 
 /// The value that `text` stands for, if all that it refers to is there.
 pub(super) fn value(text: &str, directory: &Path) -> Option<String> {
-    resolve(text, directory, &mut Outside::default()).ok()
+    resolve(text, directory, &mut External::default()).ok()
 }
 
 struct Replacer<'a> {
     file: usize,
     directory: &'a Path,
-    outside: &'a mut Outside,
+    external: &'a mut External,
     budget: Option<&'a Budget>,
     problems: &'a mut Problems,
     found: Vec<Reference>,
@@ -58,18 +58,18 @@ impl Replacer<'_> {
     }
 
     fn value(&mut self, node: &mut Spanned<DeValue<'_>>) {
-        let at = Place::of(self.file, node);
+        let at = SourceSpan::of(self.file, node);
         match node.get_mut() {
             DeValue::Table(table) => self.table(table),
             DeValue::Array(items) => items.iter_mut().for_each(|item| self.value(item)),
             // Most values have neither, and one byte is found faster than two.
             DeValue::String(text) if text.starts_with('@') || text.contains('$') && text.contains("${") => {
-                let (directory, outside) = (self.directory, &mut *self.outside);
+                let (directory, external) = (self.directory, &mut *self.external);
                 let found = match self.budget {
                     Some(budget) if names_file(text) => {
-                        budget.file(at, self.problems, || resolve(text, directory, outside))
+                        budget.file(at, self.problems, || resolve(text, directory, external))
                     }
-                    _ => Some(resolve(text, directory, outside)),
+                    _ => Some(resolve(text, directory, external)),
                 };
                 match found {
                     // The budget is used up, which it has said.
@@ -78,7 +78,7 @@ impl Replacer<'_> {
                         let written = std::mem::replace(text, Cow::Owned(value.clone())).into_owned();
                         self.found.push(Reference { start: at.start, written, value });
                     }
-                    Some(Err(Missing { what, help })) => {
+                    Some(Err(ReferenceError { what, help })) => {
                         self.problems.add(at, what).help(help).alone();
                     }
                 }
@@ -94,25 +94,25 @@ fn names_file(text: &str) -> bool {
 }
 
 /// A reference to nothing.
-struct Missing {
+struct ReferenceError {
     what: String,
     help: &'static str,
 }
 
-fn resolve(text: &str, directory: &Path, outside: &mut Outside) -> Result<String, Missing> {
-    let Some(name) = text.strip_prefix('@') else { return variables(text, outside) };
+fn resolve(text: &str, directory: &Path, external: &mut External) -> Result<String, ReferenceError> {
+    let Some(name) = text.strip_prefix('@') else { return variables(text, external) };
     if !names_file(text) {
-        return variables(name, outside);
+        return variables(name, external);
     }
-    let name = variables(name, outside)?;
-    outside.file(directory, Path::new(&name)).map_err(|why| Missing {
+    let name = variables(name, external)?;
+    external.file(directory, Path::new(&name)).map_err(|why| ReferenceError {
         what: format!("the file of \"{}\" cannot be read: {why}", text.escape_debug()),
         help: "`@` names a file, relative to the one that names it; a value that begins with @ is written \"@@…\"",
     })
 }
 
 /// `text` with the variables of the environment in their places.
-fn variables(text: &str, outside: &Outside) -> Result<String, Missing> {
+fn variables(text: &str, external: &External) -> Result<String, ReferenceError> {
     let mut value = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(dollar) = rest.find("${") {
@@ -125,15 +125,16 @@ fn variables(text: &str, outside: &Outside) -> Result<String, Missing> {
         }
         let name = reference[2..].split_once('}').map(|(name, _)| name).filter(|name| is_name(name));
         let Some(name) = name else {
-            return Err(Missing {
+            return Err(ReferenceError {
                 what: "`${` does not begin a reference".to_owned(),
                 help: "write ${NAME} with the name of a variable, or $${ for a literal ${",
             });
         };
         value += before;
-        value += &outside
-            .variable(name)
-            .map_err(|Unset { why, help }| Missing { what: format!("there is no variable {name}: {why}"), help })?;
+        value += &external.variable(name).map_err(|VariableError { why, help }| ReferenceError {
+            what: format!("there is no variable {name}: {why}"),
+            help,
+        })?;
         rest = &reference[name.len() + 3..];
     }
     Ok(value + rest)

@@ -69,14 +69,14 @@ impl Lines {
 
 /// A range of bytes in one [`Source`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct Place {
+pub(super) struct SourceSpan {
     /// Position of the source in its report.
     pub(super) file: usize,
     pub(super) start: usize,
     pub(super) end: usize,
 }
 
-impl Place {
+impl SourceSpan {
     /// The beginning of the first file: for what stands nowhere.
     pub(super) const START: Self = Self { file: 0, start: 0, end: 0 };
 
@@ -90,17 +90,17 @@ impl Place {
 /// One thing that is wrong, and how to put it right.
 #[derive(Clone, Debug)]
 pub(super) struct Problem {
-    place: Place,
+    span: SourceSpan,
     message: String,
-    notes: Vec<(Place, String)>,
+    notes: Vec<(SourceSpan, String)>,
     help: Option<String>,
     alone: bool,
 }
 
 impl Problem {
     /// Names another place that matters: where the other one stands.
-    pub(super) fn note(&mut self, place: Place, message: impl Into<String>) -> &mut Self {
-        self.notes.push((place, clipped(message.into())));
+    pub(super) fn note(&mut self, span: SourceSpan, message: impl Into<String>) -> &mut Self {
+        self.notes.push((span, clipped(message.into())));
         self
     }
 
@@ -129,8 +129,8 @@ pub(super) struct Problems {
 
 impl Problems {
     /// Records a problem; notes and help are added to what comes back.
-    pub(super) fn add(&mut self, place: Place, message: impl Into<String>) -> &mut Problem {
-        let problem = Problem { place, message: clipped(message.into()), notes: Vec::new(), help: None, alone: false };
+    pub(super) fn add(&mut self, span: SourceSpan, message: impl Into<String>) -> &mut Problem {
+        let problem = Problem { span, message: clipped(message.into()), notes: Vec::new(), help: None, alone: false };
         if self.is_full() {
             self.beyond += 1;
             return self.spare.insert(problem);
@@ -168,9 +168,9 @@ impl Report {
     /// Problems in file order.
     pub(super) fn new(sources: &[Source], problems: Problems) -> Self {
         let Problems { kept: mut problems, beyond, .. } = problems;
-        let alone: Vec<_> = problems.iter().filter(|problem| problem.alone).map(|problem| problem.place).collect();
-        problems.retain(|problem| problem.alone || !alone.contains(&problem.place));
-        problems.sort_by_key(|problem| problem.place);
+        let alone: Vec<_> = problems.iter().filter(|problem| problem.alone).map(|problem| problem.span).collect();
+        problems.retain(|problem| problem.alone || !alone.contains(&problem.span));
+        problems.sort_by_key(|problem| problem.span);
         let (mut text, errors) = (String::new(), problems.len() + beyond);
         for problem in problems.iter().take(SHOWN) {
             // Writing to a string cannot fail.
@@ -217,29 +217,29 @@ impl std::error::Error for Report {}
 
 impl Problem {
     fn write(&self, out: &mut String, sources: &[Source]) -> fmt::Result {
-        entry(out, sources, "error", self.place, &self.message)?;
-        for (place, message) in &self.notes {
-            entry(out, sources, "note", *place, message)?;
+        entry(out, sources, "error", self.span, &self.message)?;
+        for (span, message) in &self.notes {
+            entry(out, sources, "note", *span, message)?;
         }
         self.help.as_ref().map_or(Ok(()), |help| writeln!(out, "      help: {}", printable(help)))
     }
 }
 
 /// Writes `file:line:column: level: message` and the line with carets below the place.
-fn entry(out: &mut String, sources: &[Source], level: &str, place: Place, message: &str) -> fmt::Result {
+fn entry(out: &mut String, sources: &[Source], level: &str, span: SourceSpan, message: &str) -> fmt::Result {
     let message = printable(message);
-    let Some(source) = sources.get(place.file) else { return writeln!(out, "{level}: {message}") };
-    let excerpt = Excerpt::of(source, place);
+    let Some(source) = sources.get(span.file) else { return writeln!(out, "{level}: {message}") };
+    let excerpt = Excerpt::of(source, span);
     writeln!(out, "{}:{}:{}: {level}: {message}", printable(&source.name), excerpt.line, excerpt.column)?;
     writeln!(out, "{:>5} | {}", excerpt.line, excerpt.text)?;
     writeln!(out, "{:>5} | {}{}", "", excerpt.indent, "^".repeat(excerpt.carets))
 }
 
 /// `file:line`
-pub(super) fn line(sources: &[Source], place: Place) -> String {
-    let source = sources.get(place.file);
+pub(super) fn line(sources: &[Source], span: SourceSpan) -> String {
+    let source = sources.get(span.file);
     source
-        .map(|source| format!("{}:{}", printable(&source.name), source.lines().line(place.start) + 1))
+        .map(|source| format!("{}:{}", printable(&source.name), source.lines().line(span.start) + 1))
         .unwrap_or_default()
 }
 
@@ -258,14 +258,14 @@ struct Excerpt {
 }
 
 impl Excerpt {
-    fn of(source: &Source, place: Place) -> Self {
+    fn of(source: &Source, span: SourceSpan) -> Self {
         let (text, lines) = (&*source.text, source.lines());
         // A place at the end of a file lies beyond its last line: point behind the last thing written.
-        let start = boundary(text, place.start.min(lines.end));
+        let start = boundary(text, span.start.min(lines.end));
         let line = lines.line(start);
         let line_start = lines.starts[line];
         let line_end = lines.starts.get(line + 1).map_or(text.len(), |next| next - 1);
-        let end = boundary(text, place.end.min(line_end)).max(start);
+        let end = boundary(text, span.end.min(line_end)).max(start);
         let written = line_start + text[line_start..line_end].trim_end_matches('\r').len();
         // The place in the middle, unless the line ends or begins before.
         let from = line_start
@@ -322,7 +322,7 @@ mod tests {
         ];
         for (text, span, expected) in cases {
             let source = Source::new("", text);
-            let excerpt = Excerpt::of(&source, Place { file: 0, start: span.start, end: span.end });
+            let excerpt = Excerpt::of(&source, SourceSpan { file: 0, start: span.start, end: span.end });
             let found = (excerpt.line, excerpt.column, &*excerpt.text, excerpt.indent.as_str(), excerpt.carets);
             assert_eq!(found, expected, "{text:?}");
         }
@@ -334,9 +334,9 @@ mod tests {
         let evil = "a\ncairn: ready, 99 workers\u{1b}[2J\u{202e}\u{9b}\t\u{2028}é";
         let mut problems = Problems::default();
         problems
-            .add(Place { file: 0, start: 0, end: 1 }, evil)
+            .add(SourceSpan { file: 0, start: 0, end: 1 }, evil)
             .help(evil)
-            .note(Place { file: 9, start: 0, end: 0 }, evil);
+            .note(SourceSpan { file: 9, start: 0, end: 0 }, evil);
         let text = Report::new(&[Source::new(evil, "\tk = '\u{1b}[2J\u{9b}\u{202e}'\n")], problems).to_string();
         let escaped = r"a\ncairn: ready, 99 workers\u{1b}[2J\u{202e}\u{9b}\t\u{2028}é";
         let expected = format!(
@@ -355,7 +355,7 @@ mod tests {
         for (at, column, carets, starts, ends) in
             [(6, 1, 100, false, true), (6 + 2000, 1001, 50, true, true), (last, 1 << 20, 1, true, false)]
         {
-            let excerpt = Excerpt::of(&source, Place { file: 0, start: at, end: text.len() });
+            let excerpt = Excerpt::of(&source, SourceSpan { file: 0, start: at, end: text.len() });
             assert_eq!((excerpt.line, excerpt.column, excerpt.carets), (2, column, carets), "{at}");
             assert_eq!((excerpt.text.starts_with('…'), excerpt.text.ends_with('…')), (starts, ends), "{at}");
             assert!(excerpt.text.len() <= EXCERPT_BYTES + 2 * ELLIPSIS.len_utf8(), "{at}");
@@ -368,11 +368,11 @@ mod tests {
         let text = format!("{}\n", "x".repeat(1 << 20)).repeat(2);
         let (mut problems, long) = (Problems::default(), &text[..10_000]);
         for number in (0..20_000).rev() {
-            let at = Place { file: 0, start: number, end: text.len() };
+            let at = SourceSpan { file: 0, start: number, end: text.len() };
             problems.add(at, long).help(long).note(at, long);
         }
         let mut all = Problems::default();
-        all.add(Place::START, "first");
+        all.add(SourceSpan::START, "first");
         all.append(problems);
         assert!(all.kept.len() <= KEPT);
         let report = Report::new(&[Source::new("file", &text)], all);

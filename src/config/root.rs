@@ -3,13 +3,13 @@
 use std::thread;
 
 use super::bounds::Bounds;
+use super::external::External;
 use super::files;
 use super::names::{Names, Scope};
-use super::outside::Outside;
-use super::places::Places;
 use super::report::{Problems, Source};
-use super::route::Known;
+use super::route::RouteContext;
 use super::section::Section;
+use super::source_map::SourceMap;
 use super::tenant::{self, Tenant};
 use super::{Config, Watch, admin, cluster, listener, route};
 use crate::route::RouteSpec;
@@ -25,15 +25,15 @@ pub(super) struct Root {
 }
 
 /// Reads everything, so that every problem is found; the result is good only if none was. None: it is not TOML.
-pub(super) fn read(sources: &[Source], outside: &mut Outside, problems: &mut Problems) -> Option<Root> {
+pub(super) fn read(sources: &[Source], external: &mut External, problems: &mut Problems) -> Option<Root> {
     let mut documents = files::parse(sources, problems);
     if !problems.is_empty() {
         return None;
     }
-    let mut places = Places::default();
+    let mut source_map = SourceMap::default();
     for document in &mut documents {
-        document.replace_references(outside, None, problems);
-        places.secrets(&document.references);
+        document.replace_references(external, None, problems);
+        source_map.secrets(&document.references);
     }
     let role = files::role(&documents);
     documents.iter_mut().for_each(|document| document.role = role);
@@ -51,11 +51,11 @@ pub(super) fn read(sources: &[Source], outside: &mut Outside, problems: &mut Pro
     let (cluster_names, tenant_names) = (names("cluster", &clusters), names("tenant", &tenants));
     let admin = admin::admin(root.one("admin"), problems);
     let bounds = Bounds::default();
-    let known = Known { listeners: &listener_names, clusters: &cluster_names, bounds: &bounds };
+    let context = RouteContext { listeners: &listener_names, clusters: &cluster_names, bounds: &bounds };
     let snapshot = SnapshotSpec {
-        listeners: listener::listeners(&listeners, &listener_names, outside, problems),
-        routes: self::routes(&routes, &route_names, known, &mut places, problems),
-        clusters: cluster::clusters(&clusters, &cluster_names, &bounds, outside, problems),
+        listeners: listener::listeners(&listeners, &listener_names, external, problems),
+        routes: self::routes(&routes, &route_names, context, &mut source_map, problems),
+        clusters: cluster::clusters(&clusters, &cluster_names, &bounds, external, problems),
         tenants: Vec::new(),
     };
     admin::clash(root.one("admin"), &admin, &snapshot.listeners, problems);
@@ -74,7 +74,7 @@ pub(super) fn read(sources: &[Source], outside: &mut Outside, problems: &mut Pro
         snapshot,
         sources: sources.to_vec(),
         root_sources: sources.len(),
-        places,
+        source_map,
     };
     Some(Root { config, tenants, listeners: listener_names })
 }
@@ -82,15 +82,15 @@ pub(super) fn read(sources: &[Source], outside: &mut Outside, problems: &mut Pro
 fn routes(
     sections: &[Section<'_>],
     names: &Names,
-    known: Known<'_>,
-    places: &mut Places,
+    context: RouteContext<'_>,
+    source_map: &mut SourceMap,
     problems: &mut Problems,
 ) -> Vec<RouteSpec> {
     let mut routes = Vec::with_capacity(sections.len());
     for (position, section) in sections.iter().enumerate() {
         let name = names.full(position);
-        places.route(name.clone(), *section);
-        routes.extend(route::route(*section, name, known, problems));
+        source_map.route(name.clone(), *section);
+        routes.extend(route::route(*section, name, context, problems));
     }
     routes
 }

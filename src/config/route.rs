@@ -10,7 +10,7 @@ use crate::route::{ActionSpec, HeaderEdits, PathPattern, RouteSpec, ValuePattern
 
 /// What routes refer to, and what binds them.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Known<'a> {
+pub(super) struct RouteContext<'a> {
     pub(super) listeners: &'a Names,
     pub(super) clusters: &'a Names,
     pub(super) bounds: &'a Bounds,
@@ -20,10 +20,10 @@ pub(super) struct Known<'a> {
 pub(super) fn route(
     section: Section<'_>,
     name: String,
-    known: Known<'_>,
+    context: RouteContext<'_>,
     problems: &mut Problems,
 ) -> Option<RouteSpec> {
-    Reader { section, known, problems }.route(name)
+    Reader { section, context, problems }.route(name)
 }
 
 /// Methods of RFC 9110 and RFC 5789, to tell a slip in the letter case.
@@ -31,7 +31,7 @@ const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "
 
 struct Reader<'a> {
     section: Section<'a>,
-    known: Known<'a>,
+    context: RouteContext<'a>,
     problems: &'a mut Problems,
 }
 
@@ -39,7 +39,7 @@ impl<'a> Reader<'a> {
     fn route(&mut self, name: String) -> Option<RouteSpec> {
         let section = self.section;
         // All is read before the action is asked for, so that every problem is found.
-        let listeners = listener::ids(section, self.known.listeners, self.problems);
+        let listeners = listener::ids(section, self.context.listeners, self.problems);
         let hosts = host::patterns(&section.texts("hosts"), self.problems);
         let path = self.path_pattern();
         let methods = self.methods();
@@ -50,7 +50,7 @@ impl<'a> Reader<'a> {
         let rewrite_host = rewrite.text("host").map(|text| host::authority(text, self.problems));
         let request_headers = self.edits(section.one("request_headers"));
         let response_headers = self.edits(section.one("response_headers"));
-        let timeout = self.known.bounds.timeout(section, "timeout", self.problems);
+        let timeout = self.context.bounds.timeout(section, "timeout", self.problems);
         self.effects();
         Some(RouteSpec {
             name,
@@ -126,7 +126,7 @@ impl<'a> Reader<'a> {
     }
 
     fn regex(&mut self, text: Text<'_>) -> String {
-        let tried = match &self.known.bounds.budget {
+        let tried = match &self.context.bounds.budget {
             Some(budget) => budget.expression(text, self.problems),
             None => Some(try_expression(text.value)),
         };
@@ -171,7 +171,7 @@ impl<'a> Reader<'a> {
         for name in ["timeout", "rewrite", "request_headers"] {
             if self.section.has(name) {
                 self.problems
-                    .add(self.section.place(name), format!("`{name}` does nothing beside `{answer}`"))
+                    .add(self.section.span(name), format!("`{name}` does nothing beside `{answer}`"))
                     .help("leave it out: the request is not forwarded");
             }
         }
@@ -193,7 +193,7 @@ impl<'a> Reader<'a> {
     }
 
     fn cluster(&mut self, text: Text<'_>) -> Option<ClusterId> {
-        let position = self.known.clusters.find(text, self.problems)?;
+        let position = self.context.clusters.find(text, self.problems)?;
         u32::try_from(position).ok().map(ClusterId)
     }
 
@@ -211,7 +211,7 @@ impl<'a> Reader<'a> {
         }
         if sides.len() == self.section.length("split") && sides.iter().all(|(_, weight)| *weight == 0) {
             self.problems
-                .add(self.section.place("split"), "the split sends traffic nowhere")
+                .add(self.section.span("split"), "the split sends traffic nowhere")
                 .help("give at least one cluster a weight of 1 or more");
         }
         sides
@@ -221,7 +221,7 @@ impl<'a> Reader<'a> {
         let status = redirect.number("status");
         if (304..=306).contains(&status) {
             self.problems
-                .add(redirect.place("status"), format!("{status} is not a redirect"))
+                .add(redirect.span("status"), format!("{status} is not a redirect"))
                 .help("301 or 308: for good; 302 or 307: for now; 303: with GET");
         }
         if !["scheme", "host", "path"].iter().any(|name| redirect.has(name)) {
@@ -243,7 +243,7 @@ impl<'a> Reader<'a> {
         // RFC 9110 sections 15.3.5, 15.3.6 and 15.4.5.
         if [204, 205, 304].contains(&status) && !body.is_empty() {
             self.problems
-                .add(respond.place("body"), format!("a response with status {status} has no body"))
+                .add(respond.span("body"), format!("a response with status {status} has no body"))
                 .help("leave `body` out, or choose another status");
         }
         ActionSpec::Respond {

@@ -9,7 +9,7 @@ use toml::de::{DeString, DeTable, DeValue};
 
 use super::check::{size, unsigned};
 use super::files::Document;
-use super::report::Place;
+use super::report::SourceSpan;
 use super::schema::{Kind, Preset, Table};
 use super::unit;
 
@@ -18,7 +18,7 @@ use super::unit;
 pub(super) struct Section<'a> {
     document: &'a Document<'a>,
     /// Its header, or the braces of an inline table.
-    pub(super) at: Place,
+    pub(super) at: SourceSpan,
     table: Option<&'a DeTable<'a>>,
     schema: &'static Table,
 }
@@ -29,7 +29,7 @@ pub(super) struct Text<'a> {
     pub(super) value: &'a str,
     /// What may be printed: a reference in place of what it stands for.
     pub(super) shown: &'a str,
-    pub(super) at: Place,
+    pub(super) at: SourceSpan,
 }
 
 /// The value of a condition, as it is written.
@@ -41,7 +41,12 @@ pub(super) enum Condition<'a> {
 }
 
 impl<'a> Section<'a> {
-    pub(super) fn new(document: &'a Document<'a>, at: Place, table: &'a DeTable<'a>, schema: &'static Table) -> Self {
+    pub(super) fn new(
+        document: &'a Document<'a>,
+        at: SourceSpan,
+        table: &'a DeTable<'a>,
+        schema: &'static Table,
+    ) -> Self {
         Self { document, at, table: Some(table), schema }
     }
 
@@ -55,15 +60,15 @@ impl<'a> Section<'a> {
     }
 
     /// Where the value of `name` stands; where the table does if it is absent.
-    pub(super) fn place(&self, name: &str) -> Place {
-        self.node(name).map_or(self.at, |node| self.document.place(node))
+    pub(super) fn span(&self, name: &str) -> SourceSpan {
+        self.node(name).map_or(self.at, |node| self.document.span(node))
     }
 
     /// Every known key that is there with the place of its value.
-    pub(super) fn places(&self) -> Vec<(&'static str, Place)> {
+    pub(super) fn key_spans(&self) -> Vec<(&'static str, SourceSpan)> {
         let entries = self.table.into_iter().flat_map(|table| table.iter());
         let known = |name: &str| self.schema.key(name).map(|key| key.name);
-        entries.filter_map(|(name, node)| Some((known(name.get_ref())?, self.document.place(node)))).collect()
+        entries.filter_map(|(name, node)| Some((known(name.get_ref())?, self.document.span(node)))).collect()
     }
 
     /// The value of `name`.
@@ -80,12 +85,12 @@ impl<'a> Section<'a> {
 
     /// A table that is one of its values.
     pub(super) fn below(&self, node: &'a Spanned<DeValue<'a>>, table: &'a DeTable<'a>, schema: &'static Table) -> Self {
-        Self::new(self.document, self.document.place(node), table, schema)
+        Self::new(self.document, self.document.span(node), table, schema)
     }
 
     /// One of its values as it is written, if it is not itself.
     pub(super) fn written(&self, node: &Spanned<DeValue<'_>>) -> Option<&'a str> {
-        self.document.written(self.document.place(node))
+        self.document.written(self.document.span(node))
     }
 
     pub(super) fn text(&self, name: &str) -> Option<Text<'a>> {
@@ -160,7 +165,7 @@ impl<'a> Section<'a> {
 
     /// The table under `name`.
     pub(super) fn one(&self, name: &str) -> Section<'a> {
-        let found = self.node(name).and_then(|node| Some((self.document.place(node), node.get_ref().as_table()?)));
+        let found = self.node(name).and_then(|node| Some((self.document.span(node), node.get_ref().as_table()?)));
         let (at, table) = found.map_or((self.at, None), |(at, table)| (at, Some(table)));
         Section { document: self.document, at, table, schema: self.inner(name) }
     }
@@ -171,7 +176,7 @@ impl<'a> Section<'a> {
         let sections = self.items(name).iter().filter_map(|item| {
             Some(Section {
                 document: self.document,
-                at: self.document.place(item),
+                at: self.document.span(item),
                 table: Some(item.get_ref().as_table()?),
                 schema,
             })
@@ -188,7 +193,7 @@ impl<'a> Section<'a> {
     pub(super) fn texts_or_tables(&self, name: &str) -> Vec<Result<Text<'a>, Section<'a>>> {
         let schema = self.inner(name);
         let items = self.items(name).iter().filter_map(|item| match item.get_ref() {
-            DeValue::Table(table) => Some(Err(Section::new(self.document, self.document.place(item), table, schema))),
+            DeValue::Table(table) => Some(Err(Section::new(self.document, self.document.span(item), table, schema))),
             _ => Some(Ok(self.as_text(item)?)),
         });
         items.collect()
@@ -221,12 +226,12 @@ impl<'a> Section<'a> {
     }
 
     fn as_text(&self, node: &'a Spanned<DeValue<'a>>) -> Option<Text<'a>> {
-        let (value, at) = (node.get_ref().as_str()?, self.document.place(node));
+        let (value, at) = (node.get_ref().as_str()?, self.document.span(node));
         Some(Text { value, shown: self.document.written(at).unwrap_or(value), at })
     }
 
     fn key(&self, name: &'a Spanned<DeString<'a>>) -> Text<'a> {
-        Text { value: name.get_ref(), shown: name.get_ref(), at: self.document.place(name) }
+        Text { value: name.get_ref(), shown: name.get_ref(), at: self.document.span(name) }
     }
 
     fn as_condition(&self, node: &'a Spanned<DeValue<'a>>) -> Option<Condition<'a>> {

@@ -8,8 +8,8 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::check::unsigned;
+use super::external::External;
 use super::files::{self, Document};
-use super::outside::Outside;
 use super::report::{self, Problems, Source};
 use super::schema::{Kind, Preset, Table};
 use super::section::Section;
@@ -37,10 +37,10 @@ impl Config {
         let sources = &self.sources[..self.root_sources];
         let mut problems = Problems::default();
         let mut documents = files::parse(sources, &mut problems);
-        let mut outside = Outside::default();
+        let mut external = External::default();
         for document in &mut documents {
             document.role = self.role;
-            document.replace_references(&mut outside, None, &mut problems);
+            document.replace_references(&mut external, None, &mut problems);
         }
         // What it refers to may have changed since it was found valid.
         if !problems.is_empty() {
@@ -97,8 +97,8 @@ impl<'a> Show<'a> {
     fn key(&mut self, section: Section<'a>, name: &'static str, kind: &'static Kind) {
         let (value, origin) = match section.node(name) {
             Some(node) => {
-                let place = section.place(name);
-                (self.value(node, kind, section), report::line(self.sources, place))
+                let span = section.span(name);
+                (self.value(node, kind, section), report::line(self.sources, span))
             }
             None => {
                 let Some((value, origin)) = default(section, name) else { return };

@@ -12,14 +12,14 @@ use super::bounds::Bounds;
 use super::budget::Budget;
 use super::claim::{self, Claim};
 use super::confined;
+use super::external::{self, External};
+use super::file_stamps::LookupPath;
 use super::files::{Document, FILE_BYTES_MAX};
 use super::names::{Names, Scope};
-use super::outside::{self, Outside};
-use super::places::Places;
-use super::report::{Place, Problems, Source};
-use super::route::Known;
+use super::report::{Problems, Source, SourceSpan};
+use super::route::RouteContext;
 use super::section::Section;
-use super::seen::Way;
+use super::source_map::SourceMap;
 use super::tables::{TENANT_FILE, TENANTS_MAX};
 use super::{AdminSpec, Report, Role, check, cluster, route};
 use crate::cluster::ClusterSpec;
@@ -70,7 +70,7 @@ pub(super) struct Tenant {
     pub(super) name: String,
     pub(super) file: PathBuf,
     /// Where the root names the file.
-    file_at: Place,
+    file_at: SourceSpan,
     claims: Vec<Claim>,
     bounds: Bounds,
     default_timeout: Option<Duration>,
@@ -79,24 +79,24 @@ pub(super) struct Tenant {
 
 /// A version of a tenant's file, with all that it was given from outside: enough to read it again.
 #[derive(Clone, Debug)]
-pub(super) struct Version {
+pub(super) struct TenantVersion {
     pub(super) source: Source,
-    pub(super) outside: Outside,
+    pub(super) external: External,
 }
 
 /// What a version says.
 #[derive(Debug, Default)]
-pub(super) struct Part {
+pub(super) struct TenantConfig {
     pub(super) routes: Vec<RouteSpec>,
     pub(super) clusters: Vec<ClusterSpec>,
-    pub(super) places: Places,
+    pub(super) source_map: SourceMap,
 }
 
 /// What a part is added to.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Ground<'a> {
+pub(super) struct TenantContext<'a> {
     pub(super) snapshot: &'a SnapshotSpec,
-    pub(super) places: &'a Places,
+    pub(super) source_map: &'a SourceMap,
     /// How many of its routes are the root's.
     pub(super) root_routes: usize,
     pub(super) listeners: &'a Names,
@@ -123,7 +123,7 @@ pub(super) fn tenants(
             section.many("claims").iter().filter_map(|claim| Claim::read(*claim, listeners, problems)).collect();
         if section.has("claims") && section.length("claims") == 0 {
             problems
-                .add(section.place("claims"), "the tenant claims nothing")
+                .add(section.span("claims"), "the tenant claims nothing")
                 .help("write at least one: claims = [{ host = \"api.example.com\", path_prefix = \"/payments\" }]");
         }
         let limits = section.one("limits");
@@ -168,24 +168,24 @@ fn overlaps(tenants: &[Tenant], problems: &mut Problems) {
 
 impl Tenant {
     /// The directory that the operator chose, and the name in it, which may be a link of the tenant's.
-    fn place(&self) -> (&Path, &Path) {
+    fn split_file(&self) -> (&Path, &Path) {
         let name = self.file.file_name().map(Path::new).unwrap_or(Path::new("."));
         (self.file.parent().unwrap_or(Path::new("")), name)
     }
 
     /// What leads to the file.
-    pub(super) fn way(&self) -> Option<Way> {
-        let (directory, name) = self.place();
-        Way::beneath(directory, name)
+    pub(super) fn lookup(&self) -> Option<LookupPath> {
+        let (directory, name) = self.split_file();
+        LookupPath::beneath(directory, name)
     }
 
     /// Reads the file as it stands. Where it cannot be read, the problem stands at the root's `file`.
-    pub(super) fn open(&self, problems: &mut Problems) -> Option<Version> {
-        let (directory, name) = self.place();
-        let text = confined::open(directory, name).and_then(|file| outside::text(file, FILE_BYTES_MAX));
-        let found = text.map(|text| Version {
+    pub(super) fn open(&self, problems: &mut Problems) -> Option<TenantVersion> {
+        let (directory, name) = self.split_file();
+        let text = confined::open(directory, name).and_then(|file| external::text(file, FILE_BYTES_MAX));
+        let found = text.map(|text| TenantVersion {
             source: Source::new(&self.file.display().to_string(), &text),
-            outside: Outside::confined(),
+            external: External::confined(),
         });
         found
             .map_err(|why| {
@@ -197,39 +197,44 @@ impl Tenant {
     }
 
     /// Reads a version, in the tenant's scope; the part is good only if no problem was found.
-    pub(super) fn read(&self, version: &mut Version, ground: Ground<'_>, problems: &mut Problems) -> Part {
-        let mut document = Document::parse(ground.file, &version.source, problems);
+    pub(super) fn read(
+        &self,
+        version: &mut TenantVersion,
+        tenant_context: TenantContext<'_>,
+        problems: &mut Problems,
+    ) -> TenantConfig {
+        let mut document = Document::parse(tenant_context.file, &version.source, problems);
         if !problems.is_empty() {
-            return Part::default();
+            return TenantConfig::default();
         }
-        document.role = ground.role;
+        document.role = tenant_context.role;
         let bounds = self.bounds.begin();
         let budget = bounds.budget.as_ref();
-        document.replace_references(&mut version.outside, budget, problems);
+        document.replace_references(&mut version.external, budget, problems);
         if budget.is_some_and(Budget::is_over) {
-            return Part::default();
+            return TenantConfig::default();
         }
         check::document(&document, &TENANT_FILE, problems);
         let root = document.section(&TENANT_FILE);
         let (routes, clusters) = (root.many("route"), root.many("cluster"));
         if budget.is_some_and(|budget| !budget.routes(&routes, problems)) {
-            return Part::default();
+            return TenantConfig::default();
         }
         let scope = |first| Scope { tenant: self.name.clone(), first };
         let route_names = Names::read("route", &routes, scope(0), problems);
-        let cluster_names = Names::read("cluster", &clusters, scope(ground.snapshot.clusters.len()), problems);
-        let known = Known { listeners: ground.listeners, clusters: &cluster_names, bounds: &bounds };
-        let mut part = Part {
+        let cluster_names = Names::read("cluster", &clusters, scope(tenant_context.snapshot.clusters.len()), problems);
+        let context = RouteContext { listeners: tenant_context.listeners, clusters: &cluster_names, bounds: &bounds };
+        let mut part = TenantConfig {
             routes: Vec::with_capacity(routes.len()),
-            clusters: cluster::clusters(&clusters, &cluster_names, &bounds, &mut version.outside, problems),
-            places: Places::default(),
+            clusters: cluster::clusters(&clusters, &cluster_names, &bounds, &mut version.external, problems),
+            source_map: SourceMap::default(),
         };
-        part.places.secrets(&document.references);
+        part.source_map.secrets(&document.references);
         for (position, section) in routes.iter().enumerate() {
             let name = route_names.full(position);
-            part.places.route(name.clone(), *section);
-            let Some(mut route) = route::route(*section, name, known, problems) else { continue };
-            claim::narrow(&mut route, *section, &self.claims, problems);
+            part.source_map.route(name.clone(), *section);
+            let Some(mut route) = route::route(*section, name, context, problems) else { continue };
+            claim::hold_to_claims(&mut route, *section, &self.claims, problems);
             route.tenant = Some(self.id);
             if matches!(route.action, ActionSpec::Cluster(_) | ActionSpec::Split(_)) {
                 route.timeout = route.timeout.or(self.default_timeout);
@@ -238,7 +243,7 @@ impl Tenant {
         }
         let has_time = |problems: &mut Problems| budget.is_none_or(|it| it.has_time(root.at, problems));
         if problems.is_empty() && has_time(problems) {
-            self.compile(&mut part, ground, problems);
+            self.compile(&mut part, tenant_context, problems);
             has_time(problems);
         }
         part
@@ -246,38 +251,38 @@ impl Tenant {
 
     /// Reports what only compiling finds, so that it stays this tenant's problem: expressions, and matches that a route of its
     /// own or of the root has.
-    fn compile(&self, part: &mut Part, ground: Ground<'_>, problems: &mut Problems) {
-        let mut routes = self.rivals(ground);
+    fn compile(&self, part: &mut TenantConfig, tenant_context: TenantContext<'_>, problems: &mut Problems) {
+        let mut routes = self.rivals(tenant_context);
         let first = routes.len();
         routes.append(&mut part.routes);
-        if let Err(mut errors) = Router::build(&routes, ground.snapshot.listeners.len()) {
+        if let Err(mut errors) = Router::build(&routes, tenant_context.snapshot.listeners.len()) {
             let own: HashSet<&str> = routes.iter().skip(first).map(|route| route.name.as_str()).collect();
             errors.retain(|error| own.contains(error.route.as_str()));
-            part.places.report(&errors, ground.places, problems);
+            part.source_map.report(&errors, tenant_context.source_map, problems);
         }
         part.routes = routes.split_off(first);
     }
 
     /// The root's routes that lie in a claim.
-    fn rivals(&self, ground: Ground<'_>) -> Vec<RouteSpec> {
+    fn rivals(&self, tenant_context: TenantContext<'_>) -> Vec<RouteSpec> {
         let inside = |route: &&RouteSpec| self.claims.iter().any(|claim| claim.touches(route));
-        ground.snapshot.routes.iter().take(ground.root_routes).filter(inside).cloned().collect()
+        tenant_context.snapshot.routes.iter().take(tenant_context.root_routes).filter(inside).cloned().collect()
     }
 
     /// Answers 503 to what the tenant claims, but where the root has an answer of its own.
-    pub(super) fn unavailable(&self, ground: Ground<'_>) -> Part {
-        let mut part = Part::default();
+    pub(super) fn unavailable(&self, tenant_context: TenantContext<'_>) -> TenantConfig {
+        let mut part = TenantConfig::default();
         for (number, claim) in self.claims.iter().enumerate() {
             let name = match number {
                 0 => format!("{}/unavailable", self.name),
                 _ => format!("{}/unavailable-{}", self.name, number + 1),
             };
-            let mut routes = self.rivals(ground);
+            let mut routes = self.rivals(tenant_context);
             routes.extend_from_slice(&part.routes);
             routes.push(self.answer(name.clone(), claim));
-            let Ok(_) = Router::build(&routes, ground.snapshot.listeners.len()) else { continue };
+            let Ok(_) = Router::build(&routes, tenant_context.snapshot.listeners.len()) else { continue };
             part.routes.extend(routes.pop());
-            part.places.made(name, claim.at);
+            part.source_map.generated_route(name, claim.at);
         }
         part
     }

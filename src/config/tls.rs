@@ -3,23 +3,23 @@
 use std::fmt::Display;
 use std::path::Path;
 
-use super::outside::Outside;
-use super::report::{Place, Problem, Problems};
+use super::external::External;
+use super::report::{Problem, Problems, SourceSpan};
 use super::section::{Section, Text};
 use crate::tls::{Authorities, BadCertificates, BadKey, Chain, Identity, ServerSpec};
 
 /// What the listener needs for TLS; None: it speaks in the clear.
-pub(super) fn server(listener: Section<'_>, outside: &mut Outside, problems: &mut Problems) -> Option<ServerSpec> {
+pub(super) fn server(listener: Section<'_>, external: &mut External, problems: &mut Problems) -> Option<ServerSpec> {
     if !listener.has("tls") {
         return None;
     }
     let section = listener.one("tls");
     if section.has("certificates") && section.length("certificates") == 0 {
         problems
-            .add(section.place("certificates"), "the listener has no certificate")
+            .add(section.span("certificates"), "the listener has no certificate")
             .help("write at least one: certificates = [{ cert = \"cert.pem\", key = \"key.pem\" }]");
     }
-    let mut reader = Reader { directory: section.directory(), outside, problems };
+    let mut reader = Reader { directory: section.directory(), external, problems };
     let identities = section.many("certificates").into_iter().filter_map(|pair| reader.identity(pair)).collect();
     let client_ca = section.text("client_ca").and_then(|text| reader.authorities(text));
     Some(ServerSpec { identities, client_ca })
@@ -27,7 +27,7 @@ pub(super) fn server(listener: Section<'_>, outside: &mut Outside, problems: &mu
 
 struct Reader<'a> {
     directory: &'a Path,
-    outside: &'a mut Outside,
+    external: &'a mut External,
     problems: &'a mut Problems,
 }
 
@@ -37,7 +37,7 @@ impl Reader<'_> {
         let key = pair.text("key")?;
         // Looked for even where the certificate is bad: what is wrong with both is said at once.
         let pem = self.read(key, "the private key of the certificate");
-        Identity::new(chain?, &pem?).map_err(|error| self.bad_key(key, pair.place("cert"), &error)).ok()
+        Identity::new(chain?, &pem?).map_err(|error| self.bad_key(key, pair.span("cert"), &error)).ok()
     }
 
     fn chain(&mut self, cert: Text<'_>) -> Option<Chain> {
@@ -51,7 +51,7 @@ impl Reader<'_> {
     }
 
     fn read(&mut self, name: Text<'_>, what: &str) -> Option<String> {
-        let content = self.outside.file(self.directory, Path::new(name.value));
+        let content = self.external.file(self.directory, Path::new(name.value));
         let unreadable = |why| {
             self.problems
                 .add(name.at, format!("the file \"{}\" cannot be read: {why}", name.shown.escape_debug()))
@@ -69,7 +69,7 @@ impl Reader<'_> {
         self.bad(name, error).help(help);
     }
 
-    fn bad_key(&mut self, name: Text<'_>, cert: Place, error: &BadKey) {
+    fn bad_key(&mut self, name: Text<'_>, cert: SourceSpan, error: &BadKey) {
         let help = match error {
             BadKey::None => "it needs a section that begins with -----BEGIN PRIVATE KEY-----, or … RSA or … EC …",
             BadKey::Encrypted => "take the passphrase away: openssl pkey -in FILE -out PLAIN_FILE",

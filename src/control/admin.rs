@@ -19,7 +19,7 @@ use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::serving::{self, check_host};
-use super::{Ask, BadGuard, Guard, GuardEnd, Verdict};
+use super::{ControlRequest, Guard, GuardEnd, GuardError, Verdict};
 use crate::config::{AdminHosts, AdminSpec};
 use crate::event_log::say;
 use crate::uring;
@@ -45,7 +45,7 @@ pub struct AdminError {
 #[derive(Clone, Debug)]
 pub struct AdminState {
     /// To the control thread.
-    pub asks: mpsc::Sender<Ask>,
+    pub asks: mpsc::Sender<ControlRequest>,
     /// Whether new traffic is welcome.
     pub ready: Arc<AtomicBool>,
 }
@@ -60,11 +60,11 @@ struct ReloadQuery {
 }
 
 impl ReloadQuery {
-    fn guard(&self) -> Result<Option<Guard>, BadGuard> {
+    fn guard(&self) -> Result<Option<Guard>, GuardError> {
         let Some(window) = &self.guard_ms else { return Ok(None) };
-        let window = window.parse().map(Duration::from_millis).map_err(|_| BadGuard::Window)?;
+        let window = window.parse().map(Duration::from_millis).map_err(|_| GuardError::Window)?;
         let threshold = self.threshold.as_ref().map_or(Ok(THRESHOLD), |text| text.parse());
-        Guard::new(window, threshold.map_err(|_| BadGuard::Threshold)?).map(Some)
+        Guard::new(window, threshold.map_err(|_| GuardError::Threshold)?).map(Some)
     }
 }
 
@@ -88,7 +88,7 @@ impl AdminListeners {
         if let Some(address) = spec.listen {
             let opened = TcpListener::bind(address).await;
             let fail = |source| AdminError { place: address.to_string(), key: "admin.listen", source };
-            admin.tcp = missing(opened.map_err(fail), spec.listen_is_default)?;
+            admin.tcp = without_default(opened.map_err(fail), spec.listen_is_default)?;
             if let Some(Ok(address)) = admin.tcp.as_ref().map(TcpListener::local_addr) {
                 say(format_args!("admin on {address}"));
             }
@@ -100,7 +100,7 @@ impl AdminListeners {
             let opened = tokio::task::spawn_blocking(move || open_socket(&own, make_folder)).await;
             let opened = opened.unwrap_or_else(|error| Err(io::Error::other(error)));
             let opened = opened.and_then(UnixListener::from_std).map_err(fail);
-            admin.unix = missing(opened, spec.socket_is_default)?.map(|socket| (socket, path.clone()));
+            admin.unix = without_default(opened, spec.socket_is_default)?.map(|socket| (socket, path.clone()));
             if admin.unix.is_some() {
                 say(format_args!("admin on unix:{}", path.display()));
             }
@@ -114,14 +114,14 @@ impl AdminListeners {
             let Some(listener) = self.tcp else { return };
             let hosts = self.hosts;
             let check = middleware::from_fn(move |request, next| check_host(Arc::clone(&hosts), request, next));
-            let answers = readings(state.clone()).merge(refusals()).layer(check);
+            let answers = read_only_paths(state.clone()).merge(forbidden_paths()).layer(check);
             serving::serve(listener, answers, ending.clone()).await;
         };
         let private = async {
             let Some((listener, path)) = self.unix else { return };
-            let _gone = Unlink(path);
-            let answers = readings(state.clone()).merge(orders(state.clone()));
-            serving::serve(Others(listener), answers, ending.clone()).await;
+            let _gone = RemoveSocketFile(path);
+            let answers = read_only_paths(state.clone()).merge(command_paths(state.clone()));
+            serving::serve(ForeignProcesses(listener), answers, ending.clone()).await;
         };
         tokio::join!(public, private);
     }
@@ -129,9 +129,9 @@ impl AdminListeners {
 
 /// The admin socket for every process but this one, whose connections are those of clients: a tenant's endpoint may have become a
 /// link to it after it was checked.
-struct Others(UnixListener);
+struct ForeignProcesses(UnixListener);
 
-impl Listener for Others {
+impl Listener for ForeignProcesses {
     type Io = UnixStream;
     type Addr = <UnixListener as Listener>::Addr;
 
@@ -152,9 +152,9 @@ impl Listener for Others {
 }
 
 /// Removes the socket's file at the end.
-struct Unlink(PathBuf);
+struct RemoveSocketFile(PathBuf);
 
-impl Drop for Unlink {
+impl Drop for RemoveSocketFile {
     fn drop(&mut self) {
         // Somebody else may have removed it.
         let _ = std::fs::remove_file(&self.0);
@@ -162,7 +162,7 @@ impl Drop for Unlink {
 }
 
 /// A default that cannot be had is no error.
-fn missing<T>(opened: Result<T, AdminError>, is_default: bool) -> Result<Option<T>, AdminError> {
+fn without_default<T>(opened: Result<T, AdminError>, is_default: bool) -> Result<Option<T>, AdminError> {
     match opened {
         Ok(opened) => Ok(Some(opened)),
         Err(error) if is_default => {
@@ -185,20 +185,20 @@ fn open_socket(path: &Path, make_folder: bool) -> io::Result<StdListener> {
 }
 
 /// What anybody who gets in may read.
-fn readings(state: AdminState) -> Router {
+fn read_only_paths(state: AdminState) -> Router {
     Router::new()
         .route("/", get(async || HELP))
         .route("/live", get(async || "live\n"))
         .route("/ready", get(ready))
-        .route("/status", get(async |State(state)| answer(&state, Ask::Status).await.map(Json)))
-        .route("/routes", get(async |State(state)| answer(&state, Ask::Routes).await.map(Json)))
+        .route("/status", get(async |State(state)| answer(&state, ControlRequest::Status).await.map(Json)))
+        .route("/routes", get(async |State(state)| answer(&state, ControlRequest::Routes).await.map(Json)))
         .route("/config", get(config))
         .route("/metrics", get(metrics))
         .with_state(state)
 }
 
 /// What only the owner of the socket may ask for.
-fn orders(state: AdminState) -> Router {
+fn command_paths(state: AdminState) -> Router {
     Router::new()
         .route("/reload", post(reload))
         .route(
@@ -210,15 +210,15 @@ fn orders(state: AdminState) -> Router {
             post(async |State(state): State<AdminState>| end_guard(&state, GuardEnd::RollBack).await),
         )
         .route("/plan", post(plan))
-        .route("/drain", post(async |State(state)| answer(&state, Ask::Drain).await))
+        .route("/drain", post(async |State(state)| answer(&state, ControlRequest::Drain).await))
         .with_state(state)
 }
 
 /// The same where anybody may ask.
-fn refusals() -> Router {
+fn forbidden_paths() -> Router {
     let refuse = || post(async || (StatusCode::FORBIDDEN, "only on the admin socket\n"));
-    let orders = ["/reload", "/reload/accept", "/reload/rollback", "/plan", "/drain"];
-    orders.into_iter().fold(Router::new(), |router, order| router.route(order, refuse()))
+    let command_paths = ["/reload", "/reload/accept", "/reload/rollback", "/plan", "/drain"];
+    command_paths.into_iter().fold(Router::new(), |router, order| router.route(order, refuse()))
 }
 
 const HELP: &str = "\
@@ -227,18 +227,21 @@ on the admin socket also POST /reload /reload/accept /reload/rollback /plan /dra
 ";
 
 /// The control thread is ending.
-struct Ending;
+struct ControlEnded;
 
-impl IntoResponse for Ending {
+impl IntoResponse for ControlEnded {
     fn into_response(self) -> Response {
         (StatusCode::SERVICE_UNAVAILABLE, "cairn is ending\n").into_response()
     }
 }
 
-async fn answer<T>(state: &AdminState, ask: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Result<T, Ending> {
+async fn answer<T>(
+    state: &AdminState,
+    ask: impl FnOnce(oneshot::Sender<T>) -> ControlRequest,
+) -> Result<T, ControlEnded> {
     let (reply, answer) = oneshot::channel();
-    state.asks.send(ask(reply)).await.map_err(|_| Ending)?;
-    answer.await.map_err(|_| Ending)
+    state.asks.send(ask(reply)).await.map_err(|_| ControlEnded)?;
+    answer.await.map_err(|_| ControlEnded)
 }
 
 async fn ready(State(state): State<AdminState>) -> Response {
@@ -249,24 +252,24 @@ async fn ready(State(state): State<AdminState>) -> Response {
     }
 }
 
-async fn metrics(State(state): State<AdminState>) -> Result<Response, Ending> {
-    let text = answer(&state, Ask::Metrics).await?;
+async fn metrics(State(state): State<AdminState>) -> Result<Response, ControlEnded> {
+    let text = answer(&state, ControlRequest::Metrics).await?;
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
 }
 
-async fn config(State(state): State<AdminState>) -> Result<Response, Ending> {
-    Ok(match answer(&state, Ask::Config).await? {
+async fn config(State(state): State<AdminState>) -> Result<Response, ControlEnded> {
+    Ok(match answer(&state, ControlRequest::Config).await? {
         Ok(text) => text.into_response(),
         Err(problem) => (StatusCode::INTERNAL_SERVER_ERROR, problem).into_response(),
     })
 }
 
-async fn reload(State(state): State<AdminState>, Query(query): Query<ReloadQuery>) -> Result<Response, Ending> {
+async fn reload(State(state): State<AdminState>, Query(query): Query<ReloadQuery>) -> Result<Response, ControlEnded> {
     let guard = match query.guard() {
         Ok(guard) => guard,
         Err(problem) => return Ok((StatusCode::BAD_REQUEST, format!("{problem}\n")).into_response()),
     };
-    let outcome = answer(&state, |reply| Ask::Reload(guard, reply)).await?;
+    let outcome = answer(&state, |reply| ControlRequest::Reload(guard, reply)).await?;
     let status = match outcome.verdict {
         Verdict::Applied | Verdict::Unchanged => StatusCode::OK,
         Verdict::Refused => StatusCode::UNPROCESSABLE_ENTITY,
@@ -275,16 +278,16 @@ async fn reload(State(state): State<AdminState>, Query(query): Query<ReloadQuery
     Ok((status, Json(outcome)).into_response())
 }
 
-async fn end_guard(state: &AdminState, end: GuardEnd) -> Result<Response, Ending> {
-    let Some(outcome) = answer(state, |reply| Ask::EndGuard(end, reply)).await? else {
+async fn end_guard(state: &AdminState, end: GuardEnd) -> Result<Response, ControlEnded> {
+    let Some(outcome) = answer(state, |reply| ControlRequest::EndGuard(end, reply)).await? else {
         return Ok((StatusCode::CONFLICT, "no reload is under guard\n").into_response());
     };
     let status = if outcome.verdict == Verdict::Stuck { StatusCode::CONFLICT } else { StatusCode::OK };
     Ok((status, Json(outcome)).into_response())
 }
 
-async fn plan(State(state): State<AdminState>, Query(query): Query<PlanQuery>) -> Result<Response, Ending> {
-    Ok(match answer(&state, |reply| Ask::Plan(query.path, reply)).await? {
+async fn plan(State(state): State<AdminState>, Query(query): Query<PlanQuery>) -> Result<Response, ControlEnded> {
+    Ok(match answer(&state, |reply| ControlRequest::Plan(query.path, reply)).await? {
         Ok(plan) => Json(plan).into_response(),
         Err(problem) => (StatusCode::UNPROCESSABLE_ENTITY, problem).into_response(),
     })

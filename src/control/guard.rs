@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::reload::{Reloaded, Verdict, tell};
+use super::reload::{Reloaded, Verdict, send_replies};
 use super::{Control, Reply};
 use crate::config::Config;
 use crate::event_log::say;
@@ -31,7 +31,7 @@ pub struct Guard {
 
 /// A guard that nobody can mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BadGuard {
+pub enum GuardError {
     /// It would be over at once, or keep reloads away for too long.
     #[error("a guard lasts from 1 ms to 24 h")]
     Window,
@@ -45,11 +45,11 @@ impl Guard {
     ///
     /// # Errors
     /// When either is out of range.
-    pub fn new(window: Duration, threshold: f64) -> Result<Self, BadGuard> {
+    pub fn new(window: Duration, threshold: f64) -> Result<Self, GuardError> {
         if window.is_zero() || window > GUARD_MAX {
-            Err(BadGuard::Window)
+            Err(GuardError::Window)
         } else if !(0.0..=1.0).contains(&threshold) {
-            Err(BadGuard::Threshold)
+            Err(GuardError::Threshold)
         } else {
             Ok(Self { window, threshold })
         }
@@ -86,7 +86,7 @@ pub(super) struct History(VecDeque<(Instant, Sample)>);
 
 /// A reload that may be taken back.
 #[derive(Debug)]
-pub(super) struct Guarded {
+pub(super) struct GuardedReload {
     guard: Guard,
     until: Instant,
     /// What was served before.
@@ -99,7 +99,7 @@ pub(super) struct Guarded {
 
 /// Why a reload is taken back.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Worse {
+struct Regression {
     what: &'static str,
     before: f64,
     now: f64,
@@ -131,7 +131,7 @@ impl History {
     }
 }
 
-impl Guarded {
+impl GuardedReload {
     pub(super) fn new(
         guard: Guard,
         before: Arc<Config>,
@@ -149,7 +149,7 @@ impl Guarded {
         Duration::from_secs(self.until.saturating_duration_since(Instant::now()).as_secs())
     }
 
-    fn compare(&self, now: &Sample) -> Option<Worse> {
+    fn compare(&self, now: &Sample) -> Option<Regression> {
         if now.answers.saturating_sub(self.start.answers) < ANSWERS_MIN {
             return None;
         }
@@ -159,11 +159,11 @@ impl Guarded {
             ("connect failures", base.connect_failures, rates.connect_failures),
         ];
         let worse = kinds.into_iter().find(|(_, before, now)| *now > before + self.guard.threshold)?;
-        Some(Worse { what: worse.0, before: worse.1, now: worse.2 })
+        Some(Regression { what: worse.0, before: worse.1, now: worse.2 })
     }
 }
 
-impl fmt::Display for Worse {
+impl fmt::Display for Regression {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let percent = |share: f64| share * 100.0;
         let Self { what, before, now } = *self;
@@ -191,7 +191,7 @@ impl Control {
         } else {
             say(format_args!("version {version} is kept: its guard has found nothing in {window:?}"));
         }
-        tell(guarded.replies, &guarded.outcome);
+        send_replies(guarded.replies, &guarded.outcome);
     }
 
     /// Ends the guard because an operator says so; answers None where there is none.
@@ -202,7 +202,7 @@ impl Control {
             GuardEnd::Accept => {
                 say(format_args!("version {} is kept: an operator has accepted it", self.version()));
                 drop(reply.send(Some(guarded.outcome.clone())));
-                tell(guarded.replies, &guarded.outcome);
+                send_replies(guarded.replies, &guarded.outcome);
             }
             GuardEnd::RollBack => {
                 let (outcome, told) = oneshot::channel();
@@ -219,18 +219,18 @@ impl Control {
             Ok(()) => (Verdict::RolledBack, why),
             Err(problem) => (Verdict::Stuck, format!("{why}, and {problem}")),
         };
-        self.tally.rolled_back += u64::from(verdict == Verdict::RolledBack);
-        self.tally.problem = Some(message.as_str().into());
+        self.reload_counts.rolled_back += u64::from(verdict == Verdict::RolledBack);
+        self.reload_counts.problem = Some(message.as_str().into());
         let outcome = Reloaded { verdict, version: self.version(), message, tenants: Vec::new() };
         say(&outcome);
-        tell(replies, &outcome);
+        send_replies(replies, &outcome);
     }
 
     pub(super) fn sample(&self) -> Sample {
         let mut sample = Sample::default();
         for worker in &self.workers {
-            let [successes, redirects, refusals, errors] = worker.counters.responses();
-            sample.answers += successes + redirects + refusals + errors;
+            let [successes, redirects, forbidden_paths, errors] = worker.counters.responses();
+            sample.answers += successes + redirects + forbidden_paths + errors;
             sample.errors += errors;
             sample.connect_failures += worker.counters.connect_failures.get();
         }
@@ -252,7 +252,7 @@ mod tests {
         let config = crate::config::parse("a.toml", "[[listener]]\nname = \"a\"\nbind = \"127.0.0.1:0\"\n").unwrap();
         let guard = Guard::new(Duration::from_secs(30), 0.05).unwrap();
         let base = Rates { errors: 0.10, connect_failures: 0.0 };
-        let guarded = Guarded::new(guard, Arc::new(config), base, sample(1000, 7, 7), outcome, Vec::new());
+        let guarded = GuardedReload::new(guard, Arc::new(config), base, sample(1000, 7, 7), outcome, Vec::new());
         let cases = [
             (sample(1010, 17, 7), None),
             (sample(1100, 21, 7), None),
@@ -271,12 +271,12 @@ mod tests {
         for (window, threshold, expected) in [
             (ms(1), 0.0, None),
             (GUARD_MAX, 1.0, None),
-            (ms(0), 0.05, Some(BadGuard::Window)),
-            (GUARD_MAX + ms(1), 0.05, Some(BadGuard::Window)),
-            (Duration::MAX, 0.05, Some(BadGuard::Window)),
-            (ms(1), -0.1, Some(BadGuard::Threshold)),
-            (ms(1), 1.1, Some(BadGuard::Threshold)),
-            (ms(1), f64::NAN, Some(BadGuard::Threshold)),
+            (ms(0), 0.05, Some(GuardError::Window)),
+            (GUARD_MAX + ms(1), 0.05, Some(GuardError::Window)),
+            (Duration::MAX, 0.05, Some(GuardError::Window)),
+            (ms(1), -0.1, Some(GuardError::Threshold)),
+            (ms(1), 1.1, Some(GuardError::Threshold)),
+            (ms(1), f64::NAN, Some(GuardError::Threshold)),
         ] {
             assert_eq!(Guard::new(window, threshold).err(), expected, "{window:?} {threshold}");
         }

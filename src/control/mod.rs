@@ -2,7 +2,7 @@
 //! Not here: serving (`worker`).
 //!
 //! [`Control`] owns what can change while the process runs. Signals, the watcher of files and the admin interface send it an
-//! [`Ask`] each; it answers one after the other, at once: what takes longer, a reload first of all, runs beside it.
+//! [`ControlRequest`] each; it answers one after the other, at once: what takes longer, a reload first of all, runs beside it.
 
 pub mod admin;
 pub mod demo;
@@ -27,14 +27,14 @@ use crate::config::{Config, Loader};
 use crate::listener::Bound;
 use crate::snapshot::Snapshot;
 use crate::worker::WorkerHandle;
-pub use guard::{BadGuard, GUARD_MAX, Guard, GuardEnd};
-use guard::{Guarded, History};
+pub use guard::{GUARD_MAX, Guard, GuardEnd, GuardError};
+use guard::{GuardedReload, History};
 pub use plan::{Change, Plan};
 pub use prepare::Compiler;
+use reload::{ReloadRequest, Running};
 pub use reload::{Reloaded, Verdict};
-use reload::{Running, Wanted};
 pub use routes::RouteLine;
-use status::Tally;
+use status::ReloadCounts;
 pub use status::{BufferStatus, ListenerStatus, Status, TenantStatus};
 use watch::Watcher;
 
@@ -46,7 +46,7 @@ type Reply<T> = oneshot::Sender<T>;
 
 /// What may be asked of the control thread.
 #[derive(Debug)]
-pub enum Ask {
+pub enum ControlRequest {
     /// Read the configuration again and serve it, under guard if one is given.
     Reload(Option<Guard>, Reply<Reloaded>),
     /// End the guard of the last reload. None: there is none.
@@ -57,7 +57,7 @@ pub enum Ask {
     Status(Reply<Status>),
     /// The routes that are served.
     Routes(Reply<Vec<RouteLine>>),
-    /// The same as [`Ask::Status`] for a scraper of metrics.
+    /// The same as [`ControlRequest::Status`] for a scraper of metrics.
     Metrics(Reply<String>),
     /// The configuration that is served, with the origin of every value.
     Config(Reply<Result<String, String>>),
@@ -70,23 +70,23 @@ pub struct Control {
     /// Away while a configuration is read.
     compiler: Option<Compiler>,
     /// Knows what `compiler` knew after the last load.
-    scout: Option<Loader>,
+    plan_loader: Option<Loader>,
     config: Arc<Config>,
     /// Every snapshot that a worker may still use, the newest last.
     snapshots: Vec<Arc<Snapshot>>,
     workers: Vec<WorkerHandle>,
     bound: Bound,
-    tally: Tally,
+    reload_counts: ReloadCounts,
     history: History,
-    guarded: Option<Guarded>,
+    guarded: Option<GuardedReload>,
     /// What replaces the configuration now.
     running: Option<Running>,
     /// What follows that.
-    wanted: Option<Wanted>,
+    wanted: Option<ReloadRequest>,
     /// What a guard or an operator took back last, and is served again only if somebody asks for it.
-    taken_back: Option<Arc<Config>>,
+    rolled_back_config: Option<Arc<Config>>,
     /// Files have changed under guard, and are read when it ends.
-    put_off: bool,
+    deferred: bool,
     watcher: Option<Watcher>,
     started: Instant,
 }
@@ -102,19 +102,19 @@ impl Control {
         workers: Vec<WorkerHandle>,
     ) -> Self {
         let mut control = Self {
-            scout: compiler.scout(),
+            plan_loader: compiler.plan_loader(),
             compiler: Some(compiler),
             config: Arc::new(config),
             snapshots: vec![snapshot],
             workers,
             bound,
-            tally: Tally::default(),
+            reload_counts: ReloadCounts::default(),
             history: History::default(),
             guarded: None,
             running: None,
             wanted: None,
-            taken_back: None,
-            put_off: false,
+            rolled_back_config: None,
+            deferred: false,
             watcher: None,
             started: Instant::now(),
         };
@@ -123,26 +123,26 @@ impl Control {
     }
 
     /// Answers until it is asked to drain. `hangup` is SIGHUP.
-    pub async fn run(mut self, mut asks: mpsc::Receiver<Ask>, mut hangup: Signal) {
+    pub async fn run(mut self, mut asks: mpsc::Receiver<ControlRequest>, mut hangup: Signal) {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 Some(ask) = asks.recv() => {
-                    if let Ask::Drain(reply) = ask {
+                    if let ControlRequest::Drain(reply) = ask {
                         // Who asked may be gone.
                         let _ = reply.send(());
                         return;
                     }
                     self.answer(ask);
                 }
-                _ = hangup.recv() => self.want(Wanted::hangup()),
-                () = watch::changed(&mut self.watcher) => self.want(Wanted::changed()),
+                _ = hangup.recv() => self.request_reload(ReloadRequest::hangup()),
+                () = watch::changed(&mut self.watcher) => self.request_reload(ReloadRequest::changed()),
                 step = reload::next_step(&mut self.running) => self.step(step),
                 _ = tick.tick() => {
                     self.tick();
-                    if self.put_off && self.guarded.is_none() {
-                        self.want(Wanted::changed());
+                    if self.deferred && self.guarded.is_none() {
+                        self.request_reload(ReloadRequest::changed());
                     }
                 }
             }
@@ -150,17 +150,17 @@ impl Control {
     }
 
     /// Who asked may be gone when the answer is there: nobody to tell then.
-    fn answer(&mut self, ask: Ask) {
+    fn answer(&mut self, ask: ControlRequest) {
         let config = Arc::clone(&self.config);
         match ask {
-            Ask::Reload(guard, reply) => self.want(Wanted::asked(guard, reply)),
-            Ask::EndGuard(end, reply) => self.end_guard(end, reply),
-            Ask::Plan(path, reply) => self.plan(path, reply),
-            Ask::Status(reply) => drop(reply.send(self.status())),
-            Ask::Routes(reply) => beside(reply, move || routes::lines(&config)),
-            Ask::Metrics(reply) => drop(reply.send(metrics::text(&self.status()))),
-            Ask::Config(reply) => beside(reply, move || config.show().map_err(|report| report.to_string())),
-            Ask::Drain(_) => {}
+            ControlRequest::Reload(guard, reply) => self.request_reload(ReloadRequest::asked(guard, reply)),
+            ControlRequest::EndGuard(end, reply) => self.end_guard(end, reply),
+            ControlRequest::Plan(path, reply) => self.plan(path, reply),
+            ControlRequest::Status(reply) => drop(reply.send(self.status())),
+            ControlRequest::Routes(reply) => beside(reply, move || routes::lines(&config)),
+            ControlRequest::Metrics(reply) => drop(reply.send(metrics::text(&self.status()))),
+            ControlRequest::Config(reply) => beside(reply, move || config.show().map_err(|report| report.to_string())),
+            ControlRequest::Drain(_) => {}
         }
     }
 

@@ -5,9 +5,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::watch::{self, Renewed, Watched};
+use super::watch::{self, WatchState, WatcherUpdate};
 use super::{Control, plan};
-use crate::config::{Config, Loader, Seen, TenantReport, TenantState, Watch};
+use crate::config::{Config, FileStamps, Loader, TenantReport, TenantState, Watch};
 use crate::limits::LISTENER_IDS;
 use crate::listener::{self, Bound, Sockets};
 use crate::snapshot::{Ledger, Snapshot};
@@ -29,44 +29,44 @@ pub(super) enum Request {
     /// To begin to watch the files that were read at the start.
     Watch,
     /// What the files say now; but not what was taken back.
-    Load { taken_back: Option<Arc<Config>> },
+    Load { rolled_back_config: Option<Arc<Config>> },
     /// This configuration.
     Restore(Arc<Config>),
 }
 
 /// What was served when it began.
 #[derive(Debug)]
-pub(super) struct Served {
+pub(super) struct ServingState {
     pub(super) config: Arc<Config>,
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) bound: Bound,
     /// Open connections of each listener, by its name.
     pub(super) connections: Vec<(String, u64)>,
     pub(super) workers: usize,
-    pub(super) watched: Option<Watched>,
+    pub(super) watch_state: Option<WatchState>,
 }
 
 /// What came of it.
 #[derive(Debug)]
 pub(super) struct Prepared {
     pub(super) compiler: Compiler,
-    pub(super) result: Result<Ready, String>,
-    pub(super) watch: Renewed,
+    pub(super) result: Result<Outcome, String>,
+    pub(super) watch: WatcherUpdate,
 }
 
 #[derive(Debug)]
-pub(super) enum Ready {
+pub(super) enum Outcome {
     /// There is nothing else to serve.
     Nothing,
     /// The files say what is served.
     Same(Arc<Config>),
     /// They say something else.
-    New(Box<New>),
+    New(Box<NewConfig>),
 }
 
 /// A configuration that workers can go over to at once.
 #[derive(Debug)]
-pub(super) struct New {
+pub(super) struct NewConfig {
     pub(super) config: Config,
     pub(super) snapshot: Snapshot,
     /// Of the new listeners, by worker.
@@ -98,57 +98,57 @@ impl Compiler {
     }
 
     /// Another loader that knows the tenants' last good versions.
-    pub(super) fn scout(&self) -> Option<Loader> {
+    pub(super) fn plan_loader(&self) -> Option<Loader> {
         self.loader.clone()
     }
 
-    fn seen(&self) -> Option<&Seen> {
-        self.loader.as_ref().map(Loader::seen)
+    fn file_stamps(&self) -> Option<&FileStamps> {
+        self.loader.as_ref().map(Loader::file_stamps)
     }
 
     /// Does what is asked for. May block for as long as file systems and name servers like.
-    pub(super) fn prepare(mut self, request: Request, served: &Served) -> Prepared {
+    pub(super) fn prepare(mut self, request: Request, serving: &ServingState) -> Prepared {
         // Requests come first where there is a worker on every CPU. Threads have their own (setpriority(2), notes).
         let _ = rustix::process::setpriority_process(None, NICE);
         // The ids in the ledger have to outlive a defect of ours.
         let result = catch_unwind(AssertUnwindSafe(|| match &request {
-            Request::Watch => Ok(Ready::Nothing),
-            Request::Load { taken_back } => self.load().and_then(|config| match taken_back {
-                Some(taken_back) if config.same(taken_back) => Ok(Ready::Nothing),
-                _ => self.ready(config, served),
+            Request::Watch => Ok(Outcome::Nothing),
+            Request::Load { rolled_back_config } => self.load().and_then(|config| match rolled_back_config {
+                Some(rolled_back_config) if config.same(rolled_back_config) => Ok(Outcome::Nothing),
+                _ => self.ready(config, serving),
             }),
-            Request::Restore(config) => self.ready(Config::clone(config), served),
+            Request::Restore(config) => self.ready(Config::clone(config), serving),
         }));
         let result = result.unwrap_or_else(|_| Err("cairn itself failed; see the panic above".to_owned()));
         let how = match &result {
-            Ok(Ready::Same(config)) => config.watch,
-            Ok(Ready::New(new)) => new.config.watch,
-            Ok(Ready::Nothing) | Err(_) => served.config.watch,
+            Ok(Outcome::Same(config)) => config.watch,
+            Ok(Outcome::New(new)) => new.config.watch,
+            Ok(Outcome::Nothing) | Err(_) => serving.config.watch,
         };
-        let watch = match self.seen() {
-            Some(seen) => watch::renew(how, seen, served.watched.as_ref()),
-            None => watch::renew(Watch::Off, &Seen::default(), None),
+        let watch = match self.file_stamps() {
+            Some(file_stamps) => watch::update_watcher(how, file_stamps, serving.watch_state.as_ref()),
+            None => watch::update_watcher(Watch::Off, &FileStamps::default(), None),
         };
         Prepared { compiler: self, result, watch }
     }
 
-    fn ready(&mut self, config: Config, served: &Served) -> Result<Ready, String> {
-        if config.same(&served.config) {
-            return Ok(Ready::Same(Arc::new(config)));
+    fn ready(&mut self, config: Config, serving: &ServingState) -> Result<Outcome, String> {
+        if config.same(&serving.config) {
+            return Ok(Outcome::Same(Arc::new(config)));
         }
-        let snapshot = self.compile(&config, served.snapshot.version + 1)?;
+        let snapshot = self.compile(&config, serving.snapshot.version + 1)?;
         if snapshot.listeners().any(|(id, _)| id.index() >= LISTENER_IDS) {
             return Err("too many removed listeners still have connections; try again when they have ended".to_owned());
         }
-        let new = snapshot.listeners().filter(|(id, _)| !served.snapshot.has_listener(*id));
-        let opened = listener::open(new, served.workers, &served.bound);
+        let new = snapshot.listeners().filter(|(id, _)| !serving.snapshot.has_listener(*id));
+        let opened = listener::open(new, serving.workers, &serving.bound);
         let (sockets, bound) = opened.map_err(|error| error.to_string())?;
-        let summary = plan::difference(&served.config, &config, &|name| served.connections(name)).summary();
-        Ok(Ready::New(Box::new(New { config, snapshot, sockets, bound, summary })))
+        let summary = plan::difference(&serving.config, &config, &|name| serving.connections(name)).summary();
+        Ok(Outcome::New(Box::new(NewConfig { config, snapshot, sockets, bound, summary })))
     }
 }
 
-impl Served {
+impl ServingState {
     /// Open connections of the listener of that name.
     pub(super) fn connections(&self, name: &str) -> u64 {
         let found = self.connections.iter().find(|(known, _)| known == name);
@@ -158,23 +158,23 @@ impl Served {
 
 impl Control {
     /// What is served now; None before anything is.
-    pub(super) fn served(&self) -> Option<Served> {
+    pub(super) fn serving_state(&self) -> Option<ServingState> {
         let snapshot = Arc::clone(self.snapshots.last()?);
         let open = |id| self.workers.iter().map(|worker| worker.counters.connections(id)).sum();
         let connections = snapshot.listeners().map(|(id, listener)| (listener.name.clone(), open(id))).collect();
-        Some(Served {
+        Some(ServingState {
             config: Arc::clone(&self.config),
             snapshot,
             bound: self.bound.clone(),
             connections,
             workers: self.workers.len(),
-            watched: self.watcher.as_ref().map(watch::Watcher::watched),
+            watch_state: self.watcher.as_ref().map(watch::Watcher::watch_state),
         })
     }
 }
 
 /// What became of tenants' files since `old`.
-pub(super) fn tenant_news(old: &Config, new: &Config) -> Vec<(String, String)> {
+pub(super) fn tenant_changes(old: &Config, new: &Config) -> Vec<(String, String)> {
     let text = |report: &TenantReport| report.problems.as_ref().map(ToString::to_string);
     let same = |a: &TenantReport, b: &TenantReport| a.name == b.name && a.state == b.state && text(a) == text(b);
     let news = new.tenants.iter().filter(|tenant| !old.tenants.iter().any(|known| same(known, tenant)));
@@ -189,9 +189,9 @@ pub(super) fn tenant_news(old: &Config, new: &Config) -> Vec<(String, String)> {
     news.map(line).collect()
 }
 
-/// A loader for a look at what a reload of `path` would find: `scout`, unless `path` is another configuration. May block.
-pub(super) fn loader_for(scout: Option<Loader>, path: Option<PathBuf>) -> Option<Loader> {
+/// A loader for a look at what a reload of `path` would find: `plan_loader`, unless `path` is another configuration. May block.
+pub(super) fn loader_for(plan_loader: Option<Loader>, path: Option<PathBuf>) -> Option<Loader> {
     let real = |path: &std::path::Path| std::fs::canonicalize(path).ok();
     let same = |loader: &Loader| path.as_ref().is_none_or(|path| real(path) == real(loader.path()));
-    scout.filter(same).or_else(|| path.map(Loader::new))
+    plan_loader.filter(same).or_else(|| path.map(Loader::new))
 }

@@ -9,9 +9,9 @@ use std::{fmt, fs};
 use serde::{Deserialize, Serialize};
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::guard::{Guard, Guarded, Rates};
-use super::prepare::{New, Prepared, Ready, Request, tenant_news};
-use super::watch::Renewed;
+use super::guard::{Guard, GuardedReload, Rates};
+use super::prepare::{NewConfig, Outcome, Prepared, Request, tenant_changes};
+use super::watch::WatcherUpdate;
 use super::{Control, Reply};
 use crate::config::Config;
 use crate::event_log::say;
@@ -20,9 +20,9 @@ use crate::listener::Bound;
 use crate::worker::{ConfigUpdate, WorkerHandle};
 
 /// How long workers get to apply a snapshot before a warning is logged; they do it between two turns.
-const ADOPTION: Duration = Duration::from_secs(5);
+const APPLY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often it is looked whether they have.
-const ADOPTION_STEP: Duration = Duration::from_millis(1);
+const APPLY_POLL: Duration = Duration::from_millis(1);
 
 /// Why a reload under guard of what is served already is refused.
 const ALREADY_SERVED: &str = "there is nothing to guard: the files say what is served already. Saved files are reloaded by themselves, \
@@ -88,7 +88,7 @@ impl fmt::Display for Reloaded {
 
 /// A wish for a reload, or several that came while another was under way.
 #[derive(Debug, Default)]
-pub(super) struct Wanted {
+pub(super) struct ReloadRequest {
     /// The last one that was asked for.
     guard: Option<Guard>,
     replies: Vec<Reply<Reloaded>>,
@@ -96,7 +96,7 @@ pub(super) struct Wanted {
     hangup: bool,
 }
 
-impl Wanted {
+impl ReloadRequest {
     /// Files have changed.
     pub(super) fn changed() -> Self {
         Self::default()
@@ -132,12 +132,12 @@ impl Wanted {
         } else if outcome.verdict != Verdict::Unchanged || !outcome.tenants.is_empty() {
             say(format_args!("files have changed: {outcome}"));
         }
-        tell(self.replies, outcome);
+        send_replies(self.replies, outcome);
     }
 }
 
 /// Who asked may be gone.
-pub(super) fn tell(replies: Vec<Reply<Reloaded>>, outcome: &Reloaded) {
+pub(super) fn send_replies(replies: Vec<Reply<Reloaded>>, outcome: &Reloaded) {
     replies.into_iter().for_each(|reply| drop(reply.send(outcome.clone())));
 }
 
@@ -146,7 +146,7 @@ pub(super) fn tell(replies: Vec<Reply<Reloaded>>, outcome: &Reloaded) {
 enum Purpose {
     /// None is: the files of the first one are to be watched.
     Watch,
-    Reload(Wanted),
+    Reload(ReloadRequest),
     /// The guard of a reload takes it back.
     RollBack {
         why: String,
@@ -165,7 +165,7 @@ pub(super) struct Running {
     /// Set when the workers have it: what is told when they have all taken it.
     outcome: Option<Reloaded>,
     /// Listeners that are no more then.
-    leaving: Bound,
+    removed_listeners: Bound,
 }
 
 impl Running {
@@ -180,7 +180,7 @@ impl Running {
 pub(super) enum Step {
     Prepared(Box<Prepared>),
     /// Every worker serves by it, or it was waited long enough.
-    Adopted,
+    Applied,
 }
 
 /// Waits for the next step; for ever where nothing is under way. The wait can be given up and taken up again.
@@ -198,14 +198,14 @@ impl Control {
     }
 
     /// Reloads, or notes that it is wanted where that has to wait.
-    pub(super) fn want(&mut self, wanted: Wanted) {
+    pub(super) fn request_reload(&mut self, wanted: ReloadRequest) {
         if let Some(guarded) = &self.guarded {
             let message = format!(
                 "a reload under guard ends in {:?} at the latest, or by `cairn reload --accept` or `--rollback`; ask again then",
                 guarded.left()
             );
             if wanted.is_by_itself() {
-                self.put_off = true;
+                self.deferred = true;
                 return;
             }
             let (verdict, version) = (Verdict::Refused, self.version());
@@ -215,21 +215,21 @@ impl Control {
             self.wanted.get_or_insert_default().join(wanted);
             return;
         }
-        self.put_off = false;
-        let taken_back = self.taken_back.clone().filter(|_| wanted.is_by_itself());
-        self.begin(Purpose::Reload(wanted), Request::Load { taken_back });
+        self.deferred = false;
+        let rolled_back_config = self.rolled_back_config.clone().filter(|_| wanted.is_by_itself());
+        self.begin(Purpose::Reload(wanted), Request::Load { rolled_back_config });
     }
 
     /// Goes back to what was served before.
     pub(super) fn restore(&mut self, config: Arc<Config>, why: String, replies: Vec<Reply<Reloaded>>) {
-        self.taken_back = Some(Arc::clone(&self.config));
+        self.rolled_back_config = Some(Arc::clone(&self.config));
         self.begin(Purpose::RollBack { why, replies }, Request::Restore(config));
     }
 
     /// Begins, or answers at once that it cannot.
     fn begin(&mut self, purpose: Purpose, request: Request) {
-        let ready = self.served().and_then(|served| Some((served, self.compiler.take()?)));
-        let Some((served, compiler)) = ready else {
+        let ready = self.serving_state().and_then(|serving| Some((serving, self.compiler.take()?)));
+        let Some((serving, compiler)) = ready else {
             let problem = if self.running.is_some() { BUSY } else { LOST };
             return self.conclude(purpose, Arc::clone(&self.config), Rates::default(), Err(problem.to_owned()));
         };
@@ -237,9 +237,9 @@ impl Control {
             purpose,
             before: Arc::clone(&self.config),
             base: self.history.rates(),
-            step: spawn_blocking(move || Step::Prepared(Box::new(compiler.prepare(request, &served)))),
+            step: spawn_blocking(move || Step::Prepared(Box::new(compiler.prepare(request, &serving)))),
             outcome: None,
-            leaving: Bound::new(),
+            removed_listeners: Bound::new(),
         });
     }
 
@@ -247,35 +247,35 @@ impl Control {
     pub(super) fn step(&mut self, step: Result<Step, String>) {
         let Some(running) = self.running.take() else { return };
         match step {
-            Ok(Step::Prepared(prepared)) => self.prepared(running, *prepared),
-            Ok(Step::Adopted) => self.adopted(running),
+            Ok(Step::Prepared(prepared)) => self.on_prepared(running, *prepared),
+            Ok(Step::Applied) => self.on_applied(running),
             Err(problem) => self.done(running, Err(problem)),
         }
         if self.running.is_none()
             && let Some(wanted) = self.wanted.take()
         {
-            self.want(wanted);
+            self.request_reload(wanted);
         }
     }
 
-    fn prepared(&mut self, running: Running, prepared: Prepared) {
-        self.scout = prepared.compiler.scout();
+    fn on_prepared(&mut self, running: Running, prepared: Prepared) {
+        self.plan_loader = prepared.compiler.plan_loader();
         self.compiler = Some(prepared.compiler);
-        if let Renewed::Replaced { watcher, changed } = prepared.watch {
+        if let WatcherUpdate::Replaced { watcher, changed } = prepared.watch {
             self.watcher = watcher;
             if changed {
-                self.wanted.get_or_insert_default().join(Wanted::changed());
+                self.wanted.get_or_insert_default().join(ReloadRequest::changed());
             }
         }
         match prepared.result {
-            Ok(Ready::New(new)) => self.publish(running, *new),
-            Ok(Ready::Same(config)) => {
+            Ok(Outcome::New(new)) => self.publish(running, *new),
+            Ok(Outcome::Same(config)) => {
                 // What became of a tenant's file may have changed all the same.
                 self.config = config;
                 let unchanged = self.unchanged();
                 self.done(running, Ok(unchanged));
             }
-            Ok(Ready::Nothing) => {
+            Ok(Outcome::Nothing) => {
                 let unchanged = self.unchanged();
                 self.done(running, Ok(unchanged));
             }
@@ -284,8 +284,8 @@ impl Control {
     }
 
     /// Sends a snapshot to every worker, with the sockets of its new listeners.
-    fn publish(&mut self, mut running: Running, new: New) {
-        let New { config, snapshot, sockets, bound, summary } = new;
+    fn publish(&mut self, mut running: Running, new: NewConfig) {
+        let NewConfig { config, snapshot, sockets, bound, summary } = new;
         let snapshot = Arc::new(snapshot);
         for (id, address) in &bound {
             say(format_args!("listener {} on {address}", snapshot.listener(*id).name));
@@ -294,7 +294,7 @@ impl Control {
             worker.send(ConfigUpdate { snapshot: Arc::clone(&snapshot), sockets });
         }
         let had = std::mem::take(&mut self.bound).into_iter();
-        (self.bound, running.leaving) = had.partition(|(id, _)| snapshot.has_listener(*id));
+        (self.bound, running.removed_listeners) = had.partition(|(id, _)| snapshot.has_listener(*id));
         self.bound.extend(bound);
         let version = snapshot.version;
         self.snapshots.push(snapshot);
@@ -304,13 +304,13 @@ impl Control {
         let workers = self.workers.clone();
         running.step = tokio::spawn(async move {
             wait_until_applied(&workers, version).await;
-            Step::Adopted
+            Step::Applied
         });
         self.running = Some(running);
     }
 
-    fn adopted(&mut self, mut running: Running) {
-        for (_, address) in std::mem::take(&mut running.leaving) {
+    fn on_applied(&mut self, mut running: Running) {
+        for (_, address) in std::mem::take(&mut running.removed_listeners) {
             say(format_args!("no listener on {address} any more"));
             if let Address::Unix(path) = address {
                 // A file that is left behind does no harm: nobody answers there.
@@ -334,7 +334,7 @@ impl Control {
             Purpose::Watch => {}
             Purpose::RollBack { why, replies } => self.rolled_back(why, replies, result.map(drop)),
             Purpose::Reload(wanted) => {
-                let known = |problem: &String| Some(problem.as_str()) == self.tally.problem.as_deref();
+                let known = |problem: &String| Some(problem.as_str()) == self.reload_counts.problem.as_deref();
                 if wanted.is_by_itself() && result.as_ref().is_err_and(known) {
                     // The files were read once more, and are as bad as they were.
                     return;
@@ -342,7 +342,7 @@ impl Control {
                 let mut outcome = result.unwrap_or_else(|problem| self.refused(problem));
                 match outcome.verdict {
                     Verdict::Unchanged => {
-                        self.tally.unchanged += 1;
+                        self.reload_counts.unchanged += 1;
                         if wanted.guard.is_some() {
                             // Who wants a guard must not believe that there is one.
                             outcome.verdict = Verdict::Refused;
@@ -350,18 +350,19 @@ impl Control {
                         }
                     }
                     Verdict::Applied => {
-                        self.tally.applied += 1;
-                        self.tally.problem = None;
-                        self.taken_back = None;
+                        self.reload_counts.applied += 1;
+                        self.reload_counts.problem = None;
+                        self.rolled_back_config = None;
                     }
                     _ => {}
                 }
-                let news = tenant_news(&before, &self.config).into_iter();
+                let news = tenant_changes(&before, &self.config).into_iter();
                 outcome.tenants = news.map(|(name, news)| format!("tenant {name} {news}")).collect();
                 match wanted.guard.filter(|_| outcome.verdict == Verdict::Applied) {
                     Some(guard) => {
                         say(&outcome);
-                        self.guarded = Some(Guarded::new(guard, before, base, self.sample(), outcome, wanted.replies));
+                        self.guarded =
+                            Some(GuardedReload::new(guard, before, base, self.sample(), outcome, wanted.replies));
                     }
                     None => wanted.answer(&outcome),
                 }
@@ -375,8 +376,8 @@ impl Control {
     }
 
     fn refused(&mut self, problem: String) -> Reloaded {
-        self.tally.refused += 1;
-        self.tally.problem = Some(problem.as_str().into());
+        self.reload_counts.refused += 1;
+        self.reload_counts.problem = Some(problem.as_str().into());
         Reloaded { verdict: Verdict::Refused, version: self.version(), message: problem, tenants: Vec::new() }
     }
 
@@ -390,12 +391,12 @@ impl Control {
 async fn wait_until_applied(workers: &[WorkerHandle], version: u64) {
     let begun = Instant::now();
     while workers.iter().any(|worker| worker.counters.version.get() < version) {
-        if begun.elapsed() > ADOPTION {
+        if begun.elapsed() > APPLY_TIMEOUT {
             return say(format_args!(
-                "a worker has not taken version {version} for {ADOPTION:?}; it will when its turn ends"
+                "a worker has not taken version {version} for {APPLY_TIMEOUT:?}; it will when its turn ends"
             ));
         }
-        tokio::time::sleep(ADOPTION_STEP).await;
+        tokio::time::sleep(APPLY_POLL).await;
     }
 }
 
@@ -429,7 +430,7 @@ mod tests {
         assert!(control.running.is_some());
         // A reload waits for that.
         let (reply, mut waits) = oneshot::channel();
-        control.want(Wanted::asked(None, reply));
+        control.request_reload(ReloadRequest::asked(None, reply));
         assert!(matches!(waits.try_recv(), Err(TryRecvError::Empty)));
         // A step that died has kept the compiler.
         control.step(Err("it died".to_owned()));
@@ -438,8 +439,8 @@ mod tests {
         assert_eq!((outcome.verdict, outcome.message.as_str()), (Verdict::Refused, LOST));
         assert_eq!(restore(&mut control), Ok((Verdict::Stuck, format!("it is worse, and {LOST}"))));
         let (reply, mut told) = oneshot::channel();
-        control.want(Wanted::asked(None, reply));
+        control.request_reload(ReloadRequest::asked(None, reply));
         assert!(told.try_recv().is_ok_and(|outcome| outcome.verdict == Verdict::Refused));
-        assert_eq!(control.tally.refused, 2);
+        assert_eq!(control.reload_counts.refused, 2);
     }
 }

@@ -91,17 +91,17 @@ async fn connection(
 ) {
     let answers = TowerToHyperService::new(answers);
     let service = service_fn(|request| {
-        let (under_way, answer) = (UnderWay::new(&requests), answers.call(request));
+        let (in_flight, answer) = (InFlight::new(&requests), answers.call(request));
         async move {
             let answer = answer.await;
-            drop(under_way);
+            drop(in_flight);
             answer
         }
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD);
     http.max_header_size(HEAD_BYTES).max_headers(HEAD_FIELDS).max_buf_size(BUFFER_BYTES);
-    let mut served = pin!(http.serve_connection(TokioIo::new(StallGuard::new(stream, STALL)), service));
+    let mut served = pin!(http.serve_connection(TokioIo::new(WriteDeadline::new(stream, STALL)), service));
     let end = async { drop(ending.wait_for(|ending| *ending).await) };
     // How it ends is the client's business.
     tokio::select! {
@@ -114,23 +114,23 @@ async fn connection(
 }
 
 /// A request, counted until its answer is made or nobody waits for it.
-struct UnderWay(Arc<AtomicUsize>);
+struct InFlight(Arc<AtomicUsize>);
 
-impl UnderWay {
+impl InFlight {
     fn new(requests: &Arc<AtomicUsize>) -> Self {
         requests.fetch_add(1, Ordering::Relaxed);
         Self(Arc::clone(requests))
     }
 }
 
-impl Drop for UnderWay {
+impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 /// A stream that breaks when its peer takes nothing for too long.
-struct StallGuard<S> {
+struct WriteDeadline<S> {
     stream: S,
     patience: Duration,
     /// Since something waits to be taken.
@@ -138,7 +138,7 @@ struct StallGuard<S> {
     deadline: Pin<Box<Sleep>>,
 }
 
-impl<S> StallGuard<S> {
+impl<S> WriteDeadline<S> {
     fn new(stream: S, patience: Duration) -> Self {
         Self { stream, patience, stalled: false, deadline: Box::pin(sleep(patience)) }
     }
@@ -158,13 +158,13 @@ impl<S> StallGuard<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for StallGuard<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for WriteDeadline<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for StallGuard<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for WriteDeadline<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.watch(cx, written)
@@ -272,7 +272,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_peer_that_takes_nothing_breaks_the_stream() {
-        let mut stream = StallGuard::new(Full, Duration::from_millis(1));
+        let mut stream = WriteDeadline::new(Full, Duration::from_millis(1));
         let written = poll_fn(|cx| Pin::new(&mut stream).poll_write(cx, b"x")).await;
         assert_eq!(written.unwrap_err().kind(), io::ErrorKind::TimedOut);
         poll_fn(|cx| Pin::new(&mut stream).poll_flush(cx)).await.unwrap();

@@ -13,7 +13,7 @@ use crate::telemetry::Shed;
 
 /// Reloads so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Tally {
+pub struct ReloadCounts {
     /// Served since.
     pub applied: u64,
     /// That said the same.
@@ -60,7 +60,7 @@ pub struct Status {
     /// Open listeners.
     pub listeners: Vec<ListenerStatus>,
     /// Reloads so far.
-    pub reloads: Tally,
+    pub reloads: ReloadCounts,
     /// Teams that own a part of the routes.
     pub tenants: Vec<TenantStatus>,
     /// Lines for stderr that were dropped, because nobody read it.
@@ -171,7 +171,7 @@ impl Control {
             buffers: buffers.collect(),
             shed,
             listeners: self.bound.iter().map(listener).collect(),
-            reloads: self.tally.clone(),
+            reloads: self.reload_counts.clone(),
             tenants: self.tenants(),
             events_dropped: event_log::dropped(),
         }
@@ -197,7 +197,7 @@ impl fmt::Display for Status {
         row("cairn", format_args!("{cairn}, process {pid}, {workers} workers, up {uptime_seconds} s"))?;
         let old = self.snapshots.saturating_sub(1);
         row("configuration", format_args!("version {}, {old} older still in use", self.version))?;
-        let Tally { applied, unchanged, refused, rolled_back, problem } = &self.reloads;
+        let ReloadCounts { applied, unchanged, refused, rolled_back, problem } = &self.reloads;
         row(
             "reloads",
             format_args!("{applied} applied, {unchanged} unchanged, {refused} refused, {rolled_back} rolled back"),
@@ -205,8 +205,8 @@ impl fmt::Display for Status {
         if let Some(left) = self.guard_seconds {
             row("guard", format_args!("on version {}, {left} s left", self.version))?;
         }
-        let [ok, moved, refusals, errors] = self.responses;
-        row("answers", format_args!("{ok} 2xx, {moved} 3xx, {refusals} 4xx, {errors} 5xx"))?;
+        let [ok, moved, forbidden_paths, errors] = self.responses;
+        row("answers", format_args!("{ok} 2xx, {moved} 3xx, {forbidden_paths} 4xx, {errors} 5xx"))?;
         row("exchanges", format_args!("{} under way, {} connect failures", self.exchanges, self.connect_failures))?;
         let Handshakes { tls12_full, tls12_resumed, tls13_full, tls13_resumed, failed, refused } = self.handshakes;
         let (full, resumed) = (tls12_full + tls13_full, tls12_resumed + tls13_resumed);
@@ -261,7 +261,7 @@ mod tests {
         let mut compiler = Compiler::new(None);
         let snapshot = Arc::new(compiler.compile(&config, 1).unwrap());
         let mut control = Control::new(compiler, config, snapshot, Bound::new(), Vec::new());
-        control.tally.problem = Some("much is wrong".into());
+        control.reload_counts.problem = Some("much is wrong".into());
         let (one, other) = (control.status(), control.status());
         let same = |one: &Option<Arc<str>>, other: &Option<Arc<str>>| {
             Arc::ptr_eq(one.as_ref().unwrap(), other.as_ref().unwrap())

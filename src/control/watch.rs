@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::config::{Seen, Trace, Watch};
+use crate::config::{FileStamps, Watch, WatchSet};
 use crate::event_log::say;
 
 /// How long nothing may happen before what happened is looked at: an editor or a copy makes several events.
@@ -27,15 +27,15 @@ pub(super) enum Watcher {
     /// The kernel tells.
     Notified(Notified),
     /// They are looked at.
-    Polled(Polled),
+    Polling(Polling),
 }
 
 #[derive(Debug)]
 pub(super) struct Notified {
     /// It ends when this is dropped.
     _watcher: RecommendedWatcher,
-    trace: Arc<Trace>,
-    /// See [`Watched::Trace`].
+    watch_set: Arc<WatchSet>,
+    /// See [`WatchState::WatchSet`].
     lost: Arc<AtomicBool>,
     events: mpsc::Receiver<()>,
     /// When something happened that was not acted on yet: first, and last.
@@ -43,8 +43,8 @@ pub(super) struct Notified {
 }
 
 #[derive(Debug)]
-pub(super) struct Polled {
-    seen: Arc<Seen>,
+pub(super) struct Polling {
+    file_stamps: Arc<FileStamps>,
     /// A file had been written so shortly before it was read that the next change could look like none: it is read once more.
     fresh: bool,
     next: Instant,
@@ -54,43 +54,43 @@ pub(super) struct Polled {
 
 /// What becomes of the watcher after a load.
 #[derive(Debug)]
-pub(super) enum Renewed {
+pub(super) enum WatcherUpdate {
     /// It watches what it should.
     Kept,
     /// Another takes its place, or none. `changed`: a file has changed since the load looked at it, which nobody tells of.
     Replaced { watcher: Option<Watcher>, changed: bool },
 }
 
-/// Sees to it that what a load has `seen` is watched as `how` says; `watched` is what is watched so far. Every change after a file
+/// Sees to it that what a load has read (`file_stamps`) is watched as `how` says; `watch_state` is what is watched so far. Every change after a file
 /// was looked at is noticed: by what watched it before, or by the comparison that follows the beginning of the watch.
-pub(super) fn renew(how: Watch, seen: &Seen, watched: Option<&Watched>) -> Renewed {
-    if seen.is_empty() || how == Watch::Off {
-        return Renewed::Replaced { watcher: None, changed: false };
+pub(super) fn update_watcher(how: Watch, file_stamps: &FileStamps, watch_state: Option<&WatchState>) -> WatcherUpdate {
+    if file_stamps.is_empty() || how == Watch::Off {
+        return WatcherUpdate::Replaced { watcher: None, changed: false };
     }
-    let polled = || Watcher::Polled(Polled::new(seen.clone()));
+    let polled = || Watcher::Polling(Polling::new(file_stamps.clone()));
     if how == Watch::Poll {
-        return Renewed::Replaced { watcher: Some(polled()), changed: false };
+        return WatcherUpdate::Replaced { watcher: Some(polled()), changed: false };
     }
-    let leads = seen.trace();
-    if let Some(Watched::Trace { trace, lost }) = watched
-        && **trace == leads
+    let leads = file_stamps.watch_set();
+    if let Some(WatchState::WatchSet { watch_set, lost }) = watch_state
+        && **watch_set == leads
         && !lost.load(Ordering::Acquire)
     {
-        return Renewed::Kept;
+        return WatcherUpdate::Kept;
     }
     match Notified::new(leads) {
         Ok(watcher) => {
             // What leads to the files may have changed before it was watched.
-            let changed = seen.has_changed() || seen.trace() != *watcher.trace;
-            Renewed::Replaced { watcher: Some(Watcher::Notified(watcher)), changed }
+            let changed = file_stamps.has_changed() || file_stamps.watch_set() != *watcher.watch_set;
+            WatcherUpdate::Replaced { watcher: Some(Watcher::Notified(watcher)), changed }
         }
         Err(error) => {
-            if !matches!(watched, Some(Watched::Polled)) {
+            if !matches!(watch_state, Some(WatchState::Polling)) {
                 say(format_args!(
                     "cannot be told of changes of the configuration: {error}; it is looked at every {POLL:?} instead"
                 ));
             }
-            Renewed::Replaced { watcher: Some(polled()), changed: false }
+            WatcherUpdate::Replaced { watcher: Some(polled()), changed: false }
         }
     }
 }
@@ -99,39 +99,39 @@ pub(super) fn renew(how: Watch, seen: &Seen, watched: Option<&Watched>) -> Renew
 pub(super) async fn changed(watcher: &mut Option<Watcher>) {
     match watcher {
         Some(Watcher::Notified(watcher)) => watcher.changed().await,
-        Some(Watcher::Polled(watcher)) => watcher.changed().await,
+        Some(Watcher::Polling(watcher)) => watcher.changed().await,
         None => std::future::pending().await,
     }
 }
 
 /// What a watcher does.
 #[derive(Debug)]
-pub(super) enum Watched {
+pub(super) enum WatchState {
     /// It is told of changes of this; `lost`: perhaps not of all any more, and the next load has to begin another watch. Whoever sets
     /// it makes an event as well, so that there is a next load.
-    Trace { trace: Arc<Trace>, lost: Arc<AtomicBool> },
+    WatchSet { watch_set: Arc<WatchSet>, lost: Arc<AtomicBool> },
     /// It looks.
-    Polled,
+    Polling,
 }
 
 impl Watcher {
     /// What it does.
-    pub(super) fn watched(&self) -> Watched {
+    pub(super) fn watch_state(&self) -> WatchState {
         match self {
             Self::Notified(watcher) => {
-                Watched::Trace { trace: Arc::clone(&watcher.trace), lost: Arc::clone(&watcher.lost) }
+                WatchState::WatchSet { watch_set: Arc::clone(&watcher.watch_set), lost: Arc::clone(&watcher.lost) }
             }
-            Self::Polled(_) => Watched::Polled,
+            Self::Polling(_) => WatchState::Polling,
         }
     }
 }
 
 impl Notified {
-    fn new(trace: Trace) -> notify::Result<Self> {
+    fn new(watch_set: WatchSet) -> notify::Result<Self> {
         // One event that waits says as much as many.
         let (sender, events) = mpsc::channel(1);
-        let (trace, lost) = (Arc::new(trace), Arc::new(AtomicBool::new(false)));
-        let (concerned, losing) = (Arc::clone(&trace), Arc::clone(&lost));
+        let (watch_set, lost) = (Arc::new(watch_set), Arc::new(AtomicBool::new(false)));
+        let (concerned, losing) = (Arc::clone(&watch_set), Arc::clone(&lost));
         let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             let loses = loses_watch(&event, &concerned);
             if loses {
@@ -141,15 +141,15 @@ impl Notified {
                 let _ = sender.try_send(());
             }
         })?;
-        for directory in trace.directories() {
+        for directory in watch_set.directories() {
             match watcher.watch(directory, RecursiveMode::NonRecursive) {
                 // Gone since: the comparison that follows sees it. When it comes back, the directory above, which is watched before
                 // it, tells that this watch is lost.
                 Err(error) if matches!(error.kind, ErrorKind::PathNotFound) => {}
-                watched => watched?,
+                begun => begun?,
             }
         }
-        Ok(Self { _watcher: watcher, trace, lost, events, pending: None })
+        Ok(Self { _watcher: watcher, watch_set, lost, events, pending: None })
     }
 
     async fn changed(&mut self) {
@@ -174,32 +174,32 @@ impl Notified {
 }
 
 /// Reading is no change; what cannot be told, such as an overflow of the kernel's queue, is one.
-fn is_change(event: &notify::Result<notify::Event>, trace: &Trace) -> bool {
+fn is_change(event: &notify::Result<notify::Event>, watch_set: &WatchSet) -> bool {
     let Ok(event) = event else { return true };
     let read = matches!(event.kind, EventKind::Access(_));
-    event.need_rescan() || !read && event.paths.iter().any(|path| trace.concerns(path))
+    event.need_rescan() || !read && event.paths.iter().any(|path| watch_set.concerns(path))
 }
 
 /// Whether a directory may not be watched any more. A watch ends with the directory, and with the directory's name, whatever takes
 /// its place; what the kernel's queue had no room for may have been just that.
-fn loses_watch(event: &notify::Result<notify::Event>, trace: &Trace) -> bool {
+fn loses_watch(event: &notify::Result<notify::Event>, watch_set: &WatchSet) -> bool {
     let Ok(event) = event else { return true };
     let read = matches!(event.kind, EventKind::Access(_));
-    event.need_rescan() || !read && event.paths.iter().any(|path| trace.watches(path))
+    event.need_rescan() || !read && event.paths.iter().any(|path| watch_set.watches(path))
 }
 
-impl Polled {
-    fn new(seen: Seen) -> Self {
-        let fresh = seen.is_fresh(SystemTime::now());
-        Self { seen: Arc::new(seen), fresh, next: Instant::now() + POLL, look: None }
+impl Polling {
+    fn new(file_stamps: FileStamps) -> Self {
+        let fresh = file_stamps.is_fresh(SystemTime::now());
+        Self { file_stamps: Arc::new(file_stamps), fresh, next: Instant::now() + POLL, look: None }
     }
 
     async fn changed(&mut self) {
         loop {
             let Some(look) = &mut self.look else {
                 sleep_until(self.next).await;
-                let (seen, fresh) = (Arc::clone(&self.seen), self.fresh);
-                self.look = Some(spawn_blocking(move || fresh || seen.has_changed()));
+                let (file_stamps, fresh) = (Arc::clone(&self.file_stamps), self.fresh);
+                self.look = Some(spawn_blocking(move || fresh || file_stamps.has_changed()));
                 continue;
             };
             let changed = look.await.unwrap_or(false);
@@ -224,24 +224,24 @@ mod tests {
     use crate::config::Loader;
 
     /// What was seen of a tenant's directory `team` in `folder`, in which there is no file.
-    fn seen(folder: &Path) -> Seen {
+    fn file_stamps(folder: &Path) -> FileStamps {
         let tenant = "[[tenant]]\nname = \"a\"\nfile = \"team/a.toml\"\nclaims = [{ host = \"a\" }]\n";
         let text = format!("[[listener]]\nname = \"a\"\nbind = \"127.0.0.1:0\"\n{tenant}");
         fs::write(folder.join("cairn.toml"), text).unwrap();
         let mut loader = Loader::new(folder.join("cairn.toml"));
         loader.load().unwrap();
-        loader.seen().clone()
+        loader.file_stamps().clone()
     }
 
-    fn replaced(renewed: Renewed) -> (Notified, bool) {
+    fn replaced(renewed: WatcherUpdate) -> (Notified, bool) {
         match renewed {
-            Renewed::Replaced { watcher: Some(Watcher::Notified(watcher)), changed } => (watcher, changed),
+            WatcherUpdate::Replaced { watcher: Some(Watcher::Notified(watcher)), changed } => (watcher, changed),
             other => panic!("{other:?}"),
         }
     }
 
-    fn watched(watcher: &Notified) -> Option<Watched> {
-        Some(Watched::Trace { trace: Arc::clone(&watcher.trace), lost: Arc::clone(&watcher.lost) })
+    fn watch_state(watcher: &Notified) -> Option<WatchState> {
+        Some(WatchState::WatchSet { watch_set: Arc::clone(&watcher.watch_set), lost: Arc::clone(&watcher.lost) })
     }
 
     #[tokio::test]
@@ -249,18 +249,25 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let team = folder.path().join("team");
         fs::create_dir(&team).unwrap();
-        let seen = seen(folder.path());
-        let (mut watcher, changed) = replaced(renew(Watch::Notified, &seen, None));
+        let file_stamps = file_stamps(folder.path());
+        let (mut watcher, changed) = replaced(update_watcher(Watch::Notified, &file_stamps, None));
         assert!(!changed);
         for round in 0..3 {
             // With nothing in it that could tell: all is as it was.
             fs::rename(&team, folder.path().join("away")).unwrap();
             fs::rename(folder.path().join("away"), &team).unwrap();
             watcher.changed().await;
-            let (again, changed) = replaced(renew(Watch::Notified, &seen, watched(&watcher).as_ref()));
+            let (again, changed) =
+                replaced(update_watcher(Watch::Notified, &file_stamps, watch_state(&watcher).as_ref()));
             assert!(!changed, "{round}");
             watcher = again;
-            assert!(matches!(renew(Watch::Notified, &seen, watched(&watcher).as_ref()), Renewed::Kept), "{round}");
+            assert!(
+                matches!(
+                    update_watcher(Watch::Notified, &file_stamps, watch_state(&watcher).as_ref()),
+                    WatcherUpdate::Kept
+                ),
+                "{round}"
+            );
         }
     }
 
@@ -270,14 +277,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (team, away) = (folder.path().join("team"), folder.path().join("away"));
         fs::create_dir(&team).unwrap();
-        let seen = seen(folder.path());
-        let trace = seen.trace();
+        let file_stamps = file_stamps(folder.path());
+        let watch_set = file_stamps.watch_set();
         fs::rename(&team, &away).unwrap();
-        let mut watcher = Notified::new(trace).unwrap();
+        let mut watcher = Notified::new(watch_set).unwrap();
         fs::rename(&away, &team).unwrap();
-        assert!(!seen.has_changed() && seen.trace() == *watcher.trace);
+        assert!(!file_stamps.has_changed() && file_stamps.watch_set() == *watcher.watch_set);
         watcher.changed().await;
-        replaced(renew(Watch::Notified, &seen, watched(&watcher).as_ref()));
+        replaced(update_watcher(Watch::Notified, &file_stamps, watch_state(&watcher).as_ref()));
     }
 
     #[test]
@@ -285,7 +292,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let home = folder.path().canonicalize().unwrap();
         fs::create_dir(home.join("team")).unwrap();
-        let trace = seen(&home).trace();
+        let watch_set = file_stamps(&home).watch_set();
         let event = |kind, path: PathBuf| Ok(Event::new(kind).add_path(path));
         let (team, file) = (home.join("team"), home.join("team/a.toml"));
         let data = EventKind::Modify(ModifyKind::Data(DataChange::Any));
@@ -304,7 +311,7 @@ mod tests {
             ("the queue overflows", Ok(Event::new(EventKind::Other).set_flag(Flag::Rescan)), true, true),
             ("an error", Err(notify::Error::generic("")), true, true),
         ] {
-            assert_eq!((is_change(&event, &trace), loses_watch(&event, &trace)), (change, loss), "{what}");
+            assert_eq!((is_change(&event, &watch_set), loses_watch(&event, &watch_set)), (change, loss), "{what}");
         }
     }
 }

@@ -234,8 +234,8 @@ fn expressions_are_tried_by_the_engine() {
                 None => assert!(report.is_ok(), "{expression}: {report:?}"),
                 Some(why) => {
                     let report = report.expect_err(expression);
-                    let place = report.starts_with("cairn.toml:6:") && report.matches(": error: ").count() == 1;
-                    assert!(place && report.contains(why), "{report}");
+                    let placed = report.starts_with("cairn.toml:6:") && report.matches(": error: ").count() == 1;
+                    assert!(placed && report.contains(why), "{report}");
                 }
             }
         }

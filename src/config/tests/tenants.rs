@@ -276,11 +276,11 @@ fn files_that_are_not_the_tenants_are_not_looked_at() {
     let mut judge = |what: &str, expected: TenantState| {
         let state = loader.load().unwrap().tenants[0].state;
         assert_eq!(state, expected, "{what}");
-        let (seen, trace) = (loader.seen().clone(), loader.seen().trace());
+        let (file_stamps, watch_set) = (loader.file_stamps().clone(), loader.file_stamps().watch_set());
         fs::write(&secret, fs::read_to_string(&secret).unwrap() + "1").unwrap();
-        assert!(!seen.has_changed(), "{what}");
-        assert!(!trace.concerns(&secret) && !seen.paths().any(|path| path == secret), "{what}");
-        seen
+        assert!(!file_stamps.has_changed(), "{what}");
+        assert!(!watch_set.concerns(&secret) && !file_stamps.paths().any(|path| path == secret), "{what}");
+        file_stamps
     };
     let token = |value: &str| {
         let header = format!("cluster = \"app\"\nrequest_headers = {{ set = {{ x-token = \"@{value}\" }} }}\n");
@@ -291,20 +291,20 @@ fn files_that_are_not_the_tenants_are_not_looked_at() {
         judge(name, TenantState::Absent);
     }
     // The last one is a link, which is the tenant's to put right.
-    let seen = judge("link", TenantState::Absent);
+    let file_stamps = judge("link", TenantState::Absent);
     fs::remove_file(company.path("a/link")).unwrap();
     symlink("token", company.path("a/link")).unwrap();
-    assert!(seen.has_changed());
-    let seen = judge("a link to its own", TenantState::Live);
+    assert!(file_stamps.has_changed());
+    let file_stamps = judge("a link to its own", TenantState::Live);
     company.write("a/token", "another");
-    assert!(seen.has_changed());
+    assert!(file_stamps.has_changed());
     // The tenant's file itself.
     fs::remove_file(company.path("a/a.toml")).unwrap();
     symlink("../secret", company.path("a/a.toml")).unwrap();
-    let seen = judge("the file", TenantState::Stale);
+    let file_stamps = judge("the file", TenantState::Stale);
     fs::remove_file(company.path("a/a.toml")).unwrap();
     company.write("a/a.toml", A);
-    assert!(seen.has_changed());
+    assert!(file_stamps.has_changed());
 }
 
 /// The block that the documented file has as a comment.

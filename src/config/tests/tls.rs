@@ -53,7 +53,7 @@ fn renewed_files_are_watched_and_no_unchanged_reload() {
     assert_eq!((tls.identities[0].names(), tls.client_ca.is_some()), (&["a.example".to_owned()][..], true));
     assert!(config.compile(1, &mut Ledger::default()).unwrap().tls(ListenerId(0)).is_some());
     for name in ["cert.pem", "key.pem", "ca.pem"] {
-        assert!(loader.seen().paths().any(|path| path == folder.path(name)), "{:?}", loader.seen());
+        assert!(loader.file_stamps().paths().any(|path| path == folder.path(name)), "{:?}", loader.file_stamps());
     }
     assert!(loader.load().unwrap().same(&config));
     folder.write("ca.pem", &make("ca.example").0);
@@ -63,7 +63,7 @@ fn renewed_files_are_watched_and_no_unchanged_reload() {
     folder.write("cert.pem", &certificate);
     // Between the two renamings of a renewal.
     assert!(loader.load().unwrap_err().to_string().contains("belongs to another certificate"));
-    assert!(loader.seen().paths().any(|path| path == folder.path("key.pem")), "{:?}", loader.seen());
+    assert!(loader.file_stamps().paths().any(|path| path == folder.path("key.pem")), "{:?}", loader.file_stamps());
     folder.write("key.pem", &key);
     assert!(!loader.load().unwrap().same(&authorities));
 }

@@ -41,11 +41,11 @@ impl<'a, T, K: Eq + Hash> Kind<'a, T, K> {
     /// What joins or changes, in the order of `new`; then what leaves.
     fn changes(&self, old: &'a [T], new: &'a [T]) -> Vec<Change> {
         let change = |sign, it, text| Change { sign, kind: self.word.to_owned(), name: (self.name)(it), text };
-        let here = partners(old, new, self.key).filter_map(|(was, it)| match was {
+        let here = matched(old, new, self.key).filter_map(|(was, it)| match was {
             None => Some(change(Sign::Added, it, (self.added)(it))),
             Some(was) => changes((self.aspects)(was, it)).map(|text| change(Sign::Changed, it, text)),
         });
-        let gone = partners(new, old, self.key).filter(|(now, _)| now.is_none());
+        let gone = matched(new, old, self.key).filter(|(now, _)| now.is_none());
         here.chain(gone.map(|(_, it)| change(Sign::Removed, it, (self.removed)(it)))).collect()
     }
 
@@ -58,7 +58,7 @@ impl<'a, T, K: Eq + Hash> Kind<'a, T, K> {
 }
 
 /// Each of `these`, behind the one of `others` that has its key.
-fn partners<'a, T, K: Eq + Hash>(
+fn matched<'a, T, K: Eq + Hash>(
     others: &'a [T],
     these: &'a [T],
     key: &'a dyn Fn(&'a T) -> K,
@@ -82,7 +82,7 @@ fn time(time: std::time::Duration) -> String {
     format!("{time:?}")
 }
 
-fn maybe(value: Option<impl ToString>) -> String {
+fn optional(value: Option<impl ToString>) -> String {
     value.map_or_else(|| "none".to_owned(), |value| value.to_string())
 }
 
@@ -111,7 +111,7 @@ fn listener_aspects(old: &ListenerSpec, new: &ListenerSpec) -> Aspects {
     aspects.push(("normalize_path", shown(&old.normalize_path), shown(&new.normalize_path)));
     let slash = |it: &ListenerSpec| format!("{:?}", it.encoded_slash).to_lowercase();
     aspects.push(("encoded_slash", slash(old), slash(new)));
-    let tls = |it: &ListenerSpec| maybe(it.tls.as_ref());
+    let tls = |it: &ListenerSpec| optional(it.tls.as_ref());
     aspects.push(("tls", tls(old), tls(new)));
     let limits: [(&str, u64, u64); 7] = [
         ("limits.header_bytes", old.header_bytes as u64, new.header_bytes as u64),
@@ -137,8 +137,8 @@ fn routes(old: &Config, new: &Config, plan: &mut Plan) {
         word: "route",
         key: &|it| it.name.as_str(),
         name: &|it| it.name.clone(),
-        added: &|it| whole(new, it),
-        removed: &|it| whole(old, it),
+        added: &|it| route_text(new, it),
+        removed: &|it| route_text(old, it),
         aspects: &|was, it| route_aspects((old, was), (new, it)),
     };
     plan.changes.extend(kind.changes_by_sign(&old.snapshot.routes, &new.snapshot.routes));
@@ -149,7 +149,7 @@ fn hosts(route: &RouteSpec) -> String {
     if hosts.is_empty() { "any host".to_owned() } else { hosts.join(" or ") }
 }
 
-fn whole(config: &Config, route: &RouteSpec) -> String {
+fn route_text(config: &Config, route: &RouteSpec) -> String {
     let methods = if route.methods.is_empty() { String::new() } else { format!("{} ", route.methods.join(" or ")) };
     format!("{methods}{} {}: {}", hosts(route), routes::path(&route.path), routes::action(config, &route.action))
 }
@@ -168,9 +168,9 @@ fn route_aspects((old_config, old): (&Config, &RouteSpec), (new_config, new): (&
         ("headers", conditions(old_config, &old.headers), conditions(new_config, &new.headers)),
         ("query", conditions(old_config, &old.query), conditions(new_config, &new.query)),
         ("action", action(old_config, old), action(new_config, new)),
-        ("timeout", maybe(old.timeout.map(time)), maybe(new.timeout.map(time))),
-        ("rewrite.path_prefix", maybe(old.rewrite_path_prefix.as_ref()), maybe(new.rewrite_path_prefix.as_ref())),
-        ("rewrite.host", maybe(old.rewrite_host.as_ref()), maybe(new.rewrite_host.as_ref())),
+        ("timeout", optional(old.timeout.map(time)), optional(new.timeout.map(time))),
+        ("rewrite.path_prefix", optional(old.rewrite_path_prefix.as_ref()), optional(new.rewrite_path_prefix.as_ref())),
+        ("rewrite.host", optional(old.rewrite_host.as_ref()), optional(new.rewrite_host.as_ref())),
         ("request_headers", edits(&old.request_headers), edits(&new.request_headers)),
         ("response_headers", edits(&old.response_headers), edits(&new.response_headers)),
     ]
@@ -228,7 +228,7 @@ fn clusters(old: &Config, new: &Config, plan: &mut Plan) {
         aspects: &cluster_aspects,
     };
     plan.changes.extend(kind.changes_by_sign(old, new));
-    for (was, it) in partners(old, new, kind.key) {
+    for (was, it) in matched(old, new, kind.key) {
         plan.changes.extend(was.map(|was| endpoints(was, it)).unwrap_or_default());
     }
 }
@@ -270,14 +270,14 @@ fn endpoints(old: &ClusterSpec, new: &ClusterSpec) -> Vec<Change> {
 
 /// What a reload cannot change is said as well.
 fn process(old: &Config, new: &Config, plan: &mut Plan) {
-    let socket = |config: &Config| maybe(config.admin.socket.as_ref().map(|path| path.display()));
+    let socket = |config: &Config| optional(config.admin.socket.as_ref().map(|path| path.display()));
     let aspects = vec![("role", shown(&old.role), shown(&new.role)), ("watch", shown(&old.watch), shown(&new.watch))];
     if let Some(text) = changes(aspects) {
         plan.add(Sign::Changed, "process", "itself", text);
     }
     let aspects = vec![
         ("workers.count", old.workers.to_string(), new.workers.to_string()),
-        ("admin.listen", maybe(old.admin.listen), maybe(new.admin.listen)),
+        ("admin.listen", optional(old.admin.listen), optional(new.admin.listen)),
         ("admin.hosts", shown(&old.admin.hosts), shown(&new.admin.hosts)),
         ("admin.socket", socket(old), socket(new)),
     ];

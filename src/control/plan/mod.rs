@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::prepare::{Served, loader_for, tenant_news};
+use super::prepare::{ServingState, loader_for, tenant_changes};
 use super::{Control, Reply, beside};
 use crate::config::Loader;
 use crate::printable::printable;
@@ -88,21 +88,23 @@ impl fmt::Display for Plan {
 impl Control {
     /// What a reload would change, or why it would be refused.
     pub(super) fn plan(&mut self, path: Option<PathBuf>, reply: Reply<Result<Plan, String>>) {
-        let Some(served) = self.served() else { return };
-        let scout = self.scout.clone();
-        beside(reply, move || make(scout, path, &served));
+        let Some(serving) = self.serving_state() else { return };
+        let plan_loader = self.plan_loader.clone();
+        beside(reply, move || make(plan_loader, path, &serving));
     }
 }
 
-fn make(scout: Option<Loader>, path: Option<PathBuf>, served: &Served) -> Result<Plan, String> {
-    let Some(mut loader) = loader_for(scout, path) else { return Err("the demo has no file to plan from".to_owned()) };
+fn make(plan_loader: Option<Loader>, path: Option<PathBuf>, serving: &ServingState) -> Result<Plan, String> {
+    let Some(mut loader) = loader_for(plan_loader, path) else {
+        return Err("the demo has no file to plan from".to_owned());
+    };
     let config = loader.load().map_err(|report| report.to_string())?;
     // With ids of its own: the ledger's are for what is served.
     config.compile(0, &mut Ledger::default()).map_err(|report| report.to_string())?;
-    let shadows = shadow::shadows(&served.config, &config);
-    let mut plan = difference(&served.config, &config, &|name| served.connections(name));
+    let shadows = shadow::shadows(&serving.config, &config);
+    let mut plan = difference(&serving.config, &config, &|name| serving.connections(name));
     shadows.explain(&mut plan);
-    for (name, news) in tenant_news(&served.config, &config) {
+    for (name, news) in tenant_changes(&serving.config, &config) {
         plan.add(Sign::Changed, "tenant", &name, news.trim_end().to_owned());
     }
     Ok(plan)

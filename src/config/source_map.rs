@@ -4,35 +4,35 @@
 use ahash::HashMap;
 
 use super::reference::Reference;
-use super::report::{Place, Problems};
+use super::report::{Problems, SourceSpan};
 use super::section::Section;
 use crate::route::BuildError;
 
 #[derive(Clone, Debug, Default)]
-pub(super) struct Places {
+pub(super) struct SourceMap {
     /// By position.
-    routes: Vec<RoutePlaces>,
+    routes: Vec<RouteSpans>,
     /// What references stand for, and how they are written.
     secrets: HashMap<String, String>,
 }
 
 /// One route: its name, its header, and its keys with the places of their values.
 #[derive(Clone, Debug)]
-struct RoutePlaces {
+struct RouteSpans {
     name: String,
-    header: Place,
-    keys: Vec<(&'static str, Place)>,
+    header: SourceSpan,
+    keys: Vec<(&'static str, SourceSpan)>,
 }
 
-impl Places {
+impl SourceMap {
     /// Notes where the next route stands.
     pub(super) fn route(&mut self, name: String, section: Section<'_>) {
-        self.routes.push(RoutePlaces { name, header: section.at, keys: section.places() });
+        self.routes.push(RouteSpans { name, header: section.at, keys: section.key_spans() });
     }
 
     /// Notes a route that stands nowhere, but comes from what does at `at`.
-    pub(super) fn made(&mut self, name: String, at: Place) {
-        self.routes.push(RoutePlaces { name, header: at, keys: Vec::new() });
+    pub(super) fn generated_route(&mut self, name: String, at: SourceSpan) {
+        self.routes.push(RouteSpans { name, header: at, keys: Vec::new() });
     }
 
     /// Notes what must not be shown.
@@ -47,7 +47,7 @@ impl Places {
     }
 
     /// The header of a route.
-    pub(super) fn header(&self, position: usize) -> Option<Place> {
+    pub(super) fn header(&self, position: usize) -> Option<SourceSpan> {
         self.routes.get(position).map(|route| route.header)
     }
 
@@ -61,11 +61,11 @@ impl Places {
         for error in errors {
             let shown = self.secrets.iter().filter(|(value, _)| !value.is_empty());
             let problem = shown.fold(error.problem.clone(), |text, (value, written)| text.replace(value, written));
-            let at = find(&own, &error.route, error.key).unwrap_or(Place::START);
+            let at = find(&own, &error.route, error.key).unwrap_or(SourceSpan::START);
             let problem = problems.add(at, format!("route \"{}\": {problem}", error.route));
             let rival = error.rival.as_deref();
-            if let Some(place) = rival.and_then(|name| find(&own, name, error.key).or(find(&others, name, error.key))) {
-                problem.note(place, "the other one is here");
+            if let Some(span) = rival.and_then(|name| find(&own, name, error.key).or(find(&others, name, error.key))) {
+                problem.note(span, "the other one is here");
             }
         }
     }
@@ -74,15 +74,15 @@ impl Places {
     fn by_name(&self, errors: &[BuildError]) -> ByName<'_> {
         let routes = if errors.is_empty() { &[] } else { &*self.routes };
         // The first one of a name.
-        routes.iter().rev().map(|places| (places.name.as_str(), places)).collect()
+        routes.iter().rev().map(|source_map| (source_map.name.as_str(), source_map)).collect()
     }
 }
 
-type ByName<'a> = HashMap<&'a str, &'a RoutePlaces>;
+type ByName<'a> = HashMap<&'a str, &'a RouteSpans>;
 
 /// The value of a route's key, given as a path below the route; else the route's header.
-fn find(routes: &ByName<'_>, route: &str, key: &str) -> Option<Place> {
+fn find(routes: &ByName<'_>, route: &str, key: &str) -> Option<SourceSpan> {
     let key = key.split('.').next().unwrap_or(key);
     let route = routes.get(route)?;
-    Some(route.keys.iter().find(|(known, _)| *known == key).map_or(route.header, |(_, place)| *place))
+    Some(route.keys.iter().find(|(known, _)| *known == key).map_or(route.header, |(_, span)| *span))
 }

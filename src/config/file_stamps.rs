@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::confined::{Beneath, Entry};
+use super::confined::{ConfinedDir, ConfinedEntry};
 
 /// Links that one path may lead through (path_resolution(7)).
 const LINKS_MAX: usize = 40;
@@ -17,11 +17,11 @@ const FRESH: Duration = Duration::from_secs(2);
 
 /// Paths in the order in which they were looked at, each with what it led to a moment before it was opened.
 #[derive(Clone, Debug, Default)]
-pub struct Seen(Vec<(Way, Stamp)>);
+pub struct FileStamps(Vec<(LookupPath, Stamp)>);
 
 /// A path, and how far it may lead.
 #[derive(Clone, Debug)]
-pub(super) struct Way {
+pub(super) struct LookupPath {
     path: PathBuf,
     /// What begins the path, and what neither a link nor `..` behind it may lead out of: beyond, nothing is looked at. None: it may
     /// lead anywhere.
@@ -56,7 +56,7 @@ enum Target {
 
 /// What has to be watched to notice that a path leads elsewhere: every directory on its way, links followed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Trace {
+pub struct WatchSet {
     /// Directories that hold an element of a path, with device and inode. No part of these paths is a link.
     directories: BTreeMap<PathBuf, (u64, u64)>,
     /// The elements.
@@ -65,21 +65,21 @@ pub struct Trace {
     listed: HashSet<PathBuf>,
 }
 
-impl Seen {
+impl FileStamps {
     /// Notes what a path leads to, which the caller opens after this.
-    pub(super) fn note(&mut self, way: Way) {
-        let stamp = Stamp::of(&way);
-        self.0.push((way, stamp));
+    pub(super) fn note(&mut self, lookup: LookupPath) {
+        let stamp = Stamp::of(&lookup);
+        self.0.push((lookup, stamp));
     }
 
     /// Notes what was looked at before.
-    pub(super) fn extend<'a>(&mut self, others: impl Iterator<Item = (&'a Way, &'a Stamp)>) {
-        self.0.extend(others.map(|(way, stamp)| (way.clone(), stamp.clone())));
+    pub(super) fn extend<'a>(&mut self, others: impl Iterator<Item = (&'a LookupPath, &'a Stamp)>) {
+        self.0.extend(others.map(|(lookup, stamp)| (lookup.clone(), stamp.clone())));
     }
 
     /// Every path.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
-        self.0.iter().map(|(way, _)| way.path.as_path())
+        self.0.iter().map(|(lookup, _)| lookup.path.as_path())
     }
 
     /// Whether nothing was looked at.
@@ -91,10 +91,10 @@ impl Seen {
     /// Whether a path leads to something else now. Reads directories and looks at files, which may block.
     #[must_use]
     pub fn has_changed(&self) -> bool {
-        self.0.iter().any(|(way, stamp)| Stamp::of(way) != *stamp)
+        self.0.iter().any(|(lookup, stamp)| Stamp::of(lookup) != *stamp)
     }
 
-    /// Whether one of the files had been written so shortly before `now` that [`Seen::has_changed`] could miss the next change.
+    /// Whether one of the files had been written so shortly before `now` that [`FileStamps::has_changed`] could miss the next change.
     #[must_use]
     pub fn is_fresh(&self, now: SystemTime) -> bool {
         self.0.iter().any(|(_, stamp)| stamp.is_fresh(now))
@@ -102,16 +102,16 @@ impl Seen {
 
     /// What leads to the paths now.
     #[must_use]
-    pub fn trace(&self) -> Trace {
-        let mut trace = Trace::default();
-        for (way, _) in &self.0 {
-            trace.add(way);
+    pub fn watch_set(&self) -> WatchSet {
+        let mut watch_set = WatchSet::default();
+        for (lookup, _) in &self.0 {
+            watch_set.add(lookup);
         }
-        trace
+        watch_set
     }
 }
 
-impl Way {
+impl LookupPath {
     /// Wherever it leads.
     pub(super) fn anywhere(path: PathBuf) -> Self {
         Self { path, directory: None }
@@ -145,7 +145,7 @@ impl Way {
             return Some((walk.here, metadata));
         };
         let name = self.path.strip_prefix(directory).ok()?;
-        let beneath = Beneath::open(directory);
+        let beneath = ConfinedDir::open(directory);
         let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
         walk.along(&std::path::absolute(directory).ok()?, &mut element, &mut link)?;
         walk.bounds = Some((walk.here.clone(), beneath.ok()?));
@@ -156,10 +156,10 @@ impl Way {
 }
 
 impl Stamp {
-    pub(super) fn of(way: &Way) -> Self {
+    pub(super) fn of(lookup: &LookupPath) -> Self {
         let mut stamp = Self::default();
-        if let Some((end, metadata)) = way.follow(|_, _| {}, |link| stamp.links.push(link.to_owned())) {
-            let listed = way.directory.is_none().then_some(end);
+        if let Some((end, metadata)) = lookup.follow(|_, _| {}, |link| stamp.links.push(link.to_owned())) {
+            let listed = lookup.directory.is_none().then_some(end);
             stamp.target = Some(Target::of(listed.as_deref(), &metadata));
         }
         stamp
@@ -193,7 +193,7 @@ pub(super) fn is_part(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "toml")
 }
 
-impl Trace {
+impl WatchSet {
     /// The directories to watch.
     pub fn directories(&self) -> impl Iterator<Item = &Path> {
         self.directories.keys().map(PathBuf::as_path)
@@ -213,16 +213,16 @@ impl Trace {
         self.directories.contains_key(path)
     }
 
-    fn add(&mut self, way: &Way) {
+    fn add(&mut self, lookup: &LookupPath) {
         let (directories, elements) = (&mut self.directories, &mut self.elements);
         let element = |directory: &Path, element: &Path| {
             if elements.insert(element.to_owned()) && !directories.contains_key(directory) {
                 directories.insert(directory.to_owned(), identity(directory));
             }
         };
-        if let Some((end, metadata)) = way.follow(element, |_| {})
+        if let Some((end, metadata)) = lookup.follow(element, |_| {})
             && metadata.is_dir()
-            && way.directory.is_none()
+            && lookup.directory.is_none()
         {
             self.directories.insert(end.clone(), identity(&end));
             self.listed.insert(end);
@@ -241,7 +241,7 @@ struct Walk {
     here: PathBuf,
     links: usize,
     /// What it must not leave.
-    bounds: Option<(PathBuf, Beneath)>,
+    bounds: Option<(PathBuf, ConfinedDir)>,
 }
 
 impl Walk {
@@ -290,7 +290,7 @@ impl Walk {
     }
 
     /// What it has come to, where it has bounds: looked up beneath them, whatever has become of the way there meanwhile.
-    fn look(&self) -> Option<Entry> {
+    fn look(&self) -> Option<ConfinedEntry> {
         let (bounds, beneath) = self.bounds.as_ref()?;
         beneath.entry(self.here.strip_prefix(bounds).ok()?).ok()
     }
@@ -312,10 +312,10 @@ mod tests {
 
     use super::*;
 
-    fn seen(path: &Path) -> Seen {
-        let mut seen = Seen::default();
-        seen.note(Way::anywhere(path.to_owned()));
-        seen
+    fn file_stamps(path: &Path) -> FileStamps {
+        let mut file_stamps = FileStamps::default();
+        file_stamps.note(LookupPath::anywhere(path.to_owned()));
+        file_stamps
     }
 
     /// (what is done, whether the path leads to something else then)
@@ -344,7 +344,7 @@ mod tests {
             ("the link at the beginning", &|| swap("releases/1/file", "absolute"), true),
         ];
         for (what, change, expected) in cases {
-            let before = seen(&at("absolute"));
+            let before = file_stamps(&at("absolute"));
             change();
             assert_eq!(before.has_changed(), expected, "{what}");
         }
@@ -357,8 +357,8 @@ mod tests {
         fs::create_dir_all(at("releases/1/conf.d")).unwrap();
         symlink("releases/1", at("data")).unwrap();
         symlink("data/conf.d", at("conf.d")).unwrap();
-        let trace = seen(&at("conf.d")).trace();
-        let watched: Vec<_> = trace.directories().filter(|directory| directory.starts_with(at(""))).collect();
+        let watch_set = file_stamps(&at("conf.d")).watch_set();
+        let watched: Vec<_> = watch_set.directories().filter(|directory| directory.starts_with(at(""))).collect();
         assert_eq!(watched, [at("").as_path(), &at("releases"), &at("releases/1"), &at("releases/1/conf.d")]);
         for (path, expected) in [
             ("conf.d", true),
@@ -370,15 +370,17 @@ mod tests {
             ("releases/1/other.toml", false),
             ("other", false),
         ] {
-            assert_eq!(trace.concerns(&at(path)), expected, "{path}");
+            assert_eq!(watch_set.concerns(&at(path)), expected, "{path}");
         }
-        assert!(trace.watches(&at("releases")) && !trace.watches(&at("conf.d")) && !trace.watches(&at("other")));
+        assert!(
+            watch_set.watches(&at("releases")) && !watch_set.watches(&at("conf.d")) && !watch_set.watches(&at("other"))
+        );
         // Made again, it is another.
         fs::rename(at("releases/1"), at("releases/2")).unwrap();
-        let without = seen(&at("conf.d")).trace();
+        let without = file_stamps(&at("conf.d")).watch_set();
         assert!(without.concerns(&at("releases/1")) && !without.directories().any(|it| it.ends_with("conf.d")));
         fs::create_dir_all(at("releases/1/conf.d")).unwrap();
-        assert_ne!(seen(&at("conf.d")).trace(), trace);
+        assert_ne!(file_stamps(&at("conf.d")).watch_set(), watch_set);
     }
 
     /// (name, what it may lead to inside; None: the name is refused)
@@ -401,18 +403,18 @@ mod tests {
             symlink(target, at("team").join(link)).unwrap();
         }
         let found = |name: &str| {
-            let way = Way::beneath(&at("team"), Path::new(name))?;
-            let mut seen = Seen::default();
-            seen.note(way);
-            let trace = seen.trace();
-            assert!(!trace.concerns(&at("secret")), "{name}");
-            let file = matches!(seen.0[0].1.target, Some(Target::File { .. }));
+            let lookup = LookupPath::beneath(&at("team"), Path::new(name))?;
+            let mut file_stamps = FileStamps::default();
+            file_stamps.note(lookup);
+            let watch_set = file_stamps.watch_set();
+            assert!(!watch_set.concerns(&at("secret")), "{name}");
+            let file = matches!(file_stamps.0[0].1.target, Some(Target::File { .. }));
             // Another file of that length, a moment later.
             fs::rename(at("secret"), at("secret.old")).unwrap();
             fs::write(at("secret"), "").unwrap();
-            assert!(!seen.has_changed(), "{name}");
+            assert!(!file_stamps.has_changed(), "{name}");
             fs::rename(at("secret.old"), at("secret")).unwrap();
-            Some((file, seen.0[0].1.links.len(), trace.concerns(&at("team/data/own"))))
+            Some((file, file_stamps.0[0].1.links.len(), watch_set.concerns(&at("team/data/own"))))
         };
         for (name, expected) in [
             ("data/own", Some((true, 0, true))),
@@ -441,9 +443,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         symlink("b", folder.path().join("a")).unwrap();
         symlink("a", folder.path().join("b")).unwrap();
-        let seen = seen(&folder.path().join("a"));
-        assert!(!seen.has_changed() && seen.0[0].1.target.is_none());
-        assert!(seen.trace().concerns(&folder.path().canonicalize().unwrap().join("b")));
+        let file_stamps = file_stamps(&folder.path().join("a"));
+        assert!(!file_stamps.has_changed() && file_stamps.0[0].1.target.is_none());
+        assert!(file_stamps.watch_set().concerns(&folder.path().canonicalize().unwrap().join("b")));
     }
 
     #[test]
@@ -451,7 +453,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         fs::write(&path, "").unwrap();
-        let (seen, now) = (seen(&path), SystemTime::now());
-        assert!(seen.is_fresh(now) && !seen.is_fresh(now + 2 * FRESH) && !seen.is_fresh(now - 2 * FRESH));
+        let (file_stamps, now) = (file_stamps(&path), SystemTime::now());
+        assert!(
+            file_stamps.is_fresh(now)
+                && !file_stamps.is_fresh(now + 2 * FRESH)
+                && !file_stamps.is_fresh(now - 2 * FRESH)
+        );
     }
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags};
 
 use super::confined::{self, LEADS_OUT};
-use super::seen::{Stamp, Way};
+use super::file_stamps::{LookupPath, Stamp};
 use crate::id::Address;
 use crate::limits;
 
@@ -20,21 +20,21 @@ const VALUE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Answers so far; what could not be had is an answer too.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Outside {
+pub(super) struct External {
     /// No variable of the environment, and no file but those below the directory of the one that names it.
     confined: bool,
-    files: HashMap<PathBuf, (Way, Stamp, Result<String, String>)>,
+    files: HashMap<PathBuf, (LookupPath, Stamp, Result<String, String>)>,
     addresses: HashMap<String, Result<Vec<Address>, String>>,
 }
 
 /// Why there is no such variable, and what to do.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Unset {
+pub(super) struct VariableError {
     pub(super) why: &'static str,
     pub(super) help: &'static str,
 }
 
-impl Outside {
+impl External {
     /// For the file of a tenant, who may not see all that this process sees.
     pub(super) fn confined() -> Self {
         Self { confined: true, ..Self::default() }
@@ -46,30 +46,31 @@ impl Outside {
         if let Some((.., known)) = self.files.get(&path) {
             return known.clone();
         }
-        let way = if self.confined { Way::beneath(directory, name) } else { Some(Way::anywhere(path.clone())) };
+        let lookup =
+            if self.confined { LookupPath::beneath(directory, name) } else { Some(LookupPath::anywhere(path.clone())) };
         // What is not the tenant's is not even looked at: when it changes would tell something about it.
-        let Some(way) = way else { return Err(LEADS_OUT.to_owned()) };
-        let stamp = Stamp::of(&way);
+        let Some(lookup) = lookup else { return Err(LEADS_OUT.to_owned()) };
+        let stamp = Stamp::of(&lookup);
         let file = if self.confined { confined::open(directory, name) } else { open(&path) };
         let content = file.and_then(|file| text(file, VALUE_BYTES_MAX)).map_err(|error| error.to_string());
         let content = content.map(|text| match text.strip_suffix("\r\n").or(text.strip_suffix('\n')) {
             Some(line) => line.to_owned(),
             None => text,
         });
-        self.files.insert(path, (way, stamp, content.clone()));
+        self.files.insert(path, (lookup, stamp, content.clone()));
         content
     }
 
     /// A variable of the environment.
-    pub(super) fn variable(&self, name: &str) -> Result<String, Unset> {
+    pub(super) fn variable(&self, name: &str) -> Result<String, VariableError> {
         if self.confined {
             let why = "a tenant's file cannot read the environment";
-            return Err(Unset { why, help: "write \"@NAME\" for a file beside this one; $${ is a literal ${" });
+            return Err(VariableError { why, help: "write \"@NAME\" for a file beside this one; $${ is a literal ${" });
         }
         let help = "set it for the process that reads the configuration; $${ is a literal ${";
         env::var(name).map_err(|error| match error {
-            VarError::NotPresent => Unset { why: "the environment does not have it", help },
-            VarError::NotUnicode(_) => Unset { why: "it is not UTF-8", help },
+            VarError::NotPresent => VariableError { why: "the environment does not have it", help },
+            VarError::NotUnicode(_) => VariableError { why: "it is not UTF-8", help },
         })
     }
 
@@ -84,8 +85,8 @@ impl Outside {
     }
 
     /// The files that were looked for, and what they were before they were opened.
-    pub(super) fn files(&self) -> impl Iterator<Item = (&Way, &Stamp)> {
-        self.files.values().map(|(way, stamp, _)| (way, stamp))
+    pub(super) fn files(&self) -> impl Iterator<Item = (&LookupPath, &Stamp)> {
+        self.files.values().map(|(lookup, stamp, _)| (lookup, stamp))
     }
 }
 
@@ -145,16 +146,22 @@ mod tests {
         let path = directory.path().join("value");
         for (text, value) in [("a\n", "a"), ("a\n\n", "a\n"), ("a\r\n", "a"), ("a", "a"), ("\n", ""), ("", "")] {
             std::fs::write(&path, text).unwrap();
-            assert_eq!(Outside::default().file(directory.path(), Path::new("value")).as_deref(), Ok(value), "{text:?}");
+            assert_eq!(
+                External::default().file(directory.path(), Path::new("value")).as_deref(),
+                Ok(value),
+                "{text:?}"
+            );
         }
-        let mut outside = Outside::default();
+        let mut external = External::default();
         std::fs::write(&path, "first").unwrap();
-        assert_eq!(outside.file(directory.path(), Path::new("value")).as_deref(), Ok("first"));
+        assert_eq!(external.file(directory.path(), Path::new("value")).as_deref(), Ok("first"));
         std::fs::write(&path, "second").unwrap();
-        assert_eq!(outside.file(directory.path(), Path::new("value")).as_deref(), Ok("first"));
-        assert_eq!(Outside::default().file(directory.path(), Path::new("value")).as_deref(), Ok("second"));
+        assert_eq!(external.file(directory.path(), Path::new("value")).as_deref(), Ok("first"));
+        assert_eq!(External::default().file(directory.path(), Path::new("value")).as_deref(), Ok("second"));
         std::fs::write(&path, "x".repeat(VALUE_BYTES_MAX as usize + 1)).unwrap();
-        assert!(Outside::default().file(directory.path(), Path::new("value")).is_err_and(|why| why.contains("larger")));
+        assert!(
+            External::default().file(directory.path(), Path::new("value")).is_err_and(|why| why.contains("larger"))
+        );
     }
 
     #[test]
@@ -173,13 +180,13 @@ mod tests {
 
     #[test]
     fn names_resolve_to_all_their_addresses() {
-        let addresses = Outside::default().addresses("localhost:9000").unwrap();
+        let addresses = External::default().addresses("localhost:9000").unwrap();
         assert!(!addresses.is_empty());
         for address in addresses {
             let Address::Inet(address) = address else { panic!("{address} is no address of a name") };
             assert!(address.ip().is_loopback() && address.port() == 9000, "{address}");
         }
-        assert!(Outside::default().addresses("a..b:80").is_err());
+        assert!(External::default().addresses("a..b:80").is_err());
     }
 
     #[test]
