@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-use cairn::cluster::{Balance, Balancer, Cluster, ClusterSpec, EndpointSpec, Tried, Turns};
+use cairn::cluster::{Balance, Balancer, Cluster, ClusterSpec, EndpointSpec, RoundRobinState, Tried};
 use cairn::id::{ClusterId, EndpointId};
 use criterion::{Criterion, criterion_group, criterion_main};
 
@@ -30,7 +30,7 @@ fn pick(criterion: &mut Criterion) {
             let clusters = [Cluster::build(ClusterId(0), &spec, &ids)];
             let mut balancer = Balancer::new(1);
             balancer.reserve(count);
-            let turns = Turns::new(&clusters, &mut balancer);
+            let turns = RoundRobinState::new(&clusters, &mut balancer);
             check(&mut balancer, &turns, &clusters[0], count, even, &format!("{balance:?}/{case}"));
             criterion.bench_function(&format!("cluster/pick/{balance:?}/{case}"), |bencher| {
                 bencher.iter(|| {
@@ -46,7 +46,7 @@ fn pick(criterion: &mut Criterion) {
 }
 
 /// Every endpoint is picked, in proportion to its weight within a half.
-fn check(balancer: &mut Balancer, turns: &Turns, cluster: &Cluster, count: usize, even: bool, case: &str) {
+fn check(balancer: &mut Balancer, turns: &RoundRobinState, cluster: &Cluster, count: usize, even: bool, case: &str) {
     let mut picks = vec![0u32; count];
     for _ in 0..1000 * count {
         let picked = balancer.pick(cluster, turns, &Tried::default()).expect("an endpoint");

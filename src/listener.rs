@@ -12,7 +12,7 @@ use crate::uring::{self, BindError};
 pub type Sockets = Vec<(ListenerId, OwnedFd)>;
 
 /// The addresses of listeners: with port 0, the port that the kernel chose.
-pub type Bound = Vec<(ListenerId, Address)>;
+pub type BoundAddresses = Vec<(ListenerId, Address)>;
 
 /// Opens listeners for `workers` workers before any of them accepts. Returns the sockets by worker, and the addresses bound.
 /// `held` is what this process has bound before.
@@ -22,8 +22,8 @@ pub type Bound = Vec<(ListenerId, Address)>;
 pub fn open<'a>(
     listeners: impl Iterator<Item = (ListenerId, &'a ListenerSpec)>,
     workers: usize,
-    held: &Bound,
-) -> Result<(Vec<Sockets>, Bound), BindError> {
+    held: &BoundAddresses,
+) -> Result<(Vec<Sockets>, BoundAddresses), BindError> {
     let mut sockets: Vec<Sockets> = (0..workers).map(|_| Vec::new()).collect();
     let mut bound = Vec::new();
     for (id, listener) in listeners {

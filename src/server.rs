@@ -13,7 +13,7 @@ use crate::control::admin::{AdminError, AdminListeners, AdminState};
 use crate::control::{Compiler, Control};
 use crate::event_log::{self, say};
 use crate::id::WorkerId;
-use crate::listener::{self, Bound, Sockets};
+use crate::listener::{self, BoundAddresses, Sockets};
 use crate::runtime::{self, ExecutorError};
 use crate::snapshot::Snapshot;
 use crate::uring::{BindError, StartError, Workarounds, descriptors_left, raise_descriptor_limit};
@@ -71,7 +71,7 @@ pub enum ServerError {
 type Started = (WorkerId, Result<WorkerHandle, StartError>);
 
 /// The thread of a worker, and how its executor ends.
-type Executor = runtime::Worker<(WorkerId, io::Result<()>)>;
+type Executor = runtime::ExecutorHandle<(WorkerId, io::Result<()>)>;
 
 /// The process before it serves. From now on its signals reach it: none of them kills it half-way.
 #[derive(Debug)]
@@ -138,7 +138,7 @@ impl Server {
         let snapshot = Arc::new(compiler.compile(&config, 1).map_err(ServerError::Config)?);
         let (sockets, bound) = listener::open(snapshot.listeners(), workers, &Vec::new())?;
         let served =
-            control.block_on(serve(Start { config, compiler, snapshot, cpus, sockets, bound }, signals, hangup));
+            control.block_on(serve(Startup { config, compiler, snapshot, cpus, sockets, bound }, signals, hangup));
         // What a reload that was under way still waits for does not matter any more.
         control.shutdown_background();
         served
@@ -188,22 +188,22 @@ fn require_descriptors(config: &Config, workers: usize, limit: u64) -> Result<()
 }
 
 /// All that is ready before the first worker starts.
-struct Start {
+struct Startup {
     config: Config,
     compiler: Compiler,
     snapshot: Arc<Snapshot>,
     cpus: Vec<usize>,
     sockets: Vec<Sockets>,
-    bound: Bound,
+    bound: BoundAddresses,
 }
 
-async fn serve(start: Start, mut signals: Signals, hangup: Signal) -> Result<(), ServerError> {
-    let Start { config, compiler, snapshot, cpus, sockets, bound } = start;
+async fn serve(start: Startup, mut signals: Signals, hangup: Signal) -> Result<(), ServerError> {
+    let Startup { config, compiler, snapshot, cpus, sockets, bound } = start;
     let workers = sockets.len();
     let (ended, mut ends) = mpsc::unbounded_channel();
     let begun = async {
         let admin = AdminListeners::open(&config.admin).await?;
-        let started = begin(&snapshot, &cpus, sockets, &ended, &mut ends).await?;
+        let started = start_workers(&snapshot, &cpus, sockets, &ended, &mut ends).await?;
         Ok::<_, ServerError>((admin, started))
     };
     let (admin, (executors, handles)) = tokio::select! {
@@ -242,7 +242,7 @@ async fn serve(start: Start, mut signals: Signals, hangup: Signal) -> Result<(),
 }
 
 /// Starts a worker for each set of sockets, and waits until all of them serve or one of them cannot.
-async fn begin(
+async fn start_workers(
     snapshot: &Arc<Snapshot>,
     cpus: &[usize],
     sockets: Vec<Sockets>,
@@ -254,7 +254,7 @@ async fn begin(
     let mut executors = Vec::new();
     for (index, sockets) in sockets.into_iter().enumerate() {
         let id = WorkerId(index as u16);
-        let (started, ended, snapshot) = (started.clone(), Ending(id, ended.clone()), Arc::clone(snapshot));
+        let (started, ended, snapshot) = (started.clone(), EndNotice(id, ended.clone()), Arc::clone(snapshot));
         executors.push(runtime::spawn(&format!("worker-{index}"), cpus[index % cpus.len()], move |background| {
             work(id, workers, snapshot, sockets, started, ended, background)
         })?);
@@ -279,9 +279,9 @@ async fn begin(
 }
 
 /// Tells the control thread that a worker has ended, however it did.
-struct Ending(WorkerId, mpsc::UnboundedSender<WorkerId>);
+struct EndNotice(WorkerId, mpsc::UnboundedSender<WorkerId>);
 
-impl Drop for Ending {
+impl Drop for EndNotice {
     fn drop(&mut self) {
         // The receiver is gone only when the server ends anyway.
         let _ = self.1.send(self.0);
@@ -294,7 +294,7 @@ async fn work(
     snapshot: Arc<Snapshot>,
     sockets: Sockets,
     started: mpsc::UnboundedSender<Started>,
-    _ended: Ending,
+    _ended: EndNotice,
     background: runtime::Background,
 ) -> (WorkerId, io::Result<()>) {
     let worker = match Worker::new(id, workers, snapshot, sockets) {
@@ -319,7 +319,7 @@ fn join(executors: Vec<Executor>, handles: &[WorkerHandle]) -> Result<(), Server
 }
 
 /// Says on stderr where it listens; scripts and tests wait for these lines.
-fn announce(snapshot: &Snapshot, bound: &Bound, workers: usize) {
+fn announce(snapshot: &Snapshot, bound: &BoundAddresses, workers: usize) {
     // What it names was checked by each worker.
     if let Some(workarounds) = Workarounds::needed().ok().filter(|workarounds| !workarounds.is_empty()) {
         say(format_args!("workarounds: {workarounds}"));

@@ -119,12 +119,12 @@ where
         let (stop, (ended, mut ends)) = (Stop::default(), notices::unbounded_channel::<()>());
         let mut members = Vec::new();
         for (index, part) in parts.into_iter().enumerate() {
-            members.push(Member::start(part, cpus[index % cpus.len()], job.clone(), stop.clone(), ended.clone())?);
+            members.push(Thread::start(part, cpus[index % cpus.len()], job.clone(), stop.clone(), ended.clone())?);
         }
         drop(ended);
-        let wakers = members.iter().map(Member::ready).collect::<Result<Vec<Waker>, _>>()?;
+        let wakers = members.iter().map(Thread::ready).collect::<Result<Vec<Waker>, _>>()?;
         ready();
-        members.iter().for_each(Member::begin);
+        members.iter().for_each(Thread::begin);
         let mut often = tokio::time::interval(WATCH);
         loop {
             tokio::select! {
@@ -137,20 +137,20 @@ where
         }
         stop.0.store(true, Ordering::Relaxed);
         wakers.iter().for_each(Waker::wake);
-        let results = members.into_iter().map(Member::join).collect();
+        let results = members.into_iter().map(Thread::join).collect();
         watch();
         results
     })
 }
 
 /// One thread.
-struct Member<T> {
+struct Thread<T> {
     thread: JoinHandle<Option<io::Result<T>>>,
     started: mpsc::Receiver<Result<Waker, CrewError>>,
     go: mpsc::Sender<()>,
 }
 
-impl<T: Send + 'static> Member<T> {
+impl<T: Send + 'static> Thread<T> {
     fn start<P, J>(
         part: P,
         cpu: usize,

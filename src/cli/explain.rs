@@ -13,7 +13,7 @@ use cairn::limits::REQUEST_LINE_BYTES;
 use cairn::route::{Action, Considered, HostPattern, PathPattern, Route, RouteSpec, Unmet, ValuePattern, Verdict};
 use cairn::snapshot::{Ledger, ListenerSpec, Snapshot};
 
-use super::asked::{self, Refused};
+use super::request::{self, Refused};
 use super::{check, print, usage};
 
 /// What `explain` takes.
@@ -38,8 +38,9 @@ pub(super) struct Arguments {
 
 /// Success if a listener has a route for the request.
 pub(super) fn explain(arguments: &Arguments) -> ExitCode {
-    let scheme = asked::scheme(&arguments.url).unwrap_or_else(|error| usage(&error));
-    let head = asked::head(&arguments.method, &arguments.url, &arguments.fields).unwrap_or_else(|error| usage(&error));
+    let scheme = request::scheme(&arguments.url).unwrap_or_else(|error| usage(&error));
+    let head =
+        request::head(&arguments.method, &arguments.url, &arguments.fields).unwrap_or_else(|error| usage(&error));
     // A tenant whose file is broken is no reason to say nothing about the others.
     let config = match Loader::new(arguments.config.clone()).load() {
         Ok(config) => config,
@@ -61,17 +62,17 @@ pub(super) fn explain(arguments: &Arguments) -> ExitCode {
             None => usage(&format!("no listener speaks {scheme}")),
         }
     }
-    let mut text = Text(String::new());
+    let mut rows = Rows(String::new());
     let mut found = false;
-    text.row("request", format_args!("{} {}", arguments.method, arguments.url));
+    rows.row("request", format_args!("{} {}", arguments.method, arguments.url));
     for (id, listener) in snapshot.listeners().filter(|(_, listener)| asked(listener)) {
-        text.gap();
+        rows.gap();
         let tls = if listener.tls.is_some() { ", TLS" } else { "" };
-        text.row("listener", format_args!("{}, {}{tls}", listener.name, listener.bind));
-        let request = match asked::read(head.as_bytes(), listener) {
+        rows.row("listener", format_args!("{}, {}{tls}", listener.name, listener.bind));
+        let request = match request::read(head.as_bytes(), listener) {
             Ok(request) => request,
             Err(Refused(status, reason)) => {
-                text.row("answer", format_args!("{status}, {reason}"));
+                rows.row("answer", format_args!("{status}, {reason}"));
                 continue;
             }
         };
@@ -79,9 +80,9 @@ pub(super) fn explain(arguments: &Arguments) -> ExitCode {
         let peer = listener.peer(Some(arguments.from).filter(|_| matches!(listener.bind, Address::Inet(_))));
         let asked = RouteRequest { request: &request, head: head.as_bytes(), listener: id, peer: &peer };
         let paths = Forms::with_capacity(REQUEST_LINE_BYTES);
-        found |= Way { snapshot: &snapshot, config: &config, asked, paths, text: &mut text }.print();
+        found |= Explanation { snapshot: &snapshot, config: &config, asked, paths, rows: &mut rows }.print();
     }
-    print(&text.0, if found { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    print(&rows.0, if found { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// What a listener speaks.
@@ -90,11 +91,11 @@ fn scheme(listener: &ListenerSpec) -> &'static str {
 }
 
 /// Rows of a label and a text.
-struct Text(String);
+struct Rows(String);
 
-impl Text {
-    fn row(&mut self, label: &str, text: impl Display) {
-        let _ = writeln!(self.0, "{label:<10}{text}");
+impl Rows {
+    fn row(&mut self, label: &str, rows: impl Display) {
+        let _ = writeln!(self.0, "{label:<10}{rows}");
     }
 
     fn gap(&mut self) {
@@ -102,15 +103,15 @@ impl Text {
     }
 }
 
-struct Way<'a> {
+struct Explanation<'a> {
     snapshot: &'a Snapshot,
     config: &'a Config,
     asked: RouteRequest<'a>,
     paths: Forms,
-    text: &'a mut Text,
+    rows: &'a mut Rows,
 }
 
-impl<'a> Way<'a> {
+impl<'a> Explanation<'a> {
     /// Whether there is a route that serves the request.
     fn print(&mut self) -> bool {
         let snapshot = self.snapshot;
@@ -128,28 +129,28 @@ impl<'a> Way<'a> {
             let RouteRequest { request, head, listener, .. } = self.asked;
             let routed = self.asked.routed(self.paths.normal(request.path(head)));
             let considered = snapshot.router.explain(listener, &routed);
-            considered.iter().for_each(|other| self.other(other));
+            considered.iter().for_each(|rejected| self.rejected(rejected));
         }
         decided.is_ok()
     }
 
     fn refused(&mut self, failure: Failure) {
         let answer = failure.answer();
-        self.text.row("answer", format_args!("{}, {}", answer.status, answer.reason));
+        self.rows.row("answer", format_args!("{}, {}", answer.status, answer.reason));
         if let Failure::Path(error) = failure {
-            self.text.row("because", error.reason());
+            self.rows.row("because", error.reason());
         }
     }
 
     /// The route and why.
     fn chosen(&mut self, route: &Route) {
         let (config, position) = (self.config, route.id.index());
-        self.text.row("route", format_args!("{}, {}", route.name, config.route_place(position)));
+        self.rows.row("route", format_args!("{}, {}", route.name, config.route_place(position)));
         if let Some(tenant) = config.snapshot.routes[position].tenant.and_then(|id| config.tenants.get(id.index())) {
             let broken = if tenant.state == TenantState::Live { "" } else { ", broken: cairn check says why" };
-            self.text.row("tenant", format_args!("{}, {}{broken}", tenant.name, tenant.file.display()));
+            self.rows.row("tenant", format_args!("{}, {}{broken}", tenant.name, tenant.file.display()));
         }
-        self.text.row("because", because(&config.snapshot.routes[position], |value| config.shown(value)));
+        self.rows.row("because", because(&config.snapshot.routes[position], |value| config.shown(value)));
     }
 
     fn route(&mut self, route: &Route) {
@@ -166,17 +167,17 @@ impl<'a> Way<'a> {
                 let mut location = Vec::new();
                 exchange::write_location(redirect, &self.asked, &self.paths, &mut location);
                 let location = String::from_utf8_lossy(&location);
-                self.text.row("answer", format_args!("{}, location {location}", redirect.status));
+                self.rows.row("answer", format_args!("{}, location {location}", redirect.status));
             }
             Action::Respond(respond) => {
-                self.text.row("answer", format_args!("{}, {} bytes from here", respond.status, respond.body.len()));
+                self.rows.row("answer", format_args!("{}, {} bytes from here", respond.status, respond.body.len()));
             }
         }
         if matches!(route.action, Action::Cluster(_) | Action::Split(_)) {
             self.sends(route);
         }
         if let Some(timeout) = route.timeout {
-            self.text.row("timeout", format_args!("{timeout:?} to the first response byte"));
+            self.rows.row("timeout", format_args!("{timeout:?} to the first response byte"));
         }
     }
 
@@ -193,17 +194,17 @@ impl<'a> Way<'a> {
         let path = String::from_utf8_lossy(&[front, rest].concat()).into_owned();
         let rewritten = route.rewrite.as_ref().and_then(|rewrite| rewrite.host.as_deref());
         let host = String::from_utf8_lossy(rewritten.unwrap_or(host)).into_owned();
-        self.text.row("sends", format_args!("{path}, host {host}"));
+        self.rows.row("sends", format_args!("{path}, host {host}"));
     }
 
     fn cluster(&mut self, id: ClusterId, share: &str) {
         let Some(cluster) = self.snapshot.clusters.get(id.index()) else { return };
-        self.text.row("cluster", format_args!("{}, {}{share}", cluster.name, cluster.balance.name()));
+        self.rows.row("cluster", format_args!("{}, {}{share}", cluster.name, cluster.balance.name()));
         let sum: u64 = cluster.endpoints.iter().map(|endpoint| u64::from(endpoint.weight)).sum();
         for endpoint in &cluster.endpoints {
-            let others: String = endpoint.others.iter().map(|other| format!(" or {other}")).collect();
+            let others: String = endpoint.others.iter().map(|rejected| format!(" or {rejected}")).collect();
             let weight = endpoint.weight;
-            self.text.row("endpoint", format_args!("{}{others}, weight {weight} of {sum}", endpoint.address));
+            self.rows.row("endpoint", format_args!("{}{others}, weight {weight} of {sum}", endpoint.address));
         }
     }
 
@@ -213,11 +214,11 @@ impl<'a> Way<'a> {
         request.fields.named(head, name.as_bytes()).any(|field| !peer.passes(request, head, field))
     }
 
-    fn other(&mut self, other: &Considered<'_>) {
+    fn rejected(&mut self, rejected: &Considered<'_>) {
         let routes = &self.config.snapshot.routes;
-        let spec = &routes[other.route.index()];
-        let place = self.config.route_place(other.route.index());
-        let why = match other.verdict {
+        let spec = &routes[rejected.route.index()];
+        let place = self.config.route_place(rejected.route.index());
+        let why = match rejected.verdict {
             Verdict::Chosen => return,
             Verdict::Unmet(Unmet::Path) => "its path_regex does not match".to_owned(),
             Verdict::Unmet(Unmet::Method) => format!("its methods are {}", spec.methods.join(", ")),
@@ -228,7 +229,7 @@ impl<'a> Way<'a> {
             Verdict::Unmet(Unmet::Query(name)) => format!("its condition on query {name} does not hold"),
             Verdict::Shadowed(by) => format!("fits too, but {} is more specific", routes[by.index()].name),
         };
-        self.text.row("not", format_args!("{}, {place}: {why}", spec.name));
+        self.rows.row("not", format_args!("{}, {place}: {why}", spec.name));
     }
 }
 
@@ -258,7 +259,7 @@ fn because<'a>(spec: &'a RouteSpec, shown: impl Fn(&'a str) -> &'a str) -> Strin
 
 fn pattern<'a>(value: &'a ValuePattern, shown: impl Fn(&'a str) -> &'a str) -> String {
     match value {
-        ValuePattern::Exact(text) => format!("is \"{}\"", shown(text)),
+        ValuePattern::Exact(rows) => format!("is \"{}\"", shown(rows)),
         ValuePattern::Regex(regex) => format!("matches {}", shown(regex)),
         ValuePattern::Present(true) => "is there".to_owned(),
         ValuePattern::Present(false) => "is not there".to_owned(),

@@ -1,7 +1,7 @@
 //! Verbs, their arguments and exit codes: 0 as asked, 1 not valid or not found, 2 wrong usage.
 //! Not here: anything that a verb does beyond reading arguments and printing.
 
-mod asked;
+mod request;
 mod check;
 mod explain;
 mod remote;

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use super::round_robin::Turn;
+use super::round_robin::RoundRobin;
 use super::{Balance, Cluster, least_request, random};
 use crate::id::EndpointId;
 
@@ -19,17 +19,17 @@ pub struct Balancer {
 
 /// Where the round of each cluster of one snapshot stands, on one worker.
 #[derive(Debug)]
-pub struct Turns(Box<[Cell<Turn>]>);
+pub struct RoundRobinState(Box<[Cell<RoundRobin>]>);
 
-impl Turns {
+impl RoundRobinState {
     /// Begins each round anywhere, so that workers do not march in step.
     #[must_use]
     pub fn new(clusters: &[Cluster], balancer: &mut Balancer) -> Self {
-        let turn = |cluster: &Cluster| {
+        let round = |cluster: &Cluster| {
             let point = balancer.random.below(cluster.shares.total());
-            Cell::new(Turn::new(&cluster.shares, point))
+            Cell::new(RoundRobin::new(&cluster.shares, point))
         };
-        Self(clusters.iter().map(turn).collect())
+        Self(clusters.iter().map(round).collect())
     }
 }
 
@@ -77,14 +77,14 @@ impl Balancer {
         }
     }
 
-    /// An endpoint for the next request; one not yet tried if there is one. None where all weights are 0. `turns` belongs to
+    /// An endpoint for the next request; one not yet tried if there is one. None where all weights are 0. `rounds` belongs to
     /// the snapshot of `cluster`.
-    pub fn pick(&mut self, cluster: &Cluster, turns: &Turns, tried: &Tried) -> Option<EndpointId> {
+    pub fn pick(&mut self, cluster: &Cluster, rounds: &RoundRobinState, tried: &Tried) -> Option<EndpointId> {
         let shares = cluster.shares.list();
         if let [only] = shares {
             return Some(only.endpoint);
         }
-        let mut picked = self.draw(cluster, turns)?;
+        let mut picked = self.draw(cluster, rounds)?;
         if tried.is_empty() {
             return Some(picked);
         }
@@ -92,7 +92,7 @@ impl Balancer {
             if !tried.contains(picked) {
                 return Some(picked);
             }
-            picked = self.draw(cluster, turns)?;
+            picked = self.draw(cluster, rounds)?;
         }
         // The tried ones hold nearly all of the weight.
         let from = self.random.below(shares.len() as u32) as usize;
@@ -101,13 +101,13 @@ impl Balancer {
         Some(others.next().unwrap_or(picked))
     }
 
-    fn draw(&mut self, cluster: &Cluster, turns: &Turns) -> Option<EndpointId> {
+    fn draw(&mut self, cluster: &Cluster, rounds: &RoundRobinState) -> Option<EndpointId> {
         match cluster.balance {
             Balance::RoundRobin => {
-                let place = turns.0.get(cluster.id.index())?;
-                let mut turn = place.get();
-                let picked = turn.pick(&cluster.shares);
-                place.set(turn);
+                let place = rounds.0.get(cluster.id.index())?;
+                let mut round = place.get();
+                let picked = round.pick(&cluster.shares);
+                place.set(round);
                 picked
             }
             Balance::Random => random::pick(&cluster.shares, &mut self.random),

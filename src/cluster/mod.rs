@@ -11,7 +11,7 @@ mod tests;
 
 use std::time::Duration;
 
-pub use balancer::{Balancer, Tried, Turns};
+pub use balancer::{Balancer, RoundRobinState, Tried};
 use shares::Shares;
 pub use spec::{Balance, ClusterSpec, EndpointSpec};
 

@@ -5,14 +5,14 @@ use crate::id::EndpointId;
 
 /// Where one cluster's round stands.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Turn {
+pub(super) struct RoundRobin {
     /// Below the sum of the weights.
     point: u32,
     /// Has no divisor in common with the sum, so that a round meets each point.
     stride: u32,
 }
 
-impl Turn {
+impl RoundRobin {
     /// Starts at `point`, which is below the sum of the weights unless that is 0.
     pub(super) fn new(shares: &Shares, point: u32) -> Self {
         Self { point, stride: stride(shares) }

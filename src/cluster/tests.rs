@@ -5,19 +5,19 @@ use super::*;
 /// A balancer and the turns of one snapshot.
 struct Chooser {
     balancer: Balancer,
-    turns: Turns,
+    rounds: RoundRobinState,
 }
 
 impl Chooser {
     fn new(clusters: &[Cluster], seed: u64) -> Self {
         let mut balancer = Balancer::new(seed);
         balancer.reserve(clusters.iter().map(|cluster| cluster.endpoints.len()).sum());
-        let turns = Turns::new(clusters, &mut balancer);
-        Self { balancer, turns }
+        let rounds = RoundRobinState::new(clusters, &mut balancer);
+        Self { balancer, rounds }
     }
 
     fn pick(&mut self, cluster: &Cluster, tried: &Tried) -> Option<EndpointId> {
-        self.balancer.pick(cluster, &self.turns, tried)
+        self.balancer.pick(cluster, &self.rounds, tried)
     }
 }
 

@@ -24,7 +24,7 @@ use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config::{Config, Loader};
-use crate::listener::Bound;
+use crate::listener::BoundAddresses;
 use crate::snapshot::Snapshot;
 use crate::worker::WorkerHandle;
 pub use guard::{GUARD_MAX, Guard, GuardEnd, GuardError};
@@ -75,7 +75,7 @@ pub struct Control {
     /// Every snapshot that a worker may still use, the newest last.
     snapshots: Vec<Arc<Snapshot>>,
     workers: Vec<WorkerHandle>,
-    bound: Bound,
+    bound: BoundAddresses,
     reload_counts: ReloadCounts,
     history: History,
     guarded: Option<GuardedReload>,
@@ -98,7 +98,7 @@ impl Control {
         compiler: Compiler,
         config: Config,
         snapshot: Arc<Snapshot>,
-        bound: Bound,
+        bound: BoundAddresses,
         workers: Vec<WorkerHandle>,
     ) -> Self {
         let mut control = Self {

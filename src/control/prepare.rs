@@ -9,7 +9,7 @@ use super::watch::{self, WatchState, WatcherUpdate};
 use super::{Control, plan};
 use crate::config::{Config, FileStamps, Loader, TenantReport, TenantState, Watch};
 use crate::limits::LISTENER_IDS;
-use crate::listener::{self, Bound, Sockets};
+use crate::listener::{self, BoundAddresses, Sockets};
 use crate::snapshot::{Ledger, Snapshot};
 
 /// How nice the thread is that reads and compiles.
@@ -39,7 +39,7 @@ pub(super) enum Request {
 pub(super) struct ServingState {
     pub(super) config: Arc<Config>,
     pub(super) snapshot: Arc<Snapshot>,
-    pub(super) bound: Bound,
+    pub(super) bound: BoundAddresses,
     /// Open connections of each listener, by its name.
     pub(super) connections: Vec<(String, u64)>,
     pub(super) workers: usize,
@@ -71,7 +71,7 @@ pub(super) struct NewConfig {
     pub(super) snapshot: Snapshot,
     /// Of the new listeners, by worker.
     pub(super) sockets: Vec<Sockets>,
-    pub(super) bound: Bound,
+    pub(super) bound: BoundAddresses,
     /// What changes, in words.
     pub(super) summary: String,
 }

@@ -16,7 +16,7 @@ use super::{Control, Reply};
 use crate::config::Config;
 use crate::event_log::say;
 use crate::id::Address;
-use crate::listener::Bound;
+use crate::listener::BoundAddresses;
 use crate::worker::{ConfigUpdate, WorkerHandle};
 
 /// How long workers get to apply a snapshot before a warning is logged; they do it between two turns.
@@ -165,7 +165,7 @@ pub(super) struct Running {
     /// Set when the workers have it: what is told when they have all taken it.
     outcome: Option<Reloaded>,
     /// Listeners that are no more then.
-    removed_listeners: Bound,
+    removed_listeners: BoundAddresses,
 }
 
 impl Running {
@@ -239,7 +239,7 @@ impl Control {
             base: self.history.rates(),
             step: spawn_blocking(move || Step::Prepared(Box::new(compiler.prepare(request, &serving)))),
             outcome: None,
-            removed_listeners: Bound::new(),
+            removed_listeners: BoundAddresses::new(),
         });
     }
 
@@ -412,7 +412,7 @@ mod tests {
         let config = parse("a.toml", "[[listener]]\nname = \"a\"\nbind = \"127.0.0.1:0\"\n").unwrap();
         let mut compiler = Compiler::new(None);
         let snapshot = Arc::new(compiler.compile(&config, 1).unwrap());
-        Control::new(compiler, config, snapshot, Bound::new(), Vec::new())
+        Control::new(compiler, config, snapshot, BoundAddresses::new(), Vec::new())
     }
 
     /// Whatever state it is in, whoever asked is told.

@@ -246,7 +246,7 @@ impl fmt::Display for TenantStatus {
 mod tests {
     use crate::config::Loader;
     use crate::control::{Compiler, Control};
-    use crate::listener::Bound;
+    use crate::listener::BoundAddresses;
 
     use super::*;
 
@@ -260,7 +260,7 @@ mod tests {
         let config = Loader::new(folder.path().join("cairn.toml")).load().unwrap();
         let mut compiler = Compiler::new(None);
         let snapshot = Arc::new(compiler.compile(&config, 1).unwrap());
-        let mut control = Control::new(compiler, config, snapshot, Bound::new(), Vec::new());
+        let mut control = Control::new(compiler, config, snapshot, BoundAddresses::new(), Vec::new());
         control.reload_counts.problem = Some("much is wrong".into());
         let (one, other) = (control.status(), control.status());
         let same = |one: &Option<Arc<str>>, other: &Option<Arc<str>>| {

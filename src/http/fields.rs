@@ -129,10 +129,10 @@ impl Fields {
 
     /// The table to be filled with up to `max` fields; whatever was in it is forgotten.
     #[inline(always)]
-    pub(super) fn fill(&mut self, max: usize) -> Filling<'_> {
+    pub(super) fn fill(&mut self, max: usize) -> FieldsBuilder<'_> {
         let Self { table, index, last } = self;
         let room = table.get_mut(..max.min(HEADER_COUNT_MAX)).unwrap_or_default();
-        Filling { slots: room.iter_mut(), last, done: index, index: Index::default() }
+        FieldsBuilder { slots: room.iter_mut(), last, done: index, index: Index::default() }
     }
 
     /// Some field's id is in this set of bits.
@@ -166,14 +166,14 @@ impl Fields {
 pub(super) const UNDERSCORE: u64 = 1 << 63;
 
 /// A table that is being filled. What is in the table counts once `finish` is called.
-pub(super) struct Filling<'a> {
+pub(super) struct FieldsBuilder<'a> {
     slots: core::slice::IterMut<'a, Field>,
     last: &'a mut [u8; 64],
     done: &'a mut Index,
     index: Index,
 }
 
-impl<'a> Filling<'a> {
+impl<'a> FieldsBuilder<'a> {
     /// Room for one more field, if there is any.
     #[inline(always)]
     pub(super) fn room(&mut self) -> Option<&'a mut Field> {

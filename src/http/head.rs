@@ -86,7 +86,7 @@ pub fn parse_trailers(
     fields: &mut Fields,
 ) -> Result<Option<usize>, TrailerError> {
     let view = limits.view(buf);
-    if *scanned != 0 && !worth_parsing(view, *scanned) && view.len() < limits.head_bytes() {
+    if *scanned != 0 && !may_complete(view, *scanned) && view.len() < limits.head_bytes() {
         *scanned = view.len();
         return Ok(None);
     }
@@ -95,13 +95,13 @@ pub fn parse_trailers(
             *scanned = 0;
             Ok(Some(end))
         }
-        found => not_whole(found, view, limits, scanned, fields),
+        found => incomplete(found, view, limits, scanned, fields),
     }
 }
 
 /// A section that is refused or not whole. What is left of the one before must not be taken for its fields.
 #[cold]
-pub(super) fn not_whole<E: From<FieldError>>(
+pub(super) fn incomplete<E: From<FieldError>>(
     found: Result<Option<usize>, E>,
     view: &[u8],
     limits: &HeadLimits,
@@ -129,7 +129,7 @@ impl Scan<usize, ()> for Fields {
 /// Whether bytes that arrived after the first `scanned` can end the head, or are sure to be refused.
 ///
 /// Looks at the new line ends only, so that a head that comes byte by byte costs linear time.
-pub(super) fn worth_parsing(view: &[u8], scanned: usize) -> bool {
+pub(super) fn may_complete(view: &[u8], scanned: usize) -> bool {
     let new = view.get(scanned..).unwrap_or_default();
     memchr::memchr_iter(b'\n', new).any(|i| {
         let before = view.get(..scanned.saturating_add(i)).unwrap_or_default();
@@ -167,22 +167,22 @@ pub(super) fn parse_fields<L: Lanes, R: Reader>(
     fields: &mut Fields,
     reader: &mut R,
 ) -> Result<Option<usize>, FieldError> {
-    let mut filling = fields.fill(max);
+    let mut builder = fields.fill(max);
     loop {
         let Some(line) = buf.get(at..) else { return Ok(None) };
         let (name, end) = cursor.line(at);
         let (mut name, end) = (name as usize, end as usize);
         if end == 0 {
             let empty = empty_line(line)?;
-            filling.finish();
+            builder.finish();
             return Ok(empty.map(|len| at.wrapping_add(len)));
         }
         if line.get(end..end + 2) != Some(b"\r\n") {
-            return odd_line(line, name, end, filling.room().is_some());
+            return odd_line(line, name, end, builder.room().is_some());
         }
         if name >= end || line.get(name) != Some(&b':') {
             name = name_len(line, name);
-            filling.note_underscore();
+            builder.note_underscore();
             if line.get(name) != Some(&b':') {
                 return no_name(line, name);
             }
@@ -190,14 +190,14 @@ pub(super) fn parse_fields<L: Lanes, R: Reader>(
         if name.wrapping_sub(1) >= FIELD_NAME_BYTES {
             return no_name(line, name);
         }
-        let Some(field) = filling.room() else { return Err(FieldError::TooMany) };
+        let Some(field) = builder.room() else { return Err(FieldError::TooMany) };
         let is_usual = line.get(..name).is_some_and(|name| is(name, const { R::USUAL.text() }));
         let id = if is_usual { R::USUAL } else { FieldName::lookup_in(line, name) };
         let (start, value_end) = trim(line, name + 1, end);
         let (start, value_end) = (at.wrapping_add(start), at.wrapping_add(value_end));
         let name = Span::between(at, at.wrapping_add(name));
         *field = Field { name, value: Span::between(start, value_end), id, dropped: false };
-        filling.count(id);
+        builder.count(id);
         if id != FieldName::Other {
             reader.read(id, start, value_end);
         }

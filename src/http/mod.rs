@@ -9,7 +9,7 @@ mod fields;
 mod framing;
 mod head;
 mod login;
-mod meaning;
+mod field_values;
 mod method;
 mod name;
 mod number;

@@ -2,10 +2,10 @@
 
 use crate::buffer::scan::{self, FieldCursor, Lanes, Portable, Scan};
 use crate::http::connection::{self, Options};
+use crate::http::field_values::FieldValues;
 use crate::http::fields::UNDERSCORE;
 use crate::http::framing::{self, Coding};
-use crate::http::head::{not_whole, parse_fields, worth_parsing};
-use crate::http::meaning::Meaning;
+use crate::http::head::{incomplete, may_complete, parse_fields};
 use crate::http::name::{is, is_alias};
 use crate::http::{BodyFraming, FieldError, FieldName, Fields, HeadLimits, Method, Span, Target, Version, target};
 use crate::limits::{LEADING_EMPTY_LINES, METHOD_BYTES};
@@ -180,26 +180,26 @@ impl Scan<&HeadLimits, &mut usize> for RequestHead {
     #[inline(always)]
     fn scan<L: Lanes>(lanes: L, buf: &[u8], limits: &HeadLimits, scanned: &mut usize, head: &mut Self) -> Self::Output {
         let view = limits.view(buf);
-        if *scanned != 0 && !has_news(view, limits, *scanned) {
+        if *scanned != 0 && !may_differ(view, limits, *scanned) {
             *scanned = view.len();
             return Ok(None);
         }
-        let mut meaning = Meaning::new(lanes, view);
-        let end = match syntax(lanes, view, limits, head, &mut meaning) {
+        let mut field_values = FieldValues::new(lanes, view);
+        let end = match syntax(lanes, view, limits, head, &mut field_values) {
             Ok(Some(end)) => end,
-            found => return not_whole(found, view, limits, scanned, &mut head.fields),
+            found => return incomplete(found, view, limits, scanned, &mut head.fields),
         };
         *scanned = 0;
-        finish(view, head, &meaning)?;
+        finish(view, head, &field_values)?;
         Ok(Some(end))
     }
 }
 
 /// Whether parsing once more can give another outcome than the last attempt.
-fn has_news(view: &[u8], limits: &HeadLimits, scanned: usize) -> bool {
+fn may_differ(view: &[u8], limits: &HeadLimits, scanned: usize) -> bool {
     // The request line is certainly too long once this many bytes came without its end.
     let line = limits.request_line.saturating_add(2 + 2 * LEADING_EMPTY_LINES);
-    view.len() >= limits.head_bytes() || (scanned <= line && view.len() > line) || worth_parsing(view, scanned)
+    view.len() >= limits.head_bytes() || (scanned <= line && view.len() > line) || may_complete(view, scanned)
 }
 
 /// Start line and field lines; the offset behind the empty line.
@@ -209,7 +209,7 @@ fn syntax<L: Lanes>(
     view: &[u8],
     limits: &HeadLimits,
     head: &mut RequestHead,
-    meaning: &mut Meaning<'_, L, true>,
+    field_values: &mut FieldValues<'_, L, true>,
 ) -> Result<Option<usize>, RequestError> {
     let Some(start) = skip_empty_lines(view)? else { return Ok(None) };
     // Before the request line is read, so that the processor works on both at once.
@@ -222,7 +222,7 @@ fn syntax<L: Lanes>(
             None => return Ok(None),
         },
     };
-    Ok(parse_fields(&mut cursor, view, at, limits.field_count, &mut head.fields, meaning)?)
+    Ok(parse_fields(&mut cursor, view, at, limits.field_count, &mut head.fields, field_values)?)
 }
 
 /// Reads a request line once more that is incomplete, refused or too long: of a long one, no more than is allowed is read.
@@ -382,38 +382,42 @@ fn other_target(target: &[u8], start: usize, head: &mut RequestHead) -> Result<(
 }
 
 /// Fields that change more than what is passed on.
-const MEANINGFUL: u64 = FieldName::TransferEncoding.bit()
+const SEMANTIC_FIELDS: u64 = FieldName::TransferEncoding.bit()
     | FieldName::ContentLength.bit()
     | FieldName::Connection.bit()
     | FieldName::Expect.bit();
 
 /// Gives the fields their meaning.
 #[inline(always)]
-fn finish<L: Lanes>(buf: &[u8], head: &mut RequestHead, meaning: &Meaning<'_, L, true>) -> Result<(), RequestError> {
-    authority(head, meaning)?;
+fn finish<L: Lanes>(
+    buf: &[u8],
+    head: &mut RequestHead,
+    field_values: &FieldValues<'_, L, true>,
+) -> Result<(), RequestError> {
+    authority(head, field_values)?;
     if head.fields.any(FieldName::Proxy.bit() | UNDERSCORE) {
-        mark_impostors(buf, &mut head.fields);
+        drop_aliases(buf, &mut head.fields);
     }
     head.keep_alive = head.version == Version::Http11;
     head.body = BodyFraming::None;
     head.expect_continue = false;
     head.upgrade = None;
-    if head.fields.any(MEANINGFUL) { apply(buf, head, meaning) } else { Ok(()) }
+    if head.fields.any(SEMANTIC_FIELDS) { apply(buf, head, field_values) } else { Ok(()) }
 }
 
 /// Which authority counts (RFC 9112 section 3.2).
 #[inline(always)]
-fn authority<L: Lanes>(head: &mut RequestHead, meaning: &Meaning<'_, L, true>) -> Result<(), RequestError> {
+fn authority<L: Lanes>(head: &mut RequestHead, field_values: &FieldValues<'_, L, true>) -> Result<(), RequestError> {
     if !head.fields.any(FieldName::Host.bit()) || head.fields.repeats(FieldName::Host) {
         return no_host(head);
     }
-    if !meaning.is_authority {
+    if !field_values.is_authority {
         // HTTP/1.0 can do without, and so it can with an empty one.
-        let none = head.version == Version::Http10 && meaning.host.is_empty();
+        let none = head.version == Version::Http10 && field_values.host.is_empty();
         return if none { Ok(()) } else { Err(RequestError::BadHost) };
     }
     if head.authority.is_empty() {
-        head.authority = meaning.host;
+        head.authority = field_values.host;
     }
     Ok(())
 }
@@ -431,7 +435,7 @@ fn no_host(head: &RequestHead) -> Result<(), RequestError> {
 /// Drops `Proxy`, and names that only differ from known ones by `_` for `-`: what reads them as the same must not take
 /// them for the fields that were checked here.
 #[cold]
-fn mark_impostors(buf: &[u8], fields: &mut Fields) {
+fn drop_aliases(buf: &[u8], fields: &mut Fields) {
     for field in fields.as_mut_slice() {
         field.dropped = match field.id {
             FieldName::Other => is_alias(field.name.of(buf)),
@@ -441,20 +445,24 @@ fn mark_impostors(buf: &[u8], fields: &mut Fields) {
     }
 }
 
-/// The fields of `MEANINGFUL`.
+/// The fields of `SEMANTIC_FIELDS`.
 #[inline(always)]
-fn apply<L: Lanes>(buf: &[u8], head: &mut RequestHead, meaning: &Meaning<'_, L, true>) -> Result<(), RequestError> {
-    let options = connection::options(buf, &mut head.fields, meaning.options);
+fn apply<L: Lanes>(
+    buf: &[u8],
+    head: &mut RequestHead,
+    field_values: &FieldValues<'_, L, true>,
+) -> Result<(), RequestError> {
+    let options = connection::options(buf, &mut head.fields, field_values.options);
     if options.has(Options::NAMES_REQUIRED.or(Options::TOO_MANY)) {
         return Err(RequestError::BadConnection);
     }
-    head.body = body(buf, head, meaning)?;
+    head.body = body(buf, head, field_values)?;
     head.keep_alive = match head.version {
         Version::Http11 => !options.has(Options::CLOSE),
         Version::Http10 => options.has(Options::KEEP_ALIVE) && !options.has(Options::CLOSE),
     };
     let expects = head.fields.any(FieldName::Expect.bit());
-    if expects && !only_continue(buf, &head.fields, meaning.is_continue) {
+    if expects && !is_only_continue(buf, &head.fields, field_values.is_continue) {
         return Err(RequestError::UnknownExpectation);
     }
     // In 1.0 it is ignored, and without a body there is nothing to continue (RFC 9110 section 10.1.1).
@@ -468,14 +476,18 @@ fn apply<L: Lanes>(buf: &[u8], head: &mut RequestHead, meaning: &Meaning<'_, L, 
 
 /// Whether all expectations are the only one that exists (RFC 9110 section 10.1.1), given whether the last one is.
 #[inline(always)]
-fn only_continue(buf: &[u8], fields: &Fields, is_continue: bool) -> bool {
+fn is_only_continue(buf: &[u8], fields: &Fields, is_continue: bool) -> bool {
     let all = || fields.all(FieldName::Expect).all(|field| is(field.value.of(buf), b"100-continue"));
     is_continue && (!fields.repeats(FieldName::Expect) || all())
 }
 
 /// How the body ends (RFC 9112 section 6.3).
 #[inline(always)]
-fn body<L: Lanes>(buf: &[u8], head: &RequestHead, meaning: &Meaning<'_, L, true>) -> Result<BodyFraming, RequestError> {
+fn body<L: Lanes>(
+    buf: &[u8],
+    head: &RequestHead,
+    field_values: &FieldValues<'_, L, true>,
+) -> Result<BodyFraming, RequestError> {
     let fields = &head.fields;
     let has_length = fields.any(FieldName::ContentLength.bit());
     if head.method == Method::Connect && fields.any(FieldName::ContentLength.bit() | FieldName::TransferEncoding.bit())
@@ -483,7 +495,7 @@ fn body<L: Lanes>(buf: &[u8], head: &RequestHead, meaning: &Meaning<'_, L, true>
         return Err(RequestError::BodyOfConnect);
     }
     if !fields.any(FieldName::TransferEncoding.bit()) {
-        return match meaning.length {
+        return match field_values.length {
             _ if !has_length => Ok(BodyFraming::None),
             // Repeats are refused even where they agree.
             Some(length) if !fields.repeats(FieldName::ContentLength) => Ok(BodyFraming::Length(length)),
@@ -496,7 +508,7 @@ fn body<L: Lanes>(buf: &[u8], head: &RequestHead, meaning: &Meaning<'_, L, true>
     if head.version == Version::Http10 {
         return Err(RequestError::TransferEncodingInHttp10);
     }
-    match framing::transfer_coding(buf, fields, meaning.is_chunked) {
+    match framing::transfer_coding(buf, fields, field_values.is_chunked) {
         Coding::Chunked => Ok(BodyFraming::Chunked),
         Coding::Unknown => Err(RequestError::UnknownTransferCoding),
         Coding::Malformed => Err(RequestError::BadTransferEncoding),

@@ -2,9 +2,9 @@
 
 use crate::buffer::scan::{self, FieldCursor, Lanes, Scan};
 use crate::http::connection::{self, Options};
+use crate::http::field_values::FieldValues;
 use crate::http::framing::{self, Coding};
-use crate::http::head::{not_whole, parse_fields, worth_parsing};
-use crate::http::meaning::Meaning;
+use crate::http::head::{incomplete, may_complete, parse_fields};
 use crate::http::{BodyFraming, FieldError, FieldName, Fields, HeadLimits, Method, Span, Version};
 
 /// A parsed response head. One is kept as scratch and filled again and again; spans are into the parsed bytes.
@@ -100,17 +100,17 @@ impl Scan<&HeadLimits, &mut usize> for ResponseHead {
     #[inline(always)]
     fn scan<L: Lanes>(lanes: L, buf: &[u8], limits: &HeadLimits, scanned: &mut usize, head: &mut Self) -> Self::Output {
         let view = limits.view(buf);
-        if *scanned != 0 && view.len() < limits.head_bytes() && !worth_parsing(view, *scanned) {
+        if *scanned != 0 && view.len() < limits.head_bytes() && !may_complete(view, *scanned) {
             *scanned = view.len();
             return Ok(None);
         }
-        let mut meaning = Meaning::new(lanes, view);
-        let end = match syntax(lanes, view, limits, head, &mut meaning) {
+        let mut field_values = FieldValues::new(lanes, view);
+        let end = match syntax(lanes, view, limits, head, &mut field_values) {
             Ok(Some(end)) => end,
-            found => return not_whole(found, view, limits, scanned, &mut head.fields),
+            found => return incomplete(found, view, limits, scanned, &mut head.fields),
         };
         *scanned = 0;
-        finish(view, head, &meaning)?;
+        finish(view, head, &field_values)?;
         Ok(Some(end))
     }
 }
@@ -122,7 +122,7 @@ fn syntax<L: Lanes>(
     view: &[u8],
     limits: &HeadLimits,
     head: &mut ResponseHead,
-    meaning: &mut Meaning<'_, L, false>,
+    field_values: &mut FieldValues<'_, L, false>,
 ) -> Result<Option<usize>, ResponseError> {
     // Before the status line is read, so that the processor works on both at once.
     let mut cursor = FieldCursor::new(lanes, view);
@@ -136,7 +136,7 @@ fn syntax<L: Lanes>(
     }
     head.reason = Span::between(start, end);
     let at = end.wrapping_add(2);
-    Ok(parse_fields(&mut cursor, view, at, limits.field_count, &mut head.fields, meaning)?)
+    Ok(parse_fields(&mut cursor, view, at, limits.field_count, &mut head.fields, field_values)?)
 }
 
 /// Reads `HTTP/1.d SP ddd [SP]` (RFC 9112 section 4); returns the offset of the reason phrase, or of the CR where even
@@ -174,22 +174,26 @@ fn may_begin_status_line(buf: &[u8]) -> bool {
 }
 
 /// Fields that change more than what is passed on.
-const MEANINGFUL: u64 =
+const SEMANTIC_FIELDS: u64 =
     FieldName::TransferEncoding.bit() | FieldName::ContentLength.bit() | FieldName::Connection.bit();
 
 /// Gives the fields their meaning.
 #[inline(always)]
-fn finish<L: Lanes>(buf: &[u8], head: &mut ResponseHead, meaning: &Meaning<'_, L, false>) -> Result<(), ResponseError> {
+fn finish<L: Lanes>(
+    buf: &[u8],
+    head: &mut ResponseHead,
+    field_values: &FieldValues<'_, L, false>,
+) -> Result<(), ResponseError> {
     let mut options = Options::NONE;
     let mut framing = BodyFraming::Close;
     head.upgrade = None;
-    if head.fields.any(MEANINGFUL) {
-        options = connection::options(buf, &mut head.fields, meaning.options);
+    if head.fields.any(SEMANTIC_FIELDS) {
+        options = connection::options(buf, &mut head.fields, field_values.options);
         if options.has(Options::TOO_MANY) {
             return Err(ResponseError::BadConnection);
         }
         head.upgrade = connection::upgrade(buf, &head.fields, options);
-        framing = body(buf, head, meaning)?;
+        framing = body(buf, head, field_values)?;
     }
     // No body, whatever the fields say (RFC 9112 section 6.3, rules 1 and 2).
     let has_body = match head.status {
@@ -211,12 +215,12 @@ fn finish<L: Lanes>(buf: &[u8], head: &mut ResponseHead, meaning: &Meaning<'_, L
 fn body<L: Lanes>(
     buf: &[u8],
     head: &ResponseHead,
-    meaning: &Meaning<'_, L, false>,
+    field_values: &FieldValues<'_, L, false>,
 ) -> Result<BodyFraming, ResponseError> {
     let fields = &head.fields;
     let has_length = fields.any(FieldName::ContentLength.bit());
     if !fields.any(FieldName::TransferEncoding.bit()) {
-        return match meaning.length {
+        return match field_values.length {
             _ if !has_length => Ok(BodyFraming::Close),
             // Repeats are refused even where they agree.
             Some(length) if !fields.repeats(FieldName::ContentLength) => Ok(BodyFraming::Length(length)),
@@ -229,7 +233,7 @@ fn body<L: Lanes>(
     if head.version == Version::Http10 {
         return Err(ResponseError::TransferEncodingInHttp10);
     }
-    match framing::transfer_coding(buf, fields, meaning.is_chunked) {
+    match framing::transfer_coding(buf, fields, field_values.is_chunked) {
         Coding::Chunked => Ok(BodyFraming::Chunked),
         Coding::Unknown | Coding::Malformed => Err(ResponseError::BadTransferEncoding),
     }

@@ -18,23 +18,23 @@ fn in_pieces<T>(input: &[u8], cuts: &[usize], mut parse: impl FnMut(&[u8], &mut 
 fn request(input: &[u8], cuts: &[usize]) -> Option<Result<(usize, String), RequestError>> {
     let mut head = RequestHead::new();
     let outcome = in_pieces(input, cuts, |buf, scanned| parse_request(buf, &LIMITS, scanned, &mut head).transpose());
-    outcome.map(|outcome| outcome.map(|len| (len, format!("{:?}", Said::new(&head)))))
+    outcome.map(|outcome| outcome.map(|len| (len, format!("{:?}", HeadSummary::new(&head)))))
 }
 
 /// A head without the unused rest of its table.
 #[derive(Debug)]
 #[allow(dead_code, reason = "read through Debug")]
-struct Said {
+struct HeadSummary {
     line: (Method, Version, Target, Span, Span, Span, Option<Span>),
-    meaning: (BodyFraming, bool, bool, Option<Span>),
+    field_values: (BodyFraming, bool, bool, Option<Span>),
     fields: Vec<Field>,
 }
 
-impl Said {
+impl HeadSummary {
     fn new(head: &RequestHead) -> Self {
         Self {
             line: (head.method, head.version, head.target, head.raw_target, head.authority, head.path, head.query),
-            meaning: (head.body, head.keep_alive, head.expect_continue, head.upgrade),
+            field_values: (head.body, head.keep_alive, head.expect_continue, head.upgrade),
             fields: head.fields.as_slice().to_vec(),
         }
     }

@@ -11,12 +11,12 @@ const COMMON: [&[u8]; 7] = [b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE
 const OTHERS: usize = 8;
 
 /// A request, had it another method.
-struct With<'a, R> {
+struct WithMethod<'a, R> {
     request: &'a R,
     method: &'a [u8],
 }
 
-impl<R: Request> Request for With<'_, R> {
+impl<R: Request> Request for WithMethod<'_, R> {
     fn method(&self) -> &[u8] {
         self.method
     }
@@ -41,7 +41,7 @@ impl<R: Request> Request for With<'_, R> {
 impl Router {
     /// Shows `visit` each method with which the request would have a route that serves it.
     pub fn methods<R: Request>(&self, listener: ListenerId, request: &R, mut visit: impl FnMut(&[u8])) {
-        let find = |method| self.find(listener, &With { request, method });
+        let find = |method| self.find(listener, &WithMethod { request, method });
         COMMON.iter().filter(|method| find(method).is_some()).for_each(|method| visit(method));
         let (mut others, mut count) = ([&b""[..]; OTHERS], 0);
         let _: ControlFlow<()> = self.walk(listener, request, |rule| {

@@ -72,18 +72,18 @@ pub(super) fn compile(specs: &[RouteSpec], listeners: usize) -> Result<Router, V
             Err((key, problem)) => errors.push(BuildError { route: spec.name.clone(), key, problem, rival: None }),
         }
     }
-    let (served, listeners) = share(specs, listeners);
-    let mut planter = Planter::new(specs);
-    let drafts: Vec<_> = served.iter().map(|table| planter.table(table)).collect();
-    errors.append(&mut planter.errors);
+    let (served, listeners) = group_by_routes(specs, listeners);
+    let mut builder = TreeBuilder::new(specs);
+    let drafts: Vec<_> = served.iter().map(|table| builder.table(table)).collect();
+    errors.append(&mut builder.errors);
     if !errors.is_empty() {
         return Err(errors);
     }
-    let (tree, place) = planter.draft.freeze();
+    let (tree, node_of) = builder.draft.freeze();
     let tables = drafts.into_iter().map(|draft| Table {
-        exact: place(draft.exact),
-        wildcard: place(draft.wildcard),
-        any: place(draft.any),
+        exact: node_of(draft.exact),
+        wildcard: node_of(draft.wildcard),
+        any: node_of(draft.any),
         suffix_bytes: draft.suffix_bytes,
     });
     Ok(Router {
@@ -147,7 +147,7 @@ fn path_key(spec: &RouteSpec) -> &'static str {
 }
 
 /// The distinct sets of routes that listeners serve, in file order, and for each listener the set it serves.
-fn share(specs: &[RouteSpec], listeners: usize) -> (Vec<Vec<RouteId>>, Vec<u32>) {
+fn group_by_routes(specs: &[RouteSpec], listeners: usize) -> (Vec<Vec<RouteId>>, Vec<u32>) {
     let mut sets: Vec<Vec<RouteId>> = Vec::new();
     let mut known: HashMap<Vec<RouteId>, u32> = HashMap::new();
     let by_listener = (0..listeners).map(|listener| {
@@ -172,19 +172,19 @@ struct DraftTable {
 }
 
 /// Puts routes into the draft of the tree.
-struct Planter<'a> {
+struct TreeBuilder<'a> {
     specs: &'a [RouteSpec],
     /// By `RouteId`; equal numbers: equal signatures.
     signatures: Vec<usize>,
     draft: Draft,
     /// (node, whether the path ends there, signature): the route that took it.
-    taken: HashMap<(DraftId, bool, usize), RouteId>,
+    occupied: HashMap<(DraftId, bool, usize), RouteId>,
     /// Pairs that have been reported.
     reported: HashSet<(RouteId, RouteId)>,
     errors: Vec<BuildError>,
 }
 
-impl<'a> Planter<'a> {
+impl<'a> TreeBuilder<'a> {
     fn new(specs: &'a [RouteSpec]) -> Self {
         let mut numbers = HashMap::new();
         let signatures = specs.iter().map(|spec| {
@@ -195,7 +195,7 @@ impl<'a> Planter<'a> {
             specs,
             signatures: signatures.collect(),
             draft: Draft::default(),
-            taken: HashMap::new(),
+            occupied: HashMap::new(),
             reported: HashSet::new(),
             errors: Vec::new(),
         }
@@ -207,7 +207,7 @@ impl<'a> Planter<'a> {
         for &id in routes {
             let spec = &self.specs[id.index()];
             if spec.hosts.is_empty() {
-                self.plant(any, id, "any host");
+                self.insert_route(any, id, "any host");
             }
             for pattern in &spec.hosts {
                 let (parent, host) = match pattern {
@@ -224,7 +224,7 @@ impl<'a> Planter<'a> {
                     break;
                 }
                 let root = self.draft.child(parent, host.as_bytes());
-                self.plant(root, id, host);
+                self.insert_route(root, id, host);
             }
         }
         let (min, max) = suffixes.unwrap_or((1, 0));
@@ -232,14 +232,14 @@ impl<'a> Planter<'a> {
     }
 
     /// Hangs a route under the root of one host.
-    fn plant(&mut self, root: DraftId, id: RouteId, host: &str) {
+    fn insert_route(&mut self, root: DraftId, id: RouteId, host: &str) {
         let spec = &self.specs[id.index()];
         let (node, ends) = match &spec.path {
             PathPattern::Exact(path) => (self.draft.path(root, path), true),
             PathPattern::Prefix(path) => (self.draft.path(root, path.trim_end_matches('/')), false),
             PathPattern::Regex(_) | PathPattern::Any => (root, false),
         };
-        match self.taken.entry((node, ends, self.signatures[id.index()])) {
+        match self.occupied.entry((node, ends, self.signatures[id.index()])) {
             Entry::Occupied(first) if *first.get() == id => {} // It names the host twice.
             Entry::Occupied(first) => {
                 let first = *first.get();

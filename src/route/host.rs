@@ -22,7 +22,7 @@ pub(super) fn name(authority: &[u8]) -> &[u8] {
 /// Writes `host` in lower case, and an IPv6 address as RFC 5952 has it, for one address has many spellings. Returns the length;
 /// none if it is longer than [`BYTES_MAX`].
 #[cold]
-pub(super) fn write_common(host: &[u8], out: &mut [u8; BYTES_MAX]) -> Option<usize> {
+pub(super) fn write_canonical(host: &[u8], out: &mut [u8; BYTES_MAX]) -> Option<usize> {
     let literal = host.strip_prefix(b"[").and_then(|host| host.strip_suffix(b"]"));
     let address = literal.and_then(|text| std::str::from_utf8(text).ok()?.parse::<Ipv6Addr>().ok());
     if let Some(address) = address {

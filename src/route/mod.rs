@@ -143,7 +143,7 @@ impl Router {
                 self.walk_named(table, host, request.path(), &mut visit)?;
             } else {
                 let mut common = [0; host::BYTES_MAX];
-                let length = host::write_common(host, &mut common).unwrap_or(0);
+                let length = host::write_canonical(host, &mut common).unwrap_or(0);
                 self.walk_named(table, &common[..length], request.path(), &mut visit)?;
             }
         }

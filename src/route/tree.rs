@@ -51,7 +51,7 @@ struct Node {
     /// Part of the label's hash: most labels that differ need not be read.
     tag: u8,
     /// Binary logarithm of the places for children.
-    places: u8,
+    slots_log2: u8,
     label_length: u16,
     /// In `Tree::text`.
     label_at: u32,
@@ -69,7 +69,7 @@ const _: () = assert!(size_of::<Node>() == 32);
 impl Node {
     const VACANT: Self = Self {
         tag: 0,
-        places: 0,
+        slots_log2: 0,
         label_length: 0,
         label_at: 0,
         parent: NO_PARENT,
@@ -95,12 +95,12 @@ impl Tree {
     /// The node that `label` leads to.
     #[inline]
     pub(super) fn child(&self, parent: NodeId, label: &[u8]) -> Option<NodeId> {
-        let Node { children, places, .. } = *self.node(parent);
+        let Node { children, slots_log2, .. } = *self.node(parent);
         if children == 0 {
             return None;
         }
         let hash = hash(&self.hasher, label);
-        for at in probe(hash, children, places) {
+        for at in probe(hash, children, slots_log2) {
             let node = self.node(at);
             if node.parent == NO_PARENT {
                 return None;
@@ -122,11 +122,11 @@ impl Tree {
     ) -> ControlFlow<B> {
         let (mut at, whole) = self.descend(root, path);
         if whole {
-            self.each(self.node(at).exact, visit)?;
+            self.for_each_rule(self.node(at).exact, visit)?;
         }
         loop {
             let node = self.node(at);
-            self.each(node.below, visit)?;
+            self.for_each_rule(node.below, visit)?;
             if at == root {
                 return ControlFlow::Continue(());
             }
@@ -159,7 +159,7 @@ impl Tree {
     }
 
     #[inline]
-    fn each<B>(&self, rules: Rules, visit: &mut impl FnMut(Rule) -> ControlFlow<B>) -> ControlFlow<B> {
+    fn for_each_rule<B>(&self, rules: Rules, visit: &mut impl FnMut(Rule) -> ControlFlow<B>) -> ControlFlow<B> {
         match rules {
             Rules::None => ControlFlow::Continue(()),
             Rules::One(rule) => visit(rule),
@@ -180,15 +180,15 @@ fn tag(hash: u64) -> u8 {
     (hash >> 56) as u8
 }
 
-/// Where a label of that hash may lie among the 2^`places` nodes from `first` on, in the order of looking: linear probing.
+/// Where a label of that hash may lie among the 2^`slots_log2` nodes from `first` on, in the order of looking: linear probing.
 #[inline]
-fn probe(hash: u64, first: u32, places: u8) -> impl Iterator<Item = NodeId> {
-    let mask = (1 << places) - 1;
+fn probe(hash: u64, first: u32, slots_log2: u8) -> impl Iterator<Item = NodeId> {
+    let mask = (1 << slots_log2) - 1;
     (0..=mask).map(move |step| NodeId(first + ((hash as u32).wrapping_add(step) & mask)))
 }
 
 /// Binary logarithm of the places for `children`: full where all are soon looked through, else at most two thirds full.
-fn places(children: usize) -> u8 {
+fn slots_log2(children: usize) -> u8 {
     let room = if children <= 4 { children } else { children + children / 2 };
     room.next_power_of_two().ilog2() as u8
 }
@@ -260,7 +260,7 @@ impl Draft {
 
     /// The finished tree, and where each root stands in it.
     pub(super) fn freeze(mut self) -> (Tree, impl Fn(DraftId) -> NodeId) {
-        let mut tree = Growing {
+        let mut tree = TreeArrays {
             nodes: vec![Node::VACANT; self.roots.len()],
             text: Vec::with_capacity(self.text_bytes),
             lists: Vec::new(),
@@ -275,39 +275,39 @@ impl Draft {
         while let Some((id, at)) = open.pop() {
             let draft = &mut self.nodes[id.0 as usize];
             let children = std::mem::take(&mut draft.children);
-            let (first, places) = (tree.nodes.len() as u32, places(children.len()));
+            let (first, slots_log2) = (tree.nodes.len() as u32, slots_log2(children.len()));
             let node = &mut tree.nodes[at.0 as usize];
             node.label_at = tree.text.len() as u32;
             tree.text.extend_from_slice(&draft.label);
             if children.is_empty() {
                 continue;
             }
-            (node.children, node.places) = (first, places);
-            tree.nodes.resize(tree.nodes.len() + (1 << places), Node::VACANT);
+            (node.children, node.slots_log2) = (first, slots_log2);
+            tree.nodes.resize(tree.nodes.len() + (1 << slots_log2), Node::VACANT);
             for id in children {
                 let draft = &mut self.nodes[id.0 as usize];
                 let hash = hash(&tree.hasher, &draft.label);
-                let free = probe(hash, first, places).find(|place| tree.nodes[place.0 as usize].parent == NO_PARENT);
-                let place = free.unwrap_or(NodeId(first)); // There are as many places as children.
-                tree.fill(place, at.0, tag(hash), draft);
-                open.push((id, place));
+                let free = probe(hash, first, slots_log2).find(|slot| tree.nodes[slot.0 as usize].parent == NO_PARENT);
+                let slot = free.unwrap_or(NodeId(first)); // There are as many places as children.
+                tree.fill(slot, at.0, tag(hash), draft);
+                open.push((id, slot));
             }
         }
-        let Growing { nodes, text, lists, hasher } = tree;
+        let TreeArrays { nodes, text, lists, hasher } = tree;
         let tree = Tree { nodes: nodes.into(), text: text.into(), lists: lists.into(), hasher };
         (tree, move |root| NodeId(roots.iter().take_while(|id| **id != root).count() as u32))
     }
 }
 
 /// A [`Tree`] whose arrays still grow.
-struct Growing {
+struct TreeArrays {
     nodes: Vec<Node>,
     text: Vec<u8>,
     lists: Vec<Box<[Rule]>>,
     hasher: RandomState,
 }
 
-impl Growing {
+impl TreeArrays {
     /// All but the label's text and the children.
     fn fill(&mut self, at: NodeId, parent: u32, tag: u8, draft: &mut DraftNode) {
         self.nodes[at.0 as usize] = Node {

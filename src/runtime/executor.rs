@@ -16,7 +16,7 @@ const EXCHANGE_LATENCY: Duration = Duration::from_millis(1);
 
 /// A running executor.
 #[derive(Debug)]
-pub struct Worker<T: Send + 'static>(ExecutorJoinHandle<T>);
+pub struct ExecutorHandle<T: Send + 'static>(ExecutorJoinHandle<T>);
 
 /// The executor could not be started or ended badly.
 #[derive(Debug, thiserror::Error)]
@@ -48,7 +48,7 @@ pub struct Background {
 ///
 /// # Errors
 /// When the thread or the executor's own rings cannot be created.
-pub fn spawn<T, F, R>(name: &str, cpu: usize, main: F) -> Result<Worker<T>, ExecutorError>
+pub fn spawn<T, F, R>(name: &str, cpu: usize, main: F) -> Result<ExecutorHandle<T>, ExecutorError>
 where
     T: Send + 'static,
     F: FnOnce(Background) -> R + Send + 'static,
@@ -71,11 +71,11 @@ where
                 Err(error) => panic!("the exchange queue vanished: {error}"),
             }
         })
-        .map(Worker)
+        .map(ExecutorHandle)
         .map_err(failed)
 }
 
-impl<T: Send + 'static> Worker<T> {
+impl<T: Send + 'static> ExecutorHandle<T> {
     /// Waits for the worker's end.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ mod stall;
 mod wheel;
 
 pub use clock::Clock;
-pub use executor::{Background, ExecutorError, Worker, allowed_cpus, spawn};
+pub use executor::{Background, ExecutorError, ExecutorHandle, allowed_cpus, spawn};
 pub use mailbox::Mailbox;
 pub use quota::{Quota, QuotaLease};
 pub use stall::Stall;

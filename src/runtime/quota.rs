@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Lots that one worker's fair part of a limit is cut into. The more, the less an idle worker holds back from the others.
-const LOTS: u32 = 16;
+const LEASES_PER_SHARE: u32 = 16;
 /// How long leased tokens may be spent; what is left is lost.
 const TOKEN_LIFE: Duration = Duration::from_millis(100);
 /// Requests that may come at once, in seconds of the rate.
@@ -37,12 +37,13 @@ impl QuotaLease {
     /// Takes one of `limit` places, for one worker of `workers`. False: all are taken.
     pub fn take(&mut self, quota: &Quota, limit: u32, workers: u32) -> bool {
         if self.used == self.leased {
-            let lot = lot(limit, workers);
-            let lease = |leased: u32| Some(leased + lot.min(limit.saturating_sub(leased))).filter(|sum| *sum > leased);
+            let lease_size = lease_size(limit, workers);
+            let lease =
+                |leased: u32| Some(leased + lease_size.min(limit.saturating_sub(leased))).filter(|sum| *sum > leased);
             let Ok(before) = quota.leased.fetch_update(Ordering::Relaxed, Ordering::Relaxed, lease) else {
                 return false;
             };
-            self.leased += lot.min(limit - before);
+            self.leased += lease_size.min(limit - before);
         }
         self.used += 1;
         true
@@ -51,11 +52,11 @@ impl QuotaLease {
     /// Gives back a place that was taken.
     pub fn give(&mut self, quota: &Quota, limit: u32, workers: u32) {
         self.used = self.used.saturating_sub(1);
-        let (lot, spare) = (lot(limit, workers), self.leased - self.used);
-        let back = if lot == 1 || self.used == 0 {
+        let (lease_size, spare) = (lease_size(limit, workers), self.leased - self.used);
+        let back = if lease_size == 1 || self.used == 0 {
             spare
-        } else if spare >= 2 * lot {
-            lot
+        } else if spare >= 2 * lease_size {
+            lease_size
         } else {
             0
         };
@@ -98,8 +99,8 @@ impl QuotaLease {
     }
 }
 
-fn lot(limit: u32, workers: u32) -> u32 {
-    (limit / (LOTS * workers)).max(1)
+fn lease_size(limit: u32, workers: u32) -> u32 {
+    (limit / (LEASES_PER_SHARE * workers)).max(1)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 pub use ledger::{Ledger, LedgerNumber, Listened, listened};
 
-use crate::cluster::{Balancer, Cluster, ClusterSpec, Endpoint, Tried, Turns};
+use crate::cluster::{Balancer, Cluster, ClusterSpec, Endpoint, RoundRobinState, Tried};
 use crate::http::path::{self, EncodedSlash};
 use crate::id::{Address, ClusterId, EndpointId, ListenerId, RouteId, RouteNumber, TenantId};
 use crate::route::{BuildError, RouteSpec, Router};
@@ -78,14 +78,14 @@ struct Shared {
     /// The one reference of a worker that other threads see.
     snapshot: Arc<Snapshot>,
     /// Where the rounds of this worker stand.
-    turns: Turns,
+    turns: RoundRobinState,
 }
 
 impl SnapshotRef {
     /// Takes hold of a snapshot; `balancer` chooses where its rounds begin.
     #[must_use]
     pub fn new(snapshot: Arc<Snapshot>, balancer: &mut Balancer) -> Self {
-        let turns = Turns::new(&snapshot.clusters, balancer);
+        let turns = RoundRobinState::new(&snapshot.clusters, balancer);
         Self(Rc::new(Shared { snapshot, turns }))
     }
 

@@ -84,6 +84,6 @@ impl fmt::Debug for Authorities {
 impl fmt::Display for Authorities {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let noun = if self.count == 1 { "authority" } else { "authorities" };
-        write!(f, "{} {noun} #{}", self.count, identity::mark(&self.hash))
+        write!(f, "{} {noun} #{}", self.count, identity::fingerprint(&self.hash))
     }
 }

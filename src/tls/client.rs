@@ -65,7 +65,9 @@ impl Client {
         let builder = builder.expect("aws-lc has cipher suites for both versions");
         let builder = match &spec.trust {
             Trust::Authorities(authorities) => builder.with_root_certificates(Arc::clone(&authorities.roots)),
-            Trust::Anyone => builder.dangerous().with_custom_certificate_verifier(Arc::new(Anyone(provider))),
+            Trust::Anyone => {
+                builder.dangerous().with_custom_certificate_verifier(Arc::new(AcceptAnyCertificate(provider)))
+            }
         };
         let mut config = match &spec.identity {
             Some(own) => {
@@ -92,9 +94,9 @@ impl fmt::Debug for Client {
 
 /// Takes any certificate whose key the server has.
 #[derive(Debug)]
-struct Anyone(Arc<CryptoProvider>);
+struct AcceptAnyCertificate(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for Anyone {
+impl ServerCertVerifier for AcceptAnyCertificate {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,

@@ -82,8 +82,8 @@ impl Handshake {
         wire: &mut Wire<'_>,
     ) -> (usize, Result<Next, Error>) {
         match &mut self.side {
-            Side::Server(connection) => take(connection.process_tls_records(held), flight, wire, &mut self.why),
-            Side::Client(connection) => take(connection.process_tls_records(held), flight, wire, &mut self.why),
+            Side::Server(connection) => on_status(connection.process_tls_records(held), flight, wire, &mut self.why),
+            Side::Client(connection) => on_status(connection.process_tls_records(held), flight, wire, &mut self.why),
         }
     }
 
@@ -123,7 +123,7 @@ impl Handshake {
 }
 
 /// Does what rustls asks for in a step.
-fn take<Data>(
+fn on_status<Data>(
     status: UnbufferedStatus<'_, '_, Data>,
     flight: &mut Option<Lease>,
     wire: &mut Wire<'_>,
@@ -132,7 +132,7 @@ fn take<Data>(
     let UnbufferedStatus { discard, state } = status;
     let next = match state {
         Ok(ConnectionState::EncodeTlsData(mut data)) => {
-            put(wire, flight, |room| data.encode(room).ok()).map(|()| Next::Again)
+            append_to_flight(wire, flight, |room| data.encode(room).ok()).map(|()| Next::Again)
         }
         Ok(ConnectionState::TransmitTlsData(data)) => {
             if let Some(lease) = flight.take() {
@@ -146,15 +146,15 @@ fn take<Data>(
         Ok(ConnectionState::BlockedHandshake) => Ok(Next::Blocked),
         Ok(_) => Err(Error::Handshake),
         Err(error) => {
-            let blame = blame(&error);
+            let error_of = error_of(&error);
             why.get_or_insert(error);
-            Err(blame)
+            Err(error_of)
         }
     };
     (discard, next)
 }
 
-fn blame(error: &rustls::Error) -> Error {
+fn error_of(error: &rustls::Error) -> Error {
     match error {
         rustls::Error::InvalidCertificate(_) => Error::Certificate,
         rustls::Error::AlertReceived(_) => Error::Refused,
@@ -163,7 +163,7 @@ fn blame(error: &rustls::Error) -> Error {
 }
 
 /// Adds a message of ours to the flight; sends the lease that it does not fit into.
-fn put(
+fn append_to_flight(
     wire: &mut Wire<'_>,
     flight: &mut Option<Lease>,
     mut write: impl FnMut(&mut [u8]) -> Option<usize>,

@@ -95,10 +95,11 @@ impl Identity {
         if key.contains("ENCRYPTED") {
             return Err(BadKey::Encrypted);
         }
-        let key = PrivateKeyDer::from_pem_slice(without_marks(key).as_bytes()).map_err(|error| match error {
-            pem::Error::NoItemsFound => BadKey::None,
-            error => BadKey::NotPem(why(&error)),
-        })?;
+        let key =
+            PrivateKeyDer::from_pem_slice(without_byte_order_marks(key).as_bytes()).map_err(|error| match error {
+                pem::Error::NoItemsFound => BadKey::None,
+                error => BadKey::NotPem(pem_problem(&error)),
+            })?;
         let key = any_supported_type(&key).map_err(|_| BadKey::Unusable)?;
         let certified = CertifiedKey::new(chain.certificates, key);
         if certified.keys_match().is_err() {
@@ -142,21 +143,21 @@ impl fmt::Display for Identity {
             [name] => f.write_str(name)?,
             [name, others @ ..] => write!(f, "{name} and {} more", others.len())?,
         }
-        write!(f, " #{}", mark(&hash(self.certified.cert.iter().map(|certificate| &**certificate))))
+        write!(f, " #{}", fingerprint(&hash(self.certified.cert.iter().map(|certificate| &**certificate))))
     }
 }
 
 /// The certificates of a PEM text, as they stand; at least one.
 pub(super) fn certificates(text: &str) -> Result<Vec<CertificateDer<'static>>, BadCertificates> {
-    let text = without_marks(text);
+    let text = without_byte_order_marks(text);
     let found = CertificateDer::pem_slice_iter(text.as_bytes()).collect::<Result<Vec<_>, _>>();
-    let found = found.map_err(|error| BadCertificates::NotPem(why(&error)))?;
+    let found = found.map_err(|error| BadCertificates::NotPem(pem_problem(&error)))?;
     if found.is_empty() { Err(BadCertificates::None) } else { Ok(found) }
 }
 
 /// The text without byte-order marks, which some editors put in front of it: the line behind one would begin no section. There is
 /// one in the middle where such files were joined.
-fn without_marks(text: &str) -> Cow<'_, str> {
+fn without_byte_order_marks(text: &str) -> Cow<'_, str> {
     if text.contains('\u{feff}') { text.replace('\u{feff}', "").into() } else { text.into() }
 }
 
@@ -170,12 +171,12 @@ pub(super) fn hash<'a>(all: impl Iterator<Item = &'a [u8]>) -> [u8; SHA256_OUTPU
 }
 
 /// Enough of a hash for a person.
-pub(super) fn mark(hash: &[u8; SHA256_OUTPUT_LEN]) -> String {
+pub(super) fn fingerprint(hash: &[u8; SHA256_OUTPUT_LEN]) -> String {
     hash.iter().take(4).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What is wrong with PEM, without a word of what it holds.
-fn why(error: &pem::Error) -> &'static str {
+fn pem_problem(error: &pem::Error) -> &'static str {
     match error {
         pem::Error::MissingSectionEnd { .. } => "a section has no end",
         pem::Error::IllegalSectionStart { .. } => "a section does not begin with -----BEGIN …-----",

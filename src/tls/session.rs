@@ -6,7 +6,7 @@ use std::{error, mem};
 use rustls::AlertDescription;
 
 use super::handshake::{Handshake, Next};
-use super::traffic::{Traffic, lengthen};
+use super::traffic::{Traffic, append_contiguous};
 use super::{Agreement, Client, Error, Server, ServerName, Wire, record};
 use crate::buffer::{Buffers, Lease, Queue};
 
@@ -167,17 +167,17 @@ impl Session {
 
     /// Lets its key seal only `count` records more.
     #[cfg(test)]
-    pub(super) fn bound_after(&mut self, count: u64) {
+    pub(super) fn limit_after(&mut self, count: u64) {
         if let State::Traffic(traffic) = &mut self.state {
-            traffic.bound_after(count);
+            traffic.limit_after(count);
         }
     }
 
     /// Sends a record with any content.
     #[cfg(test)]
-    pub(super) fn say(&mut self, wire: &mut Wire<'_>, kind: rustls::ContentType, content: &[u8]) {
+    pub(super) fn send_record(&mut self, wire: &mut Wire<'_>, kind: rustls::ContentType, content: &[u8]) {
         if let State::Traffic(traffic) = &mut self.state {
-            traffic.say(wire, kind, content).expect("a free buffer");
+            traffic.send_record(wire, kind, content).expect("a free buffer");
         }
     }
 
@@ -221,7 +221,7 @@ impl Session {
             self.held = Some(next);
             return Ok(());
         };
-        lengthen(buffers, held, next.bytes())
+        append_contiguous(buffers, held, next.bytes())
     }
 
     /// Lets rustls read what is held and sends what it has to say. True: the handshake is over.

@@ -16,14 +16,14 @@ use rustls::pki_types::ServerName;
 #[derive(Debug)]
 pub(super) struct Sessions {
     /// By name; the names are those of the configuration.
-    all: Mutex<HashMap<ServerName<'static>, Given>>,
+    all: Mutex<HashMap<ServerName<'static>, ServerSessions>>,
     /// Tickets kept of each server; the oldest go first.
     tickets: usize,
 }
 
 /// What one server gave.
 #[derive(Debug, Default)]
-struct Given {
+struct ServerSessions {
     group: Option<NamedGroup>,
     /// TLS 1.2: one session, resumed any number of times.
     session: Option<Tls12ClientSessionValue>,
@@ -37,7 +37,7 @@ impl Sessions {
         Self { all: Mutex::default(), tickets }
     }
 
-    fn servers(&self) -> MutexGuard<'_, HashMap<ServerName<'static>, Given>> {
+    fn servers(&self) -> MutexGuard<'_, HashMap<ServerName<'static>, ServerSessions>> {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

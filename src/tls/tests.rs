@@ -36,7 +36,7 @@ struct Pair {
     tx: Key,
     rx: Key,
     /// Makes records for the client.
-    desk: &'static crate::buffer::Pool,
+    harness: &'static crate::buffer::Pool,
 }
 
 /// A server, and clients that believe it.
@@ -112,13 +112,13 @@ impl Pair {
         let tx = Key::new(version, secrets.tx.0, &secrets.tx.1).unwrap();
         let rx = Key::new(version, secrets.rx.0, &secrets.rx.1).unwrap();
         client.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
-        let desk = crate::buffer::Pool::new(1, 60_000, 64, 64).unwrap();
-        Self { ring, socket, session, plain, client, tx, rx, desk }
+        let harness = crate::buffer::Pool::new(1, 60_000, 64, 64).unwrap();
+        Self { ring, socket, session, plain, client, tx, rx, harness }
     }
 
     /// A record of the client.
     fn sealed(&mut self, kind: ContentType, content: &[u8]) -> Vec<u8> {
-        let mut lease = self.desk.take().unwrap();
+        let mut lease = self.harness.take().unwrap();
         assert_eq!(lease.append(content), content.len());
         assert!(self.tx.seal(kind, &mut lease));
         lease.bytes().to_vec()
@@ -312,14 +312,14 @@ fn keys_change_both_ways_when_the_peer_asks() {
 #[test]
 fn a_key_seals_no_more_than_it_may() {
     let mut pair = Pair::new(aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256);
-    pair.session.bound_after(1);
+    pair.session.limit_after(1);
     pair.send(&[1, 16_384]);
     assert_eq!(pair.sent().0, CONTENT);
     assert_eq!(pair.sent(), (ContentType::Handshake, vec![24, 0, 0, 1, 0]));
     assert!(!pair.session.is_worn());
     let mut pair = Pair::new(aws_lc_rs::cipher_suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256);
     assert!(!pair.session.is_worn());
-    pair.session.bound_after(1);
+    pair.session.limit_after(1);
     assert!(pair.session.is_worn());
     pair.send(&[1]);
     let mut out = Queue::default();
@@ -379,10 +379,10 @@ fn a_hello_with_any_byte_changed_does_no_harm() {
 fn last_flight(
     (server, config): (&Server, &Arc<ClientConfig>),
     write: impl FnOnce(&mut ClientConnection),
-) -> (Vec<u8>, ClientConnection, Desk) {
+) -> (Vec<u8>, ClientConnection, Harness) {
     let mut tls = ClientConnection::new(Arc::clone(config), ServerName::try_from("a.test").unwrap()).unwrap();
     tls.set_buffer_limit(None);
-    let mut desk = Desk::new(server);
+    let mut harness = Harness::new(server);
     loop {
         let mut flight = Vec::new();
         while tls.wants_write() {
@@ -393,15 +393,15 @@ fn last_flight(
             while tls.wants_write() {
                 tls.write_tls(&mut flight).unwrap();
             }
-            return (flight, tls, desk);
+            return (flight, tls, harness);
         }
-        desk.take(&flight).unwrap();
-        desk.answer(&mut tls);
+        harness.take(&flight).unwrap();
+        harness.answer(&mut tls);
     }
 }
 
 /// A session that is given bytes by hand.
-struct Desk {
+struct Harness {
     ring: Ring,
     socket: SocketId,
     session: Session,
@@ -409,7 +409,7 @@ struct Desk {
     client: UnixStream,
 }
 
-impl Desk {
+impl Harness {
     fn new(server: &Server) -> Self {
         let (client, theirs) = UnixStream::pair().unwrap();
         let mut ring = Ring::new().unwrap();
@@ -462,10 +462,11 @@ fn hasty() -> [(Server, Arc<ClientConfig>); 2] {
     [aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256, tls12].map(|suite| {
         let (server, config) = parties(suite);
         // A full handshake, which brings tickets.
-        let (flight, mut tls, mut desk) = last_flight((&server, &config), |tls| tls.writer().write_all(b"x").unwrap());
-        desk.take(&flight).unwrap();
-        desk.send(b"y");
-        desk.answer(&mut tls);
+        let (flight, mut tls, mut harness) =
+            last_flight((&server, &config), |tls| tls.writer().write_all(b"x").unwrap());
+        harness.take(&flight).unwrap();
+        harness.send(b"y");
+        harness.answer(&mut tls);
         (server, config)
     })
 }
@@ -477,14 +478,14 @@ fn content_right_behind_the_handshake_is_taken_however_much_it_is() {
             for cut in cuts {
                 let content: Vec<u8> = (0..length).map(|at: u32| (at % 251) as u8).collect();
                 let write = |tls: &mut ClientConnection| tls.writer().write_all(&content).unwrap();
-                let (flight, mut tls, mut desk) = last_flight((server, config), write);
+                let (flight, mut tls, mut harness) = last_flight((server, config), write);
                 let (first, rest) = flight.split_at(cut.min(flight.len()));
-                let early = desk.take(first).unwrap();
-                let agreed = early.or(desk.take(rest).unwrap());
+                let early = harness.take(first).unwrap();
+                let agreed = early.or(harness.take(rest).unwrap());
                 assert!(agreed.is_some_and(|agreed| agreed.resumed), "{length} {cut} {agreed:?}");
-                assert!(desk.content() == content && !desk.session.holds_part(), "{length} {cut}");
-                desk.send(b"y");
-                desk.answer(&mut tls);
+                assert!(harness.content() == content && !harness.session.holds_part(), "{length} {cut}");
+                harness.send(b"y");
+                harness.answer(&mut tls);
                 assert_eq!(tls.reader().read(&mut [0; 9]).unwrap(), 1, "{length} {cut}");
             }
         }
@@ -500,16 +501,16 @@ fn keys_may_change_right_behind_the_handshake() {
             tls.writer().write_all(b"ab").unwrap();
             tls.refresh_traffic_keys().unwrap();
         };
-        let (flight, mut tls, mut desk) = last_flight((server, config), write);
+        let (flight, mut tls, mut harness) = last_flight((server, config), write);
         if at_once {
-            desk.take(&flight).unwrap();
+            harness.take(&flight).unwrap();
         } else {
-            flight.iter().for_each(|byte| assert!(desk.take(&[*byte]).is_ok()));
+            flight.iter().for_each(|byte| assert!(harness.take(&[*byte]).is_ok()));
         }
-        desk.answer(&mut tls);
-        assert_eq!(desk.content(), b"ab");
-        desk.send(b"y");
-        desk.answer(&mut tls);
+        harness.answer(&mut tls);
+        assert_eq!(harness.content(), b"ab");
+        harness.send(b"y");
+        harness.answer(&mut tls);
         assert_eq!(tls.reader().read(&mut [0; 9]).unwrap(), 1);
     }
 }
@@ -518,25 +519,25 @@ fn keys_may_change_right_behind_the_handshake() {
 #[test]
 fn one_answer_to_key_updates_waits_to_be_taken() {
     let (server, config) = &hasty()[0];
-    let (flight, mut tls, mut desk) = last_flight((server, config), |_| {});
-    desk.take(&flight).unwrap();
-    desk.answer(&mut tls);
+    let (flight, mut tls, mut harness) = last_flight((server, config), |_| {});
+    harness.take(&flight).unwrap();
+    harness.answer(&mut tls);
     let mut first = None;
     for _ in 0..20 {
-        let (flight, free) = (update(&mut tls, 1), desk.ring.buffers.pools()[0].available());
+        let (flight, free) = (update(&mut tls, 1), harness.ring.buffers.pools()[0].available());
         // The ring does not turn meanwhile: nothing leaves.
-        desk.take(&flight).unwrap();
-        assert_eq!(desk.content(), b"x");
+        harness.take(&flight).unwrap();
+        assert_eq!(harness.content(), b"x");
         let kept = usize::from(first.is_none());
-        assert_eq!(desk.ring.buffers.pools()[0].available(), free - kept);
-        let unsent = desk.ring.unsent(desk.socket);
+        assert_eq!(harness.ring.buffers.pools()[0].available(), free - kept);
+        let unsent = harness.ring.unsent(harness.socket);
         assert_eq!(*first.get_or_insert(unsent), unsent);
     }
-    desk.send(b"y");
-    desk.answer(&mut tls);
+    harness.send(b"y");
+    harness.answer(&mut tls);
     assert_eq!(tls.reader().read(&mut [0; 9]).unwrap(), 1);
-    desk.take(&update(&mut tls, 1)).unwrap();
-    assert!(desk.ring.unsent(desk.socket) > 0, "an answer that was taken makes way for the next");
+    harness.take(&update(&mut tls, 1)).unwrap();
+    assert!(harness.ring.unsent(harness.socket) > 0, "an answer that was taken makes way for the next");
 }
 
 /// A new key of the client's, which wants one in return, and so many bytes of content under it.
@@ -554,12 +555,12 @@ fn update(tls: &mut ClientConnection, content: usize) -> Vec<u8> {
 fn key_updates_are_paid_for_by_content_and_not_by_records() {
     let (server, config) = &hasty()[0];
     for (content, outcome) in [(1, Err(Error::Flood)), (limits::EMPTY_RECORD_BYTES as usize, Ok(None))] {
-        let (flight, mut tls, mut desk) = last_flight((server, config), |_| {});
-        desk.take(&flight).unwrap();
-        desk.answer(&mut tls);
+        let (flight, mut tls, mut harness) = last_flight((server, config), |_| {});
+        harness.take(&flight).unwrap();
+        harness.answer(&mut tls);
         let mut outcomes = (0..10 * limits::EMPTY_RECORDS).map(|_| {
-            let outcome = desk.take(&update(&mut tls, content));
-            desk.content();
+            let outcome = harness.take(&update(&mut tls, content));
+            harness.content();
             outcome
         });
         assert_eq!(outcomes.find(Result::is_err).unwrap_or(Ok(None)), outcome, "{content}");

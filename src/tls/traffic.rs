@@ -30,11 +30,11 @@ pub(super) struct Traffic {
     /// The beginning of a ticket.
     ticket: Option<Lease>,
     /// Records that a key may seal.
-    bound: u64,
+    record_limit: u64,
     /// The peer has asked for a new key, and what is sealed next has to come under it.
-    owed: bool,
+    key_update_owed: bool,
     /// What the socket has sent when our last key update has left.
-    updated: u64,
+    key_update_end: u64,
     /// What records without content have cost, less what content and time have paid for.
     debt: u32,
     /// When time has paid last.
@@ -49,9 +49,12 @@ impl Traffic {
     pub(super) fn after(handshake: Handshake) -> Result<(Self, Agreement), rustls::Error> {
         let (secrets, keys, agreement) = handshake.finish()?;
         let [rx, tx] = [secrets.rx, secrets.tx].map(|(count, secrets)| Key::new(keys.version(), count, &secrets));
-        let (bound, ticket) = (bound(keys.suite()), None);
-        let (owed, updated, debt, paid) = (false, 0, 0, Duration::ZERO);
-        Ok((Self { rx: rx?, tx: tx?, keys, ticket, bound, owed, updated, debt, paid }, agreement))
+        let (record_limit, ticket) = (record_limit(keys.suite()), None);
+        let (key_update_owed, key_update_end, debt, paid) = (false, 0, 0, Duration::ZERO);
+        Ok((
+            Self { rx: rx?, tx: tx?, keys, ticket, record_limit, key_update_owed, key_update_end, debt, paid },
+            agreement,
+        ))
     }
 
     /// Whether part of a ticket has arrived.
@@ -61,7 +64,7 @@ impl Traffic {
 
     /// Whether the connection must soon end: TLS 1.2 has no way to a new key.
     pub(super) fn is_worn(&self) -> bool {
-        !self.is_tls13() && self.tx.count() >= self.bound.saturating_sub(WORN_RECORDS)
+        !self.is_tls13() && self.tx.count() >= self.record_limit.saturating_sub(WORN_RECORDS)
     }
 
     /// Opens the records in `held` and `received` and appends their content to `plain`; `held` keeps the beginning of the next
@@ -119,7 +122,7 @@ impl Traffic {
             },
             (ContentType::Handshake, [_, ..]) if self.is_tls13() => self.take_messages(wire, content).map(|()| false),
             (ContentType::Handshake, content) if content == HELLO_REQUEST && self.keys.is_client() => {
-                self.say(wire, ContentType::Alert, &[1, u8::from(AlertDescription::NoRenegotiation)])?;
+                self.send_record(wire, ContentType::Alert, &[1, u8::from(AlertDescription::NoRenegotiation)])?;
                 Ok(false)
             }
             // A new handshake on the same connection (renegotiation) among them.
@@ -131,7 +134,7 @@ impl Traffic {
     fn take_messages(&mut self, wire: &mut Wire<'_>, content: &[u8]) -> Result<(), Error> {
         let mut joined = self.ticket.take();
         if let Some(begun) = &mut joined {
-            lengthen(wire.buffers, begun, content)?;
+            append_contiguous(wire.buffers, begun, content)?;
         }
         let mut rest = joined.as_ref().map_or(content, Lease::bytes);
         while let [kind, high, middle, low, behind @ ..] = rest {
@@ -170,9 +173,9 @@ impl Traffic {
     fn change_key(&mut self, wire: &mut Wire<'_>, asks: bool) -> Result<(), Error> {
         let (count, secrets) = self.keys.update_rx().map_err(|_| Error::Unexpected)?;
         self.rx = self.key(count, &secrets)?;
-        self.owed |= asks;
+        self.key_update_owed |= asks;
         // Who asks again before it has taken the answer gets no second one until there is something to seal.
-        if self.owed && wire.taken >= self.updated { self.update_keys(wire) } else { Ok(()) }
+        if self.key_update_owed && wire.taken >= self.key_update_end { self.update_keys(wire) } else { Ok(()) }
     }
 
     /// Charges for a record that brings no content.
@@ -194,7 +197,7 @@ impl Traffic {
     pub(super) fn send(&mut self, wire: &mut Wire<'_>, out: &mut Queue) -> Result<(), Error> {
         while let Some(piece) = out.pop(wire.buffers.pieces()) {
             let content = next_content(wire.buffers, piece, out)?;
-            if self.owed || self.tx.count() >= self.bound {
+            if self.key_update_owed || self.tx.count() >= self.record_limit {
                 self.update_keys(wire)?;
             }
             self.seal(wire, ContentType::ApplicationData, content)?;
@@ -208,7 +211,7 @@ impl Traffic {
     /// When no buffer is free.
     pub(super) fn alert(&mut self, wire: &mut Wire<'_>, alert: AlertDescription) -> Result<(), Error> {
         let level = if alert == AlertDescription::CloseNotify { 1 } else { 2 };
-        self.say(wire, ContentType::Alert, &[level, u8::from(alert)])
+        self.send_record(wire, ContentType::Alert, &[level, u8::from(alert)])
     }
 
     /// Tells the peer that our records come under the next key from now on, and takes that.
@@ -217,14 +220,14 @@ impl Traffic {
             return Err(Error::Worn);
         }
         let [kind, a, b, c] = KEY_UPDATE;
-        self.say(wire, ContentType::Handshake, &[kind, a, b, c, 0])?;
+        self.send_record(wire, ContentType::Handshake, &[kind, a, b, c, 0])?;
         let (count, secrets) = self.keys.update_tx().map_err(|_| Error::Worn)?;
         self.tx = self.key(count, &secrets)?;
-        (self.owed, self.updated) = (false, wire.end());
+        (self.key_update_owed, self.key_update_end) = (false, wire.end());
         Ok(())
     }
 
-    pub(super) fn say(&mut self, wire: &mut Wire<'_>, kind: ContentType, content: &[u8]) -> Result<(), Error> {
+    pub(super) fn send_record(&mut self, wire: &mut Wire<'_>, kind: ContentType, content: &[u8]) -> Result<(), Error> {
         let mut lease = wire.buffers.take().ok_or(Error::Buffers)?;
         let _ = lease.append(content);
         self.seal(wire, kind, lease)
@@ -239,8 +242,8 @@ impl Traffic {
     }
 
     #[cfg(test)]
-    pub(super) fn bound_after(&mut self, count: u64) {
-        self.bound = self.tx.count() + count;
+    pub(super) fn limit_after(&mut self, count: u64) {
+        self.record_limit = self.tx.count() + count;
     }
 
     fn key(&self, count: u64, secrets: &rustls::ConnectionTrafficSecrets) -> Result<Key, Error> {
@@ -253,7 +256,7 @@ impl Traffic {
 }
 
 /// Records that a key may seal (RFC 8446 section 5.5).
-fn bound(suite: SupportedCipherSuite) -> u64 {
+fn record_limit(suite: SupportedCipherSuite) -> u64 {
     match suite {
         SupportedCipherSuite::Tls12(suite) => suite.common.confidentiality_limit,
         SupportedCipherSuite::Tls13(suite) => suite.common.confidentiality_limit,
@@ -288,7 +291,7 @@ fn complete_record(
 ///
 /// # Errors
 /// When none is free, or there is none so large.
-pub(super) fn lengthen(buffers: &mut Buffers, held: &mut Lease, more: &[u8]) -> Result<(), Error> {
+pub(super) fn append_contiguous(buffers: &mut Buffers, held: &mut Lease, more: &[u8]) -> Result<(), Error> {
     let length = held.len() + more.len();
     if held.spare() < more.len() {
         let ordinary = buffers.take().filter(|fresh| fresh.spare() >= length);

@@ -11,7 +11,7 @@ use super::proc::{Reading, peak_kib};
 use super::scenario::Scenario;
 use crate::args::{Arguments, RunArguments, Verb};
 use crate::report;
-use crate::run::{self, Outcome, Plan, RunError, Tally};
+use crate::run::{self, Outcome, Plan, RunCounts, RunError};
 
 /// Sent before each measurement without counting.
 const WARM_UP: Duration = Duration::from_millis(500);
@@ -73,11 +73,11 @@ pub(super) struct Method {
 impl Method {
     /// Whether every byte that the proxy answers is right. Returns what was agreed on with it where there is TLS.
     pub(super) fn check(&self, scenario: &Scenario, target: Target<'_>) -> Result<Option<String>, MeasureError> {
-        let Outcome { plan, tally, .. } = self.run(scenario.check(&target.address.to_string(), target.folder))?;
-        if tally.all_errors() > 0 {
-            return Err(MeasureError::Wrong(report::errors(&tally)));
+        let Outcome { plan, counts, .. } = self.run(scenario.check(&target.address.to_string(), target.folder))?;
+        if counts.all_errors() > 0 {
+            return Err(MeasureError::Wrong(report::errors(&counts)));
         }
-        check(scenario, &plan, &tally)?;
+        check(scenario, &plan, &counts)?;
         Ok(plan.agreements().first().map(|agreement| (*agreement).to_owned()))
     }
 
@@ -99,24 +99,24 @@ impl Method {
         // connections, so those over TLS begin with a full handshake each.
         load(WARM_UP)?;
         let before = Reading::of(target.pid);
-        let Outcome { plan, tally, .. } = load(self.duration)?;
+        let Outcome { plan, counts, .. } = load(self.duration)?;
         let cpu = Reading::of(target.pid).since(before);
-        check(scenario, &plan, &tally)?;
+        check(scenario, &plan, &counts)?;
         let us = |time: Duration| time.as_secs_f64() * 1e6;
-        let (seconds, exchanges) = (tally.elapsed.as_secs_f64(), tally.latency.count().max(1) as f64);
+        let (seconds, exchanges) = (counts.elapsed.as_secs_f64(), counts.latency.count().max(1) as f64);
         Ok(Measure {
-            rate: tally.latency.count() as f64 / seconds,
+            rate: counts.latency.count() as f64 / seconds,
             user_us: us(cpu.user) / exchanges,
             system_us: us(cpu.system) / exchanges,
             busy: (cpu.user + cpu.system).as_secs_f64() / seconds,
-            load_busy: tally.cpu.as_secs_f64() / seconds / self.load_cpus.len() as f64,
-            p50_us: us(tally.latency.quantile(0.5)),
-            p99_us: us(tally.latency.quantile(0.99)),
-            p999_us: us(tally.latency.quantile(0.999)),
-            errors: tally.all_errors(),
-            unsent: tally.unsent,
-            handshakes: tally.handshakes,
-            resumed: tally.resumed,
+            load_busy: counts.cpu.as_secs_f64() / seconds / self.load_cpus.len() as f64,
+            p50_us: us(counts.latency.quantile(0.5)),
+            p99_us: us(counts.latency.quantile(0.99)),
+            p999_us: us(counts.latency.quantile(0.999)),
+            errors: counts.all_errors(),
+            unsent: counts.unsent,
+            handshakes: counts.handshakes,
+            resumed: counts.resumed,
             peak_kib: peak_kib(target.pid),
         })
     }
@@ -128,7 +128,7 @@ impl Method {
         let line = ["cairn-load".into(), "run".into()].into_iter().chain(arguments);
         let line = line.chain(["--cpus".into(), cpus.join(","), "--threads".into(), threads]);
         let run = run::load(&read(line))?;
-        if run.tally.interrupted { Err(MeasureError::Interrupted) } else { Ok(run) }
+        if run.counts.interrupted { Err(MeasureError::Interrupted) } else { Ok(run) }
     }
 }
 
@@ -139,8 +139,8 @@ impl Measure {
 }
 
 /// Whether the handshakes were those of the scenario.
-fn check(scenario: &Scenario, plan: &Plan, tally: &Tally) -> Result<(), MeasureError> {
-    let wrong = scenario.tls.and_then(|handshakes| handshakes.check(tally, plan.connections as u64));
+fn check(scenario: &Scenario, plan: &Plan, counts: &RunCounts) -> Result<(), MeasureError> {
+    let wrong = scenario.tls.and_then(|handshakes| handshakes.check(counts, plan.connections as u64));
     wrong.map_or(Ok(()), |what| Err(MeasureError::Other(what)))
 }
 

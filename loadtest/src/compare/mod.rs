@@ -86,19 +86,19 @@ pub(crate) fn compare(arguments: &CompareArguments) -> Result<Compared, CompareE
         outcomes: Vec::new(),
         interrupted: false,
     };
-    let stage = Stage::new(rivals, Method { load_cpus, duration: arguments.seconds }, proxy_cpu, &origin_cpus)?;
+    let testbed = Testbed::new(rivals, Method { load_cpus, duration: arguments.seconds }, proxy_cpu, &origin_cpus)?;
     let mut peak = None;
     for scenario in &scenario::ALL {
         if !arguments.scenario.is_empty() && !arguments.scenario.iter().any(|name| name == scenario.name) {
             continue;
         }
-        let mut peak = || *peak.get_or_insert_with(|| find_peak(&stage, &all.outcomes, &stop));
+        let mut peak = || *peak.get_or_insert_with(|| find_peak(&testbed, &all.outcomes, &stop));
         let rate = scenario.share.map(|share| share * peak());
         all.interrupted = stop.is_asked();
         if all.interrupted {
             break;
         }
-        all.outcomes.push(stage.play(scenario, rate, arguments.repeat, &stop));
+        all.outcomes.push(testbed.play(scenario, rate, arguments.repeat, &stop));
     }
     all.interrupted = stop.is_asked();
     record::write(arguments, &all)?;
@@ -106,12 +106,12 @@ pub(crate) fn compare(arguments: &CompareArguments) -> Result<Compared, CompareE
 }
 
 /// The peak of the best peer, or of cairn where there is none: as measured, or measured now.
-fn find_peak(stage: &Stage, outcomes: &[Outcome], stop: &Stop) -> f64 {
+fn find_peak(testbed: &Testbed, outcomes: &[Outcome], stop: &Stop) -> f64 {
     let measured;
     let outcome = match outcomes.iter().find(|outcome| outcome.scenario.name == scenario::peak().name) {
         Some(outcome) => outcome,
         None => {
-            measured = stage.play(scenario::peak(), None, 1, stop);
+            measured = testbed.play(scenario::peak(), None, 1, stop);
             &measured
         }
     };
@@ -133,7 +133,7 @@ fn share_out(cpus: &[usize]) -> (usize, Vec<usize>, Vec<usize>) {
 }
 
 /// Proxies, the origin behind them, and how they are measured.
-struct Stage {
+struct Testbed {
     rivals: Vec<Rival>,
     method: Method,
     proxy_cpu: usize,
@@ -144,7 +144,7 @@ struct Stage {
 }
 
 /// A proxy that takes part.
-struct Player<'a> {
+struct Contender<'a> {
     rival: &'a Rival,
     process: Process,
     address: SocketAddr,
@@ -152,7 +152,7 @@ struct Player<'a> {
     row: Row,
 }
 
-impl Stage {
+impl Testbed {
     fn new(rivals: Vec<Rival>, method: Method, proxy_cpu: usize, origin_cpus: &[usize]) -> Result<Self, CompareError> {
         let folder = tempfile::tempdir()?;
         let origin = process::free_address()?;
@@ -169,46 +169,48 @@ impl Stage {
     /// One scenario: all proxies start afresh, are checked, and are measured in turn until all is done or stopped.
     fn play(&self, scenario: &'static Scenario, rate: Option<f64>, repeat: u32, stop: &Stop) -> Outcome {
         let mut outcome = Outcome { scenario, rate, rows: Vec::new(), failed: Vec::new() };
-        let mut players = Vec::new();
+        let mut contenders = Vec::new();
         for rival in &self.rivals {
             match self.enter(rival, scenario) {
-                Ok(player) => players.push(player),
+                Ok(contender) => contenders.push(contender),
                 Err(why) => outcome.fail(rival.name(), why),
             }
         }
         for turn in 1..=repeat {
-            players.retain_mut(|player| {
+            contenders.retain_mut(|contender| {
                 if stop.is_asked() {
                     return true;
                 }
-                let target = Target { pid: player.process.id(), address: player.address, folder: &player.folder };
+                let target =
+                    Target { pid: contender.process.id(), address: contender.address, folder: &contender.folder };
                 match self.method.measure(scenario, target, rate) {
                     Ok(measure) => {
-                        let (name, proxy, us) = (scenario.name, player.rival.name(), table::short(measure.cpu_us()));
+                        let (name, proxy, us) = (scenario.name, contender.rival.name(), table::short(measure.cpu_us()));
                         say(&format!("{name} {turn}/{repeat} {proxy}: {us} µs/exchange, {:.0}/s", measure.rate));
-                        player.row.measures.push(measure);
+                        contender.row.measures.push(measure);
                         true
                     }
                     Err(MeasureError::Interrupted) => true,
                     Err(why) => {
-                        outcome.fail(player.rival.name(), why.to_string());
+                        outcome.fail(contender.rival.name(), why.to_string());
                         false
                     }
                 }
             });
         }
-        outcome.rows = players.into_iter().map(|player| player.row).filter(|row| !row.measures.is_empty()).collect();
+        outcome.rows =
+            contenders.into_iter().map(|contender| contender.row).filter(|row| !row.measures.is_empty()).collect();
         outcome
     }
 
     /// Starts a proxy and checks what it answers.
-    fn enter<'a>(&self, rival: &'a Rival, scenario: &'static Scenario) -> Result<Player<'a>, String> {
+    fn enter<'a>(&self, rival: &'a Rival, scenario: &'static Scenario) -> Result<Contender<'a>, String> {
         let (address, folder, mut process) = self.start(rival, scenario)?;
         process.wait_for(address).map_err(|error| error.to_string())?;
         let target = Target { pid: process.id(), address, folder: &folder };
         let agreement = self.method.check(scenario, target).map_err(|error| error.to_string())?;
         let row = Row { proxy: rival.name(), is_cairn: rival.is_cairn(), agreement, measures: Vec::new() };
-        Ok(Player { rival, process, address, folder, row })
+        Ok(Contender { rival, process, address, folder, row })
     }
 
     fn start(&self, rival: &Rival, scenario: &Scenario) -> Result<(SocketAddr, PathBuf, Process), String> {

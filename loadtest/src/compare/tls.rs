@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
 
-use crate::run::Tally;
+use crate::run::RunCounts;
 
 /// The kind of key, for those who read the results: what authorities give out unless asked for another. Signing with RSA takes
 /// so long that the proxies could not be told apart.
@@ -55,14 +55,14 @@ pub(super) fn authority(folder: &Path) -> PathBuf {
 
 impl Handshakes {
     /// What was not as it should be in a run on so many connections.
-    pub(super) fn check(self, tally: &Tally, connections: u64) -> Option<String> {
-        let &Tally { handshakes, resumed, retried, .. } = tally;
-        let answered = tally.latency.count();
+    pub(super) fn check(self, counts: &RunCounts, connections: u64) -> Option<String> {
+        let &RunCounts { handshakes, resumed, retried, .. } = counts;
+        let answered = counts.latency.count();
         if retried > 0 {
             return Some(format!("{retried} of {handshakes} handshakes took a round trip more"));
         }
         match self {
-            Self::Once if handshakes > connections + tally.all_errors() => {
+            Self::Once if handshakes > connections + counts.all_errors() => {
                 Some(format!("{handshakes} handshakes on {connections} connections, which should stay"))
             }
             Self::Full | Self::Resumed if handshakes < answered => {
@@ -101,10 +101,10 @@ mod tests {
             (Resumed, 1000, 900, 900, 0, false),
             (Resumed, 1000, 1000, 999, 1, false),
         ] {
-            let mut tally = Tally::new();
-            (0..answered).for_each(|_| tally.latency.record(Duration::from_millis(1)));
-            (tally.handshakes, tally.resumed, tally.retried) = (handshakes, resumed, retried);
-            let complaint = kind.check(&tally, 64);
+            let mut counts = RunCounts::new();
+            (0..answered).for_each(|_| counts.latency.record(Duration::from_millis(1)));
+            (counts.handshakes, counts.resumed, counts.retried) = (handshakes, resumed, retried);
+            let complaint = kind.check(&counts, 64);
             assert_eq!(
                 complaint.is_none(),
                 right,

@@ -111,12 +111,12 @@ impl Connection {
     }
 
     /// Drops what it holds and closes it.
-    pub(super) fn forget(self, ring: &mut Ring) {
+    pub(super) fn close(self, ring: &mut Ring) {
         self.transport.close(ring, false);
     }
 
     /// Goes as far as what has arrived and what was sent allow. Counts the requests that it answers.
-    pub(super) fn go_on(&mut self, ring: &mut Ring, service: &mut Service<'_>) -> Next {
+    pub(super) fn pump(&mut self, ring: &mut Ring, service: &mut Service<'_>) -> Next {
         loop {
             let stepped = match self.phase {
                 Phase::Head => self.read_head(ring, service),
@@ -183,7 +183,7 @@ impl Connection {
     }
 
     fn echo(&mut self, ring: &mut Ring, mut echo: Echo) -> Step {
-        let progress = echo.go_on(ring, &mut self.transport);
+        let progress = echo.pump(ring, &mut self.transport);
         self.phase = Phase::Echo(echo);
         match progress {
             Progress::Wait => Ok(self.transport.has_ended().then_some(Next::Close)),

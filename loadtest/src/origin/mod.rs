@@ -141,7 +141,7 @@ impl<'a> Origin<'a> {
     fn drive(&mut self, id: u32, change: impl FnOnce(&mut Connection, &mut Ring)) {
         let Some(connection) = self.connections.get_mut(id as usize) else { return };
         change(connection, &mut self.ring);
-        match connection.go_on(&mut self.ring, &mut self.service) {
+        match connection.pump(&mut self.ring, &mut self.service) {
             Next::Nothing => {}
             Next::WakeAt(due) => self.waiting.push(Reverse((due, id))),
             Next::Linger => self.ring.set_deadline(connection.socket(), Some(LINGER)),
@@ -152,7 +152,7 @@ impl<'a> Origin<'a> {
     fn close(&mut self, id: u32) {
         if let Some(connection) = self.connections.try_remove(id as usize) {
             let waiting = connection.is_waiting();
-            connection.forget(&mut self.ring);
+            connection.close(&mut self.ring);
             if waiting {
                 // Its id may be used again before the answer is due.
                 self.waiting.retain(|Reverse((_, waiting))| *waiting != id);

@@ -58,7 +58,7 @@ pub(super) fn handshake(bytes: &[u8], request: &RequestHead) -> Option<Vec<u8>> 
 
 impl Echo {
     /// Turns round what has arrived.
-    pub(super) fn go_on(&mut self, ring: &mut Ring, transport: &mut Transport) -> Progress {
+    pub(super) fn pump(&mut self, ring: &mut Ring, transport: &mut Transport) -> Progress {
         loop {
             if self.left == 0 && self.closing {
                 return Progress::Closed;

@@ -10,12 +10,12 @@ use crate::run::{Failure, Outcome, Second};
 
 /// The report for programs; times in microseconds.
 pub(crate) fn json(outcome: &Outcome) -> String {
-    let Outcome { plan, tally, series } = outcome;
-    let seconds = tally.elapsed.as_secs_f64();
+    let Outcome { plan, counts, series } = outcome;
+    let seconds = counts.elapsed.as_secs_f64();
     let rate = |amount: f64| if seconds > 0.0 { amount / seconds } else { 0.0 };
     let mut by_class = Map::new();
     for failure in Failure::ALL {
-        by_class.insert(failure.name().into(), tally.errors(failure).into());
+        by_class.insert(failure.name().into(), counts.errors(failure).into());
     }
     let report = json!({
         "target": plan.name,
@@ -27,24 +27,24 @@ pub(crate) fn json(outcome: &Outcome) -> String {
         "pipeline": plan.pipeline,
         "close": plan.close,
         "threads": plan.threads,
-        "interrupted": tally.interrupted,
+        "interrupted": counts.interrupted,
         "elapsed_seconds": seconds,
-        "sent": tally.sent,
-        "answered": tally.latency.count(),
-        "unanswered": tally.unanswered,
-        "unsent": tally.unsent,
+        "sent": counts.sent,
+        "answered": counts.latency.count(),
+        "unanswered": counts.unanswered,
+        "unsent": counts.unsent,
         "errors": by_class,
-        "requests_per_second": rate(tally.latency.count() as f64),
-        "handshakes": tally.handshakes,
-        "resumed": tally.resumed,
-        "retried": tally.retried,
+        "requests_per_second": rate(counts.latency.count() as f64),
+        "handshakes": counts.handshakes,
+        "resumed": counts.resumed,
+        "retried": counts.retried,
         "agreed": plan.agreements(),
-        "received_bytes": tally.received_bytes,
-        "received_bytes_per_second": rate(tally.received_bytes as f64),
-        "latency_us": latencies(&tally.latency),
-        "late_us": plan.is_open().then(|| latencies(&tally.late)),
+        "received_bytes": counts.received_bytes,
+        "received_bytes_per_second": rate(counts.received_bytes as f64),
+        "latency_us": latencies(&counts.latency),
+        "late_us": plan.is_open().then(|| latencies(&counts.late)),
         "seconds": series.seconds().iter().map(second).collect::<Vec<_>>(),
-        "generator": { "cpu_seconds": tally.cpu.as_secs_f64(), "cpu_us_per_request": cpu_us(tally) },
+        "generator": { "cpu_seconds": counts.cpu.as_secs_f64(), "cpu_us_per_request": cpu_us(counts) },
     });
     format!("{report}\n")
 }

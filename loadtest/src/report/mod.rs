@@ -7,7 +7,7 @@ mod plot;
 use std::time::Duration;
 
 use crate::histogram::Histogram;
-use crate::run::{Failure, Outcome, Plan, Tally};
+use crate::run::{Failure, Outcome, Plan, RunCounts};
 pub(crate) use json::json;
 pub(crate) use page::page;
 
@@ -17,9 +17,9 @@ const QUANTILES: [(&str, &str, f64); 4] =
 
 /// The report for people.
 pub(crate) fn text(outcome: &Outcome) -> String {
-    let Outcome { plan, tally, .. } = outcome;
-    let seconds = tally.elapsed.as_secs_f64();
-    let answered = tally.latency.count();
+    let Outcome { plan, counts, .. } = outcome;
+    let seconds = counts.elapsed.as_secs_f64();
+    let answered = counts.latency.count();
     let plural = |count: usize| if count == 1 { "" } else { "s" };
     let mut text = format!(
         "{}: {}, {} connection{}{}, {} thread{}, {}{}\n",
@@ -30,38 +30,38 @@ pub(crate) fn text(outcome: &Outcome) -> String {
         if plan.close { " (one request each)" } else { "" },
         plan.threads,
         plural(plan.threads),
-        time(tally.elapsed),
-        if tally.interrupted { ", interrupted" } else { "" },
+        time(counts.elapsed),
+        if counts.interrupted { ", interrupted" } else { "" },
     );
     let rate = |amount: f64| if seconds > 0.0 { amount / seconds } else { 0.0 };
-    text += &format!("answered    {answered} of {}, {:.1}/s\n", tally.sent, rate(answered as f64));
-    let received = tally.received_bytes as f64;
+    text += &format!("answered    {answered} of {}, {:.1}/s\n", counts.sent, rate(answered as f64));
+    let received = counts.received_bytes as f64;
     text += &format!("received    {}, {}/s\n", size(received), size(rate(received)));
-    text += &format!("latency     {}\n", quantiles(&tally.latency));
+    text += &format!("latency     {}\n", quantiles(&counts.latency));
     if plan.is_open() {
-        text += &format!("sent late   {}\n", quantiles(&tally.late));
+        text += &format!("sent late   {}\n", quantiles(&counts.late));
     }
-    if tally.handshakes > 0 {
-        let retried = if tally.retried > 0 { format!(", {} asked twice", tally.retried) } else { String::new() };
-        text += &format!("handshakes  {}, {} of them resumed{retried}\n", tally.handshakes, tally.resumed);
+    if counts.handshakes > 0 {
+        let retried = if counts.retried > 0 { format!(", {} asked twice", counts.retried) } else { String::new() };
+        text += &format!("handshakes  {}, {} of them resumed{retried}\n", counts.handshakes, counts.resumed);
     }
     for agreement in plan.agreements() {
         text += &format!("agreed on   {agreement}\n");
     }
-    text += &format!("errors      {}\n", errors(tally));
-    if tally.unanswered > 0 {
-        text += &format!("unanswered  {} when interrupted\n", tally.unanswered);
+    text += &format!("errors      {}\n", errors(counts));
+    if counts.unanswered > 0 {
+        text += &format!("unanswered  {} when interrupted\n", counts.unanswered);
     }
-    if tally.unsent > 0 {
+    if counts.unsent > 0 {
         text += &format!(
             "unsent      {} were due but found no free connection: the true latencies are longer\n",
-            tally.unsent
+            counts.unsent
         );
     }
     text += &format!(
         "generator   {:.2} µs CPU a request, {:.0} % of {} CPU{}\n",
-        cpu_us(tally),
-        100.0 * rate(tally.cpu.as_secs_f64()) / plan.threads as f64,
+        cpu_us(counts),
+        100.0 * rate(counts.cpu.as_secs_f64()) / plan.threads as f64,
         plan.threads,
         plural(plan.threads),
     );
@@ -69,10 +69,10 @@ pub(crate) fn text(outcome: &Outcome) -> String {
 }
 
 /// The errors by class.
-pub(crate) fn errors(tally: &Tally) -> String {
-    let classes = Failure::ALL.into_iter().filter(|failure| tally.errors(*failure) > 0);
-    let parts: Vec<String> = classes.map(|failure| format!("{} {}", failure.name(), tally.errors(failure))).collect();
-    match tally.all_errors() {
+pub(crate) fn errors(counts: &RunCounts) -> String {
+    let classes = Failure::ALL.into_iter().filter(|failure| counts.errors(*failure) > 0);
+    let parts: Vec<String> = classes.map(|failure| format!("{} {}", failure.name(), counts.errors(failure))).collect();
+    match counts.all_errors() {
         0 => "0".into(),
         all => format!("{all} ({})", parts.join(", ")),
     }
@@ -102,8 +102,8 @@ fn quantiles(histogram: &Histogram) -> String {
     format!("{}  max {}  mean {}", parts.join("  "), time(histogram.max()), time(histogram.mean()))
 }
 
-fn cpu_us(tally: &Tally) -> f64 {
-    tally.cpu.as_secs_f64() * 1e6 / tally.sent.max(1) as f64
+fn cpu_us(counts: &RunCounts) -> f64 {
+    counts.cpu.as_secs_f64() * 1e6 / counts.sent.max(1) as f64
 }
 
 /// Three or four significant digits.

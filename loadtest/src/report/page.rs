@@ -13,10 +13,10 @@ const TIMES: f64 = 12.0;
 /// The page.
 pub(crate) fn page(outcome: &Outcome) -> String {
     let mut body = format!("<h1>cairn-load</h1>\n<pre>{}</pre>\n", page::escape(&super::text(outcome)));
-    if outcome.tally.latency.count() > 0 {
-        body += &by_percentile(&outcome.tally.latency).draw();
+    if outcome.counts.latency.count() > 0 {
+        body += &by_percentile(&outcome.counts.latency).draw();
     }
-    let seconds = whole(outcome.series.seconds(), outcome.tally.elapsed);
+    let seconds = whole(outcome.series.seconds(), outcome.counts.elapsed);
     if seconds.len() > 1 {
         over_time(seconds).iter().for_each(|plot| body += &plot.draw());
     }

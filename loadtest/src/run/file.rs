@@ -18,7 +18,7 @@ pub(crate) enum FileError {
     #[error("cannot read {0}: {1}")]
     Read(PathBuf, io::Error),
     #[error("{0}:{1}: {2}")]
-    Form(PathBuf, usize, String),
+    RequestForm(PathBuf, usize, String),
     #[error("{0}: {1}")]
     Sense(PathBuf, &'static str),
 }
@@ -90,7 +90,7 @@ impl Scenario {
         let text = fs::read_to_string(path).map_err(|error| FileError::Read(path.into(), error))?;
         let mut scenario: Self = toml::from_str(&text).map_err(|error| {
             let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
-            FileError::Form(path.into(), line, error.message().replace('\n', " "))
+            FileError::RequestForm(path.into(), line, error.message().replace('\n', " "))
         })?;
         let nonsense = |what| Err(FileError::Sense(path.into(), what));
         if scenario.requests.is_empty() {

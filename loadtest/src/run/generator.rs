@@ -13,12 +13,12 @@ use cairn::transport::Transport;
 use cairn::uring::{Event, Fault, Ring};
 use rustix::time::{ClockId, clock_gettime};
 
-use super::ask::Answer;
+use super::counts::{Failure, RunCounts};
 use super::meter::Meter;
 use super::pace::Pace;
-use super::plan::{Part, Plan};
+use super::plan::{Plan, ThreadLoad};
 use super::slot::{Issued, Read, Slot};
-use super::tally::{Failure, Tally};
+use super::template::Answer;
 use crate::crew::Stop;
 
 /// How long a connection that could not be made rests.
@@ -50,21 +50,21 @@ pub(super) struct Generator<'a> {
     head: ResponseHead,
     /// For hosts that want TLS.
     client: Option<Client>,
-    tally: Tally,
+    counts: RunCounts,
     meter: Meter,
-    warm: Option<Warm>,
+    warm: Option<WarmupEnd>,
     last_answer: Duration,
 }
 
 /// What was so when the warm-up ended.
 #[derive(Clone, Copy, Debug)]
-struct Warm {
+struct WarmupEnd {
     at: Duration,
     cpu: Duration,
 }
 
 impl<'a> Generator<'a> {
-    pub(super) fn new(plan: &'a Plan, part: &Part, ring: Ring, meter: Meter) -> Self {
+    pub(super) fn new(plan: &'a Plan, part: &ThreadLoad, ring: Ring, meter: Meter) -> Self {
         let (hosts, connections) = (plan.hosts.len(), part.connections);
         let first = |host: usize| (host * connections) as u32..((host + 1) * connections) as u32;
         let free = |host| (0..plan.pipeline).flat_map(|_| first(host)).collect();
@@ -84,20 +84,20 @@ impl<'a> Generator<'a> {
             over: false,
             head: ResponseHead::new(),
             client: plan.client.as_ref().map(Client::new),
-            tally: Tally::new(),
+            counts: RunCounts::new(),
             meter,
             warm: None,
             last_answer: Duration::ZERO,
         }
     }
 
-    pub(super) fn run(mut self, stop: &Stop) -> io::Result<Tally> {
+    pub(super) fn run(mut self, stop: &Stop) -> io::Result<RunCounts> {
         self.ring.turn_within(Duration::ZERO)?;
         self.zero = self.ring.clock().now();
         loop {
             let now = self.now();
             if self.warm.is_none() && now >= self.plan.warmup {
-                self.warm = Some(Warm { at: now, cpu: thread_cpu() });
+                self.warm = Some(WarmupEnd { at: now, cpu: thread_cpu() });
             }
             if let Some(warm) = self.warm {
                 self.meter.turn(now.saturating_sub(warm.at));
@@ -106,11 +106,11 @@ impl<'a> Generator<'a> {
             self.send_due(now);
             self.write_dirty();
             self.over |= now >= self.pace.end() || self.pace.next(now).is_none();
-            if stop.is_asked() || self.tally.out_of_ports || (self.over && self.under_way == 0) {
+            if stop.is_asked() || self.counts.out_of_ports || (self.over && self.under_way == 0) {
                 self.close_books(stop.is_asked());
                 self.take_leave()?;
                 self.meter.close();
-                return Ok(self.tally);
+                return Ok(self.counts);
             }
             let wait = self.wait(now);
             self.ring.turn_within(wait)?;
@@ -152,10 +152,10 @@ impl<'a> Generator<'a> {
             self.permissions -= 1;
             self.turn = self.turn.wrapping_add(1);
             if counts {
-                self.tally.sent += 1;
+                self.counts.sent += 1;
             }
             if counts && self.plan.is_open() {
-                self.tally.late.record(now - due);
+                self.counts.late.record(now - due);
             }
             slot.issued.push_back(Issued { due, request, counts });
             self.under_way += 1;
@@ -253,7 +253,7 @@ impl<'a> Generator<'a> {
         match event {
             Event::Received(Owner::Upstream(id), bytes) => {
                 if self.warm.is_some() {
-                    self.tally.received_bytes += bytes.bytes() as u64;
+                    self.counts.received_bytes += bytes.bytes() as u64;
                 }
                 self.receive(id, bytes);
             }
@@ -267,7 +267,7 @@ impl<'a> Generator<'a> {
                 }
             }
             Event::Failed(Owner::Upstream(id), Fault::Connect(error)) => {
-                self.tally.note_connect(error);
+                self.counts.note_connect(error);
                 self.rest(id);
             }
             Event::Failed(Owner::Upstream(id), Fault::Receive(_)) => self.fail(id, Failure::Reset),
@@ -281,9 +281,9 @@ impl<'a> Generator<'a> {
         match self.slots[id as usize].receive(&mut self.ring, bytes) {
             Ok(Some(agreement)) => {
                 if self.warm.is_some() {
-                    self.tally.handshakes += 1;
-                    self.tally.resumed += u64::from(agreement.resumed);
-                    self.tally.retried += u64::from(agreement.retried);
+                    self.counts.handshakes += 1;
+                    self.counts.resumed += u64::from(agreement.resumed);
+                    self.counts.retried += u64::from(agreement.retried);
                 }
                 self.mark_dirty(id);
             }
@@ -313,11 +313,11 @@ impl<'a> Generator<'a> {
         if let Some(Issued { due, counts: true, request }) = issued {
             match self.plan.asks[usize::from(request)].expect.check(&answer) {
                 None => {
-                    self.tally.latency.record(now - due);
+                    self.counts.latency.record(now - due);
                     self.meter.record(now - due);
                 }
                 Some(failure) => {
-                    self.tally.fail(failure);
+                    self.counts.fail(failure);
                     self.meter.fail();
                 }
             }
@@ -341,7 +341,7 @@ impl<'a> Generator<'a> {
         }
         while let Some(issued) = slot.issued.pop_front() {
             if issued.counts {
-                self.tally.fail(failure);
+                self.counts.fail(failure);
                 self.meter.fail();
             }
             self.under_way -= 1;
@@ -395,12 +395,12 @@ impl<'a> Generator<'a> {
             (false, None) => self.last_answer,
         };
         let issued = self.slots.iter().flat_map(|slot| &slot.issued);
-        self.tally.unanswered = issued.filter(|issued| issued.counts).count() as u64;
-        self.tally.unsent = self.pace.abandon(end.min(self.pace.end()));
-        self.tally.interrupted = interrupted;
+        self.counts.unanswered = issued.filter(|issued| issued.counts).count() as u64;
+        self.counts.unsent = self.pace.abandon(end.min(self.pace.end()));
+        self.counts.interrupted = interrupted;
         if let Some(warm) = self.warm {
-            self.tally.elapsed = end.saturating_sub(warm.at);
-            self.tally.cpu = thread_cpu().saturating_sub(warm.cpu);
+            self.counts.elapsed = end.saturating_sub(warm.at);
+            self.counts.cpu = thread_cpu().saturating_sub(warm.cpu);
         }
     }
 }

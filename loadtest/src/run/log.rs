@@ -14,15 +14,15 @@ const DIVISOR: f64 = 1e6;
 #[derive(Debug)]
 pub(crate) struct Log {
     text: Vec<u8>,
-    coder: Coder,
+    coder: LogEncoder,
 }
 
-struct Coder(V2DeflateSerializer);
+struct LogEncoder(V2DeflateSerializer);
 
 impl Log {
     /// Begins one; times are given from `zero` on.
     pub(super) fn new(zero: SystemTime) -> Self {
-        let mut log = Self { text: Vec::new(), coder: Coder(V2DeflateSerializer::new()) };
+        let mut log = Self { text: Vec::new(), coder: LogEncoder(V2DeflateSerializer::new()) };
         let mut head = IntervalLogWriterBuilder::new();
         head.add_comment("[Histogram log format version 1.3]").add_comment("latencies of cairn-load in nanoseconds");
         head.with_start_time(zero).with_base_time(zero).with_max_value_divisor(DIVISOR);
@@ -52,7 +52,7 @@ impl Log {
     }
 }
 
-impl std::fmt::Debug for Coder {
+impl std::fmt::Debug for LogEncoder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Coder")
     }

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use cairn::http::Method;
 
-use super::ask::{Ask, Expect};
 use super::file::{Request, Scenario};
 use super::plan::PlanError;
-use super::target::{Form, Host, TargetError, Url, schedule};
+use super::target::{Host, RequestForm, TargetError, Url, schedule};
+use super::template::{Expect, RequestTemplate};
 use super::tls::Probe;
 use crate::args::RunArguments;
 
@@ -19,7 +19,7 @@ const REACH: Duration = Duration::from_secs(5);
 pub(super) struct Mix {
     /// Each once.
     hosts: Vec<Url>,
-    pub(super) asks: Vec<Ask>,
+    pub(super) asks: Vec<RequestTemplate>,
     /// Indices of `asks` in the order of their turns.
     pub(super) schedule: Box<[u16]>,
 }
@@ -37,7 +37,8 @@ impl Mix {
         for text in &arguments.urls {
             let (url, weight) = Url::parse_weighted(text)?;
             let method = method(arguments.method.as_deref(), body.is_some());
-            let form = Form { method, headers: &arguments.headers, body: body.as_deref(), close: arguments.close };
+            let form =
+                RequestForm { method, headers: &arguments.headers, body: body.as_deref(), close: arguments.close };
             mix.add(&url, &form, expect)?;
             weights.push(weight);
         }
@@ -59,7 +60,7 @@ impl Mix {
             let headers: Vec<String> = named.chain(arguments.headers.iter().cloned()).collect();
             let body = request.content.as_deref();
             let method = method(request.method.as_deref(), body.is_some());
-            let form = Form { method, headers: &headers, body, close: arguments.close || scenario.close };
+            let form = RequestForm { method, headers: &headers, body, close: arguments.close || scenario.close };
             let &Request { expect_status: status, expect_length: length, expect_sha256: sha256, .. } = request;
             mix.add(&url, &form, Expect { status, length, sha256 })?;
         }
@@ -80,14 +81,14 @@ impl Mix {
         self.hosts.iter().map(|host| host.reach(probe.as_mut(), REACH)).collect()
     }
 
-    fn add(&mut self, url: &Url, form: &Form<'_>, expect: Expect) -> Result<(), TargetError> {
+    fn add(&mut self, url: &Url, form: &RequestForm<'_>, expect: Expect) -> Result<(), TargetError> {
         let known = self.hosts.iter().position(|host| host.is_same_origin(url));
         let host = known.unwrap_or_else(|| {
             self.hosts.push(url.clone());
             self.hosts.len() - 1
         });
         let method = Method::lookup(form.method.as_bytes());
-        self.asks.push(Ask { host: host as u16, bytes: form.write(url)?, method, expect });
+        self.asks.push(RequestTemplate { host: host as u16, bytes: form.write(url)?, method, expect });
         Ok(())
     }
 }

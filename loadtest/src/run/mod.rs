@@ -1,6 +1,6 @@
 //! `cairn-load run`: from arguments to a report. Not here: sending, or how the report looks.
 
-mod ask;
+mod template;
 mod file;
 mod generator;
 mod log;
@@ -12,7 +12,7 @@ mod progress;
 mod ramp;
 mod series;
 mod slot;
-mod tally;
+mod counts;
 mod target;
 mod tls;
 
@@ -21,10 +21,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+pub(crate) use counts::{Failure, RunCounts};
 pub(crate) use mix::filler;
 pub(crate) use plan::{Plan, PlanError};
 pub(crate) use series::{Second, Series};
-pub(crate) use tally::{Failure, Tally};
 
 use crate::args::RunArguments;
 use crate::crew::{self, CrewError, Stop};
@@ -32,7 +32,7 @@ use crate::report;
 use generator::Generator;
 use log::Log;
 use meter::{Meter, meter};
-use plan::Part;
+use plan::ThreadLoad;
 use progress::Progress;
 
 /// Why there is no report.
@@ -56,7 +56,7 @@ pub(crate) enum RunError {
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) plan: Arc<Plan>,
-    pub(crate) tally: Tally,
+    pub(crate) counts: RunCounts,
     pub(crate) series: Series,
 }
 
@@ -88,8 +88,9 @@ fn carry_out(arguments: &RunArguments, live: bool) -> Result<Outcome, RunError> 
         readers.push(reader);
     }
     let shared = Arc::clone(&plan);
-    let job =
-        move |(part, meter): (Part, Meter), ring, stop: &Stop| Generator::new(&shared, &part, ring, meter).run(stop);
+    let job = move |(part, meter): (ThreadLoad, Meter), ring, stop: &Stop| {
+        Generator::new(&shared, &part, ring, meter).run(stop)
+    };
     let log = arguments.hdr.is_some().then(|| Log::new(SystemTime::now() + plan.warmup));
     let mut series = Series::new(log);
     let mut progress = Progress::new(live.then(io::stderr));
@@ -100,18 +101,18 @@ fn carry_out(arguments: &RunArguments, live: bool) -> Result<Outcome, RunError> 
     let worked = crew::work(parts, &plan.cpus, job, || {}, watch);
     progress.end();
     series.close();
-    let mut tally = Tally::new();
-    worked?.iter().for_each(|part| tally.merge(part));
-    fault(&tally).map_or(Ok(Outcome { plan, tally, series }), Err)
+    let mut counts = RunCounts::new();
+    worked?.iter().for_each(|part| counts.merge(part));
+    fault(&counts).map_or(Ok(Outcome { plan, counts, series }), Err)
 }
 
 /// Why what was counted is not worth a report.
-fn fault(tally: &Tally) -> Option<RunError> {
-    if tally.out_of_ports {
+fn fault(counts: &RunCounts) -> Option<RunError> {
+    if counts.out_of_ports {
         return Some(RunError::Ports);
     }
-    let silent = tally.sent > 0 && !tally.is_answered() && !tally.interrupted;
-    silent.then(|| RunError::Unanswered(report::errors(tally)))
+    let silent = counts.sent > 0 && !counts.is_answered() && !counts.interrupted;
+    silent.then(|| RunError::Unanswered(report::errors(counts)))
 }
 
 #[cfg(test)]
@@ -122,14 +123,14 @@ mod tests {
     #[test]
     fn a_run_without_a_local_port_or_an_answer_has_no_report() {
         let tally_of = |errno: rustix::io::Errno, answered: bool| {
-            let mut tally = Tally::new();
-            tally.sent = 2;
-            tally.fail(Failure::Connect);
-            tally.note_connect(Errno(errno.raw_os_error()));
+            let mut counts = RunCounts::new();
+            counts.sent = 2;
+            counts.fail(Failure::Connect);
+            counts.note_connect(Errno(errno.raw_os_error()));
             if answered {
-                tally.latency.record(std::time::Duration::from_millis(1));
+                counts.latency.record(std::time::Duration::from_millis(1));
             }
-            tally
+            counts
         };
         let complaint = |errno, answered| fault(&tally_of(errno, answered)).map(|error| error.to_string());
         for answered in [false, true] {

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use cairn::tls::ClientSpec;
 
-use super::ask::Ask;
 use super::file::{FileError, Scenario};
 use super::mix::Mix;
 use super::pace::Load;
 use super::ramp::Step;
 use super::target::{Host, TargetError};
+use super::template::RequestTemplate;
 use super::tls::{self, Probe};
 use crate::args::RunArguments;
 use crate::crew::{self, CrewError};
@@ -47,7 +47,7 @@ pub(crate) struct Plan {
     pub(super) hosts: Vec<Host>,
     /// For those that want TLS.
     pub(super) client: Option<ClientSpec>,
-    pub(super) asks: Vec<Ask>,
+    pub(super) asks: Vec<RequestTemplate>,
     /// Indices of `asks` in the order of their turns.
     pub(super) schedule: Box<[u16]>,
     pub(crate) connections: usize,
@@ -66,7 +66,7 @@ pub(crate) struct Plan {
 
 /// What one thread is to do.
 #[derive(Clone, Debug)]
-pub(super) struct Part {
+pub(super) struct ThreadLoad {
     pub(super) connections: usize,
     pub(super) load: Load,
 }
@@ -135,7 +135,7 @@ impl Plan {
     }
 
     /// The threads' parts, which add up to the whole.
-    pub(super) fn parts(&self) -> Vec<Part> {
+    pub(super) fn parts(&self) -> Vec<ThreadLoad> {
         let share = |whole: u64, thread: usize| {
             let (threads, thread) = (self.threads as u64, thread as u64);
             whole / threads + u64::from(thread < whole % threads)
@@ -143,7 +143,7 @@ impl Plan {
         // The warm-up is as fast as the run begins.
         let first = self.steps.first().map(|step| Step { duration: self.warmup, from: step.from, to: step.from });
         let steps: Vec<Step> = first.into_iter().chain(self.steps.iter().copied()).collect();
-        let part = |thread| Part {
+        let part = |thread| ThreadLoad {
             connections: share(self.connections as u64, thread) as usize,
             load: Load {
                 steps: steps.clone(),

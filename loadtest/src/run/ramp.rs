@@ -13,10 +13,10 @@ pub(crate) struct Step {
 
 /// Steps one after the other.
 #[derive(Clone, Debug)]
-pub(super) struct Ramp(Vec<Piece>);
+pub(super) struct Ramp(Vec<Segment>);
 
 #[derive(Clone, Copy, Debug)]
-struct Piece {
+struct Segment {
     /// Seconds from the beginning, and how long.
     start: f64,
     seconds: f64,
@@ -31,7 +31,7 @@ impl Ramp {
         let (mut start, mut before) = (0.0, 0.0);
         let piece = |step: &Step| {
             let seconds = step.duration.as_secs_f64();
-            let piece = Piece { start, seconds, from: step.from, to: step.to, before };
+            let piece = Segment { start, seconds, from: step.from, to: step.to, before };
             start += seconds;
             before += piece.requests();
             piece
@@ -46,7 +46,7 @@ impl Ramp {
     }
 }
 
-impl Piece {
+impl Segment {
     fn requests(&self) -> f64 {
         f64::midpoint(self.from, self.to) * self.seconds
     }

@@ -12,8 +12,8 @@ use cairn::transport::Transport;
 use cairn::uring::Ring;
 use sha2::{Digest, Sha256};
 
-use super::ask::{Answer, Ask};
-use super::tally::Failure;
+use super::counts::Failure;
+use super::template::{Answer, RequestTemplate};
 use super::tls::GOODBYE;
 
 const LIMITS: HeadLimits = HeadLimits {
@@ -121,7 +121,7 @@ impl Slot {
     }
 
     /// Queues what is not sent yet, several requests in one piece; over TLS once it is agreed on. False: buffers are short, try again.
-    pub(super) fn write(&mut self, ring: &mut Ring, asks: &[Ask]) -> Result<bool, Failure> {
+    pub(super) fn write(&mut self, ring: &mut Ring, asks: &[RequestTemplate]) -> Result<bool, Failure> {
         let Some(transport) = self.transport.as_mut().filter(|transport| !transport.is_handshaking()) else {
             return Ok(true);
         };
@@ -150,16 +150,16 @@ impl Slot {
     }
 
     /// Reads one answer from what has arrived.
-    pub(super) fn read(&mut self, ring: &mut Ring, asks: &[Ask], head: &mut ResponseHead) -> Read {
+    pub(super) fn read(&mut self, ring: &mut Ring, asks: &[RequestTemplate], head: &mut ResponseHead) -> Read {
         loop {
             let Some(issued) = self.issued.front() else {
                 let surplus = self.transport.as_ref().is_some_and(|transport| !transport.input.is_empty());
                 return if surplus { Read::Broken(Failure::Protocol) } else { Read::More };
             };
-            let ask = &asks[usize::from(issued.request)];
+            let template = &asks[usize::from(issued.request)];
             let read = match self.answer {
-                Some(_) => self.read_body(ring, ask, head),
-                None => self.read_head(ring, ask, head),
+                Some(_) => self.read_body(ring, template, head),
+                None => self.read_head(ring, template, head),
             };
             match read {
                 Ok(None) if self.has_ended() => return Read::Broken(Failure::Reset),
@@ -168,7 +168,7 @@ impl Slot {
                 Err(failure) => return Read::Broken(failure),
             }
             if let Some(mut answer) = self.answer.take_if(|_| self.body.is_done()) {
-                answer.sha256 = ask.expect.sha256.map(|_| self.hash.finalize_reset().into());
+                answer.sha256 = template.expect.sha256.map(|_| self.hash.finalize_reset().into());
                 return Read::Answer(answer);
             }
         }
@@ -182,10 +182,15 @@ impl Slot {
     }
 
     /// Some: something was read; None: more must arrive.
-    fn read_head(&mut self, ring: &mut Ring, ask: &Ask, head: &mut ResponseHead) -> Result<Option<()>, Failure> {
+    fn read_head(
+        &mut self,
+        ring: &mut Ring,
+        template: &RequestTemplate,
+        head: &mut ResponseHead,
+    ) -> Result<Option<()>, Failure> {
         let Some(Transport { input, .. }) = &mut self.transport else { return Ok(None) };
         let Some(mut lease) = input.pop(ring.buffers.pieces()) else { return Ok(None) };
-        let parsed = http::parse_response(lease.bytes(), &LIMITS, &mut self.scanned, ask.method, head);
+        let parsed = http::parse_response(lease.bytes(), &LIMITS, &mut self.scanned, template.method, head);
         let Some(length) = parsed.map_err(|_| Failure::Protocol)? else {
             input.push_front(ring.buffers.pieces(), lease);
             let joined = join(&mut ring.buffers, input).map_err(|_| Failure::Protocol)?;
@@ -203,7 +208,7 @@ impl Slot {
                     && length <= lease.len() as u64
                 {
                     // The usual case: the body came with its head.
-                    if ask.expect.sha256.is_some() {
+                    if template.expect.sha256.is_some() {
                         self.hash.update(&lease.bytes()[..length as usize]);
                     }
                     lease.advance(length as usize);
@@ -216,12 +221,17 @@ impl Slot {
         Ok(Some(()))
     }
 
-    fn read_body(&mut self, ring: &mut Ring, ask: &Ask, head: &mut ResponseHead) -> Result<Option<()>, Failure> {
+    fn read_body(
+        &mut self,
+        ring: &mut Ring,
+        template: &RequestTemplate,
+        head: &mut ResponseHead,
+    ) -> Result<Option<()>, Failure> {
         let Some(transport) = &mut self.transport else { return Ok(None) };
         let mut dropped = Queue::default();
         let input = &mut transport.input;
         let read = self.body.read(&mut ring.buffers, input, &mut dropped, Chunking::Removed, &mut head.fields);
-        if ask.expect.sha256.is_some() {
+        if template.expect.sha256.is_some() {
             dropped.iter(ring.buffers.pieces()).for_each(|piece| self.hash.update(piece.bytes()));
         }
         dropped.clear(ring.buffers.pieces());

@@ -151,14 +151,14 @@ fn split_weight(text: &str) -> Option<(&str, u16)> {
 
 /// What is the same in all requests.
 #[derive(Debug)]
-pub(super) struct Form<'a> {
+pub(super) struct RequestForm<'a> {
     pub(super) method: &'a str,
     pub(super) headers: &'a [String],
     pub(super) body: Option<&'a [u8]>,
     pub(super) close: bool,
 }
 
-impl Form<'_> {
+impl RequestForm<'_> {
     /// The bytes of one request.
     pub(super) fn write(&self, url: &Url) -> Result<Box<[u8]>, TargetError> {
         if self.method == "CONNECT" || !is_token(self.method) {
@@ -244,15 +244,15 @@ mod tests {
     fn requests_are_written_as_asked() {
         let url = Url::parse("http://a:81/b").expect("a URL");
         let headers = ["X-One:  1 ".to_owned()];
-        let form = Form { method: "PUT", headers: &headers, body: Some(b"hi"), close: true };
+        let form = RequestForm { method: "PUT", headers: &headers, body: Some(b"hi"), close: true };
         let bytes = form.write(&url).expect("a request");
         let expected = "PUT /b HTTP/1.1\r\nHost: a:81\r\nX-One: 1\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi";
         assert_eq!(std::str::from_utf8(&bytes), Ok(expected));
         for header in ["nothing", "a b: c", ": c", "x: a\r\nb: c", "Content-Length: 3", "connection: close"] {
             let headers = [header.to_owned()];
-            assert!(Form { headers: &headers, ..form }.write(&url).is_err(), "{header}");
+            assert!(RequestForm { headers: &headers, ..form }.write(&url).is_err(), "{header}");
         }
-        assert!(Form { method: "G T", headers: &headers, ..form }.write(&url).is_err());
+        assert!(RequestForm { method: "G T", headers: &headers, ..form }.write(&url).is_err());
     }
 
     #[test]

@@ -17,37 +17,37 @@ pub(super) fn resolve(path: &[u8], rules: Rules, out: &mut Vec<u8>) -> Result<bo
     out.push(b'/');
     // Names that are left for `..` to everybody: one of a segment, whatever stands in it besides, for each reader knows
     // separators of its own; none of a segment that is empty or all parameters.
-    let mut names = 0_usize;
+    let mut plain_segments = 0_usize;
     let mut counted = false;
     let mut before = Separator::Slash;
-    for part in parts(path, rules.encoded_slash) {
-        let name = classify(part.bytes, rules.strict)?;
-        let soft = before != Separator::Slash || part.after.is_some_and(|(after, _)| after != Separator::Slash);
-        match part.after {
+    for segment in segments(path, rules.encoded_slash) {
+        let kind = classify(segment.bytes, rules.strict)?;
+        let soft = before != Separator::Slash || segment.after.is_some_and(|(after, _)| after != Separator::Slash);
+        match segment.after {
             Some((Separator::EncodedSlash, _)) if rules.encoded_slash == EncodedSlash::Refuse => {
                 return Err(PathError::EncodedSlash);
             }
             Some((Separator::Backslash, _)) if rules.strict => return Err(PathError::Backslash),
-            _ if rules.strict && soft && matches!(name, Name::Dot | Name::DotDot) => {
+            _ if rules.strict && soft && matches!(kind, SegmentKind::Dot | SegmentKind::DotDot) => {
                 return Err(PathError::EncodedSlash);
             }
             _ => {}
         }
-        match name {
-            Name::DotDot => {
-                names = names.checked_sub(1).ok_or(PathError::AboveRoot)?;
+        match kind {
+            SegmentKind::DotDot => {
+                plain_segments = plain_segments.checked_sub(1).ok_or(PathError::AboveRoot)?;
                 remove_last(out, !soft, rules.strict)?;
             }
-            Name::Dot => {}
-            Name::Empty | Name::Plain => {
-                names += usize::from(name == Name::Plain && !counted);
-                counted |= name == Name::Plain;
-                out.extend_from_slice(part.bytes);
-                out.extend_from_slice(part.after.map_or(b"", |(_, text)| text));
+            SegmentKind::Dot => {}
+            SegmentKind::Empty | SegmentKind::Plain => {
+                plain_segments += usize::from(kind == SegmentKind::Plain && !counted);
+                counted |= kind == SegmentKind::Plain;
+                out.extend_from_slice(segment.bytes);
+                out.extend_from_slice(segment.after.map_or(b"", |(_, text)| text));
             }
         }
-        before = part.after.map_or(before, |(after, _)| after);
-        counted = before != Separator::Slash && (counted || has_parameters(part.bytes));
+        before = segment.after.map_or(before, |(after, _)| after);
+        counted = before != Separator::Slash && (counted || has_parameters(segment.bytes));
     }
     Ok(units(out).any(|unit| matches!(unit, Unit::Byte(b'\\') | Unit::Encoded(_, b'\\'))))
 }
@@ -64,7 +64,7 @@ fn remove_last(out: &mut Vec<u8>, whole: bool, strict: bool) -> Result<(), PathE
     let start = start.ok_or(PathError::AboveRoot)?;
     let removed = written.get(start..).unwrap_or_default();
     let mixed = || (1..=removed.len()).any(|end| ends_with_separator(removed.get(..end).unwrap_or_default()));
-    if strict && (classify(removed, false) == Ok(Name::Empty) || mixed()) {
+    if strict && (classify(removed, false) == Ok(SegmentKind::Empty) || mixed()) {
         return Err(PathError::Ambiguous);
     }
     out.truncate(start);
@@ -77,7 +77,7 @@ fn ends_with_separator(bytes: &[u8]) -> bool {
 }
 
 /// What stands between two separators.
-struct Part<'a> {
+struct Segment<'a> {
     bytes: &'a [u8],
     /// The separator behind it, and how it goes on; None: the path ends.
     after: Option<(Separator, &'a [u8])>,
@@ -93,7 +93,7 @@ enum Separator {
     Backslash,
 }
 
-fn parts(path: &[u8], encoded_slash: EncodedSlash) -> impl Iterator<Item = Part<'_>> {
+fn segments(path: &[u8], encoded_slash: EncodedSlash) -> impl Iterator<Item = Segment<'_>> {
     let mut rest = path.strip_prefix(b"/");
     core::iter::from_fn(move || {
         let bytes = rest?;
@@ -110,17 +110,17 @@ fn parts(path: &[u8], encoded_slash: EncodedSlash) -> impl Iterator<Item = Part<
             if let Some(found) = found {
                 let text = if found == Separator::Slash { b"/" } else { bytes.get(at..end)? };
                 rest = bytes.get(end..);
-                return Some(Part { bytes: bytes.get(..at)?, after: Some((found, text)) });
+                return Some(Segment { bytes: bytes.get(..at)?, after: Some((found, text)) });
             }
             at = end;
         }
         rest = None;
-        Some(Part { bytes, after: None })
+        Some(Segment { bytes, after: None })
     })
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Name {
+enum SegmentKind {
     /// Nothing, or parameters alone.
     Empty,
     Dot,
@@ -128,15 +128,15 @@ enum Name {
     Plain,
 }
 
-fn has_parameters(part: &[u8]) -> bool {
-    units(part).any(|unit| matches!(unit, Unit::Byte(b';') | Unit::Encoded(_, b';')))
+fn has_parameters(segment: &[u8]) -> bool {
+    units(segment).any(|unit| matches!(unit, Unit::Byte(b';') | Unit::Encoded(_, b';')))
 }
 
 /// Judges what stands between two separators: dots count with or without encoding, and with parameters behind them (`..;x`),
 /// which some readers cut off before they resolve dot segments, and some of them after they have decoded the `;`.
-fn classify(part: &[u8], strict: bool) -> Result<Name, PathError> {
+fn classify(segment: &[u8], strict: bool) -> Result<SegmentKind, PathError> {
     let (mut dots, mut others, mut in_parameters) = (0_usize, false, false);
-    for unit in units(part) {
+    for unit in units(segment) {
         let byte = match unit {
             Unit::Broken if strict => return Err(PathError::BadPercent),
             Unit::Encoded(_, 0) if strict => return Err(PathError::EncodedNul),
@@ -152,10 +152,10 @@ fn classify(part: &[u8], strict: bool) -> Result<Name, PathError> {
         }
     }
     Ok(match dots {
-        _ if others => Name::Plain,
-        0 => Name::Empty,
-        1 => Name::Dot,
-        2 => Name::DotDot,
-        _ => Name::Plain,
+        _ if others => SegmentKind::Plain,
+        0 => SegmentKind::Empty,
+        1 => SegmentKind::Dot,
+        2 => SegmentKind::DotDot,
+        _ => SegmentKind::Plain,
     })
 }

@@ -71,8 +71,8 @@ impl End {
         self.with(buffers, |session, wire, _| session.send(wire, &mut queue)).unwrap();
     }
 
-    fn say(&mut self, buffers: &mut Buffers, kind: ContentType, content: &[u8]) {
-        self.with(buffers, |session, wire, _| session.say(wire, kind, content));
+    fn send_record(&mut self, buffers: &mut Buffers, kind: ContentType, content: &[u8]) {
+        self.with(buffers, |session, wire, _| session.send_record(wire, kind, content));
     }
 
     fn receive(&mut self, buffers: &mut Buffers, bytes: &[u8]) {
@@ -194,10 +194,10 @@ fn keys_change_on_either_side() {
     let mut pair = Pair::new(&client(&TLS13), &server(false), "a.test", usize::MAX);
     for round in 0..6 {
         if round % 3 != 0 {
-            pair.client.session.bound_after(0);
+            pair.client.session.limit_after(0);
         }
         if round % 3 != 1 {
-            pair.server.session.bound_after(0);
+            pair.server.session.limit_after(0);
         }
         pair.talk(40_000);
     }
@@ -296,7 +296,7 @@ fn tickets_come_several_in_a_record_or_one_in_several() {
         let mut pair = Pair::new(&client, &server, "a.test", usize::MAX);
         let agreed = pair.client.outcome;
         for part in bytes.chunks(piece) {
-            pair.server.say(&mut pair.buffers, ContentType::Handshake, part);
+            pair.server.send_record(&mut pair.buffers, ContentType::Handshake, part);
         }
         pair.run();
         assert_eq!(pair.client.outcome, expected.and(agreed), "{:?}", &bytes[..4]);
@@ -310,10 +310,10 @@ fn tickets_come_several_in_a_record_or_one_in_several() {
         }
     }
     let mut pair = Pair::new(&client(&TLS13), &server, "a.test", usize::MAX);
-    pair.server.say(&mut pair.buffers, ContentType::Handshake, &ticket(9)[..7]);
+    pair.server.send_record(&mut pair.buffers, ContentType::Handshake, &ticket(9)[..7]);
     pair.run();
     assert!(pair.client.session.holds_part());
-    pair.client.say(&mut pair.buffers, ContentType::Handshake, &ticket(9));
+    pair.client.send_record(&mut pair.buffers, ContentType::Handshake, &ticket(9));
     pair.run();
     assert_eq!(pair.server.outcome, Err(Error::Unexpected), "a client gives no tickets");
 }
@@ -322,10 +322,10 @@ fn tickets_come_several_in_a_record_or_one_in_several() {
 #[test]
 fn nothing_is_negotiated_again() {
     let mut pair = Pair::new(&client(&TLS12), &server(false), "a.test", usize::MAX);
-    pair.server.say(&mut pair.buffers, ContentType::Handshake, &[0, 0, 0, 0]);
+    pair.server.send_record(&mut pair.buffers, ContentType::Handshake, &[0, 0, 0, 0]);
     pair.run();
     pair.talk(5);
-    pair.client.say(&mut pair.buffers, ContentType::Handshake, &[0, 0, 0, 0]);
+    pair.client.send_record(&mut pair.buffers, ContentType::Handshake, &[0, 0, 0, 0]);
     pair.run();
     assert_eq!(pair.server.outcome, Err(Error::Unexpected));
     assert_eq!(pair.client.outcome, Err(Error::Refused));

@@ -8,7 +8,7 @@ use crate::http::name::is;
 use crate::http::{FieldName, Span, parse_decimal, target};
 
 /// What was found; of each field the last. Whether there is one, and one only, is for the table to say.
-pub(super) struct Meaning<'a, L, const IS_REQUEST: bool> {
+pub(super) struct FieldValues<'a, L, const IS_REQUEST: bool> {
     lanes: L,
     buf: &'a [u8],
     /// Host of a request.
@@ -25,7 +25,7 @@ pub(super) struct Meaning<'a, L, const IS_REQUEST: bool> {
     pub(super) options: Options,
 }
 
-impl<'a, L: Lanes, const IS_REQUEST: bool> Meaning<'a, L, IS_REQUEST> {
+impl<'a, L: Lanes, const IS_REQUEST: bool> FieldValues<'a, L, IS_REQUEST> {
     /// Of a head in `buf`.
     #[inline(always)]
     pub(super) fn new(lanes: L, buf: &'a [u8]) -> Self {
@@ -42,7 +42,7 @@ impl<'a, L: Lanes, const IS_REQUEST: bool> Meaning<'a, L, IS_REQUEST> {
     }
 }
 
-impl<L: Lanes, const IS_REQUEST: bool> Reader for Meaning<'_, L, IS_REQUEST> {
+impl<L: Lanes, const IS_REQUEST: bool> Reader for FieldValues<'_, L, IS_REQUEST> {
     const USUAL: FieldName = if IS_REQUEST { FieldName::Host } else { FieldName::ContentLength };
 
     #[inline(always)]

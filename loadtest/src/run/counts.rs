@@ -45,7 +45,7 @@ impl Failure {
 
 /// Counts of the requests after the warm-up: `sent` is the sum of those in `latency`, all errors, and `unanswered`.
 #[derive(Clone, Debug)]
-pub(crate) struct Tally {
+pub(crate) struct RunCounts {
     pub(crate) sent: u64,
     /// Of those answered as expected: from when each was due to the last byte of its answer.
     pub(crate) latency: Histogram,
@@ -69,7 +69,7 @@ pub(crate) struct Tally {
     pub(crate) out_of_ports: bool,
 }
 
-impl Tally {
+impl RunCounts {
     pub(crate) fn new() -> Self {
         Self {
             sent: 0,

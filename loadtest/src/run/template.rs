@@ -2,12 +2,12 @@
 
 use cairn::http::Method;
 
-use super::tally::Failure;
+use super::counts::Failure;
 use crate::args::Sha256;
 
 /// A request that is sent over and over.
 #[derive(Debug)]
-pub(super) struct Ask {
+pub(super) struct RequestTemplate {
     /// Index of the host that it goes to.
     pub(super) host: u16,
     /// Head and body as they are sent.
