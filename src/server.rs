@@ -31,7 +31,7 @@ pub enum ServerError {
     /// The configuration cannot be compiled.
     #[error("{0}")]
     Config(String),
-    /// The machine lacks something.
+    /// The kernel or the limits of the process do not suffice.
     #[error(transparent)]
     Start(#[from] StartError),
     /// RLIMIT_NOFILE is below what the configuration needs.
@@ -39,13 +39,13 @@ pub enum ServerError {
         "this configuration needs {needed} file descriptors and this process may open {limit}: raise `ulimit -n` (LimitNOFILE=) to {needed} at least, and by 2 for each client that is to be served at once, or have fewer workers ({workers}) or listeners ({listeners})"
     )]
     Descriptors {
-        /// To start, and to serve one client on each worker.
+        /// Descriptors to start, and to serve one client on each worker.
         needed: usize,
         /// The hard limit.
         limit: u64,
-        /// That would be started.
+        /// Workers that would be started.
         workers: usize,
-        /// Each has a socket for each worker.
+        /// Listeners, each with a socket for each worker.
         listeners: usize,
     },
     /// A listener cannot be opened.
@@ -67,13 +67,13 @@ pub enum ServerError {
     Setup(&'static str, io::Error),
 }
 
-/// A worker that was started, or was not.
+/// The result of starting a worker.
 type Started = (WorkerId, Result<WorkerHandle, StartError>);
 
-/// The thread of a worker, and how its executor ends.
+/// The handle of a worker's thread, with its result.
 type Executor = runtime::ExecutorHandle<(WorkerId, io::Result<()>)>;
 
-/// The process before it serves. From now on its signals reach it: none of them kills it half-way.
+/// The process before it serves. Its signal handlers are installed, so that no signal kills it half-way.
 #[derive(Debug)]
 pub struct Server {
     control: tokio::runtime::Runtime,
@@ -89,13 +89,13 @@ struct Signals {
 }
 
 impl Server {
-    /// Sets up the log, the signals and the control thread. Called before anything that takes time.
+    /// Sets up the log, the signals and the control thread's runtime. Has to come before anything that takes time.
     ///
     /// # Errors
-    /// [`ServerError::Setup`], or that there are too few descriptors for it.
+    /// [`ServerError::Setup`], or too few descriptors.
     pub fn new() -> Result<Self, ServerError> {
         event_log::start();
-        // Tokio panics without.
+        // Tokio panics without these descriptors.
         if descriptors_left() < SIGNAL_DESCRIPTORS {
             return Err(StartError::Descriptors.into());
         }
@@ -110,13 +110,13 @@ impl Server {
         Ok(Self { control, signals, hangup })
     }
 
-    /// Does `work` that may take long, as looking up names does. `None`: SIGTERM or SIGINT came before its end.
+    /// Runs `work`, which may block, for instance on looking up names. None: SIGTERM or SIGINT came first.
     pub fn prepare<T: Send + 'static>(&mut self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
         let Self { control, signals, .. } = self;
         control.block_on(async {
             tokio::select! {
                 () = signals.end() => None,
-                // A panic ends the process as it would have here.
+                // A panic of `work` continues on this thread.
                 done = tokio::task::spawn_blocking(work) => {
                     Some(done.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic())))
                 }
@@ -124,11 +124,11 @@ impl Server {
         })
     }
 
-    /// Serves until SIGTERM, SIGINT or `cairn drain`, then drains. `compiler` knows where `config` came from. A SIGHUP that came
-    /// since [`Server::new`] is a reload.
+    /// Serves until SIGTERM, SIGINT or `cairn drain`, then drains. `compiler` reloads `config`. A SIGHUP since [`Server::new`]
+    /// reloads it at once.
     ///
     /// # Errors
-    /// See [`ServerError`]. Nothing is left half-started, but threads that the end of the process ends.
+    /// See [`ServerError`]. Blocking threads may be left; they end with the process.
     pub fn run(self, config: Config, mut compiler: Compiler) -> Result<(), ServerError> {
         let Self { control, signals, hangup } = self;
         let limit = raise_descriptor_limit()?;
@@ -139,12 +139,12 @@ impl Server {
         let (sockets, bound) = listener::open(snapshot.listeners(), workers, &Vec::new())?;
         let served =
             control.block_on(serve(Startup { config, compiler, snapshot, cpus, sockets, bound }, signals, hangup));
-        // What a reload that was under way still waits for does not matter any more.
+        // Does not wait for the blocking thread of a reload under way.
         control.shutdown_background();
         served
     }
 
-    /// Ends without having served. What [`Server::prepare`] has begun is not waited for.
+    /// Ends without having served. Does not wait for the work that [`Server::prepare`] has begun.
     pub fn end(self) {
         self.control.shutdown_background();
     }
@@ -160,22 +160,22 @@ impl Signals {
     }
 }
 
-/// What the control thread waits with, and how signals reach it.
+/// Descriptors of the control thread's event loop and its signal pipe.
 const SIGNAL_DESCRIPTORS: usize = 7;
-/// The control thread's own, besides what it waits with, which is open by now: what reading files and looking up names takes.
+/// Further descriptors of the control thread, to read files and look up names. Those of its event loop are open by now.
 const CONTROL_DESCRIPTORS: usize = 4;
-/// What watches the files of the configuration.
+/// Descriptors of the watcher of files.
 const WATCH_DESCRIPTORS: usize = 3;
-/// A worker's own: the rings of its executor and its own, and what wakes them.
+/// Descriptors of a worker: its executor's rings, its own ring, and the event descriptors that wake them.
 const WORKER_DESCRIPTORS: usize = 6;
-/// The least that a worker serves with: a client and a connection to an origin.
+/// Descriptors of one exchange: the client's connection and the origin's.
 const EXCHANGE_DESCRIPTORS: usize = 2;
-/// A verb that asks, and a file that is read for it.
+/// Descriptors of one request to the admin interface: its connection, and a file that is read for it.
 const ADMIN_DESCRIPTORS: usize = 2;
 
-/// Says what is needed before anything is opened that would fail, hang or panic half-way for want of it.
+/// Fails if descriptors do not suffice, before anything is opened that would fail, hang or panic half-way without them.
 fn require_descriptors(config: &Config, workers: usize, limit: u64) -> Result<(), ServerError> {
-    // Without /proc, the three that every process has. One is what this is read with.
+    // Without /proc, assume standard input, output and error. One of those counted is the directory that is read.
     let open = std::fs::read_dir("/proc/self/fd").map_or(3, |entries| entries.count().saturating_sub(1));
     let admin = usize::from(config.admin.listen.is_some()) + usize::from(config.admin.socket.is_some());
     let watch = if config.watch == Watch::Notified { WATCH_DESCRIPTORS } else { 0 };
@@ -187,7 +187,7 @@ fn require_descriptors(config: &Config, workers: usize, limit: u64) -> Result<()
     Err(ServerError::Descriptors { needed, limit, workers, listeners: config.snapshot.listeners.len() })
 }
 
-/// All that is ready before the first worker starts.
+/// All that has to be ready before the first worker starts.
 struct Startup {
     config: Config,
     compiler: Compiler,
@@ -208,7 +208,7 @@ async fn serve(start: Startup, mut signals: Signals, hangup: Signal) -> Result<(
     };
     let (admin, (executors, handles)) = tokio::select! {
         begun = begun => begun?,
-        // Nobody is served yet.
+        // No client is served yet, so there is nothing to drain.
         () = signals.end() => return Ok(()),
     };
     announce(&snapshot, &bound, workers);
@@ -220,7 +220,7 @@ async fn serve(start: Startup, mut signals: Signals, hangup: Signal) -> Result<(
     tokio::select! {
         () = control.run(asked, hangup) => {}
         () = signals.end() => {}
-        // A worker never ends by itself: it panicked, or its ring broke.
+        // A worker that ends without an order has panicked, or its ring broke.
         _ = ends.recv() => return join(executors, &handles),
     }
     ready.store(false, Ordering::Relaxed);
@@ -235,7 +235,7 @@ async fn serve(start: Startup, mut signals: Signals, hangup: Signal) -> Result<(
         () = signals.end() => {}
         () = tokio::time::sleep(DRAIN) => {}
     }
-    // Whoever has asked for the drain gets its answer.
+    // Lets the admin interface send its last answers, that to `drain` among them.
     let _ = end.send(true);
     let _ = tokio::time::timeout(LAST_ANSWERS, admin).await;
     join(executors, &handles)
@@ -264,7 +264,7 @@ async fn start_workers(
         tokio::select! {
             biased;
             Some((id, started)) = starts.recv() => handles.push((id, started?)),
-            // Its executor cannot be had, or it panicked before it could say whether it started. Others may not have begun:
+            // Its executor did not start, or it panicked before it reported its start. The other workers may not have begun:
             // they are not waited for.
             Some(WorkerId(index)) = ends.recv() => {
                 let failed = executors.swap_remove(usize::from(index)).join();
@@ -278,12 +278,12 @@ async fn start_workers(
     Ok((executors, handles.into_iter().map(|(_, handles)| handles).collect()))
 }
 
-/// Tells the control thread that a worker has ended, however it did.
+/// Tells the control thread that a worker has ended, when dropped: also after a panic.
 struct EndNotice(WorkerId, mpsc::UnboundedSender<WorkerId>);
 
 impl Drop for EndNotice {
     fn drop(&mut self) {
-        // The receiver is gone only when the server ends anyway.
+        // The receiver is dropped only when the server ends.
         let _ = self.1.send(self.0);
     }
 }
@@ -318,9 +318,9 @@ fn join(executors: Vec<Executor>, handles: &[WorkerHandle]) -> Result<(), Server
     })
 }
 
-/// Says on stderr where it listens; scripts and tests wait for these lines.
+/// Logs the addresses of all listeners. Scripts and tests wait for these lines.
 fn announce(snapshot: &Snapshot, bound: &BoundAddresses, workers: usize) {
-    // What it names was checked by each worker.
+    // An error cannot occur here: each worker has checked the variable.
     if let Some(workarounds) = Workarounds::needed().ok().filter(|workarounds| !workarounds.is_empty()) {
         say(format_args!("workarounds: {workarounds}"));
     }

@@ -22,29 +22,29 @@ use crate::snapshot::ListenerSpec;
 pub struct AdminSpec {
     /// Address for HTTP; None: off.
     pub listen: Option<SocketAddr>,
-    /// Nobody asked for it: when it is taken, go on without.
+    /// Whether `listen` is the default: if it cannot be bound, cairn starts without it.
     pub listen_is_default: bool,
-    /// Names by which it may be asked there.
+    /// Host names under which `listen` serves.
     pub hosts: AdminHosts,
     /// Path of the socket for the verbs; None: off.
     pub socket: Option<PathBuf>,
-    /// Nobody asked for it: when it cannot be made, go on without.
+    /// Whether `socket` is the default: if it cannot be bound, cairn starts without it.
     pub socket_is_default: bool,
 }
 
-/// Names, besides addresses and those without a dot, by which the admin interface may be asked.
+/// Host names under which the admin interface serves, besides addresses and names without a dot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AdminHosts {
-    /// Any.
+    /// Any name.
     Any,
-    /// These.
+    /// These names.
     Only(Vec<HostPattern>),
 }
 
-/// What turns an address or a socket off.
+/// Value that turns an address or a socket off.
 const OFF: &str = "off";
 
-/// Longest path of a socket, bytes (unix(7), with the end mark 108).
+/// Longest path of a socket, bytes (unix(7): 108 with the terminating null byte).
 const SOCKET_PATH_BYTES: usize = 107;
 
 pub(super) fn admin(section: Section<'_>, problems: &mut Problems) -> AdminSpec {
@@ -67,7 +67,7 @@ pub(super) fn admin(section: Section<'_>, problems: &mut Problems) -> AdminSpec 
     }
 }
 
-/// Reports a listener on an address of the admin interface that was asked for.
+/// Reports a listener that binds an address configured for the admin interface.
 pub(super) fn clash(section: Section<'_>, admin: &AdminSpec, listeners: &[ListenerSpec], problems: &mut Problems) {
     let own = [
         ("listen", admin.listen.map(Address::Inet).filter(|address| !is_any_port(address))),
@@ -87,7 +87,7 @@ fn is_any_port(address: &Address) -> bool {
     matches!(address, Address::Inet(inet) if inet.port() == 0)
 }
 
-/// The socket that the configuration names, whatever else is wrong with it; None: it is turned off.
+/// The admin socket that a configuration names, even if it has errors elsewhere. None: the socket is turned off.
 #[must_use]
 pub fn admin_socket(path: &Path) -> Option<PathBuf> {
     let file = if path.is_dir() { path.join("cairn.toml") } else { path.to_owned() };

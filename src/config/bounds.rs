@@ -1,5 +1,5 @@
-//! What binds a tenant beside its claims: time-outs, and where its endpoints may be. The root has no bounds.
-//! Not here: hosts and paths (`claim`), what its file may cost (`budget`), limits that only hold while requests flow.
+//! Bounds of a tenant's configuration: time-outs, and addresses of endpoints. The root has no bounds.
+//! Not here: hosts and paths (`claim`), costs of its file (`budget`), limits that hold while requests flow (`runtime::Quota`).
 
 use std::ffi::OsString;
 use std::fs;
@@ -16,16 +16,16 @@ use super::section::{Section, Text};
 use crate::id::Address;
 use crate::snapshot::Network;
 
-/// The bounds of one tenant; by default none.
+/// The bounds of one tenant. The default has none.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Bounds {
-    /// The longest, and where it says so.
+    /// The longest time-out, and where it is configured.
     max_timeout: Option<(Duration, SourceSpan)>,
-    /// None: anywhere.
+    /// Where endpoints may be; None: anywhere.
     networks: Option<Networks>,
-    /// What operates the proxy must not be forwarded to.
+    /// Addresses of the admin interface, to which no tenant may forward.
     admin: Vec<Address>,
-    /// None: no bound.
+    /// Costs of the tenant's file; None: no bound.
     pub(super) budget: Option<Budget>,
 }
 
@@ -33,15 +33,16 @@ pub(super) struct Bounds {
 struct Networks {
     /// None: any address.
     ranges: Option<Vec<Network>>,
-    /// Whether Unix-domain sockets are allowed: what the proxy's user can connect to is not the tenant's to use.
+    /// Whether Unix-domain sockets are allowed. By default they are not: cairn's user can connect to sockets that are not the
+    /// tenant's.
     unix: bool,
-    /// Where it says so.
+    /// Where they are configured.
     at: SourceSpan,
 }
 
 impl Networks {
-    /// Whether a range of them means addresses of `special` and no others, and `address` among them: `0.0.0.0/0` gives nobody this
-    /// machine.
+    /// Whether a range that lies within the special network `special` contains `address`. Wider ranges do not count: `0.0.0.0/0`
+    /// allows no tenant to reach this machine.
     fn names(&self, special: &SpecialNetwork, address: IpAddr) -> bool {
         let inside =
             |range: &Network| special.network.contains(range.address) && range.prefix >= special.network.prefix;
@@ -49,9 +50,9 @@ impl Networks {
     }
 }
 
-/// Stands for Unix-domain sockets among address ranges.
+/// Value that stands for Unix-domain sockets among address ranges.
 const UNIX: &str = "unix";
-/// Links that are followed to a file (path_resolution(7)).
+/// Most symbolic links that are followed to a file (path_resolution(7)).
 const LINKS_MAX: usize = 40;
 
 impl Bounds {
@@ -74,12 +75,12 @@ impl Bounds {
         }
     }
 
-    /// The same for another reading of the tenant's file.
+    /// The same bounds with a whole budget, for another reading of the tenant's file.
     pub(super) fn begin(&self) -> Self {
         Self { budget: self.budget.as_ref().map(Budget::begin), ..self.clone() }
     }
 
-    /// The time-out under `key`, cut to what is allowed where it is the default; reports a longer one that was asked for.
+    /// The time-out configured under `key`; None: it is absent. Reports one that is longer than allowed.
     pub(super) fn timeout(&self, section: Section<'_>, key: &str, problems: &mut Problems) -> Option<Duration> {
         let asked = section.optional_time(key);
         let Some((most, at)) = self.max_timeout else { return asked };
@@ -92,12 +93,12 @@ impl Bounds {
         asked
     }
 
-    /// `time`, or what is allowed if that is less.
+    /// The lesser of `time` and the longest time-out allowed.
     pub(super) fn cut(&self, time: Duration) -> Duration {
         self.max_timeout.map_or(time, |(most, _)| time.min(most))
     }
 
-    /// Reports an endpoint where none may be.
+    /// Reports an endpoint whose address is not allowed.
     pub(super) fn endpoint(&self, address: &Address, text: Text<'_>, problems: &mut Problems) {
         if self.admin.iter().any(|admin| same(admin, address)) {
             problems
@@ -147,14 +148,14 @@ fn same(admin: &Address, address: &Address) -> bool {
     }
 }
 
-/// Whether two paths lead to one file, through whatever links. It need not be there yet: the socket is made anew at a start.
+/// Whether two paths lead to the same file, links followed. The file need not exist: a start makes the socket anew.
 fn same_file(one: &Path, other: &Path) -> bool {
     let identity = |path: &Path| fs::metadata(path).map(|file| (file.dev(), file.ino())).ok();
     let both = identity(one).zip(identity(other));
     both.is_some_and(|(one, other)| one == other) || file_identity(one.to_owned()) == file_identity(other.to_owned())
 }
 
-/// Where a file stands or would be made: its directory, without links, and its name in there.
+/// Where a file is or would be created: device and inode of its directory, and its name there.
 fn file_identity(mut path: PathBuf) -> Option<(u64, u64, OsString)> {
     for _ in 0..LINKS_MAX {
         let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -167,15 +168,15 @@ fn file_identity(mut path: PathBuf) -> Option<(u64, u64, OsString)> {
     None
 }
 
-/// A network whose addresses mean another machine, or service, wherever one stands.
+/// A network whose addresses mean different hosts on different machines.
 struct SpecialNetwork {
     network: Network,
-    /// What it reaches.
+    /// Its description in messages.
     what: &'static str,
 }
 
-/// This machine, where the operator's own services listen that trust whoever can reach them; 0.0.0.0 and :: lead there as well
-/// (RFC 1122 section 3.2.1.3). And what is on the link alone (RFC 3927, RFC 4291), the metadata services of clouds for one.
+/// Addresses of this machine, where services of the operator trust local clients; 0.0.0.0 and :: reach it as well (RFC 1122 section
+/// 3.2.1.3). And link-local addresses (RFC 3927, RFC 4291), such as metadata services of clouds.
 const SPECIAL_NETWORKS: [SpecialNetwork; 6] = [
     special(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8, THIS_MACHINE),
     special(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8, THIS_MACHINE),
@@ -192,7 +193,7 @@ const fn special(address: IpAddr, prefix: u8, what: &'static str) -> SpecialNetw
 }
 
 impl SpecialNetwork {
-    /// The one that an address lies in.
+    /// The special network that contains `address`.
     fn of(address: IpAddr) -> Option<&'static Self> {
         SPECIAL_NETWORKS.iter().find(|special| special.network.contains(address))
     }

@@ -1,5 +1,5 @@
-//! What a tenant's file may cost to read and compile: a bound on what each of them takes of the thread that all reloads share.
-//! Not here: what the file may say (`bounds`, `claim`).
+//! What a tenant's file may cost to read and compile, because all reloads share one thread.
+//! Not here: what the file may configure (`bounds`, `claim`).
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use super::report::{Problems, SourceSpan};
 use super::section::{Section, Text};
 use crate::route::try_expression;
 
-/// The part of `[tenant.limits]` that is about this.
+/// The keys of `[tenant.limits]` about costs, and what has been spent.
 #[derive(Clone, Debug)]
 pub(super) struct Budget {
     routes: usize,
@@ -18,22 +18,22 @@ pub(super) struct Budget {
     expression_bytes: u64,
     compile_time: Duration,
     files: usize,
-    /// Where each stands, in this order.
+    /// Where each of these limits is configured, in the order routes, names, expression bytes, compile time, files.
     at: [SourceSpan; 5],
     spent: Spent,
 }
 
-/// What one reading has taken so far.
+/// Costs of one reading so far.
 #[derive(Clone, Debug, Default)]
 struct Spent {
     names: Cell<usize>,
     files: Cell<usize>,
     expression_bytes: Cell<u64>,
-    /// CPU time of the thread when it began.
+    /// CPU time of the thread when the reading began.
     began: Cell<Duration>,
-    /// Time in which the thread waited for answers.
+    /// Time that the thread has waited for files and name servers.
     waited: Cell<Duration>,
-    /// One of them is used up, which has been said.
+    /// A limit is exceeded, and the problem has been reported.
     over: Cell<bool>,
 }
 
@@ -51,14 +51,14 @@ impl Budget {
         }
     }
 
-    /// The whole budget again, for another reading.
+    /// The same budget with nothing spent, for another reading.
     pub(super) fn begin(&self) -> Self {
         let spent = Spent::default();
         spent.began.set(cpu_time());
         Self { spent, ..self.clone() }
     }
 
-    /// Counts routes and their hosts; false: there are too many, and nothing else is to be read of them.
+    /// Counts routes and their hosts. False: there are too many, and the caller reads no further.
     pub(super) fn routes(&self, routes: &[Section<'_>], problems: &mut Problems) -> bool {
         if let Some(surplus) = routes.get(self.routes) {
             let message = format!("the file has {} routes; the tenant may have {}", routes.len(), self.routes);
@@ -70,13 +70,13 @@ impl Budget {
         !self.is_over()
     }
 
-    /// Counts a name that is to be looked up, and looks it up; None: it is one too many.
+    /// Counts a name and resolves it with `ask`. None: the budget is used up.
     pub(super) fn look_up<T>(&self, text: Text<'_>, problems: &mut Problems, ask: impl FnOnce() -> T) -> Option<T> {
         self.name(text.at, 1, problems);
         self.wait(text.at, problems, ask)
     }
 
-    /// Counts a reference to a file, and reads it; None: it is one too many. Each costs memory for a copy of the file.
+    /// Counts a reference to a file and reads it with `ask`. None: the budget is used up. Each reference costs a copy of the file.
     pub(super) fn file<T>(&self, at: SourceSpan, problems: &mut Problems, ask: impl FnOnce() -> T) -> Option<T> {
         let files = self.spent.files.get() + 1;
         self.spent.files.set(files);
@@ -88,7 +88,7 @@ impl Budget {
         self.wait(at, problems, ask)
     }
 
-    /// Asks for what the thread may have to wait for; None: there is no time for it.
+    /// Calls `ask`, which may block, and counts the time that it blocks. None: no time is left.
     fn wait<T>(&self, at: SourceSpan, problems: &mut Problems, ask: impl FnOnce() -> T) -> Option<T> {
         if !self.has_time(at, problems) {
             return None;
@@ -100,12 +100,12 @@ impl Budget {
         Some(answer)
     }
 
-    /// Whether one of them is used up, which has been said: nothing else is to be read.
+    /// Whether a limit is exceeded, which has been reported: the caller reads no further.
     pub(super) fn is_over(&self) -> bool {
         self.spent.over.get()
     }
 
-    /// Tries an expression; None: there is nothing left to compile it with.
+    /// Compiles an expression and counts its automaton. None: no time is left.
     pub(super) fn expression(&self, text: Text<'_>, problems: &mut Problems) -> Option<Result<usize, String>> {
         if !self.has_time(text.at, problems) {
             return None;
@@ -120,7 +120,7 @@ impl Budget {
         Some(tried)
     }
 
-    /// Whether anything is left; reports at `at` that there is no time any more.
+    /// Whether the budget lasts; reports at `at` if time has run out.
     pub(super) fn has_time(&self, at: SourceSpan, problems: &mut Problems) -> bool {
         let spent = cpu_time().saturating_sub(self.spent.began.get()) + self.spent.waited.get();
         if spent > self.compile_time {
@@ -150,7 +150,7 @@ impl Budget {
     }
 }
 
-/// Of this thread: a machine that is busy with something else is not the tenant's fault.
+/// CPU time of this thread. Wall time would charge the tenant for other load of the machine.
 fn cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))

@@ -18,7 +18,7 @@ pub(super) fn document(document: &Document<'_>, schema: &'static Table, problems
 
 struct Check<'a> {
     document: &'a Document<'a>,
-    /// What the whole file may hold.
+    /// Schema of the whole file.
     root: &'static Table,
     problems: &'a mut Problems,
 }
@@ -35,7 +35,7 @@ impl Check<'_> {
                 None => self.unknown(self.span(name), name.get_ref(), schema),
             }
         }
-        // What is only counted need not be understood.
+        // Problems beyond the cap are only counted, so their suggestions are not computed.
         let understood = !self.problems.is_full();
         let slips = table.keys().filter(|name| understood && schema.key(name.get_ref()).is_none());
         let meant: Vec<_> = slips.filter_map(|name| schema.nearest(name.get_ref())).collect();
@@ -231,7 +231,7 @@ impl Check<'_> {
     }
 }
 
-/// Where a key of the whole file is written: in TOML, what stands below a table's header is the table's.
+/// How to write a top-level key that was found in a table: in TOML, keys below a header belong to its table.
 fn top_level(key: &Key) -> String {
     match key.kind {
         Kind::One(table) | Kind::Many(table) => {

@@ -1,4 +1,4 @@
-//! What a tenant may answer for: hosts, paths and listeners. Not here: what else binds a tenant (`bounds`).
+//! Claims of a tenant: hosts, paths and listeners that its routes may serve. Not here: other bounds (`bounds`).
 
 use super::host;
 use super::listener;
@@ -12,11 +12,11 @@ use crate::route::{HostPattern, PathPattern, RouteSpec};
 /// One of `tenant.claims`.
 #[derive(Clone, Debug)]
 pub(super) struct Claim {
-    /// None: any.
+    /// None: any host.
     pub(super) host: Option<HostPattern>,
-    /// Without the slash at its end, so that it is empty for every path.
+    /// Path prefix without the final slash; empty: every path.
     prefix: String,
-    /// Sorted; empty: all.
+    /// Listeners, sorted; empty: all.
     pub(super) listeners: Vec<ListenerId>,
     pub(super) at: SourceSpan,
 }
@@ -34,12 +34,12 @@ impl Claim {
         Some(Self { host, prefix: prefix.trim_end_matches('/').to_owned(), listeners: ids, at: section.at })
     }
 
-    /// The paths that it covers, as a route has them.
+    /// The claimed paths, as the pattern of a route.
     pub(super) fn path(&self) -> PathPattern {
         if self.prefix.is_empty() { PathPattern::Any } else { PathPattern::Prefix(self.prefix.clone()) }
     }
 
-    /// Whether a request can lie in both.
+    /// Whether some request is in both claims.
     pub(super) fn overlaps(&self, other: &Self) -> bool {
         let shared = self.listeners.is_empty()
             || other.listeners.is_empty()
@@ -49,13 +49,13 @@ impl Claim {
         shared && paths && hosts
     }
 
-    /// Whether `route` names a host and a path inside of the claim, its listeners aside.
+    /// Whether `route` has a host and a path within the claim, on whatever listeners.
     pub(super) fn touches(&self, route: &RouteSpec) -> bool {
         let hosts = route.hosts.iter().any(|host| self.covers_host(Some(host)));
         self.covers_path(&route.path) && (hosts || route.hosts.is_empty() && self.covers_host(None))
     }
 
-    /// None: any host.
+    /// Whether every host of the pattern is claimed; None stands for any host.
     fn covers_host(&self, host: Option<&HostPattern>) -> bool {
         let under = |name: &str, suffix: &str| name.strip_suffix(suffix).is_some_and(|rest| rest.ends_with('.'));
         match (&self.host, host) {
@@ -80,7 +80,7 @@ fn below(path: &str, prefix: &str) -> bool {
     path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// As it is written.
+/// Writes it as in a configuration.
 impl std::fmt::Display for Claim {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let prefix = if self.prefix.is_empty() { "/" } else { &self.prefix };
@@ -92,8 +92,8 @@ impl std::fmt::Display for Claim {
     }
 }
 
-/// Holds a tenant's route inside its claims: what the route leaves open is narrowed where there is one claim, what lies
-/// outside is reported.
+/// Confines a tenant's route to its claims. Hosts and paths that the route leaves open become those of the claim, if there is only
+/// one. Reports what lies outside.
 pub(super) fn hold_to_claims(route: &mut RouteSpec, section: Section<'_>, claims: &[Claim], problems: &mut Problems) {
     let all = claims.iter().map(Claim::to_string).collect::<Vec<_>>().join(", ");
     let one = if let [one] = claims { Some(one) } else { None };
@@ -111,7 +111,7 @@ pub(super) fn hold_to_claims(route: &mut RouteSpec, section: Section<'_>, claims
             }
         }
     } else if route.hosts.len() < section.length("hosts") && !any_host(section) {
-        return; // One of them is no host, which has been said.
+        return; // One of them is no host, which has been reported.
     }
     if let (PathPattern::Any, Some(claim)) = (&route.path, one) {
         route.path = claim.path();
@@ -126,7 +126,7 @@ fn any_host(section: Section<'_>) -> bool {
 const OUTSIDE: &str = "the route lies outside of what the tenant claims";
 const NO_REGEX: &str = "an expression cannot be held inside a claim; write `path` or `path_prefix`";
 
-/// Finds the claim of each host, and serves the route where they are served.
+/// Finds the claim of each of the route's hosts, and gives the route the listeners of these claims.
 fn assign_listeners(route: &mut RouteSpec, section: Section<'_>, claims: &[Claim], all: &str, problems: &mut Problems) {
     let hosts: Vec<_> = if route.hosts.is_empty() { vec![None] } else { route.hosts.iter().map(Some).collect() };
     let mut listeners: Option<&[ListenerId]> = None;

@@ -83,7 +83,7 @@ impl Reader<'_> {
             let weight = u16::try_from(weight).unwrap_or(u16::MAX);
             let endpoint = EndpointSpec { address, others, weight };
             endpoint.addresses().for_each(|address| self.bounds.endpoint(address, text, self.problems));
-            // A name may share an address with another one.
+            // Two names may share an address, but not all of them.
             let twice = endpoint.addresses().all(|address| known.contains(address));
             known.extend(endpoint.addresses().cloned());
             if twice {
@@ -101,7 +101,7 @@ impl Reader<'_> {
         endpoints
     }
 
-    /// An address, or all those that a name stands for; none: that was reported.
+    /// The address, or all addresses of a name. Empty: there is none, which has been reported.
     fn addresses(&mut self, text: Text<'_>) -> Vec<Address> {
         let addresses = match text.value.parse() {
             Ok(address) => vec![address],
@@ -128,7 +128,7 @@ impl Reader<'_> {
         addresses
     }
 
-    /// None: the tenant may not look up so many.
+    /// Resolves a name. None: the tenant's budget is used up.
     fn look_up(&mut self, text: Text<'_>) -> Option<Result<Vec<Address>, String>> {
         let mut ask = || self.external.addresses(text.value);
         match &self.bounds.budget {
@@ -138,14 +138,14 @@ impl Reader<'_> {
     }
 }
 
-/// The first endpoint that has a host: those at Unix-domain sockets have none.
+/// Host and port of the first endpoint that is not a Unix-domain socket, else `localhost`.
 fn host(cluster: Section<'_>) -> String {
     let items = cluster.texts_or_tables("endpoints").into_iter();
     let mut texts = items.filter_map(|item| item.map_or_else(|table| table.text("address"), Some));
     texts.find(|text| !text.value.starts_with("unix:")).map_or("localhost", |text| text.value).to_owned()
 }
 
-/// `NAME:PORT`
+/// Whether `text` has the form `NAME:PORT`.
 fn is_name(text: &str) -> bool {
     let known = |c: u8| c.is_ascii_alphanumeric() || b"-_.".contains(&c);
     text.rsplit_once(':')

@@ -1,5 +1,5 @@
-//! Opens files that belong to somebody else than the operator: only below a directory, only plain ones, only if nobody but
-//! their owner and group can write them. Not here: what is in them.
+//! Opens files that do not belong to the operator: only below a directory, only plain files, only if nobody but their owner and
+//! group can write them. Not here: their content.
 
 use std::ffi::OsString;
 use std::fs::{File, Metadata};
@@ -11,14 +11,14 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-/// Why a name is refused that does not stay below its directory.
+/// Why a path that leaves its directory is refused.
 pub(super) const LEADS_OUT: &str = "it leads out of the directory of the tenant's file";
 
-/// A directory that nothing looked up in it leads out of (openat2(2), RESOLVE_BENEATH).
+/// A directory; paths looked up in it cannot leave it (openat2(2), RESOLVE_BENEATH).
 #[derive(Debug)]
 pub(super) struct ConfinedDir(File);
 
-/// What stands below such a directory, a link perhaps, whether it can be read or not.
+/// A file, directory or link below a [`ConfinedDir`], readable or not.
 #[derive(Debug)]
 pub(super) struct ConfinedEntry(File);
 
@@ -37,7 +37,7 @@ impl ConfinedDir {
         }
     }
 
-    /// What stands at `name`, in which no part but the last may be a link.
+    /// The entry at `name`. No component of it but the last may be a link.
     pub(super) fn entry(&self, name: &Path) -> io::Result<ConfinedEntry> {
         let name = if name.as_os_str().is_empty() { Path::new(".") } else { name };
         self.look_up(name, OFlags::PATH | OFlags::NOFOLLOW, ResolveFlags::NO_SYMLINKS).map(ConfinedEntry)
@@ -49,7 +49,7 @@ impl ConfinedEntry {
         self.0.metadata()
     }
 
-    /// What it says if it is a link.
+    /// The target of a link; None for other entries.
     pub(super) fn target(&self) -> io::Result<Option<PathBuf>> {
         if !self.metadata()?.is_symlink() {
             return Ok(None);
@@ -59,13 +59,13 @@ impl ConfinedEntry {
     }
 }
 
-/// Opens `name` below `directory`; links may not lead out of it.
+/// Opens the plain file `name` below `directory`, which links must not leave.
 ///
 /// # Errors
-/// Also when others can write the file, or when it belongs to neither root, nor this process's user, nor the directory's owner.
+/// Also if everybody can write the file, or if it belongs to neither root, nor this process's user, nor the directory's owner.
 pub(super) fn open(directory: &Path, name: &Path) -> io::Result<File> {
     let directory = ConfinedDir::open(directory)?;
-    // Without NONBLOCK a pipe in its place would hold the reload.
+    // Without NONBLOCK, opening a pipe would block the reload.
     let file = directory.look_up(name, OFlags::RDONLY | OFlags::NONBLOCK, ResolveFlags::empty())?;
     let (found, parent) = (file.metadata()?, directory.0.metadata()?);
     if !found.is_file() {
@@ -76,7 +76,7 @@ pub(super) fn open(directory: &Path, name: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Whether what `owner` owns can be believed to be what one of `trusted` wrote.
+/// Checks that only `owner` and its group can write the file, and that `owner` is one of `trusted`.
 fn check_owner(mode: u32, owner: u32, trusted: &[u32]) -> Result<(), String> {
     if mode & 0o002 != 0 {
         Err("everybody can write it; take that away: chmod o-w".to_owned())

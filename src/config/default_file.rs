@@ -22,7 +22,7 @@ const HEADER: &str = "\
 
 ";
 
-/// Column at which the comments stand.
+/// Column of the comments.
 const COMMENT_COLUMN: usize = 44;
 
 fn render(table: &Table, out: &mut String) {
@@ -45,7 +45,7 @@ fn render(table: &Table, out: &mut String) {
     }
 }
 
-/// What was a comment stays one line of comment.
+/// `section` with every line as a comment. Lines that are comments stay as they are.
 fn commented(section: &str) -> String {
     let mark =
         |line: &str| if line.is_empty() || line.starts_with('#') { line.to_owned() } else { format!("# {line}") };
@@ -53,7 +53,7 @@ fn commented(section: &str) -> String {
 }
 
 fn render_key(table: &Table, key: &Key, out: &mut String) {
-    // The first way of a required choice stands as it is, so that the file is valid.
+    // The first key of a required choice is not a comment, so that the file is valid.
     let chosen = table.choices.iter().any(|choice| choice.required && choice.keys.first() == Some(&key.name));
     let mark = if matches!(key.preset, Preset::Optional(_) | Preset::ByRole(_)) && !chosen { "# " } else { "" };
     let value = key.preset.example();

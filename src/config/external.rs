@@ -1,5 +1,5 @@
-//! What a configuration takes from outside its own text: files that values name, addresses of names. Each is asked for once a
-//! load; kept with a text, it makes that text mean the same again later. Not here: the text itself (`files`).
+//! Inputs of a configuration beside its own text: files to which values refer, addresses of names. Each is read once a load. Kept
+//! together with a text, they give that text the same meaning at a later load. Not here: the text (`files`).
 
 use std::collections::HashMap;
 use std::env::{self, VarError};
@@ -15,19 +15,19 @@ use super::file_stamps::{LookupPath, Stamp};
 use crate::id::Address;
 use crate::limits;
 
-/// Largest file that a value may name, bytes.
+/// Largest file to which a value may refer, bytes.
 const VALUE_BYTES_MAX: u64 = 1024 * 1024;
 
-/// Answers so far; what could not be had is an answer too.
+/// Results so far; failures are results, too.
 #[derive(Clone, Debug, Default)]
 pub(super) struct External {
-    /// No variable of the environment, and no file but those below the directory of the one that names it.
+    /// Whether variables of the environment are out of reach, and files outside the directory of the referring file.
     confined: bool,
     files: HashMap<PathBuf, (LookupPath, Stamp, Result<String, String>)>,
     addresses: HashMap<String, Result<Vec<Address>, String>>,
 }
 
-/// Why there is no such variable, and what to do.
+/// Why a variable has no value, and the remedy.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct VariableError {
     pub(super) why: &'static str,
@@ -35,12 +35,12 @@ pub(super) struct VariableError {
 }
 
 impl External {
-    /// For the file of a tenant, who may not see all that this process sees.
+    /// Inputs for a tenant's file, which may not read all that this process can read.
     pub(super) fn confined() -> Self {
         Self { confined: true, ..Self::default() }
     }
 
-    /// The content of the file `name` in `directory`, without the newline at its end.
+    /// Content of the file `name` in `directory`, without its final newline.
     pub(super) fn file(&mut self, directory: &Path, name: &Path) -> Result<String, String> {
         let path = directory.join(name);
         if let Some((.., known)) = self.files.get(&path) {
@@ -48,7 +48,7 @@ impl External {
         }
         let lookup =
             if self.confined { LookupPath::beneath(directory, name) } else { Some(LookupPath::anywhere(path.clone())) };
-        // What is not the tenant's is not even looked at: when it changes would tell something about it.
+        // A path outside the tenant's directory is not even stamped: reloads would disclose when the file changes.
         let Some(lookup) = lookup else { return Err(LEADS_OUT.to_owned()) };
         let stamp = Stamp::of(&lookup);
         let file = if self.confined { confined::open(directory, name) } else { open(&path) };
@@ -61,7 +61,7 @@ impl External {
         content
     }
 
-    /// A variable of the environment.
+    /// Value of a variable of the environment.
     pub(super) fn variable(&self, name: &str) -> Result<String, VariableError> {
         if self.confined {
             let why = "a tenant's file cannot read the environment";
@@ -74,7 +74,7 @@ impl External {
         })
     }
 
-    /// The addresses of `NAME:PORT` in the order in which they are to be tried; at least one.
+    /// Addresses of `NAME:PORT` in the order of attempts; at least one.
     pub(super) fn addresses(&mut self, name: &str) -> Result<Vec<Address>, String> {
         if let Some(known) = self.addresses.get(name) {
             return known.clone();
@@ -84,17 +84,16 @@ impl External {
         found
     }
 
-    /// The files that were looked for, and what they were before they were opened.
+    /// The files that were looked for, with their stamps from before they were opened.
     pub(super) fn files(&self) -> impl Iterator<Item = (&LookupPath, &Stamp)> {
         self.files.values().map(|(lookup, stamp, _)| (lookup, stamp))
     }
 }
 
-/// Opens a plain file, and nothing else: opening a pipe would wait for somebody who writes into it, and reading a device may
-/// never end (open(2), O_NONBLOCK).
+/// Opens a plain file. Opening a pipe could block until it has a writer, and reading a device may never end (open(2), O_NONBLOCK).
 ///
 /// # Errors
-/// Also when something else is there.
+/// Also if `path` is no plain file.
 pub(super) fn open(path: &Path) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
@@ -105,7 +104,7 @@ pub(super) fn open(path: &Path) -> io::Result<File> {
     }
 }
 
-/// All of `file`, if it is UTF-8 and at most `most` bytes.
+/// The content of `file`, which has to be UTF-8 of at most `most` bytes.
 pub(super) fn text(file: File, most: u64) -> io::Result<String> {
     let mut text = String::new();
     let length = file.take(most + 1).read_to_string(&mut text)?;
@@ -121,8 +120,8 @@ fn resolve(name: &str) -> Result<Vec<Address>, String> {
     if found.is_empty() { Err("it has no address".to_owned()) } else { Ok(found) }
 }
 
-/// Addresses in the resolver's order (RFC 6724), but the families in turn, IPv6 first: where one of them does not work at all,
-/// the second attempt is of the other one (RFC 8305 section 4).
+/// Addresses in the resolver's order (RFC 6724), but with the families alternating, IPv6 first: if one family does not work at all,
+/// the second attempt uses the other one (RFC 8305 section 4).
 fn in_turn(addresses: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
     let mut all: Vec<SocketAddr> = Vec::new();
     for address in addresses {

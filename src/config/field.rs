@@ -4,7 +4,7 @@ use super::report::Problems;
 use super::section::Text;
 use crate::http::{FieldName, ends_here, hop_by_hop};
 
-/// Names and values to send. Reports what is not a field, what cairn owns, and what is there twice.
+/// Names and values of fields to send. Reports invalid fields, fields that cairn writes itself, and duplicates.
 pub(super) fn fields(entries: &[(Text<'_>, Text<'_>)], problems: &mut Problems) -> Vec<(String, String)> {
     let mut fields: Vec<(String, String)> = Vec::with_capacity(entries.len());
     for (name, value) in entries {
@@ -20,7 +20,7 @@ pub(super) fn fields(entries: &[(Text<'_>, Text<'_>)], problems: &mut Problems) 
     fields
 }
 
-/// A field that an operator may change: none that frames a message or belongs to one connection (RFC 9110 section 7.6.1).
+/// Reports a field that an operator may not edit: one that frames a message or belongs to one connection (RFC 9110 section 7.6.1).
 pub(super) fn editable(field: Text<'_>, problems: &mut Problems) {
     if !name(field, problems) {
         return;
@@ -35,7 +35,7 @@ pub(super) fn editable(field: Text<'_>, problems: &mut Problems) {
     problems.add(field.at, format!("`{}` cannot be edited", field.shown)).help(help);
 }
 
-/// A field that a route can be chosen by: one that an origin gets to see, since conditions see nothing else.
+/// Reports a field on which no condition can hold: conditions see only fields that are forwarded.
 pub(super) fn conditional(field: Text<'_>, problems: &mut Problems) {
     if name(field, problems) && ends_here(FieldName::lookup(field.value.as_bytes())) {
         problems
@@ -44,7 +44,7 @@ pub(super) fn conditional(field: Text<'_>, problems: &mut Problems) {
     }
 }
 
-/// Whether it is a field name (RFC 9110 section 5.1); reports it if not.
+/// Whether `field` is a field name (RFC 9110 section 5.1); reports it if not.
 pub(super) fn name(field: Text<'_>, problems: &mut Problems) -> bool {
     let valid = is_token(field.value);
     if !valid {
@@ -55,7 +55,7 @@ pub(super) fn name(field: Text<'_>, problems: &mut Problems) -> bool {
     valid
 }
 
-/// A field value (RFC 9110 section 5.5).
+/// Reports an invalid field value (RFC 9110 section 5.5).
 pub(super) fn value(text: Text<'_>, problems: &mut Problems) {
     if text.value.chars().any(|c| c.is_control() && c != '\t') {
         problems.add(text.at, "the value holds a control character").help("only tabs may stand in a field value");
@@ -66,7 +66,7 @@ pub(super) fn value(text: Text<'_>, problems: &mut Problems) {
     }
 }
 
-/// RFC 9110 section 5.6.2.
+/// Whether `text` is a token (RFC 9110 section 5.6.2).
 pub(super) fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|c| c.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&c))
 }

@@ -1,5 +1,5 @@
-//! The files that a load looked at, as they were then: tells whether one of them has become another since, and what leads to
-//! them. Not here: noticing it (`control`).
+//! Stamps of the files that a load has read, to tell whether one has changed since, and the directories that lead to them.
+//! Not here: when to compare, and watching directories (`control`).
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::OsString;
@@ -10,30 +10,29 @@ use std::time::{Duration, SystemTime};
 
 use super::confined::{ConfinedDir, ConfinedEntry};
 
-/// Links that one path may lead through (path_resolution(7)).
+/// Most symbolic links on one path (path_resolution(7)).
 const LINKS_MAX: usize = 40;
-/// A file that changed so shortly before it was looked at may change again and look the same: file systems keep coarse times.
+/// Time after a change in which a further change may leave the stamp as it is, because file systems keep coarse times.
 const FRESH: Duration = Duration::from_secs(2);
 
-/// Paths in the order in which they were looked at, each with what it led to a moment before it was opened.
+/// Paths in the order of reading, each with its stamp from just before it was opened.
 #[derive(Clone, Debug, Default)]
 pub struct FileStamps(Vec<(LookupPath, Stamp)>);
 
-/// A path, and how far it may lead.
+/// A path, and the directory that it must not leave.
 #[derive(Clone, Debug)]
 pub(super) struct LookupPath {
     path: PathBuf,
-    /// What begins the path, and what neither a link nor `..` behind it may lead out of: beyond, nothing is looked at. None: it may
-    /// lead anywhere.
+    /// A prefix of the path that neither links nor `..` in the rest may leave; nothing outside of it is looked up. None: no bound.
     directory: Option<PathBuf>,
 }
 
-/// What a path leads to, and through which links. Two stamps are the same if all that can be told without reading is.
+/// The target of a path and the links on the way. Equal stamps mean: no change that can be told without reading the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Stamp {
-    /// What each link says, in the order of the path.
+    /// Target of each link, in the order of the path.
     links: Vec<PathBuf>,
-    /// None: there is nothing.
+    /// None: the path does not exist.
     target: Option<Target>,
 }
 
@@ -46,7 +45,7 @@ enum Target {
         modified: (i64, i64),
         changed: (i64, i64),
     },
-    /// With its parts of a configuration.
+    /// A directory, with the names of the configuration files in it.
     Directory {
         device: u64,
         inode: u64,
@@ -54,25 +53,25 @@ enum Target {
     },
 }
 
-/// What has to be watched to notice that a path leads elsewhere: every directory on its way, links followed.
+/// What has to be watched to notice that a path leads to another file: every directory on its way, links followed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WatchSet {
-    /// Directories that hold an element of a path, with device and inode. No part of these paths is a link.
+    /// Directories that hold an element of a path, with device and inode. Their paths have no links.
     directories: BTreeMap<PathBuf, (u64, u64)>,
-    /// The elements.
+    /// Paths of the elements.
     elements: HashSet<PathBuf>,
-    /// Directories in which any part of a configuration counts.
+    /// Directories in which every configuration file counts.
     listed: HashSet<PathBuf>,
 }
 
 impl FileStamps {
-    /// Notes what a path leads to, which the caller opens after this.
+    /// Stamps a path. The caller opens it after this.
     pub(super) fn note(&mut self, lookup: LookupPath) {
         let stamp = Stamp::of(&lookup);
         self.0.push((lookup, stamp));
     }
 
-    /// Notes what was looked at before.
+    /// Adds stamps taken before.
     pub(super) fn extend<'a>(&mut self, others: impl Iterator<Item = (&'a LookupPath, &'a Stamp)>) {
         self.0.extend(others.map(|(lookup, stamp)| (lookup.clone(), stamp.clone())));
     }
@@ -82,25 +81,25 @@ impl FileStamps {
         self.0.iter().map(|(lookup, _)| lookup.path.as_path())
     }
 
-    /// Whether nothing was looked at.
+    /// Whether there is no path.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether a path leads to something else now. Reads directories and looks at files, which may block.
+    /// Whether the stamp of a path is another now. Accesses the file system, which may block.
     #[must_use]
     pub fn has_changed(&self) -> bool {
         self.0.iter().any(|(lookup, stamp)| Stamp::of(lookup) != *stamp)
     }
 
-    /// Whether one of the files had been written so shortly before `now` that [`FileStamps::has_changed`] could miss the next change.
+    /// Whether a file was written so shortly before `now` that [`FileStamps::has_changed`] could miss its next change.
     #[must_use]
     pub fn is_fresh(&self, now: SystemTime) -> bool {
         self.0.iter().any(|(_, stamp)| stamp.is_fresh(now))
     }
 
-    /// What leads to the paths now.
+    /// The directories that lead to the paths now.
     #[must_use]
     pub fn watch_set(&self) -> WatchSet {
         let mut watch_set = WatchSet::default();
@@ -112,12 +111,12 @@ impl FileStamps {
 }
 
 impl LookupPath {
-    /// Wherever it leads.
+    /// A path without a bound.
     pub(super) fn anywhere(path: PathBuf) -> Self {
         Self { path, directory: None }
     }
 
-    /// To `name` in `directory` and not out of it. None: already the name leads out.
+    /// The path `name` in `directory`, which it must not leave. None: `name` leaves it without any link.
     pub(super) fn beneath(directory: &Path, name: &Path) -> Option<Self> {
         let mut depth = 0_usize;
         for part in name.components() {
@@ -131,8 +130,8 @@ impl LookupPath {
         Some(Self { path: directory.join(name), directory: Some(directory.to_owned()) })
     }
 
-    /// Walks along it as the kernel does, and calls `element` with each directory and the path of the element in it that is looked
-    /// up, and `link` with what each link says. Returns where it ends; None: there is nothing, or it leads out.
+    /// Resolves the path as the kernel does. Calls `element` with each directory and the path of the element looked up in it, and
+    /// `link` with the target of each link. Returns the path without links; None: it does not exist, or leaves its directory.
     fn follow(
         &self,
         mut element: impl FnMut(&Path, &Path),
@@ -174,7 +173,7 @@ impl Stamp {
 }
 
 impl Target {
-    /// With what is in the directory `listed`, if it is one.
+    /// The target with this metadata; of the directory `listed`, with its files.
     fn of(listed: Option<&Path>, metadata: &Metadata) -> Self {
         let (device, inode) = (metadata.dev(), metadata.ino());
         if metadata.is_dir() {
@@ -188,7 +187,7 @@ impl Target {
     }
 }
 
-/// Whether a file of this name is read where a directory is.
+/// Whether a file of this name in `conf.d` is a configuration file.
 pub(super) fn is_part(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "toml")
 }
@@ -199,15 +198,15 @@ impl WatchSet {
         self.directories.keys().map(PathBuf::as_path)
     }
 
-    /// Whether something that happened to `path`, which stands in a watched directory, can mean that a file has changed.
+    /// Whether an event for `path`, in a watched directory, can mean that a file has changed.
     #[must_use]
     pub fn concerns(&self, path: &Path) -> bool {
         let listed = |directory: &Path| self.listed.contains(directory) && is_part(path);
         self.elements.contains(path) || path.parent().is_some_and(listed)
     }
 
-    /// Whether `path` is one of the directories to watch. What happens to it may end its watch, even if it is there again later
-    /// with the same inode.
+    /// Whether `path` is one of the directories to watch. An event for it may end its watch, even if the directory comes back with
+    /// the same inode.
     #[must_use]
     pub fn watches(&self, path: &Path) -> bool {
         self.directories.contains_key(path)
@@ -230,17 +229,17 @@ impl WatchSet {
     }
 }
 
-/// Device and inode of a directory; zeros: it is gone.
+/// Device and inode of a directory; zeros if it does not exist.
 fn identity(directory: &Path) -> (u64, u64) {
     fs::metadata(directory).map(|metadata| (metadata.dev(), metadata.ino())).unwrap_or_default()
 }
 
-/// A walk along a path, one element after the other.
+/// The resolution of a path, element by element.
 struct Walk {
-    /// How far it has come; no part of this is a link.
+    /// The resolved part of the path, without links.
     here: PathBuf,
     links: usize,
-    /// What it must not leave.
+    /// The directory that it must not leave.
     bounds: Option<(PathBuf, ConfinedDir)>,
 }
 
@@ -278,7 +277,7 @@ impl Walk {
         Some(())
     }
 
-    /// What the link says to which it has come, if it is one; None: there is nothing.
+    /// The target of the link at `here`; `Some(None)`: it is no link; None: it does not exist.
     fn target(&self) -> Option<Option<PathBuf>> {
         if self.bounds.is_some() {
             return self.look()?.target().ok();
@@ -289,14 +288,14 @@ impl Walk {
         Some(None)
     }
 
-    /// What it has come to, where it has bounds: looked up beneath them, whatever has become of the way there meanwhile.
+    /// The entry at `here`, looked up beneath the bounds, so that a concurrent change of the path cannot lead out of them.
     fn look(&self) -> Option<ConfinedEntry> {
         let (bounds, beneath) = self.bounds.as_ref()?;
         beneath.entry(self.here.strip_prefix(bounds).ok()?).ok()
     }
 }
 
-/// The names in a path, `..` among them, last first.
+/// The names in a path, `..` included, in reverse order.
 fn reversed(path: &Path) -> Vec<OsString> {
     let name = |part: Component<'_>| match part {
         Component::Normal(name) => Some(name.to_owned()),

@@ -1,4 +1,4 @@
-//! Reads configuration files and parses their TOML. Not here: what is in them.
+//! Reads configuration files and parses their TOML. Not here: their meaning.
 
 use std::fs;
 use std::io;
@@ -24,12 +24,12 @@ pub(super) const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 #[derive(Debug)]
 pub(super) struct Document<'a> {
     file: usize,
-    /// What paths in it are relative to.
+    /// Directory to which paths in the file are relative.
     pub(super) directory: &'a Path,
-    /// Chooses its defaults.
+    /// Role that determines defaults.
     pub(super) role: Role,
     pub(super) table: DeTable<'a>,
-    /// In file order.
+    /// The replaced references, in file order.
     pub(super) references: Vec<Reference>,
 }
 
@@ -51,7 +51,7 @@ impl<'a> Document<'a> {
         }
     }
 
-    /// Replaces every reference by what it stands for, within a budget if there is one; reports those to nothing.
+    /// Replaces every reference by its value, within `budget` if there is one. Reports references that have no value.
     pub(super) fn replace_references(
         &mut self,
         external: &mut External,
@@ -67,7 +67,7 @@ impl<'a> Document<'a> {
         SourceSpan { file: self.file, start: 0, end: 0 }
     }
 
-    /// All of it.
+    /// The whole file as a section.
     pub(super) fn section(&'a self, schema: &'static Table) -> Section<'a> {
         Section::new(self, self.at(), &self.table, schema)
     }
@@ -76,14 +76,14 @@ impl<'a> Document<'a> {
         SourceSpan::of(self.file, node)
     }
 
-    /// The value at a place as it is written, if it is not itself.
+    /// The reference from which the value at `at` comes, as it is written; None: the value is no reference.
     pub(super) fn written(&self, at: SourceSpan) -> Option<&str> {
         let known = self.references.binary_search_by_key(&at.start, |reference| reference.start).ok()?;
         self.references.get(known).map(|reference| reference.written.as_str())
     }
 }
 
-/// Reads `path`, or `path/cairn.toml` and then `path/conf.d/*.toml` by name. Notes in `file_stamps` what it looked at.
+/// Reads `path`, or `path/cairn.toml` and then `path/conf.d/*.toml` by name. Stamps every path that it reads.
 pub(super) fn read(path: &Path, file_stamps: &mut FileStamps) -> Result<Vec<Source>, Report> {
     let refuse = |path: &Path, error: io::Error| (path.display().to_string(), error.to_string());
     let paths = match list(path, file_stamps) {
@@ -125,7 +125,7 @@ pub(super) fn parse<'a>(sources: &'a [Source], problems: &mut Problems) -> Vec<D
     sources.iter().enumerate().map(|(file, source)| Document::parse(file, source, problems)).collect()
 }
 
-/// What the first file says that it is, if it says so.
+/// The role that the first file sets, or the default.
 pub(super) fn role(documents: &[Document<'_>]) -> Role {
     let role = documents.first().and_then(|first| first.table.get("role")?.get_ref().as_str());
     match role {
@@ -135,7 +135,7 @@ pub(super) fn role(documents: &[Document<'_>]) -> Role {
     }
 }
 
-/// Checks every file against the schema. Keys that are not arrays of tables belong in the first.
+/// Checks every file against the schema. Keys that are not arrays of tables are allowed in the first file only.
 pub(super) fn check<'a>(documents: &'a [Document<'a>], problems: &mut Problems) -> Vec<Section<'a>> {
     let mut roots = Vec::with_capacity(documents.len());
     for (file, document) in documents.iter().enumerate() {

@@ -7,7 +7,7 @@ use super::report::Problems;
 use super::section::Text;
 use crate::route::HostPattern;
 
-/// The patterns of `hosts`; empty: any.
+/// The patterns of `hosts`; empty: any host.
 pub(super) fn patterns(texts: &[Text<'_>], problems: &mut Problems) -> Vec<HostPattern> {
     if let [text] = texts
         && text.value == "*"
@@ -39,7 +39,7 @@ pub(super) fn authority(text: Text<'_>, problems: &mut Problems) -> String {
     text.value.to_owned()
 }
 
-/// One pattern, not `*` alone; reports what is none.
+/// One pattern other than `*`. Reports it if it is invalid.
 pub(super) fn pattern(text: Text<'_>, problems: &mut Problems) -> Option<HostPattern> {
     let lower = text.value.to_ascii_lowercase();
     let help = match lower.strip_prefix("*.") {
@@ -57,12 +57,12 @@ pub(super) fn pattern(text: Text<'_>, problems: &mut Problems) -> Option<HostPat
     None
 }
 
-/// 1 to 65535 in digits alone: `parse` would take a sign.
+/// Whether `text` is a port, 1 to 65535, in digits only: `parse` would accept a sign.
 fn is_port(text: &str) -> bool {
     text.bytes().all(|c| c.is_ascii_digit()) && text.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
-/// An IPv6 address in the one spelling that routes compare (RFC 5952); a name as it is.
+/// An IPv6 address in its canonical form, which routes compare (RFC 5952); a name as it is.
 fn canonical(host: String) -> String {
     let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     match address.and_then(|address| address.parse::<Ipv6Addr>().ok()) {
@@ -71,7 +71,7 @@ fn canonical(host: String) -> String {
     }
 }
 
-/// A name of labels (RFC 1123 section 2.1, with `_` as used inside clusters), an IPv4 address, or `[IPv6]`.
+/// Whether `text` is a name of labels (RFC 1123 section 2.1, with `_` as used inside clusters), an IPv4 address, or `[IPv6]`.
 fn is_host(text: &str) -> bool {
     if let Some(address) = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')) {
         return address.parse::<Ipv6Addr>().is_ok();

@@ -7,17 +7,17 @@ use super::schema::{Choice, Key, Kind, Preset, Table};
 use super::tables::{ROOT, TENANT_FILE};
 use super::unit;
 
-/// A reference may stand in place of any value that is a string.
+/// Pattern of references, which may take the place of any string.
 const REFERENCE: &str = r"^@|\$\{";
-/// Largest integer that every reader of JSON keeps (RFC 8259 section 6).
+/// Largest integer that every JSON parser represents exactly (RFC 8259 section 6).
 const INTEGER_MAX: u64 = (1 << 53) - 1;
 
-/// What `cairn.toml` and files of `conf.d` hold; or, with `tenant`, the file of a tenant.
+/// The schema of `cairn.toml` and of files in `conf.d`; with `tenant`, that of a tenant's file.
 #[must_use]
 pub fn json_schema(tenant: bool) -> String {
     let mut schema = if tenant { table(&TENANT_FILE) } else { table(&ROOT) };
     if tenant {
-        // Its claims say where a tenant is served.
+        // Listeners of a tenant's routes come from its claims.
         if let Some(keys) = schema.pointer_mut("/properties/route/items/properties").and_then(Value::as_object_mut) {
             keys.remove("listeners");
         }
@@ -44,7 +44,7 @@ fn table(table: &Table) -> Value {
     schema
 }
 
-/// Exactly one of the keys, or at most one.
+/// The schema for exactly one of the keys, or at most one.
 fn choice(choice: &Choice) -> Value {
     let there = |name: &str| json!({ "required": [name] });
     let mut ways: Vec<_> = choice.keys.iter().map(|name| there(name)).collect();
@@ -113,7 +113,7 @@ fn kind(kind: &Kind) -> Value {
     }
 }
 
-/// A table of one key.
+/// The schema of a table with the one key `name`.
 fn only(name: &str, schema: Value) -> Value {
     json!({ "type": "object", "additionalProperties": false, "properties": { name: schema }, "required": [name] })
 }

@@ -73,7 +73,7 @@ pub(super) fn ids(section: Section<'_>, names: &Names, problems: &mut Problems) 
     ids
 }
 
-/// The address to bind, unless another listener has it. Port 0 is a new port for each.
+/// The address to bind. Reports one that another listener binds too, but for port 0, which is a new port for each.
 fn address(text: Text<'_>, bound: &mut Vec<(Address, SourceSpan)>, problems: &mut Problems) -> Option<Address> {
     let address = match text.value.parse::<Address>() {
         Ok(address) => address,

@@ -1,4 +1,4 @@
-//! Loads a configuration again and again; a tenant's file that has become bad is served as it was when it was good.
+//! Loads a configuration repeatedly. If a tenant's file has become invalid, its last good version is used.
 //! Not here: when to load (`control`).
 
 use std::mem;
@@ -14,7 +14,7 @@ use super::root;
 use super::tenant::{Tenant, TenantConfig, TenantContext, TenantReport, TenantState, TenantVersion};
 use super::{Config, Report, files};
 
-/// A configuration on disk.
+/// A configuration on disk, with what is kept from one load to the next.
 #[derive(Clone, Debug)]
 pub struct Loader {
     path: PathBuf,
@@ -24,16 +24,16 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// For a file, or a directory with `cairn.toml` and `conf.d/*.toml`.
+    /// A loader of a file, or of a directory with `cairn.toml` and `conf.d/*.toml`.
     #[must_use]
     pub fn new(path: PathBuf) -> Self {
         Self { path, file_stamps: FileStamps::default(), good: HashMap::new() }
     }
 
-    /// Reads it as it stands now. Problems in the file of a tenant stay that tenant's: see [`Config::tenants`].
+    /// Loads the files as they are now. Problems in a tenant's file are no errors: see [`Config::tenants`].
     ///
     /// # Errors
-    /// Everything that is wrong with the operator's own files.
+    /// All problems of the operator's own files.
     pub fn load(&mut self) -> Result<Config, Report> {
         self.file_stamps = FileStamps::default();
         let sources = files::read(&self.path, &mut self.file_stamps)?;
@@ -51,20 +51,20 @@ impl Loader {
         Ok(builder.config)
     }
 
-    /// Where the configuration stands.
+    /// Path of the configuration.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Every file and directory that the last load read or looked for, whether it succeeded or not.
+    /// Every file and directory that the last load read or looked for, even if the load failed.
     #[must_use]
     pub fn file_stamps(&self) -> &FileStamps {
         &self.file_stamps
     }
 }
 
-/// Everything as it stands now; what is wrong with the file of a tenant counts as much as the rest.
+/// Loads the files as they are now. Problems in a tenant's file are errors, too.
 pub(super) fn strict(sources: Vec<Source>, mut file_stamps: FileStamps) -> Result<Config, Report> {
     let mut problems = Problems::default();
     let Some(mut builder) = read(&sources, &mut file_stamps, &mut problems) else {
@@ -81,7 +81,7 @@ pub(super) fn strict(sources: Vec<Source>, mut file_stamps: FileStamps) -> Resul
     if problems.is_empty() { Ok(builder.config) } else { Err(Report::new(&builder.config.sources, problems)) }
 }
 
-/// Reads `file` as that of the tenant `name`, and no other tenant's. None: there is no such tenant.
+/// Reads `file` as the file of the tenant `name`, without other tenants' files. None: there is no such tenant.
 pub(super) fn one_tenant(sources: Vec<Source>, name: &str, file: &Path) -> Result<Option<TenantReport>, Report> {
     let mut problems = Problems::default();
     let builder = read(&sources, &mut FileStamps::default(), &mut problems).filter(|_| problems.is_empty());
@@ -94,7 +94,7 @@ pub(super) fn one_tenant(sources: Vec<Source>, name: &str, file: &Path) -> Resul
     Ok(builder.config.tenants.pop())
 }
 
-/// Reads the operator's files; None: they are not TOML.
+/// Reads the operator's own files. None: they are not TOML.
 fn read(sources: &[Source], file_stamps: &mut FileStamps, problems: &mut Problems) -> Option<ConfigBuilder> {
     let mut external = External::default();
     let root = root::read(sources, &mut external, problems);
@@ -127,8 +127,8 @@ impl ConfigBuilder {
         }
     }
 
-    /// Adds the tenant's file as it stands, or else as it was `before`, or else an answer that says so. Returns the last good
-    /// version, even where it does not fit the root of now.
+    /// Adds the tenant's file as it stands. If that has problems, adds the version `before`, or else routes that answer 503.
+    /// Returns the last good version, even if it does not fit the present root.
     fn add_tenant(
         &mut self,
         tenant: &Tenant,
@@ -161,7 +161,7 @@ impl ConfigBuilder {
         before
     }
 
-    /// The tenant's file as it stands; None: it cannot be read.
+    /// Reads the tenant's file as it stands. None: it cannot be opened.
     fn read(
         &self,
         tenant: &Tenant,

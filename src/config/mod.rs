@@ -1,8 +1,8 @@
-//! Configuration: TOML to a checked [`Config`]. Every problem of every file is reported at once, each with its place and its
-//! cure. Only importer of `toml`. Not here: compiling what was checked (`snapshot`), or publishing it (`control`).
+//! Configuration: TOML to a checked [`Config`]. All problems of all files are reported at once, each with its place and its
+//! remedy. Only importer of `toml`. Not here: compiling it (`snapshot`), or publishing it (`control`).
 //!
 //! A file goes through `files` (read, parse), `check` (each value against [`schema`]), and `listener`, `route`, `cluster`
-//! (rules between values, and the plain data that a snapshot is built from).
+//! (rules between values, and the plain data from which a snapshot is built).
 
 mod admin;
 mod bounds;
@@ -56,15 +56,15 @@ use source_map::SourceMap;
 
 use crate::snapshot::{Ledger, Snapshot, SnapshotSpec};
 
-/// Where cairn stands; chooses defaults.
+/// The position of cairn in the network, which determines defaults.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Role {
-    /// Faces the world: trusts no peer's forwarding fields, refuses ambiguous paths.
+    /// Faces the Internet: trusts no peer's forwarding fields, refuses ambiguous paths.
     #[default]
     Edge,
-    /// In front of an application boundary: trusts loopback and private ranges.
+    /// Behind an edge: trusts peers in loopback and private ranges.
     Waypoint,
-    /// Beside one process: as a waypoint.
+    /// Beside one process: defaults of a waypoint, but for the admin address.
     Sidecar,
 }
 
@@ -73,31 +73,31 @@ pub enum Role {
 pub enum Watch {
     /// Not at all.
     Off,
-    /// The kernel tells (inotify(7)).
+    /// By inotify(7).
     Notified,
-    /// They are looked at now and then.
+    /// By polling.
     Poll,
 }
 
-/// A configuration that is valid as far as reading it can tell.
+/// A configuration without problems that reading can find. Compiling may find more.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// How many workers to start, at least 1.
     pub workers: usize,
-    /// Its role.
+    /// `role`
     pub role: Role,
-    /// How it is noticed that one of `files` has changed.
+    /// How changes of `files` are noticed.
     pub watch: Watch,
     /// Where the admin interface listens.
     pub admin: AdminSpec,
-    /// Every file and directory that was read or looked for; empty where the configuration is no file.
+    /// Every file and directory that was read or looked for; empty if the configuration is no file.
     pub files: Vec<PathBuf>,
-    /// In the order of `SnapshotSpec::tenants`.
+    /// Reports of tenants, in the order of `SnapshotSpec::tenants`.
     pub tenants: Vec<TenantReport>,
     /// What to serve.
     pub snapshot: SnapshotSpec,
     sources: Vec<Source>,
-    /// How many of them are the operator's own; tenants' follow.
+    /// How many of `sources` are the operator's own. Those of tenants follow.
     root_sources: usize,
     source_map: SourceMap,
 }
@@ -105,7 +105,7 @@ pub struct Config {
 /// Reads a file, or a directory with `cairn.toml` and `conf.d/*.toml`, and the files of all tenants.
 ///
 /// # Errors
-/// Everything that is wrong with it, tenants' files included.
+/// All problems, those of tenants' files included.
 pub fn load(path: &Path) -> Result<Config, Report> {
     let mut file_stamps = FileStamps::default();
     loader::strict(files::read(path, &mut file_stamps)?, file_stamps)
@@ -114,21 +114,21 @@ pub fn load(path: &Path) -> Result<Config, Report> {
 /// Reads `text`; `name` stands for the file in reports.
 ///
 /// # Errors
-/// Everything that is wrong with it.
+/// All problems.
 pub fn parse(name: &str, text: &str) -> Result<Config, Report> {
     loader::strict(vec![Source::new(name, text)], FileStamps::default())
 }
 
-/// Reads `file` as that of the tenant `name` of the configuration at `path`, and leaves all other tenants out.
+/// Reads `file` as the file of the tenant `name` of the configuration at `path`, without other tenants' files.
 /// None: there is no such tenant.
 ///
 /// # Errors
-/// Everything that is wrong with the operator's own files.
+/// All problems of the operator's own files.
 pub fn check_tenant(path: &Path, name: &str, file: &Path) -> Result<Option<TenantReport>, Report> {
     loader::one_tenant(files::read(path, &mut FileStamps::default())?, name, file)
 }
 
-/// The configuration of `cairn run` without `-c`: a route for each way to answer, in front of two demo origins.
+/// The configuration of `cairn run` without `-c`: a route for each kind of action, in front of two demo origins.
 ///
 /// # Errors
 /// None while `conf/demo.toml` is valid, which a test sees to.
@@ -142,29 +142,29 @@ const DEMO_HELLO: &str = "127.0.0.1:9001";
 const DEMO_ECHO: &str = "127.0.0.1:9002";
 
 impl Config {
-    /// Whether both say the same. Where it stands does not matter.
+    /// Whether both configure the same, wherever their files are.
     #[must_use]
     pub fn same(&self, other: &Self) -> bool {
         let key = |config: &Self| (config.workers, config.role, config.watch, config.admin.clone());
         key(self) == key(other) && self.snapshot == other.snapshot
     }
 
-    /// `file:line` of a route, by its position; empty if there is none.
+    /// `file:line` of the route at `position`; empty if there is none.
     #[must_use]
     pub fn route_place(&self, position: usize) -> String {
         self.source_map.header(position).map(|span| report::line(&self.sources, span)).unwrap_or_default()
     }
 
-    /// `value` as it may be printed: where it came from a reference (`${NAME}`, `@file`), the reference.
+    /// `value` as it may be printed: if it comes from a reference (`${NAME}`, `@file`), the reference.
     #[must_use]
     pub fn shown<'a>(&'a self, value: &'a str) -> &'a str {
         self.source_map.shown(value)
     }
 
-    /// Compiles it into what workers serve from.
+    /// Compiles the configuration into a snapshot.
     ///
     /// # Errors
-    /// What only compiling finds: two routes with the same match, for one.
+    /// Problems that only compiling finds, such as two routes with the same conditions.
     pub fn compile(&self, version: u64, ledger: &mut Ledger) -> Result<Snapshot, Report> {
         Snapshot::build(version, self.snapshot.clone(), ledger).map_err(|errors| {
             let mut problems = Problems::default();

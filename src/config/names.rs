@@ -1,4 +1,4 @@
-//! Names that one part of a configuration gives and another uses. Not here: names of header fields (`field`).
+//! Names that one section of a configuration defines and another refers to. Not here: names of header fields (`field`).
 
 use ahash::{HashMap, HashMapExt};
 
@@ -9,21 +9,21 @@ use super::section::{Section, Text};
 /// The names of all listeners, routes or clusters, by position.
 #[derive(Debug)]
 pub(super) struct Names {
-    /// `listener`, `route`, `cluster`
+    /// What is named: `listener`, `route`, `cluster` or `tenant`.
     what: &'static str,
     scope: Scope,
-    /// Empty where a section has no name.
+    /// By position; empty if a section has no name.
     names: Vec<String>,
-    /// Where each name stands first.
+    /// Position and place of the first section with each name.
     first: HashMap<String, (usize, SourceSpan)>,
 }
 
-/// Whose names they are. Other scopes' names are out of reach.
+/// The owner of names. Names of other owners cannot be referred to.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Scope {
-    /// The tenant; empty: the root.
+    /// Name of the tenant; empty: the root.
     pub(super) tenant: String,
-    /// Position of the first among those of all scopes.
+    /// Position of the scope's first item among the items of all scopes.
     pub(super) first: usize,
 }
 
@@ -31,7 +31,7 @@ pub(super) struct Scope {
 const NAME_BYTES_MAX: usize = 64;
 
 impl Names {
-    /// Reads the names of `sections`; reports those that are badly formed or given twice.
+    /// Reads the names of `sections`. Reports names that are malformed or not unique.
     pub(super) fn read(what: &'static str, sections: &[Section<'_>], scope: Scope, problems: &mut Problems) -> Self {
         let mut names = Vec::with_capacity(sections.len());
         let mut first: HashMap<String, (usize, SourceSpan)> = HashMap::with_capacity(sections.len());
@@ -63,13 +63,13 @@ impl Names {
         Self { what, scope, names, first }
     }
 
-    /// The name under which all scopes know it: `TENANT/NAME`.
+    /// The name that is unique over all scopes: `TENANT/NAME`, or `NAME` in the root.
     pub(super) fn full(&self, position: usize) -> String {
         let name = self.names.get(position).map_or("", String::as_str);
         if self.scope.tenant.is_empty() { name.to_owned() } else { format!("{}/{name}", self.scope.tenant) }
     }
 
-    /// The position, among those of all scopes, of the one that `name` refers to; reports it if there is none.
+    /// The position, among the items of all scopes, to which `name` refers. Reports a name that does not exist.
     pub(super) fn find(&self, name: Text<'_>, problems: &mut Problems) -> Option<usize> {
         let position = self.first.get(name.value).map(|(position, _)| *position);
         if position.is_none() {

@@ -1,12 +1,12 @@
-//! The known word that someone most likely meant. Not here: what to do about it.
+//! The known word that is most similar to a misspelt one, for suggestions. Not here: the messages.
 
-/// Longest word that may be a slip, bytes: nobody has a name for what is longer, and comparing costs time and memory.
+/// Longest word that is compared, bytes: comparing costs time and memory, and no name is longer.
 const WORD_BYTES_MAX: usize = 128;
 
-/// Words that one is compared with: files with more names than that should not take long to be refused.
+/// Most words that one is compared with, so that files with many names are refused in little time.
 const KNOWN_MAX: usize = 1024;
 
-/// The word of `known` nearest to `word`, if it is near enough to be a slip: a third of its letters, at least one, never all.
+/// The word of `known` at the least distance from `word`: at most a third of its letters, or one, but fewer than all.
 pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if word.len() > WORD_BYTES_MAX {
         return None;

@@ -1,4 +1,4 @@
-//! Address ranges as an operator writes them. Not here: whose they are.
+//! Address ranges in CIDR notation. Not here: what they are used for.
 
 use std::net::IpAddr;
 
@@ -6,7 +6,7 @@ use super::report::Problems;
 use super::section::Text;
 use crate::snapshot::Network;
 
-/// An address range; reports what is none.
+/// The address range in `text`. Reports it if it is invalid.
 pub(super) fn range(text: Text<'_>, problems: &mut Problems) -> Option<Network> {
     let help = match parse(text.value) {
         Ok(network) => return Some(network),
@@ -22,11 +22,11 @@ pub(super) fn range(text: Text<'_>, problems: &mut Problems) -> Option<Network> 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum NetworkError {
     Form,
-    /// Bits beyond the prefix are set; the range that was meant.
+    /// Bits beyond the prefix are set; the range without them.
     HostBits(Network),
 }
 
-/// `10.0.0.0/8`; an address alone is a range of one.
+/// Parses `10.0.0.0/8`. An address alone is a range of one.
 fn parse(text: &str) -> Result<Network, NetworkError> {
     let (address, prefix) = text.split_once('/').map_or((text, None), |(address, prefix)| (address, Some(prefix)));
     let address: IpAddr = address.parse().map_err(|_| NetworkError::Form)?;

@@ -1,18 +1,18 @@
-//! What an operator may want to know about a valid configuration. Not here: problems (`report`).
+//! Hints about a valid configuration. Not here: problems (`report`).
 
 use super::Config;
 use crate::http::path::EncodedSlash;
 use crate::route::{ActionSpec, PathPattern, RouteSpec};
 
 impl Config {
-    /// Notes on a valid configuration, one line each.
+    /// All hints, one line each.
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
         let routes = self.snapshot.routes.iter().enumerate();
         routes.filter_map(|(position, route)| self.unseen(position, route)).collect()
     }
 
-    /// A route that denies a path does not see those spellings of it that have `%2f` for a slash, where they are kept.
+    /// The hint on a route that denies a path on listeners that keep `%2f`: it does not match spellings with `%2f` for a slash.
     fn unseen(&self, position: usize, route: &RouteSpec) -> Option<String> {
         let ActionSpec::Respond { status: status @ (401 | 403), .. } = route.action else { return None };
         let (PathPattern::Exact(path) | PathPattern::Prefix(path) | PathPattern::Regex(path)) = &route.path else {

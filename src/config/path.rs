@@ -1,11 +1,11 @@
-//! Paths as an operator writes them. Not here: paths on the wire (`http`).
+//! Paths in a configuration. Not here: paths on the wire (`http`).
 
 use super::report::Problems;
 use super::section::Text;
 use crate::http::path::{self, Forms, Rules};
 
-/// A path as requests have it when they are routed: escapes may be in either case (RFC 3986 section 6.2.2.1). Reports any path
-/// that no request has.
+/// A path in the normal form in which requests are routed. Escapes may be in either case (RFC 3986 section 6.2.2.1). Reports a path
+/// that no request can have.
 pub(super) fn normal(text: Text<'_>, problems: &mut Problems) -> String {
     match normal_form(text) {
         Ok(normal) => normal,
@@ -16,14 +16,14 @@ pub(super) fn normal(text: Text<'_>, problems: &mut Problems) -> String {
     }
 }
 
-/// A path to be sent, as it is written. Reports the same.
+/// A path to be sent, as it is written. Reports what [`normal`] reports.
 pub(super) fn sent(text: Text<'_>, problems: &mut Problems) -> String {
     normal(text, problems);
     text.value.to_owned()
 }
 
-/// An expression for paths: escapes in upper case, as the paths have them that it is matched against. What stands in brackets
-/// is no escape but a choice of characters.
+/// A regular expression for paths, with percent-escapes in upper case, as in the normal form. Brackets hold character classes, not
+/// escapes, and stay as they are.
 pub(super) fn expression(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -35,7 +35,7 @@ pub(super) fn expression(text: &str) -> String {
             rest = &rest[open + 1..];
             continue;
         }
-        // `]` right behind the bracket, or behind `^`, stands for itself.
+        // `]` right behind the bracket, or behind `^`, is a literal.
         let first = rest[open + 1..].trim_start_matches('^').trim_start_matches(']');
         let close = first.find(']').map_or(rest.len(), |at| rest.len() - first.len() + at);
         out += &with_upper_case_escapes(before);
@@ -51,7 +51,7 @@ fn with_upper_case_escapes(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// The normal form, or what to do about the path.
+/// The normal form of a path, or a remedy if it has none.
 fn normal_form(text: Text<'_>) -> Result<String, String> {
     if !text.value.starts_with('/') {
         return Err("a path starts with \"/\"".to_owned());

@@ -1,5 +1,5 @@
 //! References in values: `${NAME}` stands for a variable of the environment, and a value that begins with `@` for the content
-//! of a file. `$${` and `@@` stand for themselves. Not here: remembering what was found (`external`).
+//! of a file. `$${` and `@@` are escapes for `${` and `@`. Not here: reading files (`external`).
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -14,14 +14,14 @@ use super::report::{Problems, SourceSpan};
 /// A value that was written as a reference.
 #[derive(Clone, Debug)]
 pub(super) struct Reference {
-    /// Where it starts in its file.
+    /// Offset in its file.
     pub(super) start: usize,
     pub(super) written: String,
     pub(super) value: String,
 }
 
 /// Replaces every reference in the values of `table`; returns them in file order. Files are relative to `directory`.
-/// `budget` says how many there may be; with more, some references are left.
+/// Replaces no more when `budget` is used up.
 pub(super) fn replace(
     file: usize,
     table: &mut DeTable<'_>,
@@ -36,7 +36,7 @@ pub(super) fn replace(
     found
 }
 
-/// The value that `text` stands for, if all that it refers to is there.
+/// `text` with its references replaced; None if one of them has no value.
 pub(super) fn value(text: &str, directory: &Path) -> Option<String> {
     resolve(text, directory, &mut External::default()).ok()
 }
@@ -62,7 +62,7 @@ impl Replacer<'_> {
         match node.get_mut() {
             DeValue::Table(table) => self.table(table),
             DeValue::Array(items) => items.iter_mut().for_each(|item| self.value(item)),
-            // Most values have neither, and one byte is found faster than two.
+            // Most values hold no `$`, and searching for one byte is faster than for two.
             DeValue::String(text) if text.starts_with('@') || text.contains('$') && text.contains("${") => {
                 let (directory, external) = (self.directory, &mut *self.external);
                 let found = match self.budget {
@@ -72,7 +72,7 @@ impl Replacer<'_> {
                     _ => Some(resolve(text, directory, external)),
                 };
                 match found {
-                    // The budget is used up, which it has said.
+                    // The budget is used up, which has been reported.
                     None => {}
                     Some(Ok(value)) => {
                         let written = std::mem::replace(text, Cow::Owned(value.clone())).into_owned();
@@ -88,12 +88,12 @@ impl Replacer<'_> {
     }
 }
 
-/// Whether a value stands for the content of a file.
+/// Whether a value is a reference to a file.
 fn names_file(text: &str) -> bool {
     text.starts_with('@') && !text.starts_with("@@")
 }
 
-/// A reference to nothing.
+/// A reference without a value: the problem and the remedy.
 struct ReferenceError {
     what: String,
     help: &'static str,
@@ -111,7 +111,7 @@ fn resolve(text: &str, directory: &Path, external: &mut External) -> Result<Stri
     })
 }
 
-/// `text` with the variables of the environment in their places.
+/// `text` with every `${NAME}` replaced by the variable's value.
 fn variables(text: &str, external: &External) -> Result<String, ReferenceError> {
     let mut value = String::with_capacity(text.len());
     let mut rest = text;
@@ -140,7 +140,7 @@ fn variables(text: &str, external: &External) -> Result<String, ReferenceError> 
     Ok(value + rest)
 }
 
-/// The name of a variable as shells have it.
+/// Whether `name` is a valid name of a shell variable.
 fn is_name(name: &str) -> bool {
     let known = |c: u8| c.is_ascii_alphanumeric() || c == b'_';
     name.bytes().all(known) && name.bytes().next().is_some_and(|c| !c.is_ascii_digit())

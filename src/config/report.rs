@@ -1,4 +1,4 @@
-//! What is wrong with a configuration, all of it at once, each problem with its place and its cure.
+//! Problems of a configuration, collected and reported at once, each with its place and its remedy.
 //! Not here: finding problems (`check`, `listener`, `route`, `cluster`).
 
 use std::fmt::{self, Write};
@@ -10,24 +10,24 @@ use toml::Spanned;
 
 use crate::printable::{is_command, printable};
 
-/// Problems that a report shows; it says how many more there are.
+/// Most problems that a report shows. Of the rest, it gives the number.
 const SHOWN: usize = 50;
-/// Problems that are kept while they are found, so that the first ones in file order can be shown; the others are only counted.
+/// Most problems that are kept, so that the first ones in file order can be shown. The others are only counted.
 const KEPT: usize = 4 * SHOWN;
-/// Longest message, note or cure, bytes: they quote what is in the file.
+/// Longest message, note or remedy, bytes: they quote values of files.
 const MESSAGE_BYTES: usize = 500;
 /// Longest excerpt of a line, bytes.
 const EXCERPT_BYTES: usize = 200;
-/// What stands for what was left out.
+/// Mark in place of text that was cut off.
 const ELLIPSIS: char = '…';
 
 /// One configuration file, kept for excerpts.
 #[derive(Clone, Debug)]
 pub(super) struct Source {
-    /// As the operator wrote it, so that editors find it.
+    /// Path as the operator wrote it, so that editors find the file.
     pub(super) name: Arc<str>,
     pub(super) text: Arc<str>,
-    /// Made when a place is looked up first.
+    /// Computed when a place is looked up for the first time.
     lines: Arc<OnceLock<Lines>>,
 }
 
@@ -35,7 +35,7 @@ pub(super) struct Source {
 #[derive(Debug)]
 struct Lines {
     starts: Vec<usize>,
-    /// Behind the last thing that is written.
+    /// Offset behind the last character that is not white space.
     end: usize,
 }
 
@@ -44,7 +44,7 @@ impl Source {
         Self { name: name.into(), text: text.into(), lines: Arc::default() }
     }
 
-    /// What paths in it are relative to.
+    /// Directory to which paths in the file are relative.
     pub(super) fn directory(&self) -> &Path {
         Path::new(&*self.name).parent().unwrap_or(Path::new(""))
     }
@@ -60,8 +60,8 @@ impl Lines {
         Self { starts: std::iter::once(0).chain(behind).collect(), end: text.trim_end().len() }
     }
 
-    /// The number of the line, from 0, on which the byte `at` stands. A place at the end of a file lies beyond its last line: that
-    /// of the last thing written, then.
+    /// Index of the line that holds the byte `at`. For places in trailing white space, such as the end of the file, the last line
+    /// with text.
     fn line(&self, at: usize) -> usize {
         self.starts.partition_point(|start| *start <= at.min(self.end)) - 1
     }
@@ -70,24 +70,24 @@ impl Lines {
 /// A range of bytes in one [`Source`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct SourceSpan {
-    /// Position of the source in its report.
+    /// Index of the source in its report.
     pub(super) file: usize,
     pub(super) start: usize,
     pub(super) end: usize,
 }
 
 impl SourceSpan {
-    /// The beginning of the first file: for what stands nowhere.
+    /// The beginning of the first file, for problems that have no place.
     pub(super) const START: Self = Self { file: 0, start: 0, end: 0 };
 
-    /// Where a node of a file stands.
+    /// Place of a node of a file.
     pub(super) fn of<T>(file: usize, node: &Spanned<T>) -> Self {
         let span = node.span();
         Self { file, start: span.start, end: span.end }
     }
 }
 
-/// One thing that is wrong, and how to put it right.
+/// One problem and its remedy.
 #[derive(Clone, Debug)]
 pub(super) struct Problem {
     span: SourceSpan,
@@ -98,37 +98,37 @@ pub(super) struct Problem {
 }
 
 impl Problem {
-    /// Names another place that matters: where the other one stands.
+    /// Adds a further place with a message.
     pub(super) fn note(&mut self, span: SourceSpan, message: impl Into<String>) -> &mut Self {
         self.notes.push((span, clipped(message.into())));
         self
     }
 
-    /// Says what to write instead.
+    /// Sets the remedy.
     pub(super) fn help(&mut self, help: impl Into<String>) -> &mut Self {
         self.help = Some(clipped(help.into()));
         self
     }
 
-    /// Drops all else that is said about its place: it follows from this.
+    /// Suppresses other problems at the same place, which are consequences of this one.
     pub(super) fn alone(&mut self) -> &mut Self {
         self.alone = true;
         self
     }
 }
 
-/// The problems found so far. However many there are, it holds few of them.
+/// The problems found so far. Holds at most [`KEPT`] of them and counts the rest.
 #[derive(Debug, Default)]
 pub(super) struct Problems {
     kept: Vec<Problem>,
-    /// How many are not kept.
+    /// Number of problems that are not kept.
     beyond: usize,
-    /// The last one that was not kept.
+    /// The last problem that is not kept, for the return value of [`Problems::add`].
     spare: Option<Problem>,
 }
 
 impl Problems {
-    /// Records a problem; notes and help are added to what comes back.
+    /// Adds a problem. Notes and help are added to the returned reference.
     pub(super) fn add(&mut self, span: SourceSpan, message: impl Into<String>) -> &mut Problem {
         let problem = Problem { span, message: clipped(message.into()), notes: Vec::new(), help: None, alone: false };
         if self.is_full() {
@@ -144,7 +144,7 @@ impl Problems {
         self.kept.is_empty()
     }
 
-    /// Whether a further problem is only counted: what it takes time to say about one need not be found out.
+    /// Whether further problems are only counted, so that callers need not spend time on their texts.
     pub(super) fn is_full(&self) -> bool {
         self.kept.len() >= KEPT
     }
@@ -156,8 +156,8 @@ impl Problems {
     }
 }
 
-/// Every problem of a configuration. Its text is `file:line:column: error: message` for each of the first fifty, with an excerpt
-/// and a cure, and then how many more there are.
+/// All problems of a configuration. Its text has `file:line:column: error: message` for each of the first [`SHOWN`], with an
+/// excerpt and a remedy, then the number of further ones.
 #[derive(Clone, Debug)]
 pub struct Report {
     text: Arc<str>,
@@ -165,7 +165,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Problems in file order.
+    /// A report of `problems` in file order.
     pub(super) fn new(sources: &[Source], problems: Problems) -> Self {
         let Problems { kept: mut problems, beyond, .. } = problems;
         let alone: Vec<_> = problems.iter().filter(|problem| problem.alone).map(|problem| problem.span).collect();
@@ -179,7 +179,7 @@ impl Report {
         Self::of(text, errors)
     }
 
-    /// Files that could not be read at all: `(file, why)`.
+    /// A report of files that cannot be read: `(file, why)`.
     pub(super) fn unreadable(files: Vec<(String, String)>) -> Self {
         let errors = files.len();
         let line = |(file, why): (String, String)| format!("{}: error: {}\n", printable(&file), printable(&why));
@@ -194,13 +194,13 @@ impl Report {
         Self { text: text.into(), errors }
     }
 
-    /// What [`Report`] displays, to be kept without a copy.
+    /// The text, shared.
     #[must_use]
     pub fn text(&self) -> Arc<str> {
         Arc::clone(&self.text)
     }
 
-    /// How many errors it holds; never 0.
+    /// Number of errors; never 0.
     #[must_use]
     pub fn errors(&self) -> usize {
         self.errors
@@ -225,7 +225,7 @@ impl Problem {
     }
 }
 
-/// Writes `file:line:column: level: message` and the line with carets below the place.
+/// Writes `file:line:column: level: message`, then the line with carets below the place.
 fn entry(out: &mut String, sources: &[Source], level: &str, span: SourceSpan, message: &str) -> fmt::Result {
     let message = printable(message);
     let Some(source) = sources.get(span.file) else { return writeln!(out, "{level}: {message}") };
@@ -235,7 +235,7 @@ fn entry(out: &mut String, sources: &[Source], level: &str, span: SourceSpan, me
     writeln!(out, "{:>5} | {}{}", "", excerpt.indent, "^".repeat(excerpt.carets))
 }
 
-/// `file:line`
+/// The place as `file:line`.
 pub(super) fn line(sources: &[Source], span: SourceSpan) -> String {
     let source = sources.get(span.file);
     source
@@ -243,31 +243,31 @@ pub(super) fn line(sources: &[Source], span: SourceSpan) -> String {
         .unwrap_or_default()
 }
 
-/// The line on which a place starts, and where to point.
+/// The line on which a place starts, with what is needed to mark the place.
 struct Excerpt {
     /// From 1.
     line: usize,
     /// From 1, in characters.
     column: usize,
-    /// As much of the line as fits [`EXCERPT_BYTES`], around the place.
+    /// The line, or [`EXCERPT_BYTES`] of it around the place.
     text: String,
-    /// As wide as the text before the place; tabs stay tabs.
+    /// Blanks as wide as the text before the place; tabs stay tabs.
     indent: String,
-    /// At least 1; a place over several lines is marked to the end of its first.
+    /// Width of the place, at least 1. A place of several lines ends with its first line here.
     carets: usize,
 }
 
 impl Excerpt {
     fn of(source: &Source, span: SourceSpan) -> Self {
         let (text, lines) = (&*source.text, source.lines());
-        // A place at the end of a file lies beyond its last line: point behind the last thing written.
+        // A place at the end of the file is shown behind the last text.
         let start = boundary(text, span.start.min(lines.end));
         let line = lines.line(start);
         let line_start = lines.starts[line];
         let line_end = lines.starts.get(line + 1).map_or(text.len(), |next| next - 1);
         let end = boundary(text, span.end.min(line_end)).max(start);
         let written = line_start + text[line_start..line_end].trim_end_matches('\r').len();
-        // The place in the middle, unless the line ends or begins before.
+        // The place is in the middle of the excerpt, unless the line begins or ends before.
         let from = line_start
             .max(start.saturating_sub(EXCERPT_BYTES / 2))
             .min(written.saturating_sub(EXCERPT_BYTES).max(line_start));
@@ -286,19 +286,19 @@ impl Excerpt {
     }
 }
 
-/// `line` with a mark in place of each command but the tab: as many characters as before, so that carets stay below what they mean.
+/// `line` with U+FFFD in place of each control character but the tab. The number of characters stays, so that carets fit.
 fn replaced(line: &str) -> String {
     let mark =
         |character| if character != '\t' && is_command(character) { char::REPLACEMENT_CHARACTER } else { character };
     line.chars().map(mark).collect()
 }
 
-/// The last place in `text` at or before `at` where a character starts or the text ends.
+/// The last character boundary of `text` at or before `at`.
 fn boundary(text: &str, at: usize) -> usize {
     (0..=at.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
 }
 
-/// `text` without what is beyond [`MESSAGE_BYTES`].
+/// `text` cut to [`MESSAGE_BYTES`].
 fn clipped(mut text: String) -> String {
     if text.len() > MESSAGE_BYTES {
         text.truncate(boundary(&text, MESSAGE_BYTES));

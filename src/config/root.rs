@@ -1,4 +1,4 @@
-//! The operator's own files, read into a [`Config`] that tenants are then added to. Not here: the tenants' files (`tenant`).
+//! The operator's own files, read into a [`Config`] to which tenants are added later. Not here: the tenants' files (`tenant`).
 
 use std::thread;
 
@@ -15,16 +15,16 @@ use super::{Config, Watch, admin, cluster, listener, route};
 use crate::route::RouteSpec;
 use crate::snapshot::SnapshotSpec;
 
-/// What the operator's files say.
+/// The content of the operator's files.
 #[derive(Debug)]
 pub(super) struct Root {
-    /// Without what is in the files of tenants.
+    /// Without the content of tenants' files.
     pub(super) config: Config,
     pub(super) tenants: Vec<Tenant>,
     pub(super) listeners: Names,
 }
 
-/// Reads everything, so that every problem is found; the result is good only if none was. None: it is not TOML.
+/// Reads all files, so that all problems are found. The result is valid only if `problems` stays empty. None: a file is not TOML.
 pub(super) fn read(sources: &[Source], external: &mut External, problems: &mut Problems) -> Option<Root> {
     let mut documents = files::parse(sources, problems);
     if !problems.is_empty() {

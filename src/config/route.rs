@@ -8,7 +8,7 @@ use super::{field, host, listener, path};
 use crate::id::ClusterId;
 use crate::route::{ActionSpec, HeaderEdits, PathPattern, RouteSpec, ValuePattern, try_expression};
 
-/// What routes refer to, and what binds them.
+/// Names to which routes refer, and bounds of their values.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RouteContext<'a> {
     pub(super) listeners: &'a Names,
@@ -16,7 +16,7 @@ pub(super) struct RouteContext<'a> {
     pub(super) bounds: &'a Bounds,
 }
 
-/// One route; None only where a problem was reported.
+/// Reads one route. None: its action has a problem, which has been reported.
 pub(super) fn route(
     section: Section<'_>,
     name: String,
@@ -26,7 +26,7 @@ pub(super) fn route(
     Reader { section, context, problems }.route(name)
 }
 
-/// Methods of RFC 9110 and RFC 5789, to tell a slip in the letter case.
+/// Methods of RFC 9110 and RFC 5789, to recognise them in the wrong letter case.
 const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
 
 struct Reader<'a> {
@@ -38,7 +38,7 @@ struct Reader<'a> {
 impl<'a> Reader<'a> {
     fn route(&mut self, name: String) -> Option<RouteSpec> {
         let section = self.section;
-        // All is read before the action is asked for, so that every problem is found.
+        // The action comes last, because the function may return there, and all problems have to be found.
         let listeners = listener::ids(section, self.context.listeners, self.problems);
         let hosts = host::patterns(&section.texts("hosts"), self.problems);
         let path = self.path_pattern();
@@ -165,7 +165,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Keys that only matter when a request is forwarded.
+    /// Reports keys that have an effect on forwarded requests only, in a route that does not forward.
     fn effects(&mut self) {
         let Some(answer) = ["redirect", "respond"].into_iter().find(|name| self.section.has(name)) else { return };
         for name in ["timeout", "rewrite", "request_headers"] {

@@ -1,5 +1,6 @@
-//! What a key of the configuration is: type, range, default and meaning. Drives checking (`check`), reading (`section`) and the
-//! documented default file (`default_file`). Not here: the keys (`tables`), rules between them (`listener`, `route`, `cluster`).
+//! Types that describe the keys of the configuration: type, range, default and meaning. They drive checking (`check`), reading
+//! (`section`) and the documented default file (`default_file`). Not here: the keys (`tables`), rules between them (`listener`,
+//! `route`, `cluster`).
 
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use super::unit;
 /// A table of the file.
 #[derive(Debug)]
 pub(super) struct Table {
-    /// As it is written: `[[listener]]`, `[listener.limits]`; or words, for an inline table.
+    /// Its header, `[[listener]]` or `[listener.limits]`; a description, for an inline table.
     pub(super) title: &'static str,
     pub(super) doc: &'static str,
     pub(super) keys: &'static [Key],
@@ -22,7 +23,7 @@ pub(super) struct Table {
 #[derive(Debug)]
 pub(super) struct Choice {
     pub(super) keys: &'static [&'static str],
-    /// Exactly one.
+    /// Whether the table needs one of them.
     pub(super) required: bool,
 }
 
@@ -32,16 +33,16 @@ pub(super) struct Key {
     pub(super) name: &'static str,
     pub(super) kind: Kind,
     pub(super) preset: Preset,
-    /// One line, with the unit.
+    /// Meaning and unit, on one line.
     pub(super) doc: &'static str,
 }
 
-/// What a key's value is.
+/// Type of a key's value.
 #[derive(Debug)]
 pub(super) enum Kind {
     /// A string.
     Text,
-    /// A string that names a file, relative to the one that it stands in.
+    /// A path, relative to the file that holds it.
     Path,
     /// One of these strings.
     Word(&'static [&'static str]),
@@ -53,13 +54,13 @@ pub(super) enum Kind {
     Time,
     /// `true` or `false`.
     Flag,
-    /// The same, or one of these strings.
+    /// `true`, `false` or one of these strings.
     FlagOr(&'static [&'static str]),
     /// An array of strings.
     Texts,
-    /// A table of strings under names of the operator's.
+    /// A table of strings with any keys.
     Fields,
-    /// A table of conditions under names of the operator's: a string, `{ regex = … }` or `{ present = … }`.
+    /// A table of conditions with any keys. A condition is a string, `{ regex = … }` or `{ present = … }`.
     Conditions,
     /// An array of strings or of such tables.
     TextsOr(&'static Table),
@@ -69,14 +70,14 @@ pub(super) enum Kind {
     Many(&'static Table),
 }
 
-/// What holds when a key is absent.
+/// Default of a key.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Preset {
-    /// It must be there; an example in TOML.
+    /// None: the key is required. With an example in TOML.
     Required(&'static str),
-    /// Nothing; an example in TOML.
+    /// None: the key is optional. With an example in TOML.
     Optional(&'static str),
-    /// Nothing; the whole table stands in the document as a comment.
+    /// None: the table is optional, and a comment in the default file.
     Absent,
     Word(&'static str),
     Number(u64),
@@ -84,7 +85,7 @@ pub(super) enum Preset {
     Time(Duration),
     Flag(bool),
     Texts(&'static [&'static str]),
-    /// Another for each role, in the order of [`Role`].
+    /// One for each role, in the order of [`Role`].
     ByRole(&'static [Preset; 3]),
 }
 
@@ -92,7 +93,7 @@ pub(super) enum Preset {
 pub(super) const TIME_MAX: Duration = Duration::from_secs(24 * 3600);
 
 impl Preset {
-    /// What holds in a role.
+    /// The default in `role`.
     pub(super) fn of(self, role: Role) -> Self {
         match self {
             Self::ByRole(presets) => presets[role as usize],
@@ -100,12 +101,12 @@ impl Preset {
         }
     }
 
-    /// Whether it is a value.
+    /// Whether there is a default value.
     pub(super) fn is_default(self) -> bool {
         !matches!(self, Self::Required(_) | Self::Optional(_) | Self::Absent)
     }
 
-    /// The value as it is written in TOML; an example where there is no default, or another for each role.
+    /// The default in TOML; an example, if there is none. Of defaults by role, the sidecar's.
     pub(super) fn example(self) -> String {
         match self {
             Self::ByRole(_) => self.of(Role::Sidecar).example(),
@@ -126,12 +127,12 @@ impl Table {
         self.keys.iter().find(|key| key.name == name)
     }
 
-    /// The key that was most likely meant by `name`.
+    /// The key with the name most similar to `name`.
     pub(super) fn nearest(&self, name: &str) -> Option<&'static str> {
         nearest(name, self.keys.iter().map(|key| key.name))
     }
 
-    /// The table below this one that knows `name`.
+    /// The table directly below this one that has the key `name`.
     pub(super) fn owner_below(&self, name: &str) -> Option<&'static Table> {
         self.keys.iter().find_map(|key| match key.kind {
             Kind::One(table) if table.key(name).is_some() => Some(table),

@@ -1,5 +1,5 @@
-//! Reads values out of a checked table, with the schema's defaults. Not here: complaints about types and ranges (`check` has
-//! made them; a value that it refused reads as absent, and the configuration is refused in the end anyway).
+//! Reads values of a checked table, with the schema's defaults. Not here: problems of types and ranges (`check` reports them
+//! before; a refused value reads as absent, since the configuration is refused anyway).
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,11 +13,11 @@ use super::report::SourceSpan;
 use super::schema::{Kind, Preset, Table};
 use super::unit;
 
-/// One table of a file. An absent one reads as all defaults.
+/// One table of a file. An absent table reads as one without keys.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Section<'a> {
     document: &'a Document<'a>,
-    /// Its header, or the braces of an inline table.
+    /// Place of its header, or of an inline table.
     pub(super) at: SourceSpan,
     table: Option<&'a DeTable<'a>>,
     schema: &'static Table,
@@ -27,12 +27,12 @@ pub(super) struct Section<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Text<'a> {
     pub(super) value: &'a str,
-    /// What may be printed: a reference in place of what it stands for.
+    /// The value as it may be printed: if it comes from a reference, the reference.
     pub(super) shown: &'a str,
     pub(super) at: SourceSpan,
 }
 
-/// The value of a condition, as it is written.
+/// The value of a condition.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Condition<'a> {
     Exact(Text<'a>),
@@ -54,17 +54,17 @@ impl<'a> Section<'a> {
         self.node(name).is_some()
     }
 
-    /// What paths in it are relative to.
+    /// Directory to which paths in it are relative.
     pub(super) fn directory(&self) -> &'a Path {
         self.document.directory
     }
 
-    /// Where the value of `name` stands; where the table does if it is absent.
+    /// Place of the value of `name`; of the table, if it is absent.
     pub(super) fn span(&self, name: &str) -> SourceSpan {
         self.node(name).map_or(self.at, |node| self.document.span(node))
     }
 
-    /// Every known key that is there with the place of its value.
+    /// Every known key that is present, with the place of its value.
     pub(super) fn key_spans(&self) -> Vec<(&'static str, SourceSpan)> {
         let entries = self.table.into_iter().flat_map(|table| table.iter());
         let known = |name: &str| self.schema.key(name).map(|key| key.name);
@@ -77,18 +77,18 @@ impl<'a> Section<'a> {
         self.table?.get(name)
     }
 
-    /// What holds where `name` is absent: in general, and in this role.
+    /// The default of `name`: in the schema, and in this role.
     pub(super) fn presets(&self, name: &str) -> (Preset, Preset) {
         let preset = self.schema.key(name).map_or(Preset::Optional(""), |key| key.preset);
         (preset, preset.of(self.document.role))
     }
 
-    /// A table that is one of its values.
+    /// A table among its values.
     pub(super) fn below(&self, node: &'a Spanned<DeValue<'a>>, table: &'a DeTable<'a>, schema: &'static Table) -> Self {
         Self::new(self.document, self.document.span(node), table, schema)
     }
 
-    /// One of its values as it is written, if it is not itself.
+    /// The reference from which a value comes; None: it is no reference.
     pub(super) fn written(&self, node: &Spanned<DeValue<'_>>) -> Option<&'a str> {
         self.document.written(self.document.span(node))
     }

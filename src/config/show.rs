@@ -1,5 +1,5 @@
-//! The configuration in effect, as TOML: every key with its value, and where the value comes from.
-//! Not here: keys that are written nowhere (`default_file`).
+//! The configuration in effect, as TOML: every key with its value and the origin of the value.
+//! Not here: the default file (`default_file`).
 
 use std::fmt::Write;
 use std::path::Path;
@@ -16,23 +16,23 @@ use super::section::Section;
 use super::tables::ROOT;
 use super::{Config, Loader, Report};
 
-/// Column before which no origin stands.
+/// Least column of the origins.
 const ORIGIN_COLUMN: usize = 42;
 
-/// The operator's files as one: each value with `default`, `default of the role` or `FILE:LINE`. References stay references, paths are
-/// relative to where `cairn.toml` stands. Files of tenants are named, not shown.
+/// The operator's files as one: each value with `default`, `default of the role` or `FILE:LINE`. References stay references, paths
+/// are relative to where `cairn.toml` stands. Files of tenants are named, not shown.
 ///
 /// # Errors
-/// Everything that is wrong with the operator's own files.
+/// All problems of the operator's own files.
 pub fn show(path: &Path) -> Result<String, Report> {
     Loader::new(path.to_owned()).load()?.show()
 }
 
 impl Config {
-    /// The same of a configuration that was loaded, as its files were then.
+    /// [`show`] of a loaded configuration, with its files as they were then.
     ///
     /// # Errors
-    /// When what it refers to is gone.
+    /// A file or variable to which it refers is gone.
     pub fn show(&self) -> Result<String, Report> {
         let sources = &self.sources[..self.root_sources];
         let mut problems = Problems::default();
@@ -42,7 +42,7 @@ impl Config {
             document.role = self.role;
             document.replace_references(&mut external, None, &mut problems);
         }
-        // What it refers to may have changed since it was found valid.
+        // Files and variables may have changed since the load.
         if !problems.is_empty() {
             return Err(Report::new(sources, problems));
         }
@@ -60,7 +60,7 @@ struct Show<'a> {
 }
 
 impl<'a> Show<'a> {
-    /// A table: its keys, then the tables below it. The root is one table of several files.
+    /// Writes a table: its keys, then the tables below it. The root is one table in several files.
     fn body(&mut self, parts: &[Section<'a>], schema: &'static Table) {
         let Some(first) = parts.first() else { return };
         let (tables, keys): (Vec<_>, Vec<_>) = schema
@@ -83,7 +83,7 @@ impl<'a> Show<'a> {
         }
     }
 
-    /// Left out where it would be empty.
+    /// Writes a table with its header, unless it would be empty.
     fn titled(&mut self, section: Section<'a>, schema: &'static Table) {
         let start = self.out.len();
         let _ = writeln!(self.out, "\n{}", schema.title);
@@ -109,7 +109,7 @@ impl<'a> Show<'a> {
         let _ = writeln!(self.out, "{line:ORIGIN_COLUMN$}  # {origin}");
     }
 
-    /// A value on one line, with the defaults of the tables in it.
+    /// A value on one line, with the defaults of inline tables.
     fn value(&self, node: &'a Spanned<DeValue<'a>>, kind: &'static Kind, owner: Section<'a>) -> String {
         match (node.get_ref(), kind) {
             (DeValue::String(text), kind) => self.text(node, text, kind, owner),
@@ -144,7 +144,7 @@ impl<'a> Show<'a> {
         braced(entries.collect())
     }
 
-    /// As it is written; a path that it names as seen from the first file.
+    /// A string as it is written; paths become relative to the first file.
     fn text(&self, node: &Spanned<DeValue<'_>>, text: &str, kind: &Kind, owner: Section<'_>) -> String {
         let written = owner.written(node).unwrap_or(text);
         let named = match (written.strip_prefix('@'), kind) {
@@ -162,7 +162,7 @@ impl<'a> Show<'a> {
     }
 }
 
-/// The value of a key that is not there, and why it has it.
+/// The default of an absent key, and its origin.
 fn default(section: Section<'_>, name: &str) -> Option<(String, &'static str)> {
     let (own, holds) = section.presets(name);
     let origin = if matches!(own, Preset::ByRole(_)) { "default of the role" } else { "default" };
@@ -173,7 +173,7 @@ fn braced(entries: Vec<String>) -> String {
     if entries.is_empty() { "{}".to_owned() } else { format!("{{ {} }}", entries.join(", ")) }
 }
 
-/// A key: bare where it can be.
+/// A key of TOML, bare if possible.
 fn bare(name: &str) -> String {
     let plain = |c: u8| c.is_ascii_alphanumeric() || b"-_".contains(&c);
     if !name.is_empty() && name.bytes().all(plain) { name.to_owned() } else { quoted(name) }

@@ -1,4 +1,4 @@
-//! Where routes stand and which values are secret, for what is said about a configuration after it was read.
+//! Places of routes, and values that are secret, for messages about a configuration after it was read.
 //! Not here: problems found while reading (`report`).
 
 use ahash::HashMap;
@@ -8,15 +8,16 @@ use super::report::{Problems, SourceSpan};
 use super::section::Section;
 use crate::route::BuildError;
 
+/// Places of the routes of a configuration, and its secrets.
 #[derive(Clone, Debug, Default)]
 pub(super) struct SourceMap {
-    /// By position.
+    /// By position of the route.
     routes: Vec<RouteSpans>,
-    /// What references stand for, and how they are written.
+    /// Values of references, each with the reference as it is written.
     secrets: HashMap<String, String>,
 }
 
-/// One route: its name, its header, and its keys with the places of their values.
+/// Places of one route: its header, and its keys with the places of their values.
 #[derive(Clone, Debug)]
 struct RouteSpans {
     name: String,
@@ -25,17 +26,17 @@ struct RouteSpans {
 }
 
 impl SourceMap {
-    /// Notes where the next route stands.
+    /// Adds the next route.
     pub(super) fn route(&mut self, name: String, section: Section<'_>) {
         self.routes.push(RouteSpans { name, header: section.at, keys: section.key_spans() });
     }
 
-    /// Notes a route that stands nowhere, but comes from what does at `at`.
+    /// Adds a route that no file holds, generated from what stands at `at`.
     pub(super) fn generated_route(&mut self, name: String, at: SourceSpan) {
         self.routes.push(RouteSpans { name, header: at, keys: Vec::new() });
     }
 
-    /// Notes what must not be shown.
+    /// Adds values that must not be shown.
     pub(super) fn secrets(&mut self, references: &[Reference]) {
         let secrets = references.iter().map(|reference| (reference.value.clone(), reference.written.clone()));
         self.secrets.extend(secrets);
@@ -46,7 +47,7 @@ impl SourceMap {
         self.secrets.extend(other.secrets);
     }
 
-    /// The header of a route.
+    /// Place of the header of the route at `position`.
     pub(super) fn header(&self, position: usize) -> Option<SourceSpan> {
         self.routes.get(position).map(|route| route.header)
     }
@@ -55,7 +56,7 @@ impl SourceMap {
         self.secrets.get(value).map_or(value, String::as_str)
     }
 
-    /// Reports what compiling found; routes that are not here may be `beside`.
+    /// Reports errors of compiling. Rivals that are not in this map are looked up in `beside`.
     pub(super) fn report(&self, errors: &[BuildError], beside: &Self, problems: &mut Problems) {
         let (own, others) = (self.by_name(errors), beside.by_name(errors));
         for error in errors {
@@ -70,17 +71,17 @@ impl SourceMap {
         }
     }
 
-    /// The routes by their names, if there are errors about some.
+    /// The routes by name; empty if there are no errors.
     fn by_name(&self, errors: &[BuildError]) -> ByName<'_> {
         let routes = if errors.is_empty() { &[] } else { &*self.routes };
-        // The first one of a name.
+        // In reverse, so that the first route of a name remains.
         routes.iter().rev().map(|source_map| (source_map.name.as_str(), source_map)).collect()
     }
 }
 
 type ByName<'a> = HashMap<&'a str, &'a RouteSpans>;
 
-/// The value of a route's key, given as a path below the route; else the route's header.
+/// Place of the value at the key path `key` of a route; of the route's header, if it has no such key.
 fn find(routes: &ByName<'_>, route: &str, key: &str) -> Option<SourceSpan> {
     let key = key.split('.').next().unwrap_or(key);
     let route = routes.get(route)?;

@@ -8,11 +8,11 @@ use crate::limits;
 /// Loopback (RFC 1122, RFC 4291), private (RFC 1918) and unique local (RFC 4193) ranges.
 pub(super) const PRIVATE: [&str; 6] =
     ["127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "::1/128", "fc00::/7"];
-/// What one behind the edge takes: what the edge takes, and what was added on the way.
+/// Default of `header_bytes` behind the edge: the edge's, with room for fields that proxies add.
 const INNER_HEADER_BYTES: u64 = 32 * 1024;
-/// The same in fields.
+/// Default of `header_count` behind the edge.
 const INNER_HEADER_COUNT: u64 = 128;
-/// Largest rate that a client can be asked for, bytes per second.
+/// Largest `body_rate`, bytes per second.
 const RATE_MAX: u64 = 1 << 30;
 /// Most listeners: each has one socket per worker.
 pub(super) const LISTENERS_MAX: usize = 1024;
@@ -59,7 +59,7 @@ pub(super) static ROOT: Table = Table {
     choices: &[],
 };
 
-/// What a tenant's file holds.
+/// Schema of a tenant's file.
 pub(super) static TENANT_FILE: Table = Table {
     title: "a tenant's file",
     doc: "",

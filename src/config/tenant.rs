@@ -1,4 +1,4 @@
-//! `[[tenant]]`, and the file that it names: routes and clusters inside the tenant's claims and bounds.
+//! `[[tenant]]` and the file that it names: routes and clusters within the tenant's claims and bounds.
 //! Not here: which version of the file is served (`loader`).
 
 use std::collections::HashSet;
@@ -27,20 +27,20 @@ use crate::id::TenantId;
 use crate::route::{ActionSpec, HeaderEdits, RouteSpec, Router};
 use crate::snapshot::{SnapshotSpec, TenantSpec};
 
-/// One tenant after a load.
+/// The result of loading one tenant.
 #[derive(Clone, Debug)]
 pub struct TenantReport {
     /// Unique name.
     pub name: String,
-    /// Where its file stands.
+    /// Path of its file.
     pub file: PathBuf,
     /// Which version of it is served.
     pub state: TenantState,
-    /// Its routes that are served.
+    /// Number of its routes that are served.
     pub routes: usize,
-    /// Its clusters that are served.
+    /// Number of its clusters that are served.
     pub clusters: usize,
-    /// What is wrong with the file as it stands.
+    /// Problems of the file as it stands.
     pub problems: Option<Report>,
 }
 
@@ -52,11 +52,11 @@ pub enum TenantState {
     Live,
     /// Its last good version: the file as it stands has problems.
     Stale,
-    /// None: the file has problems and there is no good version. Its claims answer 503.
+    /// None: the file has problems, and there is no good version. Requests within its claims are answered 503.
     Absent,
 }
 
-/// As in JSON.
+/// Writes it as in JSON.
 impl fmt::Display for TenantState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.serialize(f)
@@ -69,7 +69,7 @@ pub(super) struct Tenant {
     id: TenantId,
     pub(super) name: String,
     pub(super) file: PathBuf,
-    /// Where the root names the file.
+    /// Place of `file` in the operator's files.
     file_at: SourceSpan,
     claims: Vec<Claim>,
     bounds: Bounds,
@@ -77,14 +77,14 @@ pub(super) struct Tenant {
     pub(super) spec: TenantSpec,
 }
 
-/// A version of a tenant's file, with all that it was given from outside: enough to read it again.
+/// A version of a tenant's file, with all its external inputs: enough to read it again with the same result.
 #[derive(Clone, Debug)]
 pub(super) struct TenantVersion {
     pub(super) source: Source,
     pub(super) external: External,
 }
 
-/// What a version says.
+/// Routes and clusters of a tenant, read from one version of its file.
 #[derive(Debug, Default)]
 pub(super) struct TenantConfig {
     pub(super) routes: Vec<RouteSpec>,
@@ -92,16 +92,16 @@ pub(super) struct TenantConfig {
     pub(super) source_map: SourceMap,
 }
 
-/// What a part is added to.
+/// The configuration to which a tenant is added.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TenantContext<'a> {
     pub(super) snapshot: &'a SnapshotSpec,
     pub(super) source_map: &'a SourceMap,
-    /// How many of its routes are the root's.
+    /// How many routes of the snapshot are the operator's own. They come first.
     pub(super) root_routes: usize,
     pub(super) listeners: &'a Names,
     pub(super) role: Role,
-    /// Number of the next source.
+    /// Index of the tenant's source.
     pub(super) file: usize,
 }
 
@@ -146,12 +146,12 @@ pub(super) fn tenants(
         });
     }
     overlaps(&tenants, problems);
-    // Nothing can be said about the file of one that claims nothing, which has been said.
+    // The file of a tenant without claims is not read; the missing claims have been reported.
     tenants.retain(|tenant| !tenant.claims.is_empty());
     tenants
 }
 
-/// Reports claims of which a request could lie in both.
+/// Reports claims of two tenants that overlap.
 fn overlaps(tenants: &[Tenant], problems: &mut Problems) {
     let claims: Vec<_> = tenants.iter().flat_map(|tenant| tenant.claims.iter().map(move |it| (tenant, it))).collect();
     for (position, (owner, claim)) in claims.iter().enumerate() {
@@ -167,19 +167,19 @@ fn overlaps(tenants: &[Tenant], problems: &mut Problems) {
 }
 
 impl Tenant {
-    /// The directory that the operator chose, and the name in it, which may be a link of the tenant's.
+    /// The file's directory, which the operator has chosen, and its name, which may be a link that the tenant has made.
     fn split_file(&self) -> (&Path, &Path) {
         let name = self.file.file_name().map(Path::new).unwrap_or(Path::new("."));
         (self.file.parent().unwrap_or(Path::new("")), name)
     }
 
-    /// What leads to the file.
+    /// The path of the file, bound to its directory.
     pub(super) fn lookup(&self) -> Option<LookupPath> {
         let (directory, name) = self.split_file();
         LookupPath::beneath(directory, name)
     }
 
-    /// Reads the file as it stands. Where it cannot be read, the problem stands at the root's `file`.
+    /// Opens and reads the file as it stands. If it cannot be read, reports that at the key `file`.
     pub(super) fn open(&self, problems: &mut Problems) -> Option<TenantVersion> {
         let (directory, name) = self.split_file();
         let text = confined::open(directory, name).and_then(|file| external::text(file, FILE_BYTES_MAX));
@@ -196,7 +196,7 @@ impl Tenant {
             .ok()
     }
 
-    /// Reads a version, in the tenant's scope; the part is good only if no problem was found.
+    /// Reads a version of the file in the tenant's scope. The result is valid only if no problem was reported.
     pub(super) fn read(
         &self,
         version: &mut TenantVersion,
@@ -249,8 +249,7 @@ impl Tenant {
         part
     }
 
-    /// Reports what only compiling finds, so that it stays this tenant's problem: expressions, and matches that a route of its
-    /// own or of the root has.
+    /// Compiles the tenant's routes with those of the root that may collide, and reports the errors as problems of this tenant.
     fn compile(&self, part: &mut TenantConfig, tenant_context: TenantContext<'_>, problems: &mut Problems) {
         let mut routes = self.rivals(tenant_context);
         let first = routes.len();
@@ -263,13 +262,14 @@ impl Tenant {
         part.routes = routes.split_off(first);
     }
 
-    /// The root's routes that lie in a claim.
+    /// The operator's routes that lie within a claim.
     fn rivals(&self, tenant_context: TenantContext<'_>) -> Vec<RouteSpec> {
         let inside = |route: &&RouteSpec| self.claims.iter().any(|claim| claim.touches(route));
         tenant_context.snapshot.routes.iter().take(tenant_context.root_routes).filter(inside).cloned().collect()
     }
 
-    /// Answers 503 to what the tenant claims, but where the root has an answer of its own.
+    /// Routes that answer 503 to requests within the claims. Claims for which the root has a route with the same conditions get
+    /// none.
     pub(super) fn unavailable(&self, tenant_context: TenantContext<'_>) -> TenantConfig {
         let mut part = TenantConfig::default();
         for (number, claim) in self.claims.iter().enumerate() {
@@ -311,5 +311,5 @@ impl Tenant {
     }
 }
 
-/// For clients, who need not know whose fault it is.
+/// Body of the 503. It does not tell clients whose configuration it is.
 const UNAVAILABLE: &str = "This service is not available: its configuration has errors.\n";

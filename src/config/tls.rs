@@ -1,4 +1,4 @@
-//! `[listener.tls]` to [`ServerSpec`], with what its files hold. Not here: PEM (`tls`).
+//! `[listener.tls]` to [`ServerSpec`], with the content of its files. Not here: PEM (`tls`).
 
 use std::fmt::Display;
 use std::path::Path;
@@ -8,7 +8,7 @@ use super::report::{Problem, Problems, SourceSpan};
 use super::section::{Section, Text};
 use crate::tls::{Authorities, BadCertificates, BadKey, Chain, Identity, ServerSpec};
 
-/// What the listener needs for TLS; None: it speaks in the clear.
+/// The TLS settings of a listener; None: it has no TLS.
 pub(super) fn server(listener: Section<'_>, external: &mut External, problems: &mut Problems) -> Option<ServerSpec> {
     if !listener.has("tls") {
         return None;
@@ -35,7 +35,7 @@ impl Reader<'_> {
     fn identity(&mut self, pair: Section<'_>) -> Option<Identity> {
         let chain = pair.text("cert").and_then(|cert| self.chain(cert));
         let key = pair.text("key")?;
-        // Looked for even where the certificate is bad: what is wrong with both is said at once.
+        // Read even if the certificate has problems, so that those of both are reported at once.
         let pem = self.read(key, "the private key of the certificate");
         Identity::new(chain?, &pem?).map_err(|error| self.bad_key(key, pair.span("cert"), &error)).ok()
     }

@@ -1,17 +1,17 @@
-//! Texts with units: durations ("250ms") and sizes ("16KiB"), both ways. Not here: their ranges.
+//! Parses and writes durations ("250ms") and sizes ("16KiB"). Not here: their ranges.
 
 use std::time::Duration;
 
 const TIME_UNITS: [(&str, u64); 4] = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000)];
 const SIZE_UNITS: [(&str, u64); 4] = [("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
 
-/// `"5s"`, `"250ms"`, `"1m"`, `"1h"`; None: anything else, or too long for milliseconds in 64 bits.
+/// Parses `"5s"`, `"250ms"`, `"1m"` or `"1h"`. None: another form, or more milliseconds than fit 64 bits.
 #[must_use]
 pub fn duration(text: &str) -> Option<Duration> {
     scaled(text, &TIME_UNITS).map(Duration::from_millis)
 }
 
-/// `"16KiB"`, `"1MiB"`, `"0"`; None: anything else, or more than 64 bits hold.
+/// Parses `"16KiB"`, `"1MiB"` or `"0"`. None: another form, or more bytes than fit 64 bits.
 pub(super) fn size(text: &str) -> Option<u64> {
     text.parse().ok().or_else(|| scaled(text, &SIZE_UNITS))
 }

@@ -24,7 +24,7 @@ use crate::config::{AdminHosts, AdminSpec};
 use crate::event_log::say;
 use crate::uring;
 
-/// Where the admin interface was opened.
+/// The listening sockets of the admin interface.
 #[derive(Debug)]
 pub struct AdminListeners {
     tcp: Option<TcpListener>,
@@ -41,21 +41,21 @@ pub struct AdminError {
     source: io::Error,
 }
 
-/// What every request reaches.
+/// State that every handler of the admin interface shares.
 #[derive(Clone, Debug)]
 pub struct AdminState {
-    /// To the control thread.
+    /// Channel to the control thread.
     pub asks: mpsc::Sender<ControlRequest>,
-    /// Whether new traffic is welcome.
+    /// Whether `/ready` answers 200: false as soon as the process drains.
     pub ready: Arc<AtomicBool>,
 }
 
-/// What a reload may be asked with.
+/// Query parameters of `/reload`.
 #[derive(Debug, Deserialize)]
 struct ReloadQuery {
-    /// Milliseconds of guard.
+    /// Length of the guard, milliseconds.
     guard_ms: Option<String>,
-    /// How much the share of failures may rise, 0 to 1.
+    /// By how much the share of failures may rise, 0 to 1.
     threshold: Option<String>,
 }
 
@@ -68,21 +68,21 @@ impl ReloadQuery {
     }
 }
 
-/// What a plan may be asked with.
+/// Query parameters of `/plan`.
 #[derive(Debug, Deserialize)]
 struct PlanQuery {
-    /// Absolute; absent: what the process was started with.
+    /// Absolute path of a configuration; None: the one that the process was started with.
     path: Option<PathBuf>,
 }
 
-/// Share by which failures may rise under guard unless told otherwise.
+/// Default of `threshold`: the share by which failures may rise under guard.
 const THRESHOLD: f64 = 0.05;
 
 impl AdminListeners {
-    /// Opens what `spec` asks for. A default that cannot be had is left out with a word: another cairn may have it.
+    /// Opens the sockets of `spec`. An address by default that cannot be bound is logged and left out: another cairn may have it.
     ///
     /// # Errors
-    /// When the configuration names it.
+    /// An address that the configuration names cannot be bound.
     pub async fn open(spec: &AdminSpec) -> Result<Self, AdminError> {
         let mut admin = Self { tcp: None, hosts: Arc::new(spec.hosts.clone()), unix: None };
         if let Some(address) = spec.listen {
@@ -96,7 +96,7 @@ impl AdminListeners {
         if let Some(path) = &spec.socket {
             let fail = |source| AdminError { place: path.display().to_string(), key: "admin.socket", source };
             let (own, make_folder) = (path.clone(), spec.socket_is_default);
-            // Whoever may hold it is listened to for a while.
+            // Blocks: it waits for an answer of a process that may hold the socket.
             let opened = tokio::task::spawn_blocking(move || open_socket(&own, make_folder)).await;
             let opened = opened.unwrap_or_else(|error| Err(io::Error::other(error)));
             let opened = opened.and_then(UnixListener::from_std).map_err(fail);
@@ -108,7 +108,7 @@ impl AdminListeners {
         Ok(admin)
     }
 
-    /// Serves until `ending` is set and the last answer is sent.
+    /// Serves until `ending` becomes true and the last answer has been sent.
     pub async fn serve(self, state: AdminState, ending: watch::Receiver<bool>) {
         let public = async {
             let Some(listener) = self.tcp else { return };
@@ -127,8 +127,8 @@ impl AdminListeners {
     }
 }
 
-/// The admin socket for every process but this one, whose connections are those of clients: a tenant's endpoint may have become a
-/// link to it after it was checked.
+/// The admin socket, closed to this process itself: its connections carry requests of clients, and a tenant's endpoint may have
+/// become a link to the socket after it was checked.
 struct ForeignProcesses(UnixListener);
 
 impl Listener for ForeignProcesses {
@@ -151,17 +151,17 @@ impl Listener for ForeignProcesses {
     }
 }
 
-/// Removes the socket's file at the end.
+/// Removes the socket's file when dropped.
 struct RemoveSocketFile(PathBuf);
 
 impl Drop for RemoveSocketFile {
     fn drop(&mut self) {
-        // Somebody else may have removed it.
+        // An operator may have removed it already.
         let _ = std::fs::remove_file(&self.0);
     }
 }
 
-/// A default that cannot be had is no error.
+/// `Ok(None)` if opening failed and the address is a default; the failure is logged.
 fn without_default<T>(opened: Result<T, AdminError>, is_default: bool) -> Result<Option<T>, AdminError> {
     match opened {
         Ok(opened) => Ok(Some(opened)),
@@ -173,10 +173,10 @@ fn without_default<T>(opened: Result<T, AdminError>, is_default: bool) -> Result
     }
 }
 
-/// A socket that only its owner may connect to. The file of a process that is gone is replaced.
+/// Binds a socket that only its owner may connect to. Replaces the file that a dead process left behind.
 fn open_socket(path: &Path, make_folder: bool) -> io::Result<StdListener> {
     if let Some(folder) = path.parent().filter(|_| make_folder) {
-        // What is wrong with it, binding says.
+        // If the folder cannot be made, `bind_private` fails and says why.
         let _ = std::fs::create_dir(folder);
     }
     let listener = StdListener::from(uring::bind_private(path)?);
@@ -184,7 +184,7 @@ fn open_socket(path: &Path, make_folder: bool) -> io::Result<StdListener> {
     Ok(listener)
 }
 
-/// What anybody who gets in may read.
+/// Paths that change nothing; served on the address and on the socket.
 fn read_only_paths(state: AdminState) -> Router {
     Router::new()
         .route("/", get(async || HELP))
@@ -197,7 +197,7 @@ fn read_only_paths(state: AdminState) -> Router {
         .with_state(state)
 }
 
-/// What only the owner of the socket may ask for.
+/// Paths that change the process; served on the socket only.
 fn command_paths(state: AdminState) -> Router {
     Router::new()
         .route("/reload", post(reload))
@@ -214,7 +214,7 @@ fn command_paths(state: AdminState) -> Router {
         .with_state(state)
 }
 
-/// The same where anybody may ask.
+/// The paths of [`command_paths`], each answered 403, for the address.
 fn forbidden_paths() -> Router {
     let refuse = || post(async || (StatusCode::FORBIDDEN, "only on the admin socket\n"));
     let command_paths = ["/reload", "/reload/accept", "/reload/rollback", "/plan", "/drain"];
@@ -226,7 +226,7 @@ cairn: /status /routes /config /metrics /ready /live
 on the admin socket also POST /reload /reload/accept /reload/rollback /plan /drain
 ";
 
-/// The control thread is ending.
+/// The answer when the control thread takes no requests any more: 503.
 struct ControlEnded;
 
 impl IntoResponse for ControlEnded {

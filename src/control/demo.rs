@@ -18,27 +18,27 @@ use hyper_util::rt::TokioIo;
 use serde_json::json;
 use tokio::sync::oneshot;
 
-/// How long an origin waits after it could not accept: for descriptors to become free.
+/// Pause after a failed accept, in which descriptors may become free.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// What the event loop opens, and what each origin needs for one connection.
+/// Descriptors of the event loop, and of one connection of each origin.
 const DESCRIPTORS: usize = 10;
 
-/// The origins, on a thread of their own. They end when this is dropped.
+/// Handle of the origins' thread. Dropping it ends them.
 #[derive(Debug)]
 pub struct Demo {
     addresses: [SocketAddr; 2],
     _stop: oneshot::Sender<Infallible>,
 }
 
-/// Starts both origins on ports of the loopback that were free.
+/// Starts both origins on free ports of the loopback.
 ///
 /// # Errors
-/// No port, no thread or no event loop to be had.
+/// A port, the thread or the event loop cannot be had.
 pub fn start() -> io::Result<Demo> {
     let listeners = [bind()?, bind()?];
     let addresses = [listeners[0].local_addr()?, listeners[1].local_addr()?];
-    // tokio panics where it finds too few.
+    // tokio panics if descriptors run out while it starts, so their number is tried out first.
     let spare = (0..DESCRIPTORS).map(|_| listeners[0].try_clone()).collect::<io::Result<Vec<_>>>()?;
     drop(spare);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -48,7 +48,7 @@ pub fn start() -> io::Result<Demo> {
 }
 
 impl Demo {
-    /// Where `hello` and `echo` listen.
+    /// Addresses of `hello` and `echo`.
     #[must_use]
     pub fn addresses(&self) -> [SocketAddr; 2] {
         self.addresses
@@ -61,7 +61,7 @@ fn bind() -> io::Result<TcpListener> {
     Ok(listener)
 }
 
-/// Until the other end of `stopped` is gone.
+/// Serves until the sender of `stopped` is dropped.
 async fn serve(listeners: [TcpListener; 2], stopped: oneshot::Receiver<Infallible>) -> io::Result<()> {
     let [hello_listener, echo_listener] = listeners;
     tokio::spawn(accept(tokio::net::TcpListener::from_std(hello_listener)?, hello));
@@ -84,7 +84,7 @@ where
     }
 }
 
-/// Says what it saw, as JSON.
+/// Answers with the request that it received, as JSON.
 async fn hello(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let headers = request.headers().iter();
     let headers: Vec<_> =
@@ -100,7 +100,7 @@ async fn hello(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infa
     Ok(response)
 }
 
-/// Sends back the body as it arrives.
+/// Answers with the request's body, as it arrives.
 async fn echo(request: Request<Incoming>) -> Result<Response<Incoming>, Infallible> {
     let content_type = request.headers().get(CONTENT_TYPE).cloned();
     let mut response = Response::new(request.into_body());

@@ -1,4 +1,4 @@
-//! A reload under guard: taken back by itself when answers get worse. Not here: the reload.
+//! A reload under guard: rolled back automatically when the share of failures rises. Not here: the reload itself.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -12,39 +12,39 @@ use super::{Control, Reply};
 use crate::config::Config;
 use crate::event_log::say;
 
-/// Answers that have to be there before they are judged.
+/// Fewest answers since the reload on which a guard decides.
 const ANSWERS_MIN: u64 = 20;
-/// How far back the samples go that a guard compares with.
+/// Time before the reload whose failure rates are the guard's baseline.
 const HISTORY: Duration = Duration::from_secs(60);
 
-/// Longest guard: reloads are refused all the while.
+/// Longest guard. Other reloads are refused while it lasts.
 pub const GUARD_MAX: Duration = Duration::from_secs(24 * 3600);
 
-/// What a guard watches for.
+/// When a reload is rolled back.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Guard {
-    /// How long after the reload.
+    /// How long the guard lasts.
     window: Duration,
-    /// How much the share of 5xx answers, or connect failures per answer, may rise: 0.05 is five in a hundred.
+    /// By how much 5xx answers, or connect failures, per answer may rise: 0.05 is five in a hundred.
     threshold: f64,
 }
 
-/// A guard that nobody can mean.
+/// Why a [`Guard`] is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GuardError {
-    /// It would be over at once, or keep reloads away for too long.
+    /// Its length is zero or above [`GUARD_MAX`].
     #[error("a guard lasts from 1 ms to 24 h")]
     Window,
-    /// Not a share.
+    /// The threshold is no share.
     #[error("the threshold of a guard is a share from 0 to 1: 0.05 is five in a hundred")]
     Threshold,
 }
 
 impl Guard {
-    /// For so long, and until so much is worse.
+    /// A guard that lasts for `window` and rolls back when a rate rises by more than `threshold`.
     ///
     /// # Errors
-    /// When either is out of range.
+    /// Either is out of range.
     pub fn new(window: Duration, threshold: f64) -> Result<Self, GuardError> {
         if window.is_zero() || window > GUARD_MAX {
             Err(GuardError::Window)
@@ -59,13 +59,13 @@ impl Guard {
 /// How an operator ends a guard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GuardEnd {
-    /// The reload is kept.
+    /// Keep the reload.
     Accept,
-    /// What was served before is served again.
+    /// Serve the previous configuration again.
     RollBack,
 }
 
-/// Counts over all workers at one moment.
+/// Counters summed over all workers at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Sample {
     pub(super) answers: u64,
@@ -73,23 +73,23 @@ pub(super) struct Sample {
     pub(super) connect_failures: u64,
 }
 
-/// What went wrong, per answer.
+/// Failures per answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Rates {
     errors: f64,
     connect_failures: f64,
 }
 
-/// Samples of the last minute.
+/// Samples of the last [`HISTORY`].
 #[derive(Debug, Default)]
 pub(super) struct History(VecDeque<(Instant, Sample)>);
 
-/// A reload that may be taken back.
+/// An applied reload whose guard still lasts.
 #[derive(Debug)]
 pub(super) struct GuardedReload {
     guard: Guard,
     until: Instant,
-    /// What was served before.
+    /// The configuration to roll back to.
     before: Arc<Config>,
     base: Rates,
     start: Sample,
@@ -97,7 +97,7 @@ pub(super) struct GuardedReload {
     replies: Vec<Reply<Reloaded>>,
 }
 
-/// Why a reload is taken back.
+/// A rate that has risen above the threshold.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Regression {
     what: &'static str,
@@ -124,7 +124,7 @@ impl History {
         self.0.push_back((now, sample));
     }
 
-    /// Of the last minute.
+    /// Rates between the oldest and the newest sample.
     pub(super) fn rates(&self) -> Rates {
         let ends = self.0.front().zip(self.0.back());
         ends.and_then(|((_, first), (_, last))| last.rates_since(first)).unwrap_or_default()
@@ -144,7 +144,7 @@ impl GuardedReload {
         Self { guard, until, before, base, start, outcome, replies }
     }
 
-    /// Until its window is over.
+    /// Time until the guard ends.
     pub(super) fn left(&self) -> Duration {
         Duration::from_secs(self.until.saturating_duration_since(Instant::now()).as_secs())
     }
@@ -172,7 +172,7 @@ impl fmt::Display for Regression {
 }
 
 impl Control {
-    /// Samples, and ends a guard whose window is over or whose fears came true.
+    /// Takes a sample. Ends the guard if its time is over, and rolls back if a rate has risen too far.
     pub(super) fn tick(&mut self) {
         self.collect();
         let sample = self.sample();
@@ -194,9 +194,9 @@ impl Control {
         send_replies(guarded.replies, &guarded.outcome);
     }
 
-    /// Ends the guard because an operator says so; answers None where there is none.
+    /// Ends the guard on an operator's request. The reply is None if no reload is under guard.
     pub(super) fn end_guard(&mut self, end: GuardEnd, reply: Reply<Option<Reloaded>>) {
-        // Who asked may be gone.
+        // The requester may have hung up.
         let Some(mut guarded) = self.guarded.take() else { return drop(reply.send(None)) };
         match end {
             GuardEnd::Accept => {
@@ -213,7 +213,7 @@ impl Control {
         }
     }
 
-    /// After the attempt to serve what was served before; `why` it was made.
+    /// Reports the result of a rollback; `why` is its cause.
     pub(super) fn rolled_back(&mut self, why: String, replies: Vec<Reply<Reloaded>>, result: Result<(), String>) {
         let (verdict, message) = match result {
             Ok(()) => (Verdict::RolledBack, why),

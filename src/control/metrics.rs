@@ -1,4 +1,4 @@
-//! What a scraper gets: Prometheus text format 0.0.4. Not here: counting (`telemetry`).
+//! Metrics in the Prometheus text format 0.0.4. Not here: counting (`telemetry`).
 
 use std::fmt::Write;
 
@@ -7,7 +7,7 @@ use super::status::BufferStatus;
 use crate::config::TenantState;
 use crate::telemetry::Shed;
 
-/// The metrics of a process.
+/// All metrics of the process.
 pub(super) fn text(status: &Status) -> String {
     let mut out = String::new();
     let mut family = |name: &str, kind: &str, help: &str, samples: &[(String, u64)]| {
@@ -76,7 +76,7 @@ pub(super) fn text(status: &Status) -> String {
     out
 }
 
-/// What is free of what clients can use up, and what was done when it was not.
+/// Receive buffers, and the connections that were shed for want of them.
 fn buffers(status: &Status, family: &mut impl FnMut(&str, &str, &str, &[(String, u64)])) {
     let by_worker = |count: fn(&BufferStatus) -> u64| -> Vec<_> {
         let workers = status.buffers.iter().enumerate();
@@ -95,7 +95,7 @@ fn buffers(status: &Status, family: &mut impl FnMut(&str, &str, &str, &[(String,
     family("cairn_connections_shed_total", "counter", help, &shed);
 }
 
-/// A label's value.
+/// `text` as the value of a label.
 fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }

@@ -38,38 +38,38 @@ use status::ReloadCounts;
 pub use status::{BufferStatus, ListenerStatus, Status, TenantStatus};
 use watch::Watcher;
 
-/// How often counters are sampled for a guard and retired snapshots are looked for.
+/// How often counters are sampled for a guard and unused snapshots are dropped.
 const TICK: Duration = Duration::from_millis(500);
 
-/// Where an answer goes.
+/// Channel of one answer.
 type Reply<T> = oneshot::Sender<T>;
 
-/// What may be asked of the control thread.
+/// A request to the control thread.
 #[derive(Debug)]
 pub enum ControlRequest {
     /// Read the configuration again and serve it, under guard if one is given.
     Reload(Option<Guard>, Reply<Reloaded>),
-    /// End the guard of the last reload. None: there is none.
+    /// End the guard of the last reload. The reply is None if there is none.
     EndGuard(GuardEnd, Reply<Option<Reloaded>>),
     /// What a reload of this path would change; None: of the path that the process was started with.
     Plan(Option<PathBuf>, Reply<Result<Plan, String>>),
-    /// How it goes.
+    /// The state of the process.
     Status(Reply<Status>),
     /// The routes that are served.
     Routes(Reply<Vec<RouteLine>>),
-    /// The same as [`ControlRequest::Status`] for a scraper of metrics.
+    /// [`ControlRequest::Status`] in the format of metrics.
     Metrics(Reply<String>),
     /// The configuration that is served, with the origin of every value.
     Config(Reply<Result<String, String>>),
-    /// End what is under way, then end.
+    /// Drain, then end.
     Drain(Reply<()>),
 }
 
-/// What can change while the process runs.
+/// State of the control thread: all that can change while the process runs.
 pub struct Control {
-    /// Away while a configuration is read.
+    /// None while a reload uses it.
     compiler: Option<Compiler>,
-    /// Knows what `compiler` knew after the last load.
+    /// Copy of the compiler's loader as of the last load, for plans.
     plan_loader: Option<Loader>,
     config: Arc<Config>,
     /// Every snapshot that a worker may still use, the newest last.
@@ -79,20 +79,21 @@ pub struct Control {
     reload_counts: ReloadCounts,
     history: History,
     guarded: Option<GuardedReload>,
-    /// What replaces the configuration now.
+    /// The reload under way.
     running: Option<Running>,
-    /// What follows that.
+    /// The reload that follows the one under way.
     wanted: Option<ReloadRequest>,
-    /// What a guard or an operator took back last, and is served again only if somebody asks for it.
+    /// The configuration that was rolled back last. A changed file alone does not bring it back; an operator's reload does.
     rolled_back_config: Option<Arc<Config>>,
-    /// Files have changed under guard, and are read when it ends.
+    /// Files have changed under guard; they are reloaded when it ends.
     deferred: bool,
     watcher: Option<Watcher>,
     started: Instant,
 }
 
 impl Control {
-    /// For workers that serve `snapshot`, which `compiler` made of `config`, on `bound`. Within a runtime of tokio.
+    /// Control of `workers` that serve `snapshot`, compiled from `config` by `compiler`, on the addresses `bound`. Needs a runtime
+    /// of tokio.
     #[must_use]
     pub fn new(
         compiler: Compiler,
@@ -122,7 +123,7 @@ impl Control {
         control
     }
 
-    /// Answers until it is asked to drain. `hangup` is SIGHUP.
+    /// Serves requests until one of them is to drain. `hangup` is SIGHUP.
     pub async fn run(mut self, mut asks: mpsc::Receiver<ControlRequest>, mut hangup: Signal) {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -130,7 +131,7 @@ impl Control {
             tokio::select! {
                 Some(ask) = asks.recv() => {
                     if let ControlRequest::Drain(reply) = ask {
-                        // Who asked may be gone.
+                        // The requester may have hung up.
                         let _ = reply.send(());
                         return;
                     }
@@ -149,7 +150,7 @@ impl Control {
         }
     }
 
-    /// Who asked may be gone when the answer is there: nobody to tell then.
+    /// Answers one request. A reply that cannot be sent is dropped: the requester has hung up.
     fn answer(&mut self, ask: ControlRequest) {
         let config = Arc::clone(&self.config);
         match ask {
@@ -164,7 +165,7 @@ impl Control {
         }
     }
 
-    /// Drops what no worker uses any more, here and not on a worker's time.
+    /// Drops snapshots that no worker uses any more, so that workers spend no time on it.
     fn collect(&mut self) {
         let newest = self.snapshots.len().saturating_sub(1);
         let mut at = 0;
@@ -179,8 +180,8 @@ impl Control {
     }
 }
 
-/// Answers beside the control thread: it takes long where much is configured, or reads files.
+/// Computes an answer on a blocking thread: it reads files, or takes long for large configurations.
 fn beside<T: Send + 'static>(reply: Reply<T>, answer: impl FnOnce() -> T + Send + 'static) {
-    // Who asked may be gone when the answer is there.
+    // The requester may have hung up meanwhile.
     tokio::task::spawn_blocking(move || drop(reply.send(answer())));
 }

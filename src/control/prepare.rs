@@ -1,5 +1,5 @@
-//! What runs beside the control thread because it may block: reading and compiling a configuration, opening the sockets of its
-//! new listeners, watching its files. It changes nothing that is served. Not here: serving what came of it (`reload`).
+//! The blocking part of a reload, on a thread of its own: reads and compiles a configuration, opens the sockets of its new
+//! listeners, watches its files. It changes nothing that is served. Not here: applying the result (`reload`).
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -12,29 +12,29 @@ use crate::limits::LISTENER_IDS;
 use crate::listener::{self, BoundAddresses, Sockets};
 use crate::snapshot::{Ledger, Snapshot};
 
-/// How nice the thread is that reads and compiles.
+/// Nice value of the thread that reads and compiles.
 const NICE: i32 = 10;
 
-/// What makes snapshots out of files.
+/// Makes snapshots out of files.
 #[derive(Debug)]
 pub struct Compiler {
-    /// None: the configuration is the demo's, which is no file.
+    /// None for the demo, whose configuration is no file.
     loader: Option<Loader>,
     ledger: Ledger,
 }
 
-/// What is asked for.
+/// What [`Compiler::prepare`] is to do.
 #[derive(Debug)]
 pub(super) enum Request {
-    /// To begin to watch the files that were read at the start.
+    /// Begin to watch the files that were read at the start.
     Watch,
-    /// What the files say now; but not what was taken back.
+    /// Load the files; a configuration equal to the one rolled back does not count as new.
     Load { rolled_back_config: Option<Arc<Config>> },
-    /// This configuration.
+    /// Go back to this configuration.
     Restore(Arc<Config>),
 }
 
-/// What was served when it began.
+/// What the process serves when preparation begins.
 #[derive(Debug)]
 pub(super) struct ServingState {
     pub(super) config: Arc<Config>,
@@ -46,7 +46,7 @@ pub(super) struct ServingState {
     pub(super) watch_state: Option<WatchState>,
 }
 
-/// What came of it.
+/// The result of [`Compiler::prepare`]. Gives the compiler back.
 #[derive(Debug)]
 pub(super) struct Prepared {
     pub(super) compiler: Compiler,
@@ -54,30 +54,31 @@ pub(super) struct Prepared {
     pub(super) watch: WatcherUpdate,
 }
 
+/// Whether there is another configuration to serve.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    /// There is nothing else to serve.
+    /// None was asked for, or only the one that was rolled back was found.
     Nothing,
-    /// The files say what is served.
+    /// The files hold the configuration that is served.
     Same(Arc<Config>),
-    /// They say something else.
+    /// The files hold another configuration.
     New(Box<NewConfig>),
 }
 
-/// A configuration that workers can go over to at once.
+/// A configuration that is ready to be applied by workers.
 #[derive(Debug)]
 pub(super) struct NewConfig {
     pub(super) config: Config,
     pub(super) snapshot: Snapshot,
-    /// Of the new listeners, by worker.
+    /// Sockets of the new listeners, by worker.
     pub(super) sockets: Vec<Sockets>,
     pub(super) bound: BoundAddresses,
-    /// What changes, in words.
+    /// The changes, as text.
     pub(super) summary: String,
 }
 
 impl Compiler {
-    /// For the configuration at `loader`'s path.
+    /// A compiler of what `loader` loads.
     #[must_use]
     pub fn new(loader: Option<Loader>) -> Self {
         Self { loader, ledger: Ledger::default() }
@@ -86,18 +87,18 @@ impl Compiler {
     /// Compiles a configuration that was loaded.
     ///
     /// # Errors
-    /// What only compiling finds.
+    /// Problems that only compiling finds.
     pub fn compile(&mut self, config: &Config, version: u64) -> Result<Snapshot, String> {
         config.compile(version, &mut self.ledger).map_err(|report| report.to_string())
     }
 
-    /// Reads what the files say now.
+    /// Reads the files as they are now.
     fn load(&mut self) -> Result<Config, String> {
         let Some(loader) = &mut self.loader else { return Err("the demo has no file to reload".to_owned()) };
         loader.load().map_err(|report| report.to_string())
     }
 
-    /// Another loader that knows the tenants' last good versions.
+    /// A copy of the loader, with the tenants' last good versions.
     pub(super) fn plan_loader(&self) -> Option<Loader> {
         self.loader.clone()
     }
@@ -106,11 +107,11 @@ impl Compiler {
         self.loader.as_ref().map(Loader::file_stamps)
     }
 
-    /// Does what is asked for. May block for as long as file systems and name servers like.
+    /// Does what `request` says. Blocks on file systems and name servers, without a bound.
     pub(super) fn prepare(mut self, request: Request, serving: &ServingState) -> Prepared {
-        // Requests come first where there is a worker on every CPU. Threads have their own (setpriority(2), notes).
+        // Workers on the same CPU come first. The nice value is the thread's own (setpriority(2), notes).
         let _ = rustix::process::setpriority_process(None, NICE);
-        // The ids in the ledger have to outlive a defect of ours.
+        // A panic must not take the ledger along: its ids are in use.
         let result = catch_unwind(AssertUnwindSafe(|| match &request {
             Request::Watch => Ok(Outcome::Nothing),
             Request::Load { rolled_back_config } => self.load().and_then(|config| match rolled_back_config {
@@ -149,7 +150,7 @@ impl Compiler {
 }
 
 impl ServingState {
-    /// Open connections of the listener of that name.
+    /// Open connections of the listener `name`.
     pub(super) fn connections(&self, name: &str) -> u64 {
         let found = self.connections.iter().find(|(known, _)| known == name);
         found.map_or(0, |(_, count)| *count)
@@ -157,7 +158,7 @@ impl ServingState {
 }
 
 impl Control {
-    /// What is served now; None before anything is.
+    /// What is served now; None before the first snapshot.
     pub(super) fn serving_state(&self) -> Option<ServingState> {
         let snapshot = Arc::clone(self.snapshots.last()?);
         let open = |id| self.workers.iter().map(|worker| worker.counters.connections(id)).sum();
@@ -173,7 +174,7 @@ impl Control {
     }
 }
 
-/// What became of tenants' files since `old`.
+/// Tenants whose state or problems differ from those in `old`: (name, text).
 pub(super) fn tenant_changes(old: &Config, new: &Config) -> Vec<(String, String)> {
     let text = |report: &TenantReport| report.problems.as_ref().map(ToString::to_string);
     let same = |a: &TenantReport, b: &TenantReport| a.name == b.name && a.state == b.state && text(a) == text(b);
@@ -189,7 +190,7 @@ pub(super) fn tenant_changes(old: &Config, new: &Config) -> Vec<(String, String)
     news.map(line).collect()
 }
 
-/// A loader for a look at what a reload of `path` would find: `plan_loader`, unless `path` is another configuration. May block.
+/// The loader for a plan of `path`: `plan_loader`, unless `path` is another configuration. May block.
 pub(super) fn loader_for(plan_loader: Option<Loader>, path: Option<PathBuf>) -> Option<Loader> {
     let real = |path: &std::path::Path| std::fs::canonicalize(path).ok();
     let same = |loader: &Loader| path.as_ref().is_none_or(|path| real(path) == real(loader.path()));

@@ -1,6 +1,6 @@
-//! One configuration in place of another: who wants it, what becomes of it, and the steps in between. One at a time; what is
-//! wanted meanwhile follows as one. Nothing here waits: asks are answered all the while, and a drain ends it where it stands.
-//! Not here: reading and compiling (`prepare`), and when (`watch`, `admin`, signals).
+//! Reloads: the requests, the steps and the results. One reload runs at a time; requests that come meanwhile are merged into one
+//! that follows. Nothing here blocks the control thread, and a drain ends a reload at any step.
+//! Not here: reading and compiling (`prepare`), and what triggers a reload (`watch`, `admin`, signals).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,51 +19,51 @@ use crate::id::Address;
 use crate::listener::BoundAddresses;
 use crate::worker::{ConfigUpdate, WorkerHandle};
 
-/// How long workers get to apply a snapshot before a warning is logged; they do it between two turns.
+/// How long workers get to apply a snapshot before a warning is logged. They apply it between two turns.
 const APPLY_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often it is looked whether they have.
+/// Interval of checks whether all workers have applied it.
 const APPLY_POLL: Duration = Duration::from_millis(1);
 
 /// Why a reload under guard of what is served already is refused.
 const ALREADY_SERVED: &str = "there is nothing to guard: the files say what is served already. Saved files are reloaded by themselves, \
                               without a guard; with `watch = false` they wait for `cairn reload --guard`";
 
-/// Why nothing can be loaded any more: a defect of ours has taken the compiler along.
+/// Nothing can be loaded any more: the compiler was lost in a panic.
 const LOST: &str = "what the last reload left behind is lost; restart this process";
-/// Why nothing can be loaded now. Whoever wants a reload waits for the one under way, so only a defect of ours leads to this.
+/// Nothing can be loaded now. Requests wait for the reload under way, so only a bug leads here.
 const BUSY: &str = "another reload is under way; ask again when it has ended";
 
-/// What became of a reload.
+/// The result of a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// The new configuration is served.
     Applied,
-    /// It says the same as the one that is served.
+    /// The new configuration equals the one that is served.
     Unchanged,
-    /// It has errors, or its listeners cannot be opened; the old one is served on.
+    /// The new configuration has errors, or its listeners cannot be opened. The old one stays.
     Refused,
-    /// It was served, and then taken back by its guard.
+    /// The new configuration was served, then its guard or an operator went back to the old one.
     RolledBack,
-    /// Its guard wanted to take it back and could not.
+    /// A rollback failed; the new configuration stays.
     Stuck,
 }
 
 /// The answer to a reload.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Reloaded {
-    /// What became of it.
+    /// The result.
     pub verdict: Verdict,
     /// Version of the configuration that is served now.
     pub version: u64,
-    /// What changed, or why nothing did.
+    /// The changes, or why there are none.
     pub message: String,
-    /// Tenants whose file fares otherwise than before, each with what is wrong with it.
+    /// Tenants whose state has changed, each with the problems of its file.
     pub tenants: Vec<String>,
 }
 
 impl Reloaded {
-    /// Whether what was asked for holds.
+    /// Whether the files are what is served now.
     #[must_use]
     pub fn is_good(&self) -> bool {
         matches!(self.verdict, Verdict::Applied | Verdict::Unchanged)
@@ -86,10 +86,10 @@ impl fmt::Display for Reloaded {
     }
 }
 
-/// A wish for a reload, or several that came while another was under way.
+/// A request for a reload, or several merged ones that came while another reload was under way.
 #[derive(Debug, Default)]
 pub(super) struct ReloadRequest {
-    /// The last one that was asked for.
+    /// The guard that was requested last.
     guard: Option<Guard>,
     replies: Vec<Reply<Reloaded>>,
     /// SIGHUP was received.
@@ -107,12 +107,12 @@ impl ReloadRequest {
         Self { hangup: true, ..Self::default() }
     }
 
-    /// An operator asked for it, who may want a guard.
+    /// An operator asked for a reload, perhaps under guard.
     pub(super) fn asked(guard: Option<Guard>, reply: Reply<Reloaded>) -> Self {
         Self { guard, replies: vec![reply], hangup: false }
     }
 
-    /// Whether nobody asked for it.
+    /// Whether no operator asked for it: only files have changed.
     fn is_by_itself(&self) -> bool {
         self.replies.is_empty() && !self.hangup
     }
@@ -123,7 +123,7 @@ impl ReloadRequest {
         self.hangup |= later.hangup;
     }
 
-    /// Tells whoever wants to know. That changed files say the same is not worth a word.
+    /// Logs the result and sends it to the requesters. Files that changed without effect are not logged.
     fn answer(self, outcome: &Reloaded) {
         if !self.replies.is_empty() {
             say(outcome);
@@ -136,54 +136,54 @@ impl ReloadRequest {
     }
 }
 
-/// Who asked may be gone.
+/// Sends the result to all requesters; those that have hung up are skipped.
 pub(super) fn send_replies(replies: Vec<Reply<Reloaded>>, outcome: &Reloaded) {
     replies.into_iter().for_each(|reply| drop(reply.send(outcome.clone())));
 }
 
-/// Why another configuration is to be served.
+/// What an operation is for.
 #[derive(Debug)]
 enum Purpose {
-    /// None is: the files of the first one are to be watched.
+    /// To watch the files of the first configuration. No other is served.
     Watch,
     Reload(ReloadRequest),
-    /// The guard of a reload takes it back.
+    /// To go back to the configuration before a reload.
     RollBack {
         why: String,
         replies: Vec<Reply<Reloaded>>,
     },
 }
 
-/// A configuration on its way to the workers.
+/// An operation under way: first prepared, then applied by the workers.
 #[derive(Debug)]
 pub(super) struct Running {
     purpose: Purpose,
-    /// What was served when it began, and how that went.
+    /// The configuration that was served when it began, and its failure rates.
     before: Arc<Config>,
     base: Rates,
     step: JoinHandle<Step>,
-    /// Set when the workers have it: what is told when they have all taken it.
+    /// Set once the snapshot is sent to the workers: the result if all apply it.
     outcome: Option<Reloaded>,
-    /// Listeners that are no more then.
+    /// Listeners that the new snapshot does not have.
     removed_listeners: BoundAddresses,
 }
 
 impl Running {
-    /// Whether something else may be served after it.
+    /// Whether it may change what is served.
     pub(super) fn is_reload(&self) -> bool {
         !matches!(self.purpose, Purpose::Watch)
     }
 }
 
-/// What was waited for.
+/// A finished step of an operation.
 #[derive(Debug)]
 pub(super) enum Step {
     Prepared(Box<Prepared>),
-    /// Every worker serves by it, or it was waited long enough.
+    /// Every worker has applied the snapshot, or [`APPLY_TIMEOUT`] has passed.
     Applied,
 }
 
-/// Waits for the next step; for ever where nothing is under way. The wait can be given up and taken up again.
+/// Waits for the next step, for ever if nothing is under way. Cancel-safe.
 pub(super) async fn next_step(running: &mut Option<Running>) -> Result<Step, String> {
     match running {
         Some(running) => (&mut running.step).await.map_err(|error| error.to_string()),
@@ -197,7 +197,7 @@ impl Control {
         self.begin(Purpose::Watch, Request::Watch);
     }
 
-    /// Reloads, or notes that it is wanted where that has to wait.
+    /// Begins a reload, or queues it behind the one under way, or refuses it under guard.
     pub(super) fn request_reload(&mut self, wanted: ReloadRequest) {
         if let Some(guarded) = &self.guarded {
             let message = format!(
@@ -220,13 +220,13 @@ impl Control {
         self.begin(Purpose::Reload(wanted), Request::Load { rolled_back_config });
     }
 
-    /// Goes back to what was served before.
+    /// Begins to roll back to `config`.
     pub(super) fn restore(&mut self, config: Arc<Config>, why: String, replies: Vec<Reply<Reloaded>>) {
         self.rolled_back_config = Some(Arc::clone(&self.config));
         self.begin(Purpose::RollBack { why, replies }, Request::Restore(config));
     }
 
-    /// Begins, or answers at once that it cannot.
+    /// Begins an operation. If it cannot begin, answers so at once.
     fn begin(&mut self, purpose: Purpose, request: Request) {
         let ready = self.serving_state().and_then(|serving| Some((serving, self.compiler.take()?)));
         let Some((serving, compiler)) = ready else {
@@ -243,7 +243,7 @@ impl Control {
         });
     }
 
-    /// Goes on after a step.
+    /// Continues after a step, and begins the queued reload when the operation has ended.
     pub(super) fn step(&mut self, step: Result<Step, String>) {
         let Some(running) = self.running.take() else { return };
         match step {
@@ -270,7 +270,7 @@ impl Control {
         match prepared.result {
             Ok(Outcome::New(new)) => self.publish(running, *new),
             Ok(Outcome::Same(config)) => {
-                // What became of a tenant's file may have changed all the same.
+                // The states of tenants may differ all the same.
                 self.config = config;
                 let unchanged = self.unchanged();
                 self.done(running, Ok(unchanged));
@@ -313,7 +313,7 @@ impl Control {
         for (_, address) in std::mem::take(&mut running.removed_listeners) {
             say(format_args!("no listener on {address} any more"));
             if let Address::Unix(path) = address {
-                // A file that is left behind does no harm: nobody answers there.
+                // If it cannot be removed, connecting to it fails.
                 let _ = fs::remove_file(path);
             }
         }
@@ -328,7 +328,7 @@ impl Control {
         self.conclude(purpose, before, base, result);
     }
 
-    /// Counts and tells what became of it.
+    /// Ends an operation: counts, logs and answers its result.
     fn conclude(&mut self, purpose: Purpose, before: Arc<Config>, base: Rates, result: Result<Reloaded, String>) {
         match purpose {
             Purpose::Watch => {}
@@ -336,7 +336,7 @@ impl Control {
             Purpose::Reload(wanted) => {
                 let known = |problem: &String| Some(problem.as_str()) == self.reload_counts.problem.as_deref();
                 if wanted.is_by_itself() && result.as_ref().is_err_and(known) {
-                    // The files were read once more, and are as bad as they were.
+                    // The same problem as at the last reload was reported then.
                     return;
                 }
                 let mut outcome = result.unwrap_or_else(|problem| self.refused(problem));
@@ -344,7 +344,7 @@ impl Control {
                     Verdict::Unchanged => {
                         self.reload_counts.unchanged += 1;
                         if wanted.guard.is_some() {
-                            // Who wants a guard must not believe that there is one.
+                            // No guard begins, and the operator has to know that.
                             outcome.verdict = Verdict::Refused;
                             outcome.message = ALREADY_SERVED.to_owned();
                         }
@@ -381,13 +381,13 @@ impl Control {
         Reloaded { verdict: Verdict::Refused, version: self.version(), message: problem, tenants: Vec::new() }
     }
 
-    /// Of the configuration that is served.
+    /// Version of the configuration that is served.
     pub(super) fn version(&self) -> u64 {
         self.snapshot().map_or(0, |snapshot| snapshot.version)
     }
 }
 
-/// Waits until every worker serves under `version`.
+/// Waits until every worker has applied `version`, or [`APPLY_TIMEOUT`] has passed.
 async fn wait_until_applied(workers: &[WorkerHandle], version: u64) {
     let begun = Instant::now();
     while workers.iter().any(|worker| worker.counters.version.get() < version) {

@@ -1,4 +1,4 @@
-//! The table of routes, for a person. Not here: finding the route of a request (`route`), or why (`cairn explain`).
+//! The table of routes as text for operators. Not here: finding the route of a request (`route`), or why (`cairn explain`).
 
 use std::fmt;
 
@@ -7,24 +7,24 @@ use serde::{Deserialize, Serialize};
 use crate::config::Config;
 use crate::route::{ActionSpec, HostPattern, PathPattern, RouteSpec};
 
-/// One route.
+/// One row of the table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RouteLine {
-    /// Unique.
+    /// Unique name.
     pub name: String,
     /// Names of its listeners; empty: all.
     pub listeners: Vec<String>,
-    /// Empty: any.
+    /// Host patterns; empty: any host.
     pub hosts: Vec<String>,
     /// `= /exact`, `/prefix…`, `~ expression`, or `*`.
     pub path: String,
-    /// Empty: any.
+    /// Methods; empty: any method.
     pub methods: Vec<String>,
-    /// Conditions on header fields and query parameters.
+    /// Number of conditions on header fields and query parameters.
     pub conditions: usize,
-    /// What it does.
+    /// Its action.
     pub action: String,
-    /// `file:line`
+    /// Where it is configured, `file:line`.
     pub place: String,
 }
 

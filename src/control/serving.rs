@@ -1,4 +1,4 @@
-//! Connections of the admin interface: how many there are, how long they may be silent, and by which names they are asked.
+//! Connections of the admin interface: their number, their time-outs, and the host names under which they serve.
 //! Not here: what is answered (`admin`).
 
 use std::io;
@@ -29,21 +29,21 @@ use tokio::time::{Instant, Sleep, sleep};
 use crate::config::AdminHosts;
 use crate::route::HostPattern;
 
-/// Most open connections of one listener. Beyond that, the oldest one that asks for nothing makes room.
+/// Most open connections of one listener. A further one replaces the oldest that has no request under way.
 const CONNECTIONS: usize = 64;
-/// Fewest, where descriptors are few: one in sixteen is for these connections.
+/// Least value of that cap. Where descriptors are few, one in sixteen is for these connections.
 const CONNECTIONS_FEW: usize = 4;
-/// From the last answer, or the beginning, to the end of the next head.
+/// Time from the last answer, or from the beginning, to the end of the next head.
 const HEAD: Duration = Duration::from_secs(10);
-/// How long a client may take nothing of its answer.
+/// How long a client may read nothing of its answer.
 const STALL: Duration = Duration::from_secs(10);
-/// Longest head, bytes, and fields in it.
+/// Longest head, bytes, and most fields in it.
 const HEAD_BYTES: usize = 16 * 1024;
 const HEAD_FIELDS: usize = 100;
-/// What is read ahead and kept to be sent, bytes; an answer that is larger waits elsewhere.
+/// Size of hyper's buffers, bytes. Larger answers are kept outside them.
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// Serves until `ending` is set and the last answer is sent.
+/// Serves until `ending` becomes true and the last answer has been sent.
 pub(super) async fn serve(mut listener: impl Listener, answers: Router, mut ending: watch::Receiver<bool>) {
     let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let most = usize::try_from(descriptors / 16).unwrap_or(usize::MAX).clamp(CONNECTIONS_FEW, CONNECTIONS);
@@ -52,7 +52,7 @@ pub(super) async fn serve(mut listener: impl Listener, answers: Router, mut endi
         let stream = tokio::select! {
             (stream, _) = listener.accept() => stream,
             Some(_) = connections.join_next() => continue,
-            // Nobody is left to set it: that is the end, too.
+            // An error means that the sender is dropped, which ends serving, too.
             _ = ending.wait_for(|ending| *ending) => break,
         };
         if make_room(&mut open, most) {
@@ -65,14 +65,14 @@ pub(super) async fn serve(mut listener: impl Listener, answers: Router, mut endi
     while connections.join_next().await.is_some() {}
 }
 
-/// A connection, in the order in which they came.
+/// An open connection; they are kept in order of arrival.
 struct Open {
     task: AbortHandle,
-    /// Under way.
+    /// Number of requests under way.
     requests: Arc<AtomicUsize>,
 }
 
-/// False: every connection has a request under way, so that the new one has to go.
+/// Makes room for one connection. False: every connection has a request under way, so that the new one is closed.
 fn make_room(open: &mut Vec<Open>, most: usize) -> bool {
     open.retain(|connection| !connection.task.is_finished());
     if open.len() < most {
@@ -103,7 +103,7 @@ async fn connection(
     http.max_header_size(HEAD_BYTES).max_headers(HEAD_FIELDS).max_buf_size(BUFFER_BYTES);
     let mut served = pin!(http.serve_connection(TokioIo::new(WriteDeadline::new(stream, STALL)), service));
     let end = async { drop(ending.wait_for(|ending| *ending).await) };
-    // How it ends is the client's business.
+    // Errors of a connection concern its client alone.
     tokio::select! {
         _ = served.as_mut() => {}
         () = end => {
@@ -113,7 +113,7 @@ async fn connection(
     }
 }
 
-/// A request, counted until its answer is made or nobody waits for it.
+/// Counts a request until its answer is made or its connection ends.
 struct InFlight(Arc<AtomicUsize>);
 
 impl InFlight {
@@ -129,11 +129,11 @@ impl Drop for InFlight {
     }
 }
 
-/// A stream that breaks when its peer takes nothing for too long.
+/// A stream whose writes fail when the peer has read nothing for `patience`.
 struct WriteDeadline<S> {
     stream: S,
     patience: Duration,
-    /// Since something waits to be taken.
+    /// Whether a write waits for the peer; `deadline` is set then.
     stalled: bool,
     deadline: Pin<Box<Sleep>>,
 }
@@ -181,8 +181,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WriteDeadline<S> {
     }
 }
 
-/// Refuses requests under names that the operator has not given. A page of another site can have its own name lead here (DNS
-/// rebinding), and its browser then lets it read what is answered; it cannot have an address, or a name without a dot, lead here.
+/// Refuses requests whose Host the operator has not allowed. A page of another site can have its own name resolve to this address
+/// (DNS rebinding), and the browser then lets it read the answers. It cannot do that with an address, or a name without a dot.
 pub(super) async fn check_host(hosts: Arc<AdminHosts>, request: Request, next: Next) -> Response {
     let mut named = request.headers().get_all(header::HOST).iter();
     let (first, second) = (named.next(), named.next());

@@ -1,4 +1,4 @@
-//! How it goes: what `cairn status`, `/status` and `/metrics` tell. Not here: how it is sent (`admin`).
+//! The state of the process, for `cairn status`, `/status` and `/metrics`. Not here: how it is sent (`admin`).
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,39 +11,39 @@ use crate::config::{Report, TenantState};
 use crate::event_log;
 use crate::telemetry::Shed;
 
-/// Reloads so far.
+/// Counts of reloads, by result.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReloadCounts {
-    /// Served since.
+    /// Applied.
     pub applied: u64,
-    /// That said the same.
+    /// Without a change.
     pub unchanged: u64,
-    /// With errors.
+    /// Refused because of errors.
     pub refused: u64,
-    /// Taken back by a guard.
+    /// Rolled back.
     pub rolled_back: u64,
-    /// Why the last one was refused or taken back; None: it was not. Long where much is wrong, and told to whoever asks.
+    /// Why the last reload was refused or rolled back; None: it was not. Shared, because it can be long.
     pub problem: Option<Arc<str>>,
 }
 
-/// A running process.
+/// State of a running process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
-    /// Of the binary.
+    /// Version of the binary.
     pub cairn: String,
     /// Process id.
     pub pid: u32,
-    /// Since it started.
+    /// Time since the start.
     pub uptime_seconds: u64,
-    /// How many serve.
+    /// Number of workers.
     pub workers: usize,
     /// Version of the configuration that is served.
     pub version: u64,
     /// Whether a reload is under way.
     pub reloading: bool,
-    /// How long the guard of the last reload still watches; None: there is none.
+    /// Time until the guard of the last reload ends; None: there is no guard.
     pub guard_seconds: Option<u64>,
-    /// Snapshots in memory: the current one, and old ones that exchanges under way still use.
+    /// Snapshots in memory: the current one, and those that exchanges under way still use.
     pub snapshots: usize,
     /// Exchanges with origins under way.
     pub exchanges: u64,
@@ -61,7 +61,7 @@ pub struct Status {
     pub listeners: Vec<ListenerStatus>,
     /// Reloads so far.
     pub reloads: ReloadCounts,
-    /// Teams that own a part of the routes.
+    /// Tenants.
     pub tenants: Vec<TenantStatus>,
     /// Lines for stderr that were dropped, because nobody read it.
     pub events_dropped: u64,
@@ -78,9 +78,9 @@ pub struct Handshakes {
     pub tls13_full: u64,
     /// TLS 1.3, from a ticket.
     pub tls13_resumed: u64,
-    /// That came to nothing.
+    /// Failed.
     pub failed: u64,
-    /// Clients that were hung up on because too many were under way (`limits.handshakes`).
+    /// Connections closed because too many handshakes were under way (`limits.handshakes`).
     #[serde(default)]
     pub refused: u64,
 }
@@ -88,18 +88,18 @@ pub struct Handshakes {
 /// Receive buffers of one worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BufferStatus {
-    /// That nobody holds.
+    /// Free buffers.
     pub free: u64,
-    /// Sockets whose receive waits for one.
+    /// Sockets whose receive waits for a buffer.
     pub starved: u64,
 }
 
 /// An open listener.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListenerStatus {
-    /// As configured.
+    /// Configured name.
     pub name: String,
-    /// Where it listens.
+    /// Bound address.
     pub address: String,
     /// Open connections.
     pub connections: u64,
@@ -108,9 +108,9 @@ pub struct ListenerStatus {
 /// A tenant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TenantStatus {
-    /// As configured.
+    /// Configured name.
     pub name: String,
-    /// Its file.
+    /// Path of its file.
     pub file: String,
     /// Which version of its file is served.
     pub state: TenantState,
@@ -118,12 +118,12 @@ pub struct TenantStatus {
     pub routes: usize,
     /// Clusters that are served.
     pub clusters: usize,
-    /// What is wrong with the file as it stands; the report's own text, because there may be a long one for each of many tenants.
+    /// Problems of the file as it stands. Shares the report's text, because there may be a long one for each of many tenants.
     pub problems: Option<Arc<str>>,
 }
 
 impl Control {
-    /// How it goes now.
+    /// The state now.
     pub(super) fn status(&mut self) -> Status {
         self.collect();
         let sum = |count: &dyn Fn(&crate::telemetry::Counters) -> u64| -> u64 {

@@ -1,6 +1,6 @@
-//! Notices that files of the configuration have changed: told by inotify(7), or by looking. Watched are the directories that
-//! lead to the files, not the files, so that one that is renamed into place is seen, and a link that is switched on the way.
-//! Not here: what leads to them, and reading them (`config`).
+//! Notices that files of the configuration have changed, by inotify(7) or by polling. It watches the directories that lead to the
+//! files, not the files, so that it sees a file that is renamed into place, and a link on the way that is switched.
+//! Not here: which directories those are, and reading the files (`config`).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,55 +14,57 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use crate::config::{FileStamps, Watch, WatchSet};
 use crate::event_log::say;
 
-/// How long nothing may happen before what happened is looked at: an editor or a copy makes several events.
+/// How long no event may come before a change is reported: an editor or a copy makes several.
 const QUIET: Duration = Duration::from_millis(200);
-/// How long that may be put off by further events.
+/// Longest time by which further events delay the report.
 const QUIET_MAX: Duration = Duration::from_secs(2);
-/// How often files are looked at where nothing tells of changes.
+/// Interval of polling.
 const POLL: Duration = Duration::from_secs(1);
 
-/// Eyes on the files of one configuration. Every wait can be given up and taken up again.
+/// Watches the files of one configuration. Waiting is cancel-safe.
 #[derive(Debug)]
 pub(super) enum Watcher {
-    /// The kernel tells.
+    /// By inotify.
     Notified(Notified),
-    /// They are looked at.
+    /// By polling.
     Polling(Polling),
 }
 
 #[derive(Debug)]
 pub(super) struct Notified {
-    /// It ends when this is dropped.
+    /// Dropping it ends the watches.
     _watcher: RecommendedWatcher,
     watch_set: Arc<WatchSet>,
     /// See [`WatchState::WatchSet`].
     lost: Arc<AtomicBool>,
     events: mpsc::Receiver<()>,
-    /// When something happened that was not acted on yet: first, and last.
+    /// Times of the first and the last event that were not reported yet.
     pending: Option<(Instant, Instant)>,
 }
 
 #[derive(Debug)]
 pub(super) struct Polling {
     file_stamps: Arc<FileStamps>,
-    /// A file had been written so shortly before it was read that the next change could look like none: it is read once more.
+    /// A file was written so shortly before it was read that a further change could leave its stamp as it is: the next comparison
+    /// reports a change.
     fresh: bool,
     next: Instant,
-    /// A look, beside the control thread: a file system on the network may keep it waiting.
+    /// A comparison under way, on a blocking thread: network file systems may be slow.
     look: Option<JoinHandle<bool>>,
 }
 
-/// What becomes of the watcher after a load.
+/// How a load changes the watcher.
 #[derive(Debug)]
 pub(super) enum WatcherUpdate {
-    /// It watches what it should.
+    /// The watcher stays: it watches the right directories.
     Kept,
-    /// Another takes its place, or none. `changed`: a file has changed since the load looked at it, which nobody tells of.
+    /// Another watcher, or none, takes its place. `changed`: a file has changed between the load and the beginning of the watch, so
+    /// that no event will come for it.
     Replaced { watcher: Option<Watcher>, changed: bool },
 }
 
-/// Sees to it that what a load has read (`file_stamps`) is watched as `how` says; `watch_state` is what is watched so far. Every change after a file
-/// was looked at is noticed: by what watched it before, or by the comparison that follows the beginning of the watch.
+/// Makes the watcher of what a load has read (`file_stamps`), in the way `how`; `watch_state` is that of the present one. Every
+/// change after a file was stamped is noticed: by the present watcher, or by the comparison after the new one has begun.
 pub(super) fn update_watcher(how: Watch, file_stamps: &FileStamps, watch_state: Option<&WatchState>) -> WatcherUpdate {
     if file_stamps.is_empty() || how == Watch::Off {
         return WatcherUpdate::Replaced { watcher: None, changed: false };
@@ -80,7 +82,7 @@ pub(super) fn update_watcher(how: Watch, file_stamps: &FileStamps, watch_state: 
     }
     match Notified::new(leads) {
         Ok(watcher) => {
-            // What leads to the files may have changed before it was watched.
+            // Links and files may have changed before the watch began.
             let changed = file_stamps.has_changed() || file_stamps.watch_set() != *watcher.watch_set;
             WatcherUpdate::Replaced { watcher: Some(Watcher::Notified(watcher)), changed }
         }
@@ -95,7 +97,7 @@ pub(super) fn update_watcher(how: Watch, file_stamps: &FileStamps, watch_state: 
     }
 }
 
-/// Waits for a change; for ever without a watcher.
+/// Waits for a change, for ever without a watcher.
 pub(super) async fn changed(watcher: &mut Option<Watcher>) {
     match watcher {
         Some(Watcher::Notified(watcher)) => watcher.changed().await,
@@ -104,18 +106,18 @@ pub(super) async fn changed(watcher: &mut Option<Watcher>) {
     }
 }
 
-/// What a watcher does.
+/// What a watcher watches.
 #[derive(Debug)]
 pub(super) enum WatchState {
-    /// It is told of changes of this; `lost`: perhaps not of all any more, and the next load has to begin another watch. Whoever sets
-    /// it makes an event as well, so that there is a next load.
+    /// Events for this set. `lost`: events may be missing from now on, so that the next load has to begin another watch. Setting
+    /// it always comes with an event, so that there is a next load.
     WatchSet { watch_set: Arc<WatchSet>, lost: Arc<AtomicBool> },
-    /// It looks.
+    /// Polling needs no set.
     Polling,
 }
 
 impl Watcher {
-    /// What it does.
+    /// What it watches, for [`update_watcher`].
     pub(super) fn watch_state(&self) -> WatchState {
         match self {
             Self::Notified(watcher) => {
@@ -128,7 +130,7 @@ impl Watcher {
 
 impl Notified {
     fn new(watch_set: WatchSet) -> notify::Result<Self> {
-        // One event that waits says as much as many.
+        // One pending event is as good as many.
         let (sender, events) = mpsc::channel(1);
         let (watch_set, lost) = (Arc::new(watch_set), Arc::new(AtomicBool::new(false)));
         let (concerned, losing) = (Arc::clone(&watch_set), Arc::clone(&lost));
@@ -143,8 +145,8 @@ impl Notified {
         })?;
         for directory in watch_set.directories() {
             match watcher.watch(directory, RecursiveMode::NonRecursive) {
-                // Gone since: the comparison that follows sees it. When it comes back, the directory above, which is watched before
-                // it, tells that this watch is lost.
+                // Removed since the load: the comparison that follows notices it. When the directory comes back, the watch of its
+                // parent, which began before, sets `lost`.
                 Err(error) if matches!(error.kind, ErrorKind::PathNotFound) => {}
                 begun => begun?,
             }
@@ -173,15 +175,15 @@ impl Notified {
     }
 }
 
-/// Reading is no change; what cannot be told, such as an overflow of the kernel's queue, is one.
+/// Whether an event may mean a change. Reading is none; an error, or an overflow of the kernel's queue, is one.
 fn is_change(event: &notify::Result<notify::Event>, watch_set: &WatchSet) -> bool {
     let Ok(event) = event else { return true };
     let read = matches!(event.kind, EventKind::Access(_));
     event.need_rescan() || !read && event.paths.iter().any(|path| watch_set.concerns(path))
 }
 
-/// Whether a directory may not be watched any more. A watch ends with the directory, and with the directory's name, whatever takes
-/// its place; what the kernel's queue had no room for may have been just that.
+/// Whether an event may mean that a directory's watch has ended. A watch ends when the directory is removed or renamed, even if
+/// another takes its place. Such an event may also be among those lost in an overflow of the kernel's queue.
 fn loses_watch(event: &notify::Result<notify::Event>, watch_set: &WatchSet) -> bool {
     let Ok(event) = event else { return true };
     let read = matches!(event.kind, EventKind::Access(_));

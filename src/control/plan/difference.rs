@@ -1,4 +1,4 @@
-//! Compares two configurations, thing by thing. Not here: whose requests go where (`shadow`).
+//! Compares two configurations, item by item. Not here: which route gets whose requests (`shadow`).
 
 use std::collections::HashMap;
 use std::fmt::Debug;
@@ -12,13 +12,13 @@ use crate::control::routes;
 use crate::route::{ActionSpec, HeaderEdits, RouteSpec, ValuePattern};
 use crate::snapshot::{ListenerSpec, TenantSpec, listened};
 
-/// Names of what is compared with its old and new value, as text.
+/// Name, old value and new value, as text.
 type Aspects = Vec<(&'static str, String, String)>;
 
-/// How things of one kind are told apart, and what is said of them.
+/// How items of one kind are matched and described.
 struct Kind<'a, T, K> {
     word: &'static str,
-    /// Things with the same key are the same thing.
+    /// Identity: an item of the old configuration and one of the new are the same if their keys are.
     key: &'a dyn Fn(&'a T) -> K,
     name: &'a dyn Fn(&T) -> String,
     added: &'a dyn Fn(&T) -> String,
@@ -38,7 +38,7 @@ pub(in crate::control) fn difference(old: &Config, new: &Config, connections: &d
 }
 
 impl<'a, T, K: Eq + Hash> Kind<'a, T, K> {
-    /// What joins or changes, in the order of `new`; then what leaves.
+    /// Added and changed items in the order of `new`, then removed ones.
     fn changes(&self, old: &'a [T], new: &'a [T]) -> Vec<Change> {
         let change = |sign, it, text| Change { sign, kind: self.word.to_owned(), name: (self.name)(it), text };
         let here = matched(old, new, self.key).filter_map(|(was, it)| match was {
@@ -49,7 +49,7 @@ impl<'a, T, K: Eq + Hash> Kind<'a, T, K> {
         here.chain(gone.map(|(_, it)| change(Sign::Removed, it, (self.removed)(it)))).collect()
     }
 
-    /// The same, but what changes comes last.
+    /// [`Kind::changes`], sorted by sign.
     fn changes_by_sign(&self, old: &'a [T], new: &'a [T]) -> Vec<Change> {
         let mut changes = self.changes(old, new);
         changes.sort_by_key(|change| change.sign);
@@ -57,7 +57,7 @@ impl<'a, T, K: Eq + Hash> Kind<'a, T, K> {
     }
 }
 
-/// Each of `these`, behind the one of `others` that has its key.
+/// Each item of `these`, with the item of `others` that has the same key.
 fn matched<'a, T, K: Eq + Hash>(
     others: &'a [T],
     these: &'a [T],
@@ -67,7 +67,7 @@ fn matched<'a, T, K: Eq + Hash>(
     these.iter().map(move |it| (others.get(&key(it)).copied(), it))
 }
 
-/// `name 1 → 2` for each that differs; None if none does.
+/// `name old → new` for each aspect that differs; None if all are equal.
 fn changes(aspects: Aspects) -> Option<String> {
     let differing = aspects.into_iter().filter(|(_, old, new)| old != new);
     let texts: Vec<_> = differing.map(|(name, old, new)| format!("{name} {old} → {new}")).collect();
@@ -176,7 +176,7 @@ fn route_aspects((old_config, old): (&Config, &RouteSpec), (new_config, new): (&
     ]
 }
 
-/// Values may be secrets: they are told apart by a number that means nothing outside this process.
+/// A hash that stands for a value that may be secret. It is seeded per process, so the value cannot be guessed from it.
 fn mark(value: &impl Hash) -> String {
     static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::new);
     format!("#{:04x}", SEED.hash_one(value) & 0xffff)
@@ -244,11 +244,11 @@ fn cluster_aspects(old: &ClusterSpec, new: &ClusterSpec) -> Aspects {
     ]
 }
 
-/// Of a cluster that stays.
+/// Changes of the endpoints of a cluster that is in both configurations.
 fn endpoints(old: &ClusterSpec, new: &ClusterSpec) -> Vec<Change> {
     let kind = Kind::<EndpointSpec, _> {
         word: "endpoint",
-        // Whatever order the name server gave them in: the ledger knows an endpoint by the same.
+        // As in the ledger: independent of the order in which the name server lists addresses.
         key: &|it| it.addresses().min(),
         name: &|it| format!("{} {}", new.name, it.address),
         added: &|it| format!("joins with weight {}", it.weight),
@@ -268,7 +268,7 @@ fn endpoints(old: &ClusterSpec, new: &ClusterSpec) -> Vec<Change> {
     kind.changes(&old.endpoints, &new.endpoints)
 }
 
-/// What a reload cannot change is said as well.
+/// Settings of the process, also those that a reload cannot change.
 fn process(old: &Config, new: &Config, plan: &mut Plan) {
     let socket = |config: &Config| optional(config.admin.socket.as_ref().map(|path| path.display()));
     let aspects = vec![("role", shown(&old.role), shown(&new.role)), ("watch", shown(&old.watch), shown(&new.watch))];

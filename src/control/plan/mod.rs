@@ -1,4 +1,4 @@
-//! What a reload would change, in words that a person reads. Not here: doing it (`reload`).
+//! What a reload would change, as text for operators. Not here: the reload (`reload`).
 
 mod difference;
 mod shadow;
@@ -17,46 +17,46 @@ use crate::printable::printable;
 use crate::snapshot::Ledger;
 pub(super) use difference::difference;
 
-/// Everything that would change.
+/// All changes that a reload would make.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     /// In the order listeners, routes, clusters, endpoints, the rest.
     pub changes: Vec<Change>,
 }
 
-/// One thing that changes.
+/// One change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
-    /// What becomes of it.
+    /// Added, removed or changed.
     pub sign: Sign,
     /// `listener`, `route`, `cluster`, `endpoint`, `tenant`, `process`.
     pub kind: String,
-    /// Its name; of an endpoint, the cluster's and its address.
+    /// Name of the item; of an endpoint, cluster and address.
     pub name: String,
-    /// What that means.
+    /// Details and consequences.
     pub text: String,
 }
 
-/// What becomes of something.
+/// The kind of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Sign {
-    /// It is new.
+    /// Only in the new configuration.
     Added,
-    /// It goes.
+    /// Only in the old configuration.
     Removed,
-    /// It stays and is another.
+    /// In both, with different values.
     Changed,
 }
 
 impl Plan {
     pub(super) fn add(&mut self, sign: Sign, kind: &str, name: &str, text: String) {
-        // It quotes values of a file, and is one line.
+        // The text quotes values of files and must stay one line.
         let text = printable(&text).into_owned();
         self.changes.push(Change { sign, kind: kind.to_owned(), name: name.to_owned(), text });
     }
 
-    /// One line.
+    /// How many changes of each kind, on one line.
     #[must_use]
     pub fn summary(&self) -> String {
         let count = |sign| self.changes.iter().filter(|change| change.sign == sign).count();
@@ -99,7 +99,7 @@ fn make(plan_loader: Option<Loader>, path: Option<PathBuf>, serving: &ServingSta
         return Err("the demo has no file to plan from".to_owned());
     };
     let config = loader.load().map_err(|report| report.to_string())?;
-    // With ids of its own: the ledger's are for what is served.
+    // With a ledger of its own, so that no id of the served configuration is used up.
     config.compile(0, &mut Ledger::default()).map_err(|report| report.to_string())?;
     let shadows = shadow::shadows(&serving.config, &config);
     let mut plan = difference(&serving.config, &config, &|name| serving.connections(name));

@@ -1,5 +1,5 @@
-//! Whose requests go where: asks the old and the new router about one request that each route was written for.
-//! Not here: which things differ (`difference`).
+//! Which requests change their route: looks up one sample request of each route in the old and in the new router.
+//! Not here: which items differ (`difference`).
 
 use std::collections::HashMap;
 
@@ -8,18 +8,18 @@ use crate::config::Config;
 use crate::id::ListenerId;
 use crate::route::{HostPattern, PathPattern, Request, RouteSpec, Router, ValuePattern};
 
-/// What the two routers say.
+/// Differences between the two routers.
 #[derive(Debug, Default)]
 pub(super) struct Shadows {
-    /// By name of a new route: who answered its request before.
+    /// By name of an added route: the route of its sample request in the old router.
     before: HashMap<String, Option<String>>,
-    /// By name of a removed route: who answers its request from now on.
+    /// By name of a removed route: the route of its sample request in the new router.
     after: HashMap<String, Option<String>>,
-    /// Routes that stay and lose their own request, with who gets it.
+    /// Routes in both that lose their sample request, each with the route that gets it.
     lost: Vec<(String, String)>,
 }
 
-/// A request that a route was written for.
+/// A request that satisfies the conditions of one route.
 struct Sample<'a> {
     listener: ListenerId,
     method: &'a str,
@@ -59,7 +59,7 @@ pub(super) fn shadows(old: &Config, new: &Config) -> Shadows {
 }
 
 impl Shadows {
-    /// Adds to each route what becomes of its requests.
+    /// Appends to each change of a route what becomes of its requests.
     pub(super) fn explain(self, plan: &mut Plan) {
         for change in plan.changes.iter_mut().filter(|change| change.kind == "route") {
             let more = match change.sign {
@@ -87,7 +87,7 @@ impl Shadows {
 }
 
 impl<'a> Sample<'a> {
-    /// None where only an expression says what the route is for.
+    /// None if a condition of the route is a regular expression.
     fn of(route: &'a RouteSpec) -> Option<Self> {
         let value = |pattern: &'a ValuePattern| match pattern {
             ValuePattern::Exact(text) => Some(Some(text.as_str())),
