@@ -1,5 +1,5 @@
-//! What the process tells its operator, on stderr. Nobody ever waits for whoever reads it: entries go into a bounded queue, one
-//! thread writes them, and what finds no room is counted and dropped. Not here: the record of each exchange.
+//! Messages of the process to its operator, on stderr. No thread waits for the reader of stderr: entries go into a bounded queue,
+//! one thread writes them, and entries for which there is no room are counted and dropped. Not here: the record of each exchange.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt;
@@ -14,40 +14,40 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
-/// Bytes of all entries that wait to be written.
+/// Capacity of the queue, bytes.
 const QUEUE_BYTES: usize = 1024 * 1024;
-/// Longest entry, bytes; the rest of it is left out.
+/// Longest entry, bytes; longer ones are cut.
 const ENTRY_BYTES: usize = 64 * 1024;
-/// What an entry costs besides its text, bytes: bounds the number of short ones.
+/// Bytes that an entry counts besides its text, which bounds the number of short entries.
 const ENTRY_OVERHEAD: usize = 128;
-/// How long the end of the process waits for what was said last.
+/// How long the process waits at its end for the last entries to be written.
 const FLUSH: Duration = Duration::from_secs(1);
 
 /// The log of this process.
 static PROCESS: LazyLock<EventLog> = LazyLock::new(|| EventLog::start(Stderr));
 
-/// Tells the operator `cairn: TEXT`. Never waits. Allocates: not for the path of a request.
+/// Logs `cairn: TEXT`. Never blocks. Allocates: not for the request path.
 pub fn say(text: impl fmt::Display) {
     PROCESS.add(format_args!("cairn: {text}"));
 }
 
-/// The same without the prefix, for text of several lines that stands for itself.
+/// Logs `text` without the prefix, for text of several lines.
 pub fn print(text: impl fmt::Display) {
     PROCESS.add(format_args!("{text}"));
 }
 
-/// Entries that were dropped so far, because stderr was not read.
+/// Number of entries dropped so far because stderr was not read.
 #[must_use]
 pub fn dropped() -> u64 {
     PROCESS.shared.dropped.load(Ordering::Relaxed)
 }
 
-/// Waits until everything that was said is written, but for a second at most.
+/// Waits until all entries are written, for a second at most.
 pub fn flush() {
     PROCESS.flush(FLUSH);
 }
 
-/// Starts the log, and has panics reported in it: the default report would make the thread wait for the reader of stderr.
+/// Starts the log, and reports panics in it: the default panic hook would block on stderr.
 pub fn start() {
     LazyLock::force(&PROCESS);
     std::panic::set_hook(Box::new(|panic| {
@@ -69,32 +69,32 @@ struct EventLog {
 
 #[derive(Debug, Default)]
 struct Shared {
-    /// Bytes of the entries that wait, with their overhead.
+    /// Bytes of the queued entries, with their overhead.
     waiting: AtomicUsize,
     dropped: AtomicU64,
 }
 
 #[derive(Debug)]
 enum Entry {
-    /// With its newline.
+    /// Text with its newline.
     Text(String),
-    /// Answered when everything before it is written.
+    /// Answered when all entries before it are written.
     Mark(SyncSender<()>),
 }
 
 impl EventLog {
-    /// One that writes to `sink`, which may block for ever.
+    /// Starts a log that writes to `sink`, which may block for ever.
     fn start(sink: impl Write + Send + 'static) -> Self {
         let (entries, queue) = channel();
         let shared = Arc::new(Shared::default());
         let writer = Writer { sink, shared: Arc::clone(&shared), reported: 0 };
-        // Without a thread nobody takes entries: they are dropped.
+        // If the thread cannot be started, entries are dropped.
         let _ = thread::Builder::new().name("event-log".to_owned()).spawn(move || writer.run(&queue));
         Self { entries, shared }
     }
 
     fn add(&self, text: fmt::Arguments<'_>) {
-        // Before the text is made, so that a queue that stays full costs little.
+        // Checked before the text is formatted, so that a queue that stays full costs little.
         if self.shared.waiting.load(Ordering::Relaxed) >= QUEUE_BYTES {
             self.shared.drop_one();
             return;
@@ -116,7 +116,7 @@ impl EventLog {
     fn flush(&self, patience: Duration) {
         let (mark, written) = sync_channel(1);
         if self.entries.send(Entry::Mark(mark)).is_ok() {
-            // Late or never: the process ends all the same.
+            // The process ends even if the answer is late.
             let _ = written.recv_timeout(patience);
         }
     }
@@ -128,11 +128,11 @@ impl Shared {
     }
 }
 
-/// The other end of the queue.
+/// The thread that writes the entries.
 struct Writer<W> {
     sink: W,
     shared: Arc<Shared>,
-    /// Dropped entries that were told of.
+    /// Number of dropped entries that were reported.
     reported: u64,
 }
 
@@ -145,7 +145,7 @@ impl<W: Write> Writer<W> {
                     self.shared.waiting.fetch_sub(text.len() + ENTRY_OVERHEAD, Ordering::Relaxed);
                     self.report_dropped();
                 }
-                // Who asked may have given up.
+                // The thread that flushes may have given up.
                 Entry::Mark(mark) => drop(mark.try_send(())),
             }
         }
@@ -161,7 +161,7 @@ impl<W: Write> Writer<W> {
     }
 
     fn write(&mut self, text: &str) {
-        // Nobody to tell when the sink is closed.
+        // There is no place to report that the sink is closed.
         let _ = self.sink.write_all(text.as_bytes());
     }
 }

@@ -1,5 +1,5 @@
 //! 1: accept. Opens the listening sockets: one a worker and TCP listener, one for all where the kernel cannot spread
-//! connections (Unix-domain sockets). Not here: what becomes of a connection.
+//! connections (Unix-domain sockets). Not here: connections (`downstream`).
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -11,14 +11,14 @@ use crate::uring::{self, BindError};
 /// The listening sockets of one worker.
 pub type Sockets = Vec<(ListenerId, OwnedFd)>;
 
-/// The addresses of listeners: with port 0, the port that the kernel chose.
+/// The bound addresses of listeners; for port 0, with the port that the kernel has chosen.
 pub type BoundAddresses = Vec<(ListenerId, Address)>;
 
 /// Opens listeners for `workers` workers before any of them accepts. Returns the sockets by worker, and the addresses bound.
-/// `held` is what this process has bound before.
+/// `held` are the addresses that this process has bound before.
 ///
 /// # Errors
-/// The first that cannot be opened; then none is.
+/// The first listener that cannot be opened. Then none is open.
 pub fn open<'a>(
     listeners: impl Iterator<Item = (ListenerId, &'a ListenerSpec)>,
     workers: usize,
@@ -27,7 +27,7 @@ pub fn open<'a>(
     let mut sockets: Vec<Sockets> = (0..workers).map(|_| Vec::new()).collect();
     let mut bound = Vec::new();
     for (id, listener) in listeners {
-        // 0.0.0.0:80 may follow 127.0.0.1:80: our own sockets are no one else's.
+        // Only sockets of other processes are in the way: after 127.0.0.1:80, this process may bind 0.0.0.0:80.
         if !held.iter().any(|(_, own)| same_port(own, &listener.bind)) {
             uring::claim(&listener.bind)?;
         }

@@ -1,4 +1,5 @@
-//! One worker's state for choosing endpoints: turns, randomness, requests in flight. Not here: the choice (one policy a file).
+//! One worker's state for choosing endpoints: round-robin positions, randomness, requests in flight. Not here: the choice (one
+//! policy a file).
 
 use std::cell::Cell;
 
@@ -6,23 +7,23 @@ use super::round_robin::RoundRobin;
 use super::{Balance, Cluster, least_request, random};
 use crate::id::EndpointId;
 
-/// Draws of a policy that hit endpoints already tried, before the next free one in line is taken.
+/// Draws of a policy that may hit endpoints already tried. After that, the next endpoint not tried is taken.
 const DRAWS: u32 = 8;
 
-/// What a worker knows over all snapshots. Allocated when a snapshot is applied, never later.
+/// State that a worker keeps over all snapshots. It grows when a snapshot is applied, and at no other time.
 #[derive(Debug)]
 pub struct Balancer {
-    /// By `EndpointId`: requests of this worker in flight.
+    /// Requests of this worker in flight, by `EndpointId`.
     in_flight: Vec<u32>,
     random: Random,
 }
 
-/// Where the round of each cluster of one snapshot stands, on one worker.
+/// Round-robin position of each cluster of one snapshot, on one worker.
 #[derive(Debug)]
 pub struct RoundRobinState(Box<[Cell<RoundRobin>]>);
 
 impl RoundRobinState {
-    /// Begins each round anywhere, so that workers do not march in step.
+    /// Begins each round at a random position, so that workers do not choose the same endpoints at the same time.
     #[must_use]
     pub fn new(clusters: &[Cluster], balancer: &mut Balancer) -> Self {
         let round = |cluster: &Cluster| {
@@ -40,7 +41,7 @@ pub struct Tried {
 }
 
 impl Tried {
-    /// How many it holds.
+    /// Most endpoints that it holds.
     pub const CAPACITY: usize = 4;
 
     /// Remembers an endpoint.
@@ -64,7 +65,7 @@ impl Tried {
 }
 
 impl Balancer {
-    /// `seed` makes the choices repeatable, and different between workers.
+    /// Equal seeds give equal choices; each worker has its own.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self { in_flight: Vec::new(), random: Random::new(seed) }
@@ -77,7 +78,7 @@ impl Balancer {
         }
     }
 
-    /// An endpoint for the next request; one not yet tried if there is one. None where all weights are 0. `rounds` belongs to
+    /// An endpoint for the next request, not yet tried if possible. None: all weights are 0. `rounds` belongs to
     /// the snapshot of `cluster`.
     pub fn pick(&mut self, cluster: &Cluster, rounds: &RoundRobinState, tried: &Tried) -> Option<EndpointId> {
         let shares = cluster.shares.list();
@@ -94,7 +95,7 @@ impl Balancer {
             }
             picked = self.draw(cluster, rounds)?;
         }
-        // The tried ones hold nearly all of the weight.
+        // The endpoints already tried have nearly all of the weight.
         let from = self.random.below(shares.len() as u32) as usize;
         let in_line = shares.iter().cycle().skip(from).take(Tried::CAPACITY + 1);
         let mut others = in_line.map(|share| share.endpoint).filter(|endpoint| !tried.contains(*endpoint));
@@ -122,7 +123,7 @@ impl Balancer {
         }
     }
 
-    /// A request to the endpoint has ended, in whatever way.
+    /// A request to the endpoint has ended, with or without success.
     pub fn end(&mut self, endpoint: EndpointId) {
         if let Some(count) = self.in_flight.get_mut(endpoint.index()) {
             debug_assert!(*count > 0, "every end has its begin");

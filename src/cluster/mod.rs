@@ -22,23 +22,23 @@ use crate::id::{Address, ClusterId, EndpointId};
 pub struct Cluster {
     /// Its position in the snapshot.
     pub id: ClusterId,
-    /// Unique.
+    /// Unique name.
     pub name: Box<str>,
-    /// In file order.
+    /// Endpoints in file order.
     pub endpoints: Box<[Endpoint]>,
-    /// What a request without Host asks for.
+    /// Host of requests that have none.
     pub host: Box<str>,
-    /// How one of them is chosen.
+    /// Policy by which an endpoint is chosen.
     pub balance: Balance,
     /// Idle connections kept per endpoint, over all workers.
     pub max_idle: u32,
     /// How long an idle connection is kept.
     pub idle: Duration,
-    /// For the connection to be established.
+    /// Time to establish a connection.
     pub connect_timeout: Duration,
-    /// End of the request head to the first response byte, and between reads of the response.
+    /// Time from the end of the request head to the first response byte, and between reads of the response.
     pub response_timeout: Duration,
-    /// A client that sends its FIN before the response begins is taken to be gone.
+    /// Whether a client that sends FIN before the response begins is taken to have gone.
     pub abort_on_close: bool,
     shares: Shares,
 }
@@ -46,11 +46,11 @@ pub struct Cluster {
 /// One endpoint of a compiled cluster.
 #[derive(Debug)]
 pub struct Endpoint {
-    /// The same in every snapshot that has it.
+    /// Id, the same in every snapshot that has the endpoint.
     pub id: EndpointId,
-    /// Where it is.
+    /// Its address.
     pub address: Address,
-    /// Where it is as well.
+    /// Further addresses.
     pub others: Box<[Address]>,
     /// Share of the traffic; 0: none.
     pub weight: u16,
@@ -65,7 +65,7 @@ impl Endpoint {
         1 + self.others.len()
     }
 
-    /// The address at a place in the round of all of them, which begins again behind the last one.
+    /// The address at position `place` of an endless round through all addresses.
     #[must_use]
     pub fn address_at(&self, place: usize) -> &Address {
         match place % self.addresses() {

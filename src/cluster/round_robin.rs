@@ -3,7 +3,7 @@
 use super::shares::Shares;
 use crate::id::EndpointId;
 
-/// Where one cluster's round stands.
+/// Position of one cluster's round.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RoundRobin {
     /// Below the sum of the weights.
@@ -26,8 +26,8 @@ impl RoundRobin {
     }
 }
 
-/// In file order where no weight says otherwise. Else near the golden section, whose multiples fall most evenly
-/// (three-distance theorem).
+/// 1, that is file order, if all weights are equal. Otherwise near the golden section, whose multiples are distributed most
+/// evenly (three-distance theorem).
 fn stride(shares: &Shares) -> u32 {
     let total = shares.total();
     if total as usize == shares.list().len() {

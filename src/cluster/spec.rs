@@ -1,4 +1,4 @@
-//! What a cluster says, as plain data: the form that `config` produces. Not here: choosing an endpoint.
+//! Clusters as plain data: the form that `config` produces. Not here: choosing an endpoint.
 
 use std::time::Duration;
 
@@ -9,31 +9,31 @@ use crate::id::Address;
 pub struct ClusterSpec {
     /// Unique name.
     pub name: String,
-    /// At least one.
+    /// Endpoints; at least one.
     pub endpoints: Vec<EndpointSpec>,
-    /// Host and port of the first endpoint that has a host, as it is written: what a request without Host asks for.
+    /// Host and port of the first endpoint that has a host, as it is written. The Host of requests that have none.
     pub host: String,
-    /// How one of them is chosen.
+    /// Policy by which an endpoint is chosen.
     pub balance: Balance,
     /// `pool.max_idle`: idle connections kept per endpoint, over all workers. Default 128.
     pub max_idle: u32,
-    /// `pool.idle`: how long one is kept. Default 55 s.
+    /// `pool.idle`: how long an idle connection is kept. Default 55 s.
     pub idle: Duration,
     /// `timeouts.connect`. Default 2 s.
     pub connect_timeout: Duration,
     /// `timeouts.response`: end of the request head to the first response byte, and between reads of the response. Default 30 s.
     pub response_timeout: Duration,
-    /// A client that sends its FIN before the response begins is taken to be gone. Default false: it may only have finished
-    /// sending (RFC 9112 section 9.6).
+    /// Whether a client that sends FIN before the response begins is taken to have gone. Default false: it may only have
+    /// finished sending (RFC 9112 section 9.6).
     pub abort_on_close: bool,
 }
 
 /// One endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointSpec {
-    /// Where it is.
+    /// Its address.
     pub address: Address,
-    /// Where it is as well: further addresses of its name, to be tried in this order when `address` cannot be connected to.
+    /// Further addresses of its name, in the order in which they are tried when no connection to `address` can be made.
     pub others: Vec<Address>,
     /// Share of the traffic, 0 (none) to 65,535; default 1.
     pub weight: u16,

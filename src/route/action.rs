@@ -1,4 +1,4 @@
-//! What a route does with a request, compiled to what is written. Not here: doing it (`exchange`, `respond`).
+//! Actions of routes, compiled to the bytes that are written. Not here: carrying them out (`exchange`, `respond`).
 
 use super::host;
 use super::spec::ActionSpec;
@@ -34,10 +34,10 @@ impl Action {
     }
 }
 
-/// Clusters by weight.
+/// Clusters with weights.
 #[derive(Debug)]
 pub struct Split {
-    /// (sum of the weights up to and with this one, cluster), not empty; the last sum is not 0.
+    /// Cumulative weight and cluster. Not empty; the last sum is not 0.
     shares: Box<[(u32, ClusterId)]>,
 }
 
@@ -70,7 +70,7 @@ impl Split {
     }
 }
 
-/// A Location; a part that is None is kept from the request.
+/// Parts of a Location; those that are None come from the request.
 #[derive(Debug)]
 pub struct Redirect {
     /// 301, 302, 303, 307 or 308.
@@ -86,7 +86,7 @@ pub struct Redirect {
 impl Redirect {
     /// Writes the value of `Location` in pieces. `host` is the authority as sent.
     ///
-    /// A new scheme with the request's host drops the request's port, which belongs to the old scheme.
+    /// If the scheme changes and the host does not, the request's port is dropped: it belongs to the old scheme.
     pub fn write_location(
         &self,
         scheme: &[u8],
@@ -107,14 +107,14 @@ impl Redirect {
     }
 }
 
-/// An answer made here.
+/// A response that cairn makes itself.
 #[derive(Debug)]
 pub struct Respond {
     /// 200 to 599.
     pub status: u16,
     /// Field lines with the route's edits applied, each with its CRLF, without `content-length` and the empty line.
     pub head: Box<[u8]>,
-    /// Whether a date is to be added: the operator neither gives one nor takes it away.
+    /// Whether a Date is to be added: the route neither sets nor removes it.
     pub dated: bool,
     /// The body.
     pub body: Box<[u8]>,

@@ -5,12 +5,12 @@ use std::ops::ControlFlow;
 use super::{Request, Router};
 use crate::id::ListenerId;
 
-/// What a route without `methods` serves.
+/// Methods that a route without `methods` serves.
 const COMMON: [&[u8]; 7] = [b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"];
-/// Other methods that are listed at most.
+/// Most other methods that are listed.
 const OTHERS: usize = 8;
 
-/// A request, had it another method.
+/// A request with another method.
 struct WithMethod<'a, R> {
     request: &'a R,
     method: &'a [u8],
@@ -39,7 +39,7 @@ impl<R: Request> Request for WithMethod<'_, R> {
 }
 
 impl Router {
-    /// Shows `visit` each method with which the request would have a route that serves it.
+    /// Calls `visit` with each method with which the request would have a route that serves it.
     pub fn methods<R: Request>(&self, listener: ListenerId, request: &R, mut visit: impl FnMut(&[u8])) {
         let find = |method| self.find(listener, &WithMethod { request, method });
         COMMON.iter().filter(|method| find(method).is_some()).for_each(|method| visit(method));

@@ -1,4 +1,4 @@
-//! Compiles route specs to a [`Router`], and finds what only compiling finds. Not here: the lookup (`tree`).
+//! Compiles route specs to a [`Router`], and finds the errors that only compiling finds. Not here: the lookup (`tree`).
 
 use std::cmp::Reverse;
 use std::collections::hash_map::Entry;
@@ -25,24 +25,24 @@ pub struct BuildError {
     pub route: String,
     /// Path of the key inside `[[route]]`.
     pub key: &'static str,
-    /// What is wrong.
+    /// The problem.
     pub problem: String,
-    /// Name of the other route that it is about.
+    /// Name of the route with the same conditions.
     pub rival: Option<String>,
 }
 
-/// Order of the routes that hang on one node; the smaller is tried first.
+/// Order of the routes at one node; the least is tried first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Rank {
     path: PathClass,
     methods: Reverse<bool>,
     headers: Reverse<usize>,
     query: Reverse<usize>,
-    /// Position in the file.
+    /// Position in the configuration.
     route: RouteId,
 }
 
-/// A literal path is tried before an expression before none. Only the root of a host holds more than one class.
+/// Literal paths come before expressions, those before no path. Only the root of a host has routes of more than one class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum PathClass {
     Literal,
@@ -50,7 +50,8 @@ enum PathClass {
     Any,
 }
 
-/// All conditions of a route but host and literal path, in canonical order.
+/// All conditions of a route but host and literal path, in canonical order. Routes at one node with equal signatures are
+/// duplicates.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Signature<'a> {
     path: PathClass,
@@ -115,7 +116,7 @@ fn route(id: RouteId, spec: &RouteSpec) -> Result<Route, (&'static str, String)>
     })
 }
 
-/// What the tree relies on.
+/// Checks what the tree relies on.
 fn check(spec: &RouteSpec, listeners: usize, errors: &mut Vec<BuildError>) {
     let mut fail = |key, problem| errors.push(BuildError { route: spec.name.clone(), key, problem, rival: None });
     if let Some(id) = spec.listeners.iter().find(|id| id.index() >= listeners) {
@@ -146,7 +147,7 @@ fn path_key(spec: &RouteSpec) -> &'static str {
     }
 }
 
-/// The distinct sets of routes that listeners serve, in file order, and for each listener the set it serves.
+/// The distinct sets of routes that listeners serve, and the index of the set for each listener.
 fn group_by_routes(specs: &[RouteSpec], listeners: usize) -> (Vec<Vec<RouteId>>, Vec<u32>) {
     let mut sets: Vec<Vec<RouteId>> = Vec::new();
     let mut known: HashMap<Vec<RouteId>, u32> = HashMap::new();
@@ -171,15 +172,15 @@ struct DraftTable {
     suffix_bytes: RangeInclusive<usize>,
 }
 
-/// Puts routes into the draft of the tree.
+/// Inserts routes into the draft of the tree.
 struct TreeBuilder<'a> {
     specs: &'a [RouteSpec],
-    /// By `RouteId`; equal numbers: equal signatures.
+    /// Number of each route's signature, by `RouteId`; equal signatures have equal numbers.
     signatures: Vec<usize>,
     draft: Draft,
-    /// (node, whether the path ends there, signature): the route that took it.
+    /// The first route with each combination of node, whether the path ends there, and signature.
     occupied: HashMap<(DraftId, bool, usize), RouteId>,
-    /// Pairs that have been reported.
+    /// Pairs of duplicates that have been reported.
     reported: HashSet<(RouteId, RouteId)>,
     errors: Vec<BuildError>,
 }
@@ -231,7 +232,7 @@ impl<'a> TreeBuilder<'a> {
         DraftTable { exact, wildcard, any, suffix_bytes: min..=max }
     }
 
-    /// Hangs a route under the root of one host.
+    /// Inserts a route under the root of one host.
     fn insert_route(&mut self, root: DraftId, id: RouteId, host: &str) {
         let spec = &self.specs[id.index()];
         let (node, ends) = match &spec.path {

@@ -5,7 +5,7 @@ use super::spec::{PathPattern, RouteSpec, ValuePattern};
 use super::{BuildError, Request, query};
 use crate::limits::REQUEST_LINE_BYTES;
 
-/// What else must hold for one route; all of it.
+/// The further conditions of a route, all of which must hold.
 #[derive(Debug)]
 pub(super) struct Conditions {
     path: Option<Pattern>,
@@ -42,7 +42,7 @@ pub enum Unmet<'a> {
 }
 
 impl Conditions {
-    /// None when the route has none.
+    /// Compiles the conditions of a route; None: it has none.
     pub(super) fn compile(spec: &RouteSpec, errors: &mut Vec<BuildError>) -> Option<Self> {
         let mut pattern = |key, text: &str| {
             let error = |problem| BuildError { route: spec.name.clone(), key, problem, rival: None };
@@ -68,15 +68,14 @@ impl Conditions {
         (!none).then_some(Self { path, methods, headers, query })
     }
 
-    /// `methods`
+    /// The methods of the condition `methods`.
     pub(super) fn methods(&self) -> impl Iterator<Item = &[u8]> {
         self.methods.iter().map(|method| &**method)
     }
 
     /// The first condition that does not hold.
     ///
-    /// A field or a parameter that occurs more than once is judged by all: one that fits is enough, for which of them counts is
-    /// the application's choice.
+    /// If a field or parameter occurs more than once, one that matches is enough: which of them counts is the application's choice.
     pub(super) fn unmet<R: Request>(&self, request: &R) -> Option<Unmet<'_>> {
         if self.path.as_ref().is_some_and(|path| !path.matches(request.path())) {
             return Some(Unmet::Path);
@@ -116,7 +115,7 @@ impl Field {
     }
 }
 
-/// Whether a percent-encoded value matches. One that decodes to more than a request line can hold does not.
+/// Whether a percent-encoded value matches. A value that decodes to more than a request line can hold does not.
 fn matches_encoded(pattern: &Pattern, raw: &[u8]) -> bool {
     if memchr::memchr(b'%', raw).is_none() {
         return pattern.matches(raw);

@@ -1,10 +1,10 @@
-//! What a route changes in a head: path, host and fields, compiled to what is written. Not here: writing (`forward`).
+//! Edits of a head by a route: path, host and fields, compiled to the bytes that are written. Not here: writing (`forward`).
 
 use super::spec::{HeaderEdits, PathPattern, RouteSpec};
 use crate::http::FieldName;
 use crate::respond;
 
-/// `rewrite`
+/// `rewrite` of a route.
 #[derive(Debug)]
 pub struct Rewrite {
     /// Replaces Host.
@@ -21,7 +21,7 @@ enum PathRewrite {
 }
 
 impl Rewrite {
-    /// None when nothing is rewritten.
+    /// Compiles `rewrite`; None: nothing is rewritten.
     pub(super) fn compile(spec: &RouteSpec) -> Result<Option<Self>, (&'static str, String)> {
         const KEY: &str = "rewrite.path_prefix";
         let path = match (&spec.rewrite_path_prefix, &spec.path) {
@@ -36,13 +36,13 @@ impl Rewrite {
         Ok((host.is_some() || path.is_some()).then_some(Self { host, path }))
     }
 
-    /// Whether it has a new path, and not only a new host.
+    /// Whether it rewrites the path.
     #[must_use]
     pub fn changes_path(&self) -> bool {
         self.path.is_some()
     }
 
-    /// The two parts of the new path, for a path that the route matched. `OPTIONS *` stays what it is.
+    /// The two parts of the new path, for a path that the route matched. The `*` of OPTIONS stays.
     #[must_use]
     pub fn path<'a>(&'a self, path: &'a [u8]) -> (&'a [u8], &'a [u8]) {
         match &self.path {
@@ -52,7 +52,7 @@ impl Rewrite {
                 if !to.is_empty() {
                     return (to, rest);
                 }
-                // `//x` at the start would name a host wherever a URL is read.
+                // A path that begins with `//x` would be read as a host by URL parsers.
                 let slashes = rest.iter().take_while(|byte| **byte == b'/').count();
                 (b"/", rest.get(slashes..).unwrap_or_default())
             }
@@ -78,7 +78,7 @@ pub struct Edits {
     /// The bits of the names among `removed` that cairn knows.
     removed_names: u64,
     appended: Box<[u8]>,
-    /// The same of the names that are appended.
+    /// The bits of the known names that are appended.
     appended_names: u64,
 }
 
@@ -102,7 +102,7 @@ impl Edits {
         }
     }
 
-    /// Whole field lines as they are after editing.
+    /// `lines`, whole field lines, after editing.
     pub(super) fn apply(&self, lines: &[u8]) -> Box<[u8]> {
         let name = |line: &[u8]| line.iter().position(|&byte| byte == b':').unwrap_or(line.len());
         let kept = lines.split_inclusive(|&byte| byte == b'\n').filter(|line| !self.removes(&line[..name(line)]));

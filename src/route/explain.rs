@@ -1,4 +1,4 @@
-//! Why a request takes its route, for `cairn explain`. Not here: printing it.
+//! The routes considered for a request and why, for `cairn explain`. Not here: printing them.
 
 use std::ops::ControlFlow;
 
@@ -10,18 +10,18 @@ use crate::id::{ListenerId, RouteId};
 pub struct Considered<'a> {
     /// The route.
     pub route: RouteId,
-    /// What became of it.
+    /// Whether it was chosen, or why not.
     pub verdict: Verdict<'a>,
 }
 
-/// What became of a considered route.
+/// Result for a considered route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict<'a> {
-    /// It answers.
+    /// The route of the request.
     Chosen,
     /// A condition does not hold.
     Unmet(Unmet<'a>),
-    /// It would answer, were it not for this more specific route.
+    /// All conditions hold, but this route is more specific.
     Shadowed(RouteId),
 }
 

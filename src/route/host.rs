@@ -1,4 +1,4 @@
-//! The host of a request, made comparable. Not here: checking that it is a valid one (`http` has done that).
+//! The host of a request in canonical form. Not here: its syntax, which `http` has checked.
 
 use std::io::Write;
 use std::net::Ipv6Addr;
@@ -19,8 +19,8 @@ pub(super) fn name(authority: &[u8]) -> &[u8] {
     host.strip_suffix(b".").unwrap_or(host)
 }
 
-/// Writes `host` in lower case, and an IPv6 address as RFC 5952 has it, for one address has many spellings. Returns the length;
-/// none if it is longer than [`BYTES_MAX`].
+/// Writes `host` in lower case, an IPv6 address in the form of RFC 5952. Returns the length; None if it is longer than
+/// [`BYTES_MAX`].
 #[cold]
 pub(super) fn write_canonical(host: &[u8], out: &mut [u8; BYTES_MAX]) -> Option<usize> {
     let literal = host.strip_prefix(b"[").and_then(|host| host.strip_suffix(b"]"));
@@ -37,8 +37,8 @@ pub(super) fn write_canonical(host: &[u8], out: &mut [u8; BYTES_MAX]) -> Option<
     Some(host.len())
 }
 
-/// Whether `host` is sure to be in lower case: no byte is in 0x40..0x60, which holds the capital letters and the
-/// brackets of an IPv6 address. Eight at a time.
+/// Whether `host` is certainly in lower case: no byte is in 0x40..0x60, the range of capital letters and of the brackets of
+/// an IPv6 address. Compares eight bytes at a time.
 #[inline]
 pub(super) fn is_lower(host: &[u8]) -> bool {
     const BIT_6: u64 = 0x4040_4040_4040_4040;

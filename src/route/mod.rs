@@ -1,9 +1,9 @@
-//! 3: route. Which route answers a request.
+//! 3: find the route of a request.
 //!
 //! The most specific route wins: exact host, then wildcard host (longest suffix first), then no host; under a host exact
 //! path, then longest prefix, then regular expression, then no path; then a route with methods, then the one with more
 //! header conditions, then more query conditions, then the earlier one in the file. Where all routes of a more specific
-//! host or path fail on a condition, the less specific ones are tried. Not here: what the route's cluster does with it.
+//! host or path fail on a condition, the less specific ones are tried. Not here: carrying out the route's action (`exchange`).
 
 mod action;
 mod allow;
@@ -33,17 +33,17 @@ pub use pattern::try_expression;
 pub use spec::{ActionSpec, HeaderEdits, HostPattern, PathPattern, RouteSpec, ValuePattern};
 use tree::{NodeId, Rule, Tree};
 
-/// What the router reads of a request.
+/// The parts of a request that routes have conditions on.
 pub trait Request {
-    /// As sent.
+    /// The method as sent.
     fn method(&self) -> &[u8];
     /// The authority as sent: in any case, perhaps with a port; empty if there is none.
     fn host(&self) -> &[u8];
-    /// Normalised, without query.
+    /// The path in its normal form, without query.
     fn path(&self) -> &[u8];
     /// What follows the first `?`, as sent.
     fn query(&self) -> Option<&[u8]>;
-    /// The values of all fields of that name, which is in lower case.
+    /// Values of all fields called `name`, which is in lower case.
     fn header(&self, name: &[u8]) -> impl Iterator<Item = &[u8]>;
 }
 
@@ -52,13 +52,13 @@ pub trait Request {
 pub struct Route {
     /// Its position in [`Router::routes`].
     pub id: RouteId,
-    /// Unique.
+    /// Unique name.
     pub name: Box<str>,
-    /// Whose limits it counts against.
+    /// The tenant whose limits its requests count against; None: the root's route.
     pub tenant: Option<TenantId>,
-    /// What to do.
+    /// What to do with its requests.
     pub action: Action,
-    /// From the end of the request head to the first response byte; None: the cluster's.
+    /// Time from the end of the request head to the first response byte; None: the cluster's `response_timeout`.
     pub timeout: Option<Duration>,
     /// New path and host.
     pub rewrite: Option<Rewrite>,
@@ -73,26 +73,26 @@ pub struct Route {
 /// All routes, compiled for lookup.
 #[derive(Debug, Default)]
 pub struct Router {
-    /// By `RouteId`.
+    /// Routes by `RouteId`.
     routes: Box<[Route]>,
-    /// By `RouteId`.
+    /// Conditions by `RouteId`, apart from the routes, so that a lookup reads little memory.
     conditions: Box<[Option<Conditions>]>,
-    /// By `ListenerId`: position in `tables`. Listeners with the same routes share one.
+    /// Index into `tables`, by `ListenerId`. Listeners with the same routes share a table.
     listeners: Box<[u32]>,
     tables: Box<[Table]>,
     tree: Tree,
 }
 
-/// Where the routes of a listener hang in the tree.
+/// Nodes of the tree under which the routes of a listener are.
 #[derive(Debug)]
 struct Table {
-    /// Its children are exact hosts.
+    /// Parent of the roots of exact hosts.
     exact: NodeId,
-    /// Its children are the suffixes of wildcard hosts.
+    /// Parent of the roots of wildcard hosts, labelled with their suffixes.
     wildcard: NodeId,
-    /// Routes without host.
+    /// Root of the routes without host.
     any: NodeId,
-    /// Lengths of the suffixes under `wildcard`; bounds the probes that a host of many labels causes.
+    /// Lengths of the suffixes under `wildcard`, which bound the probes for a host of many labels.
     suffix_bytes: RangeInclusive<usize>,
 }
 
@@ -100,12 +100,13 @@ impl Router {
     /// Compiles the routes of `listeners` listeners.
     ///
     /// # Errors
-    /// Every bad regular expression, and every pair of routes with the same match on the same listener and host.
+    /// Every invalid regular expression, and every pair of routes with the same conditions on the same listener and host.
     pub fn build(routes: &[RouteSpec], listeners: usize) -> Result<Self, Vec<BuildError>> {
         build::compile(routes, listeners)
     }
 
-    /// The route for a request. Allocates nothing and takes no lock. Costs a probe for each label of the host that wildcards reach, and one for each known path segment.
+    /// The route for a request. Allocates nothing and takes no lock. Costs one probe for each label of the host that a wildcard may
+    /// match, and one for each path segment in the tree.
     pub fn find<R: Request>(&self, listener: ListenerId, request: &R) -> Option<&Route> {
         let found = self.walk(listener, request, |rule| {
             if rule.conditional() && self.unmet(rule.route(), request).is_some() {
@@ -126,7 +127,7 @@ impl Router {
         self.conditions[route.index()].as_ref()?.unmet(request)
     }
 
-    /// Shows `visit` every rule whose host and literal path match, most specific first, until it breaks.
+    /// Calls `visit` with every rule whose host and literal path match, most specific first, until it breaks.
     #[inline]
     fn walk<R: Request, B>(
         &self,
@@ -150,7 +151,7 @@ impl Router {
         self.tree.walk(table.any, request.path(), &mut visit)
     }
 
-    /// The rules with a host, which is in lower case, an IPv6 address in its common spelling.
+    /// Visits the rules with a host. `host` is in lower case, an IPv6 address in its canonical form.
     fn walk_named<B>(
         &self,
         table: &Table,

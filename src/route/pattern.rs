@@ -1,4 +1,4 @@
-//! Regular expressions as automata built ahead of time. Not here: what they are matched against (`condition`).
+//! Regular expressions compiled to automata. Not here: the values that they are matched against (`condition`).
 
 use regex_automata::dfa::dense::{self, DFA};
 use regex_automata::dfa::{Automaton, StartKind};
@@ -6,9 +6,9 @@ use regex_automata::nfa::thompson;
 use regex_automata::util::syntax;
 use regex_automata::{Anchored, Input};
 
-/// Size of one automaton, bytes.
+/// Largest automaton, bytes.
 const AUTOMATON_BYTES_MAX: usize = 1024 * 1024;
-/// Memory for building one, bytes; bounds the time, too.
+/// Most memory to build one, bytes; bounds the time, too.
 const BUILD_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// A regular expression over the whole of a value, as bytes: classes are ASCII and `.` is any byte but a line feed.
@@ -20,7 +20,7 @@ pub(super) struct Pattern(Box<DFA<Vec<u32>>>);
 impl Pattern {
     pub(super) fn compile(text: &str) -> Result<Self, String> {
         let syntax = syntax::Config::new().unicode(false).utf8(false);
-        // Alone first: an unbalanced `)` must not close the anchoring group.
+        // Parsed by itself first: an unbalanced `)` must not close the group that anchors the expression.
         syntax::parse_with(text, &syntax).map_err(|error| brief(&error.to_string()))?;
         let config = dense::Config::new()
             .start_kind(StartKind::Anchored)
@@ -46,15 +46,15 @@ impl Pattern {
     }
 }
 
-/// Compiles an expression as the router does, to see whether it can. Returns the bytes that its automaton takes.
+/// Compiles an expression as the router does. Returns the size of its automaton, bytes.
 ///
 /// # Errors
-/// With what is wrong with it, in one line.
+/// The problem, in one line.
 pub fn try_expression(text: &str) -> Result<usize, String> {
     Pattern::compile(text).map(|pattern| pattern.bytes())
 }
 
-/// The last line of a report that draws the expression above it.
+/// The message of a report: its last line. The lines before show the expression.
 fn brief(report: &str) -> String {
     let why = report.lines().last().unwrap_or_default().trim();
     why.trim_start_matches("error: ").to_owned()

@@ -1,4 +1,4 @@
-//! What a route says, as plain data: the form that `config` produces and [`super::Router::build`] compiles.
+//! Routes as plain data: the form that `config` produces and [`super::Router::build`] compiles.
 //! Not here: anything used while requests flow.
 
 use std::time::Duration;
@@ -10,11 +10,11 @@ use crate::id::{ClusterId, ListenerId, TenantId};
 pub struct RouteSpec {
     /// Unique name, for logs, metrics and `explain`.
     pub name: String,
-    /// Whose route it is; None: the root configuration's.
+    /// Owner of the route; None: the root.
     pub tenant: Option<TenantId>,
     /// Listeners that serve the route; empty: all.
     pub listeners: Vec<ListenerId>,
-    /// Hosts that it answers for; empty: any.
+    /// Hosts that it serves; empty: any.
     pub hosts: Vec<HostPattern>,
     /// Condition on the path.
     pub path: PathPattern,
@@ -25,7 +25,7 @@ pub struct RouteSpec {
     /// Conditions on query parameters; all must hold, each for one of the parameters of its name. Names and values are compared
     /// as sent, percent-decoded.
     pub query: Vec<(String, ValuePattern)>,
-    /// What to do.
+    /// What to do with its requests.
     pub action: ActionSpec,
     /// From the end of the request head to the first response byte; above: 504. None: the cluster's `timeouts.response`.
     pub timeout: Option<Duration>,
@@ -72,14 +72,14 @@ pub enum ValuePattern {
     Present(bool),
 }
 
-/// What a route does.
+/// The action of a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ActionSpec {
     /// Forward to one cluster.
     Cluster(ClusterId),
     /// Forward to one of several, by weight (1 to 1,000,000 each; 0 takes no traffic; the sum is not 0).
     Split(Vec<(ClusterId, u32)>),
-    /// Answer with a Location; a part that is None is kept from the request.
+    /// Answer with a Location; parts that are None come from the request.
     Redirect {
         /// 301, 302, 303, 307 or 308.
         status: u16,
@@ -90,7 +90,7 @@ pub enum ActionSpec {
         /// Whole path, replaces path and keeps the query.
         path: Option<String>,
     },
-    /// Answer from here.
+    /// Answer with a configured response.
     Respond {
         /// 200 to 599.
         status: u16,

@@ -1,6 +1,6 @@
 //! All hosts and literal paths of a router as one tree in one array: each node's children are a small hash table of their
 //! own, and lie next to those of its neighbours. A lookup costs one probe for the host and one for each path segment that
-//! the tree knows, whatever the number of routes. Not here: what the nodes mean beyond that; conditions (`condition`).
+//! the tree knows, whatever the number of routes. Not here: which nodes stand for what (`build`); conditions (`condition`).
 
 use std::hash::{BuildHasher, Hasher};
 use std::ops::ControlFlow;
@@ -14,7 +14,7 @@ use crate::id::RouteId;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct NodeId(u32);
 
-/// `Node::parent` of roots and of vacant places; above every position (`limits::ROUTE_TABLE_BYTES_MAX`).
+/// `Node::parent` of roots and of vacant slots; above every position (`limits::ROUTE_TABLE_BYTES_MAX`).
 const NO_PARENT: u32 = u32::MAX;
 
 /// A route that answers at a node, in one word: its id above a bit that says whether it has `Conditions`.
@@ -39,28 +39,28 @@ impl Rule {
 #[derive(Clone, Copy, Debug)]
 enum Rules {
     None,
-    /// The common case reads no other memory.
+    /// The common case, which needs no other memory.
     One(Rule),
     /// Position in `Tree::lists`.
     Many(u32),
 }
 
-/// Two of them fill a cache line.
+/// A node or a vacant slot. Two of them fill a cache line.
 #[derive(Clone, Copy, Debug)]
 struct Node {
-    /// Part of the label's hash: most labels that differ need not be read.
+    /// Part of the label's hash, so that most labels that differ need not be read.
     tag: u8,
-    /// Binary logarithm of the places for children.
+    /// Binary logarithm of the number of slots for children.
     slots_log2: u8,
     label_length: u16,
-    /// In `Tree::text`.
+    /// Offset of the label in `Tree::text`.
     label_at: u32,
     parent: u32,
-    /// First place for children; 0, where a root lies: none.
+    /// First slot for children; 0, which is always a root: no children.
     children: u32,
-    /// For paths that end here.
+    /// Rules for paths that end here.
     exact: Rules,
-    /// For paths that end here or go on. At the root of a host also what has no literal path.
+    /// Rules for paths that end here or continue. At the root of a host, also rules without a literal path.
     below: Rules,
 }
 
@@ -85,14 +85,14 @@ pub(super) struct Tree {
     nodes: Box<[Node]>,
     /// All labels.
     text: Box<[u8]>,
-    /// Most specific first.
+    /// Lists of rules, most specific first.
     lists: Box<[Box<[Rule]>]>,
     /// Only labels of the configuration are stored, so requests cannot plant collisions; the seed is random all the same.
     hasher: RandomState,
 }
 
 impl Tree {
-    /// The node that `label` leads to.
+    /// The child with this label.
     #[inline]
     pub(super) fn child(&self, parent: NodeId, label: &[u8]) -> Option<NodeId> {
         let Node { children, slots_log2, .. } = *self.node(parent);
@@ -112,7 +112,7 @@ impl Tree {
         None
     }
 
-    /// Shows `visit` the rules under `root` whose literal path matches, most specific first, until it breaks.
+    /// Calls `visit` with the rules under `root` whose literal path matches, most specific first, until it breaks.
     #[inline]
     pub(super) fn walk<B>(
         &self,
@@ -180,14 +180,14 @@ fn tag(hash: u64) -> u8 {
     (hash >> 56) as u8
 }
 
-/// Where a label of that hash may lie among the 2^`slots_log2` nodes from `first` on, in the order of looking: linear probing.
+/// The slots, among 2^`slots_log2` from `first` on, where a label with this hash may be: linear probing.
 #[inline]
 fn probe(hash: u64, first: u32, slots_log2: u8) -> impl Iterator<Item = NodeId> {
     let mask = (1 << slots_log2) - 1;
     (0..=mask).map(move |step| NodeId(first + ((hash as u32).wrapping_add(step) & mask)))
 }
 
-/// Binary logarithm of the places for `children`: full where all are soon looked through, else at most two thirds full.
+/// Binary logarithm of the number of slots for `children`. Small tables may be full; others are at most two thirds full.
 fn slots_log2(children: usize) -> u8 {
     let room = if children <= 4 { children } else { children + children / 2 };
     room.next_power_of_two().ilog2() as u8
@@ -211,7 +211,7 @@ struct DraftNode {
     below: Vec<(Rank, Rule)>,
 }
 
-/// LedgerNumber of a node in a [`Draft`].
+/// Index of a node in a [`Draft`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct DraftId(u32);
 
@@ -222,7 +222,7 @@ impl Draft {
         id
     }
 
-    /// The child of that label, made if need be.
+    /// The child with this label, created if it is missing.
     pub(super) fn child(&mut self, parent: DraftId, label: &[u8]) -> DraftId {
         let edge = (parent, Box::from(label));
         if let Some(&id) = self.edges.get(&edge) {
@@ -234,12 +234,12 @@ impl Draft {
         id
     }
 
-    /// The node of a path, made if need be; `/` is a child of the root with an empty label.
+    /// The node of a path, created if it is missing. `/` is a child of the root with an empty label.
     pub(super) fn path(&mut self, root: DraftId, path: &str) -> DraftId {
         path.split('/').skip(1).fold(root, |at, segment| self.child(at, segment.as_bytes()))
     }
 
-    /// Adds a rule for paths that end at the node, or for those too that go on.
+    /// Adds a rule for paths that end at the node (`ends`), or for paths that end there or continue.
     pub(super) fn add(&mut self, at: DraftId, ends: bool, rank: Rank, rule: Rule) {
         let node = &mut self.nodes[at.0 as usize];
         let list = if ends { &mut node.exact } else { &mut node.below };
@@ -247,7 +247,7 @@ impl Draft {
         self.rules += 1;
     }
 
-    /// Size of the finished tree at most, which `limits::ROUTE_TABLE_BYTES_MAX` caps.
+    /// Upper bound of the size of the finished tree, bytes.
     pub(super) fn bytes(&self) -> usize {
         3 * self.nodes.len() * size_of::<Node>() + self.rules * size_of::<Rule>() + self.text_bytes
     }
@@ -258,7 +258,7 @@ impl Draft {
         DraftId(self.nodes.len() as u32 - 1)
     }
 
-    /// The finished tree, and where each root stands in it.
+    /// The finished tree, and a function from the draft's roots to the tree's.
     pub(super) fn freeze(mut self) -> (Tree, impl Fn(DraftId) -> NodeId) {
         let mut tree = TreeArrays {
             nodes: vec![Node::VACANT; self.roots.len()],
@@ -271,7 +271,7 @@ impl Draft {
         for &(id, at) in &open {
             tree.fill(at, NO_PARENT, 0, &mut self.nodes[id.0 as usize]);
         }
-        // Depth first, labels too, so that what one lookup reads lies close together.
+        // Depth first, labels too, so that the memory of one lookup is close together.
         while let Some((id, at)) = open.pop() {
             let draft = &mut self.nodes[id.0 as usize];
             let children = std::mem::take(&mut draft.children);
@@ -288,7 +288,7 @@ impl Draft {
                 let draft = &mut self.nodes[id.0 as usize];
                 let hash = hash(&tree.hasher, &draft.label);
                 let free = probe(hash, first, slots_log2).find(|slot| tree.nodes[slot.0 as usize].parent == NO_PARENT);
-                let slot = free.unwrap_or(NodeId(first)); // There are as many places as children.
+                let slot = free.unwrap_or(NodeId(first)); // There are at least as many slots as children.
                 tree.fill(slot, at.0, tag(hash), draft);
                 open.push((id, slot));
             }
@@ -299,7 +299,7 @@ impl Draft {
     }
 }
 
-/// A [`Tree`] whose arrays still grow.
+/// The arrays of a [`Tree`] while it is built.
 struct TreeArrays {
     nodes: Vec<Node>,
     text: Vec<u8>,
@@ -308,7 +308,7 @@ struct TreeArrays {
 }
 
 impl TreeArrays {
-    /// All but the label's text and the children.
+    /// Writes a node without its label's text and its children.
     fn fill(&mut self, at: NodeId, parent: u32, tag: u8, draft: &mut DraftNode) {
         self.nodes[at.0 as usize] = Node {
             tag,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use super::Tick;
 use crate::limits::TICK_MS;
 
-/// Where the time of every worker begins.
+/// Zero of the monotonic time of all workers.
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// Monotonic time as one worker sees it (CLOCK_MONOTONIC: steps of the wall clock neither fire nor stop a time-out).
@@ -39,19 +39,19 @@ impl Clock {
         self.now
     }
 
-    /// The same in ticks.
+    /// Time of this turn in ticks.
     #[must_use]
     pub fn tick(&self) -> Tick {
         self.now.as_millis() as u64 / TICK_MS
     }
 
-    /// The tick at which `after` has certainly passed.
+    /// The first tick at which `after` has certainly passed from now.
     #[must_use]
     pub fn deadline(&self, after: Duration) -> Tick {
         self.deadline_from(self.tick(), after)
     }
 
-    /// The tick at which `after` has certainly passed since some time in `tick`.
+    /// The first tick at which `after` has certainly passed from any time in `tick`.
     #[must_use]
     pub fn deadline_from(&self, tick: Tick, after: Duration) -> Tick {
         tick.saturating_add(self.ticks(after)).saturating_add(1)

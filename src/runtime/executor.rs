@@ -14,11 +14,11 @@ const BACKGROUND_SHARES: usize = 10;
 /// How long runnable exchanges may wait for background work.
 const EXCHANGE_LATENCY: Duration = Duration::from_millis(1);
 
-/// A running executor.
+/// Handle of a running executor.
 #[derive(Debug)]
 pub struct ExecutorHandle<T: Send + 'static>(ExecutorJoinHandle<T>);
 
-/// The executor could not be started or ended badly.
+/// Why an executor did not start, or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum ExecutorError {
     /// glommio could not set up its thread or rings.
@@ -28,7 +28,7 @@ pub enum ExecutorError {
     Start {
         /// The CPU it was to be pinned to.
         cpu: usize,
-        /// What glommio says.
+        /// Message of glommio.
         problem: String,
     },
     /// The worker's thread panicked.
@@ -67,7 +67,7 @@ where
             let main = glommio::spawn_local_into(main(background), exchanges);
             match main {
                 Ok(main) => main.await,
-                // The queue was created two lines above, so this is our bug, not anybody's input.
+                // The queue was created just above, so this cannot depend on input.
                 Err(error) => panic!("the exchange queue vanished: {error}"),
             }
         })
@@ -76,17 +76,17 @@ where
 }
 
 impl<T: Send + 'static> ExecutorHandle<T> {
-    /// Waits for the worker's end.
+    /// Waits until the executor ends.
     ///
     /// # Errors
-    /// When its thread panicked.
+    /// Its thread has panicked.
     pub fn join(self) -> Result<T, ExecutorError> {
         self.0.join().map_err(|error| ExecutorError::Lost(error.to_string()))
     }
 }
 
 impl Background {
-    /// Runs `task` whenever exchanges leave time for it. Allocates; not for the path of a request.
+    /// Runs `task` when exchanges leave time for it. Allocates: not for the request path.
     pub fn spawn(&self, task: impl Future<Output = ()> + 'static) {
         let running = Rc::clone(&self.running);
         running.set(running.get() + 1);
@@ -99,7 +99,7 @@ impl Background {
         }
     }
 
-    /// Whether a task waits to run: then the ring must not block.
+    /// Whether a task is not finished. The ring must not block then.
     #[must_use]
     pub fn is_busy(&self) -> bool {
         self.running.get() > 0

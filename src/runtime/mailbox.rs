@@ -21,12 +21,12 @@ impl<T> Default for Mailbox<T> {
 }
 
 impl<T> Mailbox<T> {
-    /// Leaves a update; returns the one that nobody had taken.
+    /// Stores an update and returns the one that it replaces.
     pub fn store(&self, update: T) -> Option<T> {
         self.0.force_push(update)
     }
 
-    /// Takes the update.
+    /// Takes the stored update.
     #[must_use]
     pub fn take(&self) -> Option<T> {
         self.0.pop()

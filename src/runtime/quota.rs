@@ -1,27 +1,27 @@
-//! Limits of the whole process, leased to workers in lots: a request takes from its worker's lot, so that cores share a cache
-//! line once a lot and not once a request. Not here: what is limited, or how much.
+//! Limits of the whole process, leased to workers in batches: a request takes from its worker's lease, so that cores share a cache
+//! line once a batch and not once a request. Not here: what is limited, or how much.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Lots that one worker's fair part of a limit is cut into. The more, the less an idle worker holds back from the others.
+/// Batches per worker's fair share of a limit. The more there are, the less an idle worker withholds from the others.
 const LEASES_PER_SHARE: u32 = 16;
-/// How long leased tokens may be spent; what is left is lost.
+/// Lifetime of leased tokens.
 const TOKEN_LIFE: Duration = Duration::from_millis(100);
-/// Requests that may come at once, in seconds of the rate.
+/// Largest burst, as the time in which the rate yields as many tokens.
 const BURST: Duration = Duration::from_secs(1);
 
-/// What all workers share of one limit.
+/// The state of one limit that all workers share.
 #[derive(Debug, Default)]
 pub struct Quota {
-    /// Places leased.
+    /// Places leased to workers.
     leased: AtomicU32,
     /// Nanoseconds on the process's clock up to which tokens have been leased (the theoretical arrival time of ATM's
     /// generic cell rate algorithm).
     spent: AtomicU64,
 }
 
-/// What one worker holds of one limit.
+/// One worker's lease of one limit.
 #[derive(Debug, Default)]
 pub struct QuotaLease {
     leased: u32,
@@ -29,12 +29,12 @@ pub struct QuotaLease {
     tokens: u32,
     /// Tokens leased last time.
     batch: u32,
-    /// When `tokens` are lost.
+    /// When `tokens` expire.
     expiry: Duration,
 }
 
 impl QuotaLease {
-    /// Takes one of `limit` places, for one worker of `workers`. False: all are taken.
+    /// Takes one of `limit` places, for one worker of `workers`. False: all are leased.
     pub fn take(&mut self, quota: &Quota, limit: u32, workers: u32) -> bool {
         if self.used == self.leased {
             let lease_size = lease_size(limit, workers);
@@ -72,14 +72,14 @@ impl QuotaLease {
         self.used
     }
 
-    /// Spends one token of `per_second`, which is not 0, with a burst of one second's. `now` is the process's clock. False:
-    /// they are spent.
+    /// Spends one token of a rate of `per_second`, which is not 0, with bursts of one second. `now` is the process's clock. False:
+    /// the rate is used up.
     pub fn spend(&mut self, quota: &Quota, per_second: u32, now: Duration) -> bool {
         if self.tokens > 0 && now < self.expiry {
             self.tokens -= 1;
             return true;
         }
-        // A worker with much to do leases more at a time, but never more than a hundredth of what a second brings.
+        // A worker that spends its tokens in time leases more at a time, up to a hundredth of the rate per second.
         let most = (per_second / 100).max(1);
         self.batch = if self.tokens > 0 { self.batch / 2 } else { self.batch * 2 }.clamp(1, most);
         let cost = |tokens: u32| u64::from(tokens) * 1_000_000_000 / u64::from(per_second);

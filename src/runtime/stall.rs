@@ -1,19 +1,19 @@
-//! Since when a peer has made no progress in what it is waited for. Not here: how long it may take.
+//! Since when a peer has made no progress. Not here: how long it may take.
 
 use super::Tick;
 
-/// One thing that a peer may be waited for, such as that it takes bytes.
+/// One kind of progress that is waited for, such as the peer receiving bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Stall {
-    /// None: nothing waits.
+    /// Tick of the last progress; None: nothing is waited for.
     since: Option<Tick>,
-    /// What had been moved then.
+    /// Bytes moved by then.
     moved: u64,
 }
 
 impl Stall {
-    /// Says how things stand: whether something `waits` for the peer, which has `moved` so many bytes so far. Returns since when
-    /// it is waited for in vain. Nothing but progress moves that.
+    /// Records whether something `waits` for the peer, which has `moved` so many bytes so far. Returns the tick since which it has
+    /// made no progress; None: nothing waits.
     pub fn observe(&mut self, now: Tick, waits: bool, moved: u64) -> Option<Tick> {
         if !waits {
             self.since = None;
@@ -24,7 +24,7 @@ impl Stall {
         self.since
     }
 
-    /// The same as it was last observed.
+    /// The result of the last [`Stall::observe`].
     #[must_use]
     pub fn since(&self) -> Option<Tick> {
         self.since

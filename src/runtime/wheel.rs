@@ -57,7 +57,7 @@ impl Wheel {
         }
     }
 
-    /// Makes `timer` never fire, and takes it back if it has fired and was not taken.
+    /// Disarms `timer`, also if it has fired and was not taken.
     pub fn clear(&mut self, timer: u32) {
         if let Some(node) = self.nodes.get_mut(timer as usize) {
             node.deadline = NEVER;
