@@ -1,5 +1,5 @@
-//! The chunked transfer coding, decoded in place: which bytes go on as they stand, and which are cut out.
-//! It neither copies nor parses trailers.
+//! The chunked transfer coding, decoded in place: which bytes are passed on unchanged, and which are cut out.
+//! Not here: copying, and trailers (`head`).
 
 use crate::buffer::scan::is_tchar;
 use crate::http::number::{HEX_DIGITS, hex_digit};
@@ -11,11 +11,11 @@ use crate::limits::{BODY_LENGTH_MAX, CHUNK_EXTENSION_BYTES, CHUNK_LINE_BYTES};
 /// without its last chunk; it does not depend on the cuts. No byte has to be kept from one buffer to the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChunkedDecoder {
-    /// The chunk size so far, then the data that is still to come.
+    /// The chunk size so far, then the bytes of data still to come.
     left: u64,
-    /// Bytes of the current size line.
+    /// Length of the current size line so far.
     line: u16,
-    /// Extension bytes of the whole body, of a request.
+    /// Length of all extensions of a request's body so far.
     extensions: u16,
     state: State,
     sender: Sender,
@@ -27,10 +27,9 @@ const _: () = assert!(CHUNK_LINE_BYTES + CHUNK_EXTENSION_BYTES < u16::MAX as usi
 /// Who sent the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sender {
-    /// Whitespace where the grammar has none is refused, for what smuggles requests lives on it; extensions are bounded over
-    /// the body.
+    /// Whitespace outside the grammar is refused, because request smuggling uses it. Extensions are bounded over the whole body.
     Client,
-    /// Some pad their sizes with blanks on the right, and may do as they like with extensions.
+    /// Blanks may follow a size, as some origins send them. Extensions are bounded per line only.
     Origin,
 }
 
@@ -42,12 +41,12 @@ enum State {
     Zeros,
     /// After a digit that was not.
     Digits,
-    /// Whitespace that has to lead to `;`.
+    /// Whitespace before `;`.
     BeforeSemicolon,
     /// After `;`: whitespace or the name of an extension.
     BeforeName,
     Name,
-    /// Whitespace after a name: `=` or `;` has to follow.
+    /// Whitespace after a name, before `=` or `;`.
     AfterName,
     /// After `=`: whitespace, a token or a quoted string.
     BeforeValue,
@@ -64,31 +63,31 @@ enum State {
     Done,
 }
 
-/// What to do with some bytes of a chunked body.
+/// A range of bytes of a chunked body that are all treated alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Piece {
-    /// What they are.
+    /// How they are treated.
     pub kind: PieceKind,
-    /// How many; 0 for `NeedMore` only.
+    /// Number of bytes; 0 for `NeedMore` only.
     pub len: usize,
 }
 
 /// The kinds of piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PieceKind {
-    /// Size digits and line ends: goes on if the body is passed on chunked.
+    /// Size digits and line ends: passed on if the body is forwarded chunked.
     Framing,
     /// Data.
     Data,
     /// An extension, leading zeros, or the size of the last chunk: cut out.
     Skip,
-    /// The end of the last chunk's line; the trailer section follows. The writer adds a last chunk of its own.
+    /// The end of the last chunk's line; the trailer section follows. The writer makes its own last chunk.
     LastChunk,
-    /// The input is used up, or the body was over before.
+    /// The input is used up, or the body has ended.
     NeedMore,
 }
 
-/// Bytes that can be passed on in one piece.
+/// Consecutive bytes that can be passed on unchanged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Run {
     /// Length of the run: framing and data.
@@ -97,10 +96,10 @@ pub struct Run {
     pub data: usize,
 }
 
-/// Why a chunked body is refused: 400 in a request; in a response the connection is cut.
+/// Why a chunked body is refused. A request is answered 400; of a response, the connection is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ChunkError {
-    /// The chunk size is no hexadecimal number, or too large to be one.
+    /// The chunk size is no hexadecimal number, or too large.
     BadSize,
     /// An extension does not follow the grammar.
     BadExtension,
@@ -134,17 +133,17 @@ impl ChunkedDecoder {
         Self { left: 0, line: 0, extensions: 0, state: State::Size, sender: Sender::Client }
     }
 
-    /// The same of a response: blanks may end a size line, and extensions are bounded in each line alone.
+    /// A decoder at the beginning of the body of a response: blanks may end a size line, and extensions are bounded per line only.
     pub fn of_response() -> Self {
         Self { sender: Sender::Origin, ..Self::new() }
     }
 
-    /// The last chunk's line has ended; trailers follow.
+    /// Whether the last chunk's line has ended; trailers follow.
     pub fn is_done(&self) -> bool {
         self.state == State::Done
     }
 
-    /// The next piece of `input`, as long as it is of one kind. The caller goes on behind it.
+    /// The longest piece of one kind at the beginning of `input`. The caller continues behind it.
     #[inline]
     pub fn next(&mut self, input: &[u8]) -> Result<Piece, ChunkError> {
         if self.state == State::Data {
@@ -173,8 +172,8 @@ impl ChunkedDecoder {
         Ok(Piece { kind, len })
     }
 
-    /// The longest run at the beginning of `input` that can be passed on as it stands: it ends before bytes to skip,
-    /// before the last chunk, and with the input.
+    /// The longest run at the beginning of `input` that can be passed on unchanged: it ends before bytes to skip,
+    /// before the last chunk, or with the input.
     #[inline]
     pub fn run(&mut self, input: &[u8]) -> Result<Run, ChunkError> {
         let mut run = Run::default();
@@ -211,8 +210,8 @@ impl ChunkedDecoder {
         Piece { kind: PieceKind::Data, len }
     }
 
-    /// Takes the common lines at once if they are whole: `size CRLF` without extension, and the CRLF behind data.
-    /// They could go byte by byte as well, with the same outcome.
+    /// Takes a common line at once if it is whole: `size CRLF` without extension, or the CRLF behind data.
+    /// Byte by byte, the result would be the same.
     #[inline(always)]
     fn take_plain(&mut self, input: &[u8]) -> Option<usize> {
         match self.state {
@@ -229,7 +228,7 @@ impl ChunkedDecoder {
         }
     }
 
-    /// The length of the whole chunk at the beginning of `input` and of its data, if all of it is there and plain.
+    /// Lengths of the chunk at the beginning of `input` and of its data, if the chunk is whole and has no extension.
     #[inline(always)]
     fn whole_chunk(&self, input: &[u8]) -> Option<(usize, usize)> {
         if self.state != State::Size {
@@ -290,7 +289,7 @@ impl ChunkedDecoder {
         Ok(PieceKind::Framing)
     }
 
-    /// What follows the digits: the line end, an extension, or whitespace before one.
+    /// Takes the byte behind the digits: of the line end, of an extension, or of whitespace before one.
     #[inline(always)]
     fn end_size(&mut self, byte: u8) -> Result<PieceKind, ChunkError> {
         match byte {
@@ -304,14 +303,14 @@ impl ChunkedDecoder {
         }
     }
 
-    /// The CR of a size line; that of the last chunk goes with the chunk.
+    /// Takes the CR of a size line. That of the last chunk is cut out with its chunk.
     #[inline(always)]
     fn end_line(&mut self) -> PieceKind {
         self.state = State::SizeLf;
         if self.left == 0 { PieceKind::Skip } else { PieceKind::Framing }
     }
 
-    /// One byte of `*( BWS ";" BWS name [ BWS "=" BWS ( token / quoted-string ) ] )` (RFC 9112 section 7.1.1).
+    /// Takes one byte of `*( BWS ";" BWS name [ BWS "=" BWS ( token / quoted-string ) ] )` (RFC 9112 section 7.1.1).
     fn take_extension(&mut self, byte: u8) -> Result<PieceKind, ChunkError> {
         use State::*;
         self.state = match (self.state, byte) {
@@ -341,8 +340,8 @@ impl ChunkedDecoder {
     }
 }
 
-/// The size and the length of a line of digits and CRLF, if it is one and can go on as it stands: leading zeros are cut
-/// out, so they go byte by byte, and so do sizes with so many digits that they have to be counted.
+/// Chunk size and length of a line of digits and CRLF that can be passed on unchanged. None for other lines, for leading zeros,
+/// which are cut out, and for sizes with so many digits that they have to be counted.
 #[inline(always)]
 fn plain_size(input: &[u8]) -> Option<(u64, usize)> {
     let (mut size, mut len) = (0, 0);

@@ -1,10 +1,10 @@
-//! The `Connection` field: its options, and the fields it nominates for removal (RFC 9110 section 7.6.1).
+//! The `Connection` field: its options, and the fields that it nominates for removal (RFC 9110 section 7.6.1).
 
 use crate::http::name::is;
 use crate::http::{Field, FieldName, Fields, Span};
 use crate::limits::CONNECTION_OPTIONS;
 
-/// What `Connection` said, as a set of bits.
+/// Options of `Connection`, as a set of bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Options(u8);
 
@@ -14,12 +14,12 @@ impl Options {
     pub(super) const KEEP_ALIVE: Self = Self(2);
     pub(super) const UPGRADE: Self = Self(4);
     pub(super) const TE: Self = Self(8);
-    /// It nominated Host or Content-Length, without which the message is another one.
+    /// It nominated Host or Content-Length, without which the message would mean something else.
     pub(super) const NAMES_REQUIRED: Self = Self(16);
     /// It nominated more than `limits::CONNECTION_OPTIONS` fields.
     pub(super) const TOO_MANY: Self = Self(32);
 
-    /// One of these is in the set.
+    /// Whether one of `options` is in the set.
     #[inline(always)]
     pub(super) fn has(self, options: Self) -> bool {
         self.0 & options.0 != 0
@@ -30,7 +30,7 @@ impl Options {
         Self(self.0 | options.0)
     }
 
-    /// An option that is not the name of a field to be dropped; else none.
+    /// The option, if it is a known one; [`Options::NONE`], if it nominates a field.
     #[inline(always)]
     pub(super) fn single(option: &[u8]) -> Self {
         match option.len() {
@@ -43,7 +43,8 @@ impl Options {
     }
 }
 
-/// What all `Connection` fields say, given what a single one says as a whole; marks the fields they nominate as dropped.
+/// Options of all `Connection` fields; marks the fields that they nominate as dropped. `single` is the last field, read as one
+/// option.
 #[inline(always)]
 pub(super) fn options(head: &[u8], fields: &mut Fields, single: Options) -> Options {
     match single {
@@ -57,7 +58,7 @@ pub(super) fn options(head: &[u8], fields: &mut Fields, single: Options) -> Opti
 #[cold]
 fn read_all(head: &[u8], fields: &mut Fields) -> Options {
     let (mut found, mut nominated, mut at) = (Options::NONE, 0, 0);
-    // By index, for the table is marked while its `Connection` fields are read.
+    // By index, because fields are marked while the table is read.
     while let Some(field) = fields.as_slice().get(at).copied() {
         at += 1;
         if field.id == FieldName::Connection {
@@ -87,11 +88,11 @@ fn read(head: &[u8], value: Span, fields: &mut Fields, nominated: &mut usize) ->
     found
 }
 
-/// Marks the fields with this name as dropped; true if it is one that cannot be.
+/// Marks the fields with this name as dropped. True: fields with this name must not be dropped.
 fn nominate(head: &[u8], fields: &mut [Field], name: &[u8]) -> bool {
     match FieldName::lookup(name) {
         FieldName::Host | FieldName::ContentLength => return true,
-        // Framing and the wait for 100 are regenerated from what was understood, whoever names them.
+        // Framing and the expectation of 100 are generated from the parsed values, nominated or not.
         FieldName::TransferEncoding | FieldName::Connection | FieldName::Expect => {}
         FieldName::Other => {
             for field in fields {
@@ -107,8 +108,8 @@ fn nominate(head: &[u8], fields: &mut [Field], name: &[u8]) -> bool {
     false
 }
 
-/// Whether the head's `Connection` nominates more than the options that every hop knows. Trailers have to follow it too, but
-/// arrive when the head is gone: such a message is passed on without them.
+/// Whether the head's `Connection` nominates fields beyond the common options. The nomination covers trailers, which arrive when
+/// the head is gone, so that such a message is forwarded without trailers.
 pub fn nominates_fields(head: &[u8], fields: &Fields) -> bool {
     const KNOWN: [&[u8]; 5] = [b"close", b"keep-alive", b"upgrade", b"te", b"trailer"];
     let is_known = |option: &[u8]| KNOWN.iter().any(|known| option.eq_ignore_ascii_case(known));
@@ -121,7 +122,7 @@ pub(super) fn members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|byte| *byte == b',').map(trim).filter(|member| !member.is_empty())
 }
 
-/// Without the OWS around it.
+/// `bytes` without the OWS around it.
 pub(super) fn trim(mut bytes: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] = bytes {
         bytes = rest;
@@ -132,8 +133,8 @@ pub(super) fn trim(mut bytes: &[u8]) -> &[u8] {
     bytes
 }
 
-/// The protocols offered by `Upgrade`, if it may be passed on: one field, nominated, and none of them HTTP/2, which
-/// would open a tunnel for requests that nobody looks at (RFC 9113 section 3.1 has withdrawn it).
+/// The protocols offered by `Upgrade`, if it may be forwarded: there is one field, it is nominated, and it does not offer HTTP/2,
+/// which would open a tunnel for unchecked requests (RFC 9113 section 3.1 has withdrawn it).
 #[inline(always)]
 pub(super) fn upgrade(head: &[u8], fields: &Fields, options: Options) -> Option<Span> {
     if options.has(Options::UPGRADE) { offered(head, fields) } else { None }

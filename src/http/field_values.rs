@@ -1,5 +1,5 @@
-//! The values of fields that change a message, read while the fields are found: at that moment a branch tells which field
-//! it is, and nothing has to wait until it is found again in the table. What follows from them is decided elsewhere.
+//! Values of fields that affect framing or the connection, read while the fields are parsed, so that they need not be looked up
+//! again. Not here: what follows from them (`request`, `response`).
 
 use crate::buffer::scan::Lanes;
 use crate::http::connection::Options;
@@ -7,26 +7,27 @@ use crate::http::head::Reader;
 use crate::http::name::is;
 use crate::http::{FieldName, Span, parse_decimal, target};
 
-/// What was found; of each field the last. Whether there is one, and one only, is for the table to say.
+/// The value of the last field of each name. Whether a field is present and unique is known to the table
+/// ([`Fields`](super::Fields)).
 pub(super) struct FieldValues<'a, L, const IS_REQUEST: bool> {
     lanes: L,
     buf: &'a [u8],
-    /// Host of a request.
+    /// Value of Host, in a request.
     pub(super) host: Span,
-    /// Host is an authority.
+    /// Whether Host is an authority.
     pub(super) is_authority: bool,
-    /// Content-Length.
+    /// Value of Content-Length, if it is a valid number.
     pub(super) length: Option<u64>,
-    /// Transfer-Encoding is `chunked` and nothing else.
+    /// Whether Transfer-Encoding is exactly `chunked`.
     pub(super) is_chunked: bool,
-    /// Expect is `100-continue`.
+    /// Whether Expect is `100-continue`.
     pub(super) is_continue: bool,
-    /// Connection, if it is a single option that names no field.
+    /// The option of Connection, if that is a single known one.
     pub(super) options: Options,
 }
 
 impl<'a, L: Lanes, const IS_REQUEST: bool> FieldValues<'a, L, IS_REQUEST> {
-    /// Of a head in `buf`.
+    /// No values yet, for a head in `buf`.
     #[inline(always)]
     pub(super) fn new(lanes: L, buf: &'a [u8]) -> Self {
         Self {

@@ -1,4 +1,4 @@
-//! The field table of one head: spans in order of arrival, with an index of the known names. Not a map.
+//! The field table of one head: spans in order of arrival, with an index of the known names. Not here: parsing (`head`).
 
 use crate::http::{FieldName, Span};
 use crate::limits::HEADER_COUNT_MAX;
@@ -6,18 +6,18 @@ use crate::limits::HEADER_COUNT_MAX;
 /// One field line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Field {
-    /// The name, as it was written.
+    /// The name as received.
     pub name: Span,
     /// The value without the whitespace around it.
     pub value: Span,
-    /// Which known field it is.
+    /// Id of the known name; `Other` for the rest.
     pub id: FieldName,
-    /// It must not travel on: `Connection` nominates it, or it could be taken for a field that cairn relies on.
+    /// Whether it must not be forwarded: `Connection` nominates it, or it could be taken for a field that cairn relies on.
     pub dropped: bool,
 }
 
 impl Field {
-    /// The offset behind the line, if it was written as `name: value CRLF` with nothing else around the value.
+    /// The offset behind the line, if it has the form `name: value CRLF` without other whitespace.
     #[inline]
     pub fn plain_end(&self, head: &[u8]) -> Option<usize> {
         let (colon, end) = (self.name.end(), self.value.end());
@@ -27,7 +27,7 @@ impl Field {
     }
 }
 
-/// A table of fields with room for `HEADER_COUNT_MAX`, allocated once and used for one head after the other.
+/// A table of up to `HEADER_COUNT_MAX` fields, allocated once and reused for each head.
 #[derive(Clone, Debug)]
 pub struct Fields {
     table: Box<[Field; HEADER_COUNT_MAX]>,
@@ -36,7 +36,7 @@ pub struct Fields {
     last: [u8; 64],
 }
 
-/// What is known about all fields of a table.
+/// Sets of the known names in a table.
 #[derive(Clone, Copy, Debug, Default)]
 struct Index {
     len: usize,
@@ -55,7 +55,7 @@ impl Fields {
         Self { table: Box::new([Field::default(); HEADER_COUNT_MAX]), index: Index::default(), last: [0; 64] }
     }
 
-    /// Forgets all fields.
+    /// Removes all fields.
     #[inline]
     pub fn clear(&mut self) {
         self.index = Index::default();
@@ -78,7 +78,7 @@ impl Fields {
         self.index.len
     }
 
-    /// No field at all.
+    /// Whether there is no field.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.index.len == 0
@@ -116,7 +116,7 @@ impl Fields {
         self.iter().filter(move |field| field.name.of(head).eq_ignore_ascii_case(name))
     }
 
-    /// Some name may have a `_`.
+    /// Whether some name may have a `_`.
     #[inline]
     pub fn has_underscores(&self) -> bool {
         self.any(UNDERSCORE)
@@ -127,7 +127,7 @@ impl Fields {
         self.iter().filter(move |field| field.id == id)
     }
 
-    /// The table to be filled with up to `max` fields; whatever was in it is forgotten.
+    /// A builder that fills the table with up to `max` fields in place of the present ones.
     #[inline(always)]
     pub(super) fn fill(&mut self, max: usize) -> FieldsBuilder<'_> {
         let Self { table, index, last } = self;
@@ -135,13 +135,13 @@ impl Fields {
         FieldsBuilder { slots: room.iter_mut(), last, done: index, index: Index::default() }
     }
 
-    /// Some field's id is in this set of bits.
+    /// Whether some field's id is in this set of bits.
     #[inline(always)]
     pub(super) fn any(&self, ids: u64) -> bool {
         self.index.seen & ids != 0
     }
 
-    /// More than one field has this id.
+    /// Whether more than one field has this id.
     #[inline(always)]
     pub(super) fn repeats(&self, id: FieldName) -> bool {
         self.index.repeated & id.bit() != 0
@@ -156,16 +156,16 @@ impl Fields {
         self.table.get(usize::from(self.last[id as usize & 63])).map(|field| field.value)
     }
 
-    /// The fields, to mark them.
+    /// The fields, mutable so that they can be marked.
     pub(super) fn as_mut_slice(&mut self) -> &mut [Field] {
         self.table.get_mut(..self.index.len).unwrap_or_default()
     }
 }
 
-/// Among the bits of the ids: some name has a `_`.
+/// Bit among those of the ids that says that some name has a `_`.
 pub(super) const UNDERSCORE: u64 = 1 << 63;
 
-/// A table that is being filled. What is in the table counts once `finish` is called.
+/// Fills a table. The fields count once `finish` is called.
 pub(super) struct FieldsBuilder<'a> {
     slots: core::slice::IterMut<'a, Field>,
     last: &'a mut [u8; 64],
@@ -174,13 +174,13 @@ pub(super) struct FieldsBuilder<'a> {
 }
 
 impl<'a> FieldsBuilder<'a> {
-    /// Room for one more field, if there is any.
+    /// A free slot for one more field.
     #[inline(always)]
     pub(super) fn room(&mut self) -> Option<&'a mut Field> {
         self.slots.next()
     }
 
-    /// Counts the field that was put where there was room.
+    /// Adds the field in the slot that [`FieldsBuilder::room`] returned last to the index.
     #[inline(always)]
     pub(super) fn count(&mut self, id: FieldName) {
         let index = &mut self.index;
@@ -192,13 +192,13 @@ impl<'a> FieldsBuilder<'a> {
         index.len = index.len.wrapping_add(1);
     }
 
-    /// Notes that some name has a `_`.
+    /// Records that some name has a `_`.
     #[inline(always)]
     pub(super) fn note_underscore(&mut self) {
         self.index.seen |= UNDERSCORE;
     }
 
-    /// All fields are in.
+    /// Publishes the fields.
     #[inline(always)]
     pub(super) fn finish(self) {
         *self.done = self.index;

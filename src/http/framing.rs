@@ -1,4 +1,4 @@
-//! How a body is delimited, from Content-Length and Transfer-Encoding (RFC 9112 section 6). It reads no body.
+//! How a body is delimited, from Content-Length and Transfer-Encoding (RFC 9112 section 6). Not here: reading bodies.
 
 use crate::buffer::scan::is_tchar;
 use crate::http::connection::trim;
@@ -11,26 +11,26 @@ pub enum BodyFraming {
     /// There is no body.
     #[default]
     None,
-    /// After so many bytes.
+    /// After this many bytes.
     Length(u64),
     /// With the last chunk and its trailer section.
     Chunked,
-    /// With the connection: responses only.
+    /// With the connection, in responses only.
     Close,
 }
 
-/// What Transfer-Encoding says.
+/// The value of Transfer-Encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Coding {
     /// Exactly one coding, `chunked`.
     Chunked,
-    /// `chunked` at the end, behind codings that are not implemented.
+    /// `chunked` last, after codings that cairn does not implement.
     Unknown,
     /// Anything else: the end of the body cannot be known.
     Malformed,
 }
 
-/// The transfer coding of a message that has the field, given whether the last one is `chunked` as a whole.
+/// The transfer coding of a message that has the field. `is_chunked`: the last of the fields is exactly `chunked`.
 #[inline(always)]
 pub(super) fn transfer_coding(head: &[u8], fields: &Fields, is_chunked: bool) -> Coding {
     if is_chunked && !fields.repeats(FieldName::TransferEncoding) {
@@ -56,7 +56,7 @@ fn other_coding(head: &[u8], fields: &Fields) -> Coding {
     Coding::Malformed
 }
 
-/// A transfer coding other than chunked: a token, perhaps with parameters.
+/// Whether `coding` is a transfer coding other than chunked: a token, perhaps with parameters.
 fn is_coding(coding: &[u8]) -> bool {
     let name = trim(coding.split(|byte| *byte == b';').next().unwrap_or_default());
     !name.is_empty() && name.iter().copied().all(is_tchar) && !is(name, b"chunked")

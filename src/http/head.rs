@@ -1,23 +1,23 @@
-//! What requests, responses and trailers have in common: limits, the search for the end, and field lines.
-//! Start lines and the meaning of fields are elsewhere.
+//! The common syntax of requests, responses and trailers: limits, the end of a head, and field lines.
+//! Not here: start lines (`request`, `response`) and values of fields (`field_values`).
 
 use crate::buffer::scan::{self, FieldCursor, Lanes, Scan, is_tchar};
 use crate::http::name::is;
 use crate::http::{Field, FieldName, Fields, Span};
 use crate::limits::{FIELD_NAME_BYTES, HEAD_BYTES_MAX};
 
-/// The caps on one head.
+/// Limits of one head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeadLimits {
-    /// Bytes of the whole head; at most `limits::HEAD_BYTES_MAX` counts.
+    /// Most bytes of the whole head; no more than `limits::HEAD_BYTES_MAX`.
     pub head_bytes: usize,
-    /// Number of fields; at most `limits::HEADER_COUNT_MAX` counts.
+    /// Most fields; no more than `limits::HEADER_COUNT_MAX`.
     pub field_count: usize,
-    /// Bytes of the request line without its CRLF.
+    /// Most bytes of the request line without its CRLF.
     pub request_line: usize,
 }
 
-/// What is wrong with a section of field lines.
+/// Why a section of field lines is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FieldError {
     /// A name is empty, is no token, or does not end with a colon.
@@ -26,7 +26,7 @@ pub enum FieldError {
     NameTooLong,
     /// A control character stands in a value.
     BadValue,
-    /// CR or LF alone.
+    /// A CR or LF stands alone.
     BadLineEnd,
     /// A line begins with whitespace (RFC 9112 section 5.2).
     Folded,
@@ -36,11 +36,11 @@ pub enum FieldError {
     TooLarge,
 }
 
-/// What is wrong with a trailer section.
+/// Why a trailer section is refused.
 pub type TrailerError = FieldError;
 
 impl FieldError {
-    /// The status for it in a request.
+    /// The status to answer a request with.
     pub fn status(self) -> u16 {
         match self {
             Self::BadName | Self::BadValue | Self::BadLineEnd | Self::Folded => 400,
@@ -77,8 +77,8 @@ impl HeadLimits {
 
 /// Parses the trailer section that follows the last chunk (RFC 9112 section 7.1.2).
 ///
-/// `buf` begins behind the line of the last chunk. Returns the bytes taken including the empty line, or `None` as
-/// long as that has not arrived. `scanned` is as for a head: 0 at first, then kept by the caller.
+/// `buf` begins behind the line of the last chunk. Returns the length of the section with the empty line, or `None` if that
+/// has not arrived. `scanned` is as for a head: 0 at first, then kept by the caller.
 pub fn parse_trailers(
     buf: &[u8],
     limits: &HeadLimits,
@@ -99,7 +99,8 @@ pub fn parse_trailers(
     }
 }
 
-/// A section that is refused or not whole. What is left of the one before must not be taken for its fields.
+/// The result for a section that is refused or incomplete. Clears `fields`, so that those of the last message are not taken for its
+/// own.
 #[cold]
 pub(super) fn incomplete<E: From<FieldError>>(
     found: Result<Option<usize>, E>,
@@ -114,7 +115,7 @@ pub(super) fn incomplete<E: From<FieldError>>(
     if view.len() >= limits.head_bytes() { Err(FieldError::TooLarge.into()) } else { Ok(None) }
 }
 
-/// One attempt at a trailer section of at most so many fields.
+/// Parses a trailer section of at most `max` fields.
 impl Scan<usize, ()> for Fields {
     type Output = Result<Option<usize>, TrailerError>;
 
@@ -126,9 +127,9 @@ impl Scan<usize, ()> for Fields {
     }
 }
 
-/// Whether bytes that arrived after the first `scanned` can end the head, or are sure to be refused.
+/// Whether the bytes after the first `scanned` may end the head, or are certain to be refused.
 ///
-/// Looks at the new line ends only, so that a head that comes byte by byte costs linear time.
+/// Reads the new bytes only, so that a head that arrives byte by byte costs linear time.
 pub(super) fn may_complete(view: &[u8], scanned: usize) -> bool {
     let new = view.get(scanned..).unwrap_or_default();
     memchr::memchr_iter(b'\n', new).any(|i| {
@@ -138,13 +139,13 @@ pub(super) fn may_complete(view: &[u8], scanned: usize) -> bool {
     })
 }
 
-/// Reads some values while the fields are found: at that moment a branch tells which field it is, and nothing has to wait
-/// until it is found again in the table.
+/// Reads values of fields while they are parsed, when their names have just been compared: later they would have to be looked
+/// up in the table.
 pub(super) trait Reader {
-    /// The field that nearly every message has: it is told at once.
+    /// The field that nearly every message has; its name is compared first.
     const USUAL: FieldName;
 
-    /// A field with a known name was found, its value at these offsets. It has to be `inline(always)`.
+    /// Reads a field with a known name, whose value is at these offsets. Has to be `inline(always)`.
     fn read(&mut self, id: FieldName, start: usize, end: usize);
 }
 
@@ -157,7 +158,7 @@ impl Reader for () {
 
 /// Reads field lines from `at` up to and including the empty line (RFC 9112 section 5).
 ///
-/// Returns the offset behind the empty line, or `None` if `buf` ends before it; then `fields` means nothing.
+/// Returns the offset behind the empty line, or `None` if `buf` ends before it; then `fields` is unspecified.
 #[inline(always)]
 pub(super) fn parse_fields<L: Lanes, R: Reader>(
     cursor: &mut FieldCursor<'_, L>,
@@ -223,8 +224,8 @@ fn name_len(line: &[u8], at: usize) -> usize {
     rest.iter().position(|byte| !is_tchar(*byte)).map_or(line.len(), |len| at + len)
 }
 
-/// A line whose value stops at `end`, but not with CRLF: what is wrong with it, from left to right, or `None` if it has not
-/// arrived.
+/// The result for a line whose value ends at `end` without CRLF: the first error from left to right, or `None` if the line is
+/// incomplete.
 #[cold]
 fn odd_line(line: &[u8], name: usize, end: usize, has_room: bool) -> Result<Option<usize>, FieldError> {
     let name = name_len(line, name);
@@ -241,7 +242,7 @@ fn odd_line(line: &[u8], name: usize, end: usize, has_room: bool) -> Result<Opti
     }
 }
 
-/// The line does not begin with a name and a colon, or not yet.
+/// The result for a line that does not begin with a name and a colon: the error, or `None` if the line is incomplete.
 #[cold]
 fn no_name(line: &[u8], name: usize) -> Result<Option<usize>, FieldError> {
     if name > FIELD_NAME_BYTES {
@@ -255,7 +256,7 @@ fn no_name(line: &[u8], name: usize) -> Result<Option<usize>, FieldError> {
     }
 }
 
-/// The value without the whitespace around it: usually there is one space, before it.
+/// The range of a value without the whitespace around it. Usually there is one space before it.
 #[inline(always)]
 fn trim(line: &[u8], start: usize, end: usize) -> (usize, usize) {
     let start = start.wrapping_add(usize::from(line.get(start) == Some(&b' ')));

@@ -1,4 +1,5 @@
-//! Logins that hold for a connection and not for a request (RFC 4559 section 6): whoever sends on it is taken for whoever logged in.
+//! Logins that authenticate a connection instead of a request (RFC 4559 section 6): all later requests on the connection count as
+//! the user's. Not here: which connections are affected (`exchange`).
 
 use super::fields::Fields;
 use super::name::FieldName;
@@ -6,15 +7,15 @@ use super::name::FieldName;
 /// Schemes that authenticate the connection.
 const SCHEMES: [&[u8]; 2] = [b"negotiate", b"ntlm"];
 
-/// Whether `Authorization` of a request, or `WWW-Authenticate` of a response (`id`), names a scheme that authenticates the
-/// connection.
+/// Whether the field `id`, `Authorization` of a request or `WWW-Authenticate` of a response, names a scheme that authenticates
+/// the connection.
 #[must_use]
 pub fn binds_connection(head: &[u8], fields: &Fields, id: FieldName) -> bool {
     fields.get(id).is_some() && fields.all(id).any(|field| names_scheme(field.value.of(head)))
 }
 
-/// Challenges are separated by commas, as their parameters are (RFC 9110 section 11.6.1): each part begins with a scheme or with
-/// the name of a parameter, which `=` follows.
+/// Commas separate challenges, and also their parameters (RFC 9110 section 11.6.1): each part begins with a scheme, or with the
+/// name of a parameter, which `=` follows.
 fn names_scheme(value: &[u8]) -> bool {
     value.split(|&byte| byte == b',').any(|part| {
         let part = part.trim_ascii();

@@ -1,4 +1,4 @@
-//! Methods and versions by name, not what they allow an exchange to do.
+//! Methods and versions. Not here: what an exchange does with them.
 
 /// A request method that matters to a proxy. All are case-sensitive (RFC 9110 section 9.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -44,7 +44,7 @@ impl Method {
         }
     }
 
-    /// Sending it twice means the same as sending it once (RFC 9110 section 9.2.2). Unknown methods are not trusted.
+    /// Whether the method is idempotent (RFC 9110 section 9.2.2). Unknown methods count as not idempotent.
     pub fn is_idempotent(self) -> bool {
         match self {
             Self::Get | Self::Head | Self::Put | Self::Delete | Self::Options | Self::Trace => true,

@@ -1,15 +1,15 @@
-//! The field names that a proxy reads, writes or removes, and their rules. Not a registry of all fields.
+//! The field names that a proxy reads, writes or removes, and rules about them. Not here: other field names.
 
 use crate::limits::FIELD_NAME_BYTES;
 
-/// Lists the names once: for the enum, the table and the texts.
+/// Defines the enum and the list of texts from one list of names.
 macro_rules! field_names {
     ($($id:ident $text:literal)*) => {
-        /// A field name that cairn treats specially; all others are `Other`.
+        /// A field name that cairn knows; all others are `Other`.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[repr(u8)]
         pub enum FieldName {
-            /// A field that is only passed on.
+            /// A field that is only forwarded.
             #[default]
             Other,
             $(#[doc = $text] $id,)*
@@ -20,7 +20,7 @@ macro_rules! field_names {
     };
 }
 
-// Those that change a message come first, up to `LAST_READ`.
+// Names whose values `field_values` reads come first, up to `LAST_READ`.
 field_names! {
     Host "host"
     ContentLength "content-length"
@@ -67,7 +67,7 @@ field_names! {
     WwwAuthenticate "www-authenticate"
 }
 
-// One bit a name in the sets of `Fields`, whose bit 0 is `Other` and whose bit 63 is no name.
+// Sets of names have one bit per name; bit 0 is `Other`, and bit 63 is no name.
 const _: () = assert!(NAMES.len() < 63);
 
 impl FieldName {
@@ -78,7 +78,7 @@ impl FieldName {
         if is(name, known.id.text()) { known.id } else { Self::Other }
     }
 
-    /// The same for the first `len` bytes of `line`, which goes on behind the name: faster where it is long enough.
+    /// The id of the name in the first `len` bytes of `line`. Faster if `line` has at least 16 bytes.
     #[inline(always)]
     pub(super) fn lookup_in(line: &[u8], len: usize) -> Self {
         let Some(name) = line.get(..len) else { return Self::Other };
@@ -95,7 +95,7 @@ impl FieldName {
         }
     }
 
-    /// The last of those that change a message.
+    /// The last name whose value is read while fields are parsed.
     pub(super) const LAST_READ: Self = Self::Expect;
 
     /// The bit of this name in a set of names.
@@ -105,7 +105,7 @@ impl FieldName {
     }
 }
 
-/// Bytes compared at once: few known names are longer, and none is twice as long.
+/// Bytes compared at once. Few known names are longer, and none is longer than twice this.
 const WIDE: usize = 16;
 
 /// A known name, ready to be compared with its first and its last 16 bytes.
@@ -116,7 +116,7 @@ struct Known {
     first: u128,
     /// All ones for each byte of `first` that is one of the name.
     mask: u128,
-    /// The last bytes of a name that is longer.
+    /// The last bytes, if the name is longer.
     last: u128,
     /// Bytes of the name; 0 in a slot without a name.
     len: u8,
@@ -174,14 +174,14 @@ pub(super) fn is(token: &[u8], text: &[u8]) -> bool {
 
 const LOWER: u128 = u128::from_le_bytes([0x20; WIDE]);
 
-/// Where a name's entry in `KNOWN` is: the factor was found by search so that no two known names share one.
+/// Slot of a name in `KNOWN`. The factor was found by search, so that no two known names share a slot.
 #[inline(always)]
 const fn slot(first: [u8; 2], last: [u8; 2], len: usize) -> usize {
     let key = u32::from_le_bytes([first[0], first[1], last[0], last[1]]) | LOWER as u32;
     (key.wrapping_add(len as u32).wrapping_mul(0x7ac3_0e8f) >> 25) as usize
 }
 
-/// Slot → name.
+/// Known names by slot.
 static KNOWN: [Known; 128] = {
     let mut known = [Known::NOTHING; 128];
     let mut i = 0;
@@ -195,8 +195,8 @@ static KNOWN: [Known; 128] = {
     known
 };
 
-/// Fields that speak to the next hop only and are never passed on (RFC 9110 section 7.6.1), with the proxy's own
-/// (section 11.7) and `Proxy`, which CGI turns into a variable that clients of the origin obey.
+/// Whether a field is for the next hop only and never forwarded (RFC 9110 section 7.6.1). Includes authentication to proxies
+/// (section 11.7), and `Proxy`, which CGI turns into a variable that HTTP clients obey.
 pub const fn hop_by_hop(id: FieldName) -> bool {
     use FieldName::*;
     matches!(
@@ -215,13 +215,13 @@ pub const fn hop_by_hop(id: FieldName) -> bool {
     )
 }
 
-/// Whether nothing of a field reaches the next hop. Of the others that speak to this one, an upgrade and chunks are asked for and
-/// made anew where they were understood.
+/// Whether nothing of a field reaches the next hop. The other hop-by-hop fields, `Upgrade` and `Transfer-Encoding`, are generated
+/// for the next hop.
 pub const fn ends_here(id: FieldName) -> bool {
     hop_by_hop(id) && !matches!(id, FieldName::Upgrade | FieldName::TransferEncoding)
 }
 
-/// The bits of the names that end here.
+/// The bits of the names for which [`ends_here`] holds.
 pub const ENDS_HERE: u64 = {
     let (mut bits, mut i) = (0, 0);
     while i < NAMES.len() {
@@ -233,8 +233,8 @@ pub const ENDS_HERE: u64 = {
     bits
 };
 
-/// Whether a trailer field may travel on: nothing that frames, routes, authenticates, or controls how a message is
-/// handled (RFC 9110 section 6.5.1), for a recipient may merge trailers into the header section.
+/// Whether a trailer field may be forwarded. Fields for framing, routing, authentication or control must not be, because recipients
+/// may merge trailers into the header section (RFC 9110 section 6.5.1).
 pub fn is_forwardable_trailer(name: &[u8], id: FieldName) -> bool {
     use FieldName::*;
     if hop_by_hop(id) {
@@ -254,7 +254,7 @@ pub fn is_forwardable_trailer(name: &[u8], id: FieldName) -> bool {
     }
 }
 
-/// Whether a name with `_` is, to readers that make no difference between `_` and `-`, one that may not travel on.
+/// Whether a name with `_` must not be forwarded as a trailer, because some recipients treat `_` as `-`.
 fn is_twin(name: &[u8]) -> bool {
     let mut plain = [0; FIELD_NAME_BYTES];
     let Some(plain) = plain.get_mut(..name.len()).filter(|_| name.contains(&b'_')) else { return false };
@@ -264,11 +264,11 @@ fn is_twin(name: &[u8]) -> bool {
     !is_forwardable_trailer(plain, FieldName::lookup(plain))
 }
 
-/// Whether only a trusted peer may send a field with this name, which has no id of its own: it says who the client is, or
-/// what it asked for.
+/// Whether a field with this name, which is `Other`, is accepted from trusted peers only: it claims an identity of the client, or
+/// another target or method.
 #[inline]
 pub fn is_claim(name: &[u8]) -> bool {
-    // Few names begin like one of these, so that few are compared with all of them.
+    // Few names have the first letter of a claim, so that few are compared with all claims.
     let letter = name.first().map_or(u8::MAX, |first| (first | 0x20).wrapping_sub(b'a'));
     letter < 32 && CLAIM_LETTERS >> letter & 1 != 0 && is_among_claims(name)
 }
@@ -280,8 +280,8 @@ fn is_among_claims(name: &[u8]) -> bool {
         || CLAIMS.iter().any(|claim| claim.eq_ignore_ascii_case(name))
 }
 
-/// Fields besides those of [`FieldName`] in which a client may claim to be another one, or ask an application for another
-/// method or target than the one that was routed. Like all `X-Forwarded-*`, they are believed of trusted peers only.
+/// Fields besides those of [`FieldName`] that claim an identity of the client, or ask an application for another method or target
+/// than the routed one. Like all `X-Forwarded-*`, they are accepted from trusted peers only.
 const CLAIMS: [&[u8]; 8] = [
     b"cf-connecting-ip",
     b"fastly-client-ip",
@@ -293,7 +293,7 @@ const CLAIMS: [&[u8]; 8] = [
     b"x-original-host",
 ];
 const FORWARDED_PREFIX: &[u8] = b"x-forwarded-";
-/// Bit i: one of these begins with the letter i of the alphabet.
+/// Bit i: a claim begins with the letter i of the alphabet.
 const CLAIM_LETTERS: u32 = {
     let (mut bits, mut i) = (1 << (FORWARDED_PREFIX[0] - b'a'), 0);
     while i < CLAIMS.len() {
@@ -303,7 +303,7 @@ const CLAIM_LETTERS: u32 = {
     bits
 };
 
-/// Request and response controls without an id of their own.
+/// Request and response controls (RFC 9110 section 6.5.1) that are not in [`FieldName`].
 const CONTROL_FIELDS: [&[u8]; 13] = [
     b"age",
     b"content-range",
@@ -320,8 +320,8 @@ const CONTROL_FIELDS: [&[u8]; 13] = [
     b"authentication-info",
 ];
 
-/// Whether a name with `_` would be taken for a name that cairn knows by readers that make no difference between `_`
-/// and `-` (CGI variables and all that was modelled on them).
+/// Whether a name with `_` would be taken for a known name by recipients that treat `_` as `-` (CGI variables and interfaces
+/// modelled on them).
 pub(super) fn is_alias(name: &[u8]) -> bool {
     let mut plain = [0; 2 * WIDE];
     if !name.contains(&b'_') || name.len() > plain.len() {

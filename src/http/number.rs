@@ -1,13 +1,13 @@
-//! Numbers of the wire: digits only, checked, bounded. Never `str::parse`, which takes a sign.
+//! Numbers on the wire: digits only, bounded. Not by `str::parse`, which accepts a sign.
 
 use crate::limits::BODY_LENGTH_MAX;
 
-/// Digits of a decimal length: more than `BODY_LENGTH_MAX` needs, few enough that a pile of zeros is refused.
+/// Most digits of a decimal length: enough for `BODY_LENGTH_MAX`, and too few for an overflow.
 const DECIMAL_DIGITS: usize = 19;
-/// Digits of a chunk size, leading zeros included.
+/// Most digits of a chunk size, leading zeros included.
 pub(super) const HEX_DIGITS: usize = 16;
 
-/// `1*DIGIT` of at most 19 digits, at most `BODY_LENGTH_MAX` (RFC 9110 section 8.6).
+/// Parses `1*DIGIT` of at most 19 digits, at most `BODY_LENGTH_MAX` (RFC 9110 section 8.6).
 #[inline(always)]
 pub fn parse_decimal(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() || digits.len() > DECIMAL_DIGITS {
@@ -32,7 +32,7 @@ pub(super) fn hex_digit(byte: u8) -> Option<u8> {
     (value < 16).then_some(value)
 }
 
-/// Byte → value of the hexadecimal digit; 16 for all that is none.
+/// Value of each byte as a hexadecimal digit; 16 for other bytes.
 const HEX_VALUES: [u8; 256] = {
     let mut table = [16; 256];
     let mut value = 0;

@@ -1,19 +1,19 @@
-//! The path of a request target: which form of it routes are found by, which form goes on, and what is refused
-//! (RFC 3986 section 6.2.2). Queries are left alone.
+//! The path of a request target: the form for routing, the form to forward, and what is refused (RFC 3986 section 6.2.2).
+//! Not here: queries.
 //!
-//! Two forms come of one path. What goes on is what was sent, byte for byte, but without dot segments. Routes are found by
-//! its normal form, which is made of what goes on and of nothing else: `//` merged, encoded unreserved characters decoded,
-//! hexadecimal digits in upper case. So a route covers what an origin makes of the path:
+//! A path has two forms. The forwarded form is the path as received, byte for byte, but without dot segments. Routes are looked up
+//! by the normal form, which is computed from the forwarded form: `//` merged, encoded unreserved characters decoded, hexadecimal
+//! digits in upper case. So a route covers what an origin makes of the path:
 //!
-//! - No dot segment is left to be resolved, in any spelling that some reader resolves: `..` with either dot encoded (WHATWG
-//!   URL), between backslashes (WHATWG URL), between `%2f` or `%5c` (who decodes before resolving, as nginx does), with
-//!   parameters behind it (who cuts them off before resolving, as Tomcat does). Where readers disagree about what was
-//!   meant, the choice made here is what all of them get.
-//! - What merges `//` or decodes serves what the normal form says; what does not serves the same names or none.
-//! - Readers that disagree about a backslash are heard both: [`Forms::slashed`] is the other reading, and a path whose
-//!   two readings have different routes is refused.
-//! - `%2f` within a name is data as long as `encoded_slash` is to keep it, for the sake of names that hold a slash. Who
-//!   decodes it, serves another path than routes see: an operator who denies a prefix chooses `refuse` or `decode`.
+//! - No dot segment is left, in any spelling that some origin resolves: `..` with either dot encoded (WHATWG URL), between
+//!   backslashes (WHATWG URL), between `%2f` or `%5c` (origins that decode before they resolve, such as nginx), with parameters
+//!   behind it (origins that cut them off before they resolve, such as Tomcat). Where origins would disagree, all of them get the
+//!   path as it was resolved here.
+//! - An origin that merges `//` or decodes serves the normal form. Any other origin serves the same names or none.
+//! - Origins disagree about backslashes. [`Forms::slashed`] is the normal form of those that treat them as slashes; a path
+//!   whose two normal forms have different routes is refused.
+//! - `%2f` within a name is data as long as `encoded_slash` is `keep`, for names that hold a slash. An origin that decodes it
+//! serves   another path than the routed one, so an operator who denies a prefix chooses `refuse` or `decode`.
 
 mod resolve;
 #[cfg(test)]
@@ -24,27 +24,27 @@ use crate::http::number::hex_digit;
 /// How paths are read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rules {
-    /// Refuse what readers understand differently.
+    /// Refuse paths that origins interpret differently.
     pub strict: bool,
-    /// What `%2f` is.
+    /// How `%2f` is interpreted.
     pub encoded_slash: EncodedSlash,
-    /// The normal form goes on.
+    /// Forward the normal form.
     pub normalize: bool,
 }
 
-/// What `%2f` in a path is.
+/// How `%2f` in a path is interpreted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EncodedSlash {
-    /// A byte of a name.
+    /// As a byte of a name.
     #[default]
     Keep,
-    /// A reason to refuse.
+    /// As a reason to refuse the path.
     Refuse,
-    /// A slash, and so it goes on.
+    /// As a slash; it is forwarded as one.
     Decode,
 }
 
-/// Why a path is refused: 400.
+/// Why a path is refused with 400.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PathError {
     /// It does not begin with a slash.
@@ -53,20 +53,20 @@ pub enum PathError {
     BadPercent,
     /// `%00`.
     EncodedNul,
-    /// `%01` to `%1f` or `%7f`: the end of a line or of a log entry for whoever decodes it.
+    /// `%01` to `%1f` or `%7f`, which can end a line or a log entry once decoded.
     EncodedControl,
-    /// `\` or `%5c`: a separator for some.
+    /// `\` or `%5c`, which some origins treat as a separator.
     Backslash,
-    /// `%2f` where it is refused, or next to a dot segment: a separator for some.
+    /// `%2f` where it is refused, or next to a dot segment: some origins treat it as a separator.
     EncodedSlash,
-    /// `..` behind nothing or behind a name with `%2f`: what it removes depends on who merges and decodes.
+    /// `..` behind an empty segment, or behind a name with `%2f`: what it removes depends on merging and decoding.
     Ambiguous,
-    /// Dot segments that lead above the root.
+    /// Dot segments lead above the root.
     AboveRoot,
 }
 
 impl PathError {
-    /// What the matter is, for the operator: clients are told one reason code for all.
+    /// The reason in detail, for the operator. Clients get one reason code for all.
     pub fn reason(self) -> &'static str {
         match self {
             Self::NotAbsolute => "path_not_absolute",
@@ -81,15 +81,15 @@ impl PathError {
     }
 }
 
-/// The forms of one path after the other, in buffers that are allocated once.
+/// The forms of a path, in buffers that are allocated once and reused for each path.
 #[derive(Clone, Debug)]
 pub struct Forms {
-    /// All forms are the path as it was received, and the buffers mean nothing.
+    /// Whether all forms equal the path as received; then the buffers are unspecified.
     plain: bool,
     forwarded: Vec<u8>,
     rewritable: Vec<u8>,
     normal: Vec<u8>,
-    /// Empty: there is no other reading.
+    /// See [`Forms::slashed`]; empty: it equals the normal form.
     slashed: Vec<u8>,
 }
 
@@ -100,11 +100,11 @@ impl Forms {
         Self { plain: true, forwarded: buffer(), rewritable: buffer(), normal: buffer(), slashed: buffer() }
     }
 
-    /// Reads a path, or the `*` of OPTIONS, or the nothing of CONNECT. Most paths have one form, and are known to after one
-    /// look at each byte.
+    /// Reads a path, the `*` of OPTIONS, or the empty path of CONNECT. For most paths all forms are equal, which one pass over the
+    /// bytes finds out.
     ///
     /// # Errors
-    /// When it leads above the root, or the rules refuse it; then the forms mean nothing.
+    /// The path leads above the root, or the rules refuse it. Then the forms are unspecified.
     #[inline]
     pub fn read(&mut self, path: &[u8], rules: Rules) -> Result<(), PathError> {
         self.plain = true;
@@ -114,25 +114,25 @@ impl Forms {
         if is_plain(path) { Ok(()) } else { self.read_odd(path, rules) }
     }
 
-    /// The form that routes are found by. `received` is the path that was read.
+    /// The form by which routes are looked up. `received` is the path that was read.
     #[inline]
     pub fn normal<'a>(&'a self, received: &'a [u8]) -> &'a [u8] {
         if self.plain { received } else { &self.normal }
     }
 
-    /// The normal form as those read it to whom a backslash is a slash; None where that makes no difference.
+    /// The normal form with backslashes treated as slashes; None if that is the same.
     #[inline]
     pub fn slashed(&self) -> Option<&[u8]> {
         (!self.plain && !self.slashed.is_empty()).then_some(&*self.slashed)
     }
 
-    /// The normal form, but for the case of hexadecimal digits: what a rewrite cuts. As long as the normal form.
+    /// The normal form with hexadecimal digits in their original case, for rewrites. It is as long as the normal form.
     #[inline]
     pub fn rewritable<'a>(&'a self, received: &'a [u8]) -> &'a [u8] {
         if self.plain { received } else { &self.rewritable }
     }
 
-    /// The form that goes on.
+    /// The form to forward.
     #[inline]
     pub fn forwarded<'a>(&'a self, received: &'a [u8]) -> &'a [u8] {
         if self.plain { received } else { &self.forwarded }
@@ -159,10 +159,10 @@ impl Forms {
     }
 }
 
-/// Nothing that could make a second form: no `%`, no `\`, no segment that is empty or begins with a dot.
+/// Whether all forms of the path are equal for certain: no `%`, no `\`, no segment that is empty or begins with a dot.
 fn is_plain(path: &[u8]) -> bool {
     let next = path.get(1..).unwrap_or_default();
-    // Pairs of neighbours, in pieces of fixed size for the vectoriser; the last piece overlaps the one before.
+    // Compares neighbouring bytes in chunks of fixed size, for vectorisation. The last chunk overlaps the one before.
     match (path.get(..next.len()).and_then(<[u8]>::last_chunk), next.last_chunk()) {
         (Some(last), Some(next_last)) => {
             let (pieces, nexts) = (path.as_chunks::<PIECE>().0, next.as_chunks::<PIECE>().0);
@@ -174,7 +174,7 @@ fn is_plain(path: &[u8]) -> bool {
 
 const PIECE: usize = 16;
 
-/// `path[0]` is a slash, so what can stand last is looked at as a neighbour too.
+/// `path[0]` is a slash, so each other byte is checked as the second of a pair.
 #[inline(always)]
 fn has_odd(piece: &[u8; PIECE], next: &[u8; PIECE]) -> bool {
     piece.iter().zip(next).fold(false, |odd, (byte, next)| odd | is_odd(*byte, *next))
@@ -192,7 +192,7 @@ fn is_odd(byte: u8, next: u8) -> bool {
 /// Writes a resolved path with `//` merged and encoded unreserved characters decoded (RFC 3986 section 6.2.2.2).
 fn normalise(path: &[u8], out: &mut Vec<u8>) {
     out.clear();
-    // Digits that would make an escape of a `%` that begins none: `%%32f` must not become `%2f`.
+    // Digits that, decoded, would complete an escape: `%%32f` must not become `%2f`.
     let mut open = 0_u8;
     for unit in units(path) {
         let left = core::mem::take(&mut open);
@@ -223,7 +223,7 @@ pub fn raise_digits(path: &mut [u8]) {
     }
 }
 
-/// Writes a normal path with a slash for each backslash, merged like others.
+/// Writes a normal path with each backslash as a slash; repeated slashes are merged.
 fn with_slashes(normal: &[u8], out: &mut Vec<u8>) {
     for unit in units(normal) {
         match unit {
@@ -242,9 +242,9 @@ fn with_slashes(normal: &[u8], out: &mut Vec<u8>) {
 #[derive(Clone, Copy)]
 enum Unit {
     Byte(u8),
-    /// A triplet and the byte it encodes.
+    /// An escape and the byte that it encodes.
     Encoded([u8; 3], u8),
-    /// A `%` that begins no triplet.
+    /// A `%` that begins no escape.
     Broken,
 }
 
@@ -271,7 +271,7 @@ fn units(bytes: &[u8]) -> impl Iterator<Item = Unit> {
     })
 }
 
-/// RFC 3986 section 2.3.
+/// Whether `byte` is an unreserved character (RFC 3986 section 2.3).
 fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }

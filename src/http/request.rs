@@ -1,4 +1,4 @@
-//! Request heads: the request line, then what the fields mean for the exchange. Bodies and paths are elsewhere.
+//! Request heads: the request line, then what the fields mean for the exchange. Not here: bodies (`chunked`) and paths (`path`).
 
 use crate::buffer::scan::{self, FieldCursor, Lanes, Portable, Scan};
 use crate::http::connection::{self, Options};
@@ -10,12 +10,12 @@ use crate::http::name::{is, is_alias};
 use crate::http::{BodyFraming, FieldError, FieldName, Fields, HeadLimits, Method, Span, Target, Version, target};
 use crate::limits::{LEADING_EMPTY_LINES, METHOD_BYTES};
 
-/// A parsed request head. One is kept as scratch and filled again and again; spans are into the parsed bytes.
+/// A parsed request head, reused for each request. Spans are into the parsed bytes.
 #[derive(Clone, Debug, Default)]
 pub struct RequestHead {
     /// The method.
     pub method: Method,
-    /// The method as it was written.
+    /// The method as received.
     pub method_text: Span,
     /// The version whose rules apply.
     pub version: Version,
@@ -23,23 +23,23 @@ pub struct RequestHead {
     pub target: Target,
     /// The whole target.
     pub raw_target: Span,
-    /// The scheme of an absolute-form target, else empty.
+    /// The scheme of an absolute-form target; otherwise empty.
     pub scheme: Span,
     /// Host and port: from an absolute-form or authority-form target, else from Host. Empty only in HTTP/1.0.
     pub authority: Span,
-    /// The path as it was written, without the query; see [`RequestHead::path`].
+    /// The path as received, without the query; see [`RequestHead::path`].
     pub path: Span,
-    /// What follows the first `?`.
+    /// The query: all behind the first `?`.
     pub query: Option<Span>,
     /// The fields.
     pub fields: Fields,
     /// How the body ends; never `Close`.
     pub body: BodyFraming,
-    /// The client can take another response on this connection.
+    /// Whether the connection persists after the response.
     pub keep_alive: bool,
-    /// The client waits for 100 before it sends a body.
+    /// Whether the client waits for 100 before it sends the body.
     pub expect_continue: bool,
-    /// The protocols that the client offers to switch to, if the offer may be passed on.
+    /// The protocols that the client offers to switch to, if the offer may be forwarded.
     pub upgrade: Option<Span>,
 }
 
@@ -49,7 +49,7 @@ impl RequestHead {
         Self::default()
     }
 
-    /// The path to route and forward by: never empty where the target has one (RFC 9112 sections 3.2.1 and 3.2.4).
+    /// The path for routing and forwarding. Never empty if the target has a path (RFC 9112 sections 3.2.1 and 3.2.4).
     pub fn path<'a>(&self, head: &'a [u8]) -> &'a [u8] {
         match (self.target, self.path.of(head)) {
             (Target::Absolute, []) if self.method == Method::Options && self.query.is_none() => b"*",
@@ -64,7 +64,7 @@ impl RequestHead {
 pub enum RequestError {
     /// The method is no token, or is not followed by one space.
     BadMethod,
-    /// The method is longer than any that exists.
+    /// The method is longer than `limits::METHOD_BYTES`.
     MethodTooLong,
     /// The target has no valid form for its method.
     BadTarget,
@@ -82,7 +82,7 @@ pub enum RequestError {
     DuplicateHost,
     /// Host is no authority.
     BadHost,
-    /// Content-Length is repeated, no number, or too large to be one.
+    /// Content-Length is repeated, no number, or too large.
     BadContentLength,
     /// Transfer-Encoding does not end with one `chunked`.
     BadTransferEncoding,
@@ -158,12 +158,12 @@ impl From<FieldError> for RequestError {
 /// Parses the request head at the beginning of `buf`.
 ///
 /// - `Ok(Some(n))`: `head` is filled; the head has n bytes including its empty line and any empty lines before it.
-/// - `Ok(None)`: more bytes are needed; `head` means nothing.
-/// - `Err`: no further byte can make it acceptable.
+/// - `Ok(None)`: more bytes are needed; `head` is unspecified.
+/// - `Err`: the head is refused, whatever bytes may follow.
 ///
-/// `scanned` is 0 for a new head and kept by the caller between attempts; `buf` only grows between them. The outcome
-/// is the same however the bytes arrive. Cost: one pass; a head that comes byte by byte is parsed twice.
-// As a call: inlined, its arguments are stored in words and read back in wider moves, which stalls short heads.
+/// `scanned` is 0 for a new head and kept by the caller between attempts; `buf` only grows between them. The result does not depend
+/// on how the bytes arrive. Cost: one pass; a head that arrives byte by byte is parsed twice.
+// Not inlined: otherwise its arguments are stored as words and read back in wider moves, which stalls on short heads.
 #[inline(never)]
 pub fn parse_request(
     buf: &[u8],
@@ -195,14 +195,14 @@ impl Scan<&HeadLimits, &mut usize> for RequestHead {
     }
 }
 
-/// Whether parsing once more can give another outcome than the last attempt.
+/// Whether parsing again may give another result than the last attempt.
 fn may_differ(view: &[u8], limits: &HeadLimits, scanned: usize) -> bool {
-    // The request line is certainly too long once this many bytes came without its end.
+    // A request line without an end in this many bytes is certainly too long.
     let line = limits.request_line.saturating_add(2 + 2 * LEADING_EMPTY_LINES);
     view.len() >= limits.head_bytes() || (scanned <= line && view.len() > line) || may_complete(view, scanned)
 }
 
-/// Start line and field lines; the offset behind the empty line.
+/// Parses start line and field lines; returns the offset behind the empty line.
 #[inline(always)]
 fn syntax<L: Lanes>(
     lanes: L,
@@ -212,7 +212,7 @@ fn syntax<L: Lanes>(
     field_values: &mut FieldValues<'_, L, true>,
 ) -> Result<Option<usize>, RequestError> {
     let Some(start) = skip_empty_lines(view)? else { return Ok(None) };
-    // Before the request line is read, so that the processor works on both at once.
+    // Begun before the request line is read, so that the processor can work on both in parallel.
     let mut cursor = FieldCursor::new(lanes, view);
     cursor.begin(start);
     let at = match request_line(lanes, view, start, head) {
@@ -225,7 +225,7 @@ fn syntax<L: Lanes>(
     Ok(parse_fields(&mut cursor, view, at, limits.field_count, &mut head.fields, field_values)?)
 }
 
-/// Reads a request line once more that is incomplete, refused or too long: of a long one, no more than is allowed is read.
+/// Reads a request line again that is incomplete, refused or too long, but no more bytes than are allowed.
 #[cold]
 fn odd_request_line(
     view: &[u8],
@@ -241,7 +241,7 @@ fn odd_request_line(
     }
 }
 
-/// The offset of the request line (RFC 9112 section 2.2).
+/// The offset of the request line behind empty lines (RFC 9112 section 2.2).
 #[inline(always)]
 fn skip_empty_lines(buf: &[u8]) -> Result<Option<usize>, RequestError> {
     let mut at = 0;
@@ -295,7 +295,7 @@ fn request_line<L: Lanes>(
     Ok(Some(end))
 }
 
-/// A method other than the most common, and the offset of the space behind it.
+/// Reads a method, with the offset of the space behind it. GET and PUT are handled by the caller.
 fn method(line: &[u8], start: usize) -> Result<Option<(Method, usize)>, RequestError> {
     let rest = line.get(start..).unwrap_or_default();
     if let Some(b"POST ") = rest.first_chunk() {
@@ -312,7 +312,7 @@ fn method(line: &[u8], start: usize) -> Result<Option<(Method, usize)>, RequestE
     }
 }
 
-/// `HTTP/d.d CRLF` other than the most common, and the offset behind it. `HTTP/2` and above may come without a minor.
+/// Reads `HTTP/d.d CRLF`, with the offset behind it. `HTTP/2` and above may lack the minor version.
 fn version(line: &[u8], at: usize) -> Result<Option<(Version, usize)>, RequestError> {
     let rest = line.get(at..).unwrap_or_default();
     let common = rest.iter().zip(b"HTTP/").take_while(|(got, want)| got == want).count();
@@ -339,7 +339,7 @@ fn version(line: &[u8], at: usize) -> Result<Option<(Version, usize)>, RequestEr
     }
 }
 
-/// Finds the form of the target and its parts (RFC 9112 section 3.2).
+/// Determines the form of the target and its parts (RFC 9112 section 3.2).
 #[inline(always)]
 fn split_target(
     line: &[u8],
@@ -359,7 +359,7 @@ fn split_target(
     other_target(line.get(start..end).unwrap_or_default(), start, head)
 }
 
-/// A target that is not in origin-form.
+/// Splits a target that is not in origin-form.
 fn other_target(target: &[u8], start: usize, head: &mut RequestHead) -> Result<(), RequestError> {
     let end = start + target.len();
     match (head.method, target) {
@@ -381,13 +381,13 @@ fn other_target(target: &[u8], start: usize, head: &mut RequestHead) -> Result<(
     Ok(())
 }
 
-/// Fields that change more than what is passed on.
+/// Fields, besides Host, that affect framing or the connection.
 const SEMANTIC_FIELDS: u64 = FieldName::TransferEncoding.bit()
     | FieldName::ContentLength.bit()
     | FieldName::Connection.bit()
     | FieldName::Expect.bit();
 
-/// Gives the fields their meaning.
+/// Interprets the fields.
 #[inline(always)]
 fn finish<L: Lanes>(
     buf: &[u8],
@@ -405,14 +405,14 @@ fn finish<L: Lanes>(
     if head.fields.any(SEMANTIC_FIELDS) { apply(buf, head, field_values) } else { Ok(()) }
 }
 
-/// Which authority counts (RFC 9112 section 3.2).
+/// Determines the authority: the target's, else that of Host (RFC 9112 section 3.2).
 #[inline(always)]
 fn authority<L: Lanes>(head: &mut RequestHead, field_values: &FieldValues<'_, L, true>) -> Result<(), RequestError> {
     if !head.fields.any(FieldName::Host.bit()) || head.fields.repeats(FieldName::Host) {
         return no_host(head);
     }
     if !field_values.is_authority {
-        // HTTP/1.0 can do without, and so it can with an empty one.
+        // HTTP/1.0 does not require Host, so it may be empty.
         let none = head.version == Version::Http10 && field_values.host.is_empty();
         return if none { Ok(()) } else { Err(RequestError::BadHost) };
     }
@@ -422,7 +422,7 @@ fn authority<L: Lanes>(head: &mut RequestHead, field_values: &FieldValues<'_, L,
     Ok(())
 }
 
-/// Not one Host: HTTP/1.0 can do without.
+/// The result without exactly one Host, which HTTP/1.0 does not require.
 #[cold]
 fn no_host(head: &RequestHead) -> Result<(), RequestError> {
     match head.version {
@@ -432,7 +432,7 @@ fn no_host(head: &RequestHead) -> Result<(), RequestError> {
     }
 }
 
-/// Drops `Proxy`, and names that only differ from known ones by `_` for `-`: what reads them as the same must not take
+/// Drops `Proxy`, and names that differ from known ones only by `_` for `-`: an application that treats both alike must not take
 /// them for the fields that were checked here.
 #[cold]
 fn drop_aliases(buf: &[u8], fields: &mut Fields) {
@@ -445,7 +445,7 @@ fn drop_aliases(buf: &[u8], fields: &mut Fields) {
     }
 }
 
-/// The fields of `SEMANTIC_FIELDS`.
+/// Interprets the fields of `SEMANTIC_FIELDS`.
 #[inline(always)]
 fn apply<L: Lanes>(
     buf: &[u8],
@@ -465,7 +465,7 @@ fn apply<L: Lanes>(
     if expects && !is_only_continue(buf, &head.fields, field_values.is_continue) {
         return Err(RequestError::UnknownExpectation);
     }
-    // In 1.0 it is ignored, and without a body there is nothing to continue (RFC 9110 section 10.1.1).
+    // Expect is ignored in HTTP/1.0, and in requests without a body (RFC 9110 section 10.1.1).
     let has_body = !matches!(head.body, BodyFraming::None | BodyFraming::Length(0));
     if head.version == Version::Http11 {
         head.expect_continue = expects && has_body;
@@ -474,7 +474,7 @@ fn apply<L: Lanes>(
     Ok(())
 }
 
-/// Whether all expectations are the only one that exists (RFC 9110 section 10.1.1), given whether the last one is.
+/// Whether all expectations are `100-continue` (RFC 9110 section 10.1.1). `is_continue`: the last one is.
 #[inline(always)]
 fn is_only_continue(buf: &[u8], fields: &Fields, is_continue: bool) -> bool {
     let all = || fields.all(FieldName::Expect).all(|field| is(field.value.of(buf), b"100-continue"));
@@ -497,7 +497,7 @@ fn body<L: Lanes>(
     if !fields.any(FieldName::TransferEncoding.bit()) {
         return match field_values.length {
             _ if !has_length => Ok(BodyFraming::None),
-            // Repeats are refused even where they agree.
+            // Repeated fields are refused even if they are equal.
             Some(length) if !fields.repeats(FieldName::ContentLength) => Ok(BodyFraming::Length(length)),
             _ => Err(RequestError::BadContentLength),
         };

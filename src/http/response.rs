@@ -1,4 +1,4 @@
-//! Response heads: the status line, then how the body ends. What to do about a bad one is decided by the exchange.
+//! Response heads: the status line, then how the body ends. Not here: what to do about invalid ones (`exchange`).
 
 use crate::buffer::scan::{self, FieldCursor, Lanes, Scan};
 use crate::http::connection::{self, Options};
@@ -7,7 +7,7 @@ use crate::http::framing::{self, Coding};
 use crate::http::head::{incomplete, may_complete, parse_fields};
 use crate::http::{BodyFraming, FieldError, FieldName, Fields, HeadLimits, Method, Span, Version};
 
-/// A parsed response head. One is kept as scratch and filled again and again; spans are into the parsed bytes.
+/// A parsed response head, reused for each response. Spans are into the parsed bytes.
 #[derive(Clone, Debug, Default)]
 pub struct ResponseHead {
     /// 100 to 599.
@@ -18,13 +18,13 @@ pub struct ResponseHead {
     pub reason: Span,
     /// The fields.
     pub fields: Fields,
-    /// How the body ends, given the method it answers.
+    /// How the body ends, given the method of the request.
     pub body: BodyFraming,
-    /// The connection can carry another exchange once the body has ended.
+    /// Whether the connection persists after the body.
     pub keep_alive: bool,
     /// The protocols named by `Upgrade`, if `Connection` nominates it.
     pub upgrade: Option<Span>,
-    /// The method of the request that it answers.
+    /// The method of the request.
     request: Method,
 }
 
@@ -35,7 +35,7 @@ impl ResponseHead {
     }
 }
 
-/// Why a response is refused. All are the upstream's failure: 502.
+/// Why a response is refused. Clients get 502.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ResponseError {
     /// The first line is no status line of HTTP/1.x.
@@ -44,7 +44,7 @@ pub enum ResponseError {
     BadStatus,
     /// The section of field lines is refused.
     Fields(FieldError),
-    /// Content-Length is repeated, no number, or too large to be one.
+    /// Content-Length is repeated, no number, or too large.
     BadContentLength,
     /// Transfer-Encoding is not exactly `chunked`.
     BadTransferEncoding,
@@ -81,7 +81,7 @@ impl From<FieldError> for ResponseError {
 /// Parses the response head at the beginning of `buf`, which answers a request with the given method.
 ///
 /// The contract is that of [`parse_request`](crate::http::parse_request). Interim responses are heads of their own.
-// As a call: inlined, its arguments are stored in words and read back in wider moves, which stalls short heads.
+// Not inlined: otherwise its arguments are stored as words and read back in wider moves, which stalls on short heads.
 #[inline(never)]
 pub fn parse_response(
     buf: &[u8],
@@ -115,7 +115,7 @@ impl Scan<&HeadLimits, &mut usize> for ResponseHead {
     }
 }
 
-/// Start line and field lines; the offset behind the empty line.
+/// Parses start line and field lines; returns the offset behind the empty line.
 #[inline(always)]
 fn syntax<L: Lanes>(
     lanes: L,
@@ -124,7 +124,7 @@ fn syntax<L: Lanes>(
     head: &mut ResponseHead,
     field_values: &mut FieldValues<'_, L, false>,
 ) -> Result<Option<usize>, ResponseError> {
-    // Before the status line is read, so that the processor works on both at once.
+    // Begun before the status line is read, so that the processor can work on both in parallel.
     let mut cursor = FieldCursor::new(lanes, view);
     cursor.begin(0);
     let Some(start) = status_line(view, head)? else { return Ok(None) };
@@ -158,7 +158,7 @@ fn status_line(buf: &[u8], head: &mut ResponseHead) -> Result<Option<usize>, Res
     Ok(Some(if *end == b' ' { 13 } else { 12 }))
 }
 
-/// A version that is not 1.1 itself, with its name and the space behind it.
+/// Reads a version other than 1.1, with `HTTP/` and the space behind it.
 #[cold]
 fn other_version(name: &[u8; 9]) -> Result<Version, ResponseError> {
     match name.split_first_chunk() {
@@ -173,11 +173,11 @@ fn may_begin_status_line(buf: &[u8]) -> bool {
     buf.iter().zip(b"HTTP/1.d ddd").all(|(got, want)| got == want || *want == b'd' && got.is_ascii_digit())
 }
 
-/// Fields that change more than what is passed on.
+/// Fields that affect framing or the connection.
 const SEMANTIC_FIELDS: u64 =
     FieldName::TransferEncoding.bit() | FieldName::ContentLength.bit() | FieldName::Connection.bit();
 
-/// Gives the fields their meaning.
+/// Interprets the fields.
 #[inline(always)]
 fn finish<L: Lanes>(
     buf: &[u8],
@@ -210,7 +210,7 @@ fn finish<L: Lanes>(
     Ok(())
 }
 
-/// What the fields say about the end of the body (RFC 9112 section 6.3, rules 3 to 8).
+/// The end of the body by the fields (RFC 9112 section 6.3, rules 3 to 8).
 #[inline(always)]
 fn body<L: Lanes>(
     buf: &[u8],
@@ -222,7 +222,7 @@ fn body<L: Lanes>(
     if !fields.any(FieldName::TransferEncoding.bit()) {
         return match field_values.length {
             _ if !has_length => Ok(BodyFraming::Close),
-            // Repeats are refused even where they agree.
+            // Repeated fields are refused even if they are equal.
             Some(length) if !fields.repeats(FieldName::ContentLength) => Ok(BodyFraming::Length(length)),
             _ => Err(ResponseError::BadContentLength),
         };

@@ -1,4 +1,4 @@
-//! A piece of a head by offset and length: valid for the bytes it was parsed from, and for a copy of them.
+//! A range of a head, by offset and length: valid for the bytes it was parsed from, and for a copy of them.
 
 /// Bytes `start..start + len` of a head. Heads are shorter than `limits::HEAD_BYTES_MAX`, so 16 bits are enough.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,7 +17,7 @@ impl Span {
         Self { start: start as u16, len: end.wrapping_sub(start) as u16 }
     }
 
-    /// The bytes of the span; empty if `head` is not the head it came from and too short.
+    /// The bytes of the span; empty if `head` is too short, so that it cannot be the one it was parsed from.
     #[inline]
     pub fn of(self, head: &[u8]) -> &[u8] {
         head.get(usize::from(self.start)..self.end()).unwrap_or_default()
@@ -29,7 +29,7 @@ impl Span {
         usize::from(self.start) + usize::from(self.len)
     }
 
-    /// No byte at all.
+    /// Whether it has no bytes.
     #[inline]
     pub fn is_empty(self) -> bool {
         self.len == 0

@@ -1,4 +1,4 @@
-//! The four forms of a request target (RFC 9112 section 3.2) and the syntax of an authority. It does not touch paths.
+//! The four forms of a request target (RFC 9112 section 3.2) and the syntax of an authority. Not here: paths (`path`).
 
 use core::net::Ipv6Addr;
 
@@ -53,18 +53,18 @@ pub(super) fn authority_port(authority: &[u8]) -> Option<Option<u16>> {
     port_behind(authority, host_len)
 }
 
-/// Whether `head[start..end]` is an authority. What stands before it only makes it faster to look at.
+/// Whether `head[start..end]` is an authority. The bytes before it allow wider reads.
 #[inline(always)]
 pub(super) fn is_authority<L: Lanes>(lanes: L, head: &[u8], start: usize, end: usize) -> bool {
     let host_len = scan::host_len(lanes, head, start, end);
-    // Nearly always there is a name and no port.
+    // The usual case is a name without a port.
     if host_len != 0 && host_len == end.wrapping_sub(start) {
         return true;
     }
     head.get(start..end).and_then(|authority| port_behind(authority, host_len)).is_some()
 }
 
-/// The port of an authority that begins with `host_len` bytes of a host name.
+/// The port of an authority whose host name has `host_len` bytes.
 fn port_behind(authority: &[u8], host_len: usize) -> Option<Option<u16>> {
     let host_len = if host_len == 0 { literal_len(authority)? } else { host_len };
     match authority.get(host_len..)? {
@@ -79,7 +79,7 @@ fn port_behind(authority: &[u8], host_len: usize) -> Option<Option<u16>> {
 fn literal_len(authority: &[u8]) -> Option<usize> {
     let close = authority.iter().position(|byte| *byte == b']')?;
     let address = core::str::from_utf8(authority.get(..close)?.strip_prefix(b"[")?).ok()?;
-    // Reads the grammar of an IPv6address and nothing more: no sign, no zone.
+    // Accepts exactly the grammar of IPv6address: no sign, no zone.
     address.parse::<Ipv6Addr>().ok()?;
     Some(close + 1)
 }

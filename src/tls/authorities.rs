@@ -1,5 +1,4 @@
-//! Who vouches for the peer: the authorities of which it has to show a certificate. Not here: certificates of our own
-//! (`identity`).
+//! Certificate authorities by which peers are verified. Not here: certificates of our own (`identity`).
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -13,12 +12,12 @@ use rustls::server::danger::ClientCertVerifier;
 use super::identity::{self, BadCertificates};
 use super::server::provider;
 
-/// Certificates of authorities. Equal if the certificates are.
+/// Certificates of authorities. Equal if all certificates are.
 #[derive(Clone)]
 pub struct Authorities {
-    /// Judges clients.
+    /// Verifies certificates of clients.
     pub(super) verifier: Arc<dyn ClientCertVerifier>,
-    /// What servers are judged by.
+    /// Roots to verify certificates of servers.
     pub(super) roots: Arc<RootCertStore>,
     hash: [u8; SHA256_OUTPUT_LEN],
     count: usize,
@@ -28,7 +27,7 @@ impl Authorities {
     /// Reads all certificates of a PEM text.
     ///
     /// # Errors
-    /// There is none, or one cannot be used.
+    /// The text has no certificate, or one that cannot be used.
     pub fn from_pem(text: &str) -> Result<Self, BadCertificates> {
         let certificates = identity::certificates(text)?;
         let mut roots = RootCertStore::empty();
@@ -40,10 +39,10 @@ impl Authorities {
         Self::new(roots, identity::hash(certificates.iter().map(|certificate| &**certificate)))
     }
 
-    /// Those that browsers believe, as they were when this was built.
+    /// The public authorities that browsers trust, as of the build.
     ///
     /// # Panics
-    /// Never: there are some.
+    /// Never: the list is not empty.
     #[must_use]
     pub fn public() -> Self {
         let roots = webpki_roots::TLS_SERVER_ROOTS.to_vec();
@@ -54,7 +53,7 @@ impl Authorities {
     fn new(roots: RootCertStore, hash: [u8; SHA256_OUTPUT_LEN]) -> Result<Self, BadCertificates> {
         let (count, roots) = (roots.len(), Arc::new(roots));
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), provider()).build();
-        // It refuses only to have no authority.
+        // Building fails only without any authority.
         let verifier = verifier.map_err(|_| BadCertificates::None)?;
         Ok(Self { verifier, roots, hash, count })
     }
@@ -80,7 +79,7 @@ impl fmt::Debug for Authorities {
     }
 }
 
-/// How many, and eight digits that tell them from others.
+/// Writes their number, and the first eight digits of their hash.
 impl fmt::Display for Authorities {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let noun = if self.count == 1 { "authority" } else { "authorities" };

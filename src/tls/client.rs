@@ -1,4 +1,4 @@
-//! What connections to servers of a kind need to speak TLS. Not here: a connection's state, and whose name a server has to have.
+//! TLS settings of connections to servers. Not here: the state of a connection, and the name of its server (`session`).
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,37 +17,38 @@ use super::identity::Identity;
 use super::server::provider;
 use super::sessions::Sessions;
 
-/// Which servers are believed.
+/// How certificates of servers are verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trust {
-    /// Those whose name one of these authorities vouches for.
+    /// The certificate has the name of the server, and a chain to one of these authorities.
     Authorities(Authorities),
-    /// Whoever has the key of the certificate that it shows, whatever stands in that: it may be anyone.
+    /// Any certificate whose key the server has: the server is not authenticated.
     Anyone,
 }
 
-/// How servers are spoken to.
+/// Settings of connections to servers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientSpec {
-    /// Which of them are believed.
+    /// How servers are verified.
     pub trust: Trust,
-    /// Shown to those that ask for a certificate.
+    /// Certificate for servers that ask for one.
     pub identity: Option<Identity>,
-    /// Protocols that are offered (RFC 7301), the best first.
+    /// Protocols that are offered by ALPN (RFC 7301), in order of preference.
     pub protocols: &'static [&'static [u8]],
-    /// The first key exchange that is offered also withstands quantum computers; it costs both sides more.
+    /// Whether the first group that is offered is a hybrid with a post-quantum one, which costs both sides more.
     pub post_quantum: bool,
-    /// Tickets that are kept of each server to resume with; with 0, every handshake is a full one.
+    /// Most tickets kept per server for resumption; 0: no resumption.
     pub tickets: usize,
 }
 
-/// What all connections of a kind that one thread makes share. Another thread needs its own, as the tickets are behind a lock.
+/// State that connections of one thread with the same settings share. Each thread has its own, because the tickets are behind a
+/// lock.
 pub struct Client {
     pub(super) config: Arc<ClientConfig>,
 }
 
 impl Client {
-    /// One that has no tickets yet.
+    /// A client without tickets.
     #[must_use]
     pub fn new(spec: &ClientSpec) -> Self {
         Self::with_versions(spec, &[&TLS13, &TLS12])
@@ -92,7 +93,7 @@ impl fmt::Debug for Client {
     }
 }
 
-/// Takes any certificate whose key the server has.
+/// Accepts any certificate whose key the server has.
 #[derive(Debug)]
 struct AcceptAnyCertificate(Arc<CryptoProvider>);
 

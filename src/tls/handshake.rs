@@ -1,5 +1,5 @@
-//! A handshake that rustls leads, of a server or of a client: one step at a time, and what it ends in. Not here: what is held of
-//! records that rustls has yet to see (`session`), records after it (`traffic`).
+//! A handshake by rustls, as server or as client, step by step, with its result. Not here: buffering received records (`session`),
+//! records after the handshake (`traffic`).
 
 use std::sync::Arc;
 
@@ -15,40 +15,42 @@ use crate::buffer::Lease;
 /// One handshake.
 pub(super) struct Handshake {
     side: Side,
-    /// Why it failed.
+    /// The first error.
     why: Option<rustls::Error>,
 }
 
-/// Boxed, because it is large and soon gone.
+/// rustls's connection, boxed because it is large and short-lived.
 enum Side {
     Server(Box<UnbufferedServerConnection>),
     Client(Box<UnbufferedClientConnection>),
 }
 
-/// Where it stands.
+/// What has to happen after a step.
 pub(super) enum Next {
+    /// Another step.
     Again,
-    /// The peer has said that it sends no more.
+    /// The peer has sent close_notify.
     Ended,
-    /// More has to come.
+    /// More bytes have to be received.
     Blocked,
+    /// Nothing: the handshake may be complete.
     Done,
 }
 
 impl Handshake {
-    /// With a client.
+    /// A handshake with a client.
     ///
     /// # Errors
-    /// For configurations that [`Server`] does not make.
+    /// The configuration is invalid, which [`Server`] rules out.
     pub(super) fn server(server: &Server) -> Result<Self, rustls::Error> {
         let connection = UnbufferedServerConnection::new(Arc::clone(&server.config))?;
         Ok(Self { side: Side::Server(Box::new(connection)), why: None })
     }
 
-    /// With a server of that name.
+    /// A handshake with the server `name`.
     ///
     /// # Errors
-    /// When the system has no random numbers.
+    /// The system has no random numbers.
     pub(super) fn client(client: &Client, name: ServerName<'static>) -> Result<Self, rustls::Error> {
         let connection = UnbufferedClientConnection::new(Arc::clone(&client.config), name)?;
         Ok(Self { side: Side::Client(Box::new(connection)), why: None })
@@ -59,22 +61,22 @@ impl Handshake {
         matches!(self.side, Side::Server(_))
     }
 
-    /// Whether it is not over.
+    /// Whether the handshake is not complete.
     pub(super) fn is_under_way(&self) -> bool {
         self.common().is_handshaking()
     }
 
-    /// Whether it has something to say.
+    /// Whether rustls has records to send.
     pub(super) fn wants_write(&self) -> bool {
         self.common().wants_write()
     }
 
-    /// Why it failed.
+    /// The error with which it failed.
     pub(super) fn into_why(self) -> Option<rustls::Error> {
         self.why
     }
 
-    /// One step: bytes of `held` that are done with, and what comes next.
+    /// Performs one step. Returns the bytes of `held` that are used up, and what has to happen next.
     pub(super) fn step(
         &mut self,
         held: &mut [u8],
@@ -87,10 +89,10 @@ impl Handshake {
         }
     }
 
-    /// What it has come to: the secrets of both directions, and what makes the next ones.
+    /// The result: secrets of both directions, the state that derives further ones, and what was negotiated.
     ///
     /// # Errors
-    /// When it is not over.
+    /// The handshake is not complete.
     pub(super) fn finish(self) -> Result<(ExtractedSecrets, Keys, Agreement), rustls::Error> {
         let common = self.common();
         let kind = common.handshake_kind();
@@ -122,7 +124,7 @@ impl Handshake {
     }
 }
 
-/// Does what rustls asks for in a step.
+/// Does what rustls requests in a step.
 fn on_status<Data>(
     status: UnbufferedStatus<'_, '_, Data>,
     flight: &mut Option<Lease>,
@@ -162,7 +164,7 @@ fn error_of(error: &rustls::Error) -> Error {
     }
 }
 
-/// Adds a message of ours to the flight; sends the lease that it does not fit into.
+/// Appends a message of ours to the flight. If there is no room, sends the flight and begins another.
 fn append_to_flight(
     wire: &mut Wire<'_>,
     flight: &mut Option<Lease>,

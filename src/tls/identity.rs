@@ -1,5 +1,5 @@
-//! Who a listener is: certificates and their key, out of PEM (RFC 7468). Not here: which of them a client gets (`resolver`), and
-//! where the files are (`config`).
+//! Certificates with their key, parsed from PEM (RFC 7468). Not here: which of them a client gets (`resolver`), and reading files
+//! (`config`).
 
 use std::borrow::Cow;
 use std::fmt;
@@ -15,13 +15,13 @@ use webpki::EndEntityCert;
 /// Why certificates cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadCertificates {
-    /// There is none.
+    /// The text has no certificate.
     #[error("it holds no certificate")]
     None,
     /// What looks like PEM is not.
     #[error("it is not PEM: {0}")]
     NotPem(&'static str),
-    /// One of them, counted from 1, is none.
+    /// A certificate, counted from 1, is invalid.
     #[error("certificate {0} in it is none that TLS takes ({1})")]
     Unusable(usize, String),
 }
@@ -29,31 +29,31 @@ pub enum BadCertificates {
 /// Why a private key cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadKey {
-    /// There is none.
+    /// The text has no private key.
     #[error("it holds no private key")]
     None,
-    /// It takes a passphrase.
+    /// The key needs a passphrase.
     #[error("its private key is encrypted")]
     Encrypted,
     /// What looks like PEM is not.
     #[error("it is not PEM: {0}")]
     NotPem(&'static str),
-    /// It is no key, or one of a kind that TLS has no use for.
+    /// The key is invalid, or of a kind that TLS does not use.
     #[error("its private key is none that TLS takes")]
     Unusable,
-    /// It is not the key of these certificates.
+    /// The key belongs to none of the certificates.
     #[error("its private key belongs to another certificate")]
     Other,
-    /// It is the key of this certificate of the chain, counted from 1, and not of the first.
+    /// The key belongs to this certificate of the chain, counted from 1, and not to the first.
     #[error("its private key belongs to certificate {0} of the chain, not to the first")]
     NotFirst(usize),
 }
 
-/// Certificates as they are sent: the owner's, then those that lead to an authority.
+/// Certificates as they are sent: the end entity's, then those that lead to an authority.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chain {
     certificates: Vec<CertificateDer<'static>>,
-    /// DNS names of the first, in lower case.
+    /// DNS names of the first certificate, in lower case.
     names: Vec<String>,
 }
 
@@ -61,7 +61,7 @@ impl Chain {
     /// Reads all certificates of a PEM text.
     ///
     /// # Errors
-    /// There is none, or one cannot be used.
+    /// The text has no certificate, or one that cannot be used.
     pub fn from_pem(text: &str) -> Result<Self, BadCertificates> {
         let certificates = certificates(text)?;
         let unusable = |at: usize| move |error: webpki::Error| BadCertificates::Unusable(at, error.to_string());
@@ -86,12 +86,12 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Puts a chain and the first private key of a PEM text together: PKCS #8, PKCS #1 or SEC 1.
+    /// An identity of a chain and the first private key in a PEM text: PKCS #8, PKCS #1 or SEC 1.
     ///
     /// # Errors
-    /// There is no key, or not that of the first certificate.
+    /// The text has no usable key, or not that of the first certificate.
     pub fn new(chain: Chain, key: &str) -> Result<Self, BadKey> {
-        // Sections of PKCS #8 say so in their label, older ones in a field, with which they would read as broken keys.
+        // PKCS #8 has the word in the label of a section; older formats in a field, with which the key would count as invalid.
         if key.contains("ENCRYPTED") {
             return Err(BadKey::Encrypted);
         }
@@ -127,15 +127,15 @@ impl PartialEq for Identity {
 
 impl Eq for Identity {}
 
-/// Without the key.
+/// Writes it without the key.
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Identity({self})")
     }
 }
 
-/// Names, and eight digits that tell it from another of the same names: of a single certificate, the first of its SHA-256
-/// fingerprint.
+/// Writes the names, and eight digits to distinguish identities with the same names: for a single certificate, those at the
+/// beginning of its SHA-256 fingerprint.
 impl fmt::Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &*self.names {
@@ -147,7 +147,7 @@ impl fmt::Display for Identity {
     }
 }
 
-/// The certificates of a PEM text, as they stand; at least one.
+/// The certificates of a PEM text, unchecked; at least one.
 pub(super) fn certificates(text: &str) -> Result<Vec<CertificateDer<'static>>, BadCertificates> {
     let text = without_byte_order_marks(text);
     let found = CertificateDer::pem_slice_iter(text.as_bytes()).collect::<Result<Vec<_>, _>>();
@@ -155,13 +155,13 @@ pub(super) fn certificates(text: &str) -> Result<Vec<CertificateDer<'static>>, B
     if found.is_empty() { Err(BadCertificates::None) } else { Ok(found) }
 }
 
-/// The text without byte-order marks, which some editors put in front of it: the line behind one would begin no section. There is
-/// one in the middle where such files were joined.
+/// The text without byte-order marks. Some editors write one at the beginning, which hides the first section; joined files have
+/// them in the middle.
 fn without_byte_order_marks(text: &str) -> Cow<'_, str> {
     if text.contains('\u{feff}') { text.replace('\u{feff}', "").into() } else { text.into() }
 }
 
-/// SHA-256 of certificates or keys, one after the other; each says how long it is.
+/// SHA-256 of the concatenation of certificates or keys. It is unambiguous, because DER has lengths.
 pub(super) fn hash<'a>(all: impl Iterator<Item = &'a [u8]>) -> [u8; SHA256_OUTPUT_LEN] {
     let mut context = digest::Context::new(&SHA256);
     all.for_each(|one| context.update(one));
@@ -170,12 +170,12 @@ pub(super) fn hash<'a>(all: impl Iterator<Item = &'a [u8]>) -> [u8; SHA256_OUTPU
     hash
 }
 
-/// Enough of a hash for a person.
+/// The first eight hexadecimal digits of a hash.
 pub(super) fn fingerprint(hash: &[u8; SHA256_OUTPUT_LEN]) -> String {
     hash.iter().take(4).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// What is wrong with PEM, without a word of what it holds.
+/// The problem of a PEM text, without any of its content.
 fn pem_problem(error: &pem::Error) -> &'static str {
     match error {
         pem::Error::MissingSectionEnd { .. } => "a section has no end",

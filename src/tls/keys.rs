@@ -1,12 +1,12 @@
-//! What rustls keeps of a connection after its handshake, of either side: it makes the next keys, and takes tickets. Not here: what
-//! is done with keys (`record`, `traffic`).
+//! rustls's state of a connection after its handshake: it derives the next keys and stores tickets. Not here: the use of keys
+//! (`record`, `traffic`).
 
 use rustls::client::ClientConnectionData;
 use rustls::kernel::KernelConnection;
 use rustls::server::ServerConnectionData;
 use rustls::{ConnectionTrafficSecrets, ProtocolVersion, SupportedCipherSuite};
 
-/// Of one connection.
+/// The state of one connection.
 pub(super) enum Keys {
     Server(KernelConnection<ServerConnectionData>),
     Client(KernelConnection<ClientConnectionData>),
@@ -27,10 +27,10 @@ impl Keys {
         }
     }
 
-    /// The next key of what the peer sends, and the number of its first record.
+    /// The next key of the peer's direction, and the number of its first record.
     ///
     /// # Errors
-    /// In TLS 1.2, which has none.
+    /// The connection is TLS 1.2, which has no key updates.
     pub(super) fn update_rx(&mut self) -> Result<(u64, ConnectionTrafficSecrets), rustls::Error> {
         match self {
             Self::Server(keys) => keys.update_rx_secret(),
@@ -38,7 +38,7 @@ impl Keys {
         }
     }
 
-    /// The same of what we send.
+    /// The next key of our direction, and the number of its first record.
     ///
     /// # Errors
     /// See [`Keys::update_rx`].
@@ -49,10 +49,10 @@ impl Keys {
         }
     }
 
-    /// Keeps a ticket for later connections (RFC 8446 section 4.6.1).
+    /// Stores a ticket for later connections (RFC 8446 section 4.6.1).
     ///
     /// # Errors
-    /// When it breaks the grammar, or a client sends one.
+    /// The ticket is malformed, or the peer is a client.
     pub(super) fn take_ticket(&mut self, ticket: &[u8]) -> Result<(), rustls::Error> {
         match self {
             Self::Server(_) => Err(rustls::Error::General("only servers send tickets".into())),

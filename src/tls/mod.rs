@@ -1,5 +1,5 @@
-//! TLS over our buffers (RFC 8446, RFC 5246). rustls shakes hands; the records after that are opened and sealed here, in leases,
-//! where rustls would allocate and copy each. The only importer of rustls and aws-lc. Not here: sockets' life and HTTP.
+//! TLS over our buffers (RFC 8446, RFC 5246). rustls performs handshakes; later records are opened and sealed here, in leases,
+//! where rustls would allocate and copy each. The only importer of rustls and aws-lc. Not here: sockets and HTTP.
 
 mod authorities;
 mod client;
@@ -31,21 +31,21 @@ pub use server::{Server, ServerSpec};
 pub use session::Session;
 pub use tickets::Tickets;
 
-/// Whom a client means: a DNS name or an address.
+/// Name of a server: a DNS name or an address.
 pub use rustls::pki_types::ServerName;
 
-/// Where the records of a session go, and what making them takes.
+/// Output of a session, and what is needed to make records.
 #[derive(Debug)]
 pub struct Wire<'a> {
-    /// Where records lie.
+    /// Buffers for records.
     pub buffers: &'a mut Buffers,
     /// Records to be sent, in order.
     pub out: &'a mut Queue,
     /// The time of this turn.
     pub now: Duration,
-    /// Bytes of the connection that the kernel has taken so far.
+    /// Bytes of the connection that the kernel has accepted so far.
     pub taken: u64,
-    /// Bytes that wait before `out`.
+    /// Bytes that are queued before `out`.
     pub unsent: u64,
 }
 
@@ -54,26 +54,26 @@ impl Wire<'_> {
         self.out.push(self.buffers.pieces(), record);
     }
 
-    /// What will have been taken when everything queued so far has.
+    /// The value of `taken` once everything queued so far is accepted.
     fn end(&self) -> u64 {
         self.taken + self.unsent + self.out.bytes() as u64
     }
 }
 
-/// What a handshake has come to.
+/// The result of a handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Agreement {
-    /// TLS 1.3, else 1.2.
+    /// Whether the version is TLS 1.3; else it is 1.2.
     pub tls13: bool,
-    /// From a ticket.
+    /// Whether a session was resumed.
     pub resumed: bool,
-    /// It took one round trip more: the server did not take the key share that was offered first.
+    /// Whether it took one more round trip, because the server rejected the first key share (RFC 8446 section 4.1.4).
     pub retried: bool,
     suite: Option<&'static str>,
     group: Option<&'static str>,
 }
 
-/// Version, cipher suite and group, as their standards call them.
+/// Writes version, cipher suite and group, by their names in the standards.
 impl fmt::Display for Agreement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.tls13 { "TLSv1.3" } else { "TLSv1.2" })?;
@@ -81,31 +81,31 @@ impl fmt::Display for Agreement {
     }
 }
 
-/// Why a connection cannot go on, by blame: the peer, us.
+/// Why a connection cannot continue, and whose fault it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The peer: the handshake failed.
     #[error("the handshake failed")]
     Handshake,
-    /// The peer: its certificate is not to be believed.
+    /// The peer: its certificate could not be verified.
     #[error("the peer's certificate is not to be believed")]
     Certificate,
     /// The peer, a client: it speaks HTTP without TLS.
     #[error("the peer does not speak TLS")]
     PlainText,
-    /// The peer: this is not TLS.
+    /// The peer: it does not send TLS records.
     #[error("a record breaks the grammar")]
     Malformed,
-    /// The peer: a record, or its part of the handshake, or a ticket, is longer than any may be.
+    /// The peer: a record, a handshake message or a ticket is longer than allowed.
     #[error("a record is too long")]
     TooLong,
-    /// The peer: a record of a kind that has no place here.
+    /// The peer: a record of a type that is not allowed now.
     #[error("an unexpected record")]
     Unexpected,
-    /// The peer, or somebody between: a record was not sealed by the peer as the next one.
+    /// The peer, or an attacker: a record does not authenticate as the next one.
     #[error("a record that does not open")]
     Forged,
-    /// The peer: too many records that bring nothing.
+    /// The peer: too many records without content.
     #[error("too many empty records")]
     Flood,
     /// The peer: it has sent a fatal alert.
@@ -114,13 +114,13 @@ pub enum Error {
     /// Us: no buffer is free.
     #[error("no buffer is free")]
     Buffers,
-    /// Us: a key of TLS 1.2 has sealed as much as it may.
+    /// Us: a key of TLS 1.2 has reached its limit of records.
     #[error("the key is worn out")]
     Worn,
 }
 
 impl Error {
-    /// What the peer is told (RFC 8446 section 6.2).
+    /// The alert for the peer (RFC 8446 section 6.2).
     fn alert(self) -> Option<AlertDescription> {
         match self {
             Self::Handshake | Self::Certificate | Self::PlainText | Self::Refused => None,

@@ -1,5 +1,5 @@
 //! Opens and seals records in place (RFC 8446 section 5, RFC 5246 section 6.2.3): one direction's key, nonce and count.
-//! Not here: what is in them.
+//! Not here: the content of records (`traffic`).
 
 use std::ops::Range;
 
@@ -10,43 +10,43 @@ use rustls::{ConnectionTrafficSecrets, ContentType, ProtocolVersion};
 use super::Error;
 use crate::buffer::Lease;
 
-/// Type, version and length in front of a record.
+/// Length of a record's header: type, version and length.
 pub(super) const HEADER: usize = 5;
-/// Most content of one record.
+/// Most content of one record, bytes.
 pub(super) const CONTENT_MAX: usize = 1 << 14;
-/// Most bytes behind the header: content, and what protection adds (RFC 8446 section 5.2).
+/// Most bytes behind the header: content and the overhead of protection (RFC 8446 section 5.2).
 pub(super) const BODY_MAX: usize = CONTENT_MAX + 256;
-/// The same without TLS 1.3's tighter bound, as records of a handshake may have it (RFC 5246 section 6.2.3).
+/// The bound of TLS 1.2, which applies in handshakes (RFC 5246 section 6.2.3).
 const BODY_MAX_TLS12: usize = CONTENT_MAX + 2048;
-/// Bytes of the part of the nonce that a record carries (RFC 5288 section 3).
+/// Length of the explicit part of a nonce (RFC 5288 section 3).
 const EXPLICIT: usize = 8;
 const TAG: usize = 16;
-/// Most bytes that sealing puts in front, and behind.
+/// Most bytes that sealing adds before the content.
 pub(super) const FRONT_MAX: usize = HEADER + EXPLICIT;
-/// See [`FRONT_MAX`].
+/// Most bytes that sealing adds behind the content.
 pub(super) const BACK_MAX: usize = 1 + TAG;
 
-/// What protects one direction.
+/// The protection of one direction.
 pub(super) struct Key {
     key: LessSafeKey,
     iv: [u8; 12],
-    /// Records so far under this key.
+    /// Number of records so far under this key.
     count: u64,
     form: Form,
 }
 
-/// How a record is laid out.
+/// Layout of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
-    /// The type stands behind the content, inside.
+    /// The encrypted content is followed by its type.
     Tls13,
-    /// Part of the nonce stands in front of the content.
+    /// The explicit part of the nonce precedes the content.
     Tls12Gcm,
-    /// Nothing but the tag is added.
+    /// Only the tag is added.
     Tls12ChaCha,
 }
 
-/// What a record is.
+/// Header of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) kind: ContentType,
@@ -58,7 +58,7 @@ impl Header {
     /// The header at the start of `bytes`; None: fewer than five.
     ///
     /// # Errors
-    /// When this is not TLS, or the record is longer than any may be.
+    /// The bytes are not TLS, or the record is too long.
     pub(super) fn read(bytes: &[u8]) -> Result<Option<Self>, Error> {
         let &[kind, major, _, high, low, ..] = bytes else { return Ok(None) };
         let (kind, body) = (ContentType::from(kind), usize::from(u16::from_be_bytes([high, low])));
@@ -73,8 +73,7 @@ impl Header {
     }
 }
 
-/// Bytes of the record that begins with `bytes`, as far as that can be told: those of its header, if there are fewer, or if the
-/// header alone is enough to refuse it.
+/// Length of the record that begins with `bytes`. Length of a header, if that is incomplete or enough to refuse the record.
 pub(super) fn length(bytes: &[u8]) -> usize {
     let &[20..=24, 3, _, high, low, ..] = bytes else { return HEADER };
     let body = usize::from(u16::from_be_bytes([high, low]));
@@ -83,7 +82,7 @@ pub(super) fn length(bytes: &[u8]) -> usize {
 
 impl Key {
     /// # Errors
-    /// When the secrets are not of a kind that is known here.
+    /// The secrets are for an unknown cipher.
     pub(super) fn new(
         version: ProtocolVersion,
         count: u64,
@@ -105,20 +104,20 @@ impl Key {
         Ok(Self { key, iv: iv.as_ref().try_into().map_err(|_| wrong())?, count, form })
     }
 
-    /// Records so far.
+    /// Number of records so far under this key.
     pub(super) fn count(&self) -> u64 {
         self.count
     }
 
-    /// Bytes that stand in front of the content of a sealed record, header included.
+    /// Bytes before the content of a sealed record, header included.
     pub(super) fn front(&self) -> usize {
         if self.form == Form::Tls12Gcm { FRONT_MAX } else { HEADER }
     }
 
-    /// Opens a whole record in place. Returns what it holds, and where.
+    /// Opens a whole record in place. Returns the type and the range of its content.
     ///
     /// # Errors
-    /// When it was not sealed by the peer as the next one, or breaks a bound.
+    /// It does not authenticate as the next record, or exceeds a bound.
     pub(super) fn open(&mut self, header: Header, record: &mut [u8]) -> Result<(ContentType, Range<usize>), Error> {
         let front = self.front();
         let Some(length) = (HEADER + header.body).checked_sub(front + TAG) else { return Err(Error::Malformed) };
@@ -139,7 +138,7 @@ impl Key {
         let content = opened.map_err(|_| Error::Forged)?;
         self.count += 1;
         let (kind, length) = match self.form {
-            // Behind the type there may be padding of zeros.
+            // Zeros may follow the type as padding.
             Form::Tls13 => match content.iter().rposition(|byte| *byte != 0) {
                 Some(end) => (ContentType::from(content[end]), end),
                 None => return Err(Error::Unexpected),
@@ -149,8 +148,8 @@ impl Key {
         if length > CONTENT_MAX { Err(Error::TooLong) } else { Ok((kind, front..front + length)) }
     }
 
-    /// Seals content of at most [`CONTENT_MAX`] bytes in place and puts around it what belongs there. False: the lease lacks
-    /// the room, and nothing was done.
+    /// Seals content of at most [`CONTENT_MAX`] bytes in place and adds header and tag. False: the lease lacks the room, and is
+    /// unchanged.
     #[must_use]
     pub(super) fn seal(&mut self, kind: ContentType, content: &mut Lease) -> bool {
         let length = content.len();
@@ -168,7 +167,7 @@ impl Key {
             let aad = Aad::from(make_tls12_aad(self.count, kind, ProtocolVersion::TLSv1_2, length));
             self.key.seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), aad, content.bytes_mut())
         };
-        // It fails for lengths that no record has.
+        // It fails only for lengths that no record has.
         let Ok(tag) = sealed else { return false };
         self.count += 1;
         let outer = if self.form == Form::Tls13 { ContentType::ApplicationData } else { kind };
@@ -180,8 +179,8 @@ impl Key {
         content.append(tag.as_ref()) == TAG && content.prepend(&head[..front])
     }
 
-    /// The vector with the count in its last eight bytes (RFC 8446 section 5.3, RFC 7905 section 2). With GCM of TLS 1.2 the
-    /// sender may choose these bytes as long as they never come again.
+    /// The initialisation vector, with the count xored into its last eight bytes (RFC 8446 section 5.3, RFC 7905 section 2). With
+    /// GCM in TLS 1.2, the sender may choose these bytes, as long as they never repeat.
     fn nonce(&self) -> [u8; 12] {
         let mut nonce = self.iv;
         for (byte, count) in nonce[4..].iter_mut().zip(self.count.to_be_bytes()) {

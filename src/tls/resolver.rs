@@ -1,5 +1,5 @@
-//! Which certificate a client gets: by the name that it asks for (RFC 6066 section 3) and the signatures that it can check.
-//! Not here: the certificates.
+//! Chooses the certificate for a client, by server name (RFC 6066 section 3) and signature schemes.
+//! Not here: the certificates (`identity`).
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,16 +11,16 @@ use rustls::sign::CertifiedKey;
 
 use super::identity::Identity;
 
-/// Certificates of one name, in file order: RSA and ECDSA, for one.
+/// Certificates for one name, in file order, such as one with an RSA key and one with an ECDSA key.
 type Choices = Vec<Arc<CertifiedKey>>;
 
-/// The certificates of one listener by name. A look-up costs the same for one and for thousands.
+/// The certificates of one listener by name. The cost of a look-up does not depend on their number.
 #[derive(Default)]
 pub(super) struct Resolver {
     exact: HashMap<Box<str>, Choices>,
-    /// By what follows `*.`, which stands for one label (RFC 9525 section 6.3).
+    /// By the name behind `*.`, which stands for one label (RFC 9525 section 6.3).
     wildcard: HashMap<Box<str>, Choices>,
-    /// For clients that name nothing, or nothing known: the first certificate, and the first of each other kind of key.
+    /// For clients that send no name, or an unknown one: the first certificate for each kind of key.
     fallback: Choices,
 }
 

@@ -1,4 +1,4 @@
-//! What a listener needs to speak TLS. Not here: a connection's state.
+//! TLS settings of a listener. Not here: the state of a connection (`session`).
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,21 +13,21 @@ use super::identity::Identity;
 use super::resolver::Resolver;
 use super::tickets::Tickets;
 
-/// Protocols for who asks (RFC 7301), the best first.
+/// Protocols for ALPN (RFC 7301), in order of preference.
 const PROTOCOLS: [&[u8]; 2] = [b"http/1.1", b"http/1.0"];
-/// Tickets after a handshake of TLS 1.3: a client uses each but once (RFC 8446 appendix C.4).
+/// Tickets after a handshake of TLS 1.3. Clients use each of them once (RFC 8446 appendix C.4).
 const TICKETS: usize = 2;
 
-/// `[listener.tls]`, with what its files held.
+/// `[listener.tls]`, with the content of its files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerSpec {
     /// `certificates`, in file order.
     pub identities: Arc<[Identity]>,
-    /// `client_ca`; with it, each client has to show a certificate.
+    /// `client_ca`: the authorities by which clients are verified; None: clients need no certificate.
     pub client_ca: Option<Authorities>,
 }
 
-/// Each certificate, then who vouches for clients.
+/// Writes the identities, then the authorities of clients.
 impl fmt::Display for ServerSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let identities: Vec<_> = self.identities.iter().map(Identity::to_string).collect();
@@ -36,7 +36,7 @@ impl fmt::Display for ServerSpec {
     }
 }
 
-/// What all connections of a listener share.
+/// State that all connections of a listener share.
 #[derive(Clone, Debug)]
 pub struct Server {
     pub(super) config: Arc<ServerConfig>,
@@ -44,8 +44,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// A ticket stands for what the handshake has proved. So `tickets` belong to one listener and one `client_ca`: with those of
-    /// another, who was let in there without a certificate would be let in here (CVE-2025-23419).
+    /// A ticket stands for what its handshake has proved. Therefore `tickets` belong to one listener and one `client_ca`: with
+    /// shared ones, a client without a certificate could resume a session of a listener that asks for none (CVE-2025-23419).
     ///
     /// # Panics
     /// Never: aws-lc has cipher suites for both versions.
@@ -61,18 +61,18 @@ impl Server {
             .with_client_cert_verifier(verifier)
             .with_cert_resolver(Arc::new(Resolver::new(&spec.identities)));
         config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
-        // What is remembered here is not there on the other workers; tickets are the client's to keep.
+        // Sessions stored on this side would be unknown to other workers. Tickets are stored by clients.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.ticketer = tickets;
         config.send_tls13_tickets = TICKETS;
-        // Early data can be replayed (RFC 8446 section 8), and nothing says which requests bear that.
+        // Early data can be replayed (RFC 8446 section 8), and cairn cannot tell which requests are safe to repeat.
         config.max_early_data_size = 0;
         // `session` and `record` open and seal records by themselves.
         config.enable_secret_extraction = true;
         Self { config: Arc::new(config), client_ca: spec.client_ca.clone() }
     }
 
-    /// Who vouches for each client.
+    /// The authorities by which clients are verified.
     #[must_use]
     pub fn client_ca(&self) -> Option<&Authorities> {
         self.client_ca.as_ref()

@@ -1,5 +1,5 @@
-//! One connection's TLS, as a server or as a client: the handshake, and what it ends in. Not here: its steps (`handshake`), records
-//! after it (`traffic`), what connections share (`server`, `client`), when to give up.
+//! TLS of one connection, as server or as client: first the handshake, then traffic. Not here: steps of the handshake
+//! (`handshake`), records after it (`traffic`), state that connections share (`server`, `client`), time-outs.
 
 use std::{error, mem};
 
@@ -10,18 +10,18 @@ use super::traffic::{Traffic, append_contiguous};
 use super::{Agreement, Client, Error, Server, ServerName, Wire, record};
 use crate::buffer::{Buffers, Lease, Queue};
 
-/// One connection.
+/// TLS state of one connection.
 pub struct Session {
     state: State,
-    /// The beginning of a record; in the handshake, behind records that hold the beginning of a message.
+    /// An incomplete record. In the handshake it may follow records with an incomplete message.
     held: Option<Lease>,
-    /// Bytes of `held` that rustls has seen and still needs.
+    /// Bytes of `held` that were shown to rustls, which needs them again.
     seen: usize,
-    /// The peer has sent something.
+    /// Whether the peer has sent anything.
     begun: bool,
-    /// It has said that it sends no more.
+    /// Whether the peer has sent close_notify.
     ended: bool,
-    /// So have we.
+    /// Whether we have sent close_notify, or an alert that ends the connection.
     finished: bool,
 }
 
@@ -29,18 +29,18 @@ pub struct Session {
 enum State {
     Handshake(Handshake),
     Traffic(Traffic),
-    /// Broken, in the handshake for this reason: what comes or should go is dropped.
+    /// Broken, with the error of the handshake, if it broke there. Everything received or to be sent is dropped.
     Over(Option<rustls::Error>),
 }
 
 impl Session {
-    /// For a connection that was just accepted.
+    /// A session for an accepted connection.
     #[must_use]
     pub fn server(server: &Server) -> Self {
         Self::new(Handshake::server(server))
     }
 
-    /// For a connection that was begun to a server of that name, which its certificate has to have. [`Session::begin`] is next.
+    /// A session for a connection to the server `name`, which its certificate has to have. [`Session::begin`] has to follow.
     #[must_use]
     pub fn client(client: &Client, name: ServerName<'static>) -> Self {
         Self::new(Handshake::client(client, name))
@@ -51,23 +51,23 @@ impl Session {
         Self { state, held: None, seen: 0, begun: false, ended: false, finished: false }
     }
 
-    /// Whether the handshake is still going on.
+    /// Whether the handshake is under way.
     #[must_use]
     pub fn is_handshaking(&self) -> bool {
         matches!(self.state, State::Handshake(_))
     }
 
-    /// Why the handshake has failed, in more words than the error has that [`Session::receive`] returned.
+    /// The error of the handshake, in more detail than [`Session::receive`] returns.
     #[must_use]
     pub fn why(&self) -> Option<&(impl error::Error + 'static)> {
         let State::Over(why) = &self.state else { return None };
         why.as_ref()
     }
 
-    /// Says the first word of the handshake, which is a client's; a server has none.
+    /// Sends the first message of a client's handshake. Does nothing for a server.
     ///
     /// # Errors
-    /// When no buffer is free, or the handshake could not be begun.
+    /// No buffer is free, or the handshake could not be set up.
     pub fn begin(&mut self, wire: &mut Wire<'_>) -> Result<(), Error> {
         if let State::Over(_) = self.state {
             return Err(Error::Handshake);
@@ -79,35 +79,36 @@ impl Session {
         begun
     }
 
-    /// Whether the peer has sent anything: who only connects may want to know whether somebody listens.
+    /// Whether the peer has sent anything. Health checks may connect without doing so.
     #[must_use]
     pub fn has_begun(&self) -> bool {
         self.begun
     }
 
-    /// Whether the peer has said that it sends no more (RFC 8446 section 6.1).
+    /// Whether the peer has sent close_notify (RFC 8446 section 6.1).
     #[must_use]
     pub fn has_ended(&self) -> bool {
         self.ended
     }
 
-    /// Whether part of a record, or of a ticket, has arrived.
+    /// Whether an incomplete record or ticket has arrived.
     #[must_use]
     pub fn holds_part(&self) -> bool {
         self.held.is_some() || matches!(&self.state, State::Traffic(traffic) if traffic.holds_part())
     }
 
-    /// Whether its key has sealed so much that the connection must soon end: TLS 1.2 has no way to a new one.
+    /// Whether the key has sealed so many records that the connection must soon end: TLS 1.2 has no key updates.
     #[must_use]
     pub fn is_worn(&self) -> bool {
         let State::Traffic(traffic) = &self.state else { return false };
         traffic.is_worn()
     }
 
-    /// Takes received bytes, answers the protocol, and appends the content to `plain`. Says once what the handshake has come to.
+    /// Processes received bytes, sends what the protocol requires, and appends the content to `plain`. Returns the result of the
+    /// handshake once.
     ///
     /// # Errors
-    /// When the peer breaks the protocol; it was told, and nothing more is read or sent.
+    /// The peer breaks the protocol. An alert is sent; after that, nothing is read or sent.
     pub fn receive(
         &mut self,
         wire: &mut Wire<'_>,
@@ -139,10 +140,10 @@ impl Session {
         outcome
     }
 
-    /// Seals and queues everything of `out`; drops it when the connection is broken.
+    /// Seals and queues all of `out`; drops it if the connection is broken.
     ///
     /// # Errors
-    /// When no buffer is free, or the key may seal no more.
+    /// No buffer is free, or the key has reached its limit.
     pub fn send(&mut self, wire: &mut Wire<'_>, out: &mut Queue) -> Result<(), Error> {
         let State::Traffic(traffic) = &mut self.state else {
             out.clear(wire.buffers.pieces());
@@ -156,7 +157,8 @@ impl Session {
         sent
     }
 
-    /// Says once that nothing more is sent, so that the peer can tell the end from a cut. Returns whether it was said now.
+    /// Sends close_notify, unless it was sent, so that the peer can tell the end from a truncation. Returns whether it was sent
+    /// now.
     pub fn finish(&mut self, wire: &mut Wire<'_>) -> bool {
         if mem::replace(&mut self.finished, true) {
             return false;
@@ -165,7 +167,7 @@ impl Session {
         traffic.alert(wire, AlertDescription::CloseNotify).is_ok()
     }
 
-    /// Lets its key seal only `count` records more.
+    /// Sets the limit of the key to `count` further records.
     #[cfg(test)]
     pub(super) fn limit_after(&mut self, count: u64) {
         if let State::Traffic(traffic) = &mut self.state {
@@ -181,8 +183,8 @@ impl Session {
         }
     }
 
-    /// Shows rustls one record after the other until the handshake is over, and none that follows: what comes right behind the
-    /// last message, be it content or a key update, is for `traffic`, and rustls would answer it with what nobody sends.
+    /// Shows rustls one record after the other until the handshake is complete, and none after that: content and key updates right
+    /// behind the last message are for `traffic`, and records that rustls made in reply would never be sent.
     fn shake_hands(&mut self, wire: &mut Wire<'_>, received: &mut Queue) -> Result<Option<Agreement>, Error> {
         while self.hold_record(wire.buffers, received)? {
             if !self.advance(wire)? {
@@ -196,7 +198,7 @@ impl Session {
         Ok(None)
     }
 
-    /// Moves what was received to what is held until that ends with a whole record. Says whether it does.
+    /// Moves received bytes to `held` until that ends with a whole record. Returns whether it does.
     fn hold_record(&mut self, buffers: &mut Buffers, received: &mut Queue) -> Result<bool, Error> {
         loop {
             let part = self.held.as_ref().map_or(&[][..], |held| &held.bytes()[self.seen..]);
@@ -215,7 +217,7 @@ impl Session {
         }
     }
 
-    /// Appends to what is held: rustls reads one run of bytes.
+    /// Appends to `held`: rustls reads contiguous bytes.
     fn hold(&mut self, buffers: &mut Buffers, next: Lease) -> Result<(), Error> {
         let Some(held) = &mut self.held else {
             self.held = Some(next);
@@ -224,7 +226,7 @@ impl Session {
         append_contiguous(buffers, held, next.bytes())
     }
 
-    /// Lets rustls read what is held and sends what it has to say. True: the handshake is over.
+    /// Lets rustls read `held`, and sends its records. True: the handshake is complete.
     fn advance(&mut self, wire: &mut Wire<'_>) -> Result<bool, Error> {
         let State::Handshake(handshake) = &mut self.state else { return Ok(false) };
         let mut flight = None;
@@ -245,17 +247,17 @@ impl Session {
         if !matches!(next, Next::Done) || handshake.is_under_way() {
             return if self.ended { Err(Error::Refused) } else { Ok(false) };
         }
-        // A message does not go on under the next key (RFC 8446 section 5.1); rustls has refused it.
+        // No message may span a key change (RFC 8446 section 5.1); rustls checks that.
         self.seen = 0;
         if self.held.is_some() { Err(Error::Unexpected) } else { Ok(true) }
     }
 
-    /// Tells the peer why, if it can be told.
+    /// Breaks the session. Sends an alert, if possible.
     fn fail(&mut self, wire: &mut Wire<'_>, error: Error) {
         self.finished = true;
         self.state = match mem::replace(&mut self.state, State::Over(None)) {
             State::Handshake(mut handshake) => {
-                // What rustls has queued, and no more: it must not look for bytes that it was shown before.
+                // Sends only what rustls has queued: it must not be shown bytes again.
                 let mut flight = None;
                 while handshake.wants_write() && handshake.step(&mut [], &mut flight, wire).1.is_ok() {}
                 if let Some(lease) = flight {
@@ -265,7 +267,7 @@ impl Session {
             }
             State::Traffic(mut traffic) => {
                 if let Some(alert) = error.alert() {
-                    // Without a buffer it learns nothing.
+                    // If no buffer is free, the peer gets no alert.
                     let _ = traffic.alert(wire, alert);
                 }
                 State::Over(None)

@@ -1,5 +1,5 @@
-//! What servers gave to resume sessions with: as many tickets as connections may need at a time, where the store that comes
-//! with rustls keeps eight. Not here: when to resume, and what tickets of ours are sealed with (`tickets`).
+//! Sessions and tickets of servers, for resumption: as many tickets as connections may need at a time, where the store that comes
+//! with rustls keeps eight. Not here: when to resume, and keys of our own tickets (`tickets`).
 #![expect(
     clippy::disallowed_types,
     reason = "rustls wants a store that can be shared; each thread has its own, so no lock waits"
@@ -12,27 +12,27 @@ use rustls::NamedGroup;
 use rustls::client::{ClientSessionStore, Tls12ClientSessionValue, Tls13ClientSessionValue};
 use rustls::pki_types::ServerName;
 
-/// One client's.
+/// The store of one client.
 #[derive(Debug)]
 pub(super) struct Sessions {
-    /// By name; the names are those of the configuration.
+    /// By name of the server. The configuration bounds their number.
     all: Mutex<HashMap<ServerName<'static>, ServerSessions>>,
-    /// Tickets kept of each server; the oldest go first.
+    /// Most tickets kept per server; the oldest are dropped first.
     tickets: usize,
 }
 
-/// What one server gave.
+/// What one server has sent for resumption.
 #[derive(Debug, Default)]
 struct ServerSessions {
     group: Option<NamedGroup>,
-    /// TLS 1.2: one session, resumed any number of times.
+    /// Session of TLS 1.2, which may be resumed any number of times.
     session: Option<Tls12ClientSessionValue>,
-    /// TLS 1.3: used once each (RFC 8446 appendix C.4), the newest first.
+    /// Tickets of TLS 1.3, each used once (RFC 8446 appendix C.4), the newest first.
     tickets: VecDeque<Tls13ClientSessionValue>,
 }
 
 impl Sessions {
-    /// Keeps so many tickets of each server.
+    /// A store of `tickets` tickets per server.
     pub(super) fn new(tickets: usize) -> Self {
         Self { all: Mutex::default(), tickets }
     }

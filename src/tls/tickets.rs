@@ -1,5 +1,5 @@
-//! What resumption tickets of a listener are sealed with, and how long each lives (RFC 8446 section 4.6.1, RFC 5077). Not here:
-//! whose are whose (`snapshot::Ledger`).
+//! Keys of a listener's resumption tickets, and the lifetime of each ticket (RFC 8446 section 4.6.1, RFC 5077). Not here: which
+//! listener has which keys (`snapshot::Ledger`).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,23 +9,23 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::ProducesTickets;
 use webpki::{EndEntityCert, KeyUsage};
 
-/// Bytes in front of what is sealed: until when the ticket is good, in seconds since 1970.
+/// Length of the expiry in front of a sealed session: seconds since 1970.
 const EXPIRY: usize = size_of::<u64>();
 
-/// Keys that change every six hours and open a ticket for twelve at most; they never leave the process. A client that has shown
-/// a certificate is not asked for it when it resumes: its ticket lives no longer than that.
+/// Keys that change every six hours and open tickets of at most twelve hours; they never leave the process. A client is not asked
+/// for its certificate when it resumes, so its ticket expires with the certificate at the latest.
 ///
-/// All workers share them, since a client may come back to another worker: each full or resumed handshake takes a read lock.
+/// All workers share the keys, since a client may return to another worker. Each full or resumed handshake takes a read lock.
 #[derive(Debug)]
 pub struct Tickets {
     keys: Option<Arc<dyn ProducesTickets>>,
-    /// Seconds by which the clock is ahead.
+    /// Seconds by which tests move the clock.
     #[cfg(test)]
     pub(super) ahead: std::sync::atomic::AtomicU64,
 }
 
 impl Tickets {
-    /// With new keys; without any, and without tickets, where the machine has no randomness to make them of.
+    /// New keys. If the system has no random numbers, there are no keys and no tickets.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -72,15 +72,15 @@ impl ProducesTickets for Tickets {
     }
 }
 
-/// Until when the certificates in a session are valid; without any, for ever. None: they cannot be read, and there is to be no
-/// ticket. Those that have expired were of no use when the client was believed.
+/// When the first certificate in a session expires; never, if there is none. None: they cannot be read, so there must be no ticket.
+/// Certificates that have expired already were not needed to verify the client.
 fn expiry(session: &[u8], now: u64) -> Option<u64> {
     let ends = certificates(session)?.into_iter().map(not_after).collect::<Option<Vec<_>>>()?;
     Some(ends.into_iter().filter(|end| *end >= now).min().unwrap_or(u64::MAX))
 }
 
-/// The certificates of the client in what rustls writes of a session: `server_name`, version, suite, secret, whether it is bound
-/// to the handshake (RFC 7627), then a list as in RFC 5246 section 7.4.2. The first two and the list may be absent.
+/// The client's certificates in a session as rustls encodes it: server name, version, suite, secret, whether the secret is bound to
+/// the handshake (RFC 7627), then a list as in RFC 5246 section 7.4.2. Server name and list are optional.
 fn certificates(session: &[u8]) -> Option<Vec<&[u8]>> {
     let mut rest = session;
     if take(&mut rest, 1)? == [1] {
@@ -107,7 +107,7 @@ fn take<'a>(rest: &mut &'a [u8], count: usize) -> Option<&'a [u8]> {
     rest.split_off(..count)
 }
 
-/// Bytes behind their length, which has so many bytes (RFC 8446 section 3.4).
+/// A vector whose length takes `length` bytes (RFC 8446 section 3.4).
 fn vector<'a>(rest: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
     let count = take(rest, length)?.iter().fold(0, |count, byte| count << 8 | usize::from(*byte));
     take(rest, count)
@@ -117,7 +117,7 @@ fn vector<'a>(rest: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
 fn not_after(certificate: &[u8]) -> Option<u64> {
     let certificate = CertificateDer::from(certificate);
     let certificate = EndEntityCert::try_from(&certificate).ok()?;
-    // Nothing else is looked at once it has expired, and at the end of time each has.
+    // At the end of time each certificate has expired, and the check of the expiry comes before all others.
     let end = UnixTime::since_unix_epoch(Duration::from_secs(u64::MAX));
     match certificate.verify_for_usage(&[], &[], &[], end, KeyUsage::client_auth(), None, None) {
         Err(webpki::Error::CertExpired { not_after, .. }) => Some(not_after.as_secs()),

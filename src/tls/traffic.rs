@@ -1,5 +1,5 @@
-//! Records after the handshake: opened where they were received, sealed where their content lies. Not here: the handshake
-//! (`session`), what protects a record (`record`).
+//! Records after the handshake, opened in the buffers that received them, sealed in those that hold their content. Not here: the
+//! handshake (`session`), the protection of a record (`record`).
 
 use std::time::Duration;
 
@@ -12,40 +12,40 @@ use super::{Agreement, Error, Wire};
 use crate::buffer::{Buffers, Lease, Queue};
 use crate::limits;
 
-/// A message that may follow a handshake (RFC 8446 section 4.6.3), without its last byte: 1 asks for one in return.
+/// KeyUpdate (RFC 8446 section 4.6.3) without its last byte, which is 1 to request an update in return.
 const KEY_UPDATE: [u8; 4] = [24, 0, 0, 1];
-/// The first byte of the other one (section 4.6.1), which is a server's alone.
+/// Type of NewSessionTicket (RFC 8446 section 4.6.1), which only servers send.
 const TICKET: u8 = 4;
-/// By which a server of TLS 1.2 asks for a new handshake, if the client likes one (RFC 5246 section 7.4.1.1).
+/// HelloRequest, by which a server of TLS 1.2 asks for a new handshake; the client may decline (RFC 5246 section 7.4.1.1).
 const HELLO_REQUEST: [u8; 4] = [0; 4];
-/// Records before the bound of a key at which a connection is no longer kept, where it cannot be given a new one.
+/// Distance to a key's limit, in records, from which a connection without key updates is no longer reused.
 const WORN_RECORDS: u64 = 1 << 16;
 
-/// Both directions of a connection whose handshake is over.
+/// Both directions of a connection whose handshake is complete.
 pub(super) struct Traffic {
     rx: Key,
     tx: Key,
-    /// Makes the next keys.
+    /// Derives the next keys.
     keys: Keys,
-    /// The beginning of a ticket.
+    /// An incomplete ticket.
     ticket: Option<Lease>,
-    /// Records that a key may seal.
+    /// Most records that a key may seal.
     record_limit: u64,
-    /// The peer has asked for a new key, and what is sealed next has to come under it.
+    /// Whether the peer has requested a key update, which has to precede the next record.
     key_update_owed: bool,
-    /// What the socket has sent when our last key update has left.
+    /// The value of `Wire::taken` at which our last key update has been sent.
     key_update_end: u64,
-    /// What records without content have cost, less what content and time have paid for.
+    /// Charges for records without content, less credit for content and time.
     debt: u32,
-    /// When time has paid last.
+    /// When time was credited last.
     paid: Duration,
 }
 
 impl Traffic {
-    /// Takes over from rustls.
+    /// The traffic after a complete handshake.
     ///
     /// # Errors
-    /// When the handshake is not over.
+    /// The handshake is not complete.
     pub(super) fn after(handshake: Handshake) -> Result<(Self, Agreement), rustls::Error> {
         let (secrets, keys, agreement) = handshake.finish()?;
         let [rx, tx] = [secrets.rx, secrets.tx].map(|(count, secrets)| Key::new(keys.version(), count, &secrets));
@@ -57,21 +57,21 @@ impl Traffic {
         ))
     }
 
-    /// Whether part of a ticket has arrived.
+    /// Whether an incomplete ticket has arrived.
     pub(super) fn holds_part(&self) -> bool {
         self.ticket.is_some()
     }
 
-    /// Whether the connection must soon end: TLS 1.2 has no way to a new key.
+    /// Whether the connection must soon end, because TLS 1.2 has no key updates.
     pub(super) fn is_worn(&self) -> bool {
         !self.is_tls13() && self.tx.count() >= self.record_limit.saturating_sub(WORN_RECORDS)
     }
 
-    /// Opens the records in `held` and `received` and appends their content to `plain`; `held` keeps the beginning of the next
-    /// one. True: the peer sends no more.
+    /// Opens the records in `held` and `received` and appends their content to `plain`. An incomplete record stays in `held`. True:
+    /// the peer has sent close_notify.
     ///
     /// # Errors
-    /// When the peer breaks the protocol, or no buffer is free for a record that came in pieces.
+    /// The peer breaks the protocol, or no buffer is free to join the pieces of a record.
     pub(super) fn open(
         &mut self,
         wire: &mut Wire<'_>,
@@ -105,7 +105,7 @@ impl Traffic {
         Ok(false)
     }
 
-    /// Takes a record that brings no content. True: the peer sends no more.
+    /// Processes a record without content. True: the peer has sent close_notify.
     fn on_control_record(&mut self, wire: &mut Wire<'_>, kind: ContentType, content: &[u8]) -> Result<bool, Error> {
         self.charge(wire)?;
         match (kind, content) {
@@ -116,7 +116,7 @@ impl Traffic {
                     Ok(true)
                 }
                 AlertDescription::UserCanceled => Ok(false),
-                // TLS 1.2 has alerts that are only warnings.
+                // Warnings of TLS 1.2.
                 _ if level == 1 && !self.is_tls13() => Ok(false),
                 _ => Err(Error::Refused),
             },
@@ -125,12 +125,12 @@ impl Traffic {
                 self.send_record(wire, ContentType::Alert, &[1, u8::from(AlertDescription::NoRenegotiation)])?;
                 Ok(false)
             }
-            // A new handshake on the same connection (renegotiation) among them.
+            // This includes renegotiation.
             _ => Err(Error::Unexpected),
         }
     }
 
-    /// Takes messages that follow a handshake of TLS 1.3: tickets, several in a record or one in several, and changes of key.
+    /// Processes messages after a handshake of TLS 1.3: tickets, several in a record or one in several, and key updates.
     fn take_messages(&mut self, wire: &mut Wire<'_>, content: &[u8]) -> Result<(), Error> {
         let mut joined = self.ticket.take();
         if let Some(begun) = &mut joined {
@@ -141,12 +141,12 @@ impl Traffic {
             let length = u32::from_be_bytes([0, *high, *middle, *low]) as usize;
             match behind.split_at_checked(length) {
                 Some((ticket, after)) if *kind == TICKET && self.keys.is_client() => {
-                    // Each costs a key, however many come in a record.
+                    // Each ticket costs a key derivation, however many are in a record.
                     self.charge(wire)?;
                     self.keys.take_ticket(ticket).map_err(|_| Error::Malformed)?;
                     rest = after;
                 }
-                // What would stand behind one belongs under the next key.
+                // A key update has to end its record: what follows is under the next key.
                 Some(([asks @ 0..=1], [])) if rest.starts_with(&KEY_UPDATE) => {
                     return self.change_key(wire, *asks == 1);
                 }
@@ -161,7 +161,7 @@ impl Traffic {
         };
         let mut begun = joined.or_else(|| wire.buffers.take()).ok_or(Error::Buffers)?;
         if begun.is_empty() {
-            // What a record holds fits an empty buffer (`limits`).
+            // The content of a record fits an empty buffer (`limits`).
             let _ = begun.append(content);
         }
         begun.advance(begun.len() - left);
@@ -169,12 +169,12 @@ impl Traffic {
         Ok(())
     }
 
-    /// Opens what follows with the next key of the peer, which may ask for one of ours in return.
+    /// Takes the next key of the peer's direction. `asks`: the peer requests an update of ours.
     fn change_key(&mut self, wire: &mut Wire<'_>, asks: bool) -> Result<(), Error> {
         let (count, secrets) = self.keys.update_rx().map_err(|_| Error::Unexpected)?;
         self.rx = self.key(count, &secrets)?;
         self.key_update_owed |= asks;
-        // Who asks again before it has taken the answer gets no second one until there is something to seal.
+        // If the last update of ours is not sent yet, the next one waits until there is content to seal.
         if self.key_update_owed && wire.taken >= self.key_update_end { self.update_keys(wire) } else { Ok(()) }
     }
 
@@ -190,10 +190,10 @@ impl Traffic {
         if self.debt > limits::EMPTY_RECORDS * limits::EMPTY_RECORD_BYTES { Err(Error::Flood) } else { Ok(()) }
     }
 
-    /// Seals and queues everything of `out`.
+    /// Seals and queues all of `out`.
     ///
     /// # Errors
-    /// When no buffer is free, or the key may seal no more.
+    /// No buffer is free, or the key has reached its limit.
     pub(super) fn send(&mut self, wire: &mut Wire<'_>, out: &mut Queue) -> Result<(), Error> {
         while let Some(piece) = out.pop(wire.buffers.pieces()) {
             let content = next_content(wire.buffers, piece, out)?;
@@ -208,13 +208,13 @@ impl Traffic {
     /// Sends an alert (RFC 8446 section 6).
     ///
     /// # Errors
-    /// When no buffer is free.
+    /// No buffer is free.
     pub(super) fn alert(&mut self, wire: &mut Wire<'_>, alert: AlertDescription) -> Result<(), Error> {
         let level = if alert == AlertDescription::CloseNotify { 1 } else { 2 };
         self.send_record(wire, ContentType::Alert, &[level, u8::from(alert)])
     }
 
-    /// Tells the peer that our records come under the next key from now on, and takes that.
+    /// Sends a key update, and takes our next key.
     fn update_keys(&mut self, wire: &mut Wire<'_>) -> Result<(), Error> {
         if !self.is_tls13() {
             return Err(Error::Worn);
@@ -255,7 +255,7 @@ impl Traffic {
     }
 }
 
-/// Records that a key may seal (RFC 8446 section 5.5).
+/// Most records that a key may seal (RFC 8446 section 5.5).
 fn record_limit(suite: SupportedCipherSuite) -> u64 {
     match suite {
         SupportedCipherSuite::Tls12(suite) => suite.common.confidentiality_limit,
@@ -263,8 +263,7 @@ fn record_limit(suite: SupportedCipherSuite) -> u64 {
     }
 }
 
-/// Appends up to `missing` bytes of what was received to `part`, where there is room, else both to a fresh buffer, which holds
-/// any record.
+/// Appends up to `missing` received bytes to `part`, in a fresh buffer if `part` lacks the room. Any record fits a buffer.
 fn complete_record(
     buffers: &mut Buffers,
     mut part: Lease,
@@ -287,10 +286,10 @@ fn complete_record(
     Ok(part)
 }
 
-/// Appends to what is held of something that has to lie in one run, in a larger buffer if need be.
+/// Appends to `held`, which has to stay contiguous, in a larger buffer if necessary.
 ///
 /// # Errors
-/// When none is free, or there is none so large.
+/// No buffer is free, or none is large enough.
 pub(super) fn append_contiguous(buffers: &mut Buffers, held: &mut Lease, more: &[u8]) -> Result<(), Error> {
     let length = held.len() + more.len();
     if held.spare() < more.len() {
@@ -302,7 +301,7 @@ pub(super) fn append_contiguous(buffers: &mut Buffers, held: &mut Lease, more: &
     if held.append(more) < more.len() { Err(Error::TooLong) } else { Ok(()) }
 }
 
-/// The content of the next record: a piece that can be sealed where it lies, or a copy of those that follow and cannot.
+/// The content of the next record: a piece that can be sealed in place, or a copy of pieces that cannot.
 fn next_content(buffers: &mut Buffers, piece: Lease, out: &mut Queue) -> Result<Lease, Error> {
     let roomy =
         |piece: &Lease| piece.len() <= CONTENT_MAX && piece.headroom() >= FRONT_MAX && piece.spare() >= BACK_MAX;

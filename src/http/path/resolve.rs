@@ -1,22 +1,21 @@
-//! Takes dot segments out of a path, in every spelling that some reader resolves, and leaves all else as it was sent.
+//! Removes dot segments from a path, in every spelling that some origin resolves. All else stays as received.
 
 use super::{EncodedSlash, PathError, Rules, Unit, units};
 
-/// Writes `path`, which begins with a slash, without its dot segments. Returns whether what is left has a backslash, encoded or
-/// not.
+/// Writes `path`, which begins with a slash, without its dot segments. Returns whether the result has a backslash, encoded or not.
 ///
-/// `..` between slashes removes what stands between the two slashes before it, as RFC 3986 section 5.2.4 has it. Next to
-/// any other separator it is a dot segment to those alone to whom that is a separator, and removes what they would.
+/// `..` between slashes removes the segment between the two slashes before it (RFC 3986 section 5.2.4). Next to any other separator
+/// it is a dot segment only for origins that know that separator, and it removes what they would remove.
 ///
 /// # Errors
-/// See [`PathError`]. A path leads above the root if it may do so to some reader: to one that merges empty segments, or knows
-/// more separators than another.
+/// See [`PathError`]. A path leads above the root if it does so for any origin: one that merges empty segments, or knows more
+/// separators.
 pub(super) fn resolve(path: &[u8], rules: Rules, out: &mut Vec<u8>) -> Result<bool, PathError> {
-    // Invariant: out ends with a separator where a part begins.
+    // Invariant: `out` ends with a separator when a segment begins.
     out.clear();
     out.push(b'/');
-    // Names that are left for `..` to everybody: one of a segment, whatever stands in it besides, for each reader knows
-    // separators of its own; none of a segment that is empty or all parameters.
+    // Number of names that every origin can remove by `..`: one between two slashes, since origins know different further
+    // separators; none if there is nothing, or parameters only.
     let mut plain_segments = 0_usize;
     let mut counted = false;
     let mut before = Separator::Slash;
@@ -52,8 +51,8 @@ pub(super) fn resolve(path: &[u8], rules: Rules, out: &mut Vec<u8>) -> Result<bo
     Ok(units(out).any(|unit| matches!(unit, Unit::Byte(b'\\') | Unit::Encoded(_, b'\\'))))
 }
 
-/// Removes the last part of `out` with the separator behind it; `whole`: back to the slash before it. Reads no more than it
-/// removes, so that no path costs more than its length.
+/// Removes the last segment of `out` with the separator behind it; with `whole`, everything back to the slash before it. Reads no
+/// more than it removes, so that the cost of a path is linear in its length.
 fn remove_last(out: &mut Vec<u8>, whole: bool, strict: bool) -> Result<(), PathError> {
     let separator = if out.ends_with(b"/") || out.ends_with(b"\\") { 1 } else { 3 };
     let written = out.get(..out.len() - separator).unwrap_or_default();
@@ -71,25 +70,25 @@ fn remove_last(out: &mut Vec<u8>, whole: bool, strict: bool) -> Result<(), PathE
     Ok(())
 }
 
-/// Read backwards: `%2f` is an escape wherever it stands, for no escape holds a `%`.
+/// Whether `bytes` end with a separator. `%2f` at the end is always an escape, since no escape contains a `%`.
 fn ends_with_separator(bytes: &[u8]) -> bool {
     matches!(bytes, [.., b'/' | b'\\'] | [.., b'%', b'2', b'f' | b'F'] | [.., b'%', b'5', b'c' | b'C'])
 }
 
-/// What stands between two separators.
+/// The bytes between two separators.
 struct Segment<'a> {
     bytes: &'a [u8],
-    /// The separator behind it, and how it goes on; None: the path ends.
+    /// The separator behind it, with the text to write for it; None: the path ends.
     after: Option<(Separator, &'a [u8])>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Separator {
-    /// For everybody.
+    /// A separator for all origins.
     Slash,
-    /// `%2f` that is not decoded here: for who decodes before resolving.
+    /// `%2f` that is not decoded here: a separator for origins that decode before they resolve.
     EncodedSlash,
-    /// `\` or `%5c`: the former for who follows WHATWG URL, both for who follows Windows.
+    /// `\` or `%5c`: the former is a separator by WHATWG URL, both are on Windows.
     Backslash,
 }
 
@@ -121,7 +120,7 @@ fn segments(path: &[u8], encoded_slash: EncodedSlash) -> impl Iterator<Item = Se
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SegmentKind {
-    /// Nothing, or parameters alone.
+    /// Nothing, or only parameters.
     Empty,
     Dot,
     DotDot,
@@ -132,8 +131,8 @@ fn has_parameters(segment: &[u8]) -> bool {
     units(segment).any(|unit| matches!(unit, Unit::Byte(b';') | Unit::Encoded(_, b';')))
 }
 
-/// Judges what stands between two separators: dots count with or without encoding, and with parameters behind them (`..;x`),
-/// which some readers cut off before they resolve dot segments, and some of them after they have decoded the `;`.
+/// Classifies a segment. Dots count encoded or not, and also with parameters behind them (`..;x`), which some origins cut off
+/// before they resolve dot segments, some of them after decoding the `;`.
 fn classify(segment: &[u8], strict: bool) -> Result<SegmentKind, PathError> {
     let (mut dots, mut others, mut in_parameters) = (0_usize, false, false);
     for unit in units(segment) {
