@@ -1,4 +1,4 @@
-//! Pinned threads with a ring each: started together, told to stop by a signal, joined. Not here: what they do.
+//! Pinned threads with a ring each: started together, stopped by a signal, joined. Not here: their work.
 
 use std::io;
 use std::sync::Arc;
@@ -12,22 +12,22 @@ use cairn::uring::{Ring, StartError, Waker, raise_descriptor_limit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc as notices;
 
-/// Descriptors of a thread besides its connections, generously.
+/// Upper bound of the descriptors of a thread besides its connections.
 const SPARE_DESCRIPTORS: u64 = 64;
 
 /// How often the watcher is called.
 const WATCH: Duration = Duration::from_millis(250);
 
-/// Why the threads did not do their work.
+/// Why the threads failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CrewError {
-    /// The machine lacks something.
+    /// The kernel or the limits of the process do not suffice.
     #[error(transparent)]
     Start(#[from] StartError),
     /// A thread cannot be pinned.
     #[error("cannot use CPU {0}: {1}")]
     Pin(usize, io::Error),
-    /// Threads, signals or the CPUs' mask.
+    /// Threads, signals or the CPU mask cannot be set up.
     #[error("cannot set up {0}: {1}")]
     Setup(&'static str, io::Error),
     /// Too few descriptors.
@@ -38,7 +38,7 @@ pub(crate) enum CrewError {
         /// RLIMIT_NOFILE.
         limit: u64,
     },
-    /// A ring broke while it worked.
+    /// A ring broke during the run.
     #[error("a thread lost its ring: {0}")]
     Ring(io::Error),
     /// A thread panicked.
@@ -171,7 +171,7 @@ impl<T: Send + 'static> Thread<T> {
                 Ok(ring) => (Ok(ring.waker()), Some(ring)),
                 Err(error) => (Err(error), None),
             };
-            // Either channel is closed only when the whole is given up.
+            // A channel is closed only if starting is given up.
             let _ = starting.send(told);
             gone.recv().ok()?;
             Some(job(part, ring?, &stop))
@@ -186,7 +186,7 @@ impl<T: Send + 'static> Thread<T> {
     }
 
     fn begin(&self) {
-        // A thread that is gone shows when it is joined.
+        // If the thread has ended, joining it tells why.
         let _ = self.go.send(());
     }
 

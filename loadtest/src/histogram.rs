@@ -1,8 +1,8 @@
-//! Latencies of any number of requests in constant memory, to three significant digits. Not here: what was measured.
+//! Latencies of any number of requests in constant memory, to three significant digits. Not here: measuring.
 
 use std::time::Duration;
 
-/// Nanoseconds, from 1 to one hour; what is longer counts as an hour.
+/// Nanoseconds, from 1 to one hour; longer times count as an hour.
 #[derive(Clone, Debug)]
 pub(crate) struct Histogram(hdrhistogram::Histogram<u64>);
 
@@ -13,7 +13,7 @@ impl Histogram {
     pub(crate) fn new() -> Self {
         match hdrhistogram::Histogram::new_with_max(LONGEST_NS, DIGITS) {
             Ok(histogram) => Self(histogram),
-            // Both arguments are constants that it takes, as the test shows.
+            // The arguments are constants that are valid, as the test shows.
             Err(error) => unreachable!("{error}"),
         }
     }
@@ -23,19 +23,19 @@ impl Histogram {
         self.0.saturating_record(u64::try_from(latency.as_nanos()).unwrap_or(LONGEST_NS));
     }
 
-    /// Counts what `other` has counted.
+    /// Adds the counts of `other`.
     pub(crate) fn merge(&mut self, other: &Self) {
-        // It fails only for different bounds.
+        // Adding fails only for different bounds.
         let added = self.0.add(&other.0);
         debug_assert!(added.is_ok());
     }
 
-    /// For encoding.
+    /// The inner histogram, for encoding.
     pub(crate) fn raw(&self) -> &hdrhistogram::Histogram<u64> {
         &self.0
     }
 
-    /// Forgets all. Allocates nothing.
+    /// Removes all counts. Allocates nothing.
     pub(crate) fn clear(&mut self) {
         self.0.reset();
     }
@@ -52,12 +52,12 @@ impl Histogram {
         Duration::from_nanos(self.0.max())
     }
 
-    /// The latency that this part of all requests did not exceed, `0.999` for p99.9.
+    /// The latency that the share `part` of all requests did not exceed: `0.999` is p99.9.
     pub(crate) fn quantile(&self, part: f64) -> Duration {
         Duration::from_nanos(self.0.value_at_quantile(part))
     }
 
-    /// The longest latency of each bucket that is not empty, and how many requests are in it.
+    /// The longest latency of each bucket that is not empty, and its number of requests.
     pub(crate) fn buckets(&self) -> impl Iterator<Item = (Duration, u64)> {
         self.0.iter_recorded().map(|bucket| {
             let longest = self.0.highest_equivalent(bucket.value_iterated_to());

@@ -32,7 +32,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Prints what was found, then what went wrong. A reader that is gone is no error of ours.
+/// Prints the report, then the failure. A closed output is ignored.
 fn finish(text: &str, complaint: Option<&str>) -> ExitCode {
     let _ = std::io::stdout().write_all(text.as_bytes());
     let Some(complaint) = complaint else { return ExitCode::SUCCESS };

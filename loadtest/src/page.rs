@@ -1,6 +1,6 @@
-//! The frame of every page that is written: self-contained, for light and dark. Not here: what stands in it.
+//! The frame of HTML pages: self-contained, for light and dark. Not here: their content.
 
-/// A page.
+/// A page with `body`.
 pub(crate) fn page(title: &str, body: &str) -> String {
     let (title, style) = (escape(title), include_str!("page.css"));
     format!(
@@ -10,7 +10,7 @@ pub(crate) fn page(title: &str, body: &str) -> String {
     )
 }
 
-/// Text as it stands in HTML.
+/// `text` escaped for HTML.
 pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }

@@ -1,4 +1,4 @@
-//! Random numbers that are the same in every run, so that runs can be compared. Not here: what they decide.
+//! Random numbers that are the same in every run, so that runs can be compared. Not here: their use.
 
 /// splitmix64.
 #[derive(Clone, Debug)]
@@ -17,7 +17,7 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// Evenly from 2^-53 to 1.
+    /// Uniformly distributed from 2^-53 to 1.
     pub(crate) fn part(&mut self) -> f64 {
         ((self.next() >> 11) + 1) as f64 / (1u64 << 53) as f64
     }

@@ -1,4 +1,4 @@
-//! One measurement of one proxy: load on some CPUs, and what the proxy used meanwhile. Not here: how often, or of which.
+//! One measurement of one proxy: load on some CPUs, and the resources that the proxy used meanwhile. Not here: repetitions.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -13,7 +13,7 @@ use crate::args::{Arguments, RunArguments, Verb};
 use crate::report;
 use crate::run::{self, Outcome, Plan, RunCounts, RunError};
 
-/// Sent before each measurement without counting.
+/// Length of the load before each measurement that is not counted.
 const WARM_UP: Duration = Duration::from_millis(500);
 
 /// Why there is no measurement.
@@ -36,28 +36,28 @@ pub(super) enum MeasureError {
 pub(super) struct Target<'a> {
     pub(super) pid: u32,
     pub(super) address: SocketAddr,
-    /// Where its files are.
+    /// Folder of its files.
     pub(super) folder: &'a Path,
 }
 
-/// What one measurement has shown. Times in microseconds.
+/// Results of one measurement. Times in microseconds.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Measure {
-    /// Whole, right answers a second.
+    /// Complete, correct answers per second.
     pub(super) rate: f64,
     /// CPU time of the proxy for each exchange.
     pub(super) user_us: f64,
     pub(super) system_us: f64,
-    /// Part of the time that the proxy's CPU worked for it, and the load's CPUs for the load (the origin left out).
+    /// Share of time in which the proxy's CPU worked for the proxy, and the load's CPUs for the load (without the origin).
     pub(super) busy: f64,
     pub(super) load_busy: f64,
     pub(super) p50_us: f64,
     pub(super) p99_us: f64,
     pub(super) p999_us: f64,
     pub(super) errors: u64,
-    /// Were due in an open loop but found no connection.
+    /// Requests of an open loop that were due but found no free connection.
     pub(super) unsent: u64,
-    /// Of TLS, and how many of them resumed a session.
+    /// TLS handshakes, and how many of them resumed a session.
     pub(super) handshakes: u64,
     pub(super) resumed: u64,
     pub(super) peak_kib: u64,
@@ -71,7 +71,7 @@ pub(super) struct Method {
 }
 
 impl Method {
-    /// Whether every byte that the proxy answers is right. Returns what was agreed on with it where there is TLS.
+    /// Checks that every byte of the proxy's answers is correct. Returns the TLS agreement, if there is one.
     pub(super) fn check(&self, scenario: &Scenario, target: Target<'_>) -> Result<Option<String>, MeasureError> {
         let Outcome { plan, counts, .. } = self.run(scenario.check(&target.address.to_string(), target.folder))?;
         if counts.all_errors() > 0 {
@@ -147,7 +147,7 @@ fn check(scenario: &Scenario, plan: &Plan, counts: &RunCounts) -> Result<(), Mea
 fn read(line: impl Iterator<Item = String>) -> RunArguments {
     match Arguments::try_parse_from(line).map(|arguments| arguments.verb) {
         Ok(Verb::Run(arguments)) => *arguments,
-        // The lines are constants, as a test of theirs shows.
+        // The command lines are constants, whose test shows that they are valid.
         other => unreachable!("{other:?}"),
     }
 }

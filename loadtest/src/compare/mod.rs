@@ -1,4 +1,5 @@
-//! `cairn-load compare`: cairn and its installed peers side by side. Not here: what a scenario asks, or how results look.
+//! `cairn-load compare`: cairn and its installed peers side by side. Not here: scenarios (`scenario`) and output (`table`, `html`,
+//! `record`).
 
 mod html;
 mod machine;
@@ -45,11 +46,11 @@ pub(crate) enum CompareError {
     Record(#[from] record::RecordError),
 }
 
-/// What there is to say at the end.
+/// The result of a comparison.
 #[derive(Debug)]
 pub(crate) struct Compared {
     pub(crate) table: String,
-    /// What cairn itself could not do.
+    /// Failure of cairn itself.
     pub(crate) failure: Option<String>,
 }
 
@@ -58,7 +59,7 @@ pub(crate) fn scenario_names() -> impl Iterator<Item = &'static str> {
     scenario::ALL.iter().map(|scenario| scenario.name)
 }
 
-/// Compares and writes the files that were asked for.
+/// Compares, and writes the requested files.
 pub(crate) fn compare(arguments: &CompareArguments) -> Result<Compared, CompareError> {
     let stop = crew::watch_signals()?;
     // The proxies inherit the limit.
@@ -105,7 +106,7 @@ pub(crate) fn compare(arguments: &CompareArguments) -> Result<Compared, CompareE
     Ok(Compared { table: table::text(&all), failure: all.failure_of_cairn() })
 }
 
-/// The peak of the best peer, or of cairn where there is none: as measured, or measured now.
+/// The highest rate of the best peer, or of cairn without peers: from the outcomes, or measured now.
 fn find_peak(testbed: &Testbed, outcomes: &[Outcome], stop: &Stop) -> f64 {
     let measured;
     let outcome = match outcomes.iter().find(|outcome| outcome.scenario.name == scenario::peak().name) {
@@ -119,7 +120,7 @@ fn find_peak(testbed: &Testbed, outcomes: &[Outcome], stop: &Stop) -> f64 {
     outcome.peak().or(own).unwrap_or(1.0)
 }
 
-/// CPUs of the proxies, the load and the origin. The first is the proxies'; where there are too few, load and origin share.
+/// CPUs of the proxies, the load and the origin. The first is the proxies'. If there are too few, load and origin share.
 fn share_out(cpus: &[usize]) -> (usize, Vec<usize>, Vec<usize>) {
     match cpus {
         [] => (0, vec![0], vec![0]),
@@ -132,7 +133,7 @@ fn share_out(cpus: &[usize]) -> (usize, Vec<usize>, Vec<usize>) {
     }
 }
 
-/// Proxies, the origin behind them, and how they are measured.
+/// The proxies, the origin behind them, and the method of measurement.
 struct Testbed {
     rivals: Vec<Rival>,
     method: Method,
@@ -143,7 +144,7 @@ struct Testbed {
     _origin: Process,
 }
 
-/// A proxy that takes part.
+/// A running proxy.
 struct Contender<'a> {
     rival: &'a Rival,
     process: Process,
@@ -166,7 +167,8 @@ impl Testbed {
         Ok(Self { rivals, method, proxy_cpu, folder, identity: Identity::new()?, origin, _origin: process })
     }
 
-    /// One scenario: all proxies start afresh, are checked, and are measured in turn until all is done or stopped.
+    /// Runs one scenario: starts and checks all proxies, then measures them in turn until all repetitions are done or `stop` is
+    /// set.
     fn play(&self, scenario: &'static Scenario, rate: Option<f64>, repeat: u32, stop: &Stop) -> Outcome {
         let mut outcome = Outcome { scenario, rate, rows: Vec::new(), failed: Vec::new() };
         let mut contenders = Vec::new();
@@ -203,7 +205,7 @@ impl Testbed {
         outcome
     }
 
-    /// Starts a proxy and checks what it answers.
+    /// Starts a proxy and checks its answers.
     fn enter<'a>(&self, rival: &'a Rival, scenario: &'static Scenario) -> Result<Contender<'a>, String> {
         let (address, folder, mut process) = self.start(rival, scenario)?;
         process.wait_for(address).map_err(|error| error.to_string())?;
@@ -242,15 +244,15 @@ impl Outcome {
     }
 }
 
-/// Proxies that give root up have to reach their files.
+/// Makes a folder accessible to proxies that give up root.
 fn open_to_all(folder: &Path) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755))
 }
 
-/// Progress, to those who watch.
+/// Prints progress.
 fn say(line: &str) {
-    // Nobody to tell when stderr is closed.
+    // A closed stderr is ignored.
     let _ = writeln!(io::stderr(), "{line}");
 }
 

@@ -1,14 +1,14 @@
-//! What measurements add up to: medians, spreads and ratios. Not here: how they are shown.
+//! Statistics of measurements: medians, spreads and ratios. Not here: output.
 
 use super::measure::Measure;
 use super::rival::Missing;
 use super::scenario::Scenario;
 
-/// All that a comparison has found.
+/// Results of a comparison.
 #[derive(Debug)]
 pub(super) struct Comparison {
     pub(super) machine: super::machine::Machine,
-    /// Of this tree, if it is one.
+    /// Commit of the working directory, if git knows one.
     pub(super) commit: Option<String>,
     pub(super) date: String,
     pub(super) repeat: u32,
@@ -23,18 +23,18 @@ pub(super) struct Comparison {
     pub(super) interrupted: bool,
 }
 
-/// Of one scenario.
+/// Results of one scenario.
 #[derive(Debug)]
 pub(super) struct Outcome {
     pub(super) scenario: &'static Scenario,
-    /// Of an open loop.
+    /// Rate of an open loop.
     pub(super) rate: Option<f64>,
     pub(super) rows: Vec<Row>,
-    /// Proxies that could not be measured, and why.
+    /// Proxies that could not be measured, with the reason.
     pub(super) failed: Vec<(&'static str, String)>,
 }
 
-/// Of one proxy.
+/// Results of one proxy.
 #[derive(Debug)]
 pub(super) struct Row {
     pub(super) proxy: &'static str,
@@ -44,7 +44,7 @@ pub(super) struct Row {
     pub(super) measures: Vec<Measure>,
 }
 
-/// Median, least and most.
+/// Median, minimum and maximum.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Spread {
     pub(super) median: f64,
@@ -53,7 +53,7 @@ pub(super) struct Spread {
 }
 
 impl Comparison {
-    /// What cairn could not do.
+    /// Failure of cairn itself.
     pub(super) fn failure_of_cairn(&self) -> Option<String> {
         let failed = |outcome: &Outcome| {
             let why = outcome.failed.iter().find(|(proxy, _)| *proxy == "cairn").map(|(_, why)| why);
@@ -65,13 +65,13 @@ impl Comparison {
 }
 
 impl Outcome {
-    /// How much CPU the proxy takes beside the best peer; below 1 is less.
+    /// CPU time of the proxy relative to the best peer.
     pub(super) fn cpu_ratio(&self, row: &Row) -> Option<f64> {
         let peers = self.rows.iter().filter(|row| !row.is_cairn).map(|row| row.spread(Measure::cpu_us).median);
         peers.reduce(f64::min).map(|best| row.spread(Measure::cpu_us).median / best)
     }
 
-    /// How fast the proxy is beside the best peer; above 1 is faster.
+    /// Rate of the proxy relative to the best peer.
     pub(super) fn rate_ratio(&self, row: &Row) -> Option<f64> {
         self.peak().map(|best| row.spread(|measure| measure.rate).median / best)
     }
@@ -88,12 +88,12 @@ impl Row {
         Spread::of(self.measures.iter().map(value).collect())
     }
 
-    /// Over all repetitions.
+    /// Errors of all repetitions.
     pub(super) fn errors(&self) -> u64 {
         self.measures.iter().map(|measure| measure.errors).sum()
     }
 
-    /// Of TLS in all repetitions, and how many of them resumed a session.
+    /// TLS handshakes of all repetitions, and how many of them resumed a session.
     pub(super) fn handshakes(&self) -> (u64, u64) {
         let sum = |count: fn(&Measure) -> u64| self.measures.iter().map(count).sum();
         (sum(|measure| measure.handshakes), sum(|measure| measure.resumed))

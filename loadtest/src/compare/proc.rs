@@ -1,4 +1,4 @@
-//! What the kernel tells of a process and all its children: CPU time and peak memory, from /proc. Not here: starting them.
+//! CPU time and peak memory of a process and its descendants, from /proc. Not here: starting them.
 
 use std::fs;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 /// Nanoseconds of a tick of /proc/PID/stat: USER_HZ is 100 in every Linux ABI that Rust supports.
 const TICK_NS: u64 = 10_000_000;
 
-/// What a process and all its children that live have used so far.
+/// Resources that a process and its live descendants have used so far.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reading {
     run_ns: u64,
@@ -28,13 +28,13 @@ impl Reading {
             let (user, system) = fs::read_to_string(format!("/proc/{pid}/stat")).map_or((0, 0), |text| stat(&text));
             sum.user_ticks += user;
             sum.system_ticks += system;
-            // Of threads that have ended, `stat` alone knows. Both are lower bounds.
+            // Only `stat` includes threads that have ended. Both are lower bounds.
             sum.run_ns += threads_ns(pid).max((user + system) * TICK_NS);
         }
         sum
     }
 
-    /// The sum is exact to the nanosecond; its parts are what the ticks say.
+    /// CPU time between two readings. The sum has nanoseconds, its parts are divided in proportion to the ticks.
     pub(super) fn since(self, before: Self) -> Cpu {
         let run_ns = self.run_ns.saturating_sub(before.run_ns);
         let user = self.user_ticks.saturating_sub(before.user_ticks);

@@ -1,4 +1,4 @@
-//! What is answered to a request, by options and path. Not here: sending it.
+//! The answer to a request, by options and path. Not here: sending it.
 
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,15 +22,15 @@ pub(super) struct Answer {
     /// Bytes of body.
     pub(super) size: u64,
     pub(super) delay: Duration,
-    /// Between the pieces of the body; zero: it is sent at once.
+    /// Time between the pieces of the body; zero: it is sent at once.
     pub(super) drip: Duration,
-    /// In chunks, not by length.
+    /// Whether the body is chunked.
     pub(super) chunked: bool,
-    /// The connection ends with it.
+    /// Whether the connection ends with it.
     pub(super) last: bool,
-    /// Head only.
+    /// Whether only the head is sent.
     pub(super) bodiless: bool,
-    /// The body says what was received.
+    /// Whether the body is the receipt of the request.
     pub(super) receipt: bool,
 }
 
@@ -41,11 +41,11 @@ pub(super) struct Answers {
     head: Head,
     sizes: RangeInclusive<u64>,
     exponential: bool,
-    /// Part that is answered 503.
+    /// Share of requests that is answered 503.
     errors: f64,
-    /// With its end of line.
+    /// An extra field line, with its CRLF.
     field: Vec<u8>,
-    /// What `/healthz` says. All threads share it.
+    /// Whether `/healthz` answers 200. Shared by all threads.
     healthy: AtomicBool,
 }
 
@@ -104,7 +104,7 @@ impl Answers {
         }
     }
 
-    /// What to answer to bytes that are no request.
+    /// The answer to bytes that are no request.
     pub(super) fn refusal(&self, status: u16) -> Answer {
         Answer {
             status,
@@ -132,7 +132,7 @@ impl Answer {
         self.bodiless |= is_bodiless(status);
     }
 
-    /// Reads `/size/N`, `/delay/N`, `/drip/N`, `/status/N` and `/receipt`, any of them, in any order; what is none of them changes nothing.
+    /// Reads `/size/N`, `/delay/N`, `/drip/N`, `/status/N` and `/receipt`, in any order. Other segments are ignored.
     fn read_path(&mut self, path: &[u8]) {
         let mut segments = path.split(|byte| *byte == b'/').skip(1);
         while let Some(name) = segments.next() {

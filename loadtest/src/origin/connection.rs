@@ -28,18 +28,18 @@ const DRIP_BYTES: usize = 1024;
 pub(super) struct Service<'a> {
     pub(super) answers: &'a Answers,
     pub(super) random: Random,
-    /// The head that is being read.
+    /// Scratch for the head that is being read.
     pub(super) head: RequestHead,
-    /// Answered so far.
+    /// Number of requests answered so far.
     pub(super) requests: u64,
 }
 
 /// One connection.
 pub(super) struct Connection {
     transport: Transport,
-    /// Bytes of a partial head that hold no end.
+    /// Bytes of an incomplete head that were searched for its end.
     scanned: usize,
-    /// Of the current request.
+    /// Progress in the body of the current request.
     body: Body,
     receipt: Receipt,
     phase: Phase,
@@ -53,28 +53,28 @@ enum Phase {
     Body(Answer),
     /// The answer is not due yet.
     Waiting(Answer),
-    /// Sends; this much of the body is not queued.
+    /// Sends; with the bytes of the body that are not queued yet.
     Sending(Answer, u64),
     /// The next piece of the body is not due yet.
     Dripping(Answer, u64),
     /// Speaks WebSocket.
     Echo(Echo),
-    /// Answered for the last time: reads until the client ends.
+    /// The last answer is sent: reads until the client ends.
     Lingering,
 }
 
-/// What the connection needs of its owner.
+/// What the owner of the connection has to do.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Next {
     Nothing,
-    /// [`Connection::wake`] at this time.
+    /// Call [`Connection::wake`] at this time.
     WakeAt(Duration),
-    /// To be closed after a while.
+    /// Close it after a while.
     Linger,
     Close,
 }
 
-/// Buffers are short: the connection is given up.
+/// No buffer is free: the connection is closed.
 #[derive(Debug)]
 struct Exhausted;
 
@@ -93,7 +93,7 @@ impl Connection {
     }
 
     pub(super) fn receive(&mut self, ring: &mut Ring, bytes: Queue) {
-        // Without TLS there is nothing that it could break.
+        // Without TLS, receiving cannot fail.
         let _ = self.transport.receive(ring, bytes);
     }
 
@@ -110,12 +110,12 @@ impl Connection {
         }
     }
 
-    /// Drops what it holds and closes it.
+    /// Releases its buffers and closes the socket.
     pub(super) fn close(self, ring: &mut Ring) {
         self.transport.close(ring, false);
     }
 
-    /// Goes as far as what has arrived and what was sent allow. Counts the requests that it answers.
+    /// Does all that can be done with the bytes that have arrived and the room to send. Counts the requests that it answers.
     pub(super) fn pump(&mut self, ring: &mut Ring, service: &mut Service<'_>) -> Next {
         loop {
             let stepped = match self.phase {
@@ -142,7 +142,7 @@ impl Connection {
         }
     }
 
-    /// Some(Nothing): go on with the next phase; None: wait.
+    /// `Some(Nothing)`: continue with the next phase; None: wait.
     fn read_head(&mut self, ring: &mut Ring, service: &mut Service<'_>) -> Step {
         let Service { answers, random, head: request, .. } = service;
         let Some(mut lease) = self.transport.input.pop(ring.buffers.pieces()) else {

@@ -1,4 +1,4 @@
-//! What the origin received of a request's body: `LENGTH SHA256`, one line. Not here: when that is asked for.
+//! The receipt of a request's body: `LENGTH SHA256` on one line. Not here: which requests get one.
 
 use cairn::http;
 use sha2::{Digest, Sha256};
@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 /// Twenty digits, a blank, 64 hexadecimal digits, a line feed.
 const TEXT_BYTES: usize = 86;
 
-/// Of one body.
+/// Length and hash of one body.
 #[derive(Debug)]
 pub(super) struct Receipt {
     hash: Sha256,
@@ -25,7 +25,7 @@ impl Receipt {
         self.length += bytes.len() as u64;
     }
 
-    /// The body has ended: writes the text and is ready for the next one.
+    /// Ends the body: returns the text and resets the receipt for the next body.
     pub(super) fn close(&mut self) -> &[u8] {
         self.written = 0;
         let mut digits = [0; 20];

@@ -1,4 +1,4 @@
-//! WebSocket echo (RFC 6455): the answer to the handshake, then each frame turned round as it comes. Not here: joining
+//! WebSocket echo (RFC 6455): the answer to the handshake, then each frame is sent back. Not here: joining
 //! fragments, extensions, or checking UTF-8.
 
 use base64::Engine;
@@ -18,28 +18,28 @@ const PONG: u8 = 10;
 /// Longest head of a frame from a server: it has no mask.
 const HEAD_BYTES: usize = 10;
 
-/// Where the echo is within a frame. By default before one.
+/// Position within a frame. The default is before a frame.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Echo {
     /// Bytes of payload that are still to come.
     left: u64,
     mask: [u8; 4],
-    /// Of the mask, for the next byte.
+    /// Offset in the mask for the next byte.
     at: usize,
-    /// A pong: nobody asked.
+    /// Whether the frame is a pong, which is not answered.
     silent: bool,
     /// The frame is a Close: the last one.
     closing: bool,
 }
 
-/// How far it got.
+/// Result of [`Echo::pump`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Progress {
-    /// More has to arrive or to be sent.
+    /// More bytes have to arrive or to be sent.
     Wait,
-    /// Close was echoed.
+    /// The Close was sent back.
     Closed,
-    /// What came is no frame of a client.
+    /// The bytes are no valid frame of a client.
     Broken,
 }
 
@@ -57,13 +57,13 @@ pub(super) fn handshake(bytes: &[u8], request: &RequestHead) -> Option<Vec<u8>> 
 }
 
 impl Echo {
-    /// Turns round what has arrived.
+    /// Sends back what has arrived.
     pub(super) fn pump(&mut self, ring: &mut Ring, transport: &mut Transport) -> Progress {
         loop {
             if self.left == 0 && self.closing {
                 return Progress::Closed;
             }
-            // Behind the limit, the next send completion goes on.
+            // If the queue is full, the next send completion continues.
             if transport.is_full(ring) {
                 return Progress::Wait;
             }

@@ -1,4 +1,4 @@
-//! What a run has shown: for people here, for programs in `json`, as a page in `page`. Not here: measuring.
+//! Reports of a run: as text here, as JSON in `json`, as a page in `page`. Not here: measuring.
 
 mod json;
 mod page;
@@ -15,7 +15,7 @@ pub(crate) use page::page;
 const QUANTILES: [(&str, &str, f64); 4] =
     [("p50", "p50", 0.5), ("p90", "p90", 0.9), ("p99", "p99", 0.99), ("p99.9", "p99_9", 0.999)];
 
-/// The report for people.
+/// The report as text.
 pub(crate) fn text(outcome: &Outcome) -> String {
     let Outcome { plan, counts, .. } = outcome;
     let seconds = counts.elapsed.as_secs_f64();
@@ -87,7 +87,7 @@ fn loop_name(plan: &Plan) -> String {
     }
 }
 
-/// The rate, if it is always the same.
+/// The rate, if it is constant.
 fn rate_of(plan: &Plan) -> Option<f64> {
     let rate = plan.steps.first()?.from;
     plan.steps.iter().all(|step| (step.from, step.to) == (rate, rate)).then_some(rate)

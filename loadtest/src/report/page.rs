@@ -1,4 +1,4 @@
-//! A run as a page: the report, latency by percentile, and how it went over time. Not here: drawing lines.
+//! A run as a page: the report, latency by percentile, and rate and latency over time. Not here: drawing (`plot`).
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::histogram::Histogram;
 use crate::page;
 use crate::run::{Outcome, Second};
 
-/// Names along the axis of time, about.
+/// Approximate number of labels on the axis of time.
 const TIMES: f64 = 12.0;
 
 /// The page.
@@ -31,7 +31,7 @@ fn by_percentile(latency: &Histogram) -> Plot {
         .buckets()
         .map(|(longest, requests)| {
             below += requests as f64;
-            // The last request has none behind it: it is half a request from the end.
+            // Behind the last request there is none; half a request stands for it on the logarithmic axis.
             let place = (count / (count - below).max(0.5)).log10();
             (place, milliseconds(longest))
         })
@@ -51,7 +51,7 @@ fn by_percentile(latency: &Histogram) -> Plot {
     Plot { title: "latency by percentile, ms", ticks, width, lines: vec![("all answers", 'a', points)] }
 }
 
-/// Without the last one if the run ended in its midst: its few answers would look like a fall.
+/// The seconds without the last, if that is incomplete: its few answers would look like a drop.
 fn whole(seconds: &[Second], elapsed: Duration) -> &[Second] {
     &seconds[..seconds.partition_point(|second| second.at < elapsed.as_secs())]
 }

@@ -1,4 +1,4 @@
-//! A line plot as SVG: axes with round numbers, lines, their names. Not here: what is plotted.
+//! A line plot as SVG: axes with round numbers, lines, a legend. Not here: the data.
 
 use std::fmt::Write;
 
@@ -11,7 +11,7 @@ const TOP: f64 = 12.0;
 const BOTTOM: f64 = 26.0;
 /// Points nearer than this to the last one are left out.
 const NEAR: f64 = 0.7;
-/// Ticks of the vertical axis, about.
+/// Approximate number of ticks of the vertical axis.
 const TICKS: f64 = 5.0;
 
 /// One line: its name, its class (`a`, `b` or `c`), its points.
@@ -65,7 +65,7 @@ impl Plot {
     }
 }
 
-/// A line through the points, without those that nobody would see.
+/// A line through the points, without those too near to the one before.
 fn path(points: impl Iterator<Item = (f64, f64)>) -> String {
     let (mut text, mut last) = (String::new(), None::<(f64, f64)>);
     let mut points = points.peekable();
@@ -88,7 +88,7 @@ pub(super) fn round_step(least: f64) -> f64 {
     steps.into_iter().find(|step| *step >= least * (1.0 - 1e-9)).unwrap_or(steps[3])
 }
 
-/// As short as it is exact, for multiples of round steps.
+/// The shortest exact text of a multiple of a round step.
 fn number_text(value: f64) -> String {
     match value {
         value if value >= 1e6 => format!("{}M", (value / 1e3).round() / 1e3),

@@ -1,4 +1,4 @@
-//! What a thread has counted. Not here: how it is shown.
+//! Counts of a run. Not here: reports of them.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ pub(crate) enum Failure {
     Body,
     /// No handshake, or a broken record.
     Tls,
-    /// What came is no HTTP/1.1 response, or answers nothing.
+    /// The bytes are no HTTP/1.1 response, or no request is under way.
     Protocol,
 }
 
@@ -47,14 +47,14 @@ impl Failure {
 #[derive(Clone, Debug)]
 pub(crate) struct RunCounts {
     pub(crate) sent: u64,
-    /// Of those answered as expected: from when each was due to the last byte of its answer.
+    /// Latencies of requests answered as expected: from when a request was due to the last byte of its answer.
     pub(crate) latency: Histogram,
-    /// How long after it was due each request was sent; open loop only.
+    /// Delays from when a request was due until it was sent; open loop only.
     pub(crate) late: Histogram,
     errors: [u64; Failure::ALL.len()],
-    /// Under way when the run was interrupted.
+    /// Requests under way when the run was interrupted.
     pub(crate) unanswered: u64,
-    /// Due before the end, but no connection was free.
+    /// Requests due before the end for which no connection was free.
     pub(crate) unsent: u64,
     pub(crate) received_bytes: u64,
     /// TLS handshakes, how many of them resumed a session, and how many took a round trip more than they should.
@@ -106,12 +106,12 @@ impl RunCounts {
         self.errors.iter().sum()
     }
 
-    /// Whether anything at all was answered.
+    /// Whether any request was answered.
     pub(crate) fn is_answered(&self) -> bool {
         self.latency.count() + self.errors(Failure::Status) + self.errors(Failure::Body) > 0
     }
 
-    /// Adds what another thread has counted in the same time.
+    /// Adds the counts of another thread for the same time.
     pub(crate) fn merge(&mut self, other: &Self) {
         self.sent += other.sent;
         self.latency.merge(&other.latency);

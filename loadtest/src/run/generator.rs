@@ -21,7 +21,7 @@ use super::slot::{Issued, Read, Slot};
 use super::template::Answer;
 use crate::crew::Stop;
 
-/// How long a connection that could not be made rests.
+/// Pause of a slot whose connection could not be made.
 const REST: Duration = Duration::from_millis(10);
 /// How soon a write that found no buffer is tried again.
 const RETRY: Duration = Duration::from_millis(1);
@@ -38,14 +38,14 @@ pub(super) struct Generator<'a> {
     /// For each host the slots that may send to it, once for each request that a connection may have under way; first come,
     /// first served. A host has as many slots as there are connections, so that no host has to wait for another's.
     free: Vec<VecDeque<u32>>,
-    /// Requests that may still be under way at a time.
+    /// Number of requests that may be begun before others end.
     permissions: usize,
     /// Slots with something to write.
     dirty: Vec<u32>,
-    /// Slots that rest, by when that ends.
+    /// Slots that pause, by the end of the pause.
     resting: VecDeque<(Duration, u32)>,
     under_way: usize,
-    /// The end has passed, and what was due by then and found a connection has been sent.
+    /// Whether the end has passed and all requests due by then for which there was a connection have been sent.
     over: bool,
     head: ResponseHead,
     /// For hosts that want TLS.
@@ -56,7 +56,7 @@ pub(super) struct Generator<'a> {
     last_answer: Duration,
 }
 
-/// What was so when the warm-up ended.
+/// State at the end of the warm-up.
 #[derive(Clone, Copy, Debug)]
 struct WarmupEnd {
     at: Duration,
@@ -122,7 +122,7 @@ impl<'a> Generator<'a> {
         self.ring.clock().now() - self.zero
     }
 
-    /// Until something is to be done that no event announces.
+    /// Time until something has to be done without an event.
     fn wait(&self, now: Duration) -> Duration {
         let due = self.pace.next(now).filter(|_| !self.over && self.can_send());
         let rested = self.resting.front().map(|(until, _)| *until);
@@ -140,7 +140,7 @@ impl<'a> Generator<'a> {
         }
         while let Some(due) = self.pace.next(now).filter(|due| *due <= now) {
             let request = self.request();
-            let host = self.plan.asks[usize::from(request)].host;
+            let host = self.plan.templates[usize::from(request)].host;
             let Some(id) = self.take_free(host) else { return };
             let slot = &mut self.slots[id as usize];
             if let Some(held) = &mut slot.resting {
@@ -187,7 +187,7 @@ impl<'a> Generator<'a> {
         begun.is_ok()
     }
 
-    /// The one whose turn it is.
+    /// Index of the request whose turn it is.
     fn request(&self) -> u16 {
         self.plan.schedule[self.turn % self.plan.schedule.len()]
     }
@@ -201,7 +201,7 @@ impl<'a> Generator<'a> {
     }
 
     fn can_send(&self) -> bool {
-        let host = self.plan.asks[usize::from(self.request())].host;
+        let host = self.plan.templates[usize::from(self.request())].host;
         self.permissions > 0 && !self.free[usize::from(host)].is_empty()
     }
 
@@ -217,7 +217,7 @@ impl<'a> Generator<'a> {
         let mut dirty = mem::take(&mut self.dirty);
         dirty.retain(|id| {
             let slot = &mut self.slots[*id as usize];
-            let written = slot.write(&mut self.ring, &self.plan.asks);
+            let written = slot.write(&mut self.ring, &self.plan.templates);
             let again = written == Ok(false);
             slot.dirty = again;
             if let Err(failure) = written {
@@ -237,7 +237,7 @@ impl<'a> Generator<'a> {
         }
     }
 
-    /// On a connection that says goodbye nothing counts but that it is said.
+    /// An event on a connection that sends close_notify: only the end of sending matters.
     fn note_leaving(&mut self, id: u32, event: Event) {
         match event {
             Event::Received(_, mut bytes) => bytes.clear(self.ring.buffers.pieces()),
@@ -272,7 +272,7 @@ impl<'a> Generator<'a> {
             }
             Event::Failed(Owner::Upstream(id), Fault::Receive(_)) => self.fail(id, Failure::Reset),
             Event::Expired(Timer::Connection(Owner::Upstream(id))) => self.fail(id, Failure::Timeout),
-            // After a failed send, an answer may still come, and the end will.
+            // After a failed send, an answer may still arrive, and the end of the connection will.
             _ => {}
         }
     }
@@ -297,7 +297,7 @@ impl<'a> Generator<'a> {
     fn read(&mut self, id: u32) {
         loop {
             let slot = &mut self.slots[id as usize];
-            match slot.read(&mut self.ring, &self.plan.asks, &mut self.head) {
+            match slot.read(&mut self.ring, &self.plan.templates, &mut self.head) {
                 Read::More => return,
                 Read::Broken(failure) => return self.fail(id, failure),
                 Read::Answer(answer) => self.answered(id, answer),
@@ -311,7 +311,7 @@ impl<'a> Generator<'a> {
         let (issued, whole) = slot.settle();
         let host = usize::from(slot.host);
         if let Some(Issued { due, counts: true, request }) = issued {
-            match self.plan.asks[usize::from(request)].expect.check(&answer) {
+            match self.plan.templates[usize::from(request)].expect.check(&answer) {
                 None => {
                     self.counts.latency.record(now - due);
                     self.meter.record(now - due);
@@ -333,7 +333,7 @@ impl<'a> Generator<'a> {
         set_deadline(&mut self.ring, slot, timeout);
     }
 
-    /// Closes a connection; what was under way on it has failed.
+    /// Closes a connection. Its requests under way fail.
     fn fail(&mut self, id: u32, failure: Failure) {
         let slot = &mut self.slots[id as usize];
         if !slot.close(&mut self.ring) {
@@ -350,7 +350,7 @@ impl<'a> Generator<'a> {
         }
     }
 
-    /// A connection could not be made: what waited for it has failed, and it is not tried again at once.
+    /// A connection could not be made: its requests fail, and the slot pauses.
     fn rest(&mut self, id: u32) {
         self.fail(id, Failure::Connect);
         self.slots[id as usize].resting = Some(0);
@@ -373,7 +373,7 @@ impl<'a> Generator<'a> {
         self.free[usize::from(slot.host)].extend(std::iter::repeat_n(id, usize::from(held)));
     }
 
-    /// Closes all connections, those over TLS with a goodbye.
+    /// Closes all connections, those over TLS with close_notify.
     fn take_leave(&mut self) -> io::Result<()> {
         for slot in &mut self.slots {
             if !slot.leaving {
@@ -405,7 +405,7 @@ impl<'a> Generator<'a> {
     }
 }
 
-/// Whose connection an event is about.
+/// The slot that an event concerns.
 fn owner(event: &Event) -> Option<u32> {
     match event {
         Event::Connected(Owner::Upstream(id))

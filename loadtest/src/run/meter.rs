@@ -1,23 +1,23 @@
-//! What one thread counts in each second, on its way to the control thread. Not here: adding the threads up.
+//! Counts of one thread in each second, handed to the control thread. Not here: adding the threads up.
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 use crate::histogram::Histogram;
 
-/// Slices of a thread: one that is written, the others on the way or read.
+/// Slices of a thread: one is written, the others are in the channels or read.
 const SLICES: usize = 4;
 
-/// Some second's counts.
+/// Counts of one second.
 #[derive(Clone, Debug)]
 pub(super) struct Slice {
-    /// Since the warm-up.
+    /// Number of the second, from the end of the warm-up.
     pub(super) second: u64,
     pub(super) latency: Histogram,
     pub(super) errors: u64,
 }
 
-/// A thread's side. Allocates nothing once it is made.
+/// The generator's side. Allocates nothing after its construction.
 #[derive(Debug)]
 pub(super) struct Meter {
     slice: Box<Slice>,
@@ -31,7 +31,7 @@ pub(super) struct Meter {
 #[derive(Debug)]
 pub(super) struct Reader {
     filed: Receiver<Box<Slice>>,
-    /// Never full: it has room for all slices.
+    /// Channel of empty slices; it has room for all of them.
     fresh: SyncSender<Box<Slice>>,
 }
 

@@ -1,4 +1,4 @@
-//! The requests of a run and their turns, from the command line or a scenario. Not here: when they are due.
+//! The requests of a run and their order, from the command line or a scenario. Not here: when they are due.
 
 use std::time::Duration;
 
@@ -14,13 +14,13 @@ use crate::args::RunArguments;
 /// How long the first connection to a host may take.
 const REACH: Duration = Duration::from_secs(5);
 
-/// All that is sent.
+/// The hosts, requests and their order.
 #[derive(Debug, Default)]
 pub(super) struct Mix {
-    /// Each once.
+    /// Hosts without duplicates.
     hosts: Vec<Url>,
-    pub(super) asks: Vec<RequestTemplate>,
-    /// Indices of `asks` in the order of their turns.
+    pub(super) templates: Vec<RequestTemplate>,
+    /// Indices of `templates` in the order of their turns.
     pub(super) schedule: Box<[u16]>,
 }
 
@@ -46,7 +46,7 @@ impl Mix {
         Ok(mix)
     }
 
-    /// What a scenario says, with the command line's fields and its URL for requests that name only a path.
+    /// The requests of a scenario, with the command line's fields, and its URL for requests that have only a path.
     pub(super) fn of_scenario(scenario: &Scenario, arguments: &RunArguments) -> Result<Self, PlanError> {
         let base = match &arguments.urls[..] {
             [] => None,
@@ -88,7 +88,7 @@ impl Mix {
             self.hosts.len() - 1
         });
         let method = Method::lookup(form.method.as_bytes());
-        self.asks.push(RequestTemplate { host: host as u16, bytes: form.write(url)?, method, expect });
+        self.templates.push(RequestTemplate { host: host as u16, bytes: form.write(url)?, method, expect });
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! What a run is to do, checked and fixed before it begins. Not here: doing it.
+//! The plan of a run, checked before it begins. Not here: carrying it out.
 
 use std::io;
 use std::path::PathBuf;
@@ -16,13 +16,13 @@ use super::tls::{self, Probe};
 use crate::args::RunArguments;
 use crate::crew::{self, CrewError};
 
-/// How long a run sends if nothing says so.
+/// Default duration of a run.
 const DURATION: Duration = Duration::from_secs(10);
-/// Connections to a host, and how long an answer may take, if nothing says so.
+/// Default number of connections to a host, and default time-out of an answer.
 const CONNECTIONS: u32 = 64;
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Why a run cannot be made.
+/// Why a run is refused.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PlanError {
     #[error(transparent)]
@@ -39,16 +39,16 @@ pub(crate) enum PlanError {
     Body(PathBuf, io::Error),
 }
 
-/// What all threads share; never changed while they run.
+/// The plan that all threads share; immutable during the run.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    /// As the report names it.
+    /// Name in the report.
     pub(crate) name: String,
     pub(super) hosts: Vec<Host>,
     /// For those that want TLS.
     pub(super) client: Option<ClientSpec>,
-    pub(super) asks: Vec<RequestTemplate>,
-    /// Indices of `asks` in the order of their turns.
+    pub(super) templates: Vec<RequestTemplate>,
+    /// Indices of `templates` in the order of their turns.
     pub(super) schedule: Box<[u16]>,
     pub(crate) connections: usize,
     pub(crate) pipeline: usize,
@@ -64,7 +64,7 @@ pub(crate) struct Plan {
     pub(super) cpus: Vec<usize>,
 }
 
-/// What one thread is to do.
+/// The load of one thread.
 #[derive(Clone, Debug)]
 pub(super) struct ThreadLoad {
     pub(super) connections: usize,
@@ -106,7 +106,7 @@ impl Plan {
             name: names.collect::<Vec<_>>().join(" "),
             hosts: mix.reach(probe)?,
             client,
-            asks: mix.asks,
+            templates: mix.templates,
             schedule: mix.schedule,
             connections,
             pipeline,
@@ -122,7 +122,7 @@ impl Plan {
         })
     }
 
-    /// What was agreed on with the hosts that have TLS, each once.
+    /// TLS agreements with the hosts, without duplicates.
     pub(crate) fn agreements(&self) -> Vec<&str> {
         let mut all: Vec<&str> = self.hosts.iter().filter_map(|host| host.agreement.as_deref()).collect();
         all.sort_unstable();

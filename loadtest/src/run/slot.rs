@@ -22,7 +22,7 @@ const LIMITS: HeadLimits = HeadLimits {
     request_line: limits::REQUEST_LINE_BYTES,
 };
 
-/// What is sent in one piece at most: a record of TLS holds no more (RFC 8446 section 5.1), and is sealed where it lies.
+/// Most bytes sent in one piece: the content of a TLS record (RFC 8446 section 5.1), which is sealed in place.
 const PIECE_BYTES: usize = 1 << 14;
 
 /// One request under way.
@@ -31,22 +31,22 @@ pub(super) struct Issued {
     pub(super) due: Duration,
     /// Index of its bytes.
     pub(super) request: u16,
-    /// It is not part of the warm-up.
+    /// Whether it counts: it is not part of the warm-up.
     pub(super) counts: bool,
 }
 
-/// How far reading got.
+/// Result of reading.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Read {
-    /// More must arrive.
+    /// More bytes have to arrive.
     More,
     /// The oldest request is answered.
     Answer(Answer),
-    /// The connection is of no further use.
+    /// The connection cannot be used any more.
     Broken(Failure),
 }
 
-/// One connection, or the place of one.
+/// One connection, or a vacant slot for one.
 pub(super) struct Slot {
     /// Index of the host that it connects to.
     pub(super) host: u16,
@@ -56,18 +56,18 @@ pub(super) struct Slot {
     /// How many of them are queued to be sent whole, and how many bytes of the next.
     written: usize,
     offset: usize,
-    /// Bytes of a partial head that hold no end.
+    /// Bytes of an incomplete head that were searched for its end.
     scanned: usize,
     /// The answer whose body is arriving.
     answer: Option<Answer>,
     body: Body,
-    /// Of the body, where the answer is to have a certain one.
+    /// Hash of the body so far, if one is expected.
     hash: Sha256,
-    /// TLS says goodbye; then the connection is closed, whatever else happens on it.
+    /// Whether close_notify is being sent; after that the connection is closed in any case.
     pub(super) leaving: bool,
-    /// In the generator's list of slots to write.
+    /// Whether the slot is in the generator's list of slots to write.
     pub(super) dirty: bool,
-    /// Connecting failed a moment ago, or TLS says goodbye: holds so many permissions to send back.
+    /// The slot pauses after a failed connection, or sends close_notify. It withholds this many permissions to send.
     pub(super) resting: Option<u16>,
 }
 
@@ -89,7 +89,7 @@ impl Slot {
         }
     }
 
-    /// Closes the connection; what was under way stays in `issued` for the caller to settle. False: TLS says goodbye first, and
+    /// Closes the connection. Requests under way stay in `issued` for the caller to settle. False: close_notify is sent first, and
     /// the next call closes.
     pub(super) fn close(&mut self, ring: &mut Ring) -> bool {
         let goodbye = !self.leaving && self.transport.as_mut().is_some_and(|transport| close_notify(ring, transport));
@@ -111,7 +111,7 @@ impl Slot {
         }
     }
 
-    /// Whether nothing more will come on a connection that is of use.
+    /// Whether nothing more will arrive on a connection that could be used.
     pub(super) fn has_ended(&self) -> bool {
         !self.leaving && self.transport.as_ref().is_some_and(Transport::has_ended)
     }
@@ -120,8 +120,9 @@ impl Slot {
         self.written < self.issued.len()
     }
 
-    /// Queues what is not sent yet, several requests in one piece; over TLS once it is agreed on. False: buffers are short, try again.
-    pub(super) fn write(&mut self, ring: &mut Ring, asks: &[RequestTemplate]) -> Result<bool, Failure> {
+    /// Queues what is not sent yet, several requests in one piece; over TLS once it is agreed on. False: buffers are short, try
+    /// again.
+    pub(super) fn write(&mut self, ring: &mut Ring, templates: &[RequestTemplate]) -> Result<bool, Failure> {
         let Some(transport) = self.transport.as_mut().filter(|transport| !transport.is_handshaking()) else {
             return Ok(true);
         };
@@ -129,7 +130,7 @@ impl Slot {
         while self.written < self.issued.len() && !transport.is_full(ring) {
             let Some(mut piece) = ring.buffers.take() else { return Ok(false) };
             while self.written < self.issued.len() && piece.len() < PIECE_BYTES {
-                let bytes = &asks[usize::from(self.issued[self.written].request)].bytes[self.offset..];
+                let bytes = &templates[usize::from(self.issued[self.written].request)].bytes[self.offset..];
                 let count = piece.append(&bytes[..bytes.len().min(PIECE_BYTES - piece.len())]);
                 (self.written, self.offset) = after(self.written, self.offset, count, bytes.len());
             }
@@ -138,7 +139,7 @@ impl Slot {
         if transport.is_broken() { Err(Failure::Tls) } else { Ok(true) }
     }
 
-    /// Takes received bytes in. Says once what a handshake has come to.
+    /// Takes in received bytes. Returns the result of the handshake once.
     pub(super) fn receive(&mut self, ring: &mut Ring, mut bytes: Queue) -> Result<Option<Agreement>, Failure> {
         match &mut self.transport {
             Some(transport) => transport.receive(ring, bytes).map_err(|_| Failure::Tls),
@@ -150,13 +151,13 @@ impl Slot {
     }
 
     /// Reads one answer from what has arrived.
-    pub(super) fn read(&mut self, ring: &mut Ring, asks: &[RequestTemplate], head: &mut ResponseHead) -> Read {
+    pub(super) fn read(&mut self, ring: &mut Ring, templates: &[RequestTemplate], head: &mut ResponseHead) -> Read {
         loop {
             let Some(issued) = self.issued.front() else {
                 let surplus = self.transport.as_ref().is_some_and(|transport| !transport.input.is_empty());
                 return if surplus { Read::Broken(Failure::Protocol) } else { Read::More };
             };
-            let template = &asks[usize::from(issued.request)];
+            let template = &templates[usize::from(issued.request)];
             let read = match self.answer {
                 Some(_) => self.read_body(ring, template, head),
                 None => self.read_head(ring, template, head),

@@ -1,14 +1,14 @@
-//! One request of a run, and what its answer has to be. Not here: sending it.
+//! A request of a run, and its expected answer. Not here: sending it.
 
 use cairn::http::Method;
 
 use super::counts::Failure;
 use crate::args::Sha256;
 
-/// A request that is sent over and over.
+/// A request that is sent repeatedly.
 #[derive(Debug)]
 pub(super) struct RequestTemplate {
-    /// Index of the host that it goes to.
+    /// Index of its host.
     pub(super) host: u16,
     /// Head and body as they are sent.
     pub(super) bytes: Box<[u8]>,
@@ -16,31 +16,31 @@ pub(super) struct RequestTemplate {
     pub(super) expect: Expect,
 }
 
-/// What a right answer is.
+/// Properties of a correct answer.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Expect {
-    /// None: any below 400.
+    /// Status; None: any below 400.
     pub(super) status: Option<u16>,
     /// Bytes of the body.
     pub(super) length: Option<u64>,
-    /// Of the body.
+    /// Hash of the body.
     pub(super) sha256: Option<Sha256>,
 }
 
-/// One whole answer.
+/// One complete answer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Answer {
     pub(super) status: u16,
     /// Bytes of body.
     pub(super) length: u64,
-    /// Of the body, if it is expected.
+    /// Hash of the body, if one is expected.
     pub(super) sha256: Option<Sha256>,
-    /// The connection takes another request.
+    /// Whether the connection persists.
     pub(super) keep_alive: bool,
 }
 
 impl Expect {
-    /// What is wrong with an answer.
+    /// The failure of an answer that is not as expected.
     pub(super) fn check(&self, answer: &Answer) -> Option<Failure> {
         let good = self.status.map_or(answer.status < 400, |status| answer.status == status);
         let whole = self.length.is_none_or(|length| answer.length == length)

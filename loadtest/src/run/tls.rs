@@ -1,4 +1,4 @@
-//! TLS of the generator's connections: what its arguments ask for, and whether a host bears that. Not here: the protocol
+//! TLS of the generator's connections: settings from arguments, and trial handshakes with hosts. Not here: the protocol
 //! (`cairn::tls`).
 
 use std::fs;
@@ -15,9 +15,9 @@ use cairn::uring::{Event, Ring, StartError};
 
 use crate::args::TlsArguments;
 
-/// How long a connection may take to say goodbye.
+/// How long a connection may take to send close_notify.
 pub(super) const GOODBYE: Duration = Duration::from_secs(1);
-/// Tickets kept of each server: as many as connections may need at a time.
+/// Most tickets kept per server: as many as connections may need at a time.
 const TICKETS: usize = 4096;
 
 /// Why TLS cannot be used.
@@ -33,8 +33,8 @@ pub(crate) enum TlsError {
     Refused(String, io::Error),
 }
 
-/// What is asked for. Every server is offered one and the same key share, and none pays for a hybrid exchange that another does not
-/// do.
+/// The client settings by arguments. Every server is offered the same key share, and no hybrid group, which only some servers would
+/// negotiate.
 pub(super) fn spec(arguments: &TlsArguments) -> Result<ClientSpec, TlsError> {
     let trust = match &arguments.ca {
         _ if arguments.insecure => Trust::Anyone,
@@ -49,7 +49,7 @@ pub(super) fn spec(arguments: &TlsArguments) -> Result<ClientSpec, TlsError> {
     Ok(ClientSpec { trust, identity: None, protocols: &[b"http/1.1"], post_quantum: false, tickets })
 }
 
-/// Tries hosts out, one after the other.
+/// Performs trial handshakes with hosts, one after the other.
 pub(super) struct Probe {
     ring: Ring,
     client: Client,
@@ -74,7 +74,7 @@ impl Probe {
         let agreed = self.shake_hands(&mut transport);
         transport.close_notify(&mut self.ring);
         self.ring.set_deadline(socket, Some(GOODBYE));
-        // It has served its purpose already.
+        // The handshake is complete, so an error does not matter.
         let _ = self.flush(&mut transport);
         transport.close(&mut self.ring, false);
         self.ring.submit_closes();
