@@ -254,7 +254,9 @@ async fn start_workers(
     let mut executors = Vec::new();
     for (index, sockets) in sockets.into_iter().enumerate() {
         let id = WorkerId(index as u16);
-        let (started, ended, snapshot) = (started.clone(), EndNotice(id, ended.clone()), Arc::clone(snapshot));
+        let started = started.clone();
+        let ended = EndNotice(id, ended.clone());
+        let snapshot = Arc::clone(snapshot);
         executors.push(runtime::spawn(&format!("worker-{index}"), cpus[index % cpus.len()], move |background| {
             work(id, workers, snapshot, sockets, started, ended, background)
         })?);

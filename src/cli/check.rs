@@ -35,7 +35,8 @@ fn tenant(root: &Path, name: &str, file: &Path) -> ExitCode {
     match &found.problems {
         Some(report) => invalid(file, report),
         None => {
-            let (routes, clusters) = (count(found.routes, "route"), count(found.clusters, "cluster"));
+            let routes = count(found.routes, "route");
+            let clusters = count(found.clusters, "cluster");
             let text = format!("{} is valid for tenant {name}: {routes}, {clusters}\n", file.display());
             print(&text, ExitCode::SUCCESS)
         }
@@ -69,7 +70,8 @@ pub(super) fn verdict(path: &Path, report: &Report) -> String {
 
 fn counts(spec: &SnapshotSpec) -> String {
     let listeners = count(spec.listeners.len(), "listener");
-    let (routes, clusters) = (count(spec.routes.len(), "route"), count(spec.clusters.len(), "cluster"));
+    let routes = count(spec.routes.len(), "route");
+    let clusters = count(spec.clusters.len(), "cluster");
     match spec.tenants.len() {
         0 => format!("{listeners}, {routes}, {clusters}"),
         tenants => format!("{listeners}, {routes}, {clusters}, {}", count(tenants, "tenant")),

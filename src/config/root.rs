@@ -40,15 +40,20 @@ pub(super) fn read(sources: &[Source], external: &mut External, problems: &mut P
     let roots = files::check(&documents, problems);
     let root = roots[0];
     let all = |name: &str| roots.iter().flat_map(|root| root.many(name)).collect::<Vec<Section<'_>>>();
-    let (listeners, routes, clusters, tenants) = (all("listener"), all("route"), all("cluster"), all("tenant"));
+    let listeners = all("listener");
+    let routes = all("route");
+    let clusters = all("cluster");
+    let tenants = all("tenant");
     if !roots.iter().any(|root| root.has("listener")) {
         problems
             .add(root.at, "the configuration has no listener")
             .help("add [[listener]] with name = \"public\" and bind = \"127.0.0.1:8080\"");
     }
     let mut names = |what, sections: &[Section<'_>]| Names::read(what, sections, Scope::default(), problems);
-    let (listener_names, route_names) = (names("listener", &listeners), names("route", &routes));
-    let (cluster_names, tenant_names) = (names("cluster", &clusters), names("tenant", &tenants));
+    let listener_names = names("listener", &listeners);
+    let route_names = names("route", &routes);
+    let cluster_names = names("cluster", &clusters);
+    let tenant_names = names("tenant", &tenants);
     let admin = admin::admin(root.one("admin"), problems);
     let bounds = Bounds::default();
     let context = RouteContext { listeners: &listener_names, clusters: &cluster_names, bounds: &bounds };

@@ -62,9 +62,12 @@ struct ReloadQuery {
 impl ReloadQuery {
     fn guard(&self) -> Result<Option<Guard>, GuardError> {
         let Some(window) = &self.guard_ms else { return Ok(None) };
-        let window = window.parse().map(Duration::from_millis).map_err(|_| GuardError::Window)?;
-        let threshold = self.threshold.as_ref().map_or(Ok(THRESHOLD), |text| text.parse());
-        Guard::new(window, threshold.map_err(|_| GuardError::Threshold)?).map(Some)
+        let milliseconds = window.parse().map_err(|_| GuardError::Window)?;
+        let threshold = match &self.threshold {
+            Some(text) => text.parse().map_err(|_| GuardError::Threshold)?,
+            None => THRESHOLD,
+        };
+        Guard::new(Duration::from_millis(milliseconds), threshold).map(Some)
     }
 }
 
@@ -95,11 +98,12 @@ impl AdminListeners {
         }
         if let Some(path) = &spec.socket {
             let fail = |source| AdminError { place: path.display().to_string(), key: "admin.socket", source };
-            let (own, make_folder) = (path.clone(), spec.socket_is_default);
+            let own_path = path.clone();
+            let make_folder = spec.socket_is_default;
             // Blocks: it waits for an answer of a process that may hold the socket.
-            let opened = tokio::task::spawn_blocking(move || open_socket(&own, make_folder)).await;
-            let opened = opened.unwrap_or_else(|error| Err(io::Error::other(error)));
-            let opened = opened.and_then(UnixListener::from_std).map_err(fail);
+            let task = tokio::task::spawn_blocking(move || open_socket(&own_path, make_folder));
+            let bound = task.await.unwrap_or_else(|error| Err(io::Error::other(error)));
+            let opened = bound.and_then(UnixListener::from_std).map_err(fail);
             admin.unix = without_default(opened, spec.socket_is_default)?.map(|socket| (socket, path.clone()));
             if admin.unix.is_some() {
                 say(format_args!("admin on unix:{}", path.display()));

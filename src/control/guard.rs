@@ -153,13 +153,12 @@ impl GuardedReload {
         if now.answers.saturating_sub(self.start.answers) < ANSWERS_MIN {
             return None;
         }
-        let (rates, base) = (now.rates_since(&self.start)?, self.base);
+        let rates = now.rates_since(&self.start)?;
         let kinds = [
-            ("5xx answers", base.errors, rates.errors),
-            ("connect failures", base.connect_failures, rates.connect_failures),
+            Regression { what: "5xx answers", before: self.base.errors, now: rates.errors },
+            Regression { what: "connect failures", before: self.base.connect_failures, now: rates.connect_failures },
         ];
-        let worse = kinds.into_iter().find(|(_, before, now)| *now > before + self.guard.threshold)?;
-        Some(Regression { what: worse.0, before: worse.1, now: worse.2 })
+        kinds.into_iter().find(|rate| rate.now > rate.before + self.guard.threshold)
     }
 }
 
@@ -185,7 +184,8 @@ impl Control {
             self.guarded = Some(guarded);
             return;
         }
-        let (version, window) = (self.version(), guarded.guard.window);
+        let version = self.version();
+        let window = guarded.guard.window;
         if sample.answers.saturating_sub(guarded.start.answers) < ANSWERS_MIN {
             say(format_args!("version {version} is kept, unjudged: fewer than {ANSWERS_MIN} answers in {window:?}"));
         } else {

@@ -47,7 +47,8 @@ const BUFFER_BYTES: usize = 64 * 1024;
 pub(super) async fn serve(mut listener: impl Listener, answers: Router, mut ending: watch::Receiver<bool>) {
     let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let most = usize::try_from(descriptors / 16).unwrap_or(usize::MAX).clamp(CONNECTIONS_FEW, CONNECTIONS);
-    let (mut open, mut connections) = (Vec::<Open>::new(), JoinSet::new());
+    let mut open = Vec::<Open>::new();
+    let mut connections = JoinSet::new();
     loop {
         let stream = tokio::select! {
             (stream, _) = listener.accept() => stream,

@@ -377,7 +377,9 @@ mod tests {
         input: &[u8],
         cut: usize,
     ) -> Result<(Vec<u8>, Vec<u8>, usize), ChunkError> {
-        let (mut passed, mut data, mut taken) = (Vec::new(), Vec::new(), 0);
+        let mut passed = Vec::new();
+        let mut data = Vec::new();
+        let mut taken = 0;
         for buffer in input.chunks(cut) {
             let mut rest = buffer;
             loop {

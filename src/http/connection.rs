@@ -57,7 +57,9 @@ pub(super) fn options(head: &[u8], fields: &mut Fields, single: Options) -> Opti
 
 #[cold]
 fn read_all(head: &[u8], fields: &mut Fields) -> Options {
-    let (mut found, mut nominated, mut at) = (Options::NONE, 0, 0);
+    let mut found = Options::NONE;
+    let mut nominated = 0;
+    let mut at = 0;
     // By index, because fields are marked while the table is read.
     while let Some(field) = fields.as_slice().get(at).copied() {
         at += 1;

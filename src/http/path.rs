@@ -13,7 +13,7 @@
 //! - Origins disagree about backslashes. [`Forms::slashed`] is the normal form of those that treat them as slashes; a path
 //!   whose two normal forms have different routes is refused.
 //! - `%2f` within a name is data as long as `encoded_slash` is `keep`, for names that hold a slash. An origin that decodes it
-//! serves   another path than the routed one, so an operator who denies a prefix chooses `refuse` or `decode`.
+//!   serves another path than the routed one, so an operator who denies a prefix chooses `refuse` or `decode`.
 
 mod resolve;
 #[cfg(test)]

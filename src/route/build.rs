@@ -203,7 +203,9 @@ impl<'a> TreeBuilder<'a> {
     }
 
     fn table(&mut self, routes: &[RouteId]) -> DraftTable {
-        let (exact, wildcard, any) = (self.draft.root(), self.draft.root(), self.draft.root());
+        let exact = self.draft.root();
+        let wildcard = self.draft.root();
+        let any = self.draft.root();
         let mut suffixes: Option<(usize, usize)> = None;
         for &id in routes {
             let spec = &self.specs[id.index()];

@@ -53,12 +53,11 @@ impl Conditions {
             PathPattern::Any | PathPattern::Exact(_) | PathPattern::Prefix(_) => None,
         };
         let mut fields = |key, specs: &[(String, ValuePattern)]| -> Box<[Field]> {
-            let value = |value: &ValuePattern| match value {
+            let mut value = |value: &ValuePattern| match value {
                 ValuePattern::Exact(text) => Some(Value::Exact(text.as_bytes().into())),
                 ValuePattern::Regex(text) => pattern(key, text).map(Value::Pattern),
                 ValuePattern::Present(present) => Some(Value::Present(*present)),
             };
-            let mut value = value;
             specs.iter().filter_map(|(name, v)| Some(Field { name: name.as_str().into(), value: value(v)? })).collect()
         };
         let headers = fields("headers", &spec.headers);

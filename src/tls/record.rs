@@ -61,7 +61,8 @@ impl Header {
     /// The bytes are not TLS, or the record is too long.
     pub(super) fn read(bytes: &[u8]) -> Result<Option<Self>, Error> {
         let &[kind, major, _, high, low, ..] = bytes else { return Ok(None) };
-        let (kind, body) = (ContentType::from(kind), usize::from(u16::from_be_bytes([high, low])));
+        let kind = ContentType::from(kind);
+        let body = usize::from(u16::from_be_bytes([high, low]));
         match kind {
             _ if major != 3 => Err(Error::Malformed),
             ContentType::Alert | ContentType::Handshake | ContentType::ApplicationData if body <= BODY_MAX => {
@@ -153,7 +154,8 @@ impl Key {
     #[must_use]
     pub(super) fn seal(&mut self, kind: ContentType, content: &mut Lease) -> bool {
         let length = content.len();
-        let (front, back) = (self.front(), if self.form == Form::Tls13 { BACK_MAX } else { TAG });
+        let front = self.front();
+        let back = if self.form == Form::Tls13 { BACK_MAX } else { TAG };
         if content.headroom() < front || content.spare() < back {
             return false;
         }

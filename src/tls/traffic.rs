@@ -49,12 +49,18 @@ impl Traffic {
     pub(super) fn after(handshake: Handshake) -> Result<(Self, Agreement), rustls::Error> {
         let (secrets, keys, agreement) = handshake.finish()?;
         let [rx, tx] = [secrets.rx, secrets.tx].map(|(count, secrets)| Key::new(keys.version(), count, &secrets));
-        let (record_limit, ticket) = (record_limit(keys.suite()), None);
-        let (key_update_owed, key_update_end, debt, paid) = (false, 0, 0, Duration::ZERO);
-        Ok((
-            Self { rx: rx?, tx: tx?, keys, ticket, record_limit, key_update_owed, key_update_end, debt, paid },
-            agreement,
-        ))
+        let traffic = Self {
+            rx: rx?,
+            tx: tx?,
+            record_limit: record_limit(keys.suite()),
+            keys,
+            ticket: None,
+            key_update_owed: false,
+            key_update_end: 0,
+            debt: 0,
+            paid: Duration::ZERO,
+        };
+        Ok((traffic, agreement))
     }
 
     /// Whether an incomplete ticket has arrived.

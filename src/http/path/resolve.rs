@@ -134,7 +134,9 @@ fn has_parameters(segment: &[u8]) -> bool {
 /// Classifies a segment. Dots count encoded or not, and also with parameters behind them (`..;x`), which some origins cut off
 /// before they resolve dot segments, some of them after decoding the `;`.
 fn classify(segment: &[u8], strict: bool) -> Result<SegmentKind, PathError> {
-    let (mut dots, mut others, mut in_parameters) = (0_usize, false, false);
+    let mut dots = 0_usize;
+    let mut others = false;
+    let mut in_parameters = false;
     for unit in units(segment) {
         let byte = match unit {
             Unit::Broken if strict => return Err(PathError::BadPercent),
