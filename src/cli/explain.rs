@@ -1,4 +1,4 @@
-//! `cairn explain`: prints the way of one request through a configuration. Not here: finding it (`exchange`, `route`).
+//! `cairn explain`: prints how a configuration handles one request. Not here: deciding that (`exchange`, `route`).
 
 use std::fmt::{Display, Write};
 use std::net::IpAddr;
@@ -41,7 +41,7 @@ pub(super) fn explain(arguments: &Arguments) -> ExitCode {
     let scheme = request::scheme(&arguments.url).unwrap_or_else(|error| usage(&error));
     let head =
         request::head(&arguments.method, &arguments.url, &arguments.fields).unwrap_or_else(|error| usage(&error));
-    // A tenant whose file is broken is no reason to say nothing about the others.
+    // A tenant with an invalid file must not hide the answer for the others.
     let config = match Loader::new(arguments.config.clone()).load() {
         Ok(config) => config,
         Err(report) => return check::invalid(&arguments.config, &report),
@@ -76,7 +76,7 @@ pub(super) fn explain(arguments: &Arguments) -> ExitCode {
                 continue;
             }
         };
-        // Who connects to a Unix-domain socket has no address.
+        // Clients of a Unix-domain socket have no address.
         let peer = listener.peer(Some(arguments.from).filter(|_| matches!(listener.bind, Address::Inet(_))));
         let asked = RouteRequest { request: &request, head: head.as_bytes(), listener: id, peer: &peer };
         let paths = Forms::with_capacity(REQUEST_LINE_BYTES);
@@ -85,7 +85,7 @@ pub(super) fn explain(arguments: &Arguments) -> ExitCode {
     print(&rows.0, if found { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// What a listener speaks.
+/// The scheme that a listener serves.
 fn scheme(listener: &ListenerSpec) -> &'static str {
     if listener.tls.is_some() { "https" } else { "http" }
 }
@@ -112,7 +112,7 @@ struct Explanation<'a> {
 }
 
 impl<'a> Explanation<'a> {
-    /// Whether there is a route that serves the request.
+    /// Prints the result. True: a route serves the request.
     fn print(&mut self) -> bool {
         let snapshot = self.snapshot;
         let decided = exchange::decide(snapshot, &self.asked, &mut self.paths);
@@ -142,7 +142,7 @@ impl<'a> Explanation<'a> {
         }
     }
 
-    /// The route and why.
+    /// Prints the route and its conditions.
     fn chosen(&mut self, route: &Route) {
         let (config, position) = (self.config, route.id.index());
         self.rows.row("route", format_args!("{}, {}", route.name, config.route_place(position)));
@@ -181,7 +181,7 @@ impl<'a> Explanation<'a> {
         }
     }
 
-    /// What an origin gets, where that is not what was asked for.
+    /// Prints path and host for the origin, if they differ from the request's.
     fn sends(&mut self, route: &Route) {
         let RouteRequest { request, head, .. } = self.asked;
         let (received, host) = (request.path(head), request.authority.of(head));
@@ -208,7 +208,7 @@ impl<'a> Explanation<'a> {
         }
     }
 
-    /// Whether a field of that name came that no origin gets to see.
+    /// Whether the request has a field called `name` that is not forwarded.
     fn withholds(&self, name: &str) -> bool {
         let RouteRequest { request, head, peer, .. } = self.asked;
         request.fields.named(head, name.as_bytes()).any(|field| !peer.passes(request, head, field))
@@ -233,7 +233,7 @@ impl<'a> Explanation<'a> {
     }
 }
 
-/// Every condition of a route, all of which hold.
+/// All conditions of a route.
 fn because<'a>(spec: &'a RouteSpec, shown: impl Fn(&'a str) -> &'a str) -> String {
     let mut conditions = Vec::new();
     if !spec.hosts.is_empty() {

@@ -69,7 +69,7 @@ enum ConfigVerb {
     },
 }
 
-/// Reads the arguments and does what they ask for. Wrong ones end the process with 2.
+/// Parses the arguments and runs the verb. Invalid arguments end the process with 2.
 pub(crate) fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match (arguments.verb, arguments.config) {
@@ -98,19 +98,19 @@ fn config(verb: &ConfigVerb) -> ExitCode {
     }
 }
 
-/// Prints `text`, which may quote what others wrote. A reader that is gone is no error of ours.
+/// Prints `text`, which may quote untrusted input. A closed output is ignored.
 fn print(text: &str, code: ExitCode) -> ExitCode {
     let _ = io::stdout().lock().write_all(printable_lines(text).as_bytes());
     code
 }
 
-/// Prints `text` as a complaint: exit code 1.
+/// Prints `text` as an error: exit code 1.
 fn fail(text: &str) -> ExitCode {
     let _ = io::stderr().lock().write_all(printable_lines(text).as_bytes());
     ExitCode::FAILURE
 }
 
-/// Says what is wrong with the arguments: exit code 2.
+/// Reports invalid arguments: exit code 2.
 fn usage(message: &str) -> ! {
     Arguments::command().error(ErrorKind::ValueValidation, message).exit()
 }

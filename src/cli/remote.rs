@@ -75,7 +75,7 @@ pub(super) struct PlanArguments {
     json: bool,
 }
 
-/// Success if what the files say is served now, and stays so under guard; or if the guard ends as it is told to.
+/// Reloads, or ends a guard. Success if the files are served now, after the guard too, or if the guard ends as requested.
 pub(super) fn reload(arguments: &ReloadArguments) -> ExitCode {
     let text = |reloaded: &Reloaded| format!("{}\n", reloaded.to_string().trim_end());
     let order = |path: &str, good: fn(&Reloaded) -> bool| {
@@ -97,9 +97,9 @@ pub(super) fn reload(arguments: &ReloadArguments) -> ExitCode {
     order(&format!("/reload?{}", query.finish()), Reloaded::is_good)
 }
 
-/// Success if the configuration would be taken.
+/// Success if the configuration is valid.
 pub(super) fn plan(arguments: &PlanArguments) -> ExitCode {
-    // The process may have been started elsewhere.
+    // The process may have another working directory.
     let path =
         std::path::absolute(&arguments.config).unwrap_or_else(|_| arguments.config.clone()).display().to_string();
     let target = Target {
@@ -137,7 +137,7 @@ pub(super) fn drain(target: &Target) -> ExitCode {
     }
 }
 
-/// Asks, and prints the answer as text or as it came. Answers of errors that are no JSON are errors.
+/// Sends a request and prints the answer, as text or as JSON. An answer that is no JSON is an error message.
 fn show<T: DeserializeOwned>(
     target: &Target,
     method: Method,
@@ -178,7 +178,7 @@ async fn exchange(socket: &Path, method: Method, path: &str) -> Result<Vec<u8>, 
     let request = Request::builder().method(method).uri(path).header("host", "cairn").body(Empty::<Bytes>::new())?;
     let answer =
         async { Ok::<_, hyper::Error>(sender.send_request(request).await?.into_body().collect().await?.to_bytes()) };
-    // It moves the bytes; how it ends, the answer tells.
+    // Drives the connection. If it fails, the answer fails, too.
     let carry = async {
         let _ = connection.await;
         std::future::pending::<()>().await;

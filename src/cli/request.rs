@@ -1,14 +1,14 @@
-//! The request that `cairn explain` asks about, read as a listener would read it. Not here: what becomes of it.
+//! The request of `cairn explain`, parsed as a listener would parse it. Not here: its route (`explain`).
 
 use cairn::http::{HeadLimits, RequestHead, parse_request};
 use cairn::limits::REQUEST_LINE_BYTES;
 use cairn::snapshot::ListenerSpec;
 
-/// The answer to a head that a listener refuses: status and reason code.
+/// Status and reason code with which a listener refuses a head.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Refused(pub(super) u16, pub(super) &'static str);
 
-/// The scheme of `url`, by which it is known whether a listener with TLS is asked for; None: it has none.
+/// The scheme of `url`, which selects listeners with or without TLS; None: it has none.
 pub(super) fn scheme(url: &str) -> Result<Option<&'static str>, String> {
     let Some((scheme, _)) = url.split_once("://") else { return Ok(None) };
     let known = ["http", "https"].into_iter().find(|known| scheme.eq_ignore_ascii_case(known));

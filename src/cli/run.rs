@@ -28,7 +28,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         Ok(server) => server,
         Err(error) => return fail(format_args!("cairn: {error}")),
     };
-    // The demo's origins live as long as this function.
+    // The demo's origins end when this function returns.
     let origins = match arguments.config {
         Some(_) => None,
         None => match demo::start() {
@@ -63,7 +63,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     }
 }
 
-/// Loads what stands at `path`, or the demo in front of origins at `demo`, which cannot be loaded again.
+/// Loads the configuration at `path`, or the demo in front of origins at `demo`, which has no loader.
 fn load(path: PathBuf, demo: Option<[SocketAddr; 2]>) -> (Result<Config, Report>, Option<Loader>) {
     match demo {
         Some(origins) => (config::demo(origins), None),
@@ -74,20 +74,20 @@ fn load(path: PathBuf, demo: Option<[SocketAddr; 2]>) -> (Result<Config, Report>
     }
 }
 
-/// What was said last is written: exit code 0.
+/// Flushes the log: exit code 0.
 fn ended() -> ExitCode {
     event_log::flush();
     ExitCode::SUCCESS
 }
 
-/// Says why it ends: exit code 1. A reader of stderr that is stuck does not keep it from ending.
+/// Logs why the process ends: exit code 1. A blocked stderr does not keep it from ending.
 fn fail(why: impl Display) -> ExitCode {
     event_log::print(why);
     event_log::flush();
     ExitCode::FAILURE
 }
 
-/// What to try with the demo.
+/// Prints commands to try with the demo.
 fn print_tour() {
     let lines = [
         "This is the demo: two origins of its own behind one listener. Try:",

@@ -88,7 +88,7 @@ mod tests {
     use super::*;
     use crate::config::parse;
 
-    /// What is put where a host is to stand.
+    /// Whether the configuration accepts `host` as a pattern, or in the place that `key` names.
     fn taken(key: &str, host: &str) -> bool {
         let action = match key {
             "redirect" => format!("redirect = {{ host = {host:?} }}"),

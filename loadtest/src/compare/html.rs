@@ -15,12 +15,12 @@ const STEP: f64 = 30.0;
 /// A figure of a measurement.
 type Value = fn(&Measure) -> f64;
 
-/// What one chart shows.
+/// One chart.
 struct Chart {
     title: &'static str,
-    /// From the bar's foot; each is drawn on top of the one before.
+    /// Parts of a bar, stacked in this order.
     parts: &'static [(&'static str, Value)],
-    /// The whole bar.
+    /// Length of the whole bar.
     whole: Value,
 }
 
@@ -112,7 +112,7 @@ impl Chart {
         let whole = row.spread(self.whole);
         let (middle, mut left) = (top + BAR / 2.0, LABEL);
         let mut text = format!("<text x=\"{}\" y=\"{middle}\" class=\"name\">{}</text>", LABEL - 8.0, row.proxy);
-        // Medians of parts do not add up to the median of the whole: their shares do.
+        // Medians of parts do not add up to the median of the whole, so the bar is divided in proportion to them.
         let sum: f64 = self.parts.iter().map(|(_, part)| row.spread(part).median).sum();
         for (class, part) in self.parts {
             let width = row.spread(part).median / sum.max(f64::MIN_POSITIVE) * whole.median * scale;

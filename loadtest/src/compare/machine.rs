@@ -1,4 +1,4 @@
-//! What a record says about the machine: its CPUs, memory and kernel, and no name of a host. Not here: measuring.
+//! Description of the machine for records: CPUs, memory and kernel, without host names. Not here: measuring.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::process::Command;
 /// One machine.
 #[derive(Debug)]
 pub(super) struct Machine {
-    /// As a folder of records is called.
+    /// Name of its folder of records.
     pub(super) name: String,
     pub(super) model: String,
     pub(super) cpus: usize,
@@ -22,7 +22,7 @@ impl Machine {
         let memory_kib =
             field("/proc/meminfo", "MemTotal").next().and_then(|text| text.strip_suffix(" kB")?.parse().ok());
         let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-        // What follows the version may be a distributor's or an owner's name.
+        // The suffix of the version may hold the name of a distributor or owner.
         let kernel = kernel.trim().split(['-', '+']).next().unwrap_or_default().to_owned();
         Self {
             name: folder_name(name.unwrap_or(&format!("{model} {cpus}"))),

@@ -1,4 +1,4 @@
-//! Child processes on a CPU of their own: started, waited for, ended with all that they started. Not here: what they are.
+//! Child processes on given CPUs: started, awaited, and killed with their descendants. Not here: their command lines.
 
 use std::fs::File;
 use std::io;
@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process_group};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-/// How long a child may take to listen.
+/// How long a child may take until it listens.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How often that is tried.
+/// Interval of attempts to connect to it.
 const BETWEEN: Duration = Duration::from_millis(20);
 
-/// Why a child does not serve.
+/// Why a child does not listen.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ProcessError {
     #[error("cannot start it: {0}")]
@@ -28,7 +28,7 @@ pub(super) enum ProcessError {
     Deaf(String),
 }
 
-/// A child and all that it starts: one process group, killed when this is dropped.
+/// A child with its descendants: a process group that is killed when this is dropped.
 #[derive(Debug)]
 pub(super) struct Process {
     child: Child,
@@ -36,7 +36,7 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts it on the given CPUs; what it prints goes to a file in `folder`.
+    /// Starts a child on the given CPUs, with its output in the file `log`.
     pub(super) fn start(mut command: Command, cpus: &[usize], log: PathBuf) -> Result<Self, ProcessError> {
         let out = File::create(&log).and_then(|file| Ok((file.try_clone()?, file))).map_err(ProcessError::Start)?;
         command.stdin(Stdio::null()).stdout(out.0).stderr(out.1).process_group(0);
@@ -66,7 +66,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Both fail only if it has ended already.
+        // Both fail only if the child has ended.
         let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
         let _ = self.child.wait();
     }
@@ -77,7 +77,7 @@ pub(super) fn free_address() -> io::Result<SocketAddr> {
     TcpListener::bind("127.0.0.1:0")?.local_addr()
 }
 
-/// Does it with the calling thread on these CPUs; children inherit that.
+/// Runs `work` with the calling thread pinned to these CPUs, which children inherit.
 fn on_cpus<T>(cpus: &[usize], work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     let before = sched_getaffinity(None)?;
     let mut set = CpuSet::new();

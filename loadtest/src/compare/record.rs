@@ -1,4 +1,4 @@
-//! A comparison as JSON, and the files that it leaves. Not here: its figures.
+//! A comparison as JSON, and its output files. Not here: its figures (`outcome`).
 
 use std::fs;
 use std::io;
@@ -16,7 +16,7 @@ use crate::args::CompareArguments;
 #[error("cannot write {0}: {1}")]
 pub(crate) struct RecordError(PathBuf, io::Error);
 
-/// Writes every file that was asked for.
+/// Writes all requested files.
 pub(super) fn write(arguments: &CompareArguments, all: &Comparison) -> Result<(), RecordError> {
     if let Some(file) = &arguments.json {
         put(file, &json(all))?;
@@ -38,7 +38,7 @@ fn put(file: &Path, text: &str) -> Result<(), RecordError> {
     fs::write(file, text).map_err(|error| RecordError(file.into(), error))
 }
 
-/// The results for programs.
+/// The results as JSON.
 fn json(all: &Comparison) -> String {
     let report = json!({
         "machine": {

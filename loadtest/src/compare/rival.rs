@@ -1,4 +1,4 @@
-//! The proxies that are compared: where they are found, how they are configured and started. Not here: measuring them.
+//! The proxies that are compared: their binaries, configurations and command lines. Not here: measuring them.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -11,13 +11,13 @@ use crate::args::CompareArguments;
 #[derive(Debug)]
 struct Kind {
     name: &'static str,
-    /// Its configuration's file and text.
+    /// File name and text of its configuration.
     file: &'static str,
     template: &'static str,
-    /// Before and after the path of the configuration; `@DIR@` is the working folder.
+    /// Arguments before and after the path of the configuration; `@DIR@` stands for the working folder.
     before: &'static [&'static str],
     after: &'static [&'static str],
-    /// What prints its version.
+    /// Argument that prints its version.
     version: &'static str,
     install: &'static str,
 }
@@ -62,7 +62,7 @@ const KINDS: [Kind; 4] = [
     },
 ];
 
-/// A proxy that is installed.
+/// An installed proxy.
 #[derive(Debug)]
 pub(super) struct Rival {
     kind: &'static Kind,
@@ -70,14 +70,14 @@ pub(super) struct Rival {
     pub(super) version: String,
 }
 
-/// A proxy that is not.
+/// A proxy that is not installed.
 #[derive(Debug)]
 pub(super) struct Missing {
     pub(super) name: &'static str,
     pub(super) install: &'static str,
 }
 
-/// All that are installed, cairn first, and those that are not.
+/// The installed proxies, cairn first, and the missing ones.
 pub(super) fn find(arguments: &CompareArguments) -> (Vec<Rival>, Vec<Missing>) {
     let given = [&arguments.cairn, &arguments.nginx, &arguments.haproxy, &arguments.envoy];
     let (mut found, mut missing) = (Vec::new(), Vec::new());
@@ -101,7 +101,7 @@ impl Rival {
         self.kind.name == KINDS[0].name
     }
 
-    /// Writes its configuration to its folder and returns what starts it.
+    /// Writes its configuration to its folder and returns the command that starts it.
     pub(super) fn command(&self, places: &Places<'_>) -> std::io::Result<Command> {
         let file = places.folder.join(self.kind.file);
         std::fs::write(&file, fill_in(self.kind.template, places))?;
@@ -112,14 +112,14 @@ impl Rival {
     }
 }
 
-/// What a configuration is filled in with.
+/// Values for the placeholders of a configuration.
 #[derive(Debug)]
 pub(super) struct Places<'a> {
     pub(super) listen: SocketAddr,
     pub(super) origin: SocketAddr,
-    /// For its files, where those of the certificate are.
+    /// Folder of its files and of the certificate.
     pub(super) folder: &'a Path,
-    /// Whether it listens for TLS, and so which lines hold.
+    /// Whether it listens for TLS, which selects lines of the template.
     pub(super) tls: bool,
 }
 
@@ -136,7 +136,7 @@ fn fill_in(template: &str, places: &Places<'_>) -> String {
     text
 }
 
-/// In this program's own folder, where cargo puts cairn.
+/// A binary in the folder of this program, where cargo puts cairn.
 fn beside(name: &str) -> Option<PathBuf> {
     let own = std::env::current_exe().ok()?;
     Some(own.parent()?.join(name)).filter(|path| path.is_file())
@@ -147,7 +147,7 @@ fn on_path(name: &str) -> Option<PathBuf> {
     std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file())
 }
 
-/// The first words that a binary says about itself; None: it cannot be run.
+/// The version that a binary prints; None: it cannot be run.
 fn version(binary: &Path, flag: &str) -> Option<String> {
     let output = Command::new(binary).arg(flag).output().ok()?;
     let text = [output.stdout, output.stderr].concat();

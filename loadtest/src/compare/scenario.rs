@@ -1,4 +1,4 @@
-//! The scenarios: what is asked of every proxy. Not here: running them.
+//! The scenarios that are run against every proxy. Not here: running them.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use super::tls::{Handshakes, KEY, authority};
 use crate::run::filler;
 
-/// Bytes of the origin's usual answer.
+/// Size of the origin's usual body.
 pub(super) const SMALL_BYTES: u64 = 64;
 
 /// Connections of the scenario that has idle ones.
@@ -16,27 +16,27 @@ pub(super) const IDLE: usize = 1000;
 /// Requests whose answers are checked to the last byte before a proxy is measured.
 const CHECK_REQUESTS: u32 = 128;
 
-/// One thing to compare.
+/// One scenario.
 #[derive(Debug)]
 pub(super) struct Scenario {
     pub(super) name: &'static str,
     pub(super) title: &'static str,
     path: &'static str,
-    /// Arguments of `cairn-load run` besides the URL, the rate and how long.
+    /// Arguments of `cairn-load run` besides URL, rate and duration.
     load: &'static [&'static str],
     /// Bytes of the answer's body.
     length: u64,
     /// Bytes of the request's body.
     upload: u64,
-    /// Connections that are held open and idle meanwhile.
+    /// Connections that are held open and idle during the load.
     pub(super) idle: usize,
-    /// Open loop at this part of the best peer's peak.
+    /// Open loop at this share of the best peer's peak; None: closed loop.
     pub(super) share: Option<f64>,
-    /// Over TLS, with these handshakes.
+    /// Handshakes, over TLS; None: without TLS.
     pub(super) tls: Option<Handshakes>,
 }
 
-/// What those that say nothing else do.
+/// Defaults of a scenario.
 const PLAIN: Scenario = Scenario {
     name: "small",
     title: "GET of 64 bytes, 64 keep-alive connections",
@@ -49,7 +49,7 @@ const PLAIN: Scenario = Scenario {
     tls: None,
 };
 
-/// All of them, in the order in which they run.
+/// All scenarios, in the order of their runs.
 pub(super) const ALL: [Scenario; 14] = [
     PLAIN,
     Scenario { name: "64k", title: "GET of 64 KiB, 64 connections", path: "/size/65536", length: 64 << 10, ..PLAIN },
@@ -113,7 +113,7 @@ pub(super) const ALL: [Scenario; 14] = [
     },
 ];
 
-/// What finds a peak.
+/// The scenario that finds the peak of a proxy.
 pub(super) fn peak() -> &'static Scenario {
     &ALL[0]
 }
@@ -141,7 +141,7 @@ impl Scenario {
         all
     }
 
-    /// What is asked for, and with which connections and key: one line for people.
+    /// Description of requests, connections and key, on one line.
     pub(super) fn describe(&self) -> String {
         let key = self.tls.map_or(String::new(), |_| format!(", key {KEY}"));
         format!("{}{key}", self.title)

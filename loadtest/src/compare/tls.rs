@@ -54,7 +54,7 @@ pub(super) fn authority(folder: &Path) -> PathBuf {
 }
 
 impl Handshakes {
-    /// What was not as it should be in a run on so many connections.
+    /// The mismatch between the handshakes of a run and the scenario, given the number of connections.
     pub(super) fn check(self, counts: &RunCounts, connections: u64) -> Option<String> {
         let &RunCounts { handshakes, resumed, retried, .. } = counts;
         let answered = counts.latency.count();

@@ -23,7 +23,7 @@ pub(crate) enum FileError {
     Sense(PathBuf, &'static str),
 }
 
-/// A whole file.
+/// A scenario file.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Scenario {
@@ -57,14 +57,14 @@ pub(super) struct Request {
     body: Option<String>,
     #[serde(default, deserialize_with = "size")]
     body_size: Option<u64>,
-    /// From the folder of the scenario.
+    /// Path of the body, relative to the folder of the scenario.
     body_file: Option<PathBuf>,
     pub(super) expect_status: Option<u16>,
     #[serde(default, deserialize_with = "size")]
     pub(super) expect_length: Option<u64>,
     #[serde(default, deserialize_with = "digest")]
     pub(super) expect_sha256: Option<Sha256>,
-    /// Read from one of the three above.
+    /// The body, from one of the three keys above.
     #[serde(skip)]
     pub(super) content: Option<Vec<u8>>,
 }

@@ -10,7 +10,7 @@ use crate::histogram::Histogram;
 /// Values are in nanoseconds; the longest of an interval is printed in milliseconds, as other tools do.
 const DIVISOR: f64 = 1e6;
 
-/// A log that grows.
+/// A log under construction.
 #[derive(Debug)]
 pub(crate) struct Log {
     text: Vec<u8>,
@@ -20,13 +20,13 @@ pub(crate) struct Log {
 struct LogEncoder(V2DeflateSerializer);
 
 impl Log {
-    /// Begins one; times are given from `zero` on.
+    /// Begins a log whose times count from `zero`.
     pub(super) fn new(zero: SystemTime) -> Self {
         let mut log = Self { text: Vec::new(), coder: LogEncoder(V2DeflateSerializer::new()) };
         let mut head = IntervalLogWriterBuilder::new();
         head.add_comment("[Histogram log format version 1.3]").add_comment("latencies of cairn-load in nanoseconds");
         head.with_start_time(zero).with_base_time(zero).with_max_value_divisor(DIVISOR);
-        // Memory takes it all.
+        // Writing to memory cannot fail.
         let _ = head.begin_log_with(&mut log.text, &mut log.coder.0);
         log
     }
@@ -37,12 +37,12 @@ impl Log {
         bare.with_max_value_divisor(DIVISOR);
         let mut line = Vec::new();
         if let Ok(mut writer) = bare.begin_log_with(&mut line, &mut self.coder.0) {
-            // It fails only for histograms too large to encode, and ours have bounds.
+            // Encoding fails only for histograms larger than these.
             let written =
                 writer.write_histogram(latency.raw(), Duration::from_secs(second), Duration::from_secs(1), None);
             debug_assert!(written.is_ok());
         }
-        // Without the divisor's line, which the head has.
+        // Skips the line of the divisor, which the head of the log has.
         let start = line.iter().position(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         self.text.extend_from_slice(&line[start..]);
     }

@@ -13,7 +13,7 @@ pub(super) struct Pace {
     warmup: Duration,
     /// No request is due from this time on.
     end: Duration,
-    /// Requests that count and are still to come.
+    /// Number of further requests that count.
     left: u64,
 }
 
@@ -21,14 +21,14 @@ pub(super) struct Pace {
 enum Kind {
     /// Whenever a connection is free.
     Closed,
-    /// When the ramp says for the request with this number among those of all threads; None: there is no other.
+    /// By the ramp, for the request with this number among those of all threads; `due` is None after the last one.
     Open { ramp: Ramp, number: f64, due: Option<Duration>, distance: Distance },
 }
 
-/// From one request of a thread to its next, in requests of all threads.
+/// Distance between two requests of one thread, in requests of all threads.
 #[derive(Clone, Debug)]
 enum Distance {
-    /// The threads' requests fall between each other's.
+    /// Constant, so that requests of the threads alternate.
     Equal(f64),
     /// Exponentially distributed around the mean.
     Poisson(f64, Random),
@@ -41,9 +41,9 @@ pub(super) struct Load {
     pub(super) steps: Vec<Step>,
     pub(super) poisson: bool,
     pub(super) warmup: Duration,
-    /// After the warm-up.
+    /// Duration after the warm-up; None: no limit.
     pub(super) duration: Option<Duration>,
-    /// This thread's part.
+    /// Number of requests of this thread; None: no limit.
     pub(super) requests: Option<u64>,
     pub(super) thread: usize,
     pub(super) threads: usize,
@@ -81,12 +81,12 @@ impl Pace {
         }
     }
 
-    /// When nothing is sent any more, even if it is due.
+    /// Time from which nothing is sent any more.
     pub(super) fn end(&self) -> Duration {
         self.end
     }
 
-    /// Requests that count and are due by `now`, taken off. For an open loop; a closed one has none.
+    /// Skips the requests that are due by `now`, and returns how many of them count. A closed loop has none.
     pub(super) fn abandon(&mut self, now: Duration) -> u64 {
         let mut count = 0;
         while let Some(due) = self.next(now).filter(|due| *due <= now && !matches!(self.kind, Kind::Closed)) {

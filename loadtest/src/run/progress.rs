@@ -1,16 +1,16 @@
-//! The line that says how a run goes, for those who watch. Not here: counting.
+//! The progress line of a run on a terminal. Not here: counting.
 
 use std::io::Write;
 
 use super::series::Series;
 use crate::report::time;
 
-/// One line of a terminal, written again and again.
+/// One line of a terminal that is overwritten.
 #[derive(Debug)]
 pub(super) struct Progress<W> {
-    /// None: nobody watches.
+    /// None: there is no terminal.
     terminal: Option<W>,
-    /// Seconds up to the one that is shown.
+    /// Number of seconds up to the one that is shown.
     shown: u64,
 }
 
@@ -19,7 +19,7 @@ impl<W: Write> Progress<W> {
         Self { terminal, shown: 0 }
     }
 
-    /// Shows the newest whole second, if it is another one.
+    /// Shows the newest complete second, if it has changed.
     pub(super) fn show(&mut self, series: &Series) {
         let Some((second, answered, p99)) = series.latest().filter(|(second, ..)| *second >= self.shown) else {
             return;
@@ -37,7 +37,7 @@ impl<W: Write> Progress<W> {
 
     fn say(&mut self, text: &str) {
         if let Some(terminal) = &mut self.terminal {
-            // Nobody to tell when it is closed.
+            // A closed terminal is ignored.
             let _ = terminal.write_all(text.as_bytes()).and_then(|()| terminal.flush());
         }
     }

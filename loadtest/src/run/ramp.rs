@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// A part of an open loop, in which the rate changes evenly.
+/// A part of an open loop with a linearly changing rate.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Step {
     pub(crate) duration: Duration,
@@ -11,18 +11,18 @@ pub(crate) struct Step {
     pub(crate) to: f64,
 }
 
-/// Steps one after the other.
+/// Consecutive steps.
 #[derive(Clone, Debug)]
 pub(super) struct Ramp(Vec<Segment>);
 
 #[derive(Clone, Copy, Debug)]
 struct Segment {
-    /// Seconds from the beginning, and how long.
+    /// Beginning and length, in seconds.
     start: f64,
     seconds: f64,
     from: f64,
     to: f64,
-    /// Requests that are due before it.
+    /// Number of requests that are due before it.
     before: f64,
 }
 
@@ -39,7 +39,7 @@ impl Ramp {
         Self(steps.iter().map(piece).collect())
     }
 
-    /// When the request with this number, from 0 and not always whole, is due; None: never.
+    /// When the request with this number, from 0 and possibly fractional, is due; None: never.
     pub(super) fn time_of(&self, number: f64) -> Option<Duration> {
         let piece = self.0.iter().find(|piece| number < piece.before + piece.requests())?;
         Some(Duration::try_from_secs_f64(piece.start + piece.reach(number - piece.before)).unwrap_or(Duration::MAX))

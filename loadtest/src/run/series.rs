@@ -7,13 +7,13 @@ use std::time::Duration;
 use super::log::Log;
 use super::meter::{Reader, Slice};
 
-/// Seconds that may still grow: threads file theirs at different times.
+/// Number of seconds that are kept open, because threads deliver their slices at different times.
 const OPEN: usize = 3;
 
-/// One second.
+/// Counts of one second over all threads.
 #[derive(Clone, Debug)]
 pub(crate) struct Second {
-    /// Since the warm-up.
+    /// Number of the second, from the end of the warm-up.
     pub(crate) at: u64,
     pub(crate) answered: u64,
     pub(crate) errors: u64,
@@ -22,7 +22,7 @@ pub(crate) struct Second {
     pub(crate) max: Duration,
 }
 
-/// All of them.
+/// All seconds of a run.
 #[derive(Debug)]
 pub(crate) struct Series {
     done: Vec<Second>,
@@ -35,12 +35,12 @@ impl Series {
         Self { done: Vec::new(), open: VecDeque::new(), log }
     }
 
-    /// Takes what the threads have filed.
+    /// Takes the slices that the threads have delivered.
     pub(super) fn read(&mut self, readers: &[Reader]) {
         readers.iter().for_each(|reader| reader.drain(|slice| self.add(slice)));
     }
 
-    /// No more will come.
+    /// Closes all seconds: no further slice will come.
     pub(super) fn close(&mut self) {
         while self.seal() {}
     }
@@ -62,7 +62,7 @@ impl Series {
 
     fn add(&mut self, slice: &Slice) {
         let first = self.done.len() as u64;
-        // What comes too late counts for the oldest second that is open.
+        // Slices that come too late count for the oldest open second.
         let place = slice.second.max(first) - first;
         while self.open.len() as u64 <= place {
             self.open.push_back(Slice::new(first + self.open.len() as u64));

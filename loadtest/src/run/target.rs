@@ -1,4 +1,4 @@
-//! URLs and request bytes: what is asked for, checked and written once before the run. Not here: when it is sent.
+//! URLs and request bytes, checked and written once before the run. Not here: when they are sent.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
@@ -36,9 +36,9 @@ pub(crate) enum TargetError {
 /// One parsed URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Url {
-    /// https.
+    /// Whether the scheme is https.
     secure: bool,
-    /// As it goes into Host.
+    /// Host and port, as the value of Host.
     pub(super) authority: String,
     host: String,
     port: u16,
@@ -78,7 +78,7 @@ impl Url {
         Ok((Self::parse(url)?, weight))
     }
 
-    /// Another path of the same host.
+    /// A URL with another path on the same host.
     pub(super) fn at(&self, path: &str) -> Result<Self, TargetError> {
         Self::parse(&format!("{}://{}{path}", self.scheme(), self.authority))
     }
@@ -128,11 +128,11 @@ impl Url {
     }
 }
 
-/// Where requests go.
+/// A host to which requests are sent.
 #[derive(Debug)]
 pub(super) struct Host {
     pub(super) address: Address,
-    /// Of the certificate; None: no TLS.
+    /// Name that its certificate has to have; None: no TLS.
     pub(super) name: Option<ServerName<'static>>,
     /// Version, cipher suite and group of TLS.
     pub(super) agreement: Option<String>,
@@ -149,7 +149,7 @@ fn split_weight(text: &str) -> Option<(&str, u16)> {
     }
 }
 
-/// What is the same in all requests.
+/// The parts that all requests share.
 #[derive(Debug)]
 pub(super) struct RequestForm<'a> {
     pub(super) method: &'a str,
@@ -190,7 +190,7 @@ fn field(header: &str) -> Option<(&str, &str)> {
     (is_token(name) && is_value).then_some((name, value))
 }
 
-/// RFC 9110 section 5.6.2.
+/// Whether `text` is a token (RFC 9110 section 5.6.2).
 fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }

@@ -119,7 +119,7 @@ impl Probe {
             self.ring.turn_within(Duration::MAX)?;
             while let Some(event) = self.ring.next_event() {
                 over |= matches!(event, Event::Expired(_) | Event::Failed(..));
-                // What it says of received bytes does not matter any more.
+                // Results for received bytes do not matter any more.
                 let _ = self.note(transport, event);
             }
         }
