@@ -94,8 +94,8 @@ fn scheme(listener: &ListenerSpec) -> &'static str {
 struct Rows(String);
 
 impl Rows {
-    fn row(&mut self, label: &str, rows: impl Display) {
-        let _ = writeln!(self.0, "{label:<10}{rows}");
+    fn row(&mut self, label: &str, text: impl Display) {
+        let _ = writeln!(self.0, "{label:<10}{text}");
     }
 
     fn gap(&mut self) {
@@ -202,7 +202,7 @@ impl<'a> Explanation<'a> {
         self.rows.row("cluster", format_args!("{}, {}{share}", cluster.name, cluster.balance.name()));
         let sum: u64 = cluster.endpoints.iter().map(|endpoint| u64::from(endpoint.weight)).sum();
         for endpoint in &cluster.endpoints {
-            let others: String = endpoint.others.iter().map(|rejected| format!(" or {rejected}")).collect();
+            let others: String = endpoint.others.iter().map(|other| format!(" or {other}")).collect();
             let weight = endpoint.weight;
             self.rows.row("endpoint", format_args!("{}{others}, weight {weight} of {sum}", endpoint.address));
         }
@@ -259,7 +259,7 @@ fn because<'a>(spec: &'a RouteSpec, shown: impl Fn(&'a str) -> &'a str) -> Strin
 
 fn pattern<'a>(value: &'a ValuePattern, shown: impl Fn(&'a str) -> &'a str) -> String {
     match value {
-        ValuePattern::Exact(rows) => format!("is \"{}\"", shown(rows)),
+        ValuePattern::Exact(text) => format!("is \"{}\"", shown(text)),
         ValuePattern::Regex(regex) => format!("matches {}", shown(regex)),
         ValuePattern::Present(true) => "is there".to_owned(),
         ValuePattern::Present(false) => "is not there".to_owned(),

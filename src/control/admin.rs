@@ -221,8 +221,8 @@ fn command_paths(state: AdminState) -> Router {
 /// The paths of [`command_paths`], each answered 403, for the address.
 fn forbidden_paths() -> Router {
     let refuse = || post(async || (StatusCode::FORBIDDEN, "only on the admin socket\n"));
-    let command_paths = ["/reload", "/reload/accept", "/reload/rollback", "/plan", "/drain"];
-    command_paths.into_iter().fold(Router::new(), |router, order| router.route(order, refuse()))
+    let paths = ["/reload", "/reload/accept", "/reload/rollback", "/plan", "/drain"];
+    paths.into_iter().fold(Router::new(), |router, path| router.route(path, refuse()))
 }
 
 const HELP: &str = "\

@@ -229,8 +229,8 @@ impl Control {
     pub(super) fn sample(&self) -> Sample {
         let mut sample = Sample::default();
         for worker in &self.workers {
-            let [successes, redirects, forbidden_paths, errors] = worker.counters.responses();
-            sample.answers += successes + redirects + forbidden_paths + errors;
+            let [successes, redirects, refusals, errors] = worker.counters.responses();
+            sample.answers += successes + redirects + refusals + errors;
             sample.errors += errors;
             sample.connect_failures += worker.counters.connect_failures.get();
         }

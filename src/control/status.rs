@@ -205,8 +205,8 @@ impl fmt::Display for Status {
         if let Some(left) = self.guard_seconds {
             row("guard", format_args!("on version {}, {left} s left", self.version))?;
         }
-        let [ok, moved, forbidden_paths, errors] = self.responses;
-        row("answers", format_args!("{ok} 2xx, {moved} 3xx, {forbidden_paths} 4xx, {errors} 5xx"))?;
+        let [ok, moved, refusals, errors] = self.responses;
+        row("answers", format_args!("{ok} 2xx, {moved} 3xx, {refusals} 4xx, {errors} 5xx"))?;
         row("exchanges", format_args!("{} under way, {} connect failures", self.exchanges, self.connect_failures))?;
         let Handshakes { tls12_full, tls12_resumed, tls13_full, tls13_resumed, failed, refused } = self.handshakes;
         let (full, resumed) = (tls12_full + tls13_full, tls12_resumed + tls13_resumed);

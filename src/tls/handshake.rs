@@ -148,9 +148,9 @@ fn on_status<Data>(
         Ok(ConnectionState::BlockedHandshake) => Ok(Next::Blocked),
         Ok(_) => Err(Error::Handshake),
         Err(error) => {
-            let error_of = error_of(&error);
+            let class = error_of(&error);
             why.get_or_insert(error);
-            Err(error_of)
+            Err(class)
         }
     };
     (discard, next)
