@@ -192,6 +192,32 @@ mod tests {
     }
 
     #[test]
+    fn parts_of_one_buffer_are_read_and_changed_side_by_side() {
+        let mut second = lease(b"firstsecond");
+        let mut first = second.split_to(5);
+        let sent = first.as_ptr();
+        // All three parts are borrowed at once, and changed in turn.
+        let (head, tail) = (first.bytes_mut(), second.bytes_mut());
+        head[0] = b'F';
+        tail[0] = b'S';
+        head[4] = b'T';
+        tail[5] = b'D';
+        second.fill(|room| {
+            head[1] = b'I';
+            room[0] = b'!';
+            1
+        });
+        assert_eq!((&*head, second.bytes()), (&b"FIrsT"[..], &b"SeconD!"[..]));
+        // While the kernel sends a part, what follows is appended to it, and it is moved.
+        assert!(first.absorb(&mut second, 0) && first.prepend(b"> "));
+        let moved = first;
+        let mut read = [0; 5];
+        // SAFETY: the kernel reads so too: the bytes belong to a lease that lives.
+        unsafe { sent.copy_to_nonoverlapping(read.as_mut_ptr(), read.len()) };
+        assert_eq!((&read, moved.bytes()), (b"FIrsT", &b"> FIrsTSeconD!"[..]));
+    }
+
+    #[test]
     fn what_is_filled_in_counts_up_to_the_ceiling() {
         let mut lease = lease(b"ab");
         lease.fill(|room| {

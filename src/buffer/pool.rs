@@ -113,9 +113,16 @@ impl Pool {
         last < stale
     }
 
-    /// Gives all pages back to the kernel, for whoever will take no more buffers. What leases still hold reads as zero.
+    /// Gives the pages of all buffers back to the kernel that no lease holds, for whoever will take no more buffers.
     pub fn release_pages(&self) {
-        forget(self.base, self.leases.len() * self.bytes);
+        let mut first = 0;
+        // Neighbours go together, with the pages that they share.
+        for run in self.leases.chunk_by(|a, b| (a.get() == 0) == (b.get() == 0)) {
+            if run.iter().all(|leases| leases.get() == 0) {
+                forget(self.address(first as u16), run.len() * self.bytes);
+            }
+            first += run.len();
+        }
     }
 
     pub(super) fn pop(&self) -> Option<u16> {
@@ -133,7 +140,9 @@ impl Pool {
 
     /// Where the kernel may write, and how much.
     pub(super) fn writable(&self, buffer: u16) -> (u64, u32) {
-        ((self.address(buffer).as_ptr() as usize + self.headroom) as u64, self.payload() as u32)
+        // What the kernel writes to it may be read through any pointer to the buffer: its address is exposed.
+        let address = self.address(buffer).as_ptr().expose_provenance();
+        ((address + self.headroom) as u64, self.payload() as u32)
     }
 
     pub(super) fn retain(&self, buffer: u16) {
@@ -150,6 +159,7 @@ impl Pool {
     }
 }
 
+#[cfg(not(miri))]
 pub(super) fn map(size: usize) -> io::Result<NonNull<u8>> {
     let (protection, flags) =
         (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE);
@@ -161,15 +171,39 @@ pub(super) fn map(size: usize) -> io::Result<NonNull<u8>> {
     NonNull::new(base.cast()).ok_or_else(io::Error::last_os_error)
 }
 
+/// What Miri has instead of such a mapping: whole pages of zeros that are never freed.
+#[cfg(miri)]
+pub(super) fn map(size: usize) -> io::Result<NonNull<u8>> {
+    let page = rustix::param::page_size();
+    let layout = std::alloc::Layout::from_size_align(size.next_multiple_of(page).max(page), page);
+    let layout = layout.map_err(io::Error::other)?;
+    // SAFETY: the layout has at least a page.
+    NonNull::new(unsafe { std::alloc::alloc_zeroed(layout) }).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
+}
+
 /// Gives back the whole pages within a part of a mapping; they read as zero when they are touched again.
 fn forget(address: NonNull<u8>, bytes: usize) {
     let page = rustix::param::page_size();
-    let start = (address.as_ptr() as usize).next_multiple_of(page);
-    let end = (address.as_ptr() as usize + bytes) / page * page;
+    let at = address.addr().get();
+    let (start, end) = (at.next_multiple_of(page), (at + bytes) / page * page);
     if start < end {
-        // SAFETY: the pages lie wholly inside our mapping, which stays mapped; whoever reads or writes them finds zeros.
-        unsafe { libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_DONTNEED) };
+        // SAFETY: `start` lies within the part, because a page of it begins there.
+        let pages = unsafe { address.add(start - at) };
+        give_back(pages, end - start);
     }
+}
+
+#[cfg(not(miri))]
+fn give_back(pages: NonNull<u8>, bytes: usize) {
+    // SAFETY: the pages lie wholly inside our mapping, which stays mapped; whoever reads or writes them finds zeros.
+    unsafe { libc::madvise(pages.as_ptr().cast(), bytes, libc::MADV_DONTNEED) };
+}
+
+/// To Miri it is what it is to a reader: a write of zeros.
+#[cfg(miri)]
+fn give_back(pages: NonNull<u8>, bytes: usize) {
+    // SAFETY: the pages lie wholly inside our allocation, which is never freed.
+    unsafe { pages.write_bytes(0, bytes) };
 }
 
 #[cfg(test)]
@@ -205,6 +239,42 @@ mod tests {
         assert!(!pool.trim(16));
         assert!(!pool.is_stale());
         assert_eq!((pool.trimmed.get(), pool.available()), (64, 64));
+    }
+
+    /// Fills an empty lease, to its ceiling.
+    fn fill(lease: &mut Lease) {
+        lease.fill(|room| {
+            room.fill(7);
+            room.len()
+        });
+    }
+
+    #[test]
+    fn what_is_given_back_reads_as_zero_and_leases_stay_as_they_are() {
+        // Buffers of a page and a half share pages with their neighbours: between two others, one gives back a single page.
+        let pool = Pool::new(4, 6 * 1024, 64, 16).expect("six pages");
+        let one = if rustix::param::page_size() == 4096 { 4096 } else { 0 };
+        let mut leases = [(); 3].map(|()| pool.take().expect("a free buffer"));
+        leases.iter_mut().for_each(fill);
+        let [first, given, last] = leases;
+        drop(given);
+        assert!(!pool.is_stale(), "the last one was never resident");
+        assert!(pool.is_stale() && !pool.trim(2));
+        let zeros = || {
+            let mut again = pool.take().expect("the buffer that was given back");
+            again.fill(|room| room.len());
+            let zeros = again.bytes().iter().filter(|&&byte| byte == 0).count();
+            again.truncate(0);
+            fill(&mut again);
+            zeros
+        };
+        assert_eq!(zeros(), one);
+        assert_eq!(zeros(), 0, "in use again");
+        // The slice lives while the pool is retired.
+        let held = first.bytes();
+        pool.release_pages();
+        assert!(held.iter().chain(last.bytes()).all(|&byte| byte == 7));
+        assert_eq!(zeros(), one);
     }
 
     #[test]

@@ -57,7 +57,7 @@ impl ProvidedRing {
     /// Address and entry count for the registration.
     #[must_use]
     pub fn registration(&self) -> (u64, u16) {
-        (self.entries.as_ptr() as u64, self.mask + 1)
+        (self.entries.as_ptr().expose_provenance() as u64, self.mask + 1)
     }
 
     /// Buffers that the kernel may still pick.
@@ -222,5 +222,68 @@ mod tests {
         assert_eq!(ring.offered(), 1);
         assert!(ring.refill(4, 0));
         assert_eq!((ring.offered(), ring.pool.available()), (4, 4));
+    }
+
+    /// What the kernel knows of a ring, as far as receiving goes.
+    struct Kernel {
+        entries: NonNull<Entry>,
+        memory: NonNull<u8>,
+        mask: u16,
+        head: u16,
+    }
+
+    // SAFETY: it is used by one thread at a time, and what it points to is never freed.
+    unsafe impl Send for Kernel {}
+
+    impl Kernel {
+        /// Waits for a buffer on offer, fills it and says which it is.
+        fn receive(&mut self, byte: u8) -> u16 {
+            while self.entry(0).tail.load(Ordering::Acquire) == self.head {
+                std::thread::yield_now();
+            }
+            let entry = self.entry(self.head);
+            let (address, bytes, buffer) = (entry.address.get(), entry.bytes.get(), entry.buffer.get());
+            let room = self.memory.as_ptr().with_addr(address as usize);
+            // SAFETY: the ring offers parts of the pool's memory that nobody else has.
+            unsafe { room.write_bytes(byte, bytes as usize) };
+            self.head = self.head.wrapping_add(1);
+            buffer
+        }
+
+        fn entry(&self, position: u16) -> &Entry {
+            // SAFETY: the masked position is within the ring.
+            let entry = unsafe { self.entries.add(usize::from(position & self.mask)) };
+            // SAFETY: the ring is never unmapped; what changes in it while this thread reads is atomic.
+            unsafe { entry.as_ref() }
+        }
+    }
+
+    /// A thread writes to buffers as the kernel does, at any time: for Miri, which looks for races and for pointers that
+    /// the holder of a lease has made invalid.
+    #[test]
+    fn the_kernel_fills_buffers_while_leases_of_others_are_changed() {
+        const ROUNDS: u8 = if cfg!(miri) { 20 } else { 200 };
+        let mut ring = ring();
+        let (memory, entries, mask) = (ring.pool.address(0), ring.entries, ring.mask);
+        let mut kernel = Kernel { entries, memory, mask, head: 0 };
+        let (completions, arrived) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || (0..ROUNDS).all(|byte| completions.send(kernel.receive(byte)).is_ok()));
+        let mut kept: Option<Lease> = None;
+        for (byte, buffer) in arrived.iter().enumerate() {
+            let mut claimed = None;
+            assert_eq!(ring.claim(buffer, PAYLOAD, |lease| claimed = Some(lease)), Ok(()));
+            let mut lease = claimed.expect("one lease");
+            assert_eq!(lease.bytes(), [byte as u8; PAYLOAD]);
+            if let Some(before) = &mut kept {
+                let changed = before.bytes_mut();
+                assert!(ring.refill(4, 0));
+                changed.fill(0);
+                lease.bytes_mut()[..PAYLOAD / 2].copy_from_slice(changed);
+            }
+            kept = Some(lease.split_to(PAYLOAD / 2));
+        }
+        assert!(thread.join().is_ok_and(|sent| sent));
+        drop(kept);
+        assert_eq!(ring.offered() + ring.pool.available(), 8);
     }
 }
