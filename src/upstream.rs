@@ -228,6 +228,8 @@ impl Upstreams {
     pub fn connected(&mut self, index: u32) {
         if let Some(connection) = self.table.get_mut(index as usize) {
             connection.connected = true;
+            // The connection was not given up in time, and what waited for it is sent now: it is not late any more.
+            connection.end.take_if(|end| *end == End::ConnectTimeout);
             if let Some(preferred) = self.preferred.get_mut(connection.endpoint.index()) {
                 *preferred = connection.address;
             }

@@ -495,4 +495,101 @@ mod tests {
         let answer = world.read(&mut client);
         assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("connection: close"), "{answer}");
     }
+
+    /// Connecting took too long, and the connection stands after all before anybody could go on from there: what was sent on it is
+    /// neither forgotten nor taken for never sent.
+    #[test]
+    fn a_connection_that_stands_too_late_was_sent_on() {
+        use socket2::{Domain, Socket, Type};
+        // An origin that lets nobody in.
+        let slow = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        slow.bind(&"127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
+        slow.listen(0).unwrap();
+        slow.set_nonblocking(true).unwrap();
+        let address = slow.local_addr().unwrap();
+        let crowd: Vec<Socket> = std::iter::repeat_with(|| Socket::new(Domain::IPV4, Type::STREAM, None).unwrap())
+            .take(4)
+            .inspect(|socket| {
+                socket.set_nonblocking(true).unwrap();
+                let _ = socket.connect(&address);
+            })
+            .collect();
+        let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        other.set_nonblocking(true).unwrap();
+        let text = "x".repeat(12_000);
+        let routes = format!(
+            "[[route]]\npath = \"/here\"\nrespond = {{ status = 200, body = \"{text}\" }}\n[[route]]\npath = \"/there\"\n\
+             cluster = \"c\"\n[[cluster]]\nname = \"c\"\nbalance = \"round_robin\"\nendpoints = [{{ address = \"{}\", weight = 10000 }}, \"{}\"]\n\
+             timeouts = {{ connect = \"300ms\", response = \"2s\" }}\n",
+            address.as_socket().unwrap(),
+            other.local_addr().unwrap()
+        );
+        let mut world = World::with(&["a"], &routes);
+        let client = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        client.set_recv_buffer_size(2048).unwrap();
+        client.connect(&world.address.parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
+        client.set_nonblocking(true).unwrap();
+        let mut client = TcpStream::from(client);
+        (0..10).for_each(|_| world.turn());
+        let free = |world: &World| world.worker.engine.ring.buffers.pools()[0].available();
+        let before = free(&world);
+        // Answers that the client does not take: two pieces wait.
+        while free(&world) + 2 > before {
+            client.write_all(b"GET /here HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+            (0..4).for_each(|_| world.turn());
+        }
+        client.write_all(b"POST /there HTTP/1.1\r\nHost: a\r\nContent-Length: 48\r\n\r\nbody").unwrap();
+        world.turn_until(|worker| worker.load().exchanges == 1);
+        // Buffers run short, and the client may have no more.
+        let mut held = Vec::new();
+        while !world.worker.engine.ring.buffers.is_scarce() {
+            held.extend(world.worker.engine.ring.buffers.take());
+        }
+        let begun = std::time::Instant::now();
+        while begun.elapsed() < Duration::from_millis(700) {
+            world.turn();
+        }
+        assert_eq!(world.worker.load().exchanges, 1);
+        // Now the origin lets them in, and gets the request.
+        let (mut accepted, mut request) = (Vec::new(), String::new());
+        while !request.contains("body") {
+            world.turn();
+            accepted.extend(slow.accept().ok().map(|(socket, _)| TcpStream::from(socket)));
+            for stream in &mut accepted {
+                stream.set_nonblocking(true).unwrap();
+                let mut buffer = [0; 4096];
+                if let Ok(count) = stream.read(&mut buffer) {
+                    request.push_str(&String::from_utf8_lossy(&buffer[..count]));
+                }
+            }
+            assert!(begun.elapsed() < Duration::from_secs(20), "{} {request}", accepted.len());
+        }
+        drop(held);
+        // The end of the body: what another origin would take for a request.
+        client.write_all(b"GET /not/by/this/route HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        let (mut answer, mut elsewhere, mut sent) = (String::new(), None, String::new());
+        let begun = std::time::Instant::now();
+        while !answer.contains("HTTP/1.1 5") && begun.elapsed() < Duration::from_secs(10) {
+            world.turn();
+            let mut buffer = [0; 65536];
+            // What came before the answer is dropped.
+            while let Ok(count @ 1..) = client.read(&mut buffer) {
+                answer.drain(..answer.len().saturating_sub(20));
+                answer.push_str(&String::from_utf8_lossy(&buffer[..count]));
+                world.turn();
+            }
+            elsewhere = elsewhere.or(other.accept().ok());
+            if let Some((stream, _)) = &mut elsewhere {
+                stream.set_nonblocking(true).unwrap();
+                if let Ok(count) = stream.read(&mut buffer) {
+                    sent.push_str(&String::from_utf8_lossy(&buffer[..count]));
+                }
+            }
+        }
+        let waited = begun.elapsed();
+        let answer = answer.split_once("HTTP/1.1 5").map(|(_, rest)| rest.to_owned());
+        assert!(elsewhere.is_none(), "another origin is asked, with {sent:?}; after {waited:?}: {answer:?}");
+        assert!(answer.unwrap().contains("_timeout"));
+        drop(crowd);
+    }
 }

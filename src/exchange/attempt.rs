@@ -191,7 +191,8 @@ impl<D: Driver> Engine<D> {
         let State::Attempt(attempt) = &mut exchange.state else { return None };
         let connection = self.upstreams.get(attempt.connection)?;
         let endpoint = attempt.endpoint;
-        if !matches!(end, End::Broken(Fault::Connect(_)) | End::ConnectTimeout) {
+        let unconnected = matches!(end, End::Broken(Fault::Connect(_)) | End::ConnectTimeout);
+        if !unconnected || connection.is_connected() {
             let stale = connection.reused && !connection.answered && end != End::ResponseTimeout;
             let free = stale && !exchange.tries.replayed && exchange.method.is_idempotent();
             exchange.tries.replayed |= free;
@@ -210,11 +211,13 @@ impl<D: Driver> Engine<D> {
 
     /// The whole request so far, sent or not. None when a part of it is gone or the kernel is still reading it.
     fn take_request(&mut self, id: u32, place: Place) -> Option<Queue> {
-        let socket = self.connection(id)?.transport.socket();
+        let transport = &self.connection(id)?.transport;
+        let (socket, taken) = (transport.socket(), transport.taken(&self.ring));
         let held = match place {
             Place::Anywhere => self.exchanges[id as usize].replay.take()?,
-            // Nothing was sent.
-            Place::NextAddress(..) | Place::Elsewhere => Queue::default(),
+            Place::NextAddress(..) | Place::Elsewhere if taken == 0 => Queue::default(),
+            // A part of the request has gone where it cannot be called back from.
+            Place::NextAddress(..) | Place::Elsewhere => return None,
         };
         self.join_unsent(socket, held)
     }
