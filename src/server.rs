@@ -129,16 +129,24 @@ impl Server {
     ///
     /// # Errors
     /// See [`ServerError`]. Blocking threads may be left; they end with the process.
-    pub fn run(self, config: Config, mut compiler: Compiler) -> Result<(), ServerError> {
-        let Self { control, signals, hangup } = self;
+    pub fn run(mut self, config: Config, mut compiler: Compiler) -> Result<(), ServerError> {
         let limit = raise_descriptor_limit()?;
         let cpus = runtime::allowed_cpus().map_err(|error| ServerError::Setup("CPU affinity", error))?;
         let workers = if config.workers == 0 { cpus.len() } else { config.workers.min(cpus.len()) };
         require_descriptors(&config, workers, limit)?;
-        let snapshot = Arc::new(compiler.compile(&config, 1).map_err(ServerError::Config)?);
-        let (sockets, bound) = listener::open(snapshot.listeners(), workers, &Vec::new())?;
-        let served =
-            control.block_on(serve(Startup { config, compiler, snapshot, cpus, sockets, bound }, signals, hangup));
+        // Compiling takes time, and so does binding to an address that a process leaves only now.
+        let prepared = self.prepare(move || {
+            let snapshot = Arc::new(compiler.compile(&config, 1).map_err(ServerError::Config)?);
+            let (sockets, bound) = listener::open(snapshot.listeners(), workers, &Vec::new())?;
+            Ok(Startup { config, compiler, snapshot, cpus, sockets, bound })
+        });
+        let Self { control, signals, hangup } = self;
+        let served = match prepared {
+            Some(Ok(startup)) => control.block_on(serve(startup, signals, hangup)),
+            Some(Err(error)) => Err(error),
+            // SIGTERM or SIGINT came before.
+            None => Ok(()),
+        };
         // Does not wait for the blocking thread of a reload under way.
         control.shutdown_background();
         served

@@ -250,6 +250,8 @@ impl Driver for Memory {
         Ok(())
     }
 
+    fn reap_early(&mut self, _: impl FnMut(Completion)) {}
+
     fn has_overflowed(&mut self) -> bool {
         false
     }

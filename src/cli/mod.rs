@@ -7,7 +7,7 @@ mod explain;
 mod remote;
 mod run;
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -89,10 +89,10 @@ pub(crate) fn main() -> ExitCode {
 
 fn config(verb: &ConfigVerb) -> ExitCode {
     match verb {
-        ConfigVerb::Default => print(&cairn::config::document(), ExitCode::SUCCESS),
-        ConfigVerb::Schema { tenant } => print(&cairn::config::json_schema(*tenant), ExitCode::SUCCESS),
+        ConfigVerb::Default => print_document(&cairn::config::document(), ExitCode::SUCCESS),
+        ConfigVerb::Schema { tenant } => print_document(&cairn::config::json_schema(*tenant), ExitCode::SUCCESS),
         ConfigVerb::Show { config } => match cairn::config::show(config) {
-            Ok(text) => print(&text, ExitCode::SUCCESS),
+            Ok(text) => print_document(&text, ExitCode::SUCCESS),
             Err(report) => check::invalid(config, &report),
         },
     }
@@ -101,6 +101,15 @@ fn config(verb: &ConfigVerb) -> ExitCode {
 /// Prints `text`, which may quote untrusted input. A closed output is ignored.
 fn print(text: &str, code: ExitCode) -> ExitCode {
     let _ = io::stdout().lock().write_all(printable_lines(text).as_bytes());
+    code
+}
+
+/// Prints a document for programs: as it is, but for a terminal.
+fn print_document(text: &str, code: ExitCode) -> ExitCode {
+    if io::stdout().is_terminal() {
+        return print(text, code);
+    }
+    let _ = io::stdout().lock().write_all(text.as_bytes());
     code
 }
 

@@ -16,7 +16,7 @@ use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
-use super::{fail, print};
+use super::{fail, print, print_document};
 
 /// Which process is meant.
 #[derive(Debug, clap::Args)]
@@ -152,7 +152,11 @@ fn show<T: DeserializeOwned>(
         Ok(answer) => {
             let (text, good) = text(&answer);
             let code = if good { ExitCode::SUCCESS } else { ExitCode::FAILURE };
-            if target.json { print(&format!("{}\n", String::from_utf8_lossy(&body)), code) } else { print(&text, code) }
+            if target.json {
+                print_document(&format!("{}\n", String::from_utf8_lossy(&body)), code)
+            } else {
+                print(&text, code)
+            }
         }
         Err(_) => fail(&format!("{}\n", String::from_utf8_lossy(&body).trim_end())),
     }

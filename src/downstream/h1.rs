@@ -56,7 +56,11 @@ impl Downstreams {
                     self.set_paused(engine, id, false);
                     return Step::Wait;
                 }
-                Err(_) => return self.refuse(engine, id, Failure::Buffers),
+                Err(_) => {
+                    // The exchange before must not decide how this one is refused.
+                    connection.current = Current::default();
+                    return self.refuse(engine, id, Failure::Buffers);
+                }
             }
         }
     }

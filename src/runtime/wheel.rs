@@ -7,6 +7,8 @@
 pub type Tick = u64;
 
 const SLOTS: usize = 1024;
+/// Low bits of a timer's number that tell its kind: timers of different kinds have tables of their own.
+const KIND_BITS: u32 = 2;
 /// No timer.
 const NONE: u32 = u32::MAX;
 /// A tick that never comes.
@@ -17,7 +19,8 @@ const DUE: Tick = Tick::MAX - 1;
 /// Timers numbered by their owner, one deadline each.
 #[derive(Debug)]
 pub struct Wheel {
-    nodes: Vec<Node>,
+    /// By the low bits of a timer's number, so that kinds of timers whose slots are few take little.
+    nodes: [Vec<Node>; 1 << KIND_BITS],
     slots: Box<[u32; SLOTS]>,
     /// One bit a slot: whether its list has a node.
     occupied: [u64; SLOTS / 64],
@@ -37,19 +40,26 @@ struct Node {
 
 const UNLINKED: Node = Node { deadline: NEVER, visit: NEVER, next: NONE, previous: NONE };
 
+/// Where the node of a timer stands.
+fn position(timer: u32) -> (usize, usize) {
+    ((timer & ((1 << KIND_BITS) - 1)) as usize, (timer >> KIND_BITS) as usize)
+}
+
 impl Default for Wheel {
     fn default() -> Self {
-        Self { nodes: Vec::new(), slots: Box::new([NONE; SLOTS]), occupied: [0; SLOTS / 64], visited: 0 }
+        Self { nodes: Default::default(), slots: Box::new([NONE; SLOTS]), occupied: [0; SLOTS / 64], visited: 0 }
     }
 }
 
 impl Wheel {
     /// Makes `timer` fire at the first visit at or after `deadline`.
     pub fn set(&mut self, timer: u32, deadline: Tick) {
-        if self.nodes.len() <= timer as usize {
-            self.nodes.resize(timer as usize + 1, UNLINKED);
+        let (kind, slot) = position(timer);
+        let nodes = &mut self.nodes[kind];
+        if nodes.len() <= slot {
+            nodes.resize(slot + 1, UNLINKED);
         }
-        let node = &mut self.nodes[timer as usize];
+        let node = &mut nodes[slot];
         node.deadline = deadline.min(DUE - 1);
         if node.visit == NEVER || deadline < node.visit {
             self.unlink(timer);
@@ -59,14 +69,14 @@ impl Wheel {
 
     /// Disarms `timer`, also if it has fired and was not taken.
     pub fn clear(&mut self, timer: u32) {
-        if let Some(node) = self.nodes.get_mut(timer as usize) {
+        if let Some(node) = self.node(timer) {
             node.deadline = NEVER;
         }
     }
 
     /// Whether `timer` has fired and was neither cleared nor set since. True once.
     pub fn take_due(&mut self, timer: u32) -> bool {
-        let Some(node) = self.nodes.get_mut(timer as usize).filter(|node| node.deadline == DUE) else { return false };
+        let Some(node) = self.node(timer).filter(|node| node.deadline == DUE) else { return false };
         node.deadline = NEVER;
         true
     }
@@ -100,10 +110,11 @@ impl Wheel {
             }
             let mut timer = self.slots[slot];
             while timer != NONE {
-                let Node { deadline, next, .. } = self.nodes[timer as usize];
+                let (kind, at) = position(timer);
+                let Node { deadline, next, .. } = self.nodes[kind][at];
                 self.unlink(timer);
                 if deadline <= now {
-                    self.nodes[timer as usize].deadline = DUE;
+                    self.nodes[kind][at].deadline = DUE;
                     due.push(timer);
                 } else if deadline < DUE {
                     self.link(timer);
@@ -113,12 +124,19 @@ impl Wheel {
         }
     }
 
+    /// The node of a timer that was set before; None for [`NONE`].
+    fn node(&mut self, timer: u32) -> Option<&mut Node> {
+        let (kind, at) = position(timer);
+        self.nodes[kind].get_mut(at)
+    }
+
     fn link(&mut self, timer: u32) {
-        let node = &mut self.nodes[timer as usize];
+        let (kind, at) = position(timer);
+        let node = &mut self.nodes[kind][at];
         node.visit = node.deadline.clamp(self.visited + 1, self.visited + SLOTS as Tick - 1);
         let slot = node.visit as usize % SLOTS;
         (node.previous, node.next) = (NONE, self.slots[slot]);
-        if let Some(next) = self.nodes.get_mut(self.slots[slot] as usize) {
+        if let Some(next) = self.node(self.slots[slot]) {
             next.previous = timer;
         }
         self.slots[slot] = timer;
@@ -126,15 +144,16 @@ impl Wheel {
     }
 
     fn unlink(&mut self, timer: u32) {
-        let Node { visit, next, previous, .. } = self.nodes[timer as usize];
+        let (kind, at) = position(timer);
+        let Node { visit, next, previous, .. } = self.nodes[kind][at];
         if visit == NEVER {
             return;
         }
-        self.nodes[timer as usize].visit = NEVER;
-        if let Some(next) = self.nodes.get_mut(next as usize) {
+        self.nodes[kind][at].visit = NEVER;
+        if let Some(next) = self.node(next) {
             next.previous = previous;
         }
-        if let Some(previous) = self.nodes.get_mut(previous as usize) {
+        if let Some(previous) = self.node(previous) {
             previous.next = next;
             return;
         }

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
 use super::driver::{Completion, Driver};
-use super::socket::{Phase, Recv};
+use super::socket::{Phase, Recv, Socket};
 use super::submit::{GENERATION_MASK, Op};
 use super::{Accept, Errno, Event, Fault, Group, Ring};
 use crate::buffer::Queue;
@@ -103,13 +103,7 @@ impl<D: Driver> Ring<D> {
         let wait = self.wait().min(most);
         let Self { driver, groups: [downstream, upstream], sockets, upstream: first, completions, .. } = self;
         driver.reap(wait, [&mut downstream.ring, &mut upstream.ring], |completion| {
-            let (op, slot, _) = Op::of(completion.tag);
-            let of_socket = matches!(op, Op::Connect | Op::Receive | Op::Send);
-            let owner = sockets.get(slot as usize).filter(|_| of_socket).map(|socket| socket.owner);
-            match owner {
-                Some(Owner::Upstream(_)) => first.push_back(completion),
-                _ => completions.push_back(completion),
-            }
+            if concerns_upstream(sockets, &completion) { &mut *first } else { &mut *completions }.push_back(completion);
         })
     }
 
@@ -270,6 +264,11 @@ impl<D: Driver> Ring<D> {
         if self.driver.has_overflowed() {
             return;
         }
+        // An end does not go before data that was taken early.
+        let Self { driver, sockets, upstream: first, completions, .. } = self;
+        driver.reap_early(|completion| {
+            if concerns_upstream(sockets, &completion) { &mut *first } else { &mut *completions }.push_back(completion);
+        });
         let queue = match owner {
             Owner::Upstream(_) => &mut self.upstream,
             Owner::Downstream(_) => &mut self.completions,
@@ -319,6 +318,14 @@ impl<D: Driver> Ring<D> {
         }
         sent
     }
+}
+
+/// Whether a completion is of a connection to an endpoint.
+fn concerns_upstream(sockets: &[Socket], completion: &Completion) -> bool {
+    let (op, slot, _) = Op::of(completion.tag);
+    let of_socket = matches!(op, Op::Connect | Op::Receive | Op::Send);
+    let owner = sockets.get(slot as usize).filter(|_| of_socket).map(|socket| socket.owner);
+    matches!(owner, Some(Owner::Upstream(_)))
 }
 
 #[cfg(test)]

@@ -43,6 +43,9 @@ pub trait Driver {
     fn reap(&mut self, wait: Duration, offered: [&mut ProvidedRing; 2], each: impl FnMut(Completion))
     -> io::Result<()>;
 
+    /// Hands over the completions that the machine had to take in the middle of a turn.
+    fn reap_early(&mut self, each: impl FnMut(Completion));
+
     /// Whether there are completions that were not handed over for want of room.
     fn has_overflowed(&mut self) -> bool;
 

@@ -169,9 +169,13 @@ impl Driver for Kernel {
             self.make_room();
         }
         self.arena.clear();
-        self.taken.drain(..).for_each(&mut each);
+        self.reap_early(&mut each);
         self.uring.completion().map(completion).for_each(each);
         Ok(())
+    }
+
+    fn reap_early(&mut self, each: impl FnMut(Completion)) {
+        self.taken.drain(..).for_each(each);
     }
 
     fn has_overflowed(&mut self) -> bool {
