@@ -43,6 +43,8 @@ endpoints = ["127.0.0.1:{quick}"]
 [[cluster]]
 name = "slow"
 endpoints = ["127.0.0.1:{slow}"]
+# As for a long poll: what waits behind it is held for as long as is measured.
+timeouts.response = "10m"
 """
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 GET = b"GET /quick HTTP/1.1\r\nHost: a\r\n\r\n"
