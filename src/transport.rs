@@ -33,9 +33,7 @@ impl Transport {
     /// When the message cannot be made; nothing more is read or sent.
     pub fn begin<D: Driver>(&mut self, ring: &mut Ring<D>) -> Result<(), tls::Error> {
         let Some(session) = &mut self.session else { return Ok(()) };
-        let mut out = Queue::default();
-        let begun = session.begin(&mut wire(ring, self.socket, &mut out));
-        ring.send_all(self.socket, &mut out);
+        let begun = on_wire(ring, self.socket, |wire| session.begin(wire));
         self.broken |= begun.is_err();
         begun
     }
@@ -54,10 +52,8 @@ impl Transport {
             self.input.append(ring.buffers.pieces(), &mut received);
             return Ok(None);
         };
-        let mut out = Queue::default();
-        let outcome = session.receive(&mut wire(ring, self.socket, &mut out), &mut received, &mut self.input);
+        let outcome = on_wire(ring, self.socket, |wire| session.receive(wire, &mut received, &mut self.input));
         self.ended |= session.has_ended();
-        ring.send_all(self.socket, &mut out);
         outcome
     }
 
@@ -80,17 +76,13 @@ impl Transport {
     /// Queues what the peer is to get; not while it is handshaking.
     pub fn send<D: Driver>(&mut self, ring: &mut Ring<D>, content: &mut Queue) {
         let Some(session) = &mut self.session else { return ring.send_all(self.socket, content) };
-        let mut out = Queue::default();
-        self.broken |= session.send(&mut wire(ring, self.socket, &mut out), content).is_err();
-        ring.send_all(self.socket, &mut out);
+        self.broken |= on_wire(ring, self.socket, |wire| session.send(wire, content)).is_err();
     }
 
     /// Queues TLS's close_notify (RFC 8446 section 6.1), by which the peer can tell the end from a cut.
     pub fn close_notify<D: Driver>(&mut self, ring: &mut Ring<D>) {
         let Some(session) = &mut self.session else { return };
-        let mut out = Queue::default();
-        session.finish(&mut wire(ring, self.socket, &mut out));
-        ring.send_all(self.socket, &mut out);
+        on_wire(ring, self.socket, |wire| session.finish(wire));
     }
 
     /// Sends FIN once everything queued has gone.
@@ -178,7 +170,11 @@ impl Transport {
     }
 }
 
-fn wire<'a, D: Driver>(ring: &'a mut Ring<D>, socket: SocketId, out: &'a mut Queue) -> Wire<'a> {
+/// Has a session act, and sends the records that it makes.
+fn on_wire<D: Driver, T>(ring: &mut Ring<D>, socket: SocketId, act: impl FnOnce(&mut Wire<'_>) -> T) -> T {
+    let mut out = Queue::default();
     let (now, taken, unsent) = (ring.clock().now(), ring.taken(socket), ring.unsent(socket) as u64);
-    Wire { buffers: &mut ring.buffers, out, now, taken, unsent }
+    let done = act(&mut Wire { buffers: &mut ring.buffers, out: &mut out, now, taken, unsent });
+    ring.send_all(socket, &mut out);
+    done
 }

@@ -14,19 +14,19 @@ impl<D: Driver> Engine<D> {
     /// Bytes of the request, or of the tunnel's way up, that wait for the origin.
     #[must_use]
     pub fn unsent(&self, id: u32) -> usize {
-        self.connection(id).map_or(0, |connection| self.ring.unsent(connection.transport.socket()))
+        self.connection(id).map_or(0, |connection| connection.transport.unsent(&self.ring))
     }
 
     /// Whether so much of the request, or of the tunnel's way up, waits for the origin that no more should be sent.
     #[must_use]
     pub fn is_full(&self, id: u32) -> bool {
-        self.connection(id).is_some_and(|connection| self.ring.is_full(connection.transport.socket()))
+        self.connection(id).is_some_and(|connection| connection.transport.is_full(&self.ring))
     }
 
     /// Bytes of the request, or of the tunnel's way up, that the origin has taken.
     #[must_use]
     pub fn taken(&self, id: u32) -> u64 {
-        self.connection(id).map_or(0, |connection| self.ring.taken(connection.transport.socket()))
+        self.connection(id).map_or(0, |connection| connection.transport.taken(&self.ring))
     }
 
     /// Pieces that it and its connection to the origin hold: at most so many buffers are pinned.
