@@ -27,7 +27,7 @@ const FLUSH: Duration = Duration::from_secs(1);
 static PROCESS: LazyLock<EventLog> = LazyLock::new(|| EventLog::start(Stderr));
 
 /// Logs `cairn: TEXT`. Never blocks. Allocates: not for the request path.
-pub fn say(text: impl fmt::Display) {
+pub fn log(text: impl fmt::Display) {
     PROCESS.add(format_args!("cairn: {text}"));
 }
 
@@ -54,8 +54,8 @@ pub fn start() {
         let (thread, trace) = (thread::current(), Backtrace::capture());
         let name = thread.name().unwrap_or("without a name");
         match trace.status() {
-            BacktraceStatus::Captured => say(format_args!("thread {name} {panic}\n{trace}")),
-            _ => say(format_args!("thread {name} {panic}")),
+            BacktraceStatus::Captured => log(format_args!("thread {name} {panic}\n{trace}")),
+            _ => log(format_args!("thread {name} {panic}")),
         }
     }));
 }

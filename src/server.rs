@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, watch};
 use crate::config::{Config, Watch};
 use crate::control::admin::{AdminError, AdminListeners, AdminState};
 use crate::control::{Compiler, Control};
-use crate::event_log::{self, say};
+use crate::event_log::{self, log};
 use crate::id::WorkerId;
 use crate::listener::{self, BoundAddresses, Sockets};
 use crate::runtime::{self, ExecutorError};
@@ -332,10 +332,10 @@ fn join(executors: Vec<Executor>, handles: &[WorkerHandle]) -> Result<(), Server
 fn announce(snapshot: &Snapshot, bound: &BoundAddresses, workers: usize) {
     // An error cannot occur here: each worker has checked the variable.
     if let Some(workarounds) = Workarounds::needed().ok().filter(|workarounds| !workarounds.is_empty()) {
-        say(format_args!("workarounds: {workarounds}"));
+        log(format_args!("workarounds: {workarounds}"));
     }
     for (id, address) in bound {
-        say(format_args!("listener {} on {address}", snapshot.listener(*id).name));
+        log(format_args!("listener {} on {address}", snapshot.listener(*id).name));
     }
-    say(format_args!("ready, {workers} worker{}", if workers == 1 { "" } else { "s" }));
+    log(format_args!("ready, {workers} worker{}", if workers == 1 { "" } else { "s" }));
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::buffer::Pool;
 use crate::downstream::Downstreams;
-use crate::event_log::say;
+use crate::event_log::log;
 use crate::exchange::Engine;
 use crate::id::{Owner, Timer, WorkerId};
 use crate::limits;
@@ -159,7 +159,7 @@ impl<D: Driver> Worker<D> {
                 }
             }
             if background.is_busy() {
-                background.give_way().await;
+                background.yield_now().await;
             }
         }
         Ok(())
@@ -270,12 +270,12 @@ impl<D: Driver> Worker<D> {
         }
         let id = self.id.0;
         match warning {
-            Warning::Accept(error) => say(format_args!("worker {id}: accepting paused: {error}; {}", error.cure())),
+            Warning::Accept(error) => log(format_args!("worker {id}: accepting paused: {error}; {}", error.cure())),
             Warning::Buffers => {
                 let counters = &self.engine.counters;
                 let (free, waiting) = (counters.free_buffers.get(), counters.starved_receives.get());
                 let [heads, readers, origins, pipelined] = counters.sheds();
-                say(format_args!(
+                log(format_args!(
                     "worker {id}: buffers are short: {free} free, {waiting} receives wait; shed so far: {heads} partial heads, \
                      {readers} slow readers, {origins} before slow origins, {pipelined} with pipelined requests"
                 ));
@@ -309,7 +309,7 @@ fn client_limit(workers: usize) -> usize {
 /// Gives back what a burst has left behind, a few buffers at a time.
 async fn trim(pool: &'static Pool, background: Background) {
     while pool.trim(UPKEEP_STEP) {
-        background.give_way().await;
+        background.yield_now().await;
     }
 }
 

@@ -44,7 +44,7 @@ const BANS: [(&str, &str); 6] = [
     ("Box<dyn", "match on an enum"),
     ("&dyn ", "match on an enum or take a type parameter"),
     ("String::", "spans, byte slices or `&'static str`"),
-    ("format!(", "write into the worker's scratch"),
+    ("format!(", "write into the worker's scratch buffer"),
     (".to_vec()", "a lease"),
     (".unwrap()", "a typed error, or a match"),
 ];

@@ -14,7 +14,7 @@ use super::prepare::{NewConfig, Outcome, Prepared, Request, tenant_changes};
 use super::watch::WatcherUpdate;
 use super::{Control, Reply};
 use crate::config::Config;
-use crate::event_log::say;
+use crate::event_log::log;
 use crate::id::Address;
 use crate::listener::BoundAddresses;
 use crate::worker::{ConfigUpdate, WorkerHandle};
@@ -126,11 +126,11 @@ impl ReloadRequest {
     /// Logs the result and sends it to the requesters. Files that changed without effect are not logged.
     fn answer(self, outcome: &Reloaded) {
         if !self.replies.is_empty() {
-            say(outcome);
+            log(outcome);
         } else if self.hangup {
-            say(format_args!("SIGHUP: {outcome}"));
+            log(format_args!("SIGHUP: {outcome}"));
         } else if outcome.verdict != Verdict::Unchanged || !outcome.tenants.is_empty() {
-            say(format_args!("files have changed: {outcome}"));
+            log(format_args!("files have changed: {outcome}"));
         }
         send_replies(self.replies, outcome);
     }
@@ -288,7 +288,7 @@ impl Control {
         let NewConfig { config, snapshot, sockets, bound, summary } = new;
         let snapshot = Arc::new(snapshot);
         for (id, address) in &bound {
-            say(format_args!("listener {} on {address}", snapshot.listener(*id).name));
+            log(format_args!("listener {} on {address}", snapshot.listener(*id).name));
         }
         for (worker, sockets) in self.workers.iter().zip(sockets) {
             worker.send(ConfigUpdate { snapshot: Arc::clone(&snapshot), sockets });
@@ -311,7 +311,7 @@ impl Control {
 
     fn on_applied(&mut self, mut running: Running) {
         for (_, address) in std::mem::take(&mut running.removed_listeners) {
-            say(format_args!("no listener on {address} any more"));
+            log(format_args!("no listener on {address} any more"));
             if let Address::Unix(path) = address {
                 // If it cannot be removed, connecting to it fails.
                 let _ = fs::remove_file(path);
@@ -360,7 +360,7 @@ impl Control {
                 outcome.tenants = news.map(|(name, news)| format!("tenant {name} {news}")).collect();
                 match wanted.guard.filter(|_| outcome.verdict == Verdict::Applied) {
                     Some(guard) => {
-                        say(&outcome);
+                        log(&outcome);
                         self.guarded =
                             Some(GuardedReload::new(guard, before, base, self.sample(), outcome, wanted.replies));
                     }
@@ -392,7 +392,7 @@ async fn wait_until_applied(workers: &[WorkerHandle], version: u64) {
     let begun = Instant::now();
     while workers.iter().any(|worker| worker.counters.version.get() < version) {
         if begun.elapsed() > APPLY_TIMEOUT {
-            return say(format_args!(
+            return log(format_args!(
                 "a worker has not taken version {version} for {APPLY_TIMEOUT:?}; it will when its turn ends"
             ));
         }

@@ -106,7 +106,7 @@ impl Background {
     }
 
     /// Lets other task queues run.
-    pub async fn give_way(&self) {
+    pub async fn yield_now(&self) {
         glommio::executor().yield_task_queue_now().await;
     }
 }
@@ -158,7 +158,7 @@ mod tests {
             let flag = Rc::clone(&done);
             background.spawn(async move { flag.set(true) });
             while background.is_busy() {
-                background.give_way().await;
+                background.yield_now().await;
             }
             done.get()
         });
@@ -180,7 +180,7 @@ mod tests {
             let ending = Ending(sender);
             async move {
                 let _ending = ending;
-                background.give_way().await;
+                background.yield_now().await;
                 if allowed_cpus().is_ok() {
                     panic!("on purpose");
                 }
