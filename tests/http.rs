@@ -247,10 +247,10 @@ fn chunked(feed: Feed<'_>, mut at: usize, out: &mut String) -> Option<usize> {
                 Ok(piece) => {
                     let bytes = &feed.input[at..at + piece.len];
                     at += piece.len;
-                    if piece.kind == PieceKind::Data {
+                    if piece.kind == ChunkedPartKind::Data {
                         data.extend_from_slice(bytes);
                     }
-                    if matches!(piece.kind, PieceKind::Data | PieceKind::Framing) {
+                    if matches!(piece.kind, ChunkedPartKind::Data | ChunkedPartKind::Framing) {
                         passed.extend_from_slice(bytes);
                     }
                 }

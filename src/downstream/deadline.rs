@@ -1,4 +1,4 @@
-//! What a client is waited for, and until when. Not here: how fast it has to be besides (`pace`).
+//! What a client is waited for, and until when. Not here: how fast it has to be besides (`rate`).
 //!
 //! A connection has one timer. Whenever something has happened, [`Downstreams::arm`] works out from the state what the client is
 //! waited for and since when, and sets the timer to the first of these times. Each moves only with the progress that it guards:
@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::pace::Floor;
+use super::rate::MinimumRate;
 use super::{Current, Downstream, Downstreams, Phase, Response, Step, Tunnel};
 use crate::exchange::{Engine, Failure};
 use crate::id::{Owner, Timer};
@@ -67,10 +67,10 @@ impl Downstreams {
         if connection.transport.is_broken() {
             return self.remove(engine, id, true);
         }
-        let floor = Floor::of(connection.spec(engine));
+        let minimum = MinimumRate::of(connection.spec(engine));
         let unread = connection.transport.unsent(&engine.ring) > 0 && !matches!(connection.phase, Phase::Tunnel(_));
         let (now, taken) = (engine.ring.clock().tick(), connection.transport.taken(&engine.ring));
-        if unread && connection.taking.falls_behind(floor, now, taken) {
+        if unread && connection.download_rate.is_below(minimum, now, taken) {
             return self.remove(engine, id, true);
         }
         let wait = self.wait(engine, id);

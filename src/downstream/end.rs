@@ -57,12 +57,12 @@ impl Downstreams {
         connection.current.keep_alive &= !failure.is_fatal();
         let style = connection.style(engine.ring.wall_seconds());
         let status = engine.write_failure(failure, route.as_ref(), &style);
-        self.send_scratch(engine, id, status, style.keep_alive)
+        self.send_local_response(engine, id, status, style.keep_alive)
     }
 
     /// Sends an answer of our own from the scratch, counts it, and goes on with what follows it: the one end of a route's own
     /// answers and of refusals.
-    pub(super) fn send_scratch<D: Driver>(
+    pub(super) fn send_local_response<D: Driver>(
         &mut self,
         engine: &mut Engine<D>,
         id: u32,

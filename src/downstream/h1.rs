@@ -1,7 +1,7 @@
 //! HTTP/1.1 towards the client: heads in, heads out, bodies both ways, tunnels. Not here: closing and time-outs.
 
 use super::end::Outcome;
-use super::pace::{Floor, Pace};
+use super::rate::{MinimumRate, RateMeter};
 use super::{Current, Downstream, Downstreams, Phase, Response, Step, Tunnel, Way, response};
 use crate::buffer::{Lease, Queue, QueueLimit};
 use crate::exchange::{Engine, Failure, Head, HeadKind, RequestSource, RouteRequest};
@@ -76,7 +76,7 @@ impl Downstreams {
             connection.peer = connection.peer.with_trust(|address| spec.trusts(address), !spec.strict_paths);
         }
         connection.requests = connection.requests.saturating_add(1);
-        connection.taking = Pace::default();
+        connection.download_rate = RateMeter::default();
         let last = spec.requests > 0 && connection.requests >= spec.requests;
         let trailers = match http::nominates_fields(head, &request.fields) {
             true => Trailers::Dropped,
@@ -116,7 +116,7 @@ impl Downstreams {
                 connection.record(engine).route = Some(route);
                 lease.advance(length);
                 connection.transport.input.push_front(engine.ring.buffers.pieces(), lease);
-                self.send_scratch(engine, id, status, style.keep_alive)
+                self.send_local_response(engine, id, status, style.keep_alive)
             }
             Err((failure, route)) => {
                 lease.advance(length);
@@ -142,7 +142,7 @@ impl Downstreams {
         }
         if engine.is_full(exchange) {
             // It is the origin that is slow.
-            connection.current.sending.pause(engine.ring.clock().tick());
+            connection.current.upload_rate.pause(engine.ring.clock().tick());
             self.set_paused(engine, id, true);
             return Step::Wait;
         }
@@ -220,7 +220,7 @@ impl Downstreams {
             (framing, current.keep_alive) = response::framing(engine.response.body, current);
         }
         engine.scratch.clear();
-        engine.tell_date();
+        engine.update_date();
         let (route, date, version) = (engine.route(exchange), engine.date.line(), current.version);
         let style = response::HeadStyle { kind, route: &route, keep_alive: current.keep_alive, version, date };
         response::write(&style, &engine.response, &lease.bytes()[..length], &mut engine.scratch);
@@ -362,7 +362,7 @@ fn read_body<D: Driver>(connection: &mut Downstream, engine: &mut Engine<D>, out
     // Origins are sent HTTP/1.1, so that a body goes on as the client has framed it.
     const FRAMING: Framing = Framing::Verbatim;
     let spec = connection.spec(engine);
-    let (limit, floor) = (spec.body_bytes, Floor::of(spec));
+    let (limit, minimum) = (spec.body_bytes, MinimumRate::of(spec));
     let current = &mut connection.current;
     let arrived = !connection.transport.input.is_empty();
     let (buffers, input) = (&mut engine.ring.buffers, &mut connection.transport.input);
@@ -382,7 +382,7 @@ fn read_body<D: Driver>(connection: &mut Downstream, engine: &mut Engine<D>, out
             let waits = arrived && !current.body.is_done();
             if limit > 0 && current.received > limit {
                 Err(Failure::RequestBodySize)
-            } else if waits && current.sending.falls_behind(floor, engine.ring.clock().tick(), current.received) {
+            } else if waits && current.upload_rate.is_below(minimum, engine.ring.clock().tick(), current.received) {
                 Err(Failure::RequestBodySlow)
             } else {
                 Ok(())

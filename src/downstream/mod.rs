@@ -5,7 +5,7 @@ mod deadline;
 mod end;
 mod h1;
 mod handshakes;
-mod pace;
+mod rate;
 pub mod response;
 mod secure;
 mod shed;
@@ -28,7 +28,7 @@ use crate::tls;
 use crate::transport::Transport;
 use crate::uring::{Driver, Event};
 use handshakes::Handshakes;
-use pace::Pace;
+use rate::RateMeter;
 use shed::Candidate;
 
 /// Every client connection of a worker.
@@ -81,7 +81,7 @@ struct Downstream {
     /// Requests begun.
     requests: u32,
     /// How fast the client takes what is sent to it.
-    taking: Pace,
+    download_rate: RateMeter,
     /// The current exchange.
     current: Current,
 }
@@ -109,7 +109,7 @@ struct Current {
     /// Bytes of body read.
     received: u64,
     /// How fast the body comes.
-    sending: Pace,
+    upload_rate: RateMeter,
     /// Since when no byte has come, of the body or of the tunnel.
     arriving: Stall,
     /// The client waits for 100 before it sends the body.
@@ -191,7 +191,7 @@ impl Default for Current {
             format: Format::Text,
             body: Body::Done,
             received: 0,
-            sending: Pace::default(),
+            upload_rate: RateMeter::default(),
             arriving: Stall::default(),
             expects: false,
             keep_alive: false,
@@ -271,7 +271,7 @@ impl Downstreams {
             closes_at: None,
             reading: Stall::default(),
             requests: 0,
-            taking: Pace::default(),
+            download_rate: RateMeter::default(),
             current: Current { body: unread, ..Current::default() },
         });
         if phase == Phase::Handshake {
@@ -298,7 +298,7 @@ impl Downstreams {
             }
             Event::Sent(_, drained, _) => {
                 if drained {
-                    connection.taking.pause(engine.ring.clock().tick());
+                    connection.download_rate.pause(engine.ring.clock().tick());
                 }
                 // Between requests nothing waits for room to send, unless reading was paused for too many answers.
                 if connection.phase != Phase::Head || connection.transport.is_paused() {

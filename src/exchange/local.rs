@@ -67,7 +67,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Brings `date` up to date: the wall clock is read once a tick at most.
-    pub fn tell_date(&mut self) {
+    pub fn update_date(&mut self) {
         let now = self.ring.clock().now();
         if now >= self.dated_until {
             self.dated_until = now + Duration::from_millis(limits::TICK_MS);

@@ -68,7 +68,7 @@ pub struct Engine<D = Kernel> {
     paths: Forms,
     /// The methods that the answer to [`Failure::Method`] names.
     allow: Vec<u8>,
-    /// The Date line for responses that have none; see [`Engine::tell_date`].
+    /// The Date line for responses that have none; see [`Engine::update_date`].
     pub date: DateLine,
     /// Until when `date` is current, by the clock of the ring.
     dated_until: Duration,

@@ -3,7 +3,7 @@
 
 use super::{BuffersExhausted, TrailerSection, Trailers, join};
 use crate::buffer::{Buffers, Lease, Queue};
-use crate::http::{self, BodyFraming, ChunkError, ChunkedDecoder, Fields, HeadLimits, PieceKind, TrailerError};
+use crate::http::{self, BodyFraming, ChunkError, ChunkedDecoder, ChunkedPartKind, Fields, HeadLimits, TrailerError};
 use crate::limits;
 
 /// How far the body of one received message has been read.
@@ -177,20 +177,20 @@ impl Body {
             }
             let piece = decoder.next(&lease.bytes()[run..]).map_err(BodyError::Chunk)?;
             match piece.kind {
-                PieceKind::Data => {
+                ChunkedPartKind::Data => {
                     data += piece.len as u64;
                     run += piece.len;
                 }
-                PieceKind::Framing | PieceKind::Skip => {
+                ChunkedPartKind::Framing | ChunkedPartKind::Skip => {
                     out.push(buffers.pieces(), lease.split_to(run));
                     lease.advance(piece.len);
                     run = 0;
                 }
-                PieceKind::NeedMore => {
+                ChunkedPartKind::NeedMore => {
                     out.push(buffers.pieces(), lease);
                     return Ok(data);
                 }
-                PieceKind::LastChunk => {
+                ChunkedPartKind::LastChunk => {
                     out.push(buffers.pieces(), lease.split_to(run));
                     lease.advance(piece.len);
                     input.push_front(buffers.pieces(), lease);

@@ -65,16 +65,16 @@ enum State {
 
 /// A range of bytes of a chunked body that are all treated alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Piece {
+pub struct ChunkedPart {
     /// How they are treated.
-    pub kind: PieceKind,
+    pub kind: ChunkedPartKind,
     /// Number of bytes; 0 for `NeedMore` only.
     pub len: usize,
 }
 
 /// The kinds of piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PieceKind {
+pub enum ChunkedPartKind {
     /// Size digits and line ends: passed on if the body is forwarded chunked.
     Framing,
     /// Data.
@@ -89,7 +89,7 @@ pub enum PieceKind {
 
 /// Consecutive bytes that can be passed on unchanged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Run {
+pub struct VerbatimRun {
     /// Length of the run: framing and data.
     pub len: usize,
     /// The data in it.
@@ -145,16 +145,16 @@ impl ChunkedDecoder {
 
     /// The longest piece of one kind at the beginning of `input`. The caller continues behind it.
     #[inline]
-    pub fn next(&mut self, input: &[u8]) -> Result<Piece, ChunkError> {
+    pub fn next(&mut self, input: &[u8]) -> Result<ChunkedPart, ChunkError> {
         if self.state == State::Data {
             let len = usize::try_from(self.left).unwrap_or(usize::MAX).min(input.len());
             return Ok(self.take_data(len));
         }
         if let Some(len) = self.take_plain(input) {
-            return Ok(Piece { kind: PieceKind::Framing, len });
+            return Ok(ChunkedPart { kind: ChunkedPartKind::Framing, len });
         }
         let Some((first, rest)) = input.split_first().filter(|_| self.state != State::Done) else {
-            return Ok(Piece { kind: PieceKind::NeedMore, len: 0 });
+            return Ok(ChunkedPart { kind: ChunkedPartKind::NeedMore, len: 0 });
         };
         let kind = self.take_byte(*first)?;
         let mut len = 1;
@@ -169,14 +169,14 @@ impl ChunkedDecoder {
             }
             len += 1;
         }
-        Ok(Piece { kind, len })
+        Ok(ChunkedPart { kind, len })
     }
 
     /// The longest run at the beginning of `input` that can be passed on unchanged: it ends before bytes to skip,
     /// before the last chunk, or with the input.
     #[inline]
-    pub fn run(&mut self, input: &[u8]) -> Result<Run, ChunkError> {
-        let mut run = Run::default();
+    pub fn run(&mut self, input: &[u8]) -> Result<VerbatimRun, ChunkError> {
+        let mut run = VerbatimRun::default();
         while let Some(rest) = input.get(run.len..) {
             if let Some((len, data)) = self.whole_chunk(rest) {
                 run.len += len;
@@ -186,9 +186,9 @@ impl ChunkedDecoder {
             let before = *self;
             let piece = self.next(rest)?;
             match piece.kind {
-                PieceKind::Framing => {}
-                PieceKind::Data => run.data += piece.len,
-                PieceKind::Skip | PieceKind::LastChunk | PieceKind::NeedMore => {
+                ChunkedPartKind::Framing => {}
+                ChunkedPartKind::Data => run.data += piece.len,
+                ChunkedPartKind::Skip | ChunkedPartKind::LastChunk | ChunkedPartKind::NeedMore => {
                     *self = before;
                     break;
                 }
@@ -199,15 +199,15 @@ impl ChunkedDecoder {
     }
 
     #[inline(always)]
-    fn take_data(&mut self, len: usize) -> Piece {
+    fn take_data(&mut self, len: usize) -> ChunkedPart {
         if len == 0 {
-            return Piece { kind: PieceKind::NeedMore, len: 0 };
+            return ChunkedPart { kind: ChunkedPartKind::NeedMore, len: 0 };
         }
         self.left -= len as u64;
         if self.left == 0 {
             self.state = State::DataCr;
         }
-        Piece { kind: PieceKind::Data, len }
+        ChunkedPart { kind: ChunkedPartKind::Data, len }
     }
 
     /// Takes a common line at once if it is whole: `size CRLF` without extension, or the CRLF behind data.
@@ -243,7 +243,7 @@ impl ChunkedDecoder {
 
     /// Takes one byte outside of data.
     #[inline]
-    fn take_byte(&mut self, byte: u8) -> Result<PieceKind, ChunkError> {
+    fn take_byte(&mut self, byte: u8) -> Result<ChunkedPartKind, ChunkError> {
         match (self.state, byte) {
             (State::Size | State::Zeros | State::Digits, _) => match hex_digit(byte) {
                 Some(digit) => self.take_digit(digit),
@@ -254,27 +254,27 @@ impl ChunkedDecoder {
                 self.line = 0;
                 if self.left == 0 {
                     self.state = State::Done;
-                    return Ok(PieceKind::LastChunk);
+                    return Ok(ChunkedPartKind::LastChunk);
                 }
                 self.state = State::Data;
-                Ok(PieceKind::Framing)
+                Ok(ChunkedPartKind::Framing)
             }
             (State::DataCr, b'\r') => {
                 self.state = State::DataLf;
-                Ok(PieceKind::Framing)
+                Ok(ChunkedPartKind::Framing)
             }
             (State::DataLf, b'\n') => {
                 self.state = State::Size;
-                Ok(PieceKind::Framing)
+                Ok(ChunkedPartKind::Framing)
             }
             (State::SizeLf | State::DataCr | State::DataLf, _) => Err(ChunkError::BadLineEnd),
-            (State::Data | State::Done, _) => Ok(PieceKind::NeedMore),
+            (State::Data | State::Done, _) => Ok(ChunkedPartKind::NeedMore),
             _ => self.take_extension(byte),
         }
     }
 
     #[inline(always)]
-    fn take_digit(&mut self, digit: u8) -> Result<PieceKind, ChunkError> {
+    fn take_digit(&mut self, digit: u8) -> Result<ChunkedPartKind, ChunkError> {
         let size = self.left << 4 | u64::from(digit);
         self.line += 1;
         if usize::from(self.line) > HEX_DIGITS || size > BODY_LENGTH_MAX {
@@ -283,15 +283,15 @@ impl ChunkedDecoder {
         self.left = size;
         if size == 0 {
             self.state = State::Zeros;
-            return Ok(PieceKind::Skip);
+            return Ok(ChunkedPartKind::Skip);
         }
         self.state = State::Digits;
-        Ok(PieceKind::Framing)
+        Ok(ChunkedPartKind::Framing)
     }
 
     /// Takes the byte behind the digits: of the line end, of an extension, or of whitespace before one.
     #[inline(always)]
-    fn end_size(&mut self, byte: u8) -> Result<PieceKind, ChunkError> {
+    fn end_size(&mut self, byte: u8) -> Result<ChunkedPartKind, ChunkError> {
         match byte {
             b'\r' => Ok(self.end_line()),
             b';' | b' ' | b'\t' => {
@@ -305,13 +305,13 @@ impl ChunkedDecoder {
 
     /// Takes the CR of a size line. That of the last chunk is cut out with its chunk.
     #[inline(always)]
-    fn end_line(&mut self) -> PieceKind {
+    fn end_line(&mut self) -> ChunkedPartKind {
         self.state = State::SizeLf;
-        if self.left == 0 { PieceKind::Skip } else { PieceKind::Framing }
+        if self.left == 0 { ChunkedPartKind::Skip } else { ChunkedPartKind::Framing }
     }
 
     /// Takes one byte of `*( BWS ";" BWS name [ BWS "=" BWS ( token / quoted-string ) ] )` (RFC 9112 section 7.1.1).
-    fn take_extension(&mut self, byte: u8) -> Result<PieceKind, ChunkError> {
+    fn take_extension(&mut self, byte: u8) -> Result<ChunkedPartKind, ChunkError> {
         use State::*;
         self.state = match (self.state, byte) {
             (Name | Value | AfterQuoted, b'\r') => return Ok(self.end_line()),
@@ -336,7 +336,7 @@ impl ChunkedDecoder {
         if usize::from(self.line) > CHUNK_LINE_BYTES || usize::from(self.extensions) > CHUNK_EXTENSION_BYTES {
             return Err(ChunkError::ExtensionTooLong);
         }
-        Ok(PieceKind::Skip)
+        Ok(ChunkedPartKind::Skip)
     }
 }
 
@@ -386,11 +386,11 @@ mod tests {
                 let piece = decoder.next(rest)?;
                 let (bytes, behind) = rest.split_at(piece.len);
                 match piece.kind {
-                    PieceKind::Data => data.extend_from_slice(bytes),
-                    PieceKind::NeedMore => break,
+                    ChunkedPartKind::Data => data.extend_from_slice(bytes),
+                    ChunkedPartKind::NeedMore => break,
                     _ => {}
                 }
-                if matches!(piece.kind, PieceKind::Data | PieceKind::Framing) {
+                if matches!(piece.kind, ChunkedPartKind::Data | ChunkedPartKind::Framing) {
                     passed.extend_from_slice(bytes);
                 }
                 taken += piece.len;
@@ -504,13 +504,13 @@ mod tests {
     fn a_run_is_all_that_needs_no_cut() {
         let mut decoder = ChunkedDecoder::new();
         let input = b"5\r\nhello\r\n3\r\nabc\r\n3;x\r\nabc\r\n0\r\n\r\n";
-        assert_eq!(decoder.run(input), Ok(Run { len: 19, data: 8 }));
-        assert_eq!(decoder.run(&input[19..]), Ok(Run { len: 0, data: 0 }));
-        assert_eq!(decoder.next(&input[19..]), Ok(Piece { kind: PieceKind::Skip, len: 2 }));
-        assert_eq!(decoder.run(&input[21..]), Ok(Run { len: 7, data: 3 }));
-        assert_eq!(decoder.next(&input[28..]), Ok(Piece { kind: PieceKind::Skip, len: 2 }));
-        assert_eq!(decoder.next(&input[30..]), Ok(Piece { kind: PieceKind::LastChunk, len: 1 }));
-        assert_eq!(decoder.next(&input[31..]), Ok(Piece { kind: PieceKind::NeedMore, len: 0 }));
+        assert_eq!(decoder.run(input), Ok(VerbatimRun { len: 19, data: 8 }));
+        assert_eq!(decoder.run(&input[19..]), Ok(VerbatimRun { len: 0, data: 0 }));
+        assert_eq!(decoder.next(&input[19..]), Ok(ChunkedPart { kind: ChunkedPartKind::Skip, len: 2 }));
+        assert_eq!(decoder.run(&input[21..]), Ok(VerbatimRun { len: 7, data: 3 }));
+        assert_eq!(decoder.next(&input[28..]), Ok(ChunkedPart { kind: ChunkedPartKind::Skip, len: 2 }));
+        assert_eq!(decoder.next(&input[30..]), Ok(ChunkedPart { kind: ChunkedPartKind::LastChunk, len: 1 }));
+        assert_eq!(decoder.next(&input[31..]), Ok(ChunkedPart { kind: ChunkedPartKind::NeedMore, len: 0 }));
         assert!(decoder.is_done());
     }
 }

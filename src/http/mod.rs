@@ -19,7 +19,7 @@ mod response;
 mod span;
 mod target;
 
-pub use chunked::{ChunkError, ChunkedDecoder, Piece, PieceKind, Run};
+pub use chunked::{ChunkError, ChunkedDecoder, ChunkedPart, ChunkedPartKind, VerbatimRun};
 pub use connection::nominates_fields;
 pub use fields::{Field, Fields};
 pub use framing::BodyFraming;

@@ -60,9 +60,9 @@ fn chunked(input: &[u8], cuts: &[usize]) -> Result<(Vec<u8>, u64), ChunkError> {
             data += run.data as u64;
             at += run.len;
             let piece = decoder.next(&input[at..end])?;
-            assert!(!matches!(piece.kind, PieceKind::Framing | PieceKind::Data), "left by run");
+            assert!(!matches!(piece.kind, ChunkedPartKind::Framing | ChunkedPartKind::Data), "left by run");
             at += piece.len;
-            if piece.kind == PieceKind::NeedMore {
+            if piece.kind == ChunkedPartKind::NeedMore {
                 break;
             }
         }

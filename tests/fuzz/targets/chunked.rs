@@ -1,7 +1,7 @@
 //! The chunk decoder: any bytes in any cuts, and what it passes on decoded again.
 #![no_main]
 
-use cairn::http::{ChunkError, ChunkedDecoder, PieceKind};
+use cairn::http::{ChunkError, ChunkedDecoder, ChunkedPartKind};
 use libfuzzer_sys::fuzz_target;
 
 #[derive(Debug, Default, PartialEq)]
@@ -30,17 +30,17 @@ fn decode(bytes: &[u8], mut step: impl FnMut() -> usize) -> Outcome {
             let part = &bytes[at..at + piece.len];
             at += piece.len;
             match piece.kind {
-                PieceKind::Data => {
+                ChunkedPartKind::Data => {
                     outcome.data.extend_from_slice(part);
                     outcome.passed.extend_from_slice(part);
                 }
-                PieceKind::Framing => outcome.passed.extend_from_slice(part),
-                PieceKind::Skip => {}
-                PieceKind::LastChunk => {
+                ChunkedPartKind::Framing => outcome.passed.extend_from_slice(part),
+                ChunkedPartKind::Skip => {}
+                ChunkedPartKind::LastChunk => {
                     outcome.end = Some(at);
                     return outcome;
                 }
-                PieceKind::NeedMore => break,
+                ChunkedPartKind::NeedMore => break,
             }
         }
     }

@@ -8,7 +8,7 @@ use crate::snapshot::ListenerSpec;
 
 /// The lowest rate that a listener accepts of its clients.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Floor {
+pub(super) struct MinimumRate {
     /// Bytes per second; 0: any rate is accepted.
     rate: u64,
     /// How long a client may be slower.
@@ -17,7 +17,7 @@ pub(super) struct Floor {
 
 /// One direction of one exchange. Only the time counts in which something waits for the client.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Pace {
+pub(super) struct RateMeter {
     /// Bytes moved before the first measurement.
     before: Option<u64>,
     /// Since when something waits.
@@ -26,13 +26,13 @@ pub(super) struct Pace {
     waited: Tick,
 }
 
-impl Floor {
+impl MinimumRate {
     pub(super) fn of(listener: &ListenerSpec) -> Self {
         Self { rate: listener.body_rate, grace: listener.body_timeout }
     }
 }
 
-impl Pace {
+impl RateMeter {
     /// From now on nothing waits for the client.
     pub(super) fn pause(&mut self, now: Tick) {
         if let Some(since) = self.since.take() {
@@ -40,16 +40,16 @@ impl Pace {
         }
     }
 
-    /// Something waits for the client: whether its average is below `floor`. `moved` counts bytes and never goes back.
-    pub(super) fn falls_behind(&mut self, floor: Floor, now: Tick, moved: u64) -> bool {
-        if floor.rate == 0 {
+    /// Something waits for the client: whether its average is below `minimum`. `moved` counts bytes and never goes back.
+    pub(super) fn is_below(&mut self, minimum: MinimumRate, now: Tick, moved: u64) -> bool {
+        if minimum.rate == 0 {
             return false;
         }
         let before = *self.before.get_or_insert(moved);
         let since = *self.since.get_or_insert(now);
         let waited = self.waited.saturating_add(now.saturating_sub(since)).saturating_mul(TICK_MS);
-        u128::from(waited) > floor.grace.as_millis()
-            && moved.saturating_sub(before).saturating_mul(1000) < floor.rate.saturating_mul(waited)
+        u128::from(waited) > minimum.grace.as_millis()
+            && moved.saturating_sub(before).saturating_mul(1000) < minimum.rate.saturating_mul(waited)
     }
 }
 
@@ -58,11 +58,11 @@ mod tests {
     use super::*;
 
     const SECOND: Tick = 1000 / TICK_MS;
-    const FLOOR: Floor = Floor { rate: 1000, grace: Duration::from_secs(1) };
+    const MINIMUM: MinimumRate = MinimumRate { rate: 1000, grace: Duration::from_secs(1) };
 
     #[test]
     fn the_average_counts_after_the_grace() {
-        let mut pace = Pace::default();
+        let mut meter = RateMeter::default();
         for (tick, moved, behind) in [
             (0, 500, false),
             (SECOND, 500, false),
@@ -71,23 +71,23 @@ mod tests {
             (10 * SECOND, 2_000, true),
             (10 * SECOND, 11_000, false),
         ] {
-            assert_eq!(pace.falls_behind(FLOOR, 7 + tick, moved), behind, "{tick} {moved}");
+            assert_eq!(meter.is_below(MINIMUM, 7 + tick, moved), behind, "{tick} {moved}");
         }
-        let mut free = Pace::default();
+        let mut free = RateMeter::default();
         for tick in [0, 100 * SECOND] {
-            assert!(!free.falls_behind(Floor { rate: 0, ..FLOOR }, tick, 0));
+            assert!(!free.is_below(MinimumRate { rate: 0, ..MINIMUM }, tick, 0));
         }
     }
 
     #[test]
     fn time_in_which_nothing_waits_does_not_count() {
-        let mut pace = Pace::default();
+        let mut meter = RateMeter::default();
         for round in 0..9 {
-            assert!(!pace.falls_behind(FLOOR, 100 * round * SECOND, 0));
-            pace.pause(100 * round * SECOND + SECOND / 10);
-            pace.pause(100 * round * SECOND + SECOND);
+            assert!(!meter.is_below(MINIMUM, 100 * round * SECOND, 0));
+            meter.pause(100 * round * SECOND + SECOND / 10);
+            meter.pause(100 * round * SECOND + SECOND);
         }
-        assert!(!pace.falls_behind(FLOOR, 900 * SECOND, 0));
-        assert!(pace.falls_behind(FLOOR, 901 * SECOND, 0));
+        assert!(!meter.is_below(MINIMUM, 900 * SECOND, 0));
+        assert!(meter.is_below(MINIMUM, 901 * SECOND, 0));
     }
 }
