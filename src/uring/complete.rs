@@ -1,4 +1,4 @@
-//! The turn, and what each completion means. Not here: deciding what to do about it.
+//! The turn of a ring, and the event that each completion becomes. Not here: what the owners do about events.
 
 use std::io;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
@@ -12,19 +12,20 @@ use crate::buffer::Queue;
 use crate::id::{Owner, Timer};
 use crate::limits;
 
-/// How long accepting rests when descriptors or memory ran out.
+/// How long accepting is paused when descriptors or memory ran out.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 
 impl<D: Driver> Ring<D> {
-    /// One turn: sends what is queued, waits (if `block`) for a completion or the next deadline, and collects what happened.
+    /// One turn: sends what is queued, waits (if `block`) for a completion or the next deadline, and collects completions and due
+    /// timers. [`Ring::next_event`] then returns the events.
     ///
     /// # Errors
-    /// When the ring itself is broken, which leaves nothing to do but to end the worker.
+    /// When the ring itself is broken; the worker cannot go on.
     pub fn turn(&mut self, block: bool) -> io::Result<()> {
         self.turn_within(if block { Duration::MAX } else { Duration::ZERO })
     }
 
-    /// The same, but waits for `most` at most: for whoever has to act at a time that the wheel is too coarse for.
+    /// The same, but waits at most `most`: for callers that need a finer time than a tick of the wheel.
     ///
     /// # Errors
     /// As [`Ring::turn`].
@@ -42,13 +43,12 @@ impl<D: Driver> Ring<D> {
         Ok(())
     }
 
-    /// Accepts where that was paused, once the rest is over and clients have left.
+    /// Resumes accepting where it was paused, once `ACCEPT_REST` is over and there is room for clients.
     fn accept_again(&mut self) {
         if self.resume_accepting.is_some_and(|tick| tick <= self.clock.tick()) {
             self.resume_accepting = None;
         }
-        let idle = self.accepting_paused && self.resume_accepting.is_none() && self.client_room() > 0;
-        if idle {
+        if self.accepting_paused && self.resume_accepting.is_none() && self.client_room() > 0 {
             self.accepting_paused = false;
             for index in 0..self.listeners.len() {
                 self.accept(index);
@@ -56,7 +56,7 @@ impl<D: Driver> Ring<D> {
         }
     }
 
-    /// The next thing that happened, completions before deadlines.
+    /// The next event of this turn: those of completions before those of timers.
     pub fn next_event(&mut self) -> Option<Event> {
         while let Some(completion) = self.upstream.pop_front().or_else(|| self.completions.pop_front()) {
             if let Some(event) = self.complete(completion) {
@@ -64,7 +64,7 @@ impl<D: Driver> Ring<D> {
             }
         }
         while let Some(timer) = self.due.pop() {
-            // What happened in this turn may have set another time, or none.
+            // An earlier event of this turn may have moved or cleared the timer.
             if self.wheel.take_due(timer) {
                 return Some(Event::Expired(Timer::of(timer)));
             }
@@ -86,7 +86,7 @@ impl<D: Driver> Ring<D> {
         if !offered.ring.refill(target, offered.leaves) {
             return;
         }
-        // One each for the buffers there are: the others stay for the next turn instead of failing again.
+        // One socket for each buffer on offer: the others would fail again, so they wait for the next turn.
         let mut left = offered.ring.offered();
         while left > 0 {
             let Some(slot) = self.groups[group as usize].starved.pop_front() else { break };
@@ -98,7 +98,7 @@ impl<D: Driver> Ring<D> {
         }
     }
 
-    /// Waits for completions, but no longer than `most`, and sorts them.
+    /// Waits for completions, but no longer than `most`, and sorts them into `upstream` and `completions`.
     fn reap(&mut self, most: Duration) -> io::Result<()> {
         let wait = self.wait().min(most);
         let Self { driver, groups: [downstream, upstream], sockets, upstream: first, completions, .. } = self;
@@ -107,11 +107,12 @@ impl<D: Driver> Ring<D> {
         })
     }
 
+    /// How long the ring may wait: until the next timer, for a minute at most.
     fn wait(&self) -> Duration {
         let tick = [self.wheel.next(), self.resume_accepting].into_iter().flatten().min();
         let idle = Duration::from_secs(60);
         match tick {
-            // Not when a receive waits for buffers that somebody must first give back: the completions of sends do that.
+            // A receive that waits for buffers needs no timer: completions of sends free them, and end the wait.
             Some(tick) => self.clock.until(tick).clamp(Duration::from_millis(1), idle),
             None => idle,
         }
@@ -130,7 +131,7 @@ impl<D: Driver> Ring<D> {
         }
         let socket = self.sockets.get_mut(slot as usize)?;
         if self.peeks && socket.generation & GENERATION_MASK != generation {
-            // An end that the kernel has told itself before `tell_end`, and that was the end of the socket.
+            // The completion that `tell_end` has added, after the kernel had reported the same FIN and the socket was closed.
             return None;
         }
         debug_assert_eq!(socket.generation & GENERATION_MASK, generation, "a slot was freed with operations in flight");
@@ -152,18 +153,21 @@ impl<D: Driver> Ring<D> {
         if !completion.more {
             listener.armed = Accept::Off;
         }
-        let (id, open, armed) = (listener.id, listener.socket.is_some(), listener.armed != Accept::Off);
+        let id = listener.id;
+        let open = listener.socket.is_some();
+        let armed = listener.armed != Accept::Off;
         if completion.result >= 0 {
-            // The socket is not counted yet.
+            // The new socket is not counted yet.
             self.accept_within(index, self.client_room().saturating_sub(1));
-            // SAFETY: a fresh descriptor that the kernel has just installed for us and that nobody else knows.
+            // SAFETY: a fresh descriptor that the kernel has just installed for this operation; nothing else owns it.
             let descriptor = unsafe { OwnedFd::from_raw_fd(completion.result) };
             return Some(Event::Accepted(id, descriptor));
         }
         let error = Errno(-completion.result);
         match error.0 {
             _ if armed || !open => None,
-            // The client was gone before it was accepted (accept(2)), or few more may come.
+            // The client was gone before it was accepted (accept(2)), or a multishot accept was cancelled because few more clients
+            // are admitted.
             libc::ECONNABORTED | libc::EINTR | libc::EPROTO | libc::ECANCELED => {
                 self.accept(index);
                 None
@@ -195,11 +199,12 @@ impl<D: Driver> Ring<D> {
     fn received(&mut self, slot: u32, mut completion: Completion) -> Option<Event> {
         let mut queue = Queue::default();
         if let (Some(buffer), 1..) = (completion.buffer, completion.result) {
-            let (pieces, group) = (self.buffers.pieces(), Group::of(self.sockets[slot as usize].owner));
+            let group = Group::of(self.sockets[slot as usize].owner);
             let ring = &mut self.groups[group as usize].ring;
+            let pieces = self.buffers.pieces();
             let claimed = ring.claim(buffer, completion.result as usize, |lease| queue.push(pieces, lease));
             if claimed.is_err() {
-                // Whose the bytes are is not certain: this connection gets none of them, and no more.
+                // The bytes may be those of another connection: the owner gets none of them, and the connection fails.
                 completion.result = -libc::EIO;
                 queue.clear(self.buffers.pieces());
             }
@@ -211,7 +216,8 @@ impl<D: Driver> Ring<D> {
         if !completion.more {
             socket.recv = Recv::Off;
         }
-        let (ended, owner) = (socket.recv == Recv::Off, socket.owner);
+        let ended = socket.recv == Recv::Off;
+        let owner = socket.owner;
         if socket.phase != Phase::Open {
             queue.clear(self.buffers.pieces());
             return None;
@@ -227,7 +233,7 @@ impl<D: Driver> Ring<D> {
             }
             0 => {
                 socket.recv = Recv::Ended;
-                (!told).then_some(Event::Ended(owner))
+                if told { None } else { Some(Event::Ended(owner)) }
             }
             error => match -error {
                 libc::ENOBUFS => {
@@ -258,13 +264,13 @@ impl<D: Driver> Ring<D> {
         armed.is_some_and(|descriptor| self.driver.has_ended(descriptor.as_fd()))
     }
 
-    /// Puts the end of what a socket receives behind what it has received, as if the kernel had told it.
+    /// Adds a completion that reports the peer's FIN, as if the kernel had reported it, behind those of received data.
     fn tell_end(&mut self, owner: Owner, last: Completion) {
-        // Data that did not fit the completion queue comes with the next turn, which asks again.
+        // Data that did not fit the completion queue comes in the next turn, when the socket is asked again.
         if self.driver.has_overflowed() {
             return;
         }
-        // An end does not go before data that was taken early.
+        // Completions of data that were taken early have to come before the FIN.
         let Self { driver, sockets, upstream: first, completions, .. } = self;
         driver.reap_early(|completion| {
             if concerns_upstream(sockets, &completion) { &mut *first } else { &mut *completions }.push_back(completion);
@@ -297,7 +303,7 @@ impl<D: Driver> Ring<D> {
         Some(Event::Sent(owner, drained, sent))
     }
 
-    /// Drops, or returns, the first `count` bytes of what was queued.
+    /// Takes the first `count` bytes out of a socket's queue. Returns them if the owner has asked for it; else drops them.
     fn take_sent(&mut self, slot: u32, mut count: usize) -> Queue {
         let socket = &mut self.sockets[slot as usize];
         socket.taken += count as u64;
@@ -320,7 +326,7 @@ impl<D: Driver> Ring<D> {
     }
 }
 
-/// Whether a completion is of a connection to an endpoint.
+/// Whether a completion is one of a connection to an endpoint.
 fn concerns_upstream(sockets: &[Socket], completion: &Completion) -> bool {
     let (op, slot, _) = Op::of(completion.tag);
     let of_socket = matches!(op, Op::Connect | Op::Receive | Op::Send);
@@ -337,7 +343,7 @@ mod tests {
     use crate::uring::Kernel;
     use crate::uring::proof::Cause;
 
-    /// Far more has arrived at each turn than there are buffers for: nobody waits for ever.
+    /// At each turn far more data has arrived than there are buffers for: every socket still gets its share.
     #[test]
     fn buffers_go_round() {
         let mut ring = Ring::new().unwrap();
@@ -395,7 +401,7 @@ mod tests {
         }
     }
 
-    /// Told by the peek and by the kernel, an end is one end, and comes after the data.
+    /// A FIN that both the peek and the kernel report becomes one event, after the data.
     #[test]
     fn an_end_is_told_once() {
         let workarounds = crate::uring::Workarounds { peek_fin: Some(Cause::Forced), ..Default::default() };

@@ -1,5 +1,5 @@
-//! What a ring asks of the machine, and what it is told: the seam below which a test puts a machine of its own. Not here: io_uring,
-//! which is the machine in production ([`super::Kernel`]).
+//! The interface between a ring and the machine below it: operations, completions, and a few calls on sockets. A test can put a
+//! machine of its own in place of the kernel. Not here: io_uring, which is the machine in production ([`super::Kernel`]).
 
 use std::io;
 use std::net::IpAddr;
@@ -12,62 +12,63 @@ use super::{StartError, Waker};
 use crate::buffer::{Buffers, ProvidedRing, Queue};
 use crate::id::Address;
 
-/// A machine: operations go in, completions come out, time passes.
+/// A machine: it takes operations, returns completions, and tells the time.
 ///
-/// It may complete what was submitted in any order and as late as it likes, but it completes every operation: once, or, where the
-/// operation says so, many times, the last time with [`Completion::more`] unset.
+/// It may complete operations in any order and at any time, but it completes each one: once, or, where the operation says so, many
+/// times, the last time with [`Completion::more`] unset.
 pub trait Driver {
     /// Whether one receive may fill several buffers.
     fn has_bundles(&self) -> bool;
 
-    /// Whether a FIN may go untold that came right behind data; see [`Driver::has_ended`].
+    /// Whether a FIN that came right behind data may not be reported; see [`Driver::has_ended`].
     fn misses_ends(&self) -> bool;
 
-    /// Makes known the buffers that receives of a group fill.
+    /// Registers the buffers that the receives of a group fill.
     ///
     /// # Errors
-    /// When the machine cannot.
+    /// When the machine refuses the registration.
     fn register(&mut self, group: u16, offered: &ProvidedRing) -> Result<(), StartError>;
 
-    /// Queues an operation, whose completions carry `tag`. What it points to stays where it is until its last completion.
+    /// Queues an operation, whose completions carry `tag`. Memory that it points to must be neither moved nor freed before its last
+    /// completion.
     fn submit(&mut self, tag: u64, operation: Operation<'_>);
 
-    /// Has the machine take what is queued, in the middle of a turn.
+    /// Submits what is queued, in the middle of a turn.
     fn submit_now(&mut self);
 
-    /// Has the machine take what is queued, waits for a completion, but for `wait` at most, and hands over all there are. `offered`
-    /// are the buffers of each group, for a machine that fills them here.
+    /// Submits what is queued, waits at most `wait` for a completion, and passes all completions to `each`. `offered` are the buffers
+    /// of each group, for a machine that fills them here.
     ///
     /// # Errors
     /// When the machine is broken.
     fn reap(&mut self, wait: Duration, offered: [&mut ProvidedRing; 2], each: impl FnMut(Completion))
     -> io::Result<()>;
 
-    /// Hands over the completions that the machine had to take in the middle of a turn.
+    /// Passes the completions to `each` that were taken from the completion queue in the middle of a turn, to make room.
     fn reap_early(&mut self, each: impl FnMut(Completion));
 
-    /// Whether there are completions that were not handed over for want of room.
+    /// Whether the completion queue has overflowed, so that some completions come only with a later [`Driver::reap`].
     fn has_overflowed(&mut self) -> bool;
 
-    /// Monotonic time since some moment before the first ring.
+    /// Monotonic time since a fixed moment before the first ring.
     fn now(&self) -> Duration;
 
-    /// Seconds of the wall clock since 1970; may go back.
+    /// Seconds of the wall clock since 1970. The wall clock may be set back.
     fn wall_seconds(&self) -> u64;
 
-    /// Ends [`Driver::reap`]'s wait, from any thread, once [`Operation::Wake`] was submitted.
+    /// A handle that ends the wait of [`Driver::reap`] from any thread, once [`Operation::Wake`] was submitted.
     fn waker(&self) -> Waker;
 
     /// A fresh socket for a connection to an endpoint, with the address in the kernel's form.
     ///
     /// # Errors
-    /// When none can be made (EMFILE, ENFILE, ENOMEM, EAFNOSUPPORT).
+    /// When no socket can be made (EMFILE, ENFILE, ENOMEM, EAFNOSUPPORT).
     fn socket(&mut self, address: &Address) -> io::Result<(OwnedFd, SockAddr)>;
 
     /// IP address and port of a connection's other end; None for a Unix-domain socket.
     fn peer(&self, socket: BorrowedFd<'_>) -> Option<(IpAddr, u16)>;
 
-    /// The connections that a listening socket holds, which its closing would reset.
+    /// Accepts the connections in the backlog of a listening socket, which closing it would reset.
     fn accept_waiting(&mut self, listener: BorrowedFd<'_>) -> Vec<OwnedFd>;
 
     /// Sends FIN (shutdown(2)).
@@ -80,50 +81,50 @@ pub trait Driver {
     fn has_ended(&mut self, socket: BorrowedFd<'_>) -> bool;
 }
 
-/// What a machine can be asked to do.
+/// An operation that a machine performs.
 #[derive(Debug)]
 pub enum Operation<'a> {
-    /// Accepts one connection: the result is its descriptor.
+    /// Accepts one connection; the result is its descriptor.
     Accept(BorrowedFd<'a>),
-    /// Accepts whatever comes: many completions.
+    /// Accepts connections until it is cancelled or fails; each has its completion.
     AcceptMany(BorrowedFd<'a>),
-    /// Connects.
+    /// Connects a socket to an address.
     Connect(BorrowedFd<'a>, &'a SockAddr),
-    /// Receives into the buffers of a group whatever comes: many completions, the last of them with 0 at the peer's FIN or with
-    /// ENOBUFS when no buffer is on offer.
+    /// Receives into the buffers of a group until it is cancelled or fails: many completions, the last of them with 0 at the peer's
+    /// FIN, or with ENOBUFS when no buffer is on offer.
     Receive {
-        /// From where.
+        /// The socket to receive from.
         socket: BorrowedFd<'a>,
-        /// Whose buffers are filled.
+        /// The group whose buffers are filled.
         group: u16,
     },
-    /// Sends the first pieces of a queue: as many bytes as the result says.
+    /// Sends bytes of the first pieces of a queue; the result is how many.
     Send {
-        /// To where.
+        /// The socket to send on.
         socket: BorrowedFd<'a>,
-        /// What.
+        /// The queue.
         out: &'a Queue,
-        /// Where it lies.
+        /// The buffers that hold the pieces.
         buffers: &'a Buffers,
     },
-    /// Cancels the operation with this tag, whose own completion says so.
+    /// Cancels the operation with this tag. If that succeeds, the operation completes with ECANCELED.
     Cancel(u64),
     /// Cancels every operation on a descriptor.
     CancelAll(BorrowedFd<'a>),
-    /// Closes.
+    /// Closes a descriptor.
     Close(OwnedFd),
     /// Waits for [`Waker::wake`].
     Wake,
 }
 
-/// What has become of an operation.
+/// One result of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Completion {
-    /// Which one.
+    /// The tag of the operation.
     pub tag: u64,
     /// What the system call would have returned: a count, a descriptor, or an `errno` value below zero.
     pub result: i32,
-    /// The first of the buffers that were filled.
+    /// The first buffer that a receive has filled.
     pub buffer: Option<u16>,
     /// Another completion of the same operation follows.
     pub more: bool,

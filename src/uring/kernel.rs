@@ -1,4 +1,4 @@
-//! io_uring as the machine below a ring: the only place where memory is handed to the kernel. Not here: what operations are for.
+//! io_uring as the machine below a ring: the only place where memory is handed to the kernel. Not here: what operations are used for.
 
 use std::collections::VecDeque;
 use std::io;
@@ -22,19 +22,19 @@ use crate::runtime::Clock;
 /// An io_uring of the calling thread, which must be the only one to use it (IORING_SETUP_SINGLE_ISSUER).
 pub struct Kernel {
     uring: IoUring,
-    /// It can fill several buffers with one receive (6.10; IORING_FEAT_RECVSEND_BUNDLE).
+    /// One receive can fill several buffers (Linux 6.10, IORING_FEAT_RECVSEND_BUNDLE).
     bundles: bool,
-    /// It may keep a FIN to itself that came with data (`proof`).
+    /// The kernel may not report a FIN that came with data (`proof`).
     misses_ends: bool,
     arena: Arena,
-    /// Completions that were taken to make room.
+    /// Completions that were taken from the completion queue to make room in it.
     taken: VecDeque<Completion>,
     waker: Waker,
     /// Where the kernel writes the waker's counter.
     wake_count: Box<u64>,
 }
 
-/// What the kernel copies when it consumes a submission. Vectors that never grow, so that their elements never move.
+/// Arguments that the kernel copies when it consumes a submission. The vectors never grow, so that their elements never move.
 struct Arena {
     iovecs: Vec<libc::iovec>,
     headers: Vec<libc::msghdr>,
@@ -42,7 +42,7 @@ struct Arena {
 }
 
 impl Kernel {
-    /// Sets one up.
+    /// Sets up an io_uring.
     ///
     /// # Errors
     /// See [`StartError`].
@@ -50,7 +50,7 @@ impl Kernel {
         let uring =
             setup(limits::COMPLETIONS, limits::SUBMISSIONS).map_err(|error| classify("io_uring_setup", error))?;
         require_features(&uring)?;
-        // Saves the kernel a descriptor look-up each turn; works without.
+        // Saves a descriptor look-up in the kernel each turn. The ring works without it, so errors are ignored.
         let _ = uring.submitter().register_ring_fd();
         let bundles = uring.params().is_feature_recvsend_bundle() && workarounds.no_bundles.is_none();
         let waker = Waker::new().map_err(|error| classify("eventfd", error))?;
@@ -68,10 +68,11 @@ impl Kernel {
     fn entry(&mut self, operation: Operation<'_>) -> squeue::Entry {
         let at = |socket: BorrowedFd<'_>| Fd(socket.as_raw_fd());
         match operation {
-            // Not non-blocking: io_uring would then report EAGAIN instead of waiting.
+            // Without SOCK_NONBLOCK: io_uring would report EAGAIN on the accepted socket instead of waiting.
             Operation::Accept(listener) => {
-                let (address, length) = (std::ptr::null_mut(), std::ptr::null_mut());
-                opcode::Accept::new(at(listener), address, length).flags(libc::SOCK_CLOEXEC).build()
+                let no_address = std::ptr::null_mut();
+                let no_length = std::ptr::null_mut();
+                opcode::Accept::new(at(listener), no_address, no_length).flags(libc::SOCK_CLOEXEC).build()
             }
             Operation::AcceptMany(listener) => opcode::AcceptMulti::new(at(listener)).flags(libc::SOCK_CLOEXEC).build(),
             Operation::Connect(socket, address) => {
@@ -101,7 +102,7 @@ impl Kernel {
         let result = if wait.is_zero() { self.poll() } else { self.uring.submitter().submit_with_args(1, &args) };
         match result.map_err(|error| (error.raw_os_error(), error)) {
             Ok(_) | Err((Some(libc::ETIME | libc::EINTR), _)) => Ok(()),
-            // The completion queue is full or memory is short: make room first.
+            // The completion queue is full or memory is short: the caller makes room and tries again.
             Err((Some(libc::EBUSY | libc::EAGAIN), _)) => Ok(()),
             Err((_, error)) => Err(error),
         }
@@ -116,7 +117,7 @@ impl Kernel {
         unsafe { self.uring.submitter().enter::<libc::sigset_t>(queued, 0, GETEVENTS, None) }
     }
 
-    /// Makes room in the completion queue.
+    /// Moves all completions to `taken`, to make room in the completion queue.
     fn make_room(&mut self) {
         self.taken.extend(self.uring.completion().map(completion));
     }
@@ -139,7 +140,7 @@ impl Driver for Kernel {
     }
 
     fn submit(&mut self, tag: u64, operation: Operation<'_>) {
-        // Before an entry is made that points into the arena: pushing it must not empty the arena.
+        // Room is made before the entry, because the entry points into the arena, which `submit_now` empties.
         while !self.arena.has_room() || self.uring.submission().is_full() {
             self.submit_now();
         }
@@ -150,7 +151,7 @@ impl Driver for Kernel {
     }
 
     fn submit_now(&mut self) {
-        // Errors are temporary here (EBUSY, EAGAIN, EINTR); a broken ring shows in `enter`.
+        // Errors are temporary here (EBUSY, EAGAIN, EINTR); `enter` reports a broken ring.
         if self.uring.submit().is_err() {
             self.make_room();
         }
@@ -161,7 +162,7 @@ impl Driver for Kernel {
 
     fn reap(&mut self, wait: Duration, _: [&mut ProvidedRing; 2], mut each: impl FnMut(Completion)) -> io::Result<()> {
         loop {
-            // Who has completions in hand must not wait for more.
+            // With completions in `taken`, the ring must not wait for more.
             self.enter(if self.taken.is_empty() { wait } else { Duration::ZERO })?;
             if self.uring.submission().is_empty() {
                 break;
@@ -219,8 +220,8 @@ impl Driver for Kernel {
     }
 }
 
-/// What was closed in the last turn is only queued. The waker's counter stays where it is for good: the kernel may still write to
-/// it until the thread has ended.
+/// Submits the closes of the last turn, which are only queued. The waker's counter is leaked, because the kernel may write to it
+/// until the thread has ended.
 impl Drop for Kernel {
     fn drop(&mut self) {
         self.submit_now();

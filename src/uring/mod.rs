@@ -43,31 +43,33 @@ pub struct SocketId {
     generation: u32,
 }
 
-/// What happened. Never about a socket that was closed before the event is taken.
+/// An event of a ring. No event is returned about a socket that was closed before [`Ring::next_event`] is called.
 #[derive(Debug)]
 pub enum Event {
     /// A client connected. The descriptor is to be given to [`Ring::add`] or dropped.
     Accepted(ListenerId, OwnedFd),
-    /// Accepting failed (EMFILE, ENFILE, ENOBUFS, ENOMEM), or clients have all the descriptors that they may have (EMFILE); it is
-    /// paused and resumed by itself.
+    /// Accepting failed (EMFILE, ENFILE, ENOBUFS, ENOMEM), or clients have all the descriptors that they may have (EMFILE). The ring
+    /// pauses accepting and resumes it without being told to.
     AcceptPaused(ListenerId, Errno),
-    /// A connection to an endpoint stands.
+    /// A connection to an endpoint is established.
     Connected(Owner),
-    /// Bytes arrived, in order.
+    /// Bytes were received, in order.
     Received(Owner, Queue),
     /// The peer sent its FIN.
     Ended(Owner),
-    /// Part of what was queued went out; whether all of it has, and the part itself after [`Ring::return_sent`].
+    /// The kernel has taken queued bytes. The flag says whether nothing is queued any more. The queue holds the pieces that were
+    /// sent, if [`Ring::return_sent`] asked for them; else it is empty.
     Sent(Owner, bool, Queue),
-    /// Nothing more is sent, or, unless the fault is [`Fault::Send`], received.
+    /// An operation on the socket has failed. Nothing more is sent; nothing more is received either, unless it is a
+    /// [`Fault::Send`].
     Failed(Owner, Fault),
-    /// A time-out has passed that was neither moved nor cleared since.
+    /// A timer has fired that was neither moved nor cleared meanwhile.
     Expired(Timer),
     /// Another thread called [`Waker::wake`].
     Woken,
 }
 
-/// What broke.
+/// The system call that failed on a socket, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// connect(2) failed.
@@ -83,13 +85,13 @@ pub enum Fault {
 pub struct Errno(pub i32);
 
 impl Errno {
-    /// Whether the machine does not speak the protocol of the address.
+    /// Whether the machine lacks the address family, as one without IPv6 does (EAFNOSUPPORT).
     #[must_use]
     pub fn is_of_family(self) -> bool {
         self.0 == libc::EAFNOSUPPORT
     }
 
-    /// What an operator can do when a descriptor could not be made.
+    /// What an operator can do when no descriptor could be made.
     #[must_use]
     pub fn cure(self) -> &'static str {
         match self.0 {
@@ -109,37 +111,41 @@ impl std::fmt::Display for Errno {
 /// One worker's ring, sockets, buffers and timers, on a machine of its own.
 pub struct Ring<D = Kernel> {
     driver: D,
-    /// The machine may keep a FIN to itself that came with data (`proof`).
+    /// Each receive is followed by a look for a FIN, because the kernel may not report one that came with data (`proof`).
     peeks: bool,
-    /// What bytes are held in.
+    /// The buffers for everything that is received and sent.
     pub buffers: Buffers,
-    /// By [`Group`]: what endpoints send has buffers that clients cannot take.
+    /// Indexed by [`Group`]. Two groups, so that clients cannot take the buffers for what endpoints send.
     groups: [ProvidedGroup; 2],
+    /// Socket slots; indexed by [`SocketId`].
     sockets: Vec<Socket>,
+    /// Slots that can be used.
     free: Vec<u32>,
-    /// Freed in this turn; reused from the next one on, so that no event of this turn meets a new owner.
+    /// Slots that were freed in this turn. They are reused from the next turn on, so that no event of this turn reaches a new owner.
     freed: Vec<u32>,
     listeners: Vec<Accepting>,
+    /// When accepting is resumed after a failure.
     resume_accepting: Option<Tick>,
-    /// A listener that is open does not accept.
+    /// At least one open listener does not accept.
     accepting_paused: bool,
-    /// Client sockets that there may be before accepting is paused.
+    /// Accepting is paused while there are so many client sockets.
     client_limit: usize,
-    /// A listener whose accepting is paused because there are so many, to be told once.
+    /// A listener that was paused because of `client_limit`; cleared when [`Event::AcceptPaused`] has reported it.
     full: Option<ListenerId>,
     wheel: Wheel,
+    /// Numbers of the timers that are due in this turn.
     due: Vec<u32>,
     clock: Clock,
-    /// Sockets with something to send.
+    /// Slots of sockets with something to send.
     dirty: Vec<u32>,
-    /// Completions on connections to endpoints. Taken first: what an idle one received or how it ended has to be known before
-    /// a request is sent on it.
+    /// Completions on connections to endpoints. They are handled first: what an idle connection received, or that it ended, has to
+    /// be known before a request is sent on it.
     upstream: VecDeque<Completion>,
-    /// All others.
+    /// All other completions.
     completions: VecDeque<Completion>,
 }
 
-/// Whose sockets share a group of provided buffers.
+/// The side whose sockets share a group of provided buffers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
 enum Group {
@@ -159,11 +165,11 @@ impl Group {
 /// The receive buffers of one group.
 struct ProvidedGroup {
     ring: ProvidedRing,
-    /// Sockets whose slots are not free.
+    /// Number of this group's sockets, those that are closing included.
     sockets: usize,
-    /// Sockets whose receive ended for want of buffers, the one that waits longest first.
+    /// Slots of the sockets whose receive ended for want of buffers, the one that has waited longest first.
     starved: VecDeque<u32>,
-    /// Free buffers that this group leaves to others.
+    /// Number of free buffers that this group must not offer to the kernel: they are reserved for other uses.
     leaves: usize,
 }
 
@@ -175,13 +181,14 @@ struct Accepting {
     armed: Accept,
 }
 
-/// What the kernel was asked to accept.
+/// The accept operation that the kernel holds for a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Accept {
+    /// None.
     Off,
-    /// One connection, because few more may come.
+    /// One that ends with the first connection, because few more are admitted.
     One,
-    /// Whatever comes.
+    /// A multishot accept: it accepts until it is cancelled or fails.
     Many,
 }
 
@@ -189,7 +196,7 @@ impl<D: Driver> Ring<D> {
     /// Adds a listening socket and starts to accept from it.
     pub fn listen(&mut self, id: ListenerId, socket: OwnedFd) {
         let accepting = Accepting { id, socket: Some(socket), armed: Accept::Off };
-        // One that is closed and no longer armed gets no completion any more.
+        // The entry of a listener that is closed and not armed gets no further completion, so it can be reused.
         let index = match self.listeners.iter().position(|old| old.socket.is_none() && old.armed == Accept::Off) {
             Some(index) => {
                 self.listeners[index] = accepting;
@@ -203,8 +210,8 @@ impl<D: Driver> Ring<D> {
         self.accept(index);
     }
 
-    /// Stops accepting from the listeners that `which` names and closes their sockets. Returns the connections that waited
-    /// there, which the kernel would reset.
+    /// Stops accepting from the listeners for which `which` holds and closes their sockets. Returns the connections in their
+    /// backlogs, which the kernel would reset.
     pub fn stop_listening(&mut self, which: impl Fn(ListenerId) -> bool) -> Vec<(ListenerId, OwnedFd)> {
         let mut waiting = Vec::new();
         for index in 0..self.listeners.len() {
@@ -219,7 +226,7 @@ impl<D: Driver> Ring<D> {
         waiting
     }
 
-    /// Whether a connection of this listener may still come.
+    /// Whether a connection of this listener may still be accepted.
     #[must_use]
     pub fn is_accepting(&self, id: ListenerId) -> bool {
         self.listeners
@@ -234,8 +241,8 @@ impl<D: Driver> Ring<D> {
         id
     }
 
-    /// Begins to connect to an endpoint. [`Event::Connected`] or [`Event::Failed`] follows; what is queued meanwhile is sent
-    /// after the former.
+    /// Begins to connect to an endpoint. [`Event::Connected`] or [`Event::Failed`] follows. What is queued before is sent once the
+    /// connection is established.
     ///
     /// # Errors
     /// When no socket can be made (EMFILE, ENFILE, ENOMEM).
@@ -247,7 +254,7 @@ impl<D: Driver> Ring<D> {
         Ok(id)
     }
 
-    /// Receives again after [`Ring::pause`]. Received bytes come as [`Event::Received`] until then.
+    /// Resumes receiving after [`Ring::pause`]. Received bytes come as [`Event::Received`].
     pub fn receive(&mut self, id: SocketId) {
         let Some(socket) = self.live(id) else { return };
         match socket.recv {
@@ -257,7 +264,8 @@ impl<D: Driver> Ring<D> {
         }
     }
 
-    /// Stops receiving, so that the peer is slowed by its window. What the kernel has already taken still comes.
+    /// Stops receiving, so that TCP flow control slows the peer. Bytes that the kernel has already received still come as
+    /// [`Event::Received`].
     pub fn pause(&mut self, id: SocketId) {
         let Some(socket) = self.live(id) else { return };
         match socket.recv {
@@ -295,25 +303,25 @@ impl<D: Driver> Ring<D> {
         self.peek(id).map_or(0, |socket| socket.out.bytes())
     }
 
-    /// Whether so much is queued that no more should be.
+    /// Whether the queue of a socket has reached [`Buffers::queue_limit`], so that nothing should be added.
     #[must_use]
     pub fn is_full(&self, id: SocketId) -> bool {
         self.peek(id).is_some_and(|socket| self.buffers.queue_limit().is_reached(&socket.out))
     }
 
-    /// Pieces queued: at most so many buffers are pinned.
+    /// Number of pieces queued: an upper bound of the buffers that the queue pins.
     #[must_use]
     pub fn pinned(&self, id: SocketId) -> usize {
         self.peek(id).map_or(0, |socket| socket.out.pieces())
     }
 
-    /// Bytes of the socket that the kernel has taken.
+    /// Bytes that the kernel has taken from the socket's queue since the socket was opened.
     #[must_use]
     pub fn taken(&self, id: SocketId) -> u64 {
         self.peek(id).map_or(0, |socket| socket.taken)
     }
 
-    /// Sends FIN once everything queued has gone.
+    /// Sends FIN once everything queued was sent.
     pub fn finish(&mut self, id: SocketId) {
         if let Some(socket) = self.live(id) {
             socket.finish = true;
@@ -321,19 +329,23 @@ impl<D: Driver> Ring<D> {
         }
     }
 
-    /// Hands pieces that were sent back to the owner from now on, with [`Event::Sent`], or no longer.
+    /// Sets whether pieces that were sent are handed back to the owner with [`Event::Sent`] instead of being dropped.
     pub fn return_sent(&mut self, id: SocketId, returns: bool) {
         if let Some(socket) = self.live(id) {
             socket.returns = returns;
         }
     }
 
-    /// Takes back what is queued and was not sent. None when the kernel is still reading it.
+    /// Takes back what is queued and was not sent. None while a send is in flight, because the kernel reads the queue.
     pub fn take_unsent(&mut self, id: SocketId) -> Option<Queue> {
-        self.live(id).filter(|socket| !socket.sending).map(|socket| std::mem::take(&mut socket.out))
+        let socket = self.live(id)?;
+        if socket.sending {
+            return None;
+        }
+        Some(std::mem::take(&mut socket.out))
     }
 
-    /// Closes the socket and drops what is queued. No event about it follows.
+    /// Closes the socket and drops what is queued. No event about the socket follows.
     pub fn close(&mut self, id: SocketId) {
         if self.live(id).is_none() {
             return;
@@ -341,19 +353,19 @@ impl<D: Driver> Ring<D> {
         let socket = &mut self.sockets[id.slot as usize];
         self.wheel.clear(Timer::Connection(socket.owner).number());
         socket.phase = Phase::Closing;
-        let (descriptor, in_flight) = (socket.descriptor.take(), socket.in_flight > 0);
-        if let Some(descriptor) = descriptor {
+        let in_flight = socket.in_flight > 0;
+        if let Some(descriptor) = socket.descriptor.take() {
             self.close_descriptor(descriptor, in_flight);
         }
         self.release_if_idle(id.slot);
     }
 
-    /// Has the kernel close now what was closed in this turn, so that the descriptors can be used again.
+    /// Submits the closes of this turn at once, so that their descriptors can be used again.
     pub fn submit_closes(&mut self) {
         self.driver.submit_now();
     }
 
-    /// Closes with RST, so that the peer cannot take what it has for a whole message (socket(7), SO_LINGER).
+    /// Closes with RST, so that the peer cannot take what it has received for a whole message (socket(7), SO_LINGER).
     pub fn abort(&mut self, id: SocketId) {
         let socket = self.sockets.get(id.slot as usize).filter(|socket| socket.generation == id.generation);
         if let Some(descriptor) = socket.and_then(|socket| socket.descriptor.as_ref()) {
@@ -362,14 +374,14 @@ impl<D: Driver> Ring<D> {
         }
     }
 
-    /// Sets the timer of a socket's owner; None: never. Closing the socket clears it.
+    /// Sets the timer of a socket's owner; None clears it. Closing the socket clears it too.
     pub fn set_deadline(&mut self, id: SocketId, after: Option<Duration>) {
         if let Some(owner) = self.live(id).map(|socket| socket.owner) {
             self.set_timer(Timer::Connection(owner), after.map(|after| self.clock.deadline(after)));
         }
     }
 
-    /// Makes a timer fire at a tick of [`Ring::clock`], and not when it was to fire before; None: never.
+    /// Makes a timer fire at a tick of [`Ring::clock`] instead of when it was to fire before; None clears it.
     pub fn set_timer(&mut self, timer: Timer, tick: Option<Tick>) {
         match tick {
             Some(tick) => self.wheel.set(timer.number(), tick),
@@ -406,13 +418,13 @@ impl<D: Driver> Ring<D> {
         self.driver.wall_seconds()
     }
 
-    /// Lets other threads end this ring's wait.
+    /// A handle with which other threads can end this ring's wait.
     #[must_use]
     pub fn waker(&self) -> Waker {
         self.driver.waker()
     }
 
-    /// Sockets that are open or whose operations the kernel has not given back.
+    /// Number of sockets that are open, or closed with operations that the kernel has not completed.
     #[must_use]
     pub fn sockets(&self) -> usize {
         self.sockets.len() - self.free.len() - self.freed.len()
@@ -437,7 +449,7 @@ impl<D: Driver> Ring<D> {
     /// The socket, unless it was closed.
     fn live(&mut self, id: SocketId) -> Option<&mut Socket> {
         let socket = self.sockets.get_mut(id.slot as usize)?;
-        (socket.generation == id.generation && socket.is_live()).then_some(socket)
+        if socket.generation == id.generation && socket.is_live() { Some(socket) } else { None }
     }
 
     fn mark_dirty(&mut self, slot: u32) {

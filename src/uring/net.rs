@@ -1,4 +1,4 @@
-//! Making sockets and waking a ring. Not here: moving bytes.
+//! Making sockets, their options, and waking a ring. Not here: moving bytes.
 
 use std::io::{self, Read};
 use std::mem::MaybeUninit;
@@ -16,18 +16,19 @@ use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 
 use crate::id::Address;
 
-/// Connections that the kernel queues before they are accepted; cut to net.core.somaxconn by it.
+/// Connections that the kernel queues before they are accepted. The kernel cuts it to net.core.somaxconn.
 pub(super) const BACKLOG: i32 = 4096;
 
-/// How long a connection is silent before the kernel asks whether its peer is still there, and how often it asks.
+/// How long a connection is silent before the kernel sends the first keep-alive probe, and the time between probes (tcp(7)).
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(45);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
-/// How long the peer may leave data or probes unanswered. At the first probe after that the connection ends: 105 s after the
-/// last word.
+/// How long the peer may leave data or probes unacknowledged. The connection ends at the first probe after that: 105 s after the
+/// peer was last heard.
 const USER_TIMEOUT: Duration = Duration::from_secs(100);
 
-/// How often a Unix-domain socket whose process may just have ended is tried, and for how long.
+/// How often a Unix-domain socket whose process may just have ended is probed.
 const STALE_PROBES: usize = 3;
+/// How long one probe waits, and how long [`claim`] tries again in all.
 const STALE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A listening socket could not be made.
@@ -43,8 +44,9 @@ pub struct BindError {
 #[derive(Clone, Debug)]
 pub struct Waker(Arc<OwnedFd>);
 
-/// Makes sure that no other process listens on `address`: with SO_REUSEPORT the kernel would share the port out between both
-/// without a word. The sockets of a killed process may stay for a moment, until the kernel lets go of its rings.
+/// Makes sure that no other process listens on `address`: with SO_REUSEPORT the kernel would spread connections over both processes
+/// and report no error. Tries again for `STALE_PATIENCE`, because the sockets of a killed process stay open until the kernel has freed
+/// its rings.
 ///
 /// # Errors
 /// As [`bind`].
@@ -71,8 +73,8 @@ pub fn claim(address: &Address) -> Result<(), BindError> {
     outcome.map_err(|source| blame(address, source))
 }
 
-/// A socket that listens on `address`. TCP sockets share their port with the other workers' (SO_REUSEPORT, socket(7)) and
-/// accepted connections inherit TCP_NODELAY and when a silent peer is given up.
+/// A socket that listens on `address`. TCP sockets share their port with those of other workers (SO_REUSEPORT, socket(7)), and
+/// accepted connections inherit TCP_NODELAY and the keep-alive times.
 ///
 /// # Errors
 /// With the address, the kernel's reason, and what to do about it.
@@ -119,21 +121,21 @@ fn inet_listener(address: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Has the kernel notice within two minutes that the peer is gone without a word, whether or not there is something to send to it
-/// (tcp(7)). A peer that is only slow answers the probes; one whose window stays shut for so long counts as gone.
+/// Has the kernel notice within two minutes that the peer has disappeared without FIN or RST, whether or not data is to be sent to it
+/// (tcp(7)). A peer that is only slow answers the probes; one whose window stays closed for so long counts as gone.
 fn notice_silence(socket: &Socket) -> io::Result<()> {
     let probes = TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL);
     socket.set_tcp_keepalive(&probes)?;
     socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
 }
 
-/// `mode` is the file's; None: what the umask leaves of 0777.
+/// `mode` is the mode of the socket file; None: 0777 without the bits of the umask.
 fn unix_listener(path: &Path, mode: Option<Mode>) -> io::Result<Socket> {
     let name = SockAddr::unix(path)?;
     remove_stale(path)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM.cloexec(), None)?;
     if let Some(mode) = mode {
-        // The kernel gives the file the mode of the socket: at no moment may others connect (unix(7)).
+        // Set before bind(2), which gives the file the mode of the socket: at no moment can other users connect (unix(7)).
         rustix::fs::fchmod(&socket, mode)?;
     }
     socket.bind(&name)?;
@@ -141,8 +143,9 @@ fn unix_listener(path: &Path, mode: Option<Mode>) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Removes the socket file of a process that is gone; one that still answers is left alone. The kernel lets go of the ring of
-/// a killed process a moment after the process, and with it of its sockets: until then one can connect, to be hung up on.
+/// Removes the socket file of a process that has ended; fails with AddrInUse if a process still listens. The kernel frees the ring
+/// of a killed process, and with it its sockets, only after the process: until then connecting succeeds, and the connection is
+/// closed without a byte. Such a socket is probed again.
 fn remove_stale(path: &Path) -> io::Result<()> {
     let Ok(metadata) = std::fs::symlink_metadata(path) else { return Ok(()) };
     if !metadata.file_type().is_socket() {
@@ -174,7 +177,7 @@ pub(super) fn endpoint_socket(address: &Address) -> io::Result<(OwnedFd, SockAdd
     Ok((socket.into(), name))
 }
 
-/// The connections that a listening socket holds.
+/// Accepts the connections in the backlog of a listening socket.
 pub(super) fn accept_waiting(listener: BorrowedFd<'_>) -> Vec<OwnedFd> {
     let listener = SockRef::from(&listener);
     if listener.set_nonblocking(true).is_err() {
@@ -185,14 +188,14 @@ pub(super) fn accept_waiting(listener: BorrowedFd<'_>) -> Vec<OwnedFd> {
 
 /// Makes the next close of the socket send RST.
 pub(super) fn reset_on_close(socket: BorrowedFd<'_>) {
-    // A failure leaves an ordinary FIN.
+    // If this fails, closing sends FIN.
     let _ = SockRef::from(&socket).set_linger(Some(Duration::ZERO));
 }
 
-/// Sends FIN (shutdown(2)). Not through the ring: IORING_OP_SHUTDOWN always runs on a kernel thread, which looks its
-/// descriptor up only there, when it may have been closed and belong to another connection.
+/// Sends FIN (shutdown(2)). Not through the ring: IORING_OP_SHUTDOWN always runs on a kernel thread, which looks up its
+/// descriptor only then, when it may have been closed and reused for another connection.
 pub(super) fn shut_down(socket: BorrowedFd<'_>) {
-    // A failure means that the connection is gone, which its receive reports.
+    // A failure means that the connection has ended, which its receive reports.
     let _ = SockRef::from(&socket).shutdown(std::net::Shutdown::Write);
 }
 
@@ -216,7 +219,7 @@ fn socket_address(address: &Address) -> io::Result<SockAddr> {
 }
 
 impl Waker {
-    /// One for a new machine.
+    /// A waker for a new ring.
     ///
     /// # Errors
     /// When no descriptor is left.
@@ -226,7 +229,7 @@ impl Waker {
 
     /// Ends the ring's current wait, or its next one.
     pub fn wake(&self) {
-        // It fails only when the counter is full: then the ring is being woken anyway.
+        // The write fails only when the counter is at its maximum: then a wake-up is pending already.
         let _ = rustix::io::write(&*self.0, &1u64.to_ne_bytes());
     }
 }
@@ -237,7 +240,7 @@ impl AsFd for Waker {
     }
 }
 
-/// The port that a listening socket got.
+/// The port that a listening socket is bound to; None for a Unix-domain socket.
 #[must_use]
 pub fn local_port(descriptor: &OwnedFd) -> Option<u16> {
     Some(SockRef::from(descriptor).local_addr().ok()?.as_socket()?.port())
@@ -258,7 +261,7 @@ mod tests {
 
     use super::*;
 
-    /// What is set on a listening socket, connections inherit; no call is needed for each.
+    /// Accepted connections inherit the options of the listening socket, so that no call is needed for each.
     #[test]
     fn silent_peers_are_noticed_on_every_tcp_socket() {
         for any in ["127.0.0.1:0", "[::1]:0"] {

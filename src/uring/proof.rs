@@ -1,8 +1,8 @@
-//! What some kernels get wrong, tried out once a process before anything relies on it. Not here: doing without, which is a
-//! branch where the matter comes up.
+//! Tests for two kernel defects, run once a process, before anything relies on the features. Not here: the workarounds, which are
+//! branches where the features are used.
 //!
 //! * Linux 6.13.11 to 6.14.8, and some of 6.12, went on filling a bundle of buffers after a receive that had left a buffer partly
-//!   used: its rest would be taken for data ("io_uring/net: only retry recv bundle for a full transfer").
+//!   used: the unused rest would be taken for data ("io_uring/net: only retry recv bundle for a full transfer").
 //! * Until March 2026 a multishot receive lost a FIN that came right behind data ("io_uring/poll: fix multishot recv missing EOF on
 //!   wakeup race").
 
@@ -22,46 +22,50 @@ use super::StartError;
 use super::start::setup;
 use crate::buffer::{Pool, ProvidedRing};
 
-/// What to do without, by these names, whatever the kernel proves; for tests.
+/// Environment variable that forces workarounds on, whatever the trials find; for tests. Comma-separated names.
 const SWITCH: &str = "CAIRN_WORKAROUNDS";
 const NO_BUNDLES: &str = "no-bundles";
 const PEEK_FIN: &str = "peek-fin";
 
 /// The one group of buffers of a trial.
 const GROUP: u16 = 0;
-/// Buffers of a trial and their bytes, 80 of which are kept free around what the kernel writes.
+/// Number of buffers of a trial.
 const BUFFERS: usize = 16;
+/// Bytes of one buffer: 1024 that the kernel may write, and the margins.
 const BUFFER_BYTES: usize = 1024 + MARGINS.0 + MARGINS.1;
+/// Bytes that the kernel must not write, in front of and behind those that it may write.
 const MARGINS: (usize, usize) = (64, 16);
-/// How long a trial waits for what a sound kernel reports at once.
+/// How long a trial waits for what a kernel without the defect reports at once.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// Bytes in front of a mark at which a receive stops, and behind it: less than a buffer, as much, more.
+/// Bytes sent before the mark of urgent data, at which a receive stops, and bytes sent behind it. The bytes before the mark fill a
+/// tenth of a buffer, nearly one, exactly one, and nearly two.
 const ROUNDS: [(usize, usize); 4] = [(100, 300), (1000, 3000), (1024, 100), (2000, 5000)];
 
-/// What is done without on this machine.
+/// The workarounds in use on this machine, each with its cause.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Workarounds {
     /// A receive fills one buffer at a time.
     pub(super) no_bundles: Option<Cause>,
-    /// After each receive the socket is asked whether a FIN has come with it.
+    /// After each receive, the socket is asked whether a FIN has arrived too.
     pub(super) peek_fin: Option<Cause>,
 }
 
-/// Why.
+/// Why a workaround is in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cause {
+    /// [`SWITCH`] asks for it.
     Forced,
     /// The kernel failed the trial.
     Broken,
-    /// The trial could not be made, for want of a loopback interface for one.
+    /// The trial could not be run, for example without a loopback interface.
     Unproven,
 }
 
 impl Workarounds {
-    /// What this kernel needs and [`SWITCH`] asks for. The trials are made with the first call.
+    /// The workarounds that this kernel needs, and those that [`SWITCH`] asks for. The first call runs the trials.
     ///
     /// # Errors
-    /// When the switch names what does not exist.
+    /// When the switch names an unknown workaround.
     pub fn needed() -> Result<Self, StartError> {
         static NEEDED: OnceLock<Workarounds> = OnceLock::new();
         if let Some(needed) = NEEDED.get() {
@@ -86,7 +90,7 @@ impl Workarounds {
         Ok(forced)
     }
 
-    /// Whether nothing is.
+    /// Whether no workaround is in use.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
@@ -117,8 +121,8 @@ fn verdict(sound: io::Result<bool>) -> Option<Cause> {
     }
 }
 
-/// Whether a bundle holds what was sent and nothing else after a receive that stopped early, though more had arrived: TCP stops
-/// at the mark of urgent data (tcp(7)).
+/// Whether a bundle holds exactly the bytes that were sent when a receive stops early although more have arrived. The mark of urgent
+/// data makes it stop (tcp(7)).
 fn bundles_are_whole() -> io::Result<bool> {
     let mut bench = Bench::new()?;
     if !bench.uring.params().is_feature_recvsend_bundle() {
@@ -141,7 +145,7 @@ fn bundles_are_whole() -> io::Result<bool> {
     Ok(true)
 }
 
-/// Whether a FIN is told that has come with data.
+/// Whether the kernel reports a FIN that came with data.
 fn ends_are_told() -> io::Result<bool> {
     let (mut peer, ours) = UnixStream::pair()?;
     let mut bench = Bench::new()?;
@@ -166,14 +170,14 @@ fn tcp_pair() -> io::Result<(TcpStream, TcpStream)> {
     peer.set_write_timeout(Some(PATIENCE))?;
     let (mut ours, address) = listener.accept()?;
     if address != peer.local_addr()? {
-        // Somebody else was faster; what it sends proves nothing.
+        // Another process has connected first; what it sends proves nothing.
         let _ = ours.read(&mut []);
         return Err(io::ErrorKind::ConnectionAborted.into());
     }
     Ok((peer, ours))
 }
 
-/// A small ring with few buffers; its memory stays mapped, because the kernel may still write to it (`buffer`).
+/// A small ring with few buffers for one trial. The buffers stay mapped, because the kernel may still write to them (`buffer`).
 struct Bench {
     uring: IoUring,
     provided: ProvidedRing,
@@ -199,15 +203,17 @@ impl Bench {
         } else {
             opcode::RecvMulti::new(descriptor, GROUP).build()
         };
-        // SAFETY: it points to no memory but that of the buffer ring.
+        // SAFETY: the entry points to no memory but that of the buffer ring, which is never unmapped.
         unsafe { self.uring.submission().push(&entry) }.map_err(io::Error::other)?;
         self.uring.submit()?;
         Ok(())
     }
 
-    /// What is received until there is so much of it and, if `end` is waited for, that; and whether it came.
+    /// Receives until `count` bytes have come and, if `end`, a FIN, or until `PATIENCE` is over. Returns the bytes, and whether a
+    /// FIN has come.
     fn collect(&mut self, count: usize, end: bool) -> io::Result<(Vec<u8>, bool)> {
-        let (mut received, mut ended) = (Vec::new(), false);
+        let mut received = Vec::new();
+        let mut ended = false;
         let time = Timespec::new().sec(PATIENCE.as_secs()).nsec(PATIENCE.subsec_nanos());
         while received.len() < count || (end && !ended) {
             match self.uring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&time)) {
@@ -221,7 +227,7 @@ impl Bench {
                     (0, _) => ended = true,
                     (1.., Some(buffer)) => {
                         let each = |lease: crate::buffer::Lease| received.extend_from_slice(lease.bytes());
-                        // What does not fit together is not what was sent.
+                        // After an inconsistent completion, `received` differs from what was sent, which the caller notices.
                         let _ = self.provided.claim(buffer, result as usize, each);
                     }
                     _ => return Err(io::Error::from_raw_os_error(-result)),

@@ -1,4 +1,4 @@
-//! One socket's slot: what the kernel holds of it, and what waits to be sent. Not here: submitting.
+//! One socket's slot: its operations in flight, and what waits to be sent. Not here: submitting operations.
 
 use std::os::fd::OwnedFd;
 
@@ -8,20 +8,20 @@ use crate::id::Owner;
 /// The state of one descriptor. About a hundred bytes, so that idle connections are cheap.
 #[derive(Debug)]
 pub(super) struct Socket {
-    /// None when closed.
+    /// None once the socket was closed.
     pub(super) descriptor: Option<OwnedFd>,
-    /// Counts the slot's owners; part of every tag.
+    /// Counts the sockets that have used the slot; part of every tag.
     pub(super) generation: u32,
     pub(super) owner: Owner,
     pub(super) phase: Phase,
     pub(super) recv: Recv,
-    /// Operations that the kernel has not completed for good.
+    /// Number of operations whose last completion has not come.
     pub(super) in_flight: u8,
     /// A send is in flight: the front of `out` belongs to the kernel.
     pub(super) sending: bool,
-    /// In the ring's list of sockets to flush.
+    /// The slot is in the ring's list of sockets to flush.
     pub(super) dirty: bool,
-    /// Send FIN when `out` is empty.
+    /// FIN is to be sent when `out` is empty.
     pub(super) finish: bool,
     /// A send failed: nothing more is sent, though what the peer sent before may still arrive.
     pub(super) mute: bool,
@@ -37,9 +37,9 @@ pub(super) enum Phase {
     Free,
     Connecting,
     Open,
-    /// Failed to connect or to receive; the owner was told and has yet to close it.
+    /// Connecting or receiving has failed; the owner was told and has not closed the socket yet.
     Broken,
-    /// Closed; waits for the kernel to give back its operations.
+    /// Closed; operations of the socket are still in flight.
     Closing,
 }
 
@@ -47,13 +47,13 @@ pub(super) enum Phase {
 pub(super) enum Recv {
     Off,
     Armed,
-    /// Ended for want of buffers; armed again when there are some.
+    /// The receive ended for want of buffers; it is armed again when there are some.
     Starved,
-    /// A cancellation is on its way; `resume`: arm again when it has arrived.
+    /// The receive is being cancelled. With `resume` it is armed again when the cancellation has completed.
     Cancelling {
         resume: bool,
     },
-    /// FIN received.
+    /// The peer's FIN was received.
     Ended,
 }
 
@@ -80,8 +80,14 @@ impl Default for Socket {
 impl Socket {
     pub(super) fn open(&mut self, descriptor: OwnedFd, owner: Owner, phase: Phase) {
         debug_assert!(self.phase == Phase::Free && self.in_flight == 0);
-        let (generation, dirty) = (self.generation, self.dirty);
-        *self = Self { descriptor: Some(descriptor), generation, owner, phase, dirty, ..Self::default() };
+        *self = Self {
+            descriptor: Some(descriptor),
+            generation: self.generation,
+            owner,
+            phase,
+            dirty: self.dirty,
+            ..Self::default()
+        };
     }
 
     pub(super) fn is_live(&self) -> bool {

@@ -1,4 +1,4 @@
-//! Setting a ring up, and saying what is wrong with the machine when that fails.
+//! Setting up a ring, and the error messages that name what the machine lacks. Not here: the operations of a ring.
 
 use std::collections::VecDeque;
 use std::io;
@@ -14,7 +14,7 @@ use crate::buffer::{Buffers, Pool, PoolError, ProvidedRing};
 use crate::limits;
 use crate::runtime::{Clock, Wheel};
 
-/// Why a worker cannot have its ring. Each names the cure.
+/// Why a worker cannot have its ring. Each message names the cure.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// io_uring or a feature of it is missing.
@@ -25,12 +25,12 @@ pub enum StartError {
         /// uname(2)'s release.
         release: String,
     },
-    /// kernel.io_uring_disabled forbids it.
+    /// The sysctl kernel.io_uring_disabled forbids io_uring.
     #[error(
         "io_uring is disabled by sysctl; run `sysctl kernel.io_uring_disabled=0`, or set kernel.io_uring_group to cairn's group"
     )]
     Sysctl,
-    /// A seccomp filter or security module forbids it.
+    /// A seccomp filter or security module forbids io_uring.
     #[error(
         "io_uring_setup is forbidden, most likely by a seccomp filter: allow io_uring_setup, io_uring_enter and io_uring_register in the container's or unit's profile"
     )]
@@ -44,7 +44,7 @@ pub enum StartError {
     /// The buffers could not be reserved.
     #[error(transparent)]
     Buffers(#[from] PoolError),
-    /// CAIRN_WORKAROUNDS names what does not exist.
+    /// CAIRN_WORKAROUNDS names an unknown workaround.
     #[error("CAIRN_WORKAROUNDS names `{0}`; there are no-bundles and peek-fin, with a comma between them")]
     Switch(String),
     /// Anything else.
@@ -88,7 +88,7 @@ impl Ring {
 }
 
 impl<D: Driver> Ring<D> {
-    /// A ring on a machine.
+    /// A ring on a given machine.
     ///
     /// # Errors
     /// See [`StartError`].
@@ -123,7 +123,7 @@ impl<D: Driver> Ring<D> {
 }
 
 impl ProvidedGroup {
-    /// Registers a group of buffers of `pool`, of which `leaves` stay free.
+    /// Registers a group that offers buffers of `pool` while more than `leaves` of them are free.
     fn new(driver: &mut impl Driver, pool: &'static Pool, group: Group, leaves: usize) -> Result<Self, StartError> {
         let ring = ProvidedRing::new(pool, limits::BUFFERS_OFFERED_MAX).map_err(other("buffer ring"))?;
         driver.register(group as u16, &ring)?;
@@ -131,15 +131,16 @@ impl ProvidedGroup {
     }
 }
 
-/// A process that goes on without the ring, as load generators do, gets back what it held once the thread has ended: the kernel
-/// leaves it to that to end what is in flight. The buffers stay reserved. Sockets are closed with their slots.
+/// Gives back the pages of the buffers, for a process that goes on without the ring, as load generators do. Their address space
+/// stays reserved, because the kernel may write to a buffer until the thread has ended: only then does it end the operations in
+/// flight. Sockets are closed with their slots.
 impl<D> Drop for Ring<D> {
     fn drop(&mut self) {
         self.buffers.pools().iter().for_each(|pool| pool.release_pages());
     }
 }
 
-/// A ring in the one form that is used here.
+/// An io_uring with the flags that all rings of this process have.
 pub(super) fn setup(completions: u32, submissions: u32) -> io::Result<IoUring> {
     IoUring::builder()
         .setup_single_issuer()

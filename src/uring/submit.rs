@@ -1,4 +1,4 @@
-//! Submissions: one function an operation. Not here: what their completions mean.
+//! Submissions, one function for each operation. Not here: what their completions mean (`complete`).
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -8,7 +8,7 @@ use super::driver::{Driver, Operation};
 use super::socket::{Recv, Socket};
 use super::{Accept, Group, Ring, net};
 
-/// What an operation is; the low byte of its tag.
+/// The kind of an operation; the low byte of its tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Op {
@@ -17,7 +17,7 @@ pub(super) enum Op {
     Receive,
     Send,
     Wake,
-    /// Its result does not matter.
+    /// An operation whose result is ignored.
     Ignore,
 }
 
@@ -35,30 +35,31 @@ impl Op {
     }
 }
 
-/// The tag of what nobody waits for.
+/// The tag of operations whose result is ignored.
 const IGNORE: u64 = Op::Ignore as u64;
 /// Bits of the generation that a tag holds.
 pub(super) const GENERATION_MASK: u32 = 0xff_ffff;
 
 impl<D: Driver> Ring<D> {
-    /// Client sockets that may still be added.
+    /// Number of client sockets that may still be added.
     pub(super) fn client_room(&self) -> usize {
         self.client_limit.saturating_sub(self.groups[Group::Downstream as usize].sockets)
     }
 
-    /// Accepts from a listener, unless it does or is closed.
+    /// Begins to accept from a listener, unless it accepts already or is closed.
     pub(super) fn accept(&mut self, index: usize) {
         self.accept_within(index, self.client_room());
     }
 
-    /// The same when `room` more clients may come: one at a time where a whole backlog could be more than that.
+    /// The same with room for `room` more clients. Connections are accepted one at a time where the backlogs of all listeners could
+    /// hold more than that.
     pub(super) fn accept_within(&mut self, index: usize, room: usize) {
         let storm = room < net::BACKLOG as usize * self.listeners.len();
         let listener = &mut self.listeners[index];
         let Some(socket) = &listener.socket else { return };
         let tag = Op::Accept.tag(index as u32, 0);
         match listener.armed {
-            // Armed again when the cancellation has arrived.
+            // Accepting is armed again, for one connection, when this one has completed with ECANCELED.
             Accept::Many if storm => self.driver.submit(IGNORE, Operation::Cancel(tag)),
             Accept::Many | Accept::One => {}
             Accept::Off if room == 0 => {
@@ -97,7 +98,7 @@ impl<D: Driver> Ring<D> {
 
     pub(super) fn close_descriptor(&mut self, descriptor: OwnedFd, in_flight: bool) {
         if in_flight {
-            // Their own completions say so.
+            // The result is ignored: each cancelled operation has a completion of its own.
             self.driver.submit(IGNORE, Operation::CancelAll(descriptor.as_fd()));
         }
         self.driver.submit(IGNORE, Operation::Close(descriptor));
@@ -107,7 +108,8 @@ impl<D: Driver> Ring<D> {
         self.driver.submit(Op::Wake.tag(0, 0), Operation::Wake);
     }
 
-    /// Turns everything queued in this turn into sends, one a socket.
+    /// Submits one send for each socket with queued bytes that has none in flight. Sends FIN where the queue is empty and FIN is
+    /// wanted.
     pub(super) fn flush(&mut self) {
         while let Some(slot) = self.dirty.pop() {
             let socket = &mut self.sockets[slot as usize];
@@ -136,7 +138,7 @@ impl<D: Driver> Ring<D> {
 }
 
 impl Socket {
-    /// Counts an operation that is about to be submitted; returns its tag.
+    /// Counts an operation that is about to be submitted; returns its tag and the descriptor.
     fn begin(&mut self, slot: u32, op: Op) -> Option<(u64, BorrowedFd<'_>)> {
         let descriptor = self.descriptor.as_ref()?;
         self.in_flight += 1;
