@@ -1,24 +1,26 @@
-//! All memory for bytes of one worker: buffers of two sizes, and the nodes of its queues. Not here: what is offered to the kernel.
+//! All buffers of one worker, of two sizes, and the nodes of its queues. Not here: which buffers are offered to the kernel (`provided`).
 
 use super::{Lease, Pieces, Pool, PoolError, Queue, QueueLimit};
 use crate::limits;
 
-/// A worker's buffers.
+/// A worker's buffers and the nodes of its queues.
 #[derive(Debug)]
 pub struct Buffers {
+    /// Buffers of `limits::BUFFER_BYTES`.
     ordinary: &'static Pool,
-    /// Of `limits::HEAD_BUFFER_BYTES`, for heads that arrived in several pieces.
+    /// Buffers of `limits::HEAD_BUFFER_BYTES`, for heads that arrived in several pieces.
     large: &'static Pool,
     pieces: Pieces,
 }
 
 impl Buffers {
-    /// Reserves them, `limits::BUFFERS` and `limits::HEAD_BUFFERS`.
+    /// Reserves `limits::BUFFERS` ordinary and `limits::HEAD_BUFFERS` large buffers.
     ///
     /// # Errors
-    /// When the address space is limited too tightly.
+    /// When the limit of the address space is too low.
     pub fn new() -> Result<Self, PoolError> {
-        let (headroom, tailroom) = (limits::BUFFER_HEADROOM, limits::BUFFER_TAILROOM);
+        let headroom = limits::BUFFER_HEADROOM;
+        let tailroom = limits::BUFFER_TAILROOM;
         Ok(Self {
             ordinary: Pool::new(limits::BUFFERS, limits::BUFFER_BYTES, headroom, tailroom)?,
             large: Pool::new(limits::HEAD_BUFFERS, limits::HEAD_BUFFER_BYTES, headroom, tailroom)?,
@@ -65,21 +67,22 @@ impl Buffers {
         self.ordinary.available() < limits::BUFFERS_SCARCE
     }
 
-    /// How many buffers, ordinary and large ones, are missing to what is reserved for endpoints and for answers of our own.
+    /// How many ordinary and how many large buffers have to become free until as many are free as are reserved for endpoints and for
+    /// answers of our own.
     #[must_use]
     pub fn missing(&self) -> [usize; 2] {
         let ordinary = limits::BUFFERS_RESERVED.saturating_sub(self.ordinary.available());
         [ordinary, limits::HEAD_BUFFERS_RESERVED.saturating_sub(self.large.available())]
     }
 
-    /// How many pieces of a queue lie in ordinary buffers, and in large ones.
+    /// How many pieces of a queue are in ordinary buffers, and how many in large ones.
     #[must_use]
     pub fn pieces_by_size(&self, queue: &Queue) -> [usize; 2] {
         let large = self.iter(queue).filter(|lease| lease.is_of(self.large)).count();
         [queue.pieces() - large, large]
     }
 
-    /// The pools, of ordinary and of large buffers.
+    /// The pool of ordinary buffers and that of large ones.
     #[must_use]
     pub fn pools(&self) -> [&'static Pool; 2] {
         [self.ordinary, self.large]

@@ -3,7 +3,7 @@
 use super::Pool;
 use crate::limits;
 
-/// Bytes `start..end` of a buffer, with the unused room around them that nobody else may touch.
+/// Bytes `start..end` of a buffer, and the unused room around them, which no other lease may touch.
 ///
 /// Invariant: `floor <= start <= end <= ceiling`, and `floor..ceiling` overlaps no other lease of the buffer.
 #[derive(Debug)]
@@ -25,13 +25,13 @@ impl Lease {
         unsafe { std::slice::from_raw_parts(self.pointer(self.start), self.len()) }
     }
 
-    /// The bytes, to be changed in place.
+    /// The bytes, for changes in place.
     #[must_use]
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         self.window(self.start, self.end)
     }
 
-    /// Whether it is a part of a buffer of `pool`.
+    /// Whether the buffer is one of `pool`.
     #[must_use]
     pub fn is_of(&self, pool: &Pool) -> bool {
         std::ptr::eq(self.pool, pool)
@@ -65,11 +65,12 @@ impl Lease {
         let cut = self.start + count.min(self.len()) as u16;
         self.pool.retain(self.buffer);
         let (pool, buffer, floor, start) = (self.pool, self.buffer, self.floor, self.start);
-        (self.floor, self.start) = (cut, cut);
+        self.floor = cut;
+        self.start = cut;
         Self { pool, buffer, floor, start, end: cut, ceiling: cut }
     }
 
-    /// Puts `bytes` in front if the headroom allows; says whether it did.
+    /// Puts `bytes` in front if the headroom is large enough; returns whether it was.
     #[must_use]
     pub fn prepend(&mut self, bytes: &[u8]) -> bool {
         if bytes.len() > self.headroom() {
@@ -81,7 +82,7 @@ impl Lease {
         true
     }
 
-    /// Appends as many of `bytes` as the tailroom allows; returns how many.
+    /// Appends as many of `bytes` as fit the tailroom; returns how many.
     #[must_use]
     pub fn append(&mut self, bytes: &[u8]) -> usize {
         let count = bytes.len().min(self.spare());
@@ -91,26 +92,30 @@ impl Lease {
         count
     }
 
-    /// Has `write` put bytes behind the end, into all the tailroom, and say how many; they count from then on.
+    /// Lets `write` fill the tailroom from its beginning. It returns how many bytes it has written, which then belong to the lease.
     pub fn fill(&mut self, write: impl FnOnce(&mut [u8]) -> usize) {
         let count = write(self.window(self.end, self.ceiling)).min(self.spare());
         self.end += count as u16;
     }
 
-    /// Takes the bytes of `next` behind its own, and says whether it did: all of them or none.
+    /// Appends the bytes of `next`, all or none of them; returns whether it did.
     ///
-    /// Without a copy where `next` follows in the same buffer. Else up to `copied` bytes are copied: into the gap before `next`
-    /// in the same buffer, or into the tailroom, of which `limits::BUFFER_TAILROOM` stays. A kernel that reads this lease is not
-    /// disturbed: it reads what stood here before.
+    /// If `next` follows directly in the same buffer, nothing is copied. Else up to `copied` bytes are copied: into the gap before
+    /// `next` in the same buffer, or into the tailroom, of which `limits::BUFFER_TAILROOM` bytes stay free. A kernel that is reading
+    /// this lease is not disturbed, because the bytes that it reads do not change.
     #[must_use]
     pub fn absorb(&mut self, next: &mut Self, copied: usize) -> bool {
         let neighbours = std::ptr::eq(self.pool, next.pool) && self.buffer == next.buffer && self.ceiling == next.floor;
         if neighbours && (self.end == next.start || next.len() <= copied) {
             let length = next.len() as u16;
-            // From here on `next` covers nothing, and its room is ours.
-            let (from, to) = (usize::from(next.start - self.end), usize::from(next.end - self.end));
+            // Offsets of the bytes of `next` from the end of this lease.
+            let from = usize::from(next.start - self.end);
+            let to = usize::from(next.end - self.end);
+            // From here on `next` covers nothing, and its room belongs to this lease.
             self.ceiling = next.ceiling;
-            (next.floor, next.start, next.end) = (next.ceiling, next.ceiling, next.ceiling);
+            next.floor = next.ceiling;
+            next.start = next.ceiling;
+            next.end = next.ceiling;
             if from > 0 {
                 self.window(self.end, self.ceiling).copy_within(from..to, 0);
             }
@@ -137,7 +142,7 @@ impl Lease {
         usize::from(self.ceiling - self.end)
     }
 
-    /// First byte, for the kernel to read. Valid until the lease is dropped.
+    /// A pointer to the first byte, for the kernel to read from. It is valid until the lease is dropped.
     #[must_use]
     pub fn as_ptr(&self) -> *const u8 {
         self.pointer(self.start)

@@ -2,7 +2,7 @@
 //!
 //! A [`Pool`] is one region of equal buffers that a worker reserves at start. A [`Lease`] is a move-only claim on a range of
 //! one buffer; ranges of different leases never overlap, so the holder may read and write its range freely. A buffer goes
-//! back to its pool when its last lease is dropped. Whoever hands memory to the kernel moves the lease along with the
+//! back to its pool when its last lease is dropped. Code that hands memory to the kernel moves the lease along with the
 //! operation and gets it back with the completion: that single fact is the safety argument of every submission.
 #![allow(unsafe_code, reason = "one of the two modules that may: it owns the raw memory")]
 

@@ -14,19 +14,19 @@ pub struct Pool {
     bytes: usize,
     headroom: usize,
     tailroom: usize,
-    /// Live leases of each buffer; 0: free, or offered to the kernel.
+    /// Number of live leases of each buffer; 0: it is free, or offered to the kernel.
     leases: Box<[Cell<u16>]>,
-    /// Last in, first out: the buffer used last is the one in cache.
+    /// Free buffers, last in, first out: the buffer that was used last is the most likely to be in the CPU's cache.
     free: RefCell<Vec<u16>>,
-    /// The fewest free buffers since the last [`Pool::is_stale`]: so many at the bottom of the list were not touched.
+    /// The lowest number of free buffers since the last [`Pool::is_stale`]: so many at the bottom of the list were not used since.
     untouched: Cell<usize>,
-    /// The same for the time before it.
+    /// The value that `untouched` had at the last [`Pool::is_stale`].
     stale: Cell<usize>,
-    /// Buffers at the bottom of the list whose pages have been given back.
+    /// Number of buffers at the bottom of the list whose pages have been given back.
     trimmed: Cell<usize>,
 }
 
-/// The region could not be reserved.
+/// The address space of a pool could not be reserved.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot reserve {bytes} bytes of buffers: {source}; raise the address-space limit (ulimit -v)")]
 pub struct PoolError {
@@ -35,10 +35,11 @@ pub struct PoolError {
 }
 
 impl Pool {
-    /// Reserves `count` buffers of `bytes` bytes each (both within `u16`). Pages become resident when first written.
+    /// Reserves `count` buffers of `bytes` bytes each, of which `headroom` and `tailroom` stay free around what the kernel writes.
+    /// Indices of buffers and offsets in a buffer are `u16`s. Pages become resident when first written.
     ///
     /// # Errors
-    /// When the address space is limited too tightly.
+    /// When the limit of the address space is too low.
     pub fn new(count: usize, bytes: usize, headroom: usize, tailroom: usize) -> Result<&'static Self, PoolError> {
         assert!(count <= usize::from(u16::MAX) + 1 && bytes <= usize::from(u16::MAX) && headroom + tailroom < bytes);
         let size = count * bytes;
@@ -64,7 +65,7 @@ impl Pool {
         Some(self.lease(buffer, 0))
     }
 
-    /// Buffers that nobody holds.
+    /// Number of free buffers.
     #[must_use]
     pub fn available(&self) -> usize {
         self.free.borrow().len()
@@ -76,7 +77,7 @@ impl Pool {
         self.bytes - self.headroom - self.tailroom
     }
 
-    /// First lease of a buffer that was popped, with `filled` bytes behind the headroom.
+    /// The first lease of a buffer that was popped, with `filled` bytes behind the headroom.
     pub(super) fn lease(&'static self, buffer: u16, filled: usize) -> Lease {
         self.leases[usize::from(buffer)].set(1);
         let start = self.headroom as u16;
@@ -84,24 +85,25 @@ impl Pool {
         Lease { pool: self, buffer, floor: 0, start, end, ceiling: self.bytes as u16 }
     }
 
-    /// Writes to a buffer that was popped and has no lease yet, where the kernel would; returns how many of `bytes` there was room for.
+    /// Writes behind the headroom of a buffer that was popped and has no lease yet, as the kernel would; returns how many of `bytes`
+    /// there was room for.
     pub(super) fn fill(&'static self, buffer: u16, bytes: &[u8]) -> usize {
         let mut lease = self.lease(buffer, 0);
         let filled = lease.append(&bytes[..bytes.len().min(self.payload())]);
-        // The buffer stays where it is: its first lease is made for whoever claims what was written.
+        // The lease is forgotten, so that the buffer is not freed: its first lease is made when the bytes are claimed.
         std::mem::forget(lease);
         self.leases[usize::from(buffer)].set(0);
         filled
     }
 
-    /// Whether buffers that a burst has left resident were not used since the last call; then they are to be given back with
-    /// [`Pool::trim`].
+    /// Whether there are resident buffers that were not used since the call before, such as those that a burst has left; the caller
+    /// then gives their pages back with [`Pool::trim`].
     pub fn is_stale(&self) -> bool {
         self.stale.set(self.untouched.replace(self.available()));
         self.trimmed.get() < self.stale.get()
     }
 
-    /// Gives the pages of up to `most` stale buffers back to the kernel. Returns whether there are more.
+    /// Gives the pages of up to `most` stale buffers back to the kernel. Returns whether more are stale.
     pub fn trim(&self, most: usize) -> bool {
         let stale = self.stale.get().min(self.untouched.get());
         let first = self.trimmed.get().min(stale);
@@ -113,10 +115,10 @@ impl Pool {
         last < stale
     }
 
-    /// Gives the pages of all buffers back to the kernel that no lease holds, for whoever will take no more buffers.
+    /// Gives the pages of all buffers without leases back to the kernel, for a caller that will take no more buffers.
     pub fn release_pages(&self) {
         let mut first = 0;
-        // Neighbours go together, with the pages that they share.
+        // Adjacent buffers are given back together, so that the pages which they share are included.
         for run in self.leases.chunk_by(|a, b| (a.get() == 0) == (b.get() == 0)) {
             if run.iter().all(|leases| leases.get() == 0) {
                 forget(self.address(first as u16), run.len() * self.bytes);
@@ -138,9 +140,10 @@ impl Pool {
         unsafe { self.base.add(usize::from(buffer) * self.bytes) }
     }
 
-    /// Where the kernel may write, and how much.
+    /// The address at which the kernel may write to a buffer, and how many bytes.
     pub(super) fn writable(&self, buffer: u16) -> (u64, u32) {
-        // What the kernel writes to it may be read through any pointer to the buffer: its address is exposed.
+        // The kernel gets an address without provenance, and what it writes is read through other pointers to the buffer. So the
+        // provenance is exposed.
         let address = self.address(buffer).as_ptr().expose_provenance();
         ((address + self.headroom) as u64, self.payload() as u32)
     }
@@ -159,10 +162,11 @@ impl Pool {
     }
 }
 
+/// Maps `size` bytes of zeros that are never unmapped. Pages become resident when first written.
 #[cfg(not(miri))]
 pub(super) fn map(size: usize) -> io::Result<NonNull<u8>> {
-    let (protection, flags) =
-        (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE);
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
     // SAFETY: a fresh anonymous mapping touches no existing memory; the result is checked below.
     let base = unsafe { libc::mmap(std::ptr::null_mut(), size, protection, flags, -1, 0) };
     if base == libc::MAP_FAILED {
@@ -171,7 +175,7 @@ pub(super) fn map(size: usize) -> io::Result<NonNull<u8>> {
     NonNull::new(base.cast()).ok_or_else(io::Error::last_os_error)
 }
 
-/// What Miri has instead of such a mapping: whole pages of zeros that are never freed.
+/// The same for Miri, which knows no mmap(2): whole pages of zeros that are never freed.
 #[cfg(miri)]
 pub(super) fn map(size: usize) -> io::Result<NonNull<u8>> {
     let page = rustix::param::page_size();
@@ -185,9 +189,10 @@ pub(super) fn map(size: usize) -> io::Result<NonNull<u8>> {
 fn forget(address: NonNull<u8>, bytes: usize) {
     let page = rustix::param::page_size();
     let at = address.addr().get();
-    let (start, end) = (at.next_multiple_of(page), (at + bytes) / page * page);
+    let start = at.next_multiple_of(page);
+    let end = (at + bytes) / page * page;
     if start < end {
-        // SAFETY: `start` lies within the part, because a page of it begins there.
+        // SAFETY: `start` is below `end`, which is at most the end of the part, so the offset stays inside the mapping.
         let pages = unsafe { address.add(start - at) };
         give_back(pages, end - start);
     }
@@ -195,11 +200,11 @@ fn forget(address: NonNull<u8>, bytes: usize) {
 
 #[cfg(not(miri))]
 fn give_back(pages: NonNull<u8>, bytes: usize) {
-    // SAFETY: the pages lie wholly inside our mapping, which stays mapped; whoever reads or writes them finds zeros.
+    // SAFETY: the pages lie wholly inside our mapping, which stays mapped; later reads find zeros.
     unsafe { libc::madvise(pages.as_ptr().cast(), bytes, libc::MADV_DONTNEED) };
 }
 
-/// To Miri it is what it is to a reader: a write of zeros.
+/// The same for Miri: a write of zeros, because later reads find zeros.
 #[cfg(miri)]
 fn give_back(pages: NonNull<u8>, bytes: usize) {
     // SAFETY: the pages lie wholly inside our allocation, which is never freed.
@@ -251,7 +256,7 @@ mod tests {
 
     #[test]
     fn what_is_given_back_reads_as_zero_and_leases_stay_as_they_are() {
-        // Buffers of a page and a half share pages with their neighbours: between two others, one gives back a single page.
+        // Buffers of a page and a half share pages with their neighbours: one between two others can give back a single page.
         let pool = Pool::new(4, 6 * 1024, 64, 16).expect("six pages");
         let one = if rustix::param::page_size() == 4096 { 4096 } else { 0 };
         let mut leases = [(); 3].map(|()| pool.take().expect("a free buffer"));
@@ -270,7 +275,7 @@ mod tests {
         };
         assert_eq!(zeros(), one);
         assert_eq!(zeros(), 0, "in use again");
-        // The slice lives while the pool is retired.
+        // The slice lives while pages are given back.
         let held = first.bytes();
         pool.release_pages();
         assert!(held.iter().chain(last.bytes()).all(|&byte| byte == 7));

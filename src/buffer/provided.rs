@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use super::{Lease, Pool};
 
-/// `struct io_uring_buf` of the kernel's ABI. Cells, because the kernel reads them behind the compiler's back.
+/// `struct io_uring_buf` of the kernel's ABI. The fields are cells, because the kernel reads them at times that the compiler does not
+/// know of.
 #[repr(C)]
 #[derive(Debug)]
 struct Entry {
@@ -19,7 +20,7 @@ struct Entry {
     tail: AtomicU16,
 }
 
-/// Buffers offered to the kernel, and the record of which they are.
+/// A ring of buffers that are offered to the kernel, and the record of which they are.
 #[derive(Debug)]
 pub struct ProvidedRing {
     pool: &'static Pool,
@@ -27,9 +28,9 @@ pub struct ProvidedRing {
     entries: NonNull<Entry>,
     mask: u16,
     tail: u16,
-    /// Where [`ProvidedRing::fill`] goes on, for which the kernel keeps a place of its own.
+    /// Ring position of the next buffer that [`ProvidedRing::fill`] fills. A kernel counts its own position instead.
     head: u16,
-    /// Buffers that the kernel holds, at most `mask + 1`.
+    /// Number of buffers that the kernel holds, at most `mask + 1`.
     offered: usize,
     /// Ring position of each offered buffer, by buffer.
     position: Box<[u16]>,
@@ -37,7 +38,7 @@ pub struct ProvidedRing {
     slots: Box<[Option<u16>]>,
 }
 
-/// The kernel has reported what it cannot have filled.
+/// The kernel has reported a buffer as filled that was not on offer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Inconsistent;
 
@@ -54,19 +55,19 @@ impl ProvidedRing {
         Ok(Self { pool, entries: memory, mask: (entries - 1) as u16, tail: 0, head: 0, offered: 0, position, slots })
     }
 
-    /// Address and entry count for the registration.
+    /// Address and number of entries, for the registration with the kernel.
     #[must_use]
     pub fn registration(&self) -> (u64, u16) {
         (self.entries.as_ptr().expose_provenance() as u64, self.mask + 1)
     }
 
-    /// Buffers that the kernel may still pick.
+    /// Number of buffers on offer: those that the kernel may still pick.
     #[must_use]
     pub fn offered(&self) -> usize {
         self.offered
     }
 
-    /// Offers free buffers until the kernel has `target` of them or the pool has only `leaves` left. Returns whether it has any.
+    /// Offers free buffers until `target` are on offer or the pool has only `leaves` left. Returns whether any are on offer.
     pub fn refill(&mut self, target: usize, leaves: usize) -> bool {
         let before = self.tail;
         while self.offered < target.min(usize::from(self.mask) + 1) && self.pool.available() > leaves {
@@ -88,13 +89,14 @@ impl ProvidedRing {
         self.offered > 0
     }
 
-    /// Writes to the buffers on offer what a receive brings, as the kernel would: in the order in which they were offered, into one
-    /// buffer or, with `bundle`, into as many as it takes. Returns the first of them and how many of `bytes` there was room for;
-    /// None when nothing is on offer.
+    /// Writes received bytes to the buffers on offer, as the kernel would: in the order in which they were offered, to one buffer
+    /// or, with `bundle`, to as many as are needed. Returns the first buffer, and how many of `bytes` there was room for; None when
+    /// no buffer is on offer.
     ///
-    /// For a machine in memory. It never goes together with a kernel that the ring is registered with.
+    /// For a machine in memory only. A ring that is registered with a kernel must not be filled like this.
     pub fn fill(&mut self, bytes: &[u8], bundle: bool) -> Option<(u16, usize)> {
-        let (first, mut filled) = (self.next_to_fill()?, 0);
+        let first = self.next_to_fill()?;
+        let mut filled = 0;
         while let Some(buffer) = self.next_to_fill() {
             filled += self.pool.fill(buffer, &bytes[filled..]);
             self.head = self.head.wrapping_add(1);
@@ -109,15 +111,15 @@ impl ProvidedRing {
         self.slots[usize::from(self.head & self.mask)].filter(|_| self.head != self.tail)
     }
 
-    /// Claims what one completion filled: `bytes` in `buffer` and, with a bundle, in the buffers offered after it.
-    /// Calls `each` with one lease a buffer, in order.
+    /// Claims what one receive has filled: `bytes` in `buffer` and, with a bundle, in the buffers offered after it.
+    /// Calls `each` with one lease for each buffer, in order.
     ///
     /// # Errors
-    /// When that reaches into buffers that were not on offer; `each` has got those before.
+    /// When the bytes would reach into a buffer that was not on offer; by then `each` was called for the buffers before it.
     pub fn claim(&mut self, buffer: u16, bytes: usize, mut each: impl FnMut(Lease)) -> Result<(), Inconsistent> {
         let mut position = self.position[usize::from(buffer)];
         let mut left = bytes;
-        // One that is not on offer has an old position, at which another one may be.
+        // A buffer that is not on offer still has its last position, at which another buffer may be now.
         if self.slots[usize::from(position & self.mask)] != Some(buffer) {
             return Err(Inconsistent);
         }
@@ -158,7 +160,7 @@ mod tests {
         ring
     }
 
-    /// Claims and says how many bytes each buffer was said to hold.
+    /// Claims, and returns how many bytes each lease holds.
     fn claim(ring: &mut ProvidedRing, buffer: u16, bytes: usize) -> (Result<(), Inconsistent>, Vec<usize>) {
         let mut filled = Vec::new();
         let claimed = ring.claim(buffer, bytes, |lease| filled.push(lease.len()));
@@ -178,7 +180,7 @@ mod tests {
         assert_eq!((claimed, filled.len(), ring.offered()), (Ok(()), 4, 0));
     }
 
-    /// What is filled is what is claimed, over the end of the ring, too.
+    /// What was filled is what is claimed, also across the end of the ring.
     #[test]
     fn buffers_are_filled_in_the_order_of_their_offer() {
         let mut ring = ring();
@@ -199,7 +201,7 @@ mod tests {
         assert_eq!(ring.fill(&bytes, true), None, "nothing is on offer");
     }
 
-    /// A buffer is free again when what was claimed of it is dropped, however often.
+    /// A buffer is free again when the leases that were claimed of it are dropped, in every round.
     #[test]
     fn filled_buffers_go_back_to_the_pool() {
         let mut ring = ring();
@@ -224,7 +226,7 @@ mod tests {
         assert_eq!((ring.offered(), ring.pool.available()), (4, 4));
     }
 
-    /// What the kernel knows of a ring, as far as receiving goes.
+    /// The kernel's view of a ring: what it needs to fill buffers.
     struct Kernel {
         entries: NonNull<Entry>,
         memory: NonNull<u8>,
@@ -236,7 +238,7 @@ mod tests {
     unsafe impl Send for Kernel {}
 
     impl Kernel {
-        /// Waits for a buffer on offer, fills it and says which it is.
+        /// Waits for a buffer on offer, fills it and returns its index.
         fn receive(&mut self, byte: u8) -> u16 {
             while self.entry(0).tail.load(Ordering::Acquire) == self.head {
                 std::thread::yield_now();

@@ -1,4 +1,4 @@
-//! Queues of leases without an allocation each: list heads of eight bytes over one shared table of nodes.
+//! Queues of leases: linked lists in one shared table of nodes, so that a queue allocates nothing. Not here: the leases.
 
 use super::Lease;
 use crate::limits::COALESCE_BYTES;
@@ -18,11 +18,12 @@ struct Node {
     next: u32,
 }
 
-/// First in, first out; empty by default. Must be drained with [`Queue::clear`] before it is dropped.
+/// A queue of pieces, first in, first out; empty by default. A piece is a lease in a queue. A queue must be drained with
+/// [`Queue::clear`] before it is dropped, because its nodes stay in the table.
 ///
-/// What is scarce is buffers, and a piece of one byte pins a whole one: a small piece is therefore taken into the last one where
-/// that has room. Of two neighbours at least one is larger than `limits::COALESCE_BYTES`, or the first one fills its buffer, or
-/// was put back in front.
+/// Buffers are scarce, and a piece of one byte pins a whole buffer. So a small piece is appended to the last piece where that has
+/// room. Of two neighbouring pieces at least one is larger than `limits::COALESCE_BYTES`, or the first one fills its buffer or was
+/// put back in front.
 #[derive(Debug)]
 pub struct Queue {
     head: u32,
@@ -34,14 +35,14 @@ pub struct Queue {
 /// How much a queue may hold before its source is paused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueLimit {
-    /// Bytes.
+    /// Number of bytes.
     pub bytes: usize,
-    /// Pieces; each pins at most one buffer.
+    /// Number of pieces; each pins at most one buffer.
     pub pieces: usize,
 }
 
 impl QueueLimit {
-    /// Whether `queue` holds so much.
+    /// Whether `queue` holds so many bytes or pieces.
     #[must_use]
     pub fn is_reached(self, queue: &Queue) -> bool {
         queue.bytes() >= self.bytes || queue.pieces() >= self.pieces
@@ -55,7 +56,7 @@ impl Default for Queue {
 }
 
 impl Pieces {
-    /// Room for `count` pieces; grows beyond that, so that no piece is ever lost.
+    /// A table with room for `count` pieces. It grows beyond that, so that no piece is ever lost.
     #[must_use]
     pub fn new(count: usize) -> Self {
         Self { nodes: Vec::with_capacity(count), free: NONE }
@@ -76,13 +77,13 @@ impl Pieces {
 }
 
 impl Queue {
-    /// Bytes queued.
+    /// Number of bytes queued.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes as usize
     }
 
-    /// Pieces queued: at most so many buffers are pinned.
+    /// Number of pieces queued: an upper bound of the buffers that the queue pins.
     #[must_use]
     pub fn pieces(&self) -> usize {
         self.pieces as usize
@@ -94,7 +95,7 @@ impl Queue {
         self.head == NONE
     }
 
-    /// Appends a piece, to the last one where it is small; an empty one is dropped.
+    /// Adds a piece at the end. A small one is appended to the last piece if that has room; an empty one is dropped.
     pub fn push(&mut self, pieces: &mut Pieces, mut lease: Lease) {
         if lease.is_empty() {
             return;
@@ -115,7 +116,7 @@ impl Queue {
         self.tail = index;
     }
 
-    /// Puts a piece back in front.
+    /// Puts a piece back in front of the others.
     pub fn push_front(&mut self, pieces: &mut Pieces, lease: Lease) {
         if lease.is_empty() {
             return;
@@ -164,7 +165,7 @@ impl Queue {
         })
     }
 
-    /// Moves everything of `other` to the end of this queue, small first pieces into the last one of this.
+    /// Moves all pieces of `other` to the end of this queue. Small pieces at its beginning are appended to the last piece of this.
     pub fn append(&mut self, pieces: &mut Pieces, other: &mut Self) {
         let mut other = std::mem::take(other);
         if self.head == NONE {
@@ -189,7 +190,7 @@ impl Queue {
         self.pieces += other.pieces;
     }
 
-    /// Drops everything.
+    /// Drops all pieces.
     pub fn clear(&mut self, pieces: &mut Pieces) {
         while self.pop(pieces).is_some() {}
     }

@@ -1,5 +1,5 @@
-//! SIMD byte classification, chosen at run time: which bytes end a field name, a field value, a request target or a
-//! host name. It knows bytes, not HTTP messages: what a mark means is decided by `http`.
+//! SIMD byte classification, with the instruction set chosen at run time: which bytes end a field name, a field value, a request
+//! target or a host name. Not here: HTTP messages; `http` decides what a mark means.
 //!
 //! The choice is made once for a whole head, not once for each search: [`run`] compiles a [`Scan`] for each set of
 //! instructions, with all that is inlined into it.
@@ -10,25 +10,25 @@ use core::sync::atomic::Ordering::Relaxed;
 
 /// Bytes classified at once; one bit each in a `u64`.
 const BLOCK: usize = 64;
-/// Blocks classified ahead of the reader: few, for behind a head there may be a body.
+/// Blocks classified ahead of the reader. Few, because a body may follow the head, whose bytes would be classified in vain.
 const AHEAD: usize = 8;
 
 /// Bytes that one call of the lanes classifies: half a block.
 const PIECE: usize = 32;
 
-/// What is filled from bytes by code that is compiled for each set of instructions. What it calls is compiled for them too if it is
-/// `inline(always)`, and for the least of machines if it is not.
+/// A value that is filled from bytes by code that is compiled once for each set of instructions. Functions that this code calls are
+/// compiled for the same set if they are `inline(always)`, and for the baseline of the target if they are not.
 ///
-/// The arguments come one by one, so that they stay in registers on the way.
+/// The arguments are passed one by one instead of as a tuple, so that they stay in registers.
 pub trait Scan<A, B> {
-    /// What comes of it.
+    /// The result of a scan.
     type Output;
 
-    /// Fills it, with these lanes. It has to be `inline(always)`.
+    /// Fills `into` from `buf`, with these lanes. Implementations have to be `inline(always)`.
     fn scan<L: Lanes>(lanes: L, buf: &[u8], a: A, b: B, into: &mut Self) -> Self::Output;
 }
 
-/// Fills it with the best instructions that there are.
+/// Fills `into` from `buf` with the best instructions that the machine has.
 #[inline(always)]
 pub fn run<S: Scan<A, B>, A, B>(buf: &[u8], a: A, b: B, into: &mut S) -> S::Output {
     #[cfg(target_arch = "x86_64")]
@@ -39,7 +39,7 @@ pub fn run<S: Scan<A, B>, A, B>(buf: &[u8], a: A, b: B, into: &mut S) -> S::Outp
     run_undetected(buf, a, b, into)
 }
 
-/// Away from `run`, so that this costs nothing where the features are.
+/// Detects the features first. Apart from `run`, so that machines with the features pay nothing for it.
 #[inline(never)]
 fn run_undetected<S: Scan<A, B>, A, B>(buf: &[u8], a: A, b: B, into: &mut S) -> S::Output {
     #[cfg(target_arch = "x86_64")]
@@ -53,7 +53,7 @@ fn run_undetected<S: Scan<A, B>, A, B>(buf: &[u8], a: A, b: B, into: &mut S) -> 
 /// Where field lines can end, a few blocks ahead: bit i of word n stands for byte `64 * n + i`.
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
 pub struct FieldMarks {
-    /// The byte is no tchar (RFC 9110 section 5.6.2), or it is `_`: few names have one, and those need a second look.
+    /// The byte is no tchar (RFC 9110 section 5.6.2), or it is `_`: few names have one, and those are read again, byte by byte.
     not_plain: [u64; AHEAD],
     /// The byte cannot stand in a field value: a control other than HTAB, or DEL (RFC 9110 section 5.5).
     not_value: [u64; AHEAD],
@@ -71,22 +71,22 @@ pub struct FieldCursor<'a, L> {
 }
 
 impl<'a, L: Lanes> FieldCursor<'a, L> {
-    /// A cursor that has looked at nothing yet.
+    /// A cursor that has classified nothing yet.
     #[inline(always)]
     pub fn new(lanes: L, buf: &'a [u8]) -> Self {
         Self { lanes, buf, base: buf.len(), marks: FieldMarks::default() }
     }
 
-    /// Looks ahead from `at` on, where the first line begins. Apart from `new`, so that the marks are written in place.
+    /// Classifies the first blocks from `at` on, where the first line begins. Apart from `new`, so that the marks are written in place.
     #[inline(always)]
     pub fn begin(&mut self, at: usize) {
         self.base = at;
         fields(self.lanes, self.buf, at, &mut self.marks);
     }
 
-    /// For a line that begins at `at`, how many bytes stand before the first that is no tchar or is `_`, and before the
-    /// first that cannot stand in a value; all that there are if there is none. The first is never behind the second.
-    /// Each line begins behind the end of the one before.
+    /// For a line that begins at `at`: the number of bytes before the first that is no tchar or is `_`, and the number of bytes
+    /// before the first that cannot be in a value; the number of all bytes if there is no such byte. The first number is at most
+    /// the second. Lines have to be read in order.
     #[inline(always)]
     pub fn line(&mut self, at: usize) -> (u32, u32) {
         debug_assert!(at >= self.base, "a cursor only moves forward");
@@ -110,7 +110,7 @@ impl<'a, L: Lanes> FieldCursor<'a, L> {
         self.long_line(at)
     }
 
-    /// A line that reaches over more than two blocks or over those that are classified.
+    /// The same for a line that covers more than two blocks, or goes beyond those that are classified.
     #[inline(never)]
     fn long_line(&mut self, at: usize) -> (u32, u32) {
         let length = |end: usize| (end - at) as u32;
@@ -141,23 +141,23 @@ impl<'a, L: Lanes> FieldCursor<'a, L> {
     }
 }
 
-/// One instruction set's way to classify a piece. Values exist only where the instructions do.
+/// The functions of one instruction set that classify a piece. A value exists only on machines that have the instructions.
 ///
 /// The functions below that take lanes are inlined into what `run` compiles for each set.
 pub trait Lanes: Copy {
-    /// Marks for `FieldMarks`: not plain, not in a value.
+    /// Marks of the two classes of [`FieldMarks`]: `not_plain` and `not_value`.
     fn field_marks(self, piece: &[u8; PIECE]) -> [u32; 2];
-    /// The bytes that cannot stand in a target, and `?`.
+    /// Marks of the bytes that cannot be in a target, and marks of `?`.
     fn target_marks(self, piece: &[u8; PIECE]) -> [u32; 2];
-    /// The bytes that cannot stand in a host name.
+    /// Marks of the bytes that cannot be in a host name.
     fn not_host(self, piece: &[u8; PIECE]) -> u32;
-    /// The function `fields`, for callers that are not compiled for these instructions.
+    /// Calls `fields`, for callers that are not compiled for these instructions.
     fn fields(self, buf: &[u8], at: usize, marks: &mut FieldMarks);
-    /// The function `long_target_end`, as a call.
+    /// Calls `long_target_end`, which is not inlined into the caller then.
     fn long_target_end(self, buf: &[u8], at: usize) -> (usize, Option<usize>);
 }
 
-/// Writes the marks of what there is of `buf` from `at` on; `marks` has to be empty.
+/// Writes the marks of up to `AHEAD` blocks of `buf` from `at` on; `marks` has to be all zeros.
 #[inline(always)]
 fn fields<L: Lanes>(lanes: L, buf: &[u8], at: usize, marks: &mut FieldMarks) {
     let Some(rest) = buf.get(at..) else { return };
@@ -178,16 +178,16 @@ fn whole_block<L: Lanes>(lanes: L, block: &[u8; BLOCK]) -> [u64; 2] {
     [0, 1].map(|i| u64::from(low[i]) | u64::from(high[i]) << PIECE)
 }
 
-/// The marks of `tail`, which is the end of `buf`: not empty, and less than a block.
+/// The marks of `tail`, the last bytes of `buf`: at least one, and fewer than a block.
 #[inline(always)]
 fn last_block<L: Lanes>(lanes: L, buf: &[u8], tail: &[u8]) -> [u64; 2] {
     if let Some(block) = buf.last_chunk() {
-        // The bytes before `tail` come along and are shifted out.
+        // The block also holds bytes before `tail`, whose marks are shifted out.
         let missing = BLOCK.wrapping_sub(tail.len()) as u32;
         return whole_block(lanes, block).map(|marks| marks.wrapping_shr(missing));
     }
     if let (Some(low), Some(high)) = (tail.first_chunk(), tail.last_chunk()) {
-        // They overlap, and agree where they do.
+        // Both pieces cover some bytes twice, with the same marks.
         let (low, high) = (lanes.field_marks(low), lanes.field_marks(high));
         let high_at = tail.len().wrapping_sub(PIECE) as u32;
         return [0, 1].map(|i| u64::from(low[i]) | u64::from(high[i]).wrapping_shl(high_at));
@@ -195,7 +195,7 @@ fn last_block<L: Lanes>(lanes: L, buf: &[u8], tail: &[u8]) -> [u64; 2] {
     short_block(lanes, tail)
 }
 
-/// The marks of less than a piece with nothing before it.
+/// The marks of fewer bytes than a piece, in a buffer that is shorter than a block.
 #[cold]
 fn short_block<L: Lanes>(lanes: L, tail: &[u8]) -> [u64; 2] {
     let mut piece = [0; PIECE];
@@ -252,7 +252,7 @@ fn long_target_end<L: Lanes>(lanes: L, buf: &[u8], at: usize) -> (usize, Option<
 #[inline(always)]
 pub fn host_len<L: Lanes>(lanes: L, buf: &[u8], start: usize, end: usize) -> usize {
     let Some(bytes) = buf.get(start..end) else { return 0 };
-    // Nearly always there is enough before a name, and it is short: bytes before it come along and are shifted out.
+    // Nearly always a name is short and a whole piece ends with it: the marks of the bytes before the name are shifted out.
     if let (Some(piece), 1..=PIECE) = (buf.get(..end).and_then(<[u8]>::last_chunk), bytes.len()) {
         let marks = lanes.not_host(piece).wrapping_shr(PIECE.wrapping_sub(bytes.len()) as u32);
         return if marks == 0 { bytes.len() } else { marks.trailing_zeros() as usize };
@@ -265,7 +265,7 @@ fn long_host_len(bytes: &[u8]) -> usize {
     bytes.iter().position(|byte| !is_host(*byte)).unwrap_or(bytes.len())
 }
 
-/// Any machine: a table, byte by byte.
+/// Lanes for any machine: a table look-up for each byte.
 #[derive(Clone, Copy, Debug)]
 pub struct Portable;
 
@@ -363,15 +363,15 @@ mod x86 {
         table
     }
 
-    /// High nibble → its bit in a matrix; none beyond ASCII.
+    /// High nibble → its bit in a matrix; 0 beyond ASCII.
     const HIGH: [u8; 16] = [1, 2, 4, 8, 16, 32, 64, 128, 0, 0, 0, 0, 0, 0, 0, 0];
-    // Bytes beyond ASCII look up 0 everywhere: outside of "may", and outside of "must not".
+    // Bytes beyond ASCII are in no matrix: neither in those of allowed bytes nor in that of forbidden ones (`BAD_VALUE`).
     const PLAIN: [u8; 16] = matrix(NOT_PLAIN, false);
     const BAD_VALUE: [u8; 16] = matrix(NOT_VALUE, true);
     const TARGET: [u8; 16] = matrix(NOT_TARGET, false);
     const HOST: [u8; 16] = matrix(NOT_HOST, false);
 
-    /// The machine is known to have all that `run` is compiled for.
+    /// The machine is known to have all features that `run` is compiled for.
     pub(super) static DETECTED: AtomicBool = AtomicBool::new(false);
 
     #[cold]
@@ -382,13 +382,13 @@ mod x86 {
         has
     }
 
-    /// The work, compiled with AVX2, and with BMI for all that is done with the marks.
+    /// The scan, compiled with AVX2 for classification and with BMI for operations on the marks.
     #[target_feature(enable = "avx2,bmi1,bmi2")]
     pub(super) fn run<S: Scan<A, B>, A, B>(buf: &[u8], a: A, b: B, into: &mut S) -> S::Output {
         S::scan(Avx2(()), buf, a, b, into)
     }
 
-    /// Made only in functions that enable AVX2, so that holding one proves the feature.
+    /// The lanes of AVX2. Values are made only in functions that enable AVX2, so that a value proves that the machine has it.
     #[derive(Clone, Copy, Debug)]
     pub(super) struct Avx2(());
 
@@ -453,7 +453,7 @@ mod x86 {
         avx2_outside(avx2_load(piece), &HOST)
     }
 
-    /// The bytes that are not in the matrix.
+    /// Marks of the bytes that are not in the matrix.
     #[target_feature(enable = "avx2")]
     #[inline]
     fn avx2_outside(bytes: __m256i, matrix: &[u8; 16]) -> u32 {

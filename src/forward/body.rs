@@ -1,5 +1,5 @@
-//! One body on its way in: where it ends, and what comes with its end. Not here: sockets, time-outs, and how the body is framed for
-//! whoever gets it (`framing`).
+//! A body that is received: its data, its end, and the trailer section. Not here: sockets, time-outs, and how the body is framed for
+//! its receiver (`framing`).
 
 use super::{BuffersExhausted, TrailerSection, Trailers, join};
 use crate::buffer::{Buffers, Lease, Queue};
@@ -9,29 +9,29 @@ use crate::limits;
 /// How far the body of one received message has been read.
 #[derive(Clone, Copy, Debug)]
 pub enum Body {
-    /// Read to its end.
+    /// It was read to its end.
     Done,
-    /// Bytes to come.
+    /// So many bytes are still to come.
     Length(u64),
-    /// Chunked (RFC 9112 section 7.1).
+    /// It is chunked (RFC 9112 section 7.1).
     Chunked {
-        /// Where in its framing.
+        /// The position in the chunked coding.
         decoder: ChunkedDecoder,
-        /// Which trailers may go on.
+        /// Which trailers may be forwarded.
         trailers: Trailers,
     },
     /// The last chunk was read, the trailer section follows.
     Trailers {
-        /// Bytes of it known to hold no end.
+        /// Bytes of the section that are known not to hold its end.
         scanned: usize,
-        /// Which of it may go on.
+        /// Which trailers may be forwarded.
         rule: Trailers,
     },
-    /// Ends with the connection (responses only).
+    /// It ends with the connection (responses only).
     Close,
 }
 
-/// What a read of a body has found, besides the data that it has moved.
+/// The result of one read of a body.
 #[derive(Debug)]
 pub struct Progress {
     /// Bytes of data moved, without framing.
@@ -45,26 +45,26 @@ pub struct Progress {
 pub enum BodyEnd {
     /// Without trailers. If the chunking was kept, the last chunk was moved like the others.
     Plain,
-    /// With a trailer section. Even if the chunking was kept, the last chunk was not moved: it is for the writer to write, because
-    /// the fields stand within it and not all of them may go on.
+    /// With a trailer section. Even if the chunking was kept, the last chunk was not moved: the writer makes its own, because the
+    /// fields are part of it and not all of them may be forwarded.
     Trailers(TrailerSection),
 }
 
-/// What becomes of the chunk lines of a body that comes chunked.
+/// What is done with the chunk lines of a body that is received chunked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Chunking {
-    /// They go on in place, with the data between them, to a receiver that reads chunks too: nothing is copied or cut.
+    /// They are moved in place with the data, for a receiver that reads chunks too: nothing is copied.
     Kept,
-    /// They are cut out: data is all that is moved.
+    /// They are cut out: only data is moved.
     Removed,
 }
 
-/// The body cannot be read on.
+/// Why a body cannot be read further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyError {
-    /// Against the chunk grammar or a bound of it.
+    /// It breaks the grammar of chunks, or a bound of them.
     Chunk(ChunkError),
-    /// Against the trailer grammar or a bound of it.
+    /// It breaks the grammar of trailers, or a bound of them.
     Trailer(TrailerError),
     /// No buffer is free.
     Exhausted,
@@ -86,7 +86,7 @@ impl Body {
         }
     }
 
-    /// The body of a request that is about to arrive. `trailers`: which of its trailers may go on.
+    /// The body of a request that is about to arrive. `trailers`: which of its trailers may be forwarded.
     #[must_use]
     pub fn new(framing: BodyFraming, trailers: Trailers) -> Self {
         match framing {
@@ -103,8 +103,8 @@ impl Body {
         matches!(self, Self::Done)
     }
 
-    /// Moves what of `input` is data of this body to `out`, and leaves what follows the body. Once the body has ended, every read
-    /// says so. A trailer section is parsed into `fields`, where it stays until the next one of any body is.
+    /// Moves the data of this body from `input` to `out`, and leaves what follows the body. Once the body has ended, every read
+    /// reports its end. A trailer section is parsed into `fields`, where it stays until that of another body is parsed.
     ///
     /// # Errors
     /// See [`BodyError`]; what was moved before stays moved.
@@ -143,14 +143,14 @@ impl Body {
         Ok(Progress { data, end: Some(BodyEnd::Plain) })
     }
 
-    /// Notes that the connection has ended in order. That is the end of a body which ends with it, and of no other.
+    /// Takes in that the connection has ended with FIN. That is the end of a body that ends with the connection, and of no other.
     pub fn close(&mut self) -> Option<BodyEnd> {
         let Self::Close = self else { return None };
         *self = Self::Done;
         Some(BodyEnd::Plain)
     }
 
-    /// Reads the chunks of one piece. Runs of framing and data go on in place; extensions are cut out.
+    /// Reads the chunks of one piece. Consecutive framing and data are moved in place; extensions are cut out.
     fn read_chunks(
         &mut self,
         mut lease: Lease,
@@ -160,14 +160,16 @@ impl Body {
         chunking: Chunking,
     ) -> Result<u64, BodyError> {
         let Self::Chunked { decoder, trailers } = self else { return Ok(0) };
-        let (mut data, mut run) = (0, 0);
+        let mut data = 0;
+        // Bytes at the beginning of `lease` that are to be moved.
+        let mut run = 0;
         loop {
             if chunking == Chunking::Kept {
                 let verbatim = decoder.run(&lease.bytes()[run..]).map_err(BodyError::Chunk)?;
                 data += verbatim.data as u64;
                 run += verbatim.len;
             }
-            // The usual end goes on in place.
+            // The usual end, without extension or trailers, is moved in place.
             if chunking == Chunking::Kept && decoder.is_between_chunks() && lease.bytes()[run..].starts_with(LAST_CHUNK)
             {
                 out.push(buffers.pieces(), lease.split_to(run + LAST_CHUNK.len()));
@@ -175,15 +177,15 @@ impl Body {
                 *self = Self::Done;
                 return Ok(data);
             }
-            let piece = decoder.next(&lease.bytes()[run..]).map_err(BodyError::Chunk)?;
-            match piece.kind {
+            let part = decoder.next(&lease.bytes()[run..]).map_err(BodyError::Chunk)?;
+            match part.kind {
                 ChunkedPartKind::Data => {
-                    data += piece.len as u64;
-                    run += piece.len;
+                    data += part.len as u64;
+                    run += part.len;
                 }
                 ChunkedPartKind::Framing | ChunkedPartKind::Skip => {
                     out.push(buffers.pieces(), lease.split_to(run));
-                    lease.advance(piece.len);
+                    lease.advance(part.len);
                     run = 0;
                 }
                 ChunkedPartKind::NeedMore => {
@@ -192,7 +194,7 @@ impl Body {
                 }
                 ChunkedPartKind::LastChunk => {
                     out.push(buffers.pieces(), lease.split_to(run));
-                    lease.advance(piece.len);
+                    lease.advance(part.len);
                     input.push_front(buffers.pieces(), lease);
                     *self = Self::Trailers { scanned: 0, rule: *trailers };
                     return Ok(data);
@@ -201,7 +203,7 @@ impl Body {
         }
     }
 
-    /// Reads the trailer section once it is whole. None: it is not.
+    /// Reads the trailer section. None: it is not complete yet.
     fn read_trailers(
         &mut self,
         buffers: &mut Buffers,
@@ -227,9 +229,11 @@ impl Body {
     }
 }
 
-/// A last chunk without extension or trailers, as it comes and as it is written.
+/// A last chunk without extension or trailers.
 pub(super) const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
+/// Moves data of a body with `left` bytes to come from `lease` to `out`, and what follows it back to `input`. Returns how many bytes
+/// of data were moved.
 fn read_length(left: &mut u64, mut lease: Lease, buffers: &mut Buffers, input: &mut Queue, out: &mut Queue) -> u64 {
     let count = (*left).min(lease.len() as u64);
     *left -= count;

@@ -1,5 +1,5 @@
-//! One body on its way out to whoever speaks HTTP/1: chunk lines, the last chunk, trailers. Not here: what the head says of it, and
-//! other versions, which take data and ends as `body` finds them.
+//! A body as it is sent to an HTTP/1 receiver: chunk lines, the last chunk, trailers. Not here: the fields of the head that describe
+//! it, and other versions, which would frame the same data and ends (`body`) themselves.
 
 use super::body::LAST_CHUNK;
 use super::{BodyEnd, BuffersExhausted, Chunking, TrailerSection};
@@ -9,19 +9,19 @@ use crate::http::{self, Fields};
 /// What tells the receiver where the body ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
-    /// The head: it gives the length, or says that there is no body.
+    /// The head: it gives the length, or shows that there is no body.
     Length,
     /// Chunks that are written here.
     Chunked,
-    /// What the sender has framed it with, because that is HTTP/1 as well: its length holds, or its chunks go on as they are. Not for
-    /// a body that ends with its sender's connection.
+    /// The framing of the sender, which is HTTP/1 as well: its length is kept, or its chunks are forwarded as they are. Not for a body
+    /// that ends with its sender's connection.
     Verbatim,
     /// The end of the connection.
     Close,
 }
 
 impl Framing {
-    /// How a body has to be read, for this framing.
+    /// How a body has to be read to be framed like this.
     #[must_use]
     pub fn chunking(self) -> Chunking {
         match self {
@@ -30,7 +30,7 @@ impl Framing {
         }
     }
 
-    /// Frames `data`, as a read has moved it: pieces become chunks if they are to be.
+    /// Frames `data` that a read has moved: with [`Framing::Chunked`] each piece becomes a chunk, else nothing changes.
     ///
     /// # Errors
     /// When a buffer is needed and none is free; then only what was framed before is left in `data`.
@@ -48,8 +48,8 @@ impl Framing {
         Ok(())
     }
 
-    /// Queues what tells the end, behind the data: the last chunk, with those trailers that may go on. `fields`: what the read
-    /// that found the end has filled.
+    /// Queues the end of the body behind the data, where chunks mark it: the last chunk, with those trailers that may be forwarded.
+    /// `fields`: the fields that the read which found the end has filled.
     ///
     /// # Errors
     /// When no buffer is free.
@@ -61,7 +61,7 @@ impl Framing {
         fields: &Fields,
     ) -> Result<(), BuffersExhausted> {
         match (self, end) {
-            // The last chunk was moved with the others, or there are none.
+            // The last chunk was moved with the others, or the body is not sent chunked.
             (Self::Verbatim, BodyEnd::Plain) | (Self::Length | Self::Close, _) => Ok(()),
             (Self::Chunked, BodyEnd::Plain) => push_bytes(buffers, out, LAST_CHUNK),
             (Self::Chunked | Self::Verbatim, BodyEnd::Trailers(section)) => {
@@ -71,7 +71,8 @@ impl Framing {
     }
 }
 
-/// Queues a piece of data as one chunk. The lines go into the room around the data where there is some.
+/// Queues a piece of data as one chunk. The chunk line and the final CRLF are written to the room around the data if it is large
+/// enough, else to buffers of their own.
 fn push_chunk(buffers: &mut Buffers, out: &mut Queue, mut data: Lease) -> Result<(), BuffersExhausted> {
     let mut line = [0; 18];
     let mut digits = [0; 16];
@@ -87,7 +88,7 @@ fn push_chunk(buffers: &mut Buffers, out: &mut Queue, mut data: Lease) -> Result
     if ended { Ok(()) } else { push_bytes(buffers, out, b"\r\n") }
 }
 
-/// Queues the last chunk with those trailers that may go on.
+/// Queues the last chunk with those trailers that may be forwarded.
 fn push_trailers(
     buffers: &mut Buffers,
     out: &mut Queue,
@@ -103,7 +104,7 @@ fn push_trailers(
     }
     room &= lease.append(b"\r\n") == 2;
     out.push(buffers.pieces(), lease);
-    // The section fits: its bound is below the size of a buffer.
+    // The section always fits: its bound, `limits::HEADER_BYTES`, is below the size of a buffer.
     if room { Ok(()) } else { Err(BuffersExhausted) }
 }
 

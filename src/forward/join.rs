@@ -1,10 +1,10 @@
-//! Joins pieces, because the parsers read one run of bytes. Not here: how many bytes a head may have.
+//! Joins pieces, because the parsers need contiguous bytes. Not here: how many bytes a head may have.
 
 use super::BuffersExhausted;
 use crate::buffer::{Buffers, Queue};
 
-/// Joins the first two pieces of `queue`; false when there is only one. Copies the later piece behind the earlier one, or
-/// both into a large buffer, so that a peer that drips bytes holds one buffer and not many.
+/// Joins the first two pieces of `queue`; false when there is only one. Copies the second piece behind the first, or both into a
+/// large buffer if there is no room, so that a peer that sends a few bytes at a time holds one buffer and not many.
 ///
 /// # Errors
 /// When a large buffer is needed and none is free.
@@ -15,8 +15,10 @@ pub fn join(buffers: &mut Buffers, queue: &mut Queue) -> Result<bool, BuffersExh
         return Ok(false);
     };
     let needed = first.len() + second.len();
-    let large = (first.spare() < second.len()).then(|| buffers.take_large()).flatten();
-    if let Some(mut large) = large.filter(|large| large.spare() >= needed) {
+    if first.spare() < second.len()
+        && let Some(mut large) = buffers.take_large()
+        && large.spare() >= needed
+    {
         let copied = large.append(first.bytes());
         debug_assert_eq!(copied, first.len());
         first = large;

@@ -1,6 +1,7 @@
-//! 6: pump heads and bodies both ways: reading, framing, joining, placing. Not here: deciding where they go.
+//! 6: heads and bodies, in both directions: reading bodies, framing them, joining pieces, prepending heads. Not here: where they are
+//! sent.
 //!
-//! A body is read as data, then its end, with trailers or without ([`Body::read`]). What goes out over HTTP/1 is framed apart from that
+//! A body is read as data, then its end, with trailers or without ([`Body::read`]). Framing for an HTTP/1 receiver is apart from that
 //! ([`Framing`]), so that another version can frame the same data and the same end in its own way.
 
 mod body;

@@ -1,14 +1,14 @@
-//! Puts a written head in front of the bytes that follow it. Not here: what the head says.
+//! Puts a written head in front of the bytes that follow it. Not here: what is in the head.
 
 use crate::buffer::{Buffers, Lease, Queue};
 use crate::limits;
 
-/// Every buffer of the worker is in use.
+/// No buffer of the worker is free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BuffersExhausted;
 
-/// Queues `head` and then `body`, in one piece if possible: in front of the body in its own buffer (where the received head
-/// was), or with a short body copied behind it.
+/// Queues `head` and then `body`, in one piece if possible: the head is written in front of the body, to the body's buffer (where the
+/// received head was), or a short body is copied behind the head.
 ///
 /// # Errors
 /// When a buffer is needed and none is free; then nothing is queued.
@@ -43,6 +43,7 @@ pub fn prepend_head(
     Ok(())
 }
 
+/// Longest body that is copied behind a head in `lease`, bytes.
 fn coalesced(lease: &Lease) -> usize {
     limits::COALESCE_BYTES.min(lease.spare())
 }

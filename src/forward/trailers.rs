@@ -1,14 +1,15 @@
-//! The fields behind a body, and which of them go on. Not here: their grammar (`http`).
+//! The trailer section of a body, and which of its fields may be forwarded. Not here: its grammar (`http`).
 
 use crate::buffer::Lease;
 use crate::http::{self, FieldName, Fields};
 
-/// Which trailers may go on, besides what [`http::is_forwardable_trailer`] says of each.
+/// Which trailers of a message may be forwarded, if [`http::is_forwardable_trailer`] allows them as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trailers {
     /// None.
     Dropped,
-    /// Those without `_` in their names: applications take it for `-`, and then the name for one that is removed from heads.
+    /// Those without `_` in their names: some applications treat it as `-`, and would take the name for one that is removed from
+    /// heads.
     Plain,
     /// All.
     Passed,
@@ -25,7 +26,7 @@ impl Trailers {
     }
 }
 
-/// A trailer section that was read: the bytes which its parsed fields point into. It holds a buffer until it is dropped.
+/// A trailer section that was read: the bytes into which its parsed fields point. It holds a buffer until it is dropped.
 #[derive(Debug)]
 pub struct TrailerSection {
     bytes: Lease,
@@ -37,7 +38,7 @@ impl TrailerSection {
         Self { bytes, rule }
     }
 
-    /// Names and values of those fields that may go on. `parsed`: what the read that found the section has filled.
+    /// Names and values of those fields that may be forwarded. `parsed`: the fields that the read of this section has filled.
     pub fn passed<'a>(&'a self, parsed: &'a Fields) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
         let section = self.bytes.bytes();
         let passes = |field: &&http::Field| self.rule.passes(field.name.of(section), field.id);
