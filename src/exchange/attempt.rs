@@ -1,5 +1,5 @@
-//! One try of an exchange at one endpoint: taking a connection, and trying again where that is free of risk. Not here: retries that
-//! a route asks for.
+//! Attempts of an exchange, each at one endpoint: taking a connection, and another attempt where it is without risk. Not here: retries
+//! that a route asks for.
 
 use std::time::Duration;
 
@@ -12,22 +12,23 @@ use crate::runtime::{Stall, Tick};
 use crate::upstream::{AcquireOptions, End};
 use crate::uring::{Driver, Errno, Fault, SocketId};
 
-/// Endpoints that one exchange tries to connect to.
+/// Number of endpoints that one exchange tries to connect to.
 const CONNECT_ATTEMPTS: u8 = 3;
 
-/// One try at one endpoint.
+/// One attempt at one endpoint.
 #[derive(Debug)]
 pub(super) struct Attempt {
     pub(super) endpoint: EndpointId,
     /// Slot of the connection to it.
     pub(super) connection: u32,
+    /// The addresses of the endpoint that were tried.
     round: Round,
     pub(super) stage: Stage,
     /// When connecting began.
     pub(super) since: Tick,
-    /// Since when the origin has taken nothing of what waits to be sent to it.
+    /// Since when the origin has taken no byte although some wait to be sent to it.
     pub(super) sending: Stall,
-    /// Since when it has sent nothing of a response that it owes.
+    /// Since when the origin has sent no byte of a response that it owes.
     pub(super) answering: Stall,
 }
 
@@ -38,37 +39,38 @@ pub(super) enum Stage {
     Waiting,
     /// The response body is being read.
     Body,
-    /// Bytes go both ways unread.
+    /// Bytes are passed in both directions without being parsed.
     Tunnel,
 }
 
-/// A round through the addresses of an endpoint.
+/// A round through the addresses of an endpoint, in cyclic order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Round {
-    /// Where it began.
+    /// Position of the address that was tried first.
     first: u8,
-    /// How many could not be connected to.
+    /// Number of addresses that could not be connected to.
     failed: u8,
 }
 
 impl Round {
-    /// The address that is next, of so many.
+    /// Position of the next address of an endpoint that has so many.
     fn position(self, addresses: usize) -> usize {
         (usize::from(self.first) + usize::from(self.failed)) % addresses
     }
 }
 
-/// What an exchange has tried before the attempt that it makes now.
+/// The attempts of an exchange before the one under way.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Tries {
-    /// Endpoints that could not be connected to, and how often that was.
+    /// Endpoints that could not be connected to.
     unconnected: Tried,
+    /// Number of attempts that ended because an endpoint could not be connected to.
     count: u8,
-    /// The free replay on a fresh connection was used.
+    /// The request was sent again on a fresh connection, which happens once at most.
     replayed: bool,
 }
 
-/// Where an exchange goes on.
+/// Where the next attempt of an exchange is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     /// At any endpoint.
@@ -80,12 +82,13 @@ enum Place {
 }
 
 impl<D: Driver> Engine<D> {
-    /// Picks an endpoint and begins an attempt at it: over the connection that belongs to the client's, if that leads to this
-    /// cluster.
+    /// Begins an attempt: over the upstream connection that belongs to the client's connection, if there is one to an endpoint of this
+    /// cluster, else at an endpoint that the cluster picks. `fresh`: over a new connection in any case.
     pub(super) fn attempt(&mut self, id: u32, fresh: bool) -> Result<(), Failure> {
         let exchange = &mut self.exchanges[id as usize];
-        let (snapshot, cluster) = (&exchange.snapshot, exchange.cluster);
-        // While buffers are scarce none is pinned for a replay that hardly ever comes.
+        let snapshot = &exchange.snapshot;
+        let cluster = exchange.cluster;
+        // While buffers are scarce, none is pinned for a replay, which is rarely needed.
         let replay = exchange.method.is_idempotent() && !self.ring.buffers.is_scarce();
         let leads = |endpoint| snapshot.endpoint(endpoint).is_some_and(|(of, _)| of.id == cluster);
         let bound = if fresh {
@@ -103,8 +106,7 @@ impl<D: Driver> Engine<D> {
         self.attempt_at(id, endpoint, round, AcquireOptions { fresh, replay })
     }
 
-    /// Begins an attempt at an endpoint, over a connection to the first of its addresses that has not failed this exchange, beginning
-    /// with the one that worked last.
+    /// Begins an attempt at an endpoint, over a connection to the next address of `round`.
     fn attempt_at(
         &mut self,
         id: u32,
@@ -124,7 +126,7 @@ impl<D: Driver> Engine<D> {
                 Err(error) if error.is_of_family() && usize::from(round.failed) + 1 < spec.addresses() => {
                     round.failed += 1;
                 }
-                // No descriptor is left: an idle connection to any endpoint gives way.
+                // No descriptor is left: an idle connection to some endpoint is closed, once.
                 Err(error) if !closed && !error.is_of_family() && self.upstreams.close_idle(&mut self.ring) => {
                     self.ring.submit_closes();
                     closed = true;
@@ -159,23 +161,23 @@ impl<D: Driver> Engine<D> {
         }
     }
 
-    /// How long connecting to one address may take: all those of a name share the time of one.
+    /// How long connecting to one address may take. All addresses of a name share the time-out of the cluster.
     pub(super) fn connect_timeout(exchange: &Exchange, endpoint: EndpointId) -> Duration {
         let Some((cluster, endpoint)) = exchange.snapshot.endpoint(endpoint) else { return Duration::ZERO };
         let share = cluster.connect_timeout / endpoint.addresses() as u32;
         share.max(limits::ATTEMPT_MIN).min(cluster.connect_timeout)
     }
 
-    /// The attempt ended before a response: makes another one if nothing can have happened twice, else says why there will be no
-    /// response.
+    /// The attempt ended before a response: begins another one if the request cannot be carried out twice by that. Else returns why
+    /// there will be no response.
     pub(super) fn recover(&mut self, id: u32, end: End) -> Result<(), Failure> {
         let failure = cause(end);
-        let expired = self.is_expired(id);
+        let expired = self.has_passed(self.exchange_deadline(id));
         let Some(place) = self.free_place(id, end) else { return Err(self.fail(id, failure)) };
         let held = if expired { None } else { self.take_request(id, place) };
         let Some(request) = held else { return Err(self.fail(id, failure)) };
         self.repeat(id, request, place).map_err(|again| {
-            // Why the last attempt has failed says more than that no endpoint is left.
+            // The cause of the last attempt's failure tells the operator more than that no endpoint is left.
             let exhausted = place != Place::Anywhere && again == Failure::NoEndpoint;
             self.fail(id, if exhausted { failure } else { again })
         })
@@ -183,9 +185,9 @@ impl<D: Driver> Engine<D> {
 
     /// Where another attempt can be made without the risk that the request is carried out twice.
     ///
-    /// Free are: another address, and then another endpoint, when connecting failed, for nothing was sent; and one fresh connection
-    /// when a reused one ended without a byte of response, for an endpoint may close an idle connection at any time (RFC 9112
-    /// section 9.3.1), if the method is idempotent and the whole request is still held.
+    /// - After connecting failed: the next address of the endpoint, then another endpoint, because nothing was sent.
+    /// - After a reused connection ended without a byte of response: one fresh connection, because an endpoint may close an idle
+    ///   connection at any time (RFC 9112 section 9.3.1). The method has to be idempotent, and the whole request still held.
     fn free_place(&mut self, id: u32, end: End) -> Option<Place> {
         let exchange = &mut self.exchanges[id as usize];
         let State::Attempt(attempt) = &mut exchange.state else { return None };
@@ -196,7 +198,7 @@ impl<D: Driver> Engine<D> {
             let stale = connection.reused && !connection.answered && end != End::ResponseTimeout;
             let free = stale && !exchange.tries.replayed && exchange.method.is_idempotent();
             exchange.tries.replayed |= free;
-            return free.then_some(Place::Anywhere);
+            return if free { Some(Place::Anywhere) } else { None };
         }
         attempt.round.failed += 1;
         let addresses = exchange.snapshot.endpoint(endpoint).map_or(0, |(_, endpoint)| endpoint.addresses());
@@ -206,23 +208,24 @@ impl<D: Driver> Engine<D> {
         self.counters.connect_failures.add(1);
         exchange.tries.unconnected.insert(endpoint);
         exchange.tries.count += 1;
-        (exchange.tries.count < CONNECT_ATTEMPTS).then_some(Place::Elsewhere)
+        if exchange.tries.count < CONNECT_ATTEMPTS { Some(Place::Elsewhere) } else { None }
     }
 
-    /// The whole request so far, sent or not. None when a part of it is gone or the kernel is still reading it.
+    /// The whole request so far, sent or not. None when a part of it is no longer held, or the kernel is still reading it.
     fn take_request(&mut self, id: u32, place: Place) -> Option<Queue> {
         let transport = &self.connection(id)?.transport;
-        let (socket, taken) = (transport.socket(), transport.taken(&self.ring));
+        let socket = transport.socket();
+        let taken = transport.taken(&self.ring);
         let held = match place {
             Place::Anywhere => self.exchanges[id as usize].replay.take()?,
             Place::NextAddress(..) | Place::Elsewhere if taken == 0 => Queue::default(),
-            // A part of the request has gone where it cannot be called back from.
+            // The kernel has taken a part of the request, which was not kept.
             Place::NextAddress(..) | Place::Elsewhere => return None,
         };
         self.join_unsent(socket, held)
     }
 
-    /// Appends what was not sent to `held`.
+    /// Appends the bytes that were queued and not sent to `held`.
     fn join_unsent(&mut self, socket: SocketId, mut held: Queue) -> Option<Queue> {
         let Some(mut unsent) = self.ring.take_unsent(socket) else {
             held.clear(self.ring.buffers.pieces());
@@ -251,7 +254,7 @@ impl<D: Driver> Engine<D> {
         Ok(())
     }
 
-    /// Gives up the attempt and its connection.
+    /// Ends the attempt and closes its connection.
     fn end_attempt(&mut self, id: u32) {
         let before = std::mem::replace(&mut self.exchanges[id as usize].state, State::Between);
         if let State::Attempt(attempt) = before {
@@ -260,7 +263,7 @@ impl<D: Driver> Engine<D> {
         }
     }
 
-    /// Ends the attempt for good. There will be no response.
+    /// Ends the attempt, and with it the exchange's chance of a response.
     fn fail(&mut self, id: u32, failure: Failure) -> Failure {
         self.end_attempt(id);
         self.exchanges[id as usize].state = State::Failed(failure);
@@ -269,13 +272,14 @@ impl<D: Driver> Engine<D> {
 }
 
 impl Exchange {
-    /// Whether its cluster has an endpoint that takes traffic and could not be found unreachable.
+    /// Whether its cluster has an endpoint that takes traffic and has not failed to connect in this exchange.
     fn has_untried(&self) -> bool {
         let cluster = &self.snapshot.clusters[self.cluster.index()];
         cluster.endpoints.iter().any(|endpoint| endpoint.weight > 0 && !self.tries.unconnected.contains(endpoint.id))
     }
 }
 
+/// The failure of an exchange whose connection has ended like this.
 fn cause(end: End) -> Failure {
     match end {
         End::Closed => Failure::Closed,

@@ -1,5 +1,5 @@
-//! What becomes of a request before anything is sent: one function for the data path and for `cairn explain`.
-//! Not here: limits of tenants, and the choice among the clusters of a split.
+//! The decision on a request before anything is sent: its route, or why it is refused. One function for the data path and for
+//! `cairn explain`. Not here: the accounting of tenants' limits (`tenancy`).
 
 use super::{Decision, Engine, Failure, Peer, RouteOf};
 use crate::http::path::{Forms, PathError};
@@ -10,21 +10,21 @@ use crate::route::{self, Action, Route};
 use crate::snapshot::{Snapshot, SnapshotRef};
 use crate::uring::Driver;
 
-/// A request that is to be decided on.
+/// A request for which a route is looked up.
 #[derive(Clone, Copy, Debug)]
 pub struct RouteRequest<'a> {
-    /// As it was parsed.
+    /// The parsed head.
     pub request: &'a RequestHead,
-    /// The received head that the spans point into.
+    /// The received bytes of the head, into which the spans point.
     pub head: &'a [u8],
-    /// Where it was accepted.
+    /// The listener that accepted its connection.
     pub listener: ListenerId,
-    /// Who sent it.
+    /// Its sender.
     pub peer: &'a Peer,
 }
 
 impl<'a> RouteRequest<'a> {
-    /// What the router sees, given a form of the path.
+    /// The request as the router sees it, with a form of its path.
     #[must_use]
     pub fn routed(&self, path: &'a [u8]) -> Routed<'a> {
         let Self { request, head, peer, .. } = *self;
@@ -37,7 +37,7 @@ impl<'a> RouteRequest<'a> {
 pub struct Refusal {
     /// The cause.
     pub failure: Failure,
-    /// The route that the request has all the same.
+    /// The route of the request, if it has one.
     pub route: Option<RouteId>,
 }
 
@@ -50,7 +50,7 @@ impl From<Failure> for Refusal {
 /// The route that answers a request under `snapshot`; `paths` then holds the forms of its path.
 ///
 /// # Errors
-/// With what is wrong with the request or the configuration.
+/// When the request is refused.
 #[inline]
 pub fn decide<'a>(snapshot: &'a Snapshot, asked: &RouteRequest<'_>, paths: &mut Forms) -> Result<&'a Route, Refusal> {
     let RouteRequest { request, head, listener, peer } = *asked;
@@ -78,7 +78,8 @@ pub fn decide<'a>(snapshot: &'a Snapshot, asked: &RouteRequest<'_>, paths: &mut 
     }
 }
 
-/// TRACE and CONNECT are not allowed where other methods have a route; anything else is not found.
+/// The failure of a request without a route: TRACE and CONNECT are not allowed where other methods have a route; else there is no
+/// route.
 #[cold]
 fn unrouted(snapshot: &Snapshot, listener: ListenerId, routed: &Routed<'_>) -> Failure {
     let mut served = false;
@@ -92,7 +93,7 @@ fn is_restricted(request: &RequestHead) -> bool {
     matches!(request.method, Method::Trace | Method::Connect)
 }
 
-/// Why a request is not served by the route that it has.
+/// Why a request is refused although it has a route.
 #[inline]
 fn objection(route: &Route, request: &RequestHead, head: &[u8], body_bytes: u64) -> Option<Failure> {
     if is_restricted(request) && !route.names_method {
@@ -109,19 +110,21 @@ fn objection(route: &Route, request: &RequestHead, head: &[u8], body_bytes: u64)
             return Some(Failure::Asterisk);
         }
         if redirect.host.is_none() && request.authority.is_empty() {
-            // HTTP/1.0: there is nowhere to lead to.
+            // An HTTP/1.0 request without Host: the redirect would have no host.
             return Some(Failure::Request(RequestError::MissingHost));
         }
     }
-    let too_long = matches!(request.body, BodyFraming::Length(length) if body_bytes > 0 && length > body_bytes);
-    too_long.then_some(Failure::RequestBodySize)
+    match request.body {
+        BodyFraming::Length(length) if body_bytes > 0 && length > body_bytes => Some(Failure::RequestBodySize),
+        _ => None,
+    }
 }
 
 impl<D: Driver> Engine<D> {
     /// Decides on a request under `snapshot`, and counts it against the rate of its tenant.
     ///
     /// # Errors
-    /// With why it is not served, and the route that it has all the same.
+    /// The failure, and the route of the request if it has one.
     pub fn decide(
         &mut self,
         snapshot: &SnapshotRef,
@@ -131,7 +134,7 @@ impl<D: Driver> Engine<D> {
         let route = match decide(snapshot, asked, &mut self.paths) {
             Ok(route) => route,
             Err(Refusal { failure, route }) => {
-                self.note_allowed(snapshot, asked, failure);
+                self.collect_allowed(snapshot, asked, failure);
                 return Err((failure, route.map(of)));
             }
         };
@@ -144,9 +147,9 @@ impl<D: Driver> Engine<D> {
         Ok(Decision { snapshot: snapshot.clone(), route: route.id, cluster })
     }
 
-    /// Keeps the methods that the answer to `failure` has to name.
+    /// Collects the methods for the Allow field of the answer to [`Failure::Method`].
     #[cold]
-    fn note_allowed(&mut self, snapshot: &Snapshot, asked: &RouteRequest<'_>, failure: Failure) {
+    fn collect_allowed(&mut self, snapshot: &Snapshot, asked: &RouteRequest<'_>, failure: Failure) {
         self.allow.clear();
         if failure != Failure::Method {
             return;
@@ -164,13 +167,13 @@ impl<D: Driver> Engine<D> {
 /// A parsed request as the router sees it.
 #[derive(Clone, Copy, Debug)]
 pub struct Routed<'a> {
-    /// As it was parsed.
+    /// The parsed head.
     pub request: &'a RequestHead,
-    /// The received head that the spans point into.
+    /// The received bytes of the head, into which the spans point.
     pub head: &'a [u8],
-    /// Who sent it.
+    /// Its sender.
     pub peer: &'a Peer,
-    /// In its normal form.
+    /// The form of its path by which routes are looked up.
     pub path: &'a [u8],
 }
 
@@ -191,11 +194,11 @@ impl route::Request for Routed<'_> {
         self.request.query.map(|query| query.of(self.head))
     }
 
-    /// Those that go on to an origin. Of `Host`, that is the authority, which an absolute target names besides.
+    /// The values that are passed on to an origin. That of `Host` is the authority, because an absolute target overrides the field.
     fn header(&self, name: &[u8]) -> impl Iterator<Item = &[u8]> {
         let Self { request, head, peer, .. } = *self;
         let authority = request.authority.of(head);
-        let host = (name == b"host" && !authority.is_empty()).then_some(authority);
+        let host = if name == b"host" && !authority.is_empty() { Some(authority) } else { None };
         let passes = move |field: &&Field| field.id != FieldName::Host && peer.passes(request, head, field);
         let fields = request.fields.named(head, name).filter(passes);
         host.into_iter().chain(fields.map(|field| field.value.of(head)))

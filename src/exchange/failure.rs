@@ -1,17 +1,18 @@
-//! Why an exchange got no response from its origin, and the one map from cause to status, reason code and error type.
+//! Why an exchange failed, and the one map from cause to status, reason code and error type. Not here: how the answer is written
+//! (`respond`).
 
 use crate::http::path::PathError;
 use crate::http::{RequestError, ResponseError, TrailerError};
 use crate::respond::Answer;
 
-/// A cause, by blame: downstream, operator, upstream, us.
+/// The cause of a failure, sorted by who has to act: downstream, operator, upstream, us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// Downstream: the head breaks the grammar, a rule or a bound.
     Request(RequestError),
     /// Downstream: the path is ambiguous or forbidden.
     Path(PathError),
-    /// Downstream: an https target, though the connection is not encrypted and nobody trusted has vouched for it.
+    /// Downstream: an https target, though the connection is not encrypted and the peer is not trusted (RFC 9110 section 7.4).
     Misdirected,
     /// Downstream: the body breaks its framing.
     RequestBody,
@@ -19,21 +20,21 @@ pub enum Failure {
     RequestTrailers(TrailerError),
     /// Downstream: the body is larger than `limits.body_bytes`.
     RequestBodySize,
-    /// Downstream: the head did not come in time.
+    /// Downstream: the head was not complete in time.
     RequestHeadTimeout,
     /// Downstream: the body stalled.
     RequestBodyTimeout,
     /// Downstream: the body comes slower than `timeouts.body_rate`.
     RequestBodySlow,
-    /// Downstream: it went away before its response was whole.
+    /// Downstream: the client closed its connection before its response was complete.
     ClientGone,
-    /// Downstream: it speaks HTTP where TLS is spoken.
+    /// Downstream: the client sent plain HTTP to a listener with TLS.
     RequestWithoutTls,
-    /// Downstream: TRACE or CONNECT, which only a route that names them allows.
+    /// Downstream: TRACE or CONNECT, which only a route that names the method allows.
     Method,
     /// Downstream: `Max-Forwards: 0`.
     MaxForwards,
-    /// Downstream: `OPTIONS *`, which asks about the server and not about what a redirect moved.
+    /// Downstream: `OPTIONS *` on a route that redirects: it concerns the server as a whole, which has not moved.
     Asterisk,
     /// Operator: the tenant has more requests in flight than `limits.requests`.
     TenantRequests,
@@ -65,7 +66,7 @@ pub enum Failure {
     Descriptors,
     /// Us: no buffer is free.
     Buffers,
-    /// Us: buffers ran short, and of those that held some this exchange had made no progress for longest.
+    /// Us: buffers ran short, and this was one of the exchanges that held some and had made no progress for longest.
     Shed,
     /// Us: more connections than `limits.connections`.
     Connections,
@@ -76,7 +77,7 @@ pub enum Failure {
 pub enum Side {
     /// The client.
     Downstream,
-    /// Who has written the configuration.
+    /// The author of the configuration.
     Operator,
     /// The origin.
     Upstream,
@@ -85,7 +86,7 @@ pub enum Side {
 }
 
 impl Failure {
-    /// Whose fault it is.
+    /// Who has to act.
     #[must_use]
     pub fn side(self) -> Side {
         match self {
@@ -101,7 +102,7 @@ impl Failure {
         }
     }
 
-    /// Whether the client's connection cannot go on: where the next request begins is not known, or room has to be made.
+    /// Whether the client's connection has to be closed: the beginning of the next request is not known, or resources are short.
     #[must_use]
     pub fn is_fatal(self) -> bool {
         matches!(
@@ -120,12 +121,6 @@ impl Failure {
         )
     }
 
-    /// Whether another attempt could end better, if nothing can have happened twice.
-    #[must_use]
-    pub fn may_retry(self) -> bool {
-        matches!(self, Self::Connect | Self::ConnectTimeout | Self::Closed | Self::Reset)
-    }
-
     /// Status, reason code and error type (RFC 9209 section 2.3) of the answer.
     #[must_use]
     pub fn answer(self) -> Answer {
@@ -139,7 +134,7 @@ impl Failure {
             Self::RequestHeadTimeout => (408, "head_timeout", "http_request_error"),
             Self::RequestBodyTimeout => (408, "body_timeout", "http_request_error"),
             Self::RequestBodySlow => (408, "body_too_slow", "http_request_error"),
-            // Nobody is left to be told.
+            // The answer is never sent: the client's connection is closed.
             Self::ClientGone => (499, "client_gone", "connection_terminated"),
             Self::RequestWithoutTls => (400, "tls_required", "http_request_error"),
             Self::Method => (405, "method_not_allowed", "http_request_denied"),

@@ -1,4 +1,4 @@
-//! Answers that are made here, as the route of the request edits them: redirects, fixed responses, failures. Not here: what is
+//! Answers that are made here, with the edits of the request's route: redirects, fixed responses, failures. Not here: what is
 //! the same in all of them (`respond`).
 
 use std::time::Duration;
@@ -12,19 +12,19 @@ use crate::respond::{self, ResponseStyle};
 use crate::route::{Action, Redirect};
 use crate::uring::Driver;
 
-/// What a route without a cluster does with a request.
+/// The answer of a route without a cluster: a redirect or a fixed response.
 pub struct LocalResponse {
     route: RouteOf,
 }
 
 impl Decision {
-    /// The number of that route, which is the same under later snapshots.
+    /// The number of the route, which is the same in later snapshots.
     #[must_use]
     pub fn route_number(&self) -> RouteNumber {
         self.snapshot.route_number(self.route)
     }
 
-    /// The answer, if it is not forwarded.
+    /// The answer, for a request that is not forwarded.
     #[must_use]
     pub fn into_local(self) -> LocalResponse {
         LocalResponse { route: self.into_route() }
@@ -38,7 +38,7 @@ impl Decision {
 }
 
 impl<D: Driver> Engine<D> {
-    /// Writes the answer to the request that was decided on last to the scratch, and returns its status.
+    /// Writes the answer to the request that was decided on last to the scratch buffer, and returns its status.
     pub fn write_local(&mut self, local: &LocalResponse, asked: &RouteRequest<'_>, style: &ResponseStyle) -> u16 {
         let out = &mut self.scratch;
         out.clear();
@@ -66,7 +66,7 @@ impl<D: Driver> Engine<D> {
         }
     }
 
-    /// Brings `date` up to date: the wall clock is read once a tick at most.
+    /// Sets `date` to the current time. The wall clock is read once a tick at most.
     pub fn update_date(&mut self) {
         let now = self.ring.clock().now();
         if now >= self.dated_until {
@@ -75,9 +75,10 @@ impl<D: Driver> Engine<D> {
         }
     }
 
-    /// Writes the answer to a failure to the scratch, as `route` edits it, and returns its status.
+    /// Writes the answer to a failure to the scratch buffer, with the edits of `route`, and returns its status.
     pub fn write_failure(&mut self, failure: Failure, route: Option<&RouteOf>, style: &ResponseStyle) -> u16 {
-        let (answer, out) = (failure.answer(), &mut self.scratch);
+        let answer = failure.answer();
+        let out = &mut self.scratch;
         out.clear();
         match route {
             Some(route) => answer.write(style, &route.response_edits, &self.allow, out),
@@ -87,19 +88,21 @@ impl<D: Driver> Engine<D> {
     }
 }
 
-/// Writes where a redirect leads that answers `asked`, the forms of whose path are `paths`.
+/// Writes the Location of a redirect that answers `asked`; `paths` holds the forms of its path.
 pub fn write_location(redirect: &Redirect, asked: &RouteRequest<'_>, paths: &Forms, out: &mut Vec<u8>) {
     let RouteRequest { request, head, peer, .. } = *asked;
     let path = paths.forwarded(request.path(head));
-    let (host, query) = (request.authority.of(head), request.query.map(|query| query.of(head)));
+    let host = request.authority.of(head);
+    let query = request.query.map(|query| query.of(head));
     let scheme = scheme(peer, request, head);
     redirect.write_location(scheme, host, path, query, &mut |part: &[u8]| out.extend_from_slice(part));
 }
 
-/// What the client speaks: as a trusted peer says, who may have ended its TLS, else what the connection speaks.
+/// The scheme that the client uses: the one that a trusted peer names, which may have ended the client's TLS, else that of the
+/// connection.
 fn scheme(peer: &Peer, request: &RequestHead, head: &[u8]) -> &'static [u8] {
     let told = request.fields.get(FieldName::XForwardedProto).filter(|field| peer.passes(request, head, field));
-    // Each proxy on the way adds its own behind; the first one met the client.
+    // Each proxy on the way appends its element; the first was written by the proxy that the client is connected to.
     let first = told.and_then(|field| field.value.of(head).split(|byte| *byte == b',').next()).map(<[u8]>::trim_ascii);
     match first {
         Some(told) if told.eq_ignore_ascii_case(b"https") => b"https",

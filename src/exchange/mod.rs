@@ -1,5 +1,5 @@
-//! One request and its response: routed, sent to an endpoint, retried if that is free, read back, given up. It knows no HTTP
-//! version of the downstream: `downstream` asks it for the response and hands it the request.
+//! One request and its response: it is routed and sent to an endpoint, attempted again where that is without risk, and its response
+//! is read. Not here: the HTTP version of the client; `downstream` hands over the request and asks for the response.
 //!
 //! The life of one: [`Engine::decide`] → [`Engine::open`] → request out with [`Engine::send`] while
 //! [`Engine::response_head`] and [`Engine::response_body`] bring the response → [`Engine::close`].
@@ -40,14 +40,15 @@ pub use failure::{Failure, Side};
 pub use local::{LocalResponse, write_location};
 pub use record::{Forwarding, Record};
 use replay::Replay;
+use request::UpgradeOffer;
 pub use request::{Forwarded, Peer};
 use tenancy::Tenancy;
 
-/// The exchanges of a worker and the tools that all of them share.
+/// The exchanges of a worker and what all of them share.
 pub struct Engine<D = Kernel> {
     /// Sockets, buffers, timers.
     pub ring: Ring<D>,
-    /// Where heads are written before they are put in front of their body.
+    /// Scratch buffer to which heads, and answers made here, are written before they are queued.
     pub scratch: Vec<u8>,
     /// The response head read last.
     pub response: ResponseHead,
@@ -55,10 +56,11 @@ pub struct Engine<D = Kernel> {
     pub trailers: Fields,
     /// Connections to endpoints.
     pub upstreams: Upstreams,
-    /// What the worker counts.
+    /// The counters of the worker.
     pub counters: Arc<Counters>,
+    /// The snapshot that new exchanges begin under.
     snapshot: SnapshotRef,
-    /// A snapshot without content, for tunnels, which hold no other.
+    /// An empty snapshot, which a tunnel holds instead of the one that it began under.
     empty_snapshot: SnapshotRef,
     balancer: Balancer,
     /// The quota leases of each tenant, by `TenantId`.
@@ -66,11 +68,11 @@ pub struct Engine<D = Kernel> {
     exchanges: Slab<Exchange>,
     /// The forms of the path of the request that was routed last.
     paths: Forms,
-    /// The methods that the answer to [`Failure::Method`] names.
+    /// The value of Allow for an answer to [`Failure::Method`].
     allow: Vec<u8>,
     /// The Date line for responses that have none; see [`Engine::update_date`].
     pub date: DateLine,
-    /// Until when `date` is current, by the clock of the ring.
+    /// The time of the ring's clock until which `date` is current.
     dated_until: Duration,
     /// Workers that share the process-wide limits.
     workers: u32,
@@ -81,32 +83,33 @@ pub struct Engine<D = Kernel> {
 
 /// One exchange.
 struct Exchange {
-    /// Where the response goes.
+    /// The client's stream that gets the response.
     stream: StreamId,
     /// The snapshot that the exchange began under. A tunnel, which may last for days, holds the empty one.
     snapshot: SnapshotRef,
-    /// Keeps the number of a tunnel's endpoint from being given to another endpoint.
+    /// The ledger number of a tunnel's endpoint: while it is held, the ledger gives the id to no other endpoint.
     number: Option<Arc<LedgerNumber>>,
     route: RouteId,
     /// The tenant whose quota of requests in flight it counts against.
     tenant: Option<TenantId>,
     cluster: ClusterId,
     method: Method,
-    offer: Offer,
+    offer: UpgradeOffer,
     state: State,
     tries: Tries,
-    /// What its record will say of the origin's side.
+    /// The part of its record that describes the origin's side.
     forwarding: Forwarding,
-    /// What was sent of the request and may be sent again.
+    /// The part of the request that was sent and may be sent again.
     replay: Replay,
     /// The whole request was queued for the origin.
     request_done: bool,
     /// The request or its response authenticates the connection itself (NTLM, Negotiate).
     binds: bool,
+    /// Number of interim responses so far.
     interims: u16,
-    /// The route's `timeout`, from the end of the request.
+    /// The route's `timeout`, which begins when the request has ended.
     timeout: Option<Duration>,
-    /// When `timeout` ends; set when the request has ended.
+    /// When `timeout` is over; None until the request has ended.
     deadline: Option<Tick>,
 }
 
@@ -142,23 +145,16 @@ impl Exchange {
     }
 }
 
-/// The protocols offered in Upgrade, to compare the origin's choice with.
-#[derive(Clone, Copy, Debug, Default)]
-struct Offer {
-    text: [u8; limits::UPGRADE_BYTES],
-    length: u8,
-}
-
-/// The route of a request, and the cluster that the route has chosen for it.
+/// The route of a request, and the cluster that was chosen for it.
 #[derive(Clone, Debug)]
 pub struct Decision {
     snapshot: SnapshotRef,
     route: RouteId,
-    /// None: the route answers by itself.
+    /// None: the route has no cluster; the answer is made here.
     cluster: Option<ClusterId>,
 }
 
-/// Where a request came from.
+/// The client's side of a request.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestSource<'a> {
     /// The stream that it came on.
@@ -176,11 +172,11 @@ pub struct Head {
     pub lease: Lease,
     /// Length of the head, bytes.
     pub length: usize,
-    /// What the head begins.
+    /// The kind of the response.
     pub kind: HeadKind,
 }
 
-/// What a response head begins.
+/// The kind of a response, by its head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeadKind {
     /// An interim response (RFC 9110 section 15.2); another head follows.
@@ -192,7 +188,7 @@ pub enum HeadKind {
 }
 
 impl<D: Driver> Engine<D> {
-    /// The engine of one worker of `workers`, under a first snapshot.
+    /// The engine of one of `workers` workers, with its first snapshot.
     #[must_use]
     pub fn new(ring: Ring<D>, snapshot: Arc<Snapshot>, workers: usize, seed: u64) -> Self {
         let mut balancer = Balancer::new(seed);
@@ -221,8 +217,8 @@ impl<D: Driver> Engine<D> {
         engine
     }
 
-    /// Makes `snapshot` the one that new exchanges begin under; returns the one before. What is under way ends under its own.
-    /// Allocates: tables grow here and never on the path of a request.
+    /// Makes `snapshot` the one that new exchanges begin under; returns the one before. Exchanges under way keep the snapshot that they
+    /// began under. Allocates: tables grow here and never on the path of a request.
     pub fn apply(&mut self, snapshot: Arc<Snapshot>) -> SnapshotRef {
         let bound = snapshot.endpoint_bound();
         self.counters.version.set(snapshot.version);
@@ -238,11 +234,11 @@ impl<D: Driver> Engine<D> {
         &self.snapshot
     }
 
-    /// Begins an exchange that was decided to be forwarded: picks an endpoint, takes a connection, and writes the request
-    /// head to the scratch. None: the route answers by itself.
+    /// Begins an exchange: picks an endpoint, takes a connection, and writes the request head to the scratch buffer. None: the route
+    /// has no cluster; the answer is made here.
     ///
     /// # Errors
-    /// When no endpoint or no socket can be had.
+    /// When the tenant is over its limit, no endpoint takes traffic, or no connection can be made.
     pub fn open(
         &mut self,
         decision: &Decision,
@@ -253,8 +249,8 @@ impl<D: Driver> Engine<D> {
         let Some(cluster) = decision.cluster else { return Ok(None) };
         let route = &decision.snapshot.router.routes()[decision.route.index()];
         let tenant = self.take_place(&decision.snapshot, route.tenant)?;
-        let offer = Offer::of(request, head);
-        // HTTP/1.0 can do without Host, and HTTP/1.1, as which the request goes on, cannot.
+        let offer = UpgradeOffer::of(request, head);
+        // The request is forwarded as HTTP/1.1, which requires Host. An HTTP/1.0 request may lack it.
         let named = !request.authority.is_empty();
         let fallback = if named { &b""[..] } else { decision.snapshot.clusters[cluster.index()].host.as_bytes() };
         self.write_request(request, head, source.peer, (route, fallback), offer.is_some());
@@ -315,7 +311,7 @@ impl<D: Driver> Engine<D> {
         }
     }
 
-    /// Notes that a part of the request was queued, or all of it if `whole`: from then on the origin owes a response.
+    /// Takes in that a part of the request was queued, or its end if `whole`: from then on the origin owes a response.
     pub fn request_sent(&mut self, id: u32, whole: bool) {
         if whole {
             let exchange = &mut self.exchanges[id as usize];
@@ -325,29 +321,29 @@ impl<D: Driver> Engine<D> {
         self.arm(id);
     }
 
-    /// Whether the exchange is to end when its client has sent its FIN and no response has begun.
+    /// Whether the exchange is to be given up because its client has sent FIN: the cluster asks for it, and no response has begun.
     #[must_use]
     pub fn aborts_on_close(&self, id: u32) -> bool {
         let exchange = &self.exchanges[id as usize];
         exchange.stage() == Stage::Waiting && exchange.snapshot.clusters[exchange.cluster.index()].abort_on_close
     }
 
-    /// A client connection has ended: nobody else may use the one that it has logged in on.
+    /// Takes in that a client connection has ended: no other client may use the upstream connection on which it has logged in.
     pub fn unbind(&mut self, downstream: u32) {
         self.upstreams.unbind(&mut self.ring, downstream);
     }
 
-    /// Sends FIN to the origin after what is queued: the tunnel's way up has ended.
+    /// Sends FIN to the origin after what is queued, because the client has ended its side of the tunnel.
     pub fn end_upward(&mut self, id: u32) {
         if let Some(socket) = self.connection(id).map(|connection| connection.transport.socket()) {
             self.ring.finish(socket);
         }
     }
 
-    /// The next response head; None: not yet. [`Engine::response`] holds its fields.
+    /// The next response head; None: it has not arrived. [`Engine::response`] holds its fields.
     ///
     /// # Errors
-    /// When there will be none. The exchange is then to be closed.
+    /// When there will be no response. The caller then closes the exchange.
     pub fn response_head(&mut self, id: u32) -> Result<Option<Head>, Failure> {
         let exchange = &self.exchanges[id as usize];
         let index = exchange.connection()?;
@@ -365,7 +361,7 @@ impl<D: Driver> Engine<D> {
         }
     }
 
-    /// Says what a response head begins, or why that is not allowed.
+    /// Classifies a response head, or refuses it.
     fn classify_head(&mut self, id: u32, head: &[u8]) -> Result<HeadKind, Failure> {
         let exchange = &mut self.exchanges[id as usize];
         let status = self.response.status;
@@ -392,18 +388,18 @@ impl<D: Driver> Engine<D> {
         Ok(if tunnel { HeadKind::Tunnel } else { HeadKind::Final })
     }
 
-    /// Gives back what followed a head, to be read as body.
+    /// Puts back the bytes that followed a head, to be read as body.
     pub fn put_back(&mut self, id: u32, lease: Lease) {
         if let Ok(index) = self.exchanges[id as usize].connection() {
             self.upstreams.put_back(&mut self.ring, index, lease);
         }
     }
 
-    /// Moves what has arrived of the response body to `out`. Some: it is complete; the fields of a trailer section are in
+    /// Moves the received part of the response body to `out`. Some: the body is complete; the fields of a trailer section are in
     /// [`Engine::trailers`] until another body is read.
     ///
     /// # Errors
-    /// When it cannot be completed: the response is cut short.
+    /// When the body breaks its framing, or ends too early.
     pub fn response_body(&mut self, id: u32, out: &mut Queue, chunking: Chunking) -> Result<Option<BodyEnd>, Failure> {
         let exchange = &self.exchanges[id as usize];
         let index = exchange.connection()?;
@@ -432,7 +428,7 @@ impl<D: Driver> Engine<D> {
         }
     }
 
-    /// Ends the exchange and says how it was forwarded. `complete`: request and response ended where they should, so that the
+    /// Ends the exchange and returns how it was forwarded. `complete`: request and response ended where they should, so that the
     /// connection may be kept.
     pub fn close(&mut self, id: u32, complete: bool) -> Option<Forwarding> {
         let mut exchange = self.exchanges.try_remove(id as usize)?;
@@ -446,19 +442,19 @@ impl<D: Driver> Engine<D> {
         Some(exchange.forwarding)
     }
 
-    /// Gives up the connection of the last attempt, or gives it back.
+    /// Gives the connection of the last attempt back, or closes it.
     fn release(&mut self, exchange: &Exchange, attempt: &Attempt, complete: bool) {
         let Attempt { endpoint, connection: index, stage, .. } = *attempt;
         self.balancer.end(endpoint);
         if !complete && stage == Stage::Tunnel {
-            // A broken tunnel is reset, so that the origin does not take what it has received for everything.
+            // A tunnel that breaks off is reset, so that the origin does not take what it has received for all that was sent.
             return self.upstreams.abort(&mut self.ring, index);
         }
         if !complete || !exchange.request_done || stage == Stage::Tunnel {
             return self.upstreams.discard(&mut self.ring, index);
         }
         let Some((cluster, _)) = self.snapshot.endpoint(endpoint) else {
-            // The endpoint is gone from the current snapshot.
+            // The current snapshot does not have the endpoint.
             return self.upstreams.discard(&mut self.ring, index);
         };
         let share = cluster.max_idle.div_ceil(self.workers);
@@ -468,22 +464,22 @@ impl<D: Driver> Engine<D> {
         self.upstreams.release(&mut self.ring, index, share, cluster.idle);
     }
 
-    /// Releases the snapshot of a tunnel whose response head was sent: the tunnel needs nothing of it any more.
+    /// Releases the snapshot of a tunnel whose response head was sent: the tunnel needs nothing else of it.
     pub fn detach(&mut self, id: u32) {
         let exchange = &mut self.exchanges[id as usize];
         exchange.number = exchange.attempt().and_then(|attempt| exchange.snapshot.number(attempt.endpoint));
         exchange.snapshot = self.empty_snapshot.clone();
     }
 
-    /// The route of an exchange, for its response edits.
+    /// The route of an exchange.
     #[must_use]
     pub fn route(&self, id: u32) -> RouteOf {
         let exchange = &self.exchanges[id as usize];
         RouteOf { snapshot: exchange.snapshot.clone(), route: exchange.route }
     }
 
-    /// Takes in what happened on an upstream connection. Returns the stream whose exchange is concerned: the caller pumps it and then
-    /// calls [`Engine::arm_connection`].
+    /// Takes in an event of an upstream connection. Returns the stream of the exchange that uses it: the caller pumps that connection
+    /// and then calls [`Engine::arm_connection`].
     pub fn on_event(&mut self, index: u32, event: Event) -> Option<StreamId> {
         let exchange = self.upstreams.get(index)?.exchange;
         let ring = &mut self.ring;
@@ -504,7 +500,7 @@ impl<D: Driver> Engine<D> {
             }
             Event::Connected(_) => self.upstreams.connected(index),
             Event::Ended(_) => self.upstreams.ended(ring, index, End::Closed),
-            // The response may have been sent before the endpoint stopped reading: what is received decides.
+            // The endpoint may have sent a response before it stopped reading: the exchange ends with what is received.
             Event::Failed(_, Fault::Send(_)) => {}
             Event::Failed(_, fault) => self.upstreams.ended(ring, index, End::Broken(fault)),
             // The connection has been idle for too long.
@@ -514,7 +510,7 @@ impl<D: Driver> Engine<D> {
         Some(self.exchanges.get(exchange? as usize)?.stream)
     }
 
-    /// 32 even random bits; not for secrets.
+    /// 32 uniformly distributed random bits; not for secrets.
     pub fn random(&mut self) -> u32 {
         self.balancer.random()
     }
@@ -533,7 +529,7 @@ impl<D: Driver> Engine<D> {
         id
     }
 
-    /// Puts the scratch in front of `body` and queues both.
+    /// Puts the content of the scratch buffer in front of `body` and queues both.
     ///
     /// # Errors
     /// When no buffer is free.
@@ -541,7 +537,7 @@ impl<D: Driver> Engine<D> {
         prepend_head(&mut self.ring.buffers, out, &self.scratch, body).map_err(|_| Failure::Buffers)
     }
 
-    /// Exchanges under way.
+    /// Number of exchanges under way.
     #[must_use]
     pub fn len(&self) -> usize {
         self.exchanges.len()
@@ -573,20 +569,5 @@ impl std::ops::Deref for RouteOf {
 
     fn deref(&self) -> &Route {
         &self.snapshot.router.routes()[self.route.index()]
-    }
-}
-
-impl Offer {
-    /// The protocols that go on; None: there are none, or more than are kept.
-    fn of(request: &RequestHead, head: &[u8]) -> Option<Self> {
-        let protocols = request.upgrade?.of(head);
-        let mut offer = Self { length: protocols.len().try_into().ok()?, ..Self::default() };
-        offer.text.get_mut(..protocols.len())?.copy_from_slice(protocols);
-        Some(offer)
-    }
-
-    fn contains(&self, protocol: &[u8]) -> bool {
-        let mut offered = self.text[..usize::from(self.length)].split(|&byte| byte == b',');
-        !protocol.is_empty() && offered.any(|one| one.trim_ascii().eq_ignore_ascii_case(protocol))
     }
 }

@@ -1,5 +1,5 @@
-//! How far an exchange has come with its origin, what it holds meanwhile, and until when the origin is waited for. Not here: what
-//! becomes of an exchange whose origin is late (`attempt`).
+//! The progress of an exchange with its origin: bytes sent, buffers held, and deadlines. Not here: what happens to an exchange whose
+//! origin is late (`attempt`).
 
 use std::time::Duration;
 
@@ -11,25 +11,25 @@ use crate::upstream::{End, Upstream};
 use crate::uring::Driver;
 
 impl<D: Driver> Engine<D> {
-    /// Bytes of the request, or of the tunnel's way up, that wait for the origin.
+    /// Bytes of the request, or of the tunnel towards the origin, that are queued for the origin.
     #[must_use]
     pub fn unsent(&self, id: u32) -> usize {
         self.connection(id).map_or(0, |connection| connection.transport.unsent(&self.ring))
     }
 
-    /// Whether so much of the request, or of the tunnel's way up, waits for the origin that no more should be sent.
+    /// Whether the queue for the origin is full, so that nothing should be added.
     #[must_use]
     pub fn is_full(&self, id: u32) -> bool {
         self.connection(id).is_some_and(|connection| connection.transport.is_full(&self.ring))
     }
 
-    /// Bytes of the request, or of the tunnel's way up, that the origin has taken.
+    /// Bytes of the connection to the origin that the kernel has taken.
     #[must_use]
     pub fn taken(&self, id: u32) -> u64 {
         self.connection(id).map_or(0, |connection| connection.transport.taken(&self.ring))
     }
 
-    /// Pieces that it and its connection to the origin hold: at most so many buffers are pinned.
+    /// Number of pieces that the exchange and its connection to the origin hold: an upper bound of the buffers that they pin.
     #[must_use]
     pub fn pinned(&self, id: u32) -> usize {
         let kept = self.exchanges[id as usize].replay.pieces();
@@ -38,7 +38,7 @@ impl<D: Driver> Engine<D> {
         })
     }
 
-    /// Since when the origin has taken nothing of what waits to be sent to it; None: nothing waits.
+    /// Since when the origin has taken no byte of those queued for it; None: none is queued.
     #[must_use]
     pub fn stalled(&self, id: u32) -> Option<Tick> {
         self.exchanges[id as usize].attempt()?.sending.since()
@@ -61,7 +61,7 @@ impl<D: Driver> Engine<D> {
         }
     }
 
-    /// Clears both timers; that of the exchange was set only if it has a time-out.
+    /// Clears both timers. The timer of an exchange is set only if its route has a `timeout`.
     pub(super) fn disarm(&mut self, id: u32, timeout: Option<Duration>) {
         self.ring.set_timer(Timer::Attempt(id), None);
         if timeout.is_some() {
@@ -69,14 +69,16 @@ impl<D: Driver> Engine<D> {
         }
     }
 
-    /// A timer has fired: ends the attempt if its origin is late. Returns the stream whose exchange it concerns.
+    /// A timer has fired: ends the attempt if its origin is late. Returns the stream of the exchange.
     pub fn expire(&mut self, timer: Timer) -> Option<StreamId> {
         let (Timer::Attempt(id) | Timer::Exchange(id)) = timer else { return None };
-        let (now, exchange) = (self.ring.clock().tick(), self.exchanges.get(id as usize)?);
-        let (index, stream) = (exchange.connection().ok()?, exchange.stream);
+        let exchange = self.exchanges.get(id as usize)?;
+        let index = exchange.connection().ok()?;
+        let stream = exchange.stream;
         // Progress may have moved the deadline since the timer was set.
-        let at = if let Timer::Attempt(_) = timer { self.attempt_deadline(id) } else { self.exchange_deadline(id) };
-        if at.is_some_and(|at| at <= now) {
+        let deadline =
+            if let Timer::Attempt(_) = timer { self.attempt_deadline(id) } else { self.exchange_deadline(id) };
+        if self.has_passed(deadline) {
             let connected = self.upstreams.get(index).is_some_and(Upstream::is_connected);
             let end = if connected { End::ResponseTimeout } else { End::ConnectTimeout };
             self.upstreams.ended(&mut self.ring, index, end);
@@ -85,13 +87,14 @@ impl<D: Driver> Engine<D> {
         Some(stream)
     }
 
-    /// Whether the route's time for the response is over.
-    pub(super) fn is_expired(&self, id: u32) -> bool {
-        self.exchanges[id as usize].deadline.is_some_and(|deadline| self.ring.clock().tick() >= deadline)
+    /// Whether there is a deadline and it is over.
+    pub(super) fn has_passed(&self, deadline: Option<Tick>) -> bool {
+        deadline.is_some_and(|deadline| deadline <= self.ring.clock().tick())
     }
 
-    /// When the route's time for the response is over. While it is the client that has to read, the origin owes nothing.
-    fn exchange_deadline(&self, id: u32) -> Option<Tick> {
+    /// When the route's `timeout` for the response is over. None once the response has begun, and while receiving it is paused
+    /// because the client has to read first.
+    pub(super) fn exchange_deadline(&self, id: u32) -> Option<Tick> {
         let connection = self.connection(id)?;
         let exchange = &self.exchanges[id as usize];
         let waits =
@@ -99,11 +102,12 @@ impl<D: Driver> Engine<D> {
         exchange.deadline.filter(|_| waits)
     }
 
-    /// Until when the origin is waited for: that it takes the request, then that it answers, then that it goes on. While it is the
-    /// client that has to send or to read, it owes nothing. Where the route gives a time for the whole response, that counts until
-    /// it begins.
+    /// When the attempt ends unless the origin makes progress. The origin has to connect, then to take the request, then to begin its
+    /// response, then to continue it. While the client has to send or to read first, the origin owes nothing. If the route has a
+    /// `timeout`, that bounds the time until the response begins instead of the cluster's `response_timeout`.
     fn attempt_deadline(&mut self, id: u32) -> Option<Tick> {
-        let (ring, clock) = (&self.ring, self.ring.clock());
+        let ring = &self.ring;
+        let clock = ring.clock();
         let exchange = &mut self.exchanges[id as usize];
         let State::Attempt(Attempt { endpoint, connection, since, .. }) = exchange.state else { return None };
         let connection = self.upstreams.get(connection)?;
@@ -112,7 +116,8 @@ impl<D: Driver> Engine<D> {
             return Some(clock.deadline_from(since, Self::connect_timeout(exchange, endpoint)));
         }
         let State::Attempt(attempt) = &mut exchange.state else { return None };
-        let (taken, unsent) = (connection.transport.taken(ring), connection.transport.unsent(ring) > 0);
+        let taken = connection.transport.taken(ring);
+        let unsent = connection.transport.unsent(ring) > 0;
         let sending = attempt.sending.observe(now, unsent, taken);
         let paused = connection.transport.is_paused();
         if attempt.stage == Stage::Tunnel {
@@ -128,7 +133,7 @@ impl<D: Driver> Engine<D> {
         since.map(|since| clock.deadline_from(since, response))
     }
 
-    /// Its connection to the origin, while it has one.
+    /// The connection of an exchange to its origin, while it has one.
     pub(super) fn connection(&self, id: u32) -> Option<&Upstream> {
         self.upstreams.get(self.exchanges[id as usize].connection().ok()?)
     }

@@ -1,4 +1,4 @@
-//! What is known of an exchange when it is over: the one source of counts, and of what logs will say. Not here: writing it down.
+//! The record of an exchange, complete when it is over: the one source of counters, and of logs. Not here: writing logs.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use super::{Engine, Failure};
 use crate::id::{ClusterId, EndpointId, ListenerId, RouteNumber};
 use crate::uring::Driver;
 
-/// One exchange, from the first byte of its head to the last one queued of its response.
+/// One exchange, from its request head to the last byte queued of its response.
 #[derive(Clone, Copy, Debug)]
 pub struct Record {
     /// The listener that accepted its connection.
@@ -17,17 +17,17 @@ pub struct Record {
     pub forwarded: Option<Forwarding>,
     /// The status of the final response; 0: none was begun.
     pub status: u16,
-    /// Why it did not end as it should.
+    /// Why it failed; None: it did not.
     pub failure: Option<Failure>,
-    /// Bytes of the request's body, as they were read.
+    /// Bytes read of the request's body, without framing.
     pub received: u64,
-    /// Bytes queued for the client, heads among them.
+    /// Bytes queued for the client, response heads included.
     pub sent: u64,
-    /// When its head was read.
+    /// When its head was read, by the clock of the ring.
     pub began: Duration,
     /// When the head of the final response was queued.
     pub answered: Option<Duration>,
-    /// When it was over.
+    /// When the exchange was over.
     pub ended: Duration,
 }
 
@@ -36,14 +36,14 @@ pub struct Record {
 pub struct Forwarding {
     /// The cluster.
     pub cluster: ClusterId,
-    /// The endpoint that was asked last.
+    /// The endpoint of the last attempt.
     pub endpoint: Option<EndpointId>,
-    /// How many times one was asked.
+    /// Number of attempts.
     pub attempts: u8,
 }
 
 impl Record {
-    /// Of an exchange that begins now.
+    /// The record of an exchange that begins now.
     #[must_use]
     pub fn new(listener: ListenerId, began: Duration) -> Self {
         Self {
@@ -60,14 +60,15 @@ impl Record {
         }
     }
 
-    /// Notes that the head of the final response was queued.
+    /// Records that the head of the final response was queued.
     pub fn answer(&mut self, status: u16, now: Duration) {
-        (self.status, self.answered) = (status, Some(now));
+        self.status = status;
+        self.answered = Some(now);
     }
 }
 
 impl<D: Driver> Engine<D> {
-    /// Takes in that an exchange is over. Every exchange comes here once, however it ended.
+    /// Counts an exchange that is over. Called once for every exchange, however it ended.
     pub fn finish(&mut self, mut record: Record) {
         record.ended = self.ring.clock().now();
         self.counters.respond(record.status);

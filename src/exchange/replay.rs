@@ -1,19 +1,20 @@
-//! What was sent of a request, so that it can be sent again on another connection. Not here: when that is allowed (`attempt`).
+//! The part of a request that was sent, kept so that it can be sent again on another connection. Not here: when that is allowed
+//! (`attempt`).
 
 use crate::buffer::{Buffers, Queue};
 use crate::limits::{REPLAY_BYTES, REPLAY_PIECES};
 
-/// The pieces of one request that the kernel has given back. It lies above TLS: it holds what was to be sealed, not records.
+/// The pieces of one request that were sent and returned by the ring. They hold plain text, not TLS records.
 #[derive(Debug, Default)]
 pub(super) struct Replay {
     /// Within `limits::REPLAY_BYTES` and `limits::REPLAY_PIECES`; empty unless `whole`.
     pieces: Queue,
-    /// Everything that was sent is in `pieces`, and what is sent next will be.
+    /// `pieces` holds everything that was sent; pieces that are sent next will be added.
     whole: bool,
 }
 
 impl Replay {
-    /// Keeps what is sent from now on if `keeps`; forgets what was kept.
+    /// Drops what was kept. If `keeps`, pieces that are sent from now on are kept.
     #[inline]
     pub(super) fn begin(&mut self, buffers: &mut Buffers, keeps: bool) {
         if !self.pieces.is_empty() {
@@ -22,7 +23,7 @@ impl Replay {
         self.whole = keeps;
     }
 
-    /// Takes what was sent, in order. Says whether more is wanted.
+    /// Takes pieces that were sent, in order. Returns whether later ones will be kept too.
     pub(super) fn keep(&mut self, buffers: &mut Buffers, sent: &mut Queue) -> bool {
         let fits =
             self.pieces.bytes() + sent.bytes() <= REPLAY_BYTES && self.pieces.pieces() + sent.pieces() <= REPLAY_PIECES;
@@ -35,12 +36,16 @@ impl Replay {
         self.whole
     }
 
-    /// Everything that was sent, if it is all there.
+    /// Everything that was sent; None if a part was not kept.
     pub(super) fn take(&mut self) -> Option<Queue> {
-        std::mem::take(&mut self.whole).then(|| std::mem::take(&mut self.pieces))
+        if !self.whole {
+            return None;
+        }
+        self.whole = false;
+        Some(std::mem::take(&mut self.pieces))
     }
 
-    /// Buffers that it pins at most.
+    /// Number of pieces kept: an upper bound of the buffers that they pin.
     pub(super) fn pieces(&self) -> usize {
         self.pieces.pieces()
     }

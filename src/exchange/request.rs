@@ -1,14 +1,35 @@
-//! The request as an origin gets it: what is passed on, removed and added (DESIGN "Forwarding rules").
-//! Not here: where it goes.
+//! The request as an origin gets it: which fields are passed on, removed and added. Not here: the choice of the origin.
 
-use super::Offer;
 use crate::http::{
     BodyFraming, ENDS_HERE, Field, FieldName, Method, RequestHead, Version, is_claim, parse_decimal, write_decimal,
 };
+use crate::limits::UPGRADE_BYTES;
 use crate::respond::{write_fields, write_parts};
 use crate::route::Route;
 
-/// Who sent the request, as far as it is known.
+/// The protocols offered in Upgrade, to which the origin's choice is compared.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct UpgradeOffer {
+    text: [u8; UPGRADE_BYTES],
+    length: u8,
+}
+
+impl UpgradeOffer {
+    /// The protocols that are offered to the origin. None: the request offers none, or more than `limits::UPGRADE_BYTES`.
+    pub(super) fn of(request: &RequestHead, head: &[u8]) -> Option<Self> {
+        let protocols = request.upgrade?.of(head);
+        let mut offer = Self { length: protocols.len().try_into().ok()?, ..Self::default() };
+        offer.text.get_mut(..protocols.len())?.copy_from_slice(protocols);
+        Some(offer)
+    }
+
+    pub(super) fn contains(&self, protocol: &[u8]) -> bool {
+        let mut offered = self.text[..usize::from(self.length)].split(|&byte| byte == b',');
+        !protocol.is_empty() && offered.any(|one| one.trim_ascii().eq_ignore_ascii_case(protocol))
+    }
+}
+
+/// The sender of a request.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer {
     /// IP address as text; empty for a Unix-domain socket.
@@ -16,9 +37,9 @@ pub struct Peer {
     length: u8,
     /// Whether its forwarding fields are believed.
     pub trusted: bool,
-    /// Whether names with `_` are passed on: applications take them for `-`.
+    /// Whether fields with `_` in their names are passed on: some applications treat it as `-`.
     pub underscores: bool,
-    /// Whether it speaks TLS.
+    /// Whether its connection is encrypted with TLS.
     pub secure: bool,
 }
 
@@ -36,14 +57,14 @@ impl Peer {
         Self { text, length, trusted, underscores, secure }
     }
 
-    /// The same peer, judged anew.
+    /// The same peer under newer rules: whether it is trusted, and whether `_` is passed on.
     #[must_use]
     pub fn with_trust(&self, trusted: impl Fn(Option<std::net::IpAddr>) -> bool, underscores: bool) -> Self {
         let address = std::str::from_utf8(self.text()).ok().and_then(|text| text.parse().ok());
         Self { trusted: trusted(address), underscores, ..*self }
     }
 
-    /// What its connection speaks.
+    /// The scheme of its connection.
     #[must_use]
     pub fn scheme(&self) -> &'static [u8] {
         if self.secure { b"https" } else { b"http" }
@@ -55,51 +76,51 @@ impl Peer {
         &self.text[..usize::from(self.length)]
     }
 
-    /// Whether an origin learns of a received field, from the field itself or from what is written in its place. Routes are
-    /// chosen by nothing else: what a condition has seen is what the application gets.
+    /// Whether a received field reaches the origin, as it is or as a field that is written in its place. Conditions of routes see these
+    /// fields only, so that the application gets what its route was chosen by.
     #[must_use]
     #[inline]
     pub fn passes(&self, request: &RequestHead, head: &[u8], field: &Field) -> bool {
-        let understood = field.id != FieldName::Upgrade || Offer::of(request, head).is_some();
-        understood && self.terms(request).admit(field, head)
+        let offered = field.id != FieldName::Upgrade || UpgradeOffer::of(request, head).is_some();
+        offered && self.filter(request).passes(field, head)
     }
 
-    /// What of its request goes on.
+    /// The filter for the fields of one request of this peer.
     #[inline]
-    fn terms(&self, request: &RequestHead) -> Terms {
+    fn filter(&self, request: &RequestHead) -> FieldFilter {
         let claims = if self.trusted { 0 } else { CLAIMS };
         let expect = if request.expect_continue { 0 } else { FieldName::Expect.bit() };
-        let confusing = request.fields.has_underscores() && !self.underscores;
-        Terms { gone: ENDS_HERE | claims | expect, confusing, trusted: self.trusted }
+        let drops_underscores = request.fields.has_underscores() && !self.underscores;
+        FieldFilter { removed: ENDS_HERE | claims | expect, drops_underscores, trusted: self.trusted }
     }
 }
 
-/// Which fields of one request go on, made once for all of them.
+/// Which fields of one request are passed on; made once for all of them.
 #[derive(Clone, Copy)]
-struct Terms {
-    /// The bits of the known names of which nothing goes on, whatever their fields say.
-    gone: u64,
-    /// Some name may have a `_`, and none with one goes on.
-    confusing: bool,
-    /// Claims without a known name go on.
+struct FieldFilter {
+    /// The bits of the known names whose fields are removed, whatever their values.
+    removed: u64,
+    /// Some name may have a `_`, and fields with such names are removed.
+    drops_underscores: bool,
+    /// Claims with names that are not in [`FieldName`] are passed on.
     trusted: bool,
 }
 
-impl Terms {
+impl FieldFilter {
     #[inline(always)]
-    fn admit(&self, field: &Field, head: &[u8]) -> bool {
-        if field.dropped || field.id.bit() & self.gone != 0 {
+    fn passes(&self, field: &Field, head: &[u8]) -> bool {
+        if field.dropped || field.id.bit() & self.removed != 0 {
             return false;
         }
-        if field.id != FieldName::Other || (self.trusted && !self.confusing) {
+        if field.id != FieldName::Other || (self.trusted && !self.drops_underscores) {
             return true;
         }
         let name = field.name.of(head);
-        !(self.confusing && name.contains(&b'_')) && (self.trusted || !is_claim(name))
+        !(self.drops_underscores && name.contains(&b'_')) && (self.trusted || !is_claim(name))
     }
 }
 
-/// Everything that the forwarded head is made of.
+/// The parts of which a forwarded request head is made.
 #[derive(Debug)]
 pub struct Forwarded<'a> {
     /// As it was parsed.
@@ -108,19 +129,19 @@ pub struct Forwarded<'a> {
     pub head: &'a [u8],
     /// Who sent it.
     pub peer: &'a Peer,
-    /// Where it goes.
+    /// The route, with its rewrites and edits.
     pub route: &'a Route,
-    /// Without dot segments, not rewritten; normalised where the route rewrites it.
+    /// The path without dot segments, before the route rewrites it; normalised if the route does.
     pub path: &'a [u8],
     /// The protocols offered in Upgrade.
     pub upgrade: Option<&'a [u8]>,
-    /// For X-Request-Id where none is kept.
+    /// The value of X-Request-Id where no received one is kept.
     pub id: [u8; 32],
-    /// Host where neither the request nor the route names one.
+    /// The value of Host where neither the request nor the route names one.
     pub fallback: &'a [u8],
 }
 
-/// Known names of fields of which an application may believe what only a trusted peer may say.
+/// Known names of fields that applications believe, and that are therefore accepted from trusted peers only.
 const CLAIMS: u64 = FieldName::XForwardedFor.bit()
     | FieldName::XForwardedProto.bit()
     | FieldName::XForwardedHost.bit()
@@ -132,7 +153,7 @@ const CLAIMS: u64 = FieldName::XForwardedFor.bit()
     | FieldName::XRewriteUrl.bit()
     | FieldName::XHttpMethodOverride.bit();
 
-/// Fields of which an origin learns by what is written anew.
+/// Fields that are not copied, because cairn writes its own in their place.
 const REPLACED: u64 = FieldName::Host.bit()
     | FieldName::ContentLength.bit()
     | FieldName::TransferEncoding.bit()
@@ -140,7 +161,7 @@ const REPLACED: u64 = FieldName::Host.bit()
     | FieldName::XForwardedFor.bit()
     | FieldName::Forwarded.bit();
 
-/// What cairn writes of its own into a request, and a route may edit.
+/// Fields that cairn adds to a request, and that a route may edit.
 const OWN: u64 = FieldName::XForwardedFor.bit()
     | FieldName::XForwardedProto.bit()
     | FieldName::XForwardedHost.bit()
@@ -153,9 +174,11 @@ impl Forwarded<'_> {
     pub fn write(&self, out: &mut Vec<u8>) {
         self.write_start(out);
         write_parts(out, &[b" HTTP/1.1\r\nhost: ", self.host(), b"\r\n"]);
-        let (kept, edits, head) = (self.kept(), &self.route.request_edits, self.head);
+        let filter = self.filter();
+        let edits = &self.route.request_edits;
+        let head = self.head;
         write_fields(out, &self.request.fields, head, |field| {
-            kept.admit(field, head) && !edits.removes(field.name.of(head))
+            filter.passes(field, head) && !edits.removes(field.name.of(head))
         });
         self.write_framing(out);
         if self.route.request_edits.removed_names() & OWN == 0 {
@@ -167,7 +190,7 @@ impl Forwarded<'_> {
         out.extend_from_slice(b"\r\n");
     }
 
-    /// Method and target.
+    /// Writes the method and the target.
     fn write_start(&self, out: &mut Vec<u8>) {
         write_parts(out, &[self.request.method_text.of(self.head), b" "]);
         if self.request.method == Method::Connect {
@@ -186,6 +209,7 @@ impl Forwarded<'_> {
         }
     }
 
+    /// The value of Host.
     fn host(&self) -> &[u8] {
         let rewritten = self.route.rewrite.as_ref().and_then(|rewrite| rewrite.host.as_deref());
         match (rewritten, self.request.authority.of(self.head)) {
@@ -195,26 +219,27 @@ impl Forwarded<'_> {
         }
     }
 
-    /// Which received fields are passed on as they came.
-    fn kept(&self) -> Terms {
+    /// The filter for received fields that are copied unchanged.
+    fn filter(&self) -> FieldFilter {
         let counted = if self.counts_forwards() { FieldName::MaxForwards.bit() } else { 0 };
-        let mut terms = self.peer.terms(self.request);
-        terms.gone |= REPLACED | counted;
-        terms
+        let mut filter = self.peer.filter(self.request);
+        filter.removed |= REPLACED | counted;
+        filter
     }
 
-    /// Whether an origin learns of a received claim. Asked of trusted peers alone, and not inlined: most requests have none, and
-    /// their heads are written faster without it.
+    /// Whether a claim of a trusted peer reaches the origin. Not inlined: most requests have no claims, and their heads are written
+    /// faster without this code.
     #[inline(never)]
     fn passes(&self, field: &Field) -> bool {
         self.peer.passes(self.request, self.head, field)
     }
 
-    /// Max-Forwards counts only for these (RFC 9110 section 7.6.2).
+    /// Whether Max-Forwards is counted down: for these methods only (RFC 9110 section 7.6.2).
     fn counts_forwards(&self) -> bool {
         matches!(self.request.method, Method::Options | Method::Trace)
     }
 
+    /// Writes the fields of framing, Upgrade and Max-Forwards.
     fn write_framing(&self, out: &mut Vec<u8>) {
         match self.request.body {
             BodyFraming::Chunked => write_parts(out, &[b"transfer-encoding: chunked\r\n"]),
@@ -232,11 +257,12 @@ impl Forwarded<'_> {
         }
     }
 
-    /// Who forwarded what for whom. Written after `Connection` was applied to the received fields, so that no client can have
-    /// these removed. `EDITED`: the route sets or removes some of them.
+    /// Writes the fields that describe the client and this proxy. They are written after `Connection` was applied to the received
+    /// fields, so that no client can have them removed. `EDITED`: the route sets or removes some of them.
     fn write_trace<const EDITED: bool>(&self, out: &mut Vec<u8>) {
         let removed = if EDITED { self.route.request_edits.removed_names() } else { 0 };
-        let (fields, peer) = (&self.request.fields, self.peer.text());
+        let fields = &self.request.fields;
+        let peer = self.peer.text();
         let writes = |id: FieldName| removed & id.bit() == 0;
         let makes =
             |id: FieldName| writes(id) && !(self.peer.trusted && fields.get(id).is_some_and(|it| self.passes(&it)));
@@ -278,7 +304,7 @@ impl Forwarded<'_> {
         self.write_list(b"forwarded: ", FieldName::Forwarded, &element, out);
     }
 
-    /// One line: the received elements of a trusted peer, then ours.
+    /// Writes one field line: the elements received from a trusted peer, then `element`.
     #[inline(always)]
     fn write_list<const N: usize>(&self, name: &[u8], id: FieldName, element: &[&[u8]; N], out: &mut Vec<u8>) {
         let start = out.len();
@@ -300,7 +326,7 @@ mod tests {
     use crate::http::{HeadLimits, parse_request};
     use crate::limits::{HEAD_BYTES_MAX, HEADER_COUNT_MAX, REQUEST_LINE_BYTES};
 
-    /// (fields, the names of those that pass from a stranger, from one who may use `_`, and from a trusted peer)
+    /// Cases: fields, and the names of those that pass from an untrusted peer, from one that may use `_`, and from a trusted peer.
     #[test]
     fn what_passes_depends_on_who_sent_it() {
         let long = format!("Connection: upgrade\r\nUpgrade: {}\r\n", "x".repeat(31));

@@ -8,15 +8,15 @@ use crate::runtime::QuotaLease;
 use crate::snapshot::{LedgerNumber, Snapshot, SnapshotRef};
 use crate::uring::Driver;
 
-/// What one worker holds of the limits of one tenant.
+/// One worker's share of the limits of one tenant.
 pub(super) struct Tenancy {
     quota: QuotaLease,
-    /// The tenant may be gone before its last request is.
+    /// Keeps the shared quota, because the tenant may be removed before its last request has ended.
     number: Arc<LedgerNumber>,
 }
 
 impl<D: Driver> Engine<D> {
-    /// Makes room for the tenants of a snapshot, and forgets those that are gone and have no request in flight.
+    /// Makes room for the tenants of a snapshot, and drops those that it does not have and that have no request in flight.
     pub(super) fn apply_tenants(&mut self, snapshot: &Snapshot) {
         for (id, tenant) in snapshot.tenants() {
             if self.tenancies.len() <= id.index() {
@@ -34,13 +34,15 @@ impl<D: Driver> Engine<D> {
     /// Counts a request against the rate of its tenant.
     pub(super) fn spend_rate(&mut self, snapshot: &SnapshotRef, tenant: Option<TenantId>) -> Result<(), Failure> {
         let Some((id, limits)) = tenant.and_then(|id| Some((id, snapshot.tenant(id)?))) else { return Ok(()) };
-        let (rate, now) = (limits.spec.requests_per_second, self.ring.clock().now());
+        let rate = limits.spec.requests_per_second;
+        let now = self.ring.clock().now();
         let Some(Some(tenancy)) = self.tenancies.get_mut(id.index()) else { return Ok(()) };
         let passed = rate == 0 || tenancy.quota.spend(&tenancy.number.quota, rate, now);
         if passed { Ok(()) } else { Err(Failure::TenantRate) }
     }
 
-    /// Takes a place among the requests in flight of a tenant that has a limit of them; Some: to be given back.
+    /// Counts a request as in flight, if its tenant has a limit of them. Some: it has, and the caller calls
+    /// [`Engine::release_place`] when the request has ended.
     pub(super) fn take_place(
         &mut self,
         snapshot: &SnapshotRef,
@@ -55,7 +57,7 @@ impl<D: Driver> Engine<D> {
         }
     }
 
-    /// Gives a place back.
+    /// Takes back the count of [`Engine::take_place`].
     pub(super) fn release_place(&mut self, tenant: Option<TenantId>) {
         let Some(id) = tenant else { return };
         let limit = self.snapshot.tenant(id).map_or(0, |tenant| tenant.spec.requests);
