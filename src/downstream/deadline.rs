@@ -1,8 +1,8 @@
-//! What a client is waited for, and until when. Not here: how fast it has to be besides (`rate`).
+//! Deadlines of client connections: what the client has to do next, and until when. Not here: how fast it has to be (`rate`).
 //!
-//! A connection has one timer. Whenever something has happened, [`Downstreams::arm`] works out from the state what the client is
-//! waited for and since when, and sets the timer to the first of these times. Each moves only with the progress that it guards:
-//! a client that sends does not put off the moment at which it should have read.
+//! A connection has one timer. After every event, [`Downstreams::arm`] derives from the state what the client has to do and since
+//! when, and sets the timer to the earliest of these deadlines. A deadline moves only with the progress that it guards: a client
+//! that sends does not move the deadline for reading.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::limits;
 use crate::runtime::{Clock, Tick};
 use crate::uring::Driver;
 
-/// What a client is waited for.
+/// The progress that a client has to make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wait {
     /// The end of its TLS handshake.
@@ -27,33 +27,35 @@ enum Wait {
     Idle,
     /// More of the request body.
     Body,
-    /// That the client takes what is sent to it.
+    /// The client has to take bytes that are sent to it.
     Read,
     /// The rest of a request that was refused.
     Drain,
     /// The client's FIN, after ours.
     Linger,
-    /// Bytes of a tunnel, either way.
+    /// Bytes of a tunnel, in either direction.
     Tunnel,
 }
 
-/// How long a listener waits for its clients.
+/// The time-outs of a listener.
 #[derive(Clone, Copy, Debug)]
-struct Patience {
+struct Timeouts {
     header: Duration,
     body: Duration,
     idle: Duration,
 }
 
-/// Finds the first of several deadlines.
-struct First<'a> {
+/// Finds the earliest of several deadlines.
+struct Earliest<'a> {
     clock: &'a Clock,
+    /// The earliest so far.
     wait: Option<(Tick, Wait)>,
 }
 
-impl First<'_> {
-    fn or(&mut self, wait: Wait, since: Tick, patience: Duration) {
-        let at = self.clock.deadline_from(since, patience);
+impl Earliest<'_> {
+    /// Adds a deadline, `timeout` after `since`.
+    fn add(&mut self, wait: Wait, since: Tick, timeout: Duration) {
+        let at = self.clock.deadline_from(since, timeout);
         if self.wait.is_none_or(|(first, _)| at < first) {
             self.wait = Some((at, wait));
         }
@@ -61,7 +63,7 @@ impl First<'_> {
 }
 
 impl Downstreams {
-    /// Sets the timer for the next thing that the client has to do, unless it has been too slow already.
+    /// Sets the timer for the next progress that the client has to make. Closes the connection if the client has been too slow.
     pub(super) fn arm<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32) {
         let Some(connection) = self.table.get_mut(id as usize) else { return };
         if connection.transport.is_broken() {
@@ -69,7 +71,8 @@ impl Downstreams {
         }
         let minimum = MinimumRate::of(connection.spec(engine));
         let unread = connection.transport.unsent(&engine.ring) > 0 && !matches!(connection.phase, Phase::Tunnel(_));
-        let (now, taken) = (engine.ring.clock().tick(), connection.transport.taken(&engine.ring));
+        let now = engine.ring.clock().tick();
+        let taken = connection.transport.taken(&engine.ring);
         if unread && connection.download_rate.is_below(minimum, now, taken) {
             return self.remove(engine, id, true);
         }
@@ -77,59 +80,61 @@ impl Downstreams {
         engine.ring.set_timer(Timer::Connection(Owner::Downstream(id)), wait.map(|(at, _)| at));
     }
 
-    /// What the client is waited for, and until when.
+    /// The next progress that the client has to make, and its deadline.
     fn wait<D: Driver>(&mut self, engine: &Engine<D>, id: u32) -> Option<(Tick, Wait)> {
         let connection = &mut self.table[id as usize];
-        let Patience { header, body, idle } = connection.patience(engine);
-        let (clock, socket, since) = (engine.ring.clock(), connection.transport.socket(), connection.since);
+        let Timeouts { header, body, idle } = connection.timeouts(engine);
+        let clock = engine.ring.clock();
+        let socket = connection.transport.socket();
+        let since = connection.since;
         let now = clock.tick();
-        let mut first = First { clock, wait: None };
+        let mut earliest = Earliest { clock, wait: None };
         let unread = connection.reading.observe(now, engine.ring.unsent(socket) > 0, engine.ring.taken(socket));
         match connection.phase {
-            Phase::Handshake => first.or(Wait::Handshake, since, header),
+            Phase::Handshake => earliest.add(Wait::Handshake, since, header),
             Phase::Head => {
                 connection.notice_beginning(now);
                 match connection.begun {
-                    Some(begun) if connection.transport.input.is_empty() => first.or(Wait::Record, begun, header),
-                    Some(begun) => first.or(Wait::Head, begun, header),
+                    Some(begun) if connection.transport.input.is_empty() => earliest.add(Wait::Record, begun, header),
+                    Some(begun) => earliest.add(Wait::Head, begun, header),
                     None if connection.transport.is_paused() => {}
-                    None => first.or(Wait::Idle, since, idle),
+                    None => earliest.add(Wait::Idle, since, idle),
                 }
                 if let Some(closes_at) = connection.closes_at.filter(|_| connection.begun.is_none()) {
-                    first.or(Wait::Idle, closes_at, Duration::ZERO);
+                    earliest.add(Wait::Idle, closes_at, Duration::ZERO);
                 }
             }
             Phase::Exchange(_) => {
                 let current = &mut connection.current;
                 let waits = !current.body.is_done() && !connection.transport.is_paused();
-                // A client that takes a response as it comes may leave its upload open beside it, as long as either goes on.
+                // A client that receives a response while its upload is open has to make progress in one of the two directions.
                 let moved = current.received.wrapping_add(if current.response != Response::Awaited {
                     engine.ring.taken(socket)
                 } else {
                     0
                 });
                 if let Some(since) = current.arriving.observe(now, waits, moved) {
-                    first.or(Wait::Body, since, body);
+                    earliest.add(Wait::Body, since, body);
                 }
             }
             Phase::Tunnel(Tunnel { exchange, .. }) => {
                 let moved = engine.ring.taken(socket).wrapping_add(engine.taken(exchange));
                 if let Some(since) = connection.current.arriving.observe(now, true, moved) {
-                    first.or(Wait::Tunnel, since, limits::TUNNEL_IDLE);
+                    earliest.add(Wait::Tunnel, since, limits::TUNNEL_IDLE);
                 }
             }
-            Phase::Drain => first.or(Wait::Drain, since, body),
+            Phase::Drain => earliest.add(Wait::Drain, since, body),
             Phase::Flush => {}
-            Phase::Linger => first.or(Wait::Linger, since, limits::LINGER),
+            Phase::Linger => earliest.add(Wait::Linger, since, limits::LINGER),
         }
         let tunnel = matches!(connection.phase, Phase::Tunnel(_));
         if let Some(since) = unread {
-            first.or(Wait::Read, since, if tunnel { limits::TUNNEL_IDLE } else { body });
+            earliest.add(Wait::Read, since, if tunnel { limits::TUNNEL_IDLE } else { body });
         }
-        first.wait
+        earliest.wait
     }
 
-    /// The timer has fired: ends what was waited for, unless progress has moved the deadline since the timer was set.
+    /// The timer has fired: ends the exchange or the connection, unless progress has moved the deadline since the timer was set.
     pub(super) fn expire<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32) {
         let failure = match self.wait(engine, id) {
             Some((at, wait)) if at <= engine.ring.clock().tick() => match wait {
@@ -149,26 +154,27 @@ impl Downstreams {
 }
 
 impl Downstream {
-    /// Goes on to another phase.
+    /// Enters another phase.
     pub(super) fn enter(&mut self, phase: Phase, now: Tick) {
-        (self.phase, self.since) = (phase, now);
+        self.phase = phase;
+        self.since = now;
     }
 
-    /// Notices when a head begins, or a record that may hold one: what drips is as slow within the one as within the other.
+    /// Notices when a head begins, or a TLS record that may hold one, so that the time-out of heads covers both.
     pub(super) fn notice_beginning(&mut self, now: Tick) {
         let arrives = !self.transport.input.is_empty() || self.transport.holds_part();
         if !arrives || self.transport.is_paused() {
             self.begun = None;
         } else if self.begun.is_none() {
             self.begun = Some(now);
-            // The exchange before must not decide how a refusal of this one is written.
+            // The values of the exchange before must not determine how this one is refused.
             self.current = Current::default();
         }
     }
 
-    fn patience<D: Driver>(&self, engine: &Engine<D>) -> Patience {
+    fn timeouts<D: Driver>(&self, engine: &Engine<D>) -> Timeouts {
         let spec = self.spec(engine);
         let idle = if self.last_snapshot.is_some() { spec.idle_timeout.min(limits::LEAVE) } else { spec.idle_timeout };
-        Patience { header: spec.header_timeout, body: spec.body_timeout, idle }
+        Timeouts { header: spec.header_timeout, body: spec.body_timeout, idle }
     }
 }

@@ -1,5 +1,5 @@
-//! How exchanges and connections end: whole, refused, cut. Every exchange ends in [`Downstream::end_exchange`]. Not here: when
-//! somebody has been too slow (`deadline`).
+//! The ends of exchanges and connections: complete, refused, or cut off. Every exchange ends in [`Downstream::end_exchange`]. Not
+//! here: when a client has been too slow (`deadline`).
 
 use super::{Admission, Downstream, Downstreams, Phase, Response, Step};
 use crate::buffer::Queue;
@@ -17,8 +17,8 @@ pub(super) enum Outcome {
 }
 
 impl Downstreams {
-    /// Answers a failure. The one place where an answer of our own begins, so that the rest of a refused request is always
-    /// dropped within a bound, or the connection closed.
+    /// Answers a failure. All refusals go through this function or [`Downstreams::refuse_routed`], so that the rest of a refused
+    /// request is always dropped within a bound, or the connection closed.
     pub(super) fn refuse<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32, failure: Failure) -> Step {
         let route = match self.table[id as usize].phase {
             Phase::Exchange(exchange) => Some(engine.route(exchange)),
@@ -40,8 +40,9 @@ impl Downstreams {
         record.failure = Some(failure);
         record.route = route.as_ref().map_or(record.route, |route| Some(route.number()));
         if let Response::Begun(framing) = connection.current.response {
-            // Only a cut can tell the client that the response is not whole. Its framing shows one, once all that came has been
-            // sent (RFC 9112 section 8); where the connection's end is the response's end, only RST does.
+            // Only a cut can tell the client that the response is incomplete (RFC 9112 section 8). If the response has a length or is
+            // chunked, the client notices that FIN came too early, after all that was received was sent to it. If the response ends
+            // with the connection, only RST tells.
             let framed = framing != Framing::Close && !matches!(connection.phase, Phase::Tunnel(_));
             connection.end_exchange(engine, Outcome::Cut);
             connection.enter(Phase::Flush, engine.ring.clock().tick());
@@ -60,8 +61,8 @@ impl Downstreams {
         self.send_local_response(engine, id, status, style.keep_alive)
     }
 
-    /// Sends an answer of our own from the scratch, counts it, and goes on with what follows it: the one end of a route's own
-    /// answers and of refusals.
+    /// Sends an answer made here from the scratch buffer, ends its exchange, and enters the next phase. Both the answers of routes and
+    /// refusals are sent by it.
     pub(super) fn send_local_response<D: Driver>(
         &mut self,
         engine: &mut Engine<D>,
@@ -88,6 +89,7 @@ impl Downstreams {
         Step::Again
     }
 
+    /// Drops the rest of the body of a request that was answered.
     pub(super) fn drain<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32) -> Step {
         let connection = &mut self.table[id as usize];
         let mut dropped = Queue::default();
@@ -105,7 +107,7 @@ impl Downstreams {
             Body::Done if !ended => Phase::Head,
             _ if ended => Phase::Flush,
             _ => {
-                // Receiving may have been paused for an origin that is gone.
+                // Receiving may have been paused for an origin that was slow.
                 self.set_paused(engine, id, false);
                 return Step::Wait;
             }
@@ -114,8 +116,8 @@ impl Downstreams {
         Step::Again
     }
 
-    /// Waits until everything is sent, then closes; after a request that was not read to its end only when the client has
-    /// had time to read the answer (RFC 9112 section 9.6).
+    /// Waits until everything is sent, then closes the connection. If a request was not read to its end, the client first gets time to
+    /// read the answer, in [`Phase::Linger`] (RFC 9112 section 9.6).
     pub(super) fn flush<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32) -> Step {
         let connection = &mut self.table[id as usize];
         connection.transport.close_notify(&mut engine.ring);
@@ -135,6 +137,7 @@ impl Downstreams {
         Step::Again
     }
 
+    /// Drops what the client sends until its FIN, then closes the connection.
     pub(super) fn linger<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32) -> Step {
         let connection = &mut self.table[id as usize];
         connection.transport.input.clear(engine.ring.buffers.pieces());
@@ -145,7 +148,7 @@ impl Downstreams {
         Step::Wait
     }
 
-    /// Closes a connection, with RST if `abort`, and gives up its exchange.
+    /// Closes a connection, with RST if `abort`, and ends its exchange.
     pub(super) fn remove<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32, abort: bool) {
         let Some(mut connection) = self.table.try_remove(id as usize) else { return };
         connection.count_handshake(engine);
@@ -171,9 +174,10 @@ impl Downstreams {
 }
 
 impl Downstream {
-    /// The record of the exchange that is under way, or of one that begins now.
+    /// The record of the exchange that is under way, or a new one if there is none.
     pub(super) fn record<D: Driver>(&mut self, engine: &Engine<D>) -> &mut Record {
-        let (listener, now) = (self.listener, engine.ring.clock().now());
+        let listener = self.listener;
+        let now = engine.ring.clock().now();
         self.current.record.get_or_insert_with(|| Record::new(listener, now))
     }
 
@@ -185,7 +189,7 @@ impl Downstream {
         self.transport.send(&mut engine.ring, out);
     }
 
-    /// Ends the exchange, if one is under way, and hands its record in.
+    /// Ends the exchange, if one is under way, and hands its record to the engine.
     pub(super) fn end_exchange<D: Driver>(&mut self, engine: &mut Engine<D>, outcome: Outcome) {
         if let Some(exchange) = self.phase.exchange() {
             self.close_exchange(engine, exchange, outcome);
@@ -195,7 +199,7 @@ impl Downstream {
         }
     }
 
-    /// Ends what goes to the origin; the client may still be told.
+    /// Ends the exchange with the origin; an answer to the client may follow.
     pub(super) fn close_exchange<D: Driver>(&mut self, engine: &mut Engine<D>, exchange: u32, outcome: Outcome) {
         if let Some(forwarding) = engine.close(exchange, outcome == Outcome::Whole) {
             self.record(engine).forwarded = Some(forwarding);

@@ -1,8 +1,9 @@
-//! HTTP/1.1 towards the client: heads in, heads out, bodies both ways, tunnels. Not here: closing and time-outs.
+//! HTTP/1.1 on the client's side: request heads, response heads, bodies in both directions, tunnels. Not here: closing (`end`) and
+//! time-outs (`deadline`).
 
 use super::end::Outcome;
 use super::rate::{MinimumRate, RateMeter};
-use super::{Current, Downstream, Downstreams, Phase, Response, Step, Tunnel, Way, response};
+use super::{Current, Direction, Downstream, Downstreams, Phase, Response, Step, Tunnel, response};
 use crate::buffer::{Lease, Queue, QueueLimit};
 use crate::exchange::{Engine, Failure, Head, HeadKind, RequestSource, RouteRequest};
 use crate::forward::{Body, BodyError, Chunking, Framing, Progress, Trailers, join};
@@ -18,7 +19,7 @@ impl Downstreams {
         let connection = &mut self.table[id as usize];
         let unread = connection.transport.unsent(&engine.ring);
         if unread >= limits::PIPELINE_BYTES || connection.transport.is_full(&engine.ring) {
-            // Answers to pipelined requests that nobody reads.
+            // The client sends pipelined requests and does not read the answers.
             self.set_paused(engine, id, true);
             return Step::Wait;
         }
@@ -35,7 +36,9 @@ impl Downstreams {
             let head_limits = spec.head_limits();
             match http::parse_request(lease.bytes(), &head_limits, &mut connection.scanned, &mut self.request) {
                 Ok(Some(length)) => {
-                    (connection.scanned, connection.begun, connection.closes_at) = (0, None, None);
+                    connection.scanned = 0;
+                    connection.begun = None;
+                    connection.closes_at = None;
                     return self.begin(engine, id, lease, length);
                 }
                 Ok(None) => connection.transport.input.push_front(engine.ring.buffers.pieces(), lease),
@@ -57,7 +60,7 @@ impl Downstreams {
                     return Step::Wait;
                 }
                 Err(_) => {
-                    // The exchange before must not decide how this one is refused.
+                    // The values of the exchange before must not determine how this one is refused.
                     connection.current = Current::default();
                     return self.refuse(engine, id, Failure::Buffers);
                 }
@@ -65,9 +68,10 @@ impl Downstreams {
         }
     }
 
-    /// Routes a request whose head is whole and sends it on, or answers it.
+    /// Begins the exchange of a request whose head is complete: routes it and forwards it, or answers it.
     fn begin<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32, mut lease: Lease, length: usize) -> Step {
-        let (connection, request) = (&mut self.table[id as usize], &self.request);
+        let connection = &mut self.table[id as usize];
+        let request = &self.request;
         let head = &lease.bytes()[..length];
         let snapshot = connection.snapshot(engine).clone();
         let spec = snapshot.listener(connection.listener);
@@ -111,7 +115,8 @@ impl Downstreams {
             }
             Ok((decision, None)) => {
                 let route = decision.route_number();
-                let (local, style) = (decision.into_local(), connection.style(engine.ring.wall_seconds()));
+                let local = decision.into_local();
+                let style = connection.style(engine.ring.wall_seconds());
                 let status = engine.write_local(&local, &asked, &style);
                 connection.record(engine).route = Some(route);
                 lease.advance(length);
@@ -126,11 +131,11 @@ impl Downstreams {
         }
     }
 
-    /// Hands over what has arrived of the request body.
+    /// Forwards the received part of the request body.
     pub(super) fn forward_request<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32, exchange: u32) -> Step {
         let connection = &mut self.table[id as usize];
         if connection.current.body.is_done() {
-            // What follows are requests that wait for their turn.
+            // What follows are pipelined requests, which wait until this exchange is over.
             const LIMIT: QueueLimit = QueueLimit { bytes: limits::PIPELINE_BYTES, pieces: limits::PIPELINE_PIECES };
             let full = LIMIT.is_reached(&connection.transport.input);
             if connection.transport.has_ended() && engine.aborts_on_close(exchange) {
@@ -141,7 +146,7 @@ impl Downstreams {
             return Step::Wait;
         }
         if engine.is_full(exchange) {
-            // It is the origin that is slow.
+            // The origin is slow, so the time that the client has to wait does not count for its rate.
             connection.current.upload_rate.pause(engine.ring.clock().tick());
             self.set_paused(engine, id, true);
             return Step::Wait;
@@ -154,7 +159,7 @@ impl Downstreams {
         }
         engine.request_sent(exchange, connection.current.body.is_done());
         if connection.transport.has_ended() && !connection.current.body.is_done() {
-            // The client gave up in the middle of its request.
+            // The client has sent FIN before the end of its request.
             self.remove(engine, id, false);
             return Step::Gone;
         }
@@ -162,7 +167,7 @@ impl Downstreams {
         Step::Wait
     }
 
-    /// Sends the client what has arrived of the response.
+    /// Forwards the received part of the response.
     pub(super) fn forward_response<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32, exchange: u32) -> Step {
         loop {
             let connection = &mut self.table[id as usize];
@@ -202,7 +207,7 @@ impl Downstreams {
         }
     }
 
-    /// Sends a response head with what came of its body.
+    /// Forwards a response head with the received part of its body.
     fn forward_response_head<D: Driver>(
         &mut self,
         engine: &mut Engine<D>,
@@ -215,13 +220,16 @@ impl Downstreams {
         let current = &mut connection.current;
         let mut framing = Framing::Length;
         if kind == HeadKind::Final {
-            // A client that is answered before it has sent its request is told that the connection ends (RFC 9112 section 9.6).
+            // A client that gets the response before it has sent its whole request is told that the connection closes (RFC 9112
+            // section 9.6).
             current.keep_alive &= current.body.is_done();
             (framing, current.keep_alive) = response::framing(engine.response.body, current);
         }
         engine.scratch.clear();
         engine.update_date();
-        let (route, date, version) = (engine.route(exchange), engine.date.line(), current.version);
+        let route = engine.route(exchange);
+        let date = engine.date.line();
+        let version = current.version;
         let style = response::HeadStyle { kind, route: &route, keep_alive: current.keep_alive, version, date };
         response::write(&style, &engine.response, &lease.bytes()[..length], &mut engine.scratch);
         lease.advance(length);
@@ -234,7 +242,9 @@ impl Downstreams {
             }
             return Ok(Step::Again);
         }
-        let (mut out, mut body) = (Queue::default(), Queue::default());
+        let mut out = Queue::default();
+        let mut body = Queue::default();
+        // The buffer in which the head was received, to write the new head to if no body follows it.
         let spare = if lease.is_empty() {
             Some(lease)
         } else {
@@ -260,14 +270,14 @@ impl Downstreams {
         connection.send(engine, &mut out);
         if kind == HeadKind::Tunnel {
             engine.detach(exchange);
-            let tunnel = Tunnel { exchange, up: Way::Open, down: Way::Open };
+            let tunnel = Tunnel { exchange, up: Direction::Open, down: Direction::Open };
             connection.enter(Phase::Tunnel(tunnel), engine.ring.clock().tick());
             return Ok(Step::Again);
         }
         if done { Ok(self.complete(engine, id)) } else { Ok(Step::Again) }
     }
 
-    /// The response is complete and queued.
+    /// Ends the exchange, whose response is complete and queued.
     fn complete<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32) -> Step {
         let connection = &mut self.table[id as usize];
         let whole = connection.current.body.is_done();
@@ -277,7 +287,7 @@ impl Downstreams {
         Step::Again
     }
 
-    /// Moves bytes both ways, unread, until both sides have ended.
+    /// Passes bytes in both directions without parsing them, until both have ended.
     pub(super) fn tunnel<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32, mut tunnel: Tunnel) -> Step {
         let exchange = tunnel.exchange;
         let up_full = engine.is_full(exchange);
@@ -285,8 +295,8 @@ impl Downstreams {
         let connection = &mut self.table[id as usize];
         if !up_full {
             engine.send(exchange, &mut connection.transport.input);
-            if connection.transport.has_ended() && tunnel.up == Way::Open {
-                tunnel.up = Way::Ended;
+            if connection.transport.has_ended() && tunnel.up == Direction::Open {
+                tunnel.up = Direction::Ended;
                 engine.end_upward(exchange);
             }
         }
@@ -297,8 +307,8 @@ impl Downstreams {
             let ended = engine.response_body(exchange, &mut out, Chunking::Kept);
             connection.send(engine, &mut out);
             match ended {
-                Ok(Some(_)) if tunnel.down == Way::Open => {
-                    tunnel.down = Way::Ended;
+                Ok(Some(_)) if tunnel.down == Direction::Open => {
+                    tunnel.down = Direction::Ended;
                     connection.transport.finish(&mut engine.ring);
                 }
                 Ok(_) => {}
@@ -306,7 +316,8 @@ impl Downstreams {
             }
         }
         connection.phase = Phase::Tunnel(tunnel);
-        if (tunnel.up, tunnel.down) == (Way::Ended, Way::Ended) && engine.unsent(exchange) == 0 {
+        let both_ended = tunnel.up == Direction::Ended && tunnel.down == Direction::Ended;
+        if both_ended && engine.unsent(exchange) == 0 {
             connection.end_exchange(engine, Outcome::Whole);
             connection.enter(Phase::Flush, engine.ring.clock().tick());
             return Step::Again;
@@ -315,14 +326,16 @@ impl Downstreams {
     }
 }
 
-/// Sends the request head from the scratch with what came of the body.
+/// Queues the request head from the scratch buffer for the origin, with the received part of the body.
 fn send_request_head<D: Driver>(
     connection: &mut Downstream,
     engine: &mut Engine<D>,
     exchange: u32,
     lease: Lease,
 ) -> Result<(), Failure> {
-    let (mut out, mut body) = (Queue::default(), Queue::default());
+    let mut out = Queue::default();
+    let mut body = Queue::default();
+    // The buffer in which the head was received, to write the new head to if no body follows it.
     let spare = if lease.is_empty() {
         Some(lease)
     } else {
@@ -341,7 +354,7 @@ fn send_request_head<D: Driver>(
     Ok(())
 }
 
-/// Moves what has arrived of the response body to `out`, framed for the client. True: with its end.
+/// Moves the received part of the response body to `out`, framed for the client. True: the end is included.
 fn read_response<D: Driver>(
     engine: &mut Engine<D>,
     exchange: u32,
@@ -349,23 +362,25 @@ fn read_response<D: Driver>(
     framing: Framing,
 ) -> Result<bool, Failure> {
     let read = engine.response_body(exchange, out, framing.chunking());
-    // A response that breaks off goes on as far as it came: its data is framed even if the read has failed.
+    // What was received of a response that breaks off is forwarded: the data is framed even if the read has failed.
     framing.frame_data(&mut engine.ring.buffers, out).map_err(|_| Failure::ResponseBody)?;
     let Some(end) = read? else { return Ok(false) };
     framing.frame_end(&mut engine.ring.buffers, out, &end, &engine.trailers).map_err(|_| Failure::Buffers)?;
     Ok(true)
 }
 
-/// Moves what has arrived of the request body to `out`, framed for the origin; on failure nothing, so that no origin takes a
-/// refused body for whole.
+/// Moves the received part of the request body to `out`, framed for the origin. On failure `out` is emptied, so that no origin takes
+/// a refused body for complete.
 fn read_body<D: Driver>(connection: &mut Downstream, engine: &mut Engine<D>, out: &mut Queue) -> Result<(), Failure> {
-    // Origins are sent HTTP/1.1, so that a body goes on as the client has framed it.
+    // The origin speaks HTTP/1.1 too, so the framing of the client is kept.
     const FRAMING: Framing = Framing::Verbatim;
     let spec = connection.spec(engine);
-    let (limit, minimum) = (spec.body_bytes, MinimumRate::of(spec));
+    let limit = spec.body_bytes;
+    let minimum = MinimumRate::of(spec);
     let current = &mut connection.current;
     let arrived = !connection.transport.input.is_empty();
-    let (buffers, input) = (&mut engine.ring.buffers, &mut connection.transport.input);
+    let buffers = &mut engine.ring.buffers;
+    let input = &mut connection.transport.input;
     let read = current.body.read(buffers, input, out, FRAMING.chunking(), &mut engine.trailers);
     let framed = read.and_then(|Progress { data, end }| {
         if let Some(end) = end {
@@ -412,7 +427,7 @@ impl Current {
 }
 
 impl Downstream {
-    /// How an answer of our own is put: the connection is kept only if the rest of the request can be dropped within a bound.
+    /// The style of an answer made here. It keeps the connection only if the rest of the request can be dropped within a bound.
     pub(super) fn style(&self, now: u64) -> ResponseStyle {
         let current = &self.current;
         let short = match current.body {

@@ -1,5 +1,5 @@
-//! How many handshakes are under way at a listener, and which one gives way to another: each holds keys and part of a flight for
-//! a client that has proved nothing yet. Not here: what is said in them (`tls`).
+//! The limit of handshakes under way at a listener: each holds keys and part of a flight for a client that has proved nothing yet. Not
+//! here: the messages of a handshake (`tls`).
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -13,24 +13,27 @@ use crate::uring::Driver;
 /// The handshakes of one listener.
 #[derive(Debug, Default)]
 pub(super) struct Handshakes {
-    /// In the order in which they began; those that are over stay until they come to the front, or are in the way.
+    /// In the order in which they began. Handshakes that are over stay until they come to the front, or the queue is about to grow.
     order: VecDeque<Begun>,
-    /// How many are not over.
+    /// Number of handshakes under way.
     count: u32,
 }
 
+/// A handshake that has begun.
 #[derive(Clone, Copy, Debug)]
 struct Begun {
+    /// Slot of the connection.
     connection: u32,
-    /// Tells the connection from earlier ones with the same slot.
+    /// Distinguishes the connection from earlier ones in the same slot.
     serial: u64,
+    /// When it began, by the clock of the ring.
     at: Duration,
 }
 
 impl Downstreams {
-    /// Makes room for one more handshake, where `limits.handshakes` says so: who has been at it longest gives way if that is long
-    /// enough, so that clients that stall cannot keep others out. False: all have just begun; there are more clients than the
-    /// machine can shake hands with.
+    /// Whether one more handshake may begin under `limits.handshakes` (`most`, over all workers). At the limit, the oldest handshake
+    /// is ended if it has taken `limits::HANDSHAKE_GRACE`, so that clients that stall cannot keep others out. False: all handshakes
+    /// are younger; more clients connect than the machine can serve.
     pub(super) fn admits_handshake<D: Driver>(
         &mut self,
         engine: &mut Engine<D>,
@@ -57,7 +60,7 @@ impl Downstreams {
         if self.handshakes.len() <= listener.index() {
             self.handshakes.resize_with(listener.index() + 1, Default::default);
         }
-        // Handshakes that are over stay behind a front that stalls: they are dropped before the queue grows.
+        // Handshakes that are over stay behind an older one that stalls. They are dropped before the queue grows.
         if self.handshakes[listener.index()].order.len() >= 2 * self.handshakes[listener.index()].count as usize + 64 {
             let mut order = std::mem::take(&mut self.handshakes[listener.index()].order);
             order.retain(|begun| self.is_under_way(*begun));
@@ -74,6 +77,7 @@ impl Downstreams {
         self.handshakes[listener.index()].count -= 1;
     }
 
+    /// The oldest handshake under way.
     fn oldest_handshake(&mut self, listener: ListenerId) -> Option<Begun> {
         loop {
             let begun = *self.handshakes[listener.index()].order.front()?;

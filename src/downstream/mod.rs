@@ -1,4 +1,4 @@
-//! 2: client connections: reading and parsing requests, handing them to the engine, delivering responses. HTTP/1.1 is in `h1`.
+//! 2: client connections: reading and parsing requests, handing them to the engine, sending responses. HTTP/1.1 is in `h1`.
 //! Not here: routing, endpoints (`exchange`).
 
 mod deadline;
@@ -34,20 +34,21 @@ use shed::Candidate;
 /// Every client connection of a worker.
 pub struct Downstreams {
     table: Slab<Downstream>,
-    /// Admitted connections of each listener, and what is leased of its limit.
+    /// By listener: the number of admitted connections, and the worker's lease of the quota.
     counts: Vec<(u32, QuotaLease)>,
-    /// Removed listeners whose last connections are ending, with the last snapshot that had them.
+    /// Removed listeners that may still have connections, each with the last snapshot that had it.
     retired: Vec<(ListenerId, SnapshotRef)>,
-    /// Connections above the limit of their listener, which are being answered 503.
+    /// Number of connections above the limit of their listener, which are answered 503.
     refused: u32,
     /// Handshakes under way, by listener.
     handshakes: Vec<Handshakes>,
-    /// Connections that were accepted so far.
+    /// Number of connections that were accepted so far.
     accepted: u64,
     /// Workers that share the process-wide limits.
     workers: u32,
     /// The request head read last.
     request: RequestHead,
+    /// The process is about to end: no connection takes another request after its current one.
     draining: bool,
     /// When connections may next be shed.
     next_shed: Duration,
@@ -58,10 +59,10 @@ pub struct Downstreams {
 /// One client connection.
 struct Downstream {
     transport: Transport,
-    /// Its number among all that were accepted.
+    /// Its number among all connections that this worker has accepted, from 1.
     serial: u64,
     listener: ListenerId,
-    /// Set when its listener was removed: the snapshot that its last request is served under.
+    /// Set when its listener was removed: the last snapshot that had it, under which its last request is served.
     last_snapshot: Option<SnapshotRef>,
     /// Version of the snapshot that `peer` was made under.
     version: u64,
@@ -70,15 +71,15 @@ struct Downstream {
     phase: Phase,
     /// When the phase began.
     since: Tick,
-    /// Bytes of a partial head that hold no end.
+    /// Bytes of a partial head that are known not to hold its end.
     scanned: usize,
-    /// When the first byte of a head that has not ended arrived, or of a TLS record that may hold one.
+    /// When the first byte arrived of a head that is not complete, or of a TLS record that may hold one.
     begun: Option<Tick>,
-    /// When the connection is closed if no request has come by then.
+    /// When the connection is closed unless a request has begun.
     closes_at: Option<Tick>,
-    /// Since when the client has taken nothing of what waits to be sent to it.
+    /// Since when the client has taken no byte although some wait to be sent to it.
     reading: Stall,
-    /// Requests begun.
+    /// Number of requests begun.
     requests: u32,
     /// How fast the client takes what is sent to it.
     download_rate: RateMeter,
@@ -89,28 +90,28 @@ struct Downstream {
 /// How a connection counts against `limits.connections` of its listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Admission {
-    /// There is no limit.
+    /// The listener has no limit.
     Unlimited,
-    /// It holds one of the places that the limit allows.
+    /// It holds a unit of the listener's quota.
     Placed,
     /// It is above the limit and is answered 503.
     Refused,
 }
 
-/// The current exchange, as the client sees it.
+/// The current exchange, on the client's side.
 struct Current {
-    /// None before a head was read, and when the exchange is over.
+    /// The record; None before a head was read, and when the exchange is over.
     record: Option<Record>,
     version: Version,
     method: Method,
     /// The format of answers that are made here.
     format: Format,
     body: Body,
-    /// Bytes of body read.
+    /// Bytes of the body that were read, without framing.
     received: u64,
-    /// How fast the body comes.
+    /// How fast the client sends the body.
     upload_rate: RateMeter,
-    /// Since when no byte has come, of the body or of the tunnel.
+    /// Since when no byte of the body, or of the tunnel, was received.
     arriving: Stall,
     /// The client waits for 100 before it sends the body.
     expects: bool,
@@ -119,47 +120,49 @@ struct Current {
     response: Response,
 }
 
-/// How far the final response has come.
+/// Whether the final response has begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Response {
     /// No byte of it was sent.
     Awaited,
-    /// Its head was sent; its body is framed this way.
+    /// Its head was queued; its body is framed this way.
     Begun(Framing),
 }
 
+/// The state of a client connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     /// The TLS handshake is under way.
     Handshake,
-    /// Before or within a head.
+    /// The connection is idle, or a head is being received.
     Head,
-    /// Request and response go through an exchange.
+    /// An exchange with an origin is under way, in this slot of the engine.
     Exchange(u32),
-    /// Bytes go through unread.
+    /// Bytes are passed in both directions without being parsed.
     Tunnel(Tunnel),
-    /// Answered; the rest of the request body is dropped.
+    /// The request was answered; the rest of its body is dropped.
     Drain,
-    /// Answered for the last time: closed when all is sent.
+    /// The last answer was queued; the connection is closed when all is sent.
     Flush,
-    /// FIN sent; what the client still sends is dropped until it ends.
+    /// FIN was sent; what the client still sends is dropped until its FIN.
     Linger,
 }
 
-/// Bytes that go both ways unread until both have ended.
+/// A tunnel: bytes are passed in both directions until both have ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Tunnel {
     exchange: u32,
-    /// The way to the origin.
-    up: Way,
-    /// The way to the client.
-    down: Way,
+    /// The direction to the origin.
+    up: Direction,
+    /// The direction to the client.
+    down: Direction,
 }
 
-/// One direction of a tunnel.
+/// The state of one direction of a tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
+enum Direction {
     Open,
+    /// FIN was received from the sender, and passed on.
     Ended,
 }
 
@@ -173,12 +176,14 @@ impl Phase {
     }
 }
 
-/// Whether a connection can go on now.
+/// What [`Downstreams::pump`] does next with a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
+    /// It goes on: the phase may have changed.
     Again,
+    /// It waits for an event.
     Wait,
-    /// It was closed.
+    /// It stops: the connection was removed.
     Gone,
 }
 
@@ -201,7 +206,7 @@ impl Default for Current {
 }
 
 impl Downstreams {
-    /// The connections of one worker of `workers`: none yet.
+    /// The empty table of one of `workers` workers.
     #[must_use]
     pub fn new(workers: usize) -> Self {
         Self {
@@ -224,13 +229,14 @@ impl Downstreams {
         let gone = |(id, _): &&(ListenerId, SnapshotRef)| *id == listener && !engine.snapshot().has_listener(listener);
         let last_snapshot = self.retired.iter().find(gone).map(|(_, held)| held.clone());
         let snapshot = last_snapshot.as_ref().unwrap_or(engine.snapshot());
-        debug_assert!(snapshot.has_listener(listener), "it leaves only when nothing is accepted any more");
+        debug_assert!(snapshot.has_listener(listener), "it is kept while connections may be accepted");
         let handshakes = snapshot.listener(listener).handshakes;
         if snapshot.tls(listener).is_some() && !self.admits_handshake(engine, listener, handshakes) {
             return;
         }
         let snapshot = last_snapshot.as_ref().unwrap_or(engine.snapshot());
-        let (spec, version) = (snapshot.listener(listener), snapshot.version);
+        let spec = snapshot.listener(listener);
+        let version = snapshot.version;
         let address = engine.ring.peer(&descriptor).map(|(address, _)| address);
         let session = snapshot.tls(listener).map(|server| Box::new(tls::Session::server(server)));
         let peer = spec.peer(address);
@@ -247,7 +253,7 @@ impl Downstreams {
         let admitted = admission != Admission::Refused;
         let tally = if admitted { count } else { &mut self.refused };
         *tally += 1;
-        // What a refused client sends is not read, so that closing waits until it has had time to take the answer.
+        // The request of a refused client counts as unread, so that closing waits until the client has had time to read the answer.
         let lingers = !admitted && *tally <= limits::REFUSED_CONNECTIONS;
         engine.counters.set_connections(listener, self.counts[listener.index()].0);
         let unread = if lingers { Body::Close } else { Body::Done };
@@ -287,7 +293,7 @@ impl Downstreams {
         }
     }
 
-    /// Takes in what happened on a client connection.
+    /// Takes in an event of a client connection.
     pub fn on_event<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32, event: Event) {
         let Some(connection) = self.table.get_mut(id as usize) else { return };
         match event {
@@ -300,7 +306,8 @@ impl Downstreams {
                 if drained {
                     connection.download_rate.pause(engine.ring.clock().tick());
                 }
-                // Between requests nothing waits for room to send, unless reading was paused for too many answers.
+                // Between requests nothing waits for room in the queue, unless receiving was paused because too many answers are
+                // unsent.
                 if connection.phase != Phase::Head || connection.transport.is_paused() {
                     self.pump(engine, id);
                 }
@@ -312,7 +319,7 @@ impl Downstreams {
     }
 
     /// Does all that can be done on a connection now. Called after every event that concerns it or its exchange, so that no
-    /// order of events can leave it waiting for nothing.
+    /// order of events can leave it waiting for an event that has already come.
     pub fn pump<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32) {
         loop {
             let Some(connection) = self.table.get_mut(id as usize) else { return };
@@ -336,7 +343,7 @@ impl Downstreams {
         }
     }
 
-    /// Pumps a connection that waits for its origin to take what was sent.
+    /// Pumps a connection that may be waiting for its origin to take what was sent: receiving is paused, or it is a tunnel.
     pub fn pump_waiting<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32) {
         let waits =
             |connection: &Downstream| connection.transport.is_paused() || matches!(connection.phase, Phase::Tunnel(_));
@@ -345,14 +352,14 @@ impl Downstreams {
         }
     }
 
-    /// Closes what is idle and lets the rest end: no connection is kept after its current exchange.
+    /// Closes idle connections, and the others after their current exchange.
     pub fn begin_drain<D: Driver>(&mut self, engine: &mut Engine<D>) {
         self.draining = true;
         let idle = |connection: &Downstream| connection.phase == Phase::Head && connection.transport.input.is_empty();
         let (fresh, idle): (Vec<_>, Vec<_>) =
             self.table.iter().filter(|(_, c)| idle(c)).partition(|(_, connection)| connection.requests == 0);
         let [fresh, idle] = [fresh, idle].map(|some| some.iter().map(|(id, _)| *id as u32).collect::<Vec<_>>());
-        // A client that has just connected may have a request on its way.
+        // The first request of a client that has just connected may be on its way.
         for id in fresh {
             self.close_after(engine, id, limits::FIRST_REQUEST);
         }
@@ -364,7 +371,7 @@ impl Downstreams {
         }
     }
 
-    /// Lets the connections of a removed listener end: after the exchange under way, or soon, each at a moment of its own.
+    /// Ends the connections of a removed listener: after the exchange under way, or, if they are idle, each after a random time.
     /// `before` is the last snapshot that had the listener.
     pub fn retire_listener<D: Driver>(&mut self, engine: &mut Engine<D>, listener: ListenerId, before: &SnapshotRef) {
         self.retired.push((listener, before.clone()));
@@ -374,7 +381,7 @@ impl Downstreams {
                 continue;
             }
             connection.last_snapshot = Some(before.clone());
-            // A client that was told that the connection is kept may send one more request.
+            // The client was told that the connection is kept if a response has begun: then it may send one more request.
             connection.current.keep_alive &= connection.current.response != Response::Awaited;
             if connection.phase == Phase::Head && connection.transport.input.is_empty() {
                 idle.push(id as u32);
@@ -387,14 +394,14 @@ impl Downstreams {
         }
     }
 
-    /// Ends an idle connection after `wait`, unless a request comes.
+    /// Ends an idle connection after `wait`, unless a request begins.
     fn close_after<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32, wait: Duration) {
         self.table[id as usize].closes_at = Some(engine.ring.clock().deadline(wait));
         self.arm(engine, id);
     }
 
-    /// Ends the connections of a listener that has come to ask its clients for certificates, or for others: these clients have
-    /// shown none. What is not yet an exchange is closed at once.
+    /// Ends the connections of a listener whose `client_ca` has changed: their clients have not shown a certificate that it accepts
+    /// now. Connections without an exchange are closed at once, the others after their exchange.
     pub fn distrust<D: Driver>(&mut self, engine: &mut Engine<D>, listener: ListenerId) {
         let mut early = Vec::new();
         for (id, connection) in self.table.iter_mut().filter(|(_, connection)| connection.listener == listener) {
@@ -411,13 +418,13 @@ impl Downstreams {
         }
     }
 
-    /// Lets go of the snapshots of removed listeners that have no connection and will get none.
+    /// Releases the snapshots of removed listeners that have no connections and will accept none.
     pub fn forget_retired<D: Driver>(&mut self, engine: &Engine<D>) {
         let busy = |id: ListenerId| self.counts.get(id.index()).is_some_and(|(count, _)| *count > 0);
         self.retired.retain(|(listener, _)| busy(*listener) || engine.ring.is_accepting(*listener));
     }
 
-    /// Open connections.
+    /// Number of open connections.
     #[must_use]
     pub fn len(&self) -> usize {
         self.table.len()
@@ -448,13 +455,13 @@ impl Downstream {
 }
 
 impl ListenerSpec {
-    /// Whether forwarding fields of this peer are believed; a peer on a Unix-domain socket is on this machine.
+    /// Whether forwarding fields of this peer are believed. A peer on a Unix-domain socket (None) is trusted: it is on this machine.
     #[must_use]
     pub fn trusts(&self, peer: Option<IpAddr>) -> bool {
         peer.is_none_or(|peer| self.trusted_proxies.iter().any(|network| network.contains(peer)))
     }
 
-    /// Who has connected from this address.
+    /// The peer that has connected from this address.
     #[must_use]
     pub fn peer(&self, address: Option<IpAddr>) -> Peer {
         Peer::new(address, self.trusts(address), !self.strict_paths, self.tls.is_some())

@@ -1,4 +1,5 @@
-//! How fast a client has to send its body and to take its response. Not here: silence, which a deadline ends.
+//! The minimum rate at which a client has to send its body and to take its response. Not here: clients that make no progress at all
+//! (`deadline`).
 
 use std::time::Duration;
 
@@ -11,18 +12,18 @@ use crate::snapshot::ListenerSpec;
 pub(super) struct MinimumRate {
     /// Bytes per second; 0: any rate is accepted.
     rate: u64,
-    /// How long a client may be slower.
+    /// How long something has to have waited for the client before its rate is checked.
     grace: Duration,
 }
 
-/// One direction of one exchange. Only the time counts in which something waits for the client.
+/// Measures the average rate of one direction of one exchange. Only time in which something waits for the client counts.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct RateMeter {
     /// Bytes moved before the first measurement.
     before: Option<u64>,
-    /// Since when something waits.
+    /// Since when something waits for the client; None: nothing does.
     since: Option<Tick>,
-    /// Ticks waited before that.
+    /// Ticks in which something waited, before `since`.
     waited: Tick,
 }
 
@@ -33,14 +34,15 @@ impl MinimumRate {
 }
 
 impl RateMeter {
-    /// From now on nothing waits for the client.
+    /// Takes in that from now on nothing waits for the client.
     pub(super) fn pause(&mut self, now: Tick) {
         if let Some(since) = self.since.take() {
             self.waited = self.waited.saturating_add(now.saturating_sub(since));
         }
     }
 
-    /// Something waits for the client: whether its average is below `minimum`. `moved` counts bytes and never goes back.
+    /// Takes in that something waits for the client, which has moved `moved` bytes so far. Returns whether its average rate is below
+    /// `minimum`.
     pub(super) fn is_below(&mut self, minimum: MinimumRate, now: Tick, moved: u64) -> bool {
         if minimum.rate == 0 {
             return false;

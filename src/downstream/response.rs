@@ -7,22 +7,22 @@ use crate::http::{BodyFraming, FieldName, ResponseHead, Version, hop_by_hop, wri
 use crate::respond::{DATE_LINE, write_fields, write_parts};
 use crate::route::Route;
 
-/// What shapes the head besides the origin's fields.
+/// What determines the head besides the origin's fields.
 #[derive(Debug)]
 pub struct HeadStyle<'a> {
-    /// What is answered.
+    /// The kind of the response.
     pub kind: HeadKind,
-    /// Whose edits are made.
+    /// The route, with its edits.
     pub route: &'a Route,
     /// The connection takes another request.
     pub keep_alive: bool,
-    /// What the client speaks.
+    /// The version of the request.
     pub version: Version,
     /// The field line of Date for a response that has none (RFC 9110 section 6.6.1).
     pub date: &'a [u8; DATE_LINE],
 }
 
-/// How a body is framed for the client of this exchange, and whether the connection can be kept afterwards.
+/// The framing of a response body for the client, and whether the connection can be kept afterwards.
 pub(super) fn framing(body: BodyFraming, current: &Current) -> (Framing, bool) {
     match body {
         BodyFraming::None | BodyFraming::Length(_) => (Framing::Length, current.keep_alive),
@@ -32,7 +32,7 @@ pub(super) fn framing(body: BodyFraming, current: &Current) -> (Framing, bool) {
     }
 }
 
-/// Writes the head.
+/// Writes the head of a response to `out`. `head` holds the received bytes into which the spans of `response` point.
 pub fn write(style: &HeadStyle<'_>, response: &ResponseHead, head: &[u8], out: &mut Vec<u8>) {
     let status = write_decimal(u64::from(response.status), &mut [0; 20]).first_chunk::<3>().copied().unwrap_or(*b"502");
     write_parts(out, &[b"HTTP/1.1 ", &status, b" ", response.reason.of(head), b"\r\n"]);
@@ -60,7 +60,7 @@ pub fn write(style: &HeadStyle<'_>, response: &ResponseHead, head: &[u8], out: &
     out.extend_from_slice(b"\r\n");
 }
 
-/// Whether a Date goes on.
+/// Whether the response has a Date that is forwarded.
 #[inline(always)]
 fn is_dated(response: &ResponseHead) -> bool {
     let fields = &response.fields;
@@ -74,7 +74,7 @@ fn write_framing(style: &HeadStyle<'_>, response: &ResponseHead, head: &[u8], ou
         BodyFraming::Length(length) => {
             write_parts(out, &[b"content-length: ", write_decimal(length, &mut [0; 20]), b"\r\n"]);
         }
-        // HEAD and 304 say how long the body would be (RFC 9110 section 8.6); 204 has none to speak of.
+        // A response to HEAD and a 304 give the length that the body would have; a 204 must not (RFC 9110 section 8.6).
         BodyFraming::None if response.status != 204 => {
             if let Some(length) = response.fields.get(FieldName::ContentLength) {
                 write_parts(out, &[b"content-length: ", length.value.of(head), b"\r\n"]);

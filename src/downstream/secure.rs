@@ -1,5 +1,4 @@
-//! TLS in front of HTTP: what comes passes through it before it is read, what goes before it is queued. Not here: the protocol
-//! (`tls`).
+//! TLS of client connections: received bytes, handshakes, and failures of TLS. Not here: the protocol (`tls`).
 
 use super::end::Outcome;
 use super::{Current, Downstream, Downstreams, Phase, Step};
@@ -10,7 +9,7 @@ use crate::tls::{self, Session};
 use crate::uring::Driver;
 
 impl Downstreams {
-    /// Takes received bytes in, through TLS where the listener speaks it.
+    /// Takes in received bytes, through TLS if the listener has it.
     pub(super) fn receive<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32, received: Queue) {
         let connection = &mut self.table[id as usize];
         match connection.transport.receive(&mut engine.ring, received) {
@@ -26,7 +25,8 @@ impl Downstreams {
         }
     }
 
-    /// Waits for the end of the handshake.
+    /// Waits for the end of the handshake, or closes the connection if the client has sent FIN. The bytes of the handshake are
+    /// handled as they are received.
     pub(super) fn shake_hands<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32) -> Step {
         if !self.table[id as usize].transport.has_ended() {
             return Step::Wait;
@@ -35,14 +35,14 @@ impl Downstreams {
         Step::Gone
     }
 
-    /// Ends an idle connection.
+    /// Closes an idle connection, after TLS's close_notify.
     pub(super) fn close_idle<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32) {
         self.table[id as usize].enter(Phase::Flush, engine.ring.clock().tick());
         self.pump(engine, id);
     }
 
-    /// Ends a connection on which TLS has failed; the client was told in its terms, or, if it speaks none, is told in plain
-    /// text.
+    /// Ends a connection on which TLS has failed. The client was sent an alert; if it has sent plain HTTP, it is answered in plain
+    /// HTTP.
     fn fail_tls<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32, error: tls::Error) {
         let connection = &mut self.table[id as usize];
         connection.count_handshake(engine);
@@ -74,14 +74,14 @@ impl Downstreams {
 }
 
 impl Downstream {
-    /// Counts a handshake that has begun and comes to nothing.
+    /// Counts a failed handshake, if one has begun and is not complete.
     pub(super) fn count_handshake<D: Driver>(&self, engine: &Engine<D>) {
         if self.phase == Phase::Handshake && self.transport.session().is_some_and(Session::has_begun) {
             engine.counters.tls_failures.add(1);
         }
     }
 
-    /// Whether its TLS key is so worn that the connection is closed after the current exchange.
+    /// Whether its TLS key has sealed so many records that the connection has to be closed after the current exchange.
     pub(super) fn is_worn(&self) -> bool {
         self.transport.session().is_some_and(Session::is_worn)
     }

@@ -1,5 +1,5 @@
-//! Which connections go when buffers run out: the ones that hold some and have made no progress for longest. Not here: bounds of
-//! single connections, which come first.
+//! Ending connections when buffers run short: those that hold some and have made no progress for longest. Not here: the bounds of
+//! each connection, which apply first.
 
 use super::{Downstream, Downstreams, Phase, Response, Step, Tunnel};
 use crate::exchange::{Engine, Failure};
@@ -14,15 +14,17 @@ pub(super) struct Candidate {
     /// Since when it has made no progress.
     since: Tick,
     id: u32,
-    /// Buffers that it pins at most: ordinary and large ones.
+    /// Upper bounds of the buffers that it pins: ordinary and large ones.
     pieces: [usize; 2],
+    /// The reason under which it is counted.
     reason: Shed,
 }
 
 impl Downstreams {
-    /// Sheds connections while fewer buffers are free than clients must leave. Says whether it did.
+    /// Sheds connections if fewer buffers are free than are reserved. Returns whether it has.
     pub fn shed<D: Driver>(&mut self, engine: &mut Engine<D>) -> bool {
-        let (missing, now) = (engine.ring.buffers.missing(), engine.ring.clock().now());
+        let missing = engine.ring.buffers.missing();
+        let now = engine.ring.clock().now();
         if missing == [0, 0] || now < self.next_shed {
             return false;
         }
@@ -39,7 +41,8 @@ impl Downstreams {
             candidates.truncate(SHED_CONNECTIONS);
         }
         candidates.sort_unstable();
-        let (mut left, mut any) = (missing, false);
+        let mut left = missing;
+        let mut any = false;
         for candidate in &candidates {
             if !candidate.frees(left) {
                 continue;
@@ -53,9 +56,10 @@ impl Downstreams {
         any
     }
 
-    /// Ends a connection: with an answer where none has begun and the client has room for one.
+    /// Ends a connection: with an answer if no response has begun and the client reads, else with RST.
     fn give_up<D: Driver>(&mut self, engine: &mut Engine<D>, candidate: &Candidate) {
-        let (id, connection) = (candidate.id, &self.table[candidate.id as usize]);
+        let id = candidate.id;
+        let connection = &self.table[id as usize];
         let answers = match connection.phase {
             Phase::Head => candidate.reason == Shed::PartialHead,
             Phase::Exchange(_) => {
@@ -80,9 +84,10 @@ impl Candidate {
 }
 
 impl Downstream {
-    /// The connection as a candidate, if it holds buffers and waits for a peer; with the reason that would be counted.
+    /// The connection as a candidate, if it holds buffers and waits for a peer.
     fn candidate<D: Driver>(&mut self, engine: &Engine<D>, id: u32) -> Option<Candidate> {
-        let (socket, now) = (self.transport.socket(), engine.ring.clock().tick());
+        let socket = self.transport.socket();
+        let now = engine.ring.clock().tick();
         let unread = self.reading.observe(now, engine.ring.unsent(socket) > 0, engine.ring.taken(socket));
         let record = self.transport.holds_part();
         let [ordinary, large] = engine.ring.buffers.pieces_by_size(&self.transport.input);
