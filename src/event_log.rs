@@ -26,12 +26,12 @@ const FLUSH: Duration = Duration::from_secs(1);
 /// The log of this process.
 static PROCESS: LazyLock<EventLog> = LazyLock::new(|| EventLog::start(Stderr));
 
-/// Logs `cairn: TEXT`. Never blocks. Allocates: not for the request path.
+/// Logs `cairn: TEXT`. Never blocks. Allocates, so it must not be called on the request path.
 pub fn log(text: impl fmt::Display) {
     PROCESS.add(format_args!("cairn: {text}"));
 }
 
-/// Logs `text` without the prefix, for text of several lines.
+/// Logs `text` without a prefix, for text of several lines. Otherwise like [`log`].
 pub fn print(text: impl fmt::Display) {
     PROCESS.add(format_args!("{text}"));
 }
@@ -51,7 +51,8 @@ pub fn flush() {
 pub fn start() {
     LazyLock::force(&PROCESS);
     std::panic::set_hook(Box::new(|panic| {
-        let (thread, trace) = (thread::current(), Backtrace::capture());
+        let thread = thread::current();
+        let trace = Backtrace::capture();
         let name = thread.name().unwrap_or("without a name");
         match trace.status() {
             BacktraceStatus::Captured => log(format_args!("thread {name} {panic}\n{trace}")),
@@ -78,7 +79,7 @@ struct Shared {
 enum Entry {
     /// Text with its newline.
     Text(String),
-    /// Answered when all entries before it are written.
+    /// Answered through the channel when all entries before it are written.
     Mark(SyncSender<()>),
 }
 
@@ -166,7 +167,7 @@ impl<W: Write> Writer<W> {
     }
 }
 
-/// Standard error without the lock of the standard library, which others would wait for while a write blocks.
+/// Standard error without the lock of the standard library: other threads would wait for it while a write blocks.
 #[derive(Debug)]
 struct Stderr;
 
@@ -175,7 +176,7 @@ impl Write for Stderr {
         let stderr = io::stderr();
         loop {
             match rustix::io::write(stderr.as_fd(), bytes) {
-                // Whoever shares it has made it non-blocking.
+                // Another process that shares the file description has made it non-blocking.
                 Err(Errno::AGAIN) => {
                     let mut ready = [PollFd::from_borrowed_fd(stderr.as_fd(), PollFlags::OUT)];
                     match poll(&mut ready, None) {
@@ -197,7 +198,7 @@ impl Write for Stderr {
 mod tests {
     use super::*;
 
-    /// Passes on what is written, each time when the test takes it.
+    /// A sink that blocks at each write until the test receives it.
     struct Slow(SyncSender<String>);
 
     impl Write for Slow {
@@ -219,11 +220,11 @@ mod tests {
         for _ in 0..100 {
             log.add(format_args!("{long}"));
         }
-        let (kept, dropped) =
-            (QUEUE_BYTES / (ENTRY_BYTES + ENTRY_OVERHEAD + 1), log.shared.dropped.load(Ordering::Relaxed));
+        let kept = QUEUE_BYTES / (ENTRY_BYTES + ENTRY_OVERHEAD + 1);
+        let dropped = log.shared.dropped.load(Ordering::Relaxed);
         assert_eq!(dropped, 100 - kept as u64);
         log.flush(Duration::from_millis(1));
-        // Once it is read again, what was kept comes, then how much was not.
+        // When the sink is read again, it gets the entries that were kept, then the number of those that were dropped.
         assert_eq!(lines.recv().unwrap().len(), ENTRY_BYTES + 1);
         assert_eq!(
             lines.recv().unwrap(),

@@ -12,7 +12,7 @@ macro_rules! index {
         pub struct $name(pub $inner);
 
         impl $name {
-            /// The position in the table that this id indexes.
+            /// The index in tables by this id.
             #[must_use]
             pub fn index(self) -> usize {
                 self.0 as usize
@@ -22,7 +22,7 @@ macro_rules! index {
 }
 
 index!(
-    /// Position of a listener in one snapshot.
+    /// A listener: the same id in every snapshot that has the listener. The snapshot's ledger gives it.
     ListenerId(u16)
 );
 index!(
@@ -38,11 +38,11 @@ index!(
     ClusterId(u32)
 );
 index!(
-    /// Position of an endpoint among all endpoints of one snapshot (clusters own consecutive ranges).
+    /// An endpoint: the same id in every snapshot that has the endpoint. The snapshot's ledger gives it.
     EndpointId(u32)
 );
 index!(
-    /// A tenant: in a specification its position, in a snapshot the same as in every other one that has it.
+    /// A tenant. In a specification it is the tenant's position; in snapshots it is the same in every one that has the tenant.
     TenantId(u16)
 );
 index!(
@@ -50,7 +50,7 @@ index!(
     WorkerId(u16)
 );
 
-/// Who gets the events of a socket: a slot of one of a worker's tables.
+/// The connection that gets the events of a socket: a slot in one of a worker's tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owner {
     /// A client's connection.
@@ -59,8 +59,7 @@ pub enum Owner {
     Upstream(u32),
 }
 
-/// Where the answer to a request goes: a client's connection, and which of the exchanges on it. HTTP/1.1 is the case of one
-/// stream at a time, 0.
+/// The destination of a response: a client's connection, and the stream on it. HTTP/1.1 has one stream at a time, 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamId {
     /// Slot of the connection.
@@ -69,19 +68,19 @@ pub struct StreamId {
     pub stream: u32,
 }
 
-/// Whose time-out it is: each has one timer.
+/// A timer, by its owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Timer {
-    /// What the peer of a connection has to do next.
+    /// The timer of a connection, for what its peer has to do next.
     Connection(Owner),
-    /// An exchange as a whole.
+    /// The timer of an exchange as a whole, by its slot.
     Exchange(u32),
-    /// The attempt that an exchange makes now.
+    /// The timer of the attempt that an exchange makes now, by the slot of the exchange.
     Attempt(u32),
 }
 
 impl Timer {
-    /// A number of its own, for slots below 2^30.
+    /// The timer's index in the wheel, unique for slots below 2^30.
     #[must_use]
     pub fn number(self) -> u32 {
         let (kind, slot) = match self {
@@ -106,7 +105,7 @@ impl Timer {
     }
 }
 
-/// Where a listener binds or an endpoint is reached: `127.0.0.1:80`, `[::1]:80` or `unix:/path`.
+/// The address that a listener binds, or of an endpoint: `127.0.0.1:80`, `[::1]:80` or `unix:/path`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Address {
     /// IPv4 or IPv6 address and port.
@@ -127,10 +126,10 @@ impl fmt::Display for Address {
 /// Why a text is not an [`Address`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
-    /// Neither IP:PORT nor unix:/path.
+    /// It is neither IP:PORT nor unix:/path.
     #[error("not an address; write IP:PORT, [IPv6]:PORT or unix:/path")]
     Form,
-    /// The kernel's `sun_path` holds 108 bytes with its end mark (unix(7)).
+    /// The path is too long: the kernel's `sun_path` holds 108 bytes, the NUL at the end included (unix(7)).
     #[error("the socket path is longer than 107 bytes")]
     PathLength,
 }

@@ -1,25 +1,29 @@
-//! 5: idle upstream connections of one worker, by endpoint. Last in, first out: the warmest connection is used, the surplus
-//! ages and is closed. Not here: the connections themselves.
+//! 5: idle upstream connections of one worker, by endpoint. Last in, first out: connections at the bottom of a list stay idle until
+//! their time-out closes them, so that no more are kept than are needed. Not here: the connections themselves (`upstream`).
 
 use crate::id::EndpointId;
 
 const NONE: u32 = u32::MAX;
 
-/// Lists of idle connections, by their numbers.
+/// Lists of idle connections, which are identified by their slots in `upstream`.
 #[derive(Debug, Default)]
 pub struct Pool {
-    /// By endpoint.
+    /// By endpoint: its list.
     tops: Vec<Top>,
-    /// By connection: its neighbours towards the top and the bottom.
+    /// By connection: its neighbours in a list, meaningful while it is in one.
     links: Vec<Links>,
 }
 
+/// The list of one endpoint.
 #[derive(Clone, Copy, Debug)]
 struct Top {
+    /// The connection that was used last, or `NONE`.
     connection: u32,
+    /// Number of connections in the list.
     count: u32,
 }
 
+/// The neighbours of a connection in its list, or `NONE`.
 #[derive(Clone, Copy, Debug)]
 struct Links {
     above: u32,
@@ -34,19 +38,19 @@ impl Pool {
         }
     }
 
-    /// Endpoints that have idle connections.
+    /// The endpoints that have idle connections.
     pub fn endpoints(&self) -> impl Iterator<Item = EndpointId> {
         let counted = self.tops.iter().enumerate().filter(|(_, top)| top.count > 0);
         counted.map(|(endpoint, _)| EndpointId(endpoint as u32))
     }
 
-    /// Idle connections of an endpoint.
+    /// Number of idle connections to an endpoint.
     #[must_use]
     pub fn len(&self, endpoint: EndpointId) -> u32 {
         self.tops[endpoint.index()].count
     }
 
-    /// Adds a connection that is in no list.
+    /// Adds a connection that is in no list, as the one used last.
     pub fn push(&mut self, endpoint: EndpointId, connection: u32) {
         let needed = connection as usize + 1;
         if self.links.len() < needed {
@@ -60,14 +64,16 @@ impl Pool {
         *top = Top { connection, count: top.count + 1 };
     }
 
-    /// The connection used last.
+    /// The connection that was used last.
     #[must_use]
     pub fn top(&self, endpoint: EndpointId) -> Option<u32> {
-        let connection = self.tops[endpoint.index()].connection;
-        (connection != NONE).then_some(connection)
+        match self.tops[endpoint.index()].connection {
+            NONE => None,
+            connection => Some(connection),
+        }
     }
 
-    /// Takes the connection used last.
+    /// Removes the connection that was used last from the list, and returns it.
     pub fn take(&mut self, endpoint: EndpointId) -> Option<u32> {
         let connection = self.top(endpoint)?;
         self.remove(endpoint, connection);

@@ -1,5 +1,5 @@
-//! One connection of either side: a socket, TLS on it or not, and what was received and not read. `downstream`, `upstream` and
-//! `cairn-load` speak through it only. Not here: what the bytes mean, and how long somebody is waited for.
+//! One connection of either side: a socket, its TLS session if it has one, and the bytes that were received and not read.
+//! `downstream`, `upstream` and `cairn-load` send and receive only through it. Not here: the meaning of the bytes, and deadlines.
 
 use crate::buffer::{Lease, Queue};
 use crate::tls::{self, Agreement, Session, Wire};
@@ -8,15 +8,15 @@ use crate::uring::{Driver, Ring, SocketId};
 /// A connection.
 pub struct Transport {
     socket: SocketId,
-    /// What goes through it in both directions, where it speaks TLS.
+    /// The TLS session; None without TLS.
     session: Option<Box<Session>>,
-    /// Bytes that were received and not read.
+    /// Bytes that were received and not read, after decryption.
     pub input: Queue,
     /// Receiving is paused.
     paused: bool,
-    /// The peer sends no more.
+    /// The peer has sent FIN, or TLS's close_notify.
     ended: bool,
-    /// Something could not be sealed: nothing more can be sent.
+    /// A record could not be sealed: nothing more can be sent.
     broken: bool,
 }
 
@@ -27,7 +27,7 @@ impl Transport {
         Self { socket, session, input: Queue::default(), paused: false, ended: false, broken: false }
     }
 
-    /// Begins a TLS handshake in which we are the client. Its first message is sent when the socket is connected.
+    /// Begins a TLS handshake as the client; does nothing without TLS. The first message is sent when the socket is connected.
     ///
     /// # Errors
     /// When the message cannot be made; nothing more is read or sent.
@@ -38,11 +38,11 @@ impl Transport {
         begun
     }
 
-    /// Takes received bytes in and appends their content to [`Transport::input`]. Returns the agreement once, when a handshake is
-    /// over.
+    /// Takes in received bytes, decrypts them if there is TLS, and appends the content to [`Transport::input`]. Returns the
+    /// parameters that a handshake has agreed on, once, when it is complete.
     ///
     /// # Errors
-    /// When the peer breaks TLS. An alert was queued for it; nothing more is read or sent.
+    /// When the peer breaks the TLS protocol. An alert was queued for it; nothing more is read or sent.
     pub fn receive<D: Driver>(
         &mut self,
         ring: &mut Ring<D>,
@@ -57,13 +57,13 @@ impl Transport {
         outcome
     }
 
-    /// Whether a handshake has to be over before anything may be sent.
+    /// Whether a handshake is under way, before whose end nothing may be sent.
     #[must_use]
     pub fn is_handshaking(&self) -> bool {
         self.session().is_some_and(Session::is_handshaking)
     }
 
-    /// Queues one piece of what the peer is to get.
+    /// Queues one piece for the peer; not during a handshake.
     pub fn send_piece<D: Driver>(&mut self, ring: &mut Ring<D>, piece: Lease) {
         if self.session.is_none() {
             return ring.send(self.socket, piece);
@@ -73,19 +73,19 @@ impl Transport {
         self.send(ring, &mut content);
     }
 
-    /// Queues what the peer is to get; not while it is handshaking.
+    /// Queues `content` for the peer, encrypted if there is TLS; not during a handshake.
     pub fn send<D: Driver>(&mut self, ring: &mut Ring<D>, content: &mut Queue) {
         let Some(session) = &mut self.session else { return ring.send_all(self.socket, content) };
         self.broken |= on_wire(ring, self.socket, |wire| session.send(wire, content)).is_err();
     }
 
-    /// Queues TLS's close_notify (RFC 8446 section 6.1), by which the peer can tell the end from a cut.
+    /// Queues TLS's close_notify (RFC 8446 section 6.1), which tells the peer that nothing was cut off.
     pub fn close_notify<D: Driver>(&mut self, ring: &mut Ring<D>) {
         let Some(session) = &mut self.session else { return };
         on_wire(ring, self.socket, |wire| session.finish(wire));
     }
 
-    /// Sends FIN once everything queued has gone.
+    /// Sends close_notify if there is TLS, and FIN once everything queued was sent.
     pub fn finish<D: Driver>(&mut self, ring: &mut Ring<D>) {
         self.close_notify(ring);
         ring.finish(self.socket);
@@ -105,7 +105,7 @@ impl Transport {
         self.paused
     }
 
-    /// Notes that the peer has sent FIN.
+    /// Takes in that the peer has sent FIN.
     pub fn end(&mut self) {
         self.ended = true;
     }
@@ -122,19 +122,19 @@ impl Transport {
         self.broken
     }
 
-    /// Its TLS session, where it has one.
+    /// The TLS session; None without TLS.
     #[must_use]
     pub fn session(&self) -> Option<&Session> {
         self.session.as_deref()
     }
 
-    /// Whether part of a TLS record has arrived.
+    /// Whether an incomplete TLS record was received.
     #[must_use]
     pub fn holds_part(&self) -> bool {
         self.session().is_some_and(Session::holds_part)
     }
 
-    /// Goes on without TLS, so that a peer that speaks none can be answered.
+    /// Drops the TLS session, so that a peer that has sent plain text can be answered in plain text.
     pub fn speak_plain_text(&mut self) {
         self.session = None;
     }
@@ -145,35 +145,37 @@ impl Transport {
         ring.unsent(self.socket)
     }
 
-    /// Bytes that the kernel has taken so far.
+    /// Bytes that the kernel has taken since the connection began, TLS records included.
     #[must_use]
     pub fn taken<D: Driver>(&self, ring: &Ring<D>) -> u64 {
         ring.taken(self.socket)
     }
 
-    /// Whether so much is queued that no more should be.
+    /// Whether the queue is full, so that nothing should be added.
     #[must_use]
     pub fn is_full<D: Driver>(&self, ring: &Ring<D>) -> bool {
         ring.is_full(self.socket)
     }
 
-    /// The socket, for what only a socket has.
+    /// The socket, for calls on the ring.
     #[must_use]
     pub fn socket(&self) -> SocketId {
         self.socket
     }
 
-    /// Closes the connection; with a reset if `reset`, so that the peer cannot take what it has for a whole message.
+    /// Closes the connection; with RST if `reset`, so that the peer cannot take what it has received for a whole message.
     pub fn close<D: Driver>(mut self, ring: &mut Ring<D>, reset: bool) {
         self.input.clear(ring.buffers.pieces());
         if reset { ring.abort(self.socket) } else { ring.close(self.socket) }
     }
 }
 
-/// Has a session act, and sends the records that it makes.
+/// Calls `act`, which lets a session make records, and queues them for the socket.
 fn on_wire<D: Driver, T>(ring: &mut Ring<D>, socket: SocketId, act: impl FnOnce(&mut Wire<'_>) -> T) -> T {
     let mut out = Queue::default();
-    let (now, taken, unsent) = (ring.clock().now(), ring.taken(socket), ring.unsent(socket) as u64);
+    let now = ring.clock().now();
+    let taken = ring.taken(socket);
+    let unsent = ring.unsent(socket) as u64;
     let done = act(&mut Wire { buffers: &mut ring.buffers, out: &mut out, now, taken, unsent });
     ring.send_all(socket, &mut out);
     done

@@ -1,5 +1,5 @@
-//! 5: acquire. Connections to endpoints: taken from the pool or made, read as HTTP/1.1, given back or closed.
-//! Not here: which endpoint, and what to do when it fails.
+//! 5: connections to endpoints: acquired from the pool or made, read as HTTP/1.1, released to the pool or closed.
+//! Not here: the choice of the endpoint, and what to do when it fails.
 
 use std::time::Duration;
 
@@ -14,29 +14,30 @@ use crate::pool::Pool;
 use crate::transport::Transport;
 use crate::uring::{Driver, Errno, Fault, Ring};
 
-/// One connection.
+/// One connection to an endpoint.
 pub struct Upstream {
-    /// Its socket and what was received from it.
+    /// Its socket, and the bytes that were received and not read.
     pub transport: Transport,
     /// The endpoint that it leads to.
     pub endpoint: EndpointId,
     /// The exchange that uses it; None: idle.
     pub exchange: Option<u32>,
-    /// Whether an earlier exchange used it: then the endpoint may have closed it meanwhile.
+    /// Whether an earlier exchange has used it: then the endpoint may have closed it meanwhile.
     pub reused: bool,
-    /// How it ended, once it has.
+    /// How it ended; None: it has not.
     pub end: Option<End>,
     /// Whether a byte of the current response was received.
     pub answered: bool,
-    /// Bytes received so far.
+    /// Bytes received since it was made.
     pub received: u64,
-    /// The client connection that it belongs to, because somebody has logged in on it or been asked to.
+    /// The client connection that it belongs to, because its client has logged in on it, or was asked to.
     pub bound: Option<u32>,
     connected: bool,
-    /// Which of the endpoint's addresses it leads to.
+    /// Position of its address among those of the endpoint.
     address: u8,
-    /// Bytes of a partial head that hold no end.
+    /// Bytes of a partial head that are known not to hold its end.
     scanned: usize,
+    /// The body of the current response.
     body: Body,
     /// Whether the last response allows another request on the connection.
     keep_alive: bool,
@@ -45,9 +46,9 @@ pub struct Upstream {
 /// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// FIN.
+    /// The endpoint has sent FIN.
     Closed,
-    /// A fault of connect(2) or recv(2).
+    /// connect(2) or recv(2) has failed.
     Broken(Fault),
     /// A deadline passed while connecting.
     ConnectTimeout,
@@ -55,7 +56,7 @@ pub enum End {
     ResponseTimeout,
 }
 
-/// A response head cannot be read.
+/// Why a response head cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeadError {
     /// The endpoint sent an invalid head.
@@ -68,18 +69,18 @@ pub enum HeadError {
 pub struct Upstreams {
     table: Slab<Upstream>,
     pool: Pool,
-    /// Connections that belong to a client connection, by its slot; as long as the largest such slot.
+    /// By slot of a client connection: the connection that belongs to it. Grows to the largest slot that has had one.
     bound: Vec<Option<u32>>,
-    /// By `EndpointId`: which of its addresses a connection to it was made to last.
+    /// By `EndpointId`: the position of the address to which a connection was last established.
     preferred: Vec<u8>,
 }
 
 /// How a connection is to be acquired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AcquireOptions {
-    /// A new connection is wanted, not an idle one.
+    /// A new connection is made even if one is idle.
     pub fresh: bool,
-    /// What is sent on a reused one is to be kept, because it may be sent again.
+    /// The ring returns pieces that were sent on a reused connection, because they may be sent again.
     pub replay: bool,
 }
 
@@ -99,7 +100,7 @@ impl Upstream {
 }
 
 impl Upstreams {
-    /// Makes room for the endpoints below `bound`, and closes the idle connections of those that `stays` refuses.
+    /// Makes room for the endpoints below `bound`, and closes the idle connections to endpoints for which `stays` is false.
     pub fn apply<D: Driver>(&mut self, ring: &mut Ring<D>, bound: usize, stays: impl Fn(EndpointId) -> bool) {
         self.pool.reserve(bound);
         self.preferred.resize(bound.max(self.preferred.len()), 0);
@@ -117,14 +118,14 @@ impl Upstreams {
         }
     }
 
-    /// Which of the endpoint's addresses to try first.
+    /// Position of the endpoint's address that is tried first.
     #[must_use]
     pub fn preferred(&self, endpoint: EndpointId) -> u8 {
         self.preferred.get(endpoint.index()).copied().unwrap_or_default()
     }
 
-    /// A connection to `endpoint` for `exchange`: the idle one used last, or a new one to `address`, which has this place among
-    /// the endpoint's, if there is none or one is wished for.
+    /// A connection to `endpoint` for `exchange`: the idle one that was used last, or a new one if none is idle or `options` want it.
+    /// A new one is made to `address`, which is at `place` among the addresses of the endpoint.
     ///
     /// # Errors
     /// When no socket can be made.
@@ -136,7 +137,9 @@ impl Upstreams {
         exchange: u32,
         options: AcquireOptions,
     ) -> Result<u32, Errno> {
-        if let Some(index) = (!options.fresh).then(|| self.pool.take(endpoint)).flatten() {
+        if !options.fresh
+            && let Some(index) = self.pool.take(endpoint)
+        {
             self.reuse(ring, index, exchange, options.replay);
             return Ok(index);
         }
@@ -161,17 +164,17 @@ impl Upstreams {
         Ok(index)
     }
 
-    /// Uses an idle connection.
+    /// Begins to use an idle connection.
     fn reuse<D: Driver>(&mut self, ring: &mut Ring<D>, index: u32, exchange: u32, replay: bool) {
         let connection = &mut self.table[index as usize];
         connection.exchange = Some(exchange);
         connection.reused = true;
         connection.answered = false;
-        // The idle timer is left as it is: while the connection is in use it has no effect, and it is set anew afterwards.
+        // The idle timer is not cleared: it has no effect while the connection is in use, and is set again afterwards.
         ring.return_sent(connection.transport.socket(), replay);
     }
 
-    /// The idle connection that belongs to a client connection, and its endpoint, if it leads where `leads` wants it.
+    /// The idle connection that belongs to a client connection, and its endpoint, if `leads` accepts that endpoint.
     pub fn acquire_bound<D: Driver>(
         &mut self,
         ring: &mut Ring<D>,
@@ -190,8 +193,8 @@ impl Upstreams {
         Some((index, endpoint))
     }
 
-    /// Makes a connection belong to a client connection, until one of them ends: nobody else may send on it (RFC 4559 section 6).
-    /// Another one that did is closed.
+    /// Makes a connection belong to a client connection until one of them ends: no other client may send on it (RFC 4559 section 6).
+    /// The connection that belonged to it before is closed.
     pub fn bind<D: Driver>(&mut self, ring: &mut Ring<D>, index: u32, downstream: u32) {
         let slot = downstream as usize;
         if self.bound.len() <= slot {
@@ -204,13 +207,14 @@ impl Upstreams {
         }
     }
 
-    /// The client connection has ended: closes the one that belonged to it, unless it is in use.
+    /// Takes in that a client connection has ended: closes the connection that belonged to it.
     pub fn unbind<D: Driver>(&mut self, ring: &mut Ring<D>, downstream: u32) {
         let Some(index) = self.bound.get_mut(downstream as usize).and_then(Option::take) else { return };
         self.discard(ring, index);
     }
 
-    /// Closes an idle connection, so that its descriptor can be used. False: there is none.
+    /// Closes an idle connection, so that its descriptor can be reused: one to the endpoint that has most of them. False: none is
+    /// idle.
     pub fn close_idle<D: Driver>(&mut self, ring: &mut Ring<D>) -> bool {
         let most = self.pool.endpoints().max_by_key(|endpoint| self.pool.len(*endpoint));
         let Some(index) = most.and_then(|endpoint| self.pool.top(endpoint)) else { return false };
@@ -218,17 +222,17 @@ impl Upstreams {
         true
     }
 
-    /// The connection, if it is still there.
+    /// The connection in a slot.
     #[must_use]
     pub fn get(&self, index: u32) -> Option<&Upstream> {
         self.table.get(index as usize)
     }
 
-    /// Notes that the connection is established.
+    /// Takes in that the connection is established.
     pub fn connected(&mut self, index: u32) {
         if let Some(connection) = self.table.get_mut(index as usize) {
             connection.connected = true;
-            // The connection was not given up in time, and what waited for it is sent now: it is not late any more.
+            // The connection was established after its time-out, but before the attempt was ended: it is used all the same.
             connection.end.take_if(|end| *end == End::ConnectTimeout);
             if let Some(preferred) = self.preferred.get_mut(connection.endpoint.index()) {
                 *preferred = connection.address;
@@ -236,8 +240,7 @@ impl Upstreams {
         }
     }
 
-    /// Takes in received bytes. An idle connection must not receive any: it is closed, because they would be taken for the
-    /// next response.
+    /// Takes in received bytes. If the connection is idle, it is closed: the bytes would be taken for the next response.
     pub fn received<D: Driver>(&mut self, ring: &mut Ring<D>, index: u32, queue: Queue) {
         let Some(connection) = self.table.get_mut(index as usize) else {
             let mut queue = queue;
@@ -247,7 +250,7 @@ impl Upstreams {
         // Without TLS receiving cannot fail.
         let _ = connection.transport.receive(ring, queue);
         if !connection.answered {
-            // A request is never sent again once an answer has begun.
+            // A request is never sent again once a response has begun.
             connection.answered = true;
             ring.return_sent(connection.transport.socket(), false);
         }
@@ -256,7 +259,7 @@ impl Upstreams {
         }
     }
 
-    /// Notes how the connection ended; an idle one is forgotten.
+    /// Takes in how the connection ended; an idle one is closed.
     pub fn ended<D: Driver>(&mut self, ring: &mut Ring<D>, index: u32, end: End) {
         let Some(connection) = self.table.get_mut(index as usize) else { return };
         connection.end.get_or_insert(end);
@@ -265,8 +268,9 @@ impl Upstreams {
         }
     }
 
-    /// Gives a connection back: to the pool, or to the client connection that it belongs to, if its last response ended cleanly and
-    /// allows it, else it is closed.
+    /// Releases a connection after an exchange. It becomes idle, in the pool or for the client connection that it belongs to, if its
+    /// last response has ended, nothing is queued or unread, and it may be used again; else it is closed. `max_idle`: the most idle
+    /// connections to the endpoint; `idle`: how long it may be idle.
     pub fn release<D: Driver>(&mut self, ring: &mut Ring<D>, index: u32, max_idle: u32, idle: Duration) {
         let connection = &mut self.table[index as usize];
         let clean = connection.body.is_done()
@@ -307,11 +311,11 @@ impl Upstreams {
         connection.transport.close(ring, reset);
     }
 
-    /// Reads a response head. Some: the piece that begins with it, and its length. The next call reads the next head, so that
+    /// Reads a response head. Some: the piece that begins with it, and the length of the head. The next call reads the next head:
     /// interim responses (1xx) are read one by one.
     ///
     /// # Errors
-    /// When it cannot be read; the connection is of no further use.
+    /// When the head cannot be read; the connection cannot be used further.
     pub fn read_head<D: Driver>(
         &mut self,
         ring: &mut Ring<D>,
@@ -345,15 +349,15 @@ impl Upstreams {
         }
     }
 
-    /// Puts back what followed a head.
+    /// Puts back the bytes that followed a head.
     pub fn put_back<D: Driver>(&mut self, ring: &mut Ring<D>, index: u32, lease: Lease) {
         self.table[index as usize].transport.input.push_front(ring.buffers.pieces(), lease);
     }
 
-    /// Moves what has arrived of the body to `out`. Some: the body is complete.
+    /// Moves the received part of the body to `out`. Some: the body is complete.
     ///
     /// # Errors
-    /// When it breaks its framing.
+    /// When the body breaks its framing.
     pub fn read_body<D: Driver>(
         &mut self,
         ring: &mut Ring<D>,
@@ -371,7 +375,7 @@ impl Upstreams {
         Ok(progress.end)
     }
 
-    /// Moves everything received to `out`, for a tunnel. Returns how the endpoint has ended its side, if it has.
+    /// Moves all received bytes to `out`, for a tunnel. Returns how the connection ended, if it has.
     pub fn read_raw<D: Driver>(&mut self, ring: &mut Ring<D>, index: u32, out: &mut Queue) -> Option<End> {
         let connection = &mut self.table[index as usize];
         // Bytes of a tunnel belong to no response: the connection is never used again.
@@ -380,7 +384,7 @@ impl Upstreams {
         connection.end
     }
 
-    /// Hands pieces that were sent back, or no longer.
+    /// Sets whether the ring returns pieces that were sent; see [`Ring::return_sent`].
     pub fn return_sent<D: Driver>(&mut self, ring: &mut Ring<D>, index: u32, returns: bool) {
         ring.return_sent(self.table[index as usize].transport.socket(), returns);
     }
