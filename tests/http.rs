@@ -244,13 +244,13 @@ fn chunked(feed: Feed<'_>, mut at: usize, out: &mut String) -> Option<usize> {
     for end in feed.ends(at) {
         while error.is_none() && at < end && !decoder.is_done() {
             match decoder.next(&feed.input[at..end]) {
-                Ok(piece) => {
-                    let bytes = &feed.input[at..at + piece.len];
-                    at += piece.len;
-                    if piece.kind == ChunkedPartKind::Data {
+                Ok(part) => {
+                    let bytes = &feed.input[at..at + part.len];
+                    at += part.len;
+                    if part.kind == ChunkedPartKind::Data {
                         data.extend_from_slice(bytes);
                     }
-                    if matches!(piece.kind, ChunkedPartKind::Data | ChunkedPartKind::Framing) {
+                    if matches!(part.kind, ChunkedPartKind::Data | ChunkedPartKind::Framing) {
                         passed.extend_from_slice(bytes);
                     }
                 }

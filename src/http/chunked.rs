@@ -5,13 +5,13 @@ use crate::buffer::scan::is_tchar;
 use crate::http::number::{HEX_DIGITS, hex_digit};
 use crate::limits::{BODY_LENGTH_MAX, CHUNK_EXTENSION_BYTES, CHUNK_LINE_BYTES};
 
-/// Decodes one chunked body, however its bytes are cut into buffers (RFC 9112 section 7.1).
+/// Decodes one chunked body, however its bytes are divided among buffers (RFC 9112 section 7.1).
 ///
-/// The concatenation of all `Framing` and `Data` pieces is the same body without extensions and leading zeros and
-/// without its last chunk; it does not depend on the cuts. No byte has to be kept from one buffer to the next.
+/// The concatenation of all `Framing` and `Data` parts is the same body without extensions and leading zeros and
+/// without its last chunk; it does not depend on the buffers. No byte has to be kept from one buffer to the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChunkedDecoder {
-    /// The chunk size so far, then the bytes of data still to come.
+    /// While a size is read: its value so far. While data is read: the number of bytes still to come.
     left: u64,
     /// Length of the current size line so far.
     line: u16,
@@ -29,17 +29,17 @@ const _: () = assert!(CHUNK_LINE_BYTES + CHUNK_EXTENSION_BYTES < u16::MAX as usi
 enum Sender {
     /// Whitespace outside the grammar is refused, because request smuggling uses it. Extensions are bounded over the whole body.
     Client,
-    /// Blanks may follow a size, as some origins send them. Extensions are bounded per line only.
+    /// Whitespace may follow a size, because some origins send it. Extensions are bounded per line only.
     Origin,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// Before the first digit.
+    /// Before the first digit of a size.
     Size,
-    /// After digits that were all zero.
+    /// After digits that are all zero.
     Zeros,
-    /// After a digit that was not.
+    /// After digits of which one is not zero.
     Digits,
     /// Whitespace before `;`.
     BeforeSemicolon,
@@ -63,23 +63,23 @@ enum State {
     Done,
 }
 
-/// A range of bytes of a chunked body that are all treated alike.
+/// A range of bytes of a chunked body that are all of one kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChunkedPart {
-    /// How they are treated.
+    /// The kind.
     pub kind: ChunkedPartKind,
     /// Number of bytes; 0 for `NeedMore` only.
     pub len: usize,
 }
 
-/// The kinds of piece.
+/// The kinds of bytes in a chunked body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChunkedPartKind {
     /// Size digits and line ends: passed on if the body is forwarded chunked.
     Framing,
-    /// Data.
+    /// Data of a chunk.
     Data,
-    /// An extension, leading zeros, or the size of the last chunk: cut out.
+    /// An extension, leading zeros, or the size of the last chunk: not passed on.
     Skip,
     /// The end of the last chunk's line; the trailer section follows. The writer makes its own last chunk.
     LastChunk,
@@ -90,13 +90,13 @@ pub enum ChunkedPartKind {
 /// Consecutive bytes that can be passed on unchanged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VerbatimRun {
-    /// Length of the run: framing and data.
+    /// Number of bytes: framing and data.
     pub len: usize,
-    /// The data in it.
+    /// Number of bytes of data among them.
     pub data: usize,
 }
 
-/// Why a chunked body is refused. A request is answered 400; of a response, the connection is cut.
+/// Why a chunked body is refused. A request is answered 400; a response is cut off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ChunkError {
     /// The chunk size is no hexadecimal number, or too large.
@@ -133,7 +133,7 @@ impl ChunkedDecoder {
         Self { left: 0, line: 0, extensions: 0, state: State::Size, sender: Sender::Client }
     }
 
-    /// A decoder at the beginning of the body of a response: blanks may end a size line, and extensions are bounded per line only.
+    /// A decoder at the beginning of the body of a response: whitespace may follow a size, and extensions are bounded per line only.
     pub fn of_response() -> Self {
         Self { sender: Sender::Origin, ..Self::new() }
     }
@@ -143,7 +143,7 @@ impl ChunkedDecoder {
         self.state == State::Done
     }
 
-    /// The longest piece of one kind at the beginning of `input`. The caller continues behind it.
+    /// The longest part of one kind at the beginning of `input`. The caller continues behind it.
     #[inline]
     pub fn next(&mut self, input: &[u8]) -> Result<ChunkedPart, ChunkError> {
         if self.state == State::Data {
@@ -184,16 +184,16 @@ impl ChunkedDecoder {
                 continue;
             }
             let before = *self;
-            let piece = self.next(rest)?;
-            match piece.kind {
+            let part = self.next(rest)?;
+            match part.kind {
                 ChunkedPartKind::Framing => {}
-                ChunkedPartKind::Data => run.data += piece.len,
+                ChunkedPartKind::Data => run.data += part.len,
                 ChunkedPartKind::Skip | ChunkedPartKind::LastChunk | ChunkedPartKind::NeedMore => {
                     *self = before;
                     break;
                 }
             }
-            run.len += piece.len;
+            run.len += part.len;
         }
         Ok(run)
     }
@@ -210,8 +210,8 @@ impl ChunkedDecoder {
         ChunkedPart { kind: ChunkedPartKind::Data, len }
     }
 
-    /// Takes a common line at once if it is whole: `size CRLF` without extension, or the CRLF behind data.
-    /// Byte by byte, the result would be the same.
+    /// Takes a common line at once if it is complete: `size CRLF` without extension, or the CRLF behind data.
+    /// The result is the same as byte by byte.
     #[inline(always)]
     fn take_plain(&mut self, input: &[u8]) -> Option<usize> {
         match self.state {
@@ -221,14 +221,15 @@ impl ChunkedDecoder {
             }
             State::Size => {
                 let (size, len) = plain_size(input)?;
-                (self.left, self.state) = (size, State::Data);
+                self.left = size;
+                self.state = State::Data;
                 Some(len)
             }
             _ => None,
         }
     }
 
-    /// Lengths of the chunk at the beginning of `input` and of its data, if the chunk is whole and has no extension.
+    /// The lengths of the chunk at the beginning of `input` and of its data, if the chunk is complete and has no extension.
     #[inline(always)]
     fn whole_chunk(&self, input: &[u8]) -> Option<(usize, usize)> {
         if self.state != State::Size {
@@ -241,7 +242,7 @@ impl ChunkedDecoder {
         is_whole.then_some((end + 2, size))
     }
 
-    /// Takes one byte outside of data.
+    /// Takes one byte that is not data.
     #[inline]
     fn take_byte(&mut self, byte: u8) -> Result<ChunkedPartKind, ChunkError> {
         match (self.state, byte) {
@@ -289,7 +290,7 @@ impl ChunkedDecoder {
         Ok(ChunkedPartKind::Framing)
     }
 
-    /// Takes the byte behind the digits: of the line end, of an extension, or of whitespace before one.
+    /// Takes the byte behind the digits: the first of the line end, of an extension, or of whitespace before an extension.
     #[inline(always)]
     fn end_size(&mut self, byte: u8) -> Result<ChunkedPartKind, ChunkError> {
         match byte {
@@ -303,7 +304,7 @@ impl ChunkedDecoder {
         }
     }
 
-    /// Takes the CR of a size line. That of the last chunk is cut out with its chunk.
+    /// Takes the CR of a size line. The CR of the last chunk's line is not passed on, like the rest of that line.
     #[inline(always)]
     fn end_line(&mut self) -> ChunkedPartKind {
         self.state = State::SizeLf;
@@ -340,11 +341,12 @@ impl ChunkedDecoder {
     }
 }
 
-/// Chunk size and length of a line of digits and CRLF that can be passed on unchanged. None for other lines, for leading zeros,
-/// which are cut out, and for sizes with so many digits that they have to be counted.
+/// The chunk size and the length of a size line that can be passed on unchanged: digits and CRLF. None for other lines, for leading
+/// zeros, which are not passed on, and for sizes with so many digits that they have to be counted.
 #[inline(always)]
 fn plain_size(input: &[u8]) -> Option<(u64, usize)> {
-    let (mut size, mut len) = (0, 0);
+    let mut size = 0;
+    let mut len = 0;
     loop {
         match hex_digit(*input.get(len)?) {
             Some(0) if len == 0 => return None,
@@ -383,17 +385,17 @@ mod tests {
         for buffer in input.chunks(cut) {
             let mut rest = buffer;
             loop {
-                let piece = decoder.next(rest)?;
-                let (bytes, behind) = rest.split_at(piece.len);
-                match piece.kind {
+                let part = decoder.next(rest)?;
+                let (bytes, behind) = rest.split_at(part.len);
+                match part.kind {
                     ChunkedPartKind::Data => data.extend_from_slice(bytes),
                     ChunkedPartKind::NeedMore => break,
                     _ => {}
                 }
-                if matches!(piece.kind, ChunkedPartKind::Data | ChunkedPartKind::Framing) {
+                if matches!(part.kind, ChunkedPartKind::Data | ChunkedPartKind::Framing) {
                     passed.extend_from_slice(bytes);
                 }
-                taken += piece.len;
+                taken += part.len;
                 rest = behind;
             }
         }
@@ -401,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn pieces_do_not_depend_on_the_cuts() {
+    fn parts_do_not_depend_on_the_buffers() {
         for (input, passed, data) in [
             ("5\r\nhello\r\n0\r\n", "5\r\nhello\r\n", "hello"),
             ("0000a;a=b\r\n0123456789\r\n000;c\r\n", "a\r\n0123456789\r\n", "0123456789"),

@@ -1,4 +1,5 @@
-//! The `Connection` field: its options, and the fields that it nominates for removal (RFC 9110 section 7.6.1).
+//! The `Connection` field: its options, and the fields that it nominates for removal (RFC 9110 section 7.6.1). Not here: the meaning
+//! of the options for a message (`request`, `response`).
 
 use crate::http::name::is;
 use crate::http::{Field, FieldName, Fields, Span};
@@ -14,9 +15,9 @@ impl Options {
     pub(super) const KEEP_ALIVE: Self = Self(2);
     pub(super) const UPGRADE: Self = Self(4);
     pub(super) const TE: Self = Self(8);
-    /// It nominated Host or Content-Length, without which the message would mean something else.
+    /// Host or Content-Length was nominated, without which the message would have another meaning.
     pub(super) const NAMES_REQUIRED: Self = Self(16);
-    /// It nominated more than `limits::CONNECTION_OPTIONS` fields.
+    /// More than `limits::CONNECTION_OPTIONS` fields were nominated.
     pub(super) const TOO_MANY: Self = Self(32);
 
     /// Whether one of `options` is in the set.
@@ -30,7 +31,7 @@ impl Options {
         Self(self.0 | options.0)
     }
 
-    /// The option, if it is a known one; [`Options::NONE`], if it nominates a field.
+    /// The set of one option; [`Options::NONE`] if it is not a known one, but nominates a field.
     #[inline(always)]
     pub(super) fn single(option: &[u8]) -> Self {
         match option.len() {
@@ -43,8 +44,8 @@ impl Options {
     }
 }
 
-/// Options of all `Connection` fields; marks the fields that they nominate as dropped. `single` is the last field, read as one
-/// option.
+/// The options of all `Connection` fields. Marks the nominated fields as dropped. `single`: the value of the last such field, read as
+/// one option.
 #[inline(always)]
 pub(super) fn options(head: &[u8], fields: &mut Fields, single: Options) -> Options {
     match single {
@@ -94,7 +95,7 @@ fn read(head: &[u8], value: Span, fields: &mut Fields, nominated: &mut usize) ->
 fn nominate(head: &[u8], fields: &mut [Field], name: &[u8]) -> bool {
     match FieldName::lookup(name) {
         FieldName::Host | FieldName::ContentLength => return true,
-        // Framing and the expectation of 100 are generated from the parsed values, nominated or not.
+        // These are not marked: they are written anew from the parsed values, whether or not they are nominated.
         FieldName::TransferEncoding | FieldName::Connection | FieldName::Expect => {}
         FieldName::Other => {
             for field in fields {
@@ -110,8 +111,8 @@ fn nominate(head: &[u8], fields: &mut [Field], name: &[u8]) -> bool {
     false
 }
 
-/// Whether the head's `Connection` nominates fields beyond the common options. The nomination covers trailers, which arrive when
-/// the head is gone, so that such a message is forwarded without trailers.
+/// Whether `Connection` nominates fields, apart from the common options. A nomination also covers trailers. They arrive when the head
+/// is no longer held, so such a message is forwarded without trailers.
 pub fn nominates_fields(head: &[u8], fields: &Fields) -> bool {
     const KNOWN: [&[u8]; 5] = [b"close", b"keep-alive", b"upgrade", b"te", b"trailer"];
     let is_known = |option: &[u8]| KNOWN.iter().any(|known| option.eq_ignore_ascii_case(known));
@@ -142,6 +143,7 @@ pub(super) fn upgrade(head: &[u8], fields: &Fields, options: Options) -> Option<
     if options.has(Options::UPGRADE) { offered(head, fields) } else { None }
 }
 
+/// The value of the only `Upgrade` field, unless it is empty or offers a version of HTTP.
 fn offered(head: &[u8], fields: &Fields) -> Option<Span> {
     let value = fields.only(FieldName::Upgrade).filter(|value| !value.is_empty())?;
     if is(value.of(head), b"websocket") {
@@ -150,5 +152,5 @@ fn offered(head: &[u8], fields: &Fields) -> Option<Span> {
     let is_http2 = |protocol: &[u8]| protocol.get(..2).is_some_and(|start| start.eq_ignore_ascii_case(b"h2"));
     let is_http = |protocol: &[u8]| protocol.get(..4).is_some_and(|start| start.eq_ignore_ascii_case(b"http"));
     let refused = members(value.of(head)).any(|protocol| is_http2(protocol) || is_http(protocol));
-    (!refused).then_some(value)
+    if refused { None } else { Some(value) }
 }

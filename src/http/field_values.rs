@@ -1,5 +1,5 @@
 //! Values of fields that affect framing or the connection, read while the fields are parsed, so that they need not be looked up
-//! again. Not here: what follows from them (`request`, `response`).
+//! in the table. Not here: what they mean for the message (`request`, `response`).
 
 use crate::buffer::scan::Lanes;
 use crate::http::connection::Options;
@@ -7,8 +7,7 @@ use crate::http::head::Reader;
 use crate::http::name::is;
 use crate::http::{FieldName, Span, parse_decimal, target};
 
-/// The value of the last field of each name. Whether a field is present and unique is known to the table
-/// ([`Fields`](super::Fields)).
+/// The value of the last field of each name. The table ([`Fields`](super::Fields)) records whether the field is present and unique.
 pub(super) struct FieldValues<'a, L, const IS_REQUEST: bool> {
     lanes: L,
     buf: &'a [u8],
@@ -22,7 +21,7 @@ pub(super) struct FieldValues<'a, L, const IS_REQUEST: bool> {
     pub(super) is_chunked: bool,
     /// Whether Expect is `100-continue`.
     pub(super) is_continue: bool,
-    /// The option of Connection, if that is a single known one.
+    /// The option in Connection, if there is exactly one and it is a known one.
     pub(super) options: Options,
 }
 

@@ -1,4 +1,4 @@
-//! The field table of one head: spans in order of arrival, with an index of the known names. Not here: parsing (`head`).
+//! The field table of one head: spans in the order of the message, with an index of the known names. Not here: parsing (`head`).
 
 use crate::http::{FieldName, Span};
 use crate::limits::HEADER_COUNT_MAX;
@@ -10,7 +10,7 @@ pub struct Field {
     pub name: Span,
     /// The value without the whitespace around it.
     pub value: Span,
-    /// Id of the known name; `Other` for the rest.
+    /// The id of a known name; `Other` for other names.
     pub id: FieldName,
     /// Whether it must not be forwarded: `Connection` nominates it, or it could be taken for a field that cairn relies on.
     pub dropped: bool,
@@ -20,7 +20,8 @@ impl Field {
     /// The offset behind the line, if it has the form `name: value CRLF` without other whitespace.
     #[inline]
     pub fn plain_end(&self, head: &[u8]) -> Option<usize> {
-        let (colon, end) = (self.name.end(), self.value.end());
+        let colon = self.name.end();
+        let end = self.value.end();
         let starts = |at: usize, text| head.get(at..).and_then(<[u8]>::first_chunk) == Some(text);
         let plain = usize::from(self.value.start) == colon + 2 && starts(colon, b": ") && starts(end, b"\r\n");
         plain.then_some(end + 2)
@@ -84,7 +85,7 @@ impl Fields {
         self.index.len == 0
     }
 
-    /// The first field with this id; none for `Other`.
+    /// The first field with this id; None for `Other`.
     #[inline]
     pub fn get(&self, id: FieldName) -> Option<Field> {
         if id == FieldName::Other || !self.any(id.bit()) {
@@ -116,7 +117,7 @@ impl Fields {
         self.iter().filter(move |field| field.name.of(head).eq_ignore_ascii_case(name))
     }
 
-    /// Whether some name may have a `_`.
+    /// Whether a name with `_` may be in the table.
     #[inline]
     pub fn has_underscores(&self) -> bool {
         self.any(UNDERSCORE)
@@ -127,7 +128,7 @@ impl Fields {
         self.iter().filter(move |field| field.id == id)
     }
 
-    /// A builder that fills the table with up to `max` fields in place of the present ones.
+    /// A builder that replaces the fields of the table with up to `max` new ones.
     #[inline(always)]
     pub(super) fn fill(&mut self, max: usize) -> FieldsBuilder<'_> {
         let Self { table, index, last } = self;
@@ -135,7 +136,7 @@ impl Fields {
         FieldsBuilder { slots: room.iter_mut(), last, done: index, index: Index::default() }
     }
 
-    /// Whether some field's id is in this set of bits.
+    /// Whether the id of at least one field is in this set of bits.
     #[inline(always)]
     pub(super) fn any(&self, ids: u64) -> bool {
         self.index.seen & ids != 0
@@ -156,16 +157,16 @@ impl Fields {
         self.table.get(usize::from(self.last[id as usize & 63])).map(|field| field.value)
     }
 
-    /// The fields, mutable so that they can be marked.
+    /// The fields, for marking them as dropped.
     pub(super) fn as_mut_slice(&mut self) -> &mut [Field] {
         self.table.get_mut(..self.index.len).unwrap_or_default()
     }
 }
 
-/// Bit among those of the ids that says that some name has a `_`.
+/// A bit beside those of the ids: a name with `_` may be in the table.
 pub(super) const UNDERSCORE: u64 = 1 << 63;
 
-/// Fills a table. The fields count once `finish` is called.
+/// Fills a table. The new fields are in the table once `finish` is called.
 pub(super) struct FieldsBuilder<'a> {
     slots: core::slice::IterMut<'a, Field>,
     last: &'a mut [u8; 64],
@@ -192,13 +193,13 @@ impl<'a> FieldsBuilder<'a> {
         index.len = index.len.wrapping_add(1);
     }
 
-    /// Records that some name has a `_`.
+    /// Records that a name with `_` may be in the table.
     #[inline(always)]
-    pub(super) fn note_underscore(&mut self) {
+    pub(super) fn set_underscore(&mut self) {
         self.index.seen |= UNDERSCORE;
     }
 
-    /// Publishes the fields.
+    /// Makes the new fields those of the table.
     #[inline(always)]
     pub(super) fn finish(self) {
         *self.done = self.index;

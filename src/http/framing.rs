@@ -11,11 +11,11 @@ pub enum BodyFraming {
     /// There is no body.
     #[default]
     None,
-    /// After this many bytes.
+    /// It ends after this many bytes.
     Length(u64),
-    /// With the last chunk and its trailer section.
+    /// It ends with the last chunk and its trailer section.
     Chunked,
-    /// With the connection, in responses only.
+    /// It ends with the connection; in responses only.
     Close,
 }
 
@@ -26,11 +26,11 @@ pub(super) enum Coding {
     Chunked,
     /// `chunked` last, after codings that cairn does not implement.
     Unknown,
-    /// Anything else: the end of the body cannot be known.
+    /// Anything else: the end of the body is unknown.
     Malformed,
 }
 
-/// The transfer coding of a message that has the field. `is_chunked`: the last of the fields is exactly `chunked`.
+/// The transfer coding of a message with Transfer-Encoding. `is_chunked`: the value of the last such field is exactly `chunked`.
 #[inline(always)]
 pub(super) fn transfer_coding(head: &[u8], fields: &Fields, is_chunked: bool) -> Coding {
     if is_chunked && !fields.repeats(FieldName::TransferEncoding) {

@@ -99,8 +99,8 @@ pub fn parse_trailers(
     }
 }
 
-/// The result for a section that is refused or incomplete. Clears `fields`, so that those of the last message are not taken for its
-/// own.
+/// The result for a section that is refused or incomplete. Clears `fields`, so that fields of the last message are not taken for those
+/// of this one.
 #[cold]
 pub(super) fn incomplete<E: From<FieldError>>(
     found: Result<Option<usize>, E>,
@@ -139,13 +139,12 @@ pub(super) fn may_complete(view: &[u8], scanned: usize) -> bool {
     })
 }
 
-/// Reads values of fields while they are parsed, when their names have just been compared: later they would have to be looked
-/// up in the table.
+/// Reads values of fields while they are parsed, so that they need not be looked up in the table later.
 pub(super) trait Reader {
-    /// The field that nearly every message has; its name is compared first.
+    /// A field that nearly every message has; its name is compared first.
     const USUAL: FieldName;
 
-    /// Reads a field with a known name, whose value is at these offsets. Has to be `inline(always)`.
+    /// Reads the value of a field with a known name, at these offsets. Implementations have to be `inline(always)`.
     fn read(&mut self, id: FieldName, start: usize, end: usize);
 }
 
@@ -183,7 +182,7 @@ pub(super) fn parse_fields<L: Lanes, R: Reader>(
         }
         if name >= end || line.get(name) != Some(&b':') {
             name = name_len(line, name);
-            builder.note_underscore();
+            builder.set_underscore();
             if line.get(name) != Some(&b':') {
                 return no_name(line, name);
             }

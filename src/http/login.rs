@@ -1,5 +1,5 @@
-//! Logins that authenticate a connection instead of a request (RFC 4559 section 6): all later requests on the connection count as
-//! the user's. Not here: which connections are affected (`exchange`).
+//! Logins that authenticate a connection instead of a request (RFC 4559 section 6): the origin takes all later requests on the
+//! connection for requests of that user. Not here: which connections are affected (`exchange`).
 
 use super::fields::Fields;
 use super::name::FieldName;
@@ -14,8 +14,8 @@ pub fn binds_connection(head: &[u8], fields: &Fields, id: FieldName) -> bool {
     fields.get(id).is_some() && fields.all(id).any(|field| names_scheme(field.value.of(head)))
 }
 
-/// Commas separate challenges, and also their parameters (RFC 9110 section 11.6.1): each part begins with a scheme, or with the
-/// name of a parameter, which `=` follows.
+/// Whether a value names one of the schemes. Commas separate challenges, and also their parameters (RFC 9110 section 11.6.1): each
+/// part begins with a scheme, or with the name of a parameter, which `=` follows.
 fn names_scheme(value: &[u8]) -> bool {
     value.split(|&byte| byte == b',').any(|part| {
         let part = part.trim_ascii();

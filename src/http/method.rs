@@ -1,6 +1,6 @@
 //! Methods and versions. Not here: what an exchange does with them.
 
-/// A request method that matters to a proxy. All are case-sensitive (RFC 9110 section 9.1).
+/// A request method. Methods are case-sensitive (RFC 9110 section 9.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Method {
     /// GET
@@ -56,7 +56,7 @@ impl Method {
 /// The version whose rules a message follows. A higher 1.x is read as 1.1 (RFC 9110 section 2.5).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Version {
-    /// HTTP/1.0: closes unless asked to persist, knows no transfer coding.
+    /// HTTP/1.0: the connection closes unless `keep-alive` is asked for, and there are no transfer codings.
     Http10,
     /// HTTP/1.1
     #[default]

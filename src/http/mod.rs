@@ -1,7 +1,7 @@
 //! Sans-I/O HTTP/1: bytes in, offsets out. No I/O, no clock, no allocation per message.
 //!
-//! A head is parsed into spans of the buffer it stands in; a body is cut into pieces of the buffers it arrives in.
-//! Whatever is ambiguous is refused, never repaired (RFC 9112 section 11).
+//! A head is parsed into spans of the buffer that holds it; a chunked body is split into parts of the buffers in which it arrives.
+//! A message that is ambiguous is refused, never repaired (RFC 9112 section 11).
 
 mod chunked;
 mod connection;

@@ -71,7 +71,7 @@ field_names! {
 const _: () = assert!(NAMES.len() < 63);
 
 impl FieldName {
-    /// The id of a field name, in any case. `name` must be a token: other bytes can look like letters here.
+    /// The id of a field name, in any case. `name` must be a token: the comparison takes some other bytes for letters.
     pub fn lookup(name: &[u8]) -> Self {
         let (Some(first), Some(last)) = (name.first_chunk(), name.last_chunk()) else { return Self::Other };
         let known = &KNOWN[slot(*first, *last, name.len())];
@@ -105,10 +105,10 @@ impl FieldName {
     }
 }
 
-/// Bytes compared at once. Few known names are longer, and none is longer than twice this.
+/// Number of bytes compared at once. Few known names are longer, and none is longer than twice as many.
 const WIDE: usize = 16;
 
-/// A known name, ready to be compared with its first and its last 16 bytes.
+/// A known name in the form in which it is compared: its first and its last 16 bytes as integers.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
 struct Known {
@@ -141,9 +141,10 @@ impl Known {
         known
     }
 
-    /// Whether `name` is this name, whose length it has; `wide` begins with it.
+    /// Whether `name`, which has the length of this name, is this name. `wide` begins with `name`.
     ///
-    /// For tokens only: a byte or'ed with 0x20 is a letter, digit or hyphen if it was one, in either case.
+    /// For tokens only: of their bytes, those that become a lower-case letter, digit or hyphen when or'ed with 0x20 are that character,
+    /// in either case.
     #[inline(always)]
     fn matches(&self, wide: &[u8; WIDE], name: &[u8]) -> bool {
         let first = (u128::from_le_bytes(*wide) | LOWER) & self.mask == self.first;
@@ -154,7 +155,7 @@ impl Known {
     }
 }
 
-/// Whether a token is `text`, which is in lower case, in any case: in pieces, the last overlapping the one before.
+/// Whether a token equals `text`, which is in lower case, in any case. Compares chunks of fixed size; the last overlaps the one before.
 #[inline(always)]
 pub(super) fn is(token: &[u8], text: &[u8]) -> bool {
     if token.len() != text.len() {
@@ -195,8 +196,8 @@ static KNOWN: [Known; 128] = {
     known
 };
 
-/// Whether a field is for the next hop only and never forwarded (RFC 9110 section 7.6.1). Includes authentication to proxies
-/// (section 11.7), and `Proxy`, which CGI turns into a variable that HTTP clients obey.
+/// Whether a field concerns the connection only and is never forwarded (RFC 9110 section 7.6.1). That includes authentication to proxies
+/// (section 11.7), and `Proxy`, which CGI passes on as `HTTP_PROXY`, a variable that HTTP clients take for their proxy.
 pub const fn hop_by_hop(id: FieldName) -> bool {
     use FieldName::*;
     matches!(
@@ -215,8 +216,7 @@ pub const fn hop_by_hop(id: FieldName) -> bool {
     )
 }
 
-/// Whether nothing of a field reaches the next hop. The other hop-by-hop fields, `Upgrade` and `Transfer-Encoding`, are generated
-/// for the next hop.
+/// Whether a hop-by-hop field is removed without a replacement. `Upgrade` and `Transfer-Encoding` are written anew for the next hop.
 pub const fn ends_here(id: FieldName) -> bool {
     hop_by_hop(id) && !matches!(id, FieldName::Upgrade | FieldName::TransferEncoding)
 }
@@ -268,7 +268,7 @@ fn is_twin(name: &[u8]) -> bool {
 /// another target or method.
 #[inline]
 pub fn is_claim(name: &[u8]) -> bool {
-    // Few names have the first letter of a claim, so that few are compared with all claims.
+    // Few names begin with the first letter of a claim, so few are compared with all claims.
     let letter = name.first().map_or(u8::MAX, |first| (first | 0x20).wrapping_sub(b'a'));
     letter < 32 && CLAIM_LETTERS >> letter & 1 != 0 && is_among_claims(name)
 }

@@ -1,8 +1,8 @@
-//! Numbers on the wire: digits only, bounded. Not by `str::parse`, which accepts a sign.
+//! Numbers in messages: digits only, bounded. `str::parse` is not used, because it accepts a sign. Not here: which fields hold them.
 
 use crate::limits::BODY_LENGTH_MAX;
 
-/// Most digits of a decimal length: enough for `BODY_LENGTH_MAX`, and too few for an overflow.
+/// Most digits of a decimal length: enough for `BODY_LENGTH_MAX`, and too few to overflow a `u64`.
 const DECIMAL_DIGITS: usize = 19;
 /// Most digits of a chunk size, leading zeros included.
 pub(super) const HEX_DIGITS: usize = 16;
@@ -45,12 +45,12 @@ const HEX_VALUES: [u8; 256] = {
     table
 };
 
-/// Writes `value` in decimal to the end of `out` and returns the digits.
+/// Writes `value` in decimal, right-aligned in `out`, and returns the digits.
 pub fn write_decimal(value: u64, out: &mut [u8; 20]) -> &[u8] {
     write_digits(value, 10, out)
 }
 
-/// Writes `value` in lower-case hexadecimal to the end of `out` and returns the digits.
+/// Writes `value` in lower-case hexadecimal, right-aligned in `out`, and returns the digits.
 pub fn write_hex(value: u64, out: &mut [u8; 16]) -> &[u8] {
     write_digits(value, 16, out)
 }

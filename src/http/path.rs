@@ -1,4 +1,4 @@
-//! The path of a request target: the form for routing, the form to forward, and what is refused (RFC 3986 section 6.2.2).
+//! The path of a request target: the form for routing, the form to forward, and which paths are refused (RFC 3986 section 6.2.2).
 //! Not here: queries.
 //!
 //! A path has two forms. The forwarded form is the path as received, byte for byte, but without dot segments. Routes are looked up
@@ -21,7 +21,7 @@ mod tests;
 
 use crate::http::number::hex_digit;
 
-/// How paths are read.
+/// The rules by which paths are read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rules {
     /// Refuse paths that origins interpret differently.
@@ -100,8 +100,8 @@ impl Forms {
         Self { plain: true, forwarded: buffer(), rewritable: buffer(), normal: buffer(), slashed: buffer() }
     }
 
-    /// Reads a path, the `*` of OPTIONS, or the empty path of CONNECT. For most paths all forms are equal, which one pass over the
-    /// bytes finds out.
+    /// Reads a path, the `*` of OPTIONS, or the empty path of CONNECT. For most paths all forms are equal; one pass over the bytes
+    /// detects that.
     ///
     /// # Errors
     /// The path leads above the root, or the rules refuse it. Then the forms are unspecified.
@@ -123,7 +123,7 @@ impl Forms {
     /// The normal form with backslashes treated as slashes; None if that is the same.
     #[inline]
     pub fn slashed(&self) -> Option<&[u8]> {
-        (!self.plain && !self.slashed.is_empty()).then_some(&*self.slashed)
+        if self.plain || self.slashed.is_empty() { None } else { Some(&self.slashed) }
     }
 
     /// The normal form with hexadecimal digits in their original case, for rewrites. It is as long as the normal form.
@@ -159,25 +159,28 @@ impl Forms {
     }
 }
 
-/// Whether all forms of the path are equal for certain: no `%`, no `\`, no segment that is empty or begins with a dot.
+/// Whether the path has no `%`, no `\`, and no segment that is empty or begins with a dot. Then all its forms are equal.
 fn is_plain(path: &[u8]) -> bool {
     let next = path.get(1..).unwrap_or_default();
     // Compares neighbouring bytes in chunks of fixed size, for vectorisation. The last chunk overlaps the one before.
     match (path.get(..next.len()).and_then(<[u8]>::last_chunk), next.last_chunk()) {
         (Some(last), Some(next_last)) => {
-            let (pieces, nexts) = (path.as_chunks::<PIECE>().0, next.as_chunks::<PIECE>().0);
-            !has_odd(last, next_last) && !pieces.iter().zip(nexts).any(|(piece, next)| has_odd(piece, next))
+            let chunks = path.as_chunks::<CHUNK>().0;
+            let nexts = next.as_chunks::<CHUNK>().0;
+            !has_odd(last, next_last) && !chunks.iter().zip(nexts).any(|(chunk, next)| has_odd(chunk, next))
         }
         _ => !path.iter().zip(next.iter().chain([&0])).any(|(byte, next)| is_odd(*byte, *next)),
     }
 }
 
-const PIECE: usize = 16;
+/// Number of bytes that are compared with their neighbours at once.
+const CHUNK: usize = 16;
 
-/// `path[0]` is a slash, so each other byte is checked as the second of a pair.
+/// Whether one of the bytes, or the byte after it, rules out that the path is plain. The first byte of a path is a slash, so each other
+/// byte is checked as the second of a pair.
 #[inline(always)]
-fn has_odd(piece: &[u8; PIECE], next: &[u8; PIECE]) -> bool {
-    piece.iter().zip(next).fold(false, |odd, (byte, next)| odd | is_odd(*byte, *next))
+fn has_odd(chunk: &[u8; CHUNK], next: &[u8; CHUNK]) -> bool {
+    chunk.iter().zip(next).fold(false, |odd, (byte, next)| odd | is_odd(*byte, *next))
 }
 
 #[inline(always)]
@@ -192,7 +195,8 @@ fn is_odd(byte: u8, next: u8) -> bool {
 /// Writes a resolved path with `//` merged and encoded unreserved characters decoded (RFC 3986 section 6.2.2.2).
 fn normalise(path: &[u8], out: &mut Vec<u8>) {
     out.clear();
-    // Digits that, decoded, would complete an escape: `%%32f` must not become `%2f`.
+    // How many hexadecimal digits a `%` that begins no escape lacks. An escape of such a digit is not decoded there: `%%32f` must not
+    // become `%2f`.
     let mut open = 0_u8;
     for unit in units(path) {
         let left = core::mem::take(&mut open);
@@ -239,8 +243,10 @@ fn with_slashes(normal: &[u8], out: &mut Vec<u8>) {
     }
 }
 
+/// One unit of a path.
 #[derive(Clone, Copy)]
 enum Unit {
+    /// A byte other than `%`.
     Byte(u8),
     /// An escape and the byte that it encodes.
     Encoded([u8; 3], u8),

@@ -197,7 +197,7 @@ impl Scan<&HeadLimits, &mut usize> for RequestHead {
 
 /// Whether parsing again may give another result than the last attempt.
 fn may_differ(view: &[u8], limits: &HeadLimits, scanned: usize) -> bool {
-    // A request line without an end in this many bytes is certainly too long.
+    // A request line that does not end within so many bytes is too long.
     let line = limits.request_line.saturating_add(2 + 2 * LEADING_EMPTY_LINES);
     view.len() >= limits.head_bytes() || (scanned <= line && view.len() > line) || may_complete(view, scanned)
 }
@@ -212,7 +212,7 @@ fn syntax<L: Lanes>(
     field_values: &mut FieldValues<'_, L, true>,
 ) -> Result<Option<usize>, RequestError> {
     let Some(start) = skip_empty_lines(view)? else { return Ok(None) };
-    // Begun before the request line is read, so that the processor can work on both in parallel.
+    // Fields are classified before the request line is read, so that the processor can work on both in parallel.
     let mut cursor = FieldCursor::new(lanes, view);
     cursor.begin(start);
     let at = match request_line(lanes, view, start, head) {
@@ -225,7 +225,7 @@ fn syntax<L: Lanes>(
     Ok(parse_fields(&mut cursor, view, at, limits.field_count, &mut head.fields, field_values)?)
 }
 
-/// Reads a request line again that is incomplete, refused or too long, but no more bytes than are allowed.
+/// Reads a request line again that is incomplete, refused or too long, and now at most as many bytes as are allowed.
 #[cold]
 fn odd_request_line(
     view: &[u8],
@@ -295,7 +295,7 @@ fn request_line<L: Lanes>(
     Ok(Some(end))
 }
 
-/// Reads a method, with the offset of the space behind it. GET and PUT are handled by the caller.
+/// Reads a method. Returns it with the offset of the space behind it. The caller handles GET and PUT.
 fn method(line: &[u8], start: usize) -> Result<Option<(Method, usize)>, RequestError> {
     let rest = line.get(start..).unwrap_or_default();
     if let Some(b"POST ") = rest.first_chunk() {
@@ -312,7 +312,7 @@ fn method(line: &[u8], start: usize) -> Result<Option<(Method, usize)>, RequestE
     }
 }
 
-/// Reads `HTTP/d.d CRLF`, with the offset behind it. `HTTP/2` and above may lack the minor version.
+/// Reads `HTTP/d.d CRLF`. Returns the version with the offset behind it. `HTTP/2` and above may lack the minor version.
 fn version(line: &[u8], at: usize) -> Result<Option<(Version, usize)>, RequestError> {
     let rest = line.get(at..).unwrap_or_default();
     let common = rest.iter().zip(b"HTTP/").take_while(|(got, want)| got == want).count();
@@ -387,7 +387,7 @@ const SEMANTIC_FIELDS: u64 = FieldName::TransferEncoding.bit()
     | FieldName::Connection.bit()
     | FieldName::Expect.bit();
 
-/// Interprets the fields.
+/// Sets the members of `head` that follow from the fields: authority, body, persistence, upgrade.
 #[inline(always)]
 fn finish<L: Lanes>(
     buf: &[u8],
@@ -422,7 +422,7 @@ fn authority<L: Lanes>(head: &mut RequestHead, field_values: &FieldValues<'_, L,
     Ok(())
 }
 
-/// The result without exactly one Host, which HTTP/1.0 does not require.
+/// The result for a head that does not have exactly one Host. HTTP/1.0 does not require it.
 #[cold]
 fn no_host(head: &RequestHead) -> Result<(), RequestError> {
     match head.version {
@@ -445,7 +445,7 @@ fn drop_aliases(buf: &[u8], fields: &mut Fields) {
     }
 }
 
-/// Interprets the fields of `SEMANTIC_FIELDS`.
+/// Sets the members of `head` that follow from the fields in `SEMANTIC_FIELDS`.
 #[inline(always)]
 fn apply<L: Lanes>(
     buf: &[u8],
@@ -474,7 +474,7 @@ fn apply<L: Lanes>(
     Ok(())
 }
 
-/// Whether all expectations are `100-continue` (RFC 9110 section 10.1.1). `is_continue`: the last one is.
+/// Whether all expectations are `100-continue` (RFC 9110 section 10.1.1). `is_continue`: whether the last one is.
 #[inline(always)]
 fn is_only_continue(buf: &[u8], fields: &Fields, is_continue: bool) -> bool {
     let all = || fields.all(FieldName::Expect).all(|field| is(field.value.of(buf), b"100-continue"));

@@ -1,4 +1,5 @@
-//! Response heads: the status line, then how the body ends. Not here: what to do about invalid ones (`exchange`).
+//! Response heads: the status line, then what the fields mean for the body and the connection. Not here: how clients are answered
+//! when a head is invalid (`exchange`).
 
 use crate::buffer::scan::{self, FieldCursor, Lanes, Scan};
 use crate::http::connection::{self, Options};
@@ -35,7 +36,7 @@ impl ResponseHead {
     }
 }
 
-/// Why a response is refused. Clients get 502.
+/// Why a response is refused. The client is answered 502.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ResponseError {
     /// The first line is no status line of HTTP/1.x.
@@ -124,7 +125,7 @@ fn syntax<L: Lanes>(
     head: &mut ResponseHead,
     field_values: &mut FieldValues<'_, L, false>,
 ) -> Result<Option<usize>, ResponseError> {
-    // Begun before the status line is read, so that the processor can work on both in parallel.
+    // Fields are classified before the status line is read, so that the processor can work on both in parallel.
     let mut cursor = FieldCursor::new(lanes, view);
     cursor.begin(0);
     let Some(start) = status_line(view, head)? else { return Ok(None) };
@@ -139,8 +140,8 @@ fn syntax<L: Lanes>(
     Ok(parse_fields(&mut cursor, view, at, limits.field_count, &mut head.fields, field_values)?)
 }
 
-/// Reads `HTTP/1.d SP ddd [SP]` (RFC 9112 section 4); returns the offset of the reason phrase, or of the CR where even
-/// the space before it is missing.
+/// Reads `HTTP/1.d SP ddd [SP]` (RFC 9112 section 4). Returns the offset of the reason phrase; of the CR if the space before the
+/// phrase is missing.
 #[inline(always)]
 fn status_line(buf: &[u8], head: &mut ResponseHead) -> Result<Option<usize>, ResponseError> {
     let Some([name @ .., a, b, c, end]) = buf.first_chunk::<13>() else {
@@ -177,7 +178,7 @@ fn may_begin_status_line(buf: &[u8]) -> bool {
 const SEMANTIC_FIELDS: u64 =
     FieldName::TransferEncoding.bit() | FieldName::ContentLength.bit() | FieldName::Connection.bit();
 
-/// Interprets the fields.
+/// Sets the members of `head` that follow from the fields: body, persistence, upgrade.
 #[inline(always)]
 fn finish<L: Lanes>(
     buf: &[u8],

@@ -1,4 +1,4 @@
-//! A range of a head, by offset and length: valid for the bytes it was parsed from, and for a copy of them.
+//! A range of a head, by offset and length: valid for the bytes that were parsed, and for a copy of them. Not here: the bytes.
 
 /// Bytes `start..start + len` of a head. Heads are shorter than `limits::HEAD_BYTES_MAX`, so 16 bits are enough.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,7 +17,7 @@ impl Span {
         Self { start: start as u16, len: end.wrapping_sub(start) as u16 }
     }
 
-    /// The bytes of the span; empty if `head` is too short, so that it cannot be the one it was parsed from.
+    /// The bytes of the span; empty if `head` is too short, and so cannot be the head that was parsed.
     #[inline]
     pub fn of(self, head: &[u8]) -> &[u8] {
         head.get(usize::from(self.start)..self.end()).unwrap_or_default()

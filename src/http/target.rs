@@ -18,8 +18,8 @@ pub enum Target {
     Asterisk,
 }
 
-/// The parts of an absolute-form target as offsets into it: scheme `..scheme`, authority `scheme + 3..authority`, and
-/// the rest is path and query.
+/// The parts of an absolute-form target, as offsets: the scheme is `..scheme`, the authority `scheme + 3..authority`, and path and query
+/// are the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Absolute {
     pub(super) scheme: usize,
@@ -29,7 +29,8 @@ pub(super) struct Absolute {
 /// Splits an absolute-form target. Only `http` and `https` can be proxied; userinfo is refused (RFC 9110 section 4.2.4).
 pub(super) fn absolute(target: &[u8]) -> Option<Absolute> {
     let scheme = target.iter().position(|byte| *byte == b':')?;
-    let (name, rest) = (target.get(..scheme)?, target.get(scheme..)?);
+    let name = target.get(..scheme)?;
+    let rest = target.get(scheme..)?;
     if !(name.eq_ignore_ascii_case(b"http") || name.eq_ignore_ascii_case(b"https")) {
         return None;
     }
@@ -39,21 +40,21 @@ pub(super) fn absolute(target: &[u8]) -> Option<Absolute> {
     Some(Absolute { scheme, authority: scheme + 3 + len })
 }
 
-/// `host:port` with both present, for CONNECT (RFC 9110 section 9.3.6).
+/// Whether `authority` is `host:port` with both present, as CONNECT requires (RFC 9110 section 9.3.6).
 pub(super) fn is_connect_authority(authority: &[u8]) -> bool {
     matches!(authority_port(authority), Some(Some(_)))
 }
 
-/// `uri-host [ ":" port ]`, stricter than RFC 3986: a name is made of unreserved characters only, so that it can go
-/// into logs, redirects and lookups as it stands; no userinfo, no IPvFuture; a port is at most 65535.
+/// Parses `uri-host [ ":" port ]`, stricter than RFC 3986: a name consists of unreserved characters only, so that it can be written
+/// to logs and redirects without escapes; there is no userinfo and no IPvFuture; a port is at most 65535.
 ///
-/// Returns the port, `None` within for no port or an empty one.
+/// Returns the port; `Some(None)` if it is missing or empty; `None` if the authority is invalid.
 pub(super) fn authority_port(authority: &[u8]) -> Option<Option<u16>> {
     let host_len = authority.iter().position(|byte| !scan::is_host(*byte)).unwrap_or(authority.len());
     port_behind(authority, host_len)
 }
 
-/// Whether `head[start..end]` is an authority. The bytes before it allow wider reads.
+/// Whether `head[start..end]` is an authority. It takes the whole head, because bytes before the authority allow wider reads.
 #[inline(always)]
 pub(super) fn is_authority<L: Lanes>(lanes: L, head: &[u8], start: usize, end: usize) -> bool {
     let host_len = scan::host_len(lanes, head, start, end);

@@ -59,10 +59,10 @@ fn chunked(input: &[u8], cuts: &[usize]) -> Result<(Vec<u8>, u64), ChunkError> {
             passed.extend_from_slice(&input[at..at + run.len]);
             data += run.data as u64;
             at += run.len;
-            let piece = decoder.next(&input[at..end])?;
-            assert!(!matches!(piece.kind, ChunkedPartKind::Framing | ChunkedPartKind::Data), "left by run");
-            at += piece.len;
-            if piece.kind == ChunkedPartKind::NeedMore {
+            let part = decoder.next(&input[at..end])?;
+            assert!(!matches!(part.kind, ChunkedPartKind::Framing | ChunkedPartKind::Data), "left by run");
+            at += part.len;
+            if part.kind == ChunkedPartKind::NeedMore {
                 break;
             }
         }

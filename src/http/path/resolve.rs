@@ -1,21 +1,22 @@
-//! Removes dot segments from a path, in every spelling that some origin resolves. All else stays as received.
+//! Removes dot segments from a path, in every spelling that some origin resolves. Not here: other changes; the rest of the path stays as
+//! received.
 
 use super::{EncodedSlash, PathError, Rules, Unit, units};
 
 /// Writes `path`, which begins with a slash, without its dot segments. Returns whether the result has a backslash, encoded or not.
 ///
-/// `..` between slashes removes the segment between the two slashes before it (RFC 3986 section 5.2.4). Next to any other separator
-/// it is a dot segment only for origins that know that separator, and it removes what they would remove.
+/// `..` between slashes removes the segment between the two slashes before it (RFC 3986 section 5.2.4). Next to another separator it is
+/// a dot segment only for origins that treat that byte as a separator, and it removes the segment that they would remove.
 ///
 /// # Errors
-/// See [`PathError`]. A path leads above the root if it does so for any origin: one that merges empty segments, or knows more
-/// separators.
+/// See [`PathError`]. A path is refused as leading above the root if it does so for any origin: one that merges empty segments, or one
+/// that knows more separators.
 pub(super) fn resolve(path: &[u8], rules: Rules, out: &mut Vec<u8>) -> Result<bool, PathError> {
     // Invariant: `out` ends with a separator when a segment begins.
     out.clear();
     out.push(b'/');
-    // Number of names that every origin can remove by `..`: one between two slashes, since origins know different further
-    // separators; none if there is nothing, or parameters only.
+    // Number of segments that `..` can remove for every origin. Between two slashes at most one counts, because origins disagree about
+    // other separators; none counts if all are empty or have parameters only.
     let mut plain_segments = 0_usize;
     let mut counted = false;
     let mut before = Separator::Slash;
@@ -78,7 +79,7 @@ fn ends_with_separator(bytes: &[u8]) -> bool {
 /// The bytes between two separators.
 struct Segment<'a> {
     bytes: &'a [u8],
-    /// The separator behind it, with the text to write for it; None: the path ends.
+    /// The separator behind it, with the bytes to write for it; None: the path ends.
     after: Option<(Separator, &'a [u8])>,
 }
 
@@ -88,7 +89,7 @@ enum Separator {
     Slash,
     /// `%2f` that is not decoded here: a separator for origins that decode before they resolve.
     EncodedSlash,
-    /// `\` or `%5c`: the former is a separator by WHATWG URL, both are on Windows.
+    /// `\` or `%5c`. The former is a separator in WHATWG URL; on Windows both are.
     Backslash,
 }
 
@@ -120,7 +121,7 @@ fn segments(path: &[u8], encoded_slash: EncodedSlash) -> impl Iterator<Item = Se
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SegmentKind {
-    /// Nothing, or only parameters.
+    /// A segment without bytes, or with parameters only.
     Empty,
     Dot,
     DotDot,
