@@ -1,4 +1,4 @@
-//! Bodies from what arrives to what is sent: the events of a read, and the bytes that HTTP/1 makes of them.
+//! Bodies from the received bytes to the sent ones: the results of reads, and how they are framed. Not here: heads.
 
 use super::{Body, BodyEnd, BodyError, BuffersExhausted, Chunking, Framing, Trailers};
 use crate::buffer::{Buffers, Lease, Queue};
@@ -6,7 +6,7 @@ use crate::http::{BodyFraming, ChunkError, Fields};
 
 const SECTION: &str = "X-Sum: 1\r\nX_Sum: 2\r\nContent-Length: 3\r\n\r\n";
 
-/// A body under way, and what has been made of it.
+/// A body that is being read, and the results so far.
 struct Course {
     buffers: Buffers,
     body: Body,
@@ -15,7 +15,7 @@ struct Course {
     out: Queue,
     fields: Fields,
     data: u64,
-    /// How often the end was said, and by name.
+    /// The kind of each end that a read has reported.
     ends: Vec<&'static str>,
 }
 
@@ -40,14 +40,14 @@ impl Course {
         lease
     }
 
-    /// A piece that has no room behind its end, as one that was split off.
+    /// A piece without tailroom, like one that was split off.
     fn tight(&self, bytes: &[u8]) -> Lease {
         let mut lease = self.lease(bytes);
         assert!(lease.spare() > 0);
         lease.split_to(bytes.len())
     }
 
-    /// Has `bytes` arrive and takes them as far as they go.
+    /// Receives `bytes` and reads as far as possible.
     fn arrive(&mut self, bytes: &[u8]) -> Result<(), BodyError> {
         let lease = self.lease(bytes);
         self.input.push(self.buffers.pieces(), lease);
@@ -92,7 +92,7 @@ impl Course {
         self.buffers.pools().map(|pool| pool.available())
     }
 
-    /// Everything that is free, so that nothing is.
+    /// Takes all free buffers.
     fn hoard(&self) -> Vec<Lease> {
         let ordinary = std::iter::from_fn(|| self.buffers.take());
         ordinary.chain(std::iter::from_fn(|| self.buffers.take_large())).collect()
@@ -103,7 +103,7 @@ fn chunked(trailers: Trailers) -> Body {
     Body::new(BodyFraming::Chunked, trailers)
 }
 
-/// The data of a chunked body that was written.
+/// The data of a chunked body.
 fn unchunked(text: &str) -> String {
     let mut course = Course::new(chunked(Trailers::Dropped), Framing::Close);
     course.arrive(text.as_bytes()).expect("a chunked body");
@@ -166,14 +166,14 @@ fn a_usual_last_chunk_goes_on_in_place() {
     course.arrive(b"5\r\nhello\r\n0\r\n\r\n").expect("a body");
     assert_eq!((course.sent().as_str(), course.ends.as_slice()), ("5\r\nhello\r\n0\r\n\r\n", &["plain"][..]));
     assert_eq!((course.out.pieces(), course.available()), (1, [free[0] - 1, free[1]]));
-    // Whoever takes data alone is told of the section, empty as it is.
+    // If only data is moved, the end comes with the trailer section, even an empty one.
     let mut course = Course::new(chunked(Trailers::Passed), Framing::Close);
     course.arrive(b"5\r\nhello\r\n0\r\n\r\n").expect("a body");
     assert_eq!((course.sent().as_str(), course.ends.as_slice()), ("hello", &["trailers"][..]));
 }
 
 #[test]
-fn an_end_is_said_from_the_read_on_that_finds_it() {
+fn an_end_is_reported_by_the_read_that_finds_it_and_later_ones() {
     let mut course = Course::new(Body::new(BodyFraming::Length(2), Trailers::Passed), Framing::Length);
     course.arrive(b"a").expect("data");
     assert!(course.ends.is_empty());
@@ -223,11 +223,12 @@ fn what_breaks_the_grammar_ends_nothing() {
 }
 
 #[test]
-fn want_of_buffers_is_told_and_leaks_none() {
+fn lack_of_buffers_is_reported_and_leaks_none() {
     let mut course = Course::new(chunked(Trailers::Passed), Framing::Chunked);
     let free = course.available();
-    // Chunk lines that find no room around their data, of which the second piece is let go.
-    let (one, two) = (course.tight(b"abc"), course.lease(&[b'd'; 4000]));
+    // There is no room for the CRLF behind the first piece, so the second one is dropped.
+    let one = course.tight(b"abc");
+    let two = course.lease(&[b'd'; 4000]);
     let hoard = course.hoard();
     let mut data = Queue::default();
     data.push(course.buffers.pieces(), one);
@@ -256,7 +257,8 @@ fn want_of_buffers_is_told_and_leaks_none() {
     drop(hoard);
     // A section in two pieces that cannot be joined.
     course.restart(chunked(Trailers::Passed));
-    let (one, two) = (course.tight(b"0\r\nX-Sum: "), course.lease(b"1\r\n\r\n"));
+    let one = course.tight(b"0\r\nX-Sum: ");
+    let two = course.lease(b"1\r\n\r\n");
     course.input.push(course.buffers.pieces(), one);
     course.input.push(course.buffers.pieces(), two);
     let hoard = course.hoard();
@@ -267,7 +269,7 @@ fn want_of_buffers_is_told_and_leaks_none() {
 }
 
 #[test]
-fn framings_ask_for_what_they_can_use() {
+fn only_verbatim_framing_keeps_chunk_lines() {
     assert_eq!(Framing::Verbatim.chunking(), Chunking::Kept);
     for framing in [Framing::Length, Framing::Chunked, Framing::Close] {
         assert_eq!(framing.chunking(), Chunking::Removed);

@@ -1,4 +1,4 @@
-//! Properties of the whole layer, on generated input.
+//! Properties of all parsers, on generated input. Not here: examples, which are data in `tests/vectors`.
 
 use proptest::prelude::*;
 
@@ -14,7 +14,7 @@ fn in_pieces<T>(input: &[u8], cuts: &[usize], mut parse: impl FnMut(&[u8], &mut 
     ends.into_iter().find_map(|end| parse(input.get(..end)?, &mut scanned))
 }
 
-/// Everything a request head says, for comparison.
+/// The result of parsing a request head, for comparison.
 fn request(input: &[u8], cuts: &[usize]) -> Option<Result<(usize, String), RequestError>> {
     let mut head = RequestHead::new();
     let outcome = in_pieces(input, cuts, |buf, scanned| parse_request(buf, &LIMITS, scanned, &mut head).transpose());
@@ -50,9 +50,12 @@ fn response(input: &[u8], cuts: &[usize]) -> Option<Result<(usize, String), Resp
     })
 }
 
-/// What is passed on of a chunked body, or the error.
+/// The part of a chunked body that is passed on, and its bytes of data.
 fn chunked(input: &[u8], cuts: &[usize]) -> Result<(Vec<u8>, u64), ChunkError> {
-    let (mut decoder, mut passed, mut data, mut at) = (ChunkedDecoder::new(), Vec::new(), 0, 0);
+    let mut decoder = ChunkedDecoder::new();
+    let mut passed = Vec::new();
+    let mut data = 0;
+    let mut at = 0;
     for end in cuts.iter().copied().filter(|cut| *cut < input.len()).chain([input.len()]) {
         while at < end {
             let run = decoder.run(&input[at..end])?;
@@ -70,7 +73,7 @@ fn chunked(input: &[u8], cuts: &[usize]) -> Result<(Vec<u8>, u64), ChunkError> {
     Ok((passed, data))
 }
 
-/// The same outcome, except that what comes in pieces may be refused later: at the next line end.
+/// Whether the outcomes are equal. A head that arrives in pieces may also be refused later: at the next line end.
 fn agree<T: PartialEq, E: PartialEq>(in_pieces: Option<Result<T, E>>, at_once: Option<Result<T, E>>) -> bool {
     match (&in_pieces, &at_once) {
         (None, Some(Err(_))) => true,
@@ -80,7 +83,8 @@ fn agree<T: PartialEq, E: PartialEq>(in_pieces: Option<Result<T, E>>, at_once: O
 
 #[test]
 fn a_head_that_is_refused_or_not_whole_has_no_fields_of_the_one_before() {
-    let (good, mut head) = (b"GET / HTTP/1.1\r\nHost: a\r\nX-Secret: 1\r\n\r\n", RequestHead::new());
+    let good = b"GET / HTTP/1.1\r\nHost: a\r\nX-Secret: 1\r\n\r\n";
+    let mut head = RequestHead::new();
     for next in
         [&b"GET / HTTP/1.1\r\nHost: b\r\n"[..], b"GET", b"GET / HTTP/1.1\r\nHost: b\r\nbad name: 1\r\n\r\n", b"\0"]
     {
@@ -91,7 +95,7 @@ fn a_head_that_is_refused_or_not_whole_has_no_fields_of_the_one_before() {
     }
 }
 
-/// Bytes that look like messages often enough to get deep.
+/// Bytes that resemble messages, so that they reach all branches of the parsers.
 fn soup() -> impl Strategy<Value = Vec<u8>> {
     let word = prop_oneof![
         4 => proptest::sample::select(vec![

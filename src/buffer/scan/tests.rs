@@ -1,7 +1,8 @@
-//! Vector lanes against the table, and searches against a byte loop.
+//! Vector lanes against the table, and searches against a byte loop. Not here: messages.
+
 use super::*;
 
-/// Miri takes a thousand times as long: it sees a few of the cases.
+/// Miri takes a thousand times as long, so it runs a few of the cases.
 const FEW: bool = cfg!(miri);
 
 /// A xorshift generator: the tests are the same on every run.
@@ -22,11 +23,11 @@ impl Random {
     }
 }
 
-/// What one implementation says about a buffer from a position on: marks, end of the target and its query, and how much of
-/// what is there, to the end and to a few bytes behind the position, is a host name.
+/// The results of one implementation for a buffer from a position on: the marks, the end of a target and its query, and the lengths of
+/// host names that end with the buffer and a few bytes behind the position.
 type Answers = (FieldMarks, (usize, Option<usize>), [usize; 2]);
 
-/// Asks for all that can be found.
+/// Calls all functions of the lanes.
 struct Ask;
 
 impl Scan<usize, ()> for Ask {
@@ -63,7 +64,7 @@ fn by_bytes(buf: &[u8], at: usize) -> Answers {
     (marks, (end, (at..end).find(|i| is(*i, QUERY))), host)
 }
 
-/// Under Miri the features are those that the compiler is told of.
+/// Under Miri the detected features are those that the compiler was given.
 #[test]
 #[cfg(all(target_feature = "avx2", target_feature = "bmi1", target_feature = "bmi2"))]
 fn what_runs_is_compiled_for_the_vector_instructions() {
@@ -126,7 +127,7 @@ impl Scan<usize, &mut Random> for Walk {
             let want = (find(at, NOT_PLAIN), find(at, NOT_VALUE));
             let (plain, value) = cursor.line(at);
             assert_eq!((at + plain as usize, at + value as usize), want, "from {at} of {len}: {buf:?}");
-            // Sometimes further than the next line would be, so that whole blocks are passed over too.
+            // Sometimes the next line begins further on, so that whole blocks are skipped too.
             at = want.1 + 1 + if random.next().is_multiple_of(4) { random.next() as usize % 400 } else { 0 };
         }
     }

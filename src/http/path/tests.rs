@@ -1,4 +1,4 @@
-//! Paths by example, and against readers of other making: what one of them would serve is what was routed.
+//! Paths by example, and against models of origins: each origin serves the path that was routed. Not here: routes.
 
 use proptest::prelude::{ProptestConfig, proptest};
 
@@ -10,7 +10,7 @@ use super::*;
 const LENIENT: Rules = Rules { strict: false, encoded_slash: EncodedSlash::Keep, normalize: false };
 const STRICT: Rules = Rules { strict: true, ..LENIENT };
 
-/// The normal form and what goes on.
+/// The normal form and the forwarded form.
 fn read(path: &str, rules: Rules) -> Result<(String, String), PathError> {
     let mut forms = Forms::with_capacity(0);
     forms.read(path.as_bytes(), rules)?;
@@ -21,7 +21,7 @@ fn read(path: &str, rules: Rules) -> Result<(String, String), PathError> {
     Ok((text(forms.normal(path.as_bytes())), text(forms.forwarded(path.as_bytes()))))
 }
 
-/// (path, normal form, what goes on); where they are the same to all, once.
+/// Cases: path, normal form, forwarded form. They are the same for strict and lenient rules.
 #[test]
 fn what_goes_on_is_what_was_sent_without_dot_segments() {
     for (path, normal, forwarded) in [
@@ -64,7 +64,7 @@ fn what_goes_on_is_what_was_sent_without_dot_segments() {
     }
 }
 
-/// (path, why it is refused if paths are strict, what goes on if not)
+/// Cases: path, why strict rules refuse it, the forwarded form or the error of lenient rules.
 #[test]
 fn what_readers_understand_differently_is_refused_or_resolved_for_all() {
     for (path, strict, lenient) in [
@@ -151,10 +151,10 @@ fn the_longest_path_costs_no_more_than_its_length() {
     }
 }
 
-/// What a reader makes of a path: the names that it looks up, or None where it leads above the root.
+/// How an origin resolves a path: the path that it looks up, or None if that leads above the root.
 type Reader = fn(&str) -> Option<String>;
 
-/// RFC 3986: section 6.2.2.2, then remove_dot_segments of section 5.2.4, to the letter.
+/// RFC 3986: section 6.2.2.2, then remove_dot_segments of section 5.2.4, step by step.
 fn rfc3986(path: &str) -> Option<String> {
     let mut input = path.replace("%2e", ".").replace("%2E", ".");
     let mut output = String::new();
@@ -232,7 +232,7 @@ fn decodes_alone(path: &str) -> Option<String> {
     rfc3986(&decoded(path))
 }
 
-/// Cuts parameters off, decodes, takes backslashes for slashes and resolves, as Tomcat with everything allowed.
+/// Removes parameters, decodes, treats backslashes as slashes and resolves, as Tomcat does if all of that is enabled.
 fn cuts(path: &str) -> Option<String> {
     let plain: Vec<_> = path.split('/').map(|segment| segment.split(';').next().unwrap()).collect();
     merged(&decoded(&plain.join("/")).replace('\\', "/"))
@@ -242,7 +242,7 @@ const READERS: [(&str, Reader); 5] =
     [("rfc3986", rfc3986), ("whatwg", whatwg), ("decodes", decodes), ("decodes_alone", decodes_alone), ("cuts", cuts)];
 const TOKENS: [&str; 13] = ["/", "/", "..", ".", "x", "%2e", "%2E.", "\\", "%5c", "%2F", ";", "%", "%00"];
 
-/// All that decoding, merging and the two readings of a backslash make equal.
+/// A form that is equal for paths that differ only by decoding, merging and backslashes.
 fn leveled(path: &str) -> String {
     let mut text = decoded(path).replace('\\', "/");
     while text.contains("//") {
@@ -255,21 +255,22 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-/// What a reader looks up for a path that routes see as `normal`: the same name, but for who cuts parameters off.
+/// What an origin has to look up for a path whose normal form is `normal`: that form, without parameters if the origin removes them.
 fn looked_up(name: &str, normal: &str) -> String {
     leveled(&if name == "cuts" { cuts(normal).unwrap() } else { normal.to_owned() })
 }
 
-/// What any reader would serve is what was routed.
+/// Every origin serves the path that was routed.
 fn check_lenient(path: &str, forms: &mut Forms) {
     let above = READERS.iter().any(|(_, reader)| reader(path).is_none());
     if let Err(error) = forms.read(path.as_bytes(), LENIENT) {
-        // With other separators there are more readers than these.
+        // The path may lead above the root for an origin that is not among the readers, by other separators.
         assert!(error == AboveRoot && (above || path.contains(['\\', '%', ';'])), "{path} {error:?}");
         return;
     }
-    assert!(!above, "{path} is taken, though it leads above the root for some");
-    let (normal, forwarded) = (text(forms.normal(path.as_bytes())), text(forms.forwarded(path.as_bytes())));
+    assert!(!above, "{path} is accepted, though it leads above the root for some");
+    let normal = text(forms.normal(path.as_bytes()));
+    let forwarded = text(forms.forwarded(path.as_bytes()));
     for (name, reader) in READERS {
         let served = reader(&forwarded).unwrap_or_else(|| panic!("{path}: {forwarded} leads above the root"));
         assert_eq!(leveled(&served), looked_up(name, &normal), "{name}: {path} -> {forwarded}, routed {normal}");
@@ -282,7 +283,7 @@ fn check_lenient(path: &str, forms: &mut Forms) {
     assert_eq!(again, (normal, forwarded), "{path}");
 }
 
-/// What strict paths let pass is to all readers what was sent, parameters of dot segments aside.
+/// A path that strict rules accept means the same to all origins, apart from parameters of dot segments.
 fn check_strict(path: &str, forms: &mut Forms) {
     if forms.read(path.as_bytes(), STRICT).is_err() {
         return;
