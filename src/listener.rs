@@ -1,4 +1,4 @@
-//! 1: accept. Opens the listening sockets: one a worker and TCP listener, one for all where the kernel cannot spread
+//! Opens the listening sockets: one a worker and TCP listener, one for all where the kernel cannot spread
 //! connections (Unix-domain sockets). Not here: connections (`downstream`).
 
 use std::net::SocketAddr;

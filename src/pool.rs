@@ -1,4 +1,4 @@
-//! 5: idle upstream connections of one worker, by endpoint. Last in, first out: connections at the bottom of a list stay idle until
+//! Idle upstream connections of one worker, by endpoint. Last in, first out: connections at the bottom of a list stay idle until
 //! their time-out closes them, so that no more are kept than are needed. Not here: the connections themselves (`upstream`).
 
 use crate::id::EndpointId;

@@ -1,4 +1,4 @@
-//! 7: answers made here, written from prebuilt parts. Not here: deciding to make one.
+//! Answers made here, written from prebuilt parts. Not here: deciding to make one.
 
 use crate::http::{Field, Fields, Method, Version, write_decimal};
 
@@ -215,7 +215,7 @@ pub const DATE_LINE: usize = 37;
 pub struct DateLine {
     second: u64,
     line: [u8; DATE_LINE],
-    /// What is written before it is copied to `line`.
+    /// Scratch buffer: the line is written here, then copied to `line`.
     scratch: Vec<u8>,
 }
 

@@ -1,5 +1,5 @@
-//! 8: what one worker counts. It alone writes, with plain stores; the control thread reads at any time.
-//! Not here: what is made of it (`control`).
+//! The counters of one worker, which alone writes them, with plain stores; the control thread reads them at any time.
+//! Not here: how they are shown (`control`).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

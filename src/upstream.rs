@@ -1,4 +1,4 @@
-//! 5: connections to endpoints: acquired from the pool or made, read as HTTP/1.1, released to the pool or closed.
+//! Connections to endpoints: acquired from the pool or made, read as HTTP/1.1, released to the pool or closed.
 //! Not here: the choice of the endpoint, and what to do when it fails.
 
 use std::time::Duration;

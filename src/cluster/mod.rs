@@ -1,4 +1,4 @@
-//! 4: pick an endpoint of a cluster. Not here: connections to it (`upstream`, `pool`).
+//! Picks an endpoint of a cluster. Not here: connections to it (`upstream`, `pool`).
 
 mod balancer;
 mod least_request;

@@ -1,4 +1,4 @@
-//! 2: client connections: reading and parsing requests, handing them to the engine, sending responses. HTTP/1.1 is in `h1`.
+//! Client connections: reading and parsing requests, handing them to the engine, sending responses. HTTP/1.1 is in `h1`.
 //! Not here: routing, endpoints (`exchange`).
 
 mod deadline;

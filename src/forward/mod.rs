@@ -1,4 +1,4 @@
-//! 6: heads and bodies, in both directions: reading bodies, framing them, joining pieces, prepending heads. Not here: where they are
+//! Heads and bodies, in both directions: reading bodies, framing them, joining pieces, prepending heads. Not here: where they are
 //! sent.
 //!
 //! A body is read as data, then its end, with trailers or without ([`Body::read`]). Framing for an HTTP/1 receiver is apart from that

@@ -1,4 +1,4 @@
-//! 3: find the route of a request.
+//! Finds the route of a request.
 //!
 //! The most specific route wins: exact host, then wildcard host (longest suffix first), then no host; under a host exact
 //! path, then longest prefix, then regular expression, then no path; then a route with methods, then the one with more
