@@ -276,8 +276,8 @@ impl Driver for Memory {
         Ok((self.world.borrow_mut().open(false)?, address))
     }
 
-    fn peer(&self, _: BorrowedFd<'_>) -> Option<(IpAddr, u16)> {
-        Some(CLIENT)
+    fn peer(&self, _: BorrowedFd<'_>) -> io::Result<Option<(IpAddr, u16)>> {
+        Ok(Some(CLIENT))
     }
 
     fn accept_waiting(&mut self, _: BorrowedFd<'_>) -> Vec<OwnedFd> {

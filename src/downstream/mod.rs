@@ -226,6 +226,8 @@ impl Downstreams {
 
     /// Takes over an accepted connection.
     pub fn accept<D: Driver>(&mut self, engine: &mut Engine<D>, listener: ListenerId, descriptor: OwnedFd) {
+        // One that was reset before it was accepted is nobody's: it must not be taken for one of this machine, which is trusted.
+        let Ok(address) = engine.ring.peer(&descriptor) else { return };
         let gone = |(id, _): &&(ListenerId, SnapshotRef)| *id == listener && !engine.snapshot().has_listener(listener);
         let last_snapshot = self.retired.iter().find(gone).map(|(_, held)| held.clone());
         let snapshot = last_snapshot.as_ref().unwrap_or(engine.snapshot());
@@ -237,9 +239,8 @@ impl Downstreams {
         let snapshot = last_snapshot.as_ref().unwrap_or(engine.snapshot());
         let spec = snapshot.listener(listener);
         let version = snapshot.version;
-        let address = engine.ring.peer(&descriptor).map(|(address, _)| address);
         let session = snapshot.tls(listener).map(|server| Box::new(tls::Session::server(server)));
-        let peer = spec.peer(address);
+        let peer = spec.peer(address.map(|(address, _)| address));
         let cap = spec.connections;
         if self.counts.len() <= listener.index() {
             self.counts.resize_with(listener.index() + 1, Default::default);

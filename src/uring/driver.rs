@@ -66,7 +66,10 @@ pub trait Driver {
     fn socket(&mut self, address: &Address) -> io::Result<(OwnedFd, SockAddr)>;
 
     /// IP address and port of a connection's other end; None for a Unix-domain socket.
-    fn peer(&self, socket: BorrowedFd<'_>) -> Option<(IpAddr, u16)>;
+    ///
+    /// # Errors
+    /// When the connection is gone (ENOTCONN).
+    fn peer(&self, socket: BorrowedFd<'_>) -> io::Result<Option<(IpAddr, u16)>>;
 
     /// Accepts the connections in the backlog of a listening socket, which closing it would reset.
     fn accept_waiting(&mut self, listener: BorrowedFd<'_>) -> Vec<OwnedFd>;

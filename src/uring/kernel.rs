@@ -199,7 +199,7 @@ impl Driver for Kernel {
         net::endpoint_socket(address)
     }
 
-    fn peer(&self, socket: BorrowedFd<'_>) -> Option<(IpAddr, u16)> {
+    fn peer(&self, socket: BorrowedFd<'_>) -> io::Result<Option<(IpAddr, u16)>> {
         net::peer(socket)
     }
 

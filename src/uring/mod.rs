@@ -407,8 +407,10 @@ impl<D: Driver> Ring<D> {
     }
 
     /// IP address and port of the other end of an accepted connection; None for a Unix-domain socket.
-    #[must_use]
-    pub fn peer(&self, descriptor: &OwnedFd) -> Option<(IpAddr, u16)> {
+    ///
+    /// # Errors
+    /// When the connection is gone, so that nobody knows any more whose it was.
+    pub fn peer(&self, descriptor: &OwnedFd) -> io::Result<Option<(IpAddr, u16)>> {
         self.driver.peer(descriptor.as_fd())
     }
 

@@ -206,9 +206,9 @@ pub(super) fn has_ended(socket: BorrowedFd<'_>) -> bool {
 }
 
 /// IP address and port of a connection's other end; None for a Unix-domain socket.
-pub(super) fn peer(socket: BorrowedFd<'_>) -> Option<(IpAddr, u16)> {
-    let address = SockRef::from(&socket).peer_addr().ok()?.as_socket()?;
-    Some((address.ip().to_canonical(), address.port()))
+pub(super) fn peer(socket: BorrowedFd<'_>) -> io::Result<Option<(IpAddr, u16)>> {
+    let address = SockRef::from(&socket).peer_addr()?.as_socket();
+    Ok(address.map(|address| (address.ip().to_canonical(), address.port())))
 }
 
 fn socket_address(address: &Address) -> io::Result<SockAddr> {

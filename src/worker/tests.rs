@@ -162,6 +162,24 @@ fn every_exchange_ends_with_one_record() {
     ));
 }
 
+/// Whoever has reset its connection before it was accepted has no address any more, and is not taken for a trusted neighbour on a
+/// Unix-domain socket.
+#[test]
+fn who_is_gone_before_it_is_accepted_is_not_served() {
+    let mut world = World::new(&["a"]);
+    let mut forger = TcpStream::connect(&world.address).unwrap();
+    forger.write_all(b"GET /forged HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 10.9.9.9\r\n\r\n").unwrap();
+    // Behind a FIN, what was sent can be read even after the reset.
+    forger.shutdown(std::net::Shutdown::Write).unwrap();
+    socket2::SockRef::from(&forger).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(forger);
+    let mut client = world.connect();
+    client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    assert!(world.read(&mut client).starts_with("HTTP/1.1 200 "));
+    assert_eq!(world.worker.engine.finished.len(), 1);
+    assert_eq!(world.worker.load().downstreams, 1);
+}
+
 /// A configuration may arrive after the order to drain, and lack the listener of a connection that still ends.
 #[test]
 fn a_listener_may_go_while_draining() {
