@@ -104,7 +104,8 @@ impl Downstreams {
         dropped.clear(engine.ring.buffers.pieces());
         let ended = connection.transport.has_ended() || read.is_err();
         let next = match &connection.current.body {
-            Body::Done if !ended => Phase::Head,
+            Body::Done if !ended && !self.draining => Phase::Head,
+            Body::Done => Phase::Flush,
             _ if ended => Phase::Flush,
             _ => {
                 // Receiving may have been paused for an origin that was slow.

@@ -258,6 +258,7 @@ impl Downstreams {
         let lingers = !admitted && *tally <= limits::REFUSED_CONNECTIONS;
         engine.counters.set_connections(listener, self.counts[listener.index()].0);
         let unread = if lingers { Body::Close } else { Body::Done };
+        let closes_at = self.first_request_by(engine);
         let entry = self.table.vacant_entry();
         let id = entry.key() as u32;
         let socket = engine.ring.add(descriptor, Owner::Downstream(id));
@@ -275,7 +276,7 @@ impl Downstreams {
             since: engine.ring.clock().tick(),
             scanned: 0,
             begun: None,
-            closes_at: None,
+            closes_at,
             reading: Stall::default(),
             requests: 0,
             download_rate: RateMeter::default(),
@@ -393,6 +394,11 @@ impl Downstreams {
             let wait = limits::LEAVE_MIN + spread.mul_f64(f64::from(engine.random()) / f64::from(u32::MAX));
             self.close_after(engine, id, wait);
         }
+    }
+
+    /// When a new connection is closed unless a request has begun, if the process is about to end.
+    fn first_request_by<D: Driver>(&self, engine: &Engine<D>) -> Option<Tick> {
+        self.draining.then(|| engine.ring.clock().deadline(limits::FIRST_REQUEST))
     }
 
     /// Ends an idle connection after `wait`, unless a request begins.

@@ -19,6 +19,7 @@ impl Downstreams {
                 connection.enter(Phase::Head, engine.ring.clock().tick());
                 let listener = connection.listener;
                 self.end_handshake(listener);
+                self.table[id as usize].closes_at = self.first_request_by(engine);
                 self.pump(engine, id);
             }
             Err(error) => self.fail_tls(engine, id, error),

@@ -196,6 +196,28 @@ fn a_listener_may_go_while_draining() {
     assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("connection: close"), "{answer}");
 }
 
+/// While the process is to end, nobody keeps it waiting who asks for nothing.
+#[test]
+fn a_drain_waits_for_no_idle_client() {
+    let mut world = World::new(&["a"]);
+    let mut refused = world.connect();
+    refused.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n").unwrap();
+    assert!(world.read(&mut refused).starts_with("HTTP/1.1 200 "));
+    world.handle.order(Order::Drain);
+    assert!(!world.worker.follow_order());
+    // The rest of a request that was answered, and a connection that the kernel had already accepted.
+    refused.write_all(b"12345").unwrap();
+    let (_late, accepted) = std::os::unix::net::UnixStream::pair().unwrap();
+    let (listener, _) = world.worker.engine.snapshot().listeners().next().unwrap();
+    world.worker.downstreams.accept(&mut world.worker.engine, listener, accepted.into());
+    let begun = Instant::now();
+    while world.worker.load().downstreams > 0 {
+        world.turn();
+        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", world.worker.load());
+    }
+    assert!(begun.elapsed() >= limits::FIRST_REQUEST / 2, "one that has just come may have a request on its way");
+}
+
 fn tcp_socket() -> Socket {
     Socket::new(Domain::IPV4, Type::STREAM, None).unwrap()
 }
