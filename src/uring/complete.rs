@@ -191,7 +191,11 @@ impl<D: Driver> Ring<D> {
             return Some(Event::Failed(owner, Fault::Connect(Errno(-completion.result))));
         }
         socket.phase = Phase::Open;
-        self.submit_receive(slot);
+        if socket.recv == (Recv::Cancelling { resume: false }) {
+            socket.recv = Recv::Off;
+        } else {
+            self.submit_receive(slot);
+        }
         self.mark_dirty(slot);
         Some(Event::Connected(owner))
     }

@@ -265,7 +265,7 @@ impl<D: Driver> Ring<D> {
     }
 
     /// Stops receiving, so that TCP flow control slows the peer. Bytes that the kernel has already received still come as
-    /// [`Event::Received`].
+    /// [`Event::Received`]. If the socket is connecting, receiving does not begin with the connection.
     pub fn pause(&mut self, id: SocketId) {
         let Some(socket) = self.live(id) else { return };
         match socket.recv {
@@ -275,6 +275,7 @@ impl<D: Driver> Ring<D> {
             }
             Recv::Cancelling { .. } => socket.recv = Recv::Cancelling { resume: false },
             Recv::Starved => socket.recv = Recv::Off,
+            Recv::Off if socket.phase == Phase::Connecting => socket.recv = Recv::Cancelling { resume: false },
             Recv::Off | Recv::Ended => {}
         }
     }

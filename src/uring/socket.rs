@@ -49,7 +49,8 @@ pub(super) enum Recv {
     Armed,
     /// The receive ended for want of buffers; it is armed again when there are some.
     Starved,
-    /// The receive is being cancelled. With `resume` it is armed again when the cancellation has completed.
+    /// The receive is being cancelled. With `resume` it is armed again when the cancellation has completed. If the socket is
+    /// connecting, no receive exists: with `resume` it is armed when the connection is established.
     Cancelling {
         resume: bool,
     },

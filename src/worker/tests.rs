@@ -331,3 +331,40 @@ fn a_connection_that_stands_too_late_was_sent_on() {
     assert!(answer.unwrap().contains("_timeout"));
     drop(crowd);
 }
+
+/// A client that takes no more when its origin is yet to be connected to: nothing is received for it afterwards.
+#[test]
+fn a_response_is_paused_though_the_connection_stood_later() {
+    let (slow, crowd) = full_listener();
+    let address = slow.local_addr().unwrap().as_socket().unwrap();
+    let text = "x".repeat(12_000);
+    let routes = format!(
+        "[[route]]\npath = \"/here\"\nrespond = {{ status = 200, body = \"{text}\" }}\n[[route]]\npath = \"/there\"\n\
+         cluster = \"c\"\n[[cluster]]\nname = \"c\"\nendpoints = [\"{address}\"]\ntimeouts.connect = \"20s\"\n"
+    );
+    let mut world = World::with(&["a"], &routes);
+    let mut client = small_client(&world.address);
+    (0..10).for_each(|_| world.turn());
+    let before = world.worker.load().free_buffers;
+    while world.worker.load().free_buffers + 2 > before {
+        client.write_all(b"GET /here HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        (0..4).for_each(|_| world.turn());
+    }
+    client.write_all(b"GET /there HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    world.turn_until(|worker| worker.load().exchanges == 1);
+    let mut held = Vec::new();
+    while !world.worker.engine.ring.buffers.is_scarce() {
+        held.extend(world.worker.engine.ring.buffers.take());
+    }
+    // The client cannot take any more, and is found to while its origin is connected to.
+    world.worker.downstreams.pump(&mut world.worker.engine, 0);
+    let mut accepted = accept_until(&mut world, &slow, "/there");
+    let (mut written, mut received, begun) = (0, 0, Instant::now());
+    while begun.elapsed() < limits::SHED_STALL / 2 {
+        world.turn();
+        received = world.worker.engine.upstreams.get(0).map_or(received, |connection| connection.received);
+        written += accepted.iter_mut().filter_map(|stream| stream.write(&[b'x'; 65536]).ok()).sum::<usize>();
+    }
+    assert!(received < 65536, "{received} bytes of {written} were taken for a client that reads nothing");
+    drop((held, crowd));
+}
