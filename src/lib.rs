@@ -1,6 +1,6 @@
 //! cairn: a thread-per-core HTTP proxy for bare-metal Linux.
 //!
-//! The modules stand in the order of a request's life. A module imports only modules declared below it.
+//! The modules stand in layers, from the process down to its constants: a module imports only modules declared below it.
 
 pub mod server;
 pub mod control;

@@ -272,7 +272,7 @@ impl<D: Driver> Engine<D> {
 }
 
 impl Exchange {
-    /// Whether its cluster has an endpoint that takes traffic and has not failed to connect in this exchange.
+    /// Whether its cluster has an endpoint that takes traffic and that this exchange has not failed to connect to.
     fn has_untried(&self) -> bool {
         let cluster = &self.snapshot.clusters[self.cluster.index()];
         cluster.endpoints.iter().any(|endpoint| endpoint.weight > 0 && !self.tries.unconnected.contains(endpoint.id))

@@ -1,5 +1,5 @@
-//! Why an exchange failed, and the one map from cause to status, reason code and error type. Not here: how the answer is written
-//! (`respond`).
+//! Why an exchange is refused or cut, and the one map from cause to status, reason code and error type. Not here: how the answer
+//! is written (`respond`).
 
 use crate::http::path::PathError;
 use crate::http::{RequestError, ResponseError, TrailerError};

@@ -1,8 +1,8 @@
 //! One request and its response: it is routed and sent to an endpoint, attempted again where that is without risk, and its response
 //! is read. Not here: the HTTP version of the client; `downstream` hands over the request and asks for the response.
 //!
-//! The life of one: [`Engine::decide`] → [`Engine::open`] → request out with [`Engine::send`] while
-//! [`Engine::response_head`] and [`Engine::response_body`] bring the response → [`Engine::close`].
+//! The life of one: [`Engine::decide`] → [`Engine::open`], which begins an attempt → request out with [`Engine::send`] while
+//! [`Engine::response_head`] and [`Engine::response_body`] bring the response → [`Engine::close`] → [`Engine::finish`].
 
 mod attempt;
 mod decide;

@@ -6,7 +6,7 @@ use super::{Engine, Failure};
 use crate::id::{ClusterId, EndpointId, ListenerId, RouteNumber};
 use crate::uring::Driver;
 
-/// One exchange, from its request head to the last byte queued of its response.
+/// One exchange, from when its request head was read to the last byte queued of its response.
 #[derive(Clone, Copy, Debug)]
 pub struct Record {
     /// The listener that accepted its connection.
