@@ -1,20 +1,23 @@
 //! Endpoints with several addresses, as names have them: a real worker between real sockets. Not here: looking names up
-//! (`src/config/outside.rs`).
+//! (`src/config/external.rs`).
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use cairn::buffer::ProvidedRing;
 use cairn::cluster::EndpointSpec;
 use cairn::id::{Address, WorkerId};
 use cairn::snapshot::Ledger;
+use cairn::uring::{Completion, Driver, Kernel, Operation, Ring, StartError, Waker, Workarounds};
 use cairn::worker::{Order, Worker, WorkerHandle};
 use cairn::{config, listener, runtime};
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockAddr, Socket, Type};
 
 /// A worker; it is stopped when dropped.
 struct Proxy {
@@ -25,6 +28,14 @@ struct Proxy {
 impl Proxy {
     /// With one cluster, whose endpoints have these addresses each.
     fn start(endpoints: &[&[SocketAddr]]) -> Self {
+        Self::start_on(|| Kernel::new(Workarounds::needed().unwrap()).unwrap(), endpoints)
+    }
+
+    /// The same on a given machine.
+    fn start_on<D: Driver + 'static>(
+        machine: impl FnOnce() -> D + Send + 'static,
+        endpoints: &[&[SocketAddr]],
+    ) -> Self {
         let text = "[[listener]]\nname = \"l\"\nbind = \"127.0.0.1:0\"\n[[route]]\ncluster = \"c\"\n[[cluster]]\nname = \"c\"\n\
                     balance = \"round_robin\"\nendpoints = [\"127.0.0.1:1\"]\n";
         let mut config = config::parse("test.toml", text).unwrap();
@@ -39,7 +50,7 @@ impl Proxy {
         let cpu = runtime::allowed_cpus().unwrap()[0];
         // It ends with its order; who waits for it would wait for a test that fails, too.
         drop(runtime::spawn("test", cpu, move |background| async move {
-            let (worker, handle) = Worker::new(WorkerId(0), 1, snapshot, sockets).unwrap();
+            let (worker, handle) = Worker::on(Ring::on(machine()).unwrap(), WorkerId(0), 1, snapshot, sockets);
             started.send(handle).unwrap();
             worker.run(background).await
         }));
@@ -64,6 +75,87 @@ impl Proxy {
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.handle.order(Order::Stop);
+    }
+}
+
+/// The machine of the test, as if its kernel were built without IPv6.
+struct WithoutIpv6(Kernel);
+
+impl Driver for WithoutIpv6 {
+    fn has_bundles(&self) -> bool {
+        self.0.has_bundles()
+    }
+
+    fn misses_ends(&self) -> bool {
+        self.0.misses_ends()
+    }
+
+    fn register(&mut self, group: u16, offered: &ProvidedRing) -> Result<(), StartError> {
+        self.0.register(group, offered)
+    }
+
+    fn submit(&mut self, tag: u64, operation: Operation<'_>) {
+        self.0.submit(tag, operation);
+    }
+
+    fn submit_now(&mut self) {
+        self.0.submit_now();
+    }
+
+    fn reap(
+        &mut self,
+        wait: Duration,
+        offered: [&mut ProvidedRing; 2],
+        each: impl FnMut(Completion),
+    ) -> io::Result<()> {
+        self.0.reap(wait, offered, each)
+    }
+
+    fn reap_early(&mut self, each: impl FnMut(Completion)) {
+        self.0.reap_early(each);
+    }
+
+    fn has_overflowed(&mut self) -> bool {
+        self.0.has_overflowed()
+    }
+
+    fn now(&self) -> Duration {
+        self.0.now()
+    }
+
+    fn wall_seconds(&self) -> u64 {
+        self.0.wall_seconds()
+    }
+
+    fn waker(&self) -> Waker {
+        self.0.waker()
+    }
+
+    fn socket(&mut self, address: &Address) -> io::Result<(OwnedFd, SockAddr)> {
+        if matches!(address, Address::Inet(SocketAddr::V6(_))) {
+            return Err(io::Error::from_raw_os_error(libc::EAFNOSUPPORT));
+        }
+        self.0.socket(address)
+    }
+
+    fn peer(&self, socket: BorrowedFd<'_>) -> io::Result<Option<(IpAddr, u16)>> {
+        self.0.peer(socket)
+    }
+
+    fn accept_waiting(&mut self, listener: BorrowedFd<'_>) -> Vec<OwnedFd> {
+        self.0.accept_waiting(listener)
+    }
+
+    fn shut_down(&mut self, socket: BorrowedFd<'_>) {
+        self.0.shut_down(socket);
+    }
+
+    fn reset_on_close(&mut self, socket: BorrowedFd<'_>) {
+        self.0.reset_on_close(socket);
+    }
+
+    fn has_ended(&mut self, socket: BorrowedFd<'_>) -> bool {
+        self.0.has_ended(socket)
     }
 }
 
@@ -155,4 +247,42 @@ fn an_address_that_worked_comes_first() {
     // One share of two seconds for two addresses, not four.
     let took = began.elapsed();
     assert!(took >= Duration::from_millis(900) && took < Duration::from_millis(3900), "{took:?}");
+}
+
+/// On a machine without IPv6, an endpoint that has no other address is like one that refuses connections.
+#[test]
+fn an_address_of_a_family_that_the_machine_lacks_is_like_one_that_refuses() {
+    let [six, a, b, c] = [1, 2, 3, 4].map(|port| SocketAddr::from((Ipv6Addr::LOCALHOST, port)));
+    let start = |endpoints: &[&[SocketAddr]]| {
+        Proxy::start_on(|| WithoutIpv6(Kernel::new(Workarounds::needed().unwrap()).unwrap()), endpoints)
+    };
+    let (_socket, refusing) = dead("127.0.0.1:0");
+    let (good, count) = live("127.0.0.1:0");
+    // Alone, or after an address that refuses. A request tries three endpoints at most.
+    for (endpoints, failures) in [
+        (&[&[six][..]][..], 1),
+        (&[&[six, a]], 1),
+        (&[&[refusing, six]], 1),
+        (&[&[six], &[refusing, six]], 2),
+        (&[&[six], &[a], &[b], &[c]], 3),
+    ] {
+        let proxy = start(endpoints);
+        let answer = proxy.ask();
+        assert!(answer.starts_with("HTTP/1.1 502 ") && answer.contains("connect_failed"), "{endpoints:?}: {answer}");
+        assert_eq!(proxy.failures(), failures, "{endpoints:?}");
+    }
+    for endpoints in [&[&[six][..], &[good]][..], &[&[refusing, six], &[good]], &[&[six], &[refusing, six], &[good]]] {
+        let proxy = start(endpoints);
+        let before = count.load(Ordering::SeqCst);
+        for _ in 0..4 {
+            let answer = proxy.ask();
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{endpoints:?}: {answer}");
+        }
+        assert_eq!(count.load(Ordering::SeqCst) - before, 4);
+        assert!(proxy.failures() >= 1, "{endpoints:?}");
+    }
+    // An address of another family makes up for it.
+    let proxy = start(&[&[six, good]]);
+    assert!(proxy.ask().starts_with("HTTP/1.1 200 "));
+    assert_eq!(proxy.failures(), 0);
 }

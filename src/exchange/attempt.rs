@@ -10,7 +10,7 @@ use crate::id::EndpointId;
 use crate::limits;
 use crate::runtime::{Stall, Tick};
 use crate::upstream::{AcquireOptions, End};
-use crate::uring::{Driver, Errno, Fault, SocketId};
+use crate::uring::{Driver, Fault, SocketId};
 
 /// Number of endpoints that one exchange tries to connect to.
 const CONNECT_ATTEMPTS: u8 = 3;
@@ -100,13 +100,40 @@ impl<D: Driver> Engine<D> {
             self.begin_attempt(id, connection, endpoint, Round::default(), replay);
             return Ok(());
         }
-        let picked = snapshot.pick(cluster, &exchange.tries.unconnected, &mut self.balancer);
-        let endpoint = picked.ok_or(Failure::NoEndpoint)?;
-        let round = Round { first: self.upstreams.preferred(endpoint), failed: 0 };
-        self.attempt_at(id, endpoint, round, AcquireOptions { fresh, replay })
+        let (endpoint, round) = self.pick(id)?;
+        self.attempt_from(id, endpoint, round, AcquireOptions { fresh, replay })
     }
 
-    /// Begins an attempt at an endpoint, over a connection to the next address of `round`.
+    /// The endpoint that the cluster picks, and a round through its addresses that begins with the preferred one.
+    fn pick(&mut self, id: u32) -> Result<(EndpointId, Round), Failure> {
+        let exchange = &self.exchanges[id as usize];
+        let picked = exchange.snapshot.pick(exchange.cluster, &exchange.tries.unconnected, &mut self.balancer);
+        let endpoint = picked.ok_or(Failure::NoEndpoint)?;
+        Ok((endpoint, Round { first: self.upstreams.preferred(endpoint), failed: 0 }))
+    }
+
+    /// Begins an attempt at an endpoint, or at another one if the machine lacks the family of every address that is left of `round`.
+    fn attempt_from(
+        &mut self,
+        id: u32,
+        mut endpoint: EndpointId,
+        mut round: Round,
+        options: AcquireOptions,
+    ) -> Result<(), Failure> {
+        loop {
+            let begun = self.attempt_at(id, endpoint, round, options);
+            if begun != Err(Failure::Connect)
+                || !self.count_unconnected(id, endpoint)
+                || !self.exchanges[id as usize].has_untried()
+            {
+                return begun;
+            }
+            (endpoint, round) = self.pick(id)?;
+        }
+    }
+
+    /// Begins an attempt at an endpoint, over a connection to the next address of `round`. [`Failure::Connect`]: the machine lacks the
+    /// family of every address that is left.
     fn attempt_at(
         &mut self,
         id: u32,
@@ -123,15 +150,18 @@ impl<D: Driver> Engine<D> {
             match self.upstreams.acquire(&mut self.ring, endpoint, address, id, options) {
                 Ok(connection) => break connection,
                 // A machine that lacks IPv6 is treated like a network that lacks it: the next address is tried.
-                Err(error) if error.is_of_family() && usize::from(round.failed) + 1 < spec.addresses() => {
+                Err(error) if error.is_of_family() => {
                     round.failed += 1;
+                    if usize::from(round.failed) >= spec.addresses() {
+                        return Err(Failure::Connect);
+                    }
                 }
                 // No descriptor is left: an idle connection to some endpoint is closed, once.
-                Err(error) if !closed && !error.is_of_family() && self.upstreams.close_idle(&mut self.ring) => {
+                Err(_) if !closed && self.upstreams.close_idle(&mut self.ring) => {
                     self.ring.submit_closes();
                     closed = true;
                 }
-                Err(Errno(_)) => return Err(Failure::Descriptors),
+                Err(_) => return Err(Failure::Descriptors),
             }
         };
         // A fresh connection cannot be stale, so that nothing is kept for a replay.
@@ -205,10 +235,16 @@ impl<D: Driver> Engine<D> {
         if usize::from(attempt.round.failed) < addresses {
             return Some(Place::NextAddress(endpoint, attempt.round));
         }
+        self.count_unconnected(id, endpoint).then_some(Place::Elsewhere)
+    }
+
+    /// Counts that no address of an endpoint could be connected to. Returns whether another endpoint may be tried.
+    fn count_unconnected(&mut self, id: u32, endpoint: EndpointId) -> bool {
         self.counters.connect_failures.add(1);
-        exchange.tries.unconnected.insert(endpoint);
-        exchange.tries.count += 1;
-        if exchange.tries.count < CONNECT_ATTEMPTS { Some(Place::Elsewhere) } else { None }
+        let tries = &mut self.exchanges[id as usize].tries;
+        tries.unconnected.insert(endpoint);
+        tries.count += 1;
+        tries.count < CONNECT_ATTEMPTS
     }
 
     /// The whole request so far, sent or not. None when a part of it is no longer held, or the kernel is still reading it.
@@ -241,7 +277,7 @@ impl<D: Driver> Engine<D> {
         // A fresh connection cannot be stale, so that nothing is kept for a replay.
         let options = AcquireOptions { fresh: true, replay: false };
         let begun = match place {
-            Place::NextAddress(endpoint, round) => self.attempt_at(id, endpoint, round, options),
+            Place::NextAddress(endpoint, round) => self.attempt_from(id, endpoint, round, options),
             Place::Elsewhere if !self.exchanges[id as usize].has_untried() => Err(Failure::NoEndpoint),
             Place::Elsewhere | Place::Anywhere => self.attempt(id, true),
         };
