@@ -3,8 +3,6 @@
 
 use std::{error, mem};
 
-use rustls::AlertDescription;
-
 use super::handshake::{Handshake, Next};
 use super::traffic::{Traffic, append_contiguous};
 use super::{Agreement, Client, Error, Server, ServerName, Wire, record};
@@ -164,7 +162,7 @@ impl Session {
             return false;
         }
         let State::Traffic(traffic) = &mut self.state else { return false };
-        traffic.alert(wire, AlertDescription::CloseNotify).is_ok()
+        traffic.finish(wire).is_ok()
     }
 
     /// Sets the limit of the key to `count` further records.

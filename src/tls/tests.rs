@@ -307,6 +307,24 @@ fn keys_change_both_ways_when_the_peer_asks() {
     assert_eq!(pair.receive(&old), Err(Error::Forged));
 }
 
+/// Who has said that it sends no more answers no request for new keys either, but goes on reading.
+#[test]
+fn no_key_update_follows_close_notify() {
+    let mut pair = Pair::new(aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256);
+    assert!(over(&mut pair.ring, pair.socket, |wire| pair.session.finish(wire)));
+    assert_eq!(pair.sent(), (ContentType::Alert, vec![1, 0]));
+    let records = [pair.sealed(CONTENT, b"text"), pair.sealed(ContentType::Handshake, &[24, 0, 0, 1, 1])].concat();
+    pair.receive(&records).unwrap();
+    assert_eq!(pair.content(), b"text");
+    pair.flush();
+    pair.client.set_nonblocking(true).unwrap();
+    let mut more = [0; 64];
+    assert_eq!(pair.client.read(&mut more).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    // It has taken the peer's next key.
+    let old = pair.sealed(CONTENT, b"text");
+    assert_eq!(pair.receive(&old), Err(Error::Forged));
+}
+
 /// A key of TLS 1.3 that has sealed as much as it may is followed by another; one of 1.2 ends the connection, which says so
 /// long before.
 #[test]

@@ -35,6 +35,8 @@ pub(super) struct Traffic {
     key_update_owed: bool,
     /// The value of `Wire::taken` at which our last key update has been sent.
     key_update_end: u64,
+    /// Whether we have sent close_notify, after which no key update may follow (RFC 8446 section 6.1).
+    finished: bool,
     /// Charges for records without content, less credit for content and time.
     debt: u32,
     /// When time was credited last.
@@ -57,6 +59,7 @@ impl Traffic {
             ticket: None,
             key_update_owed: false,
             key_update_end: 0,
+            finished: false,
             debt: 0,
             paid: Duration::ZERO,
         };
@@ -179,7 +182,7 @@ impl Traffic {
     fn change_key(&mut self, wire: &mut Wire<'_>, asks: bool) -> Result<(), Error> {
         let (count, secrets) = self.keys.update_rx().map_err(|_| Error::Unexpected)?;
         self.rx = self.key(count, &secrets)?;
-        self.key_update_owed |= asks;
+        self.key_update_owed |= asks && !self.finished;
         // If the last update of ours is not sent yet, the next one waits until there is content to seal.
         if self.key_update_owed && wire.taken >= self.key_update_end { self.update_keys(wire) } else { Ok(()) }
     }
@@ -209,6 +212,15 @@ impl Traffic {
             self.seal(wire, ContentType::ApplicationData, content)?;
         }
         Ok(())
+    }
+
+    /// Sends close_notify, after which nothing may be sent.
+    ///
+    /// # Errors
+    /// No buffer is free.
+    pub(super) fn finish(&mut self, wire: &mut Wire<'_>) -> Result<(), Error> {
+        (self.finished, self.key_update_owed) = (true, false);
+        self.alert(wire, AlertDescription::CloseNotify)
     }
 
     /// Sends an alert (RFC 8446 section 6).
