@@ -9,6 +9,7 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 
+use cairn::buffer::Buffers;
 use cairn::config;
 use cairn::id::WorkerId;
 use cairn::snapshot::Ledger;
@@ -97,7 +98,7 @@ impl Case {
         let snapshot = Arc::new(config.compile(1, &mut Ledger::default()).expect("compiles"));
         let (machine, outside) = Memory::new(self.origin()).expect("descriptors");
         let sockets = snapshot.listeners().map(|(id, _)| (id, outside.listener().expect("a descriptor"))).collect();
-        let ring = Ring::on(machine).expect("buffers");
+        let ring = Ring::on(machine, Buffers::new().expect("address space")).expect("a ring");
         let (worker, _) = Worker::on(ring, WorkerId(0), 1, snapshot, sockets);
         let client = outside.connect().expect("a descriptor");
         let tls = certificate.map(tls_client);

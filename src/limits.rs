@@ -71,14 +71,12 @@ pub const EMPTY_RECORDS: u32 = 32;
 pub const EMPTY_RECORD_BYTES: u32 = 256;
 /// Time that pays for one.
 pub const EMPTY_RECORD_INTERVAL: Duration = Duration::from_millis(100);
-/// Free buffers below which one connection may hold only [`QUEUE_BYTES_SCARCE`], and the kernel is offered
+/// When fewer than one buffer in so many is free, one connection may hold only [`QUEUE_BYTES_SCARCE`], and the kernel is offered
 /// [`BUFFERS_OFFERED_MIN`] for each side.
-pub const BUFFERS_SCARCE: usize = BUFFERS / 4;
-/// Buffers that clients cannot take: for what endpoints send and for answers of our own. Below, connections that hold buffers
-/// and make no progress are shed, the longest-stalled first.
-pub const BUFFERS_RESERVED: usize = BUFFERS / 16;
-/// The same of the buffers for large heads.
-pub const HEAD_BUFFERS_RESERVED: usize = HEAD_BUFFERS / 16;
+pub const SCARCE_SHARE: usize = 4;
+/// One buffer in so many, of either size, cannot be taken by clients: for what endpoints send and for answers of our own. When fewer
+/// are free, connections that hold buffers and make no progress are shed, the longest-stalled first.
+pub const RESERVED_SHARE: usize = 16;
 /// Bytes that one direction of an exchange may hold before its source is paused.
 pub const QUEUE_BYTES: usize = 256 * 1024;
 /// Pieces, and so buffers, that it may hold.
@@ -150,7 +148,7 @@ const _: () = assert!(BUFFER_BYTES < HEAD_BUFFER_BYTES && HEAD_BUFFER_BYTES < u1
 const _: () = assert!(HEAD_BUFFER_BYTES >= HEAD_BYTES_MAX + BUFFER_HEADROOM + BUFFER_TAILROOM);
 const _: () = assert!(BUFFERS <= u16::MAX as usize + 1 && BUFFERS_OFFERED_MAX.is_power_of_two());
 const _: () = assert!(HANDSHAKES <= BUFFERS / 2);
-const _: () = assert!(BUFFERS_OFFERED_MIN < BUFFERS_OFFERED_MAX && BUFFERS_OFFERED_MAX < BUFFERS_SCARCE);
-const _: () = assert!(BUFFERS_RESERVED + 2 * BUFFERS_OFFERED_MAX < BUFFERS_SCARCE);
+const _: () = assert!(BUFFERS_OFFERED_MIN < BUFFERS_OFFERED_MAX && BUFFERS_OFFERED_MAX < BUFFERS / SCARCE_SHARE);
+const _: () = assert!(BUFFERS / RESERVED_SHARE + 2 * BUFFERS_OFFERED_MAX < BUFFERS / SCARCE_SHARE);
 const _: () =
     assert!(QUEUE_PIECES_SCARCE > 1 && PIPELINE_PIECES > 1 && COALESCE_BYTES + BUFFER_TAILROOM < BUFFER_BYTES);

@@ -222,6 +222,18 @@ impl Upstreams {
         true
     }
 
+    /// Connections that there are, idle ones among them.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
     /// The connection in a slot.
     #[must_use]
     pub fn get(&self, index: u32) -> Option<&Upstream> {

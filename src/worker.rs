@@ -15,7 +15,7 @@ use crate::listener::Sockets;
 use crate::runtime::{Background, Mailbox};
 use crate::snapshot::Snapshot;
 use crate::telemetry::Counters;
-use crate::uring::{self, Driver, Errno, Event, Kernel, Ring, StartError, Waker};
+use crate::uring::{Driver, Errno, Event, Kernel, Ring, StartError, Waker};
 
 /// How often buffers that a burst has left behind are given back.
 const UPKEEP: Duration = Duration::from_secs(10);
@@ -80,6 +80,12 @@ pub struct Load {
     pub downstreams: usize,
     /// Exchanges under way.
     pub exchanges: usize,
+    /// Connections to endpoints, idle ones among them.
+    pub upstreams: usize,
+    /// Sockets that are open or whose operations the kernel has not given back.
+    pub sockets: usize,
+    /// Timers that are set.
+    pub timers: usize,
     /// Buffers that nobody holds and the kernel was not offered.
     pub free_buffers: usize,
 }
@@ -131,13 +137,15 @@ impl<D: Driver> Worker<D> {
         snapshot: Arc<Snapshot>,
         sockets: Sockets,
     ) -> (Self, WorkerHandle) {
-        ring.limit_clients(client_limit(workers));
+        ring.limit_clients(client_limit(ring.descriptors_left(), workers));
         for (listener, socket) in sockets {
             ring.listen(listener, socket);
         }
         let (order, mailbox) = (Arc::new(AtomicU8::new(Order::Serve as u8)), Mailbox::default());
         let (waker, downstreams) = (ring.waker(), Downstreams::new(workers));
-        let engine = Engine::new(ring, snapshot, workers, seed(id));
+        // Different in each worker, so that balancers do not march in step.
+        let seed = ring.random();
+        let engine = Engine::new(ring, snapshot, workers, seed);
         let counters = Arc::clone(&engine.counters);
         let [buffers, _] = engine.ring.buffers.pools();
         counters.free_buffers.set(buffers.available() as u64);
@@ -200,7 +208,14 @@ impl<D: Driver> Worker<D> {
     #[must_use]
     pub fn load(&self) -> Load {
         let buffers = self.engine.ring.buffers.pools().iter().map(|pool| pool.available()).sum();
-        Load { downstreams: self.downstreams.len(), exchanges: self.engine.len(), free_buffers: buffers }
+        Load {
+            downstreams: self.downstreams.len(),
+            exchanges: self.engine.len(),
+            upstreams: self.engine.upstreams.len(),
+            sockets: self.engine.ring.sockets(),
+            timers: self.engine.ring.timers(),
+            free_buffers: buffers,
+        }
     }
 
     /// Goes on under a newer snapshot. Exchanges under way end under the one that they began with.
@@ -297,10 +312,9 @@ impl<D: Driver> Worker<D> {
     }
 }
 
-/// Client connections that one worker of `workers` may have, so that descriptors are left for connections to endpoints, and for
+/// Client connections that one worker of `workers` may have while the process may open `left` descriptors, so that descriptors are left for connections to endpoints, and for
 /// files and the admin interface.
-fn client_limit(workers: usize) -> usize {
-    let left = uring::descriptors_left();
+fn client_limit(left: usize, workers: usize) -> usize {
     let control = (left / 16).min(limits::CONTROL_DESCRIPTORS);
     let own = (left - control) / workers;
     (own - (own / 2).min(limits::UPSTREAM_DESCRIPTORS)).max(1)
@@ -311,12 +325,6 @@ async fn trim(pool: &'static Pool, background: Background) {
     while pool.trim(UPKEEP_STEP) {
         background.yield_now().await;
     }
-}
-
-/// Different in each process and worker, so that balancers do not march in step. Not for secrets.
-fn seed(id: WorkerId) -> u64 {
-    use std::hash::{BuildHasher, RandomState};
-    RandomState::new().hash_one(id.0)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use cairn::buffer::ProvidedRing;
+use cairn::buffer::{Buffers, ProvidedRing};
 use cairn::cluster::EndpointSpec;
 use cairn::id::{Address, WorkerId};
 use cairn::snapshot::Ledger;
@@ -50,7 +50,8 @@ impl Proxy {
         let cpu = runtime::allowed_cpus().unwrap()[0];
         // It ends with its order; who waits for it would wait for a test that fails, too.
         drop(runtime::spawn("test", cpu, move |background| async move {
-            let (worker, handle) = Worker::on(Ring::on(machine()).unwrap(), WorkerId(0), 1, snapshot, sockets);
+            let (worker, handle) =
+                Worker::on(Ring::on(machine(), Buffers::new().unwrap()).unwrap(), WorkerId(0), 1, snapshot, sockets);
             started.send(handle).unwrap();
             worker.run(background).await
         }));
@@ -125,6 +126,14 @@ impl Driver for WithoutIpv6 {
 
     fn wall_seconds(&self) -> u64 {
         self.0.wall_seconds()
+    }
+
+    fn random(&mut self) -> u64 {
+        self.0.random()
+    }
+
+    fn descriptors_left(&self) -> usize {
+        self.0.descriptors_left()
     }
 
     fn waker(&self) -> Waker {

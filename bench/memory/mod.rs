@@ -264,6 +264,14 @@ impl Driver for Memory {
         EPOCH + self.now().as_secs()
     }
 
+    fn random(&mut self) -> u64 {
+        0
+    }
+
+    fn descriptors_left(&self) -> usize {
+        64 * 1024
+    }
+
     fn waker(&self) -> Waker {
         self.waker.clone()
     }

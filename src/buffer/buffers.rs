@@ -19,13 +19,24 @@ impl Buffers {
     /// # Errors
     /// When the limit of the address space is too low.
     pub fn new() -> Result<Self, PoolError> {
+        Ok(Self::over(Self::reserve(limits::BUFFERS, limits::HEAD_BUFFERS)?))
+    }
+
+    /// Reserves pools of so many ordinary and so many large buffers.
+    ///
+    /// # Errors
+    /// When the address space is limited too tightly.
+    pub fn reserve(ordinary: usize, large: usize) -> Result<[&'static Pool; 2], PoolError> {
         let headroom = limits::BUFFER_HEADROOM;
         let tailroom = limits::BUFFER_TAILROOM;
-        Ok(Self {
-            ordinary: Pool::new(limits::BUFFERS, limits::BUFFER_BYTES, headroom, tailroom)?,
-            large: Pool::new(limits::HEAD_BUFFERS, limits::HEAD_BUFFER_BYTES, headroom, tailroom)?,
-            pieces: Pieces::new(2 * limits::BUFFERS),
-        })
+        let ordinary = Pool::new(ordinary, limits::BUFFER_BYTES, headroom, tailroom)?;
+        Ok([ordinary, Pool::new(large, limits::HEAD_BUFFER_BYTES, headroom, tailroom)?])
+    }
+
+    /// The buffers of pools that nobody else takes from.
+    #[must_use]
+    pub fn over([ordinary, large]: [&'static Pool; 2]) -> Self {
+        Self { ordinary, large, pieces: Pieces::new(2 * ordinary.capacity()) }
     }
 
     /// An empty buffer, or None when all are in use.
@@ -64,15 +75,14 @@ impl Buffers {
     /// Whether fewer than a quarter of the buffers are free.
     #[must_use]
     pub fn is_scarce(&self) -> bool {
-        self.ordinary.available() < limits::BUFFERS_SCARCE
+        self.ordinary.available() < self.ordinary.capacity() / limits::SCARCE_SHARE
     }
 
     /// How many ordinary and how many large buffers have to become free until as many are free as are reserved for endpoints and for
     /// answers of our own.
     #[must_use]
     pub fn missing(&self) -> [usize; 2] {
-        let ordinary = limits::BUFFERS_RESERVED.saturating_sub(self.ordinary.available());
-        [ordinary, limits::HEAD_BUFFERS_RESERVED.saturating_sub(self.large.available())]
+        self.pools().map(|pool| (pool.capacity() / limits::RESERVED_SHARE).saturating_sub(pool.available()))
     }
 
     /// How many pieces of a queue are in ordinary buffers, and how many in large ones.

@@ -65,6 +65,12 @@ impl Pool {
         Some(self.lease(buffer, 0))
     }
 
+    /// Number of buffers, free or not.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.leases.len()
+    }
+
     /// Number of free buffers.
     #[must_use]
     pub fn available(&self) -> usize {
@@ -184,6 +190,17 @@ pub(super) fn map(size: usize) -> io::Result<NonNull<u8>> {
     // SAFETY: the layout has at least a page.
     NonNull::new(unsafe { std::alloc::alloc_zeroed(layout) }).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
 }
+
+/// Unmaps what [`map`] returned for this size; nobody may use it any more.
+#[cfg(not(miri))]
+pub(super) fn unmap(address: NonNull<u8>, size: usize) {
+    // SAFETY: the whole of a mapping of our own that nobody uses any more.
+    unsafe { libc::munmap(address.as_ptr().cast(), size) };
+}
+
+/// Leaves it where it is: Miri has no use for address space.
+#[cfg(miri)]
+pub(super) fn unmap(_: NonNull<u8>, _: usize) {}
 
 /// Gives back the whole pages within a part of a mapping; they read as zero when they are touched again.
 fn forget(address: NonNull<u8>, bytes: usize) {

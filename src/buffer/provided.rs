@@ -24,8 +24,10 @@ struct Entry {
 #[derive(Debug)]
 pub struct ProvidedRing {
     pool: &'static Pool,
-    /// A page-aligned mapping of `mask + 1` entries that is never unmapped.
+    /// A page-aligned mapping of `mask + 1` entries. Once a kernel may have been told of it, it is never unmapped.
     entries: NonNull<Entry>,
+    /// A kernel may have been told of `entries`.
+    registered: Cell<bool>,
     mask: u16,
     tail: u16,
     /// Ring position of the next buffer that [`ProvidedRing::fill`] fills. A kernel counts its own position instead.
@@ -52,12 +54,14 @@ impl ProvidedRing {
         let memory = super::pool::map(entries * size_of::<Entry>())?.cast();
         let position = vec![0; usize::from(u16::MAX) + 1].into();
         let slots = vec![None; entries].into();
-        Ok(Self { pool, entries: memory, mask: (entries - 1) as u16, tail: 0, head: 0, offered: 0, position, slots })
+        let (mask, registered) = ((entries - 1) as u16, Cell::new(false));
+        Ok(Self { pool, entries: memory, registered, mask, tail: 0, head: 0, offered: 0, position, slots })
     }
 
     /// Address and number of entries, for the registration with the kernel.
     #[must_use]
     pub fn registration(&self) -> (u64, u16) {
+        self.registered.set(true);
         (self.entries.as_ptr().expose_provenance() as u64, self.mask + 1)
     }
 
@@ -142,8 +146,21 @@ impl ProvidedRing {
     fn entry(&self, position: u16) -> &Entry {
         // SAFETY: the masked position is within the mapping.
         let entry = unsafe { self.entries.add(usize::from(position & self.mask)) };
-        // SAFETY: the mapping is aligned, zeroed at first, never unmapped, and the kernel does not write to it.
+        // SAFETY: the mapping is aligned, zeroed at first, unmapped by `drop` at the earliest, and the kernel does not write to it.
         unsafe { entry.as_ref() }
+    }
+}
+
+/// Without a kernel, nothing outlives the ring: neither its memory nor what is on offer, which goes back to the pool.
+impl Drop for ProvidedRing {
+    fn drop(&mut self) {
+        if self.registered.get() {
+            return;
+        }
+        for buffer in self.slots.iter().flatten() {
+            drop(self.pool.lease(*buffer, 0));
+        }
+        super::pool::unmap(self.entries.cast(), (usize::from(self.mask) + 1) * size_of::<Entry>());
     }
 }
 

@@ -98,6 +98,12 @@ impl Wheel {
         None
     }
 
+    /// Timers that are to fire. Walks all of them: for tests.
+    #[must_use]
+    pub fn armed(&self) -> usize {
+        self.nodes.iter().flatten().filter(|node| node.deadline != NEVER).count()
+    }
+
     /// Visits every slot up to `now` and puts the timers that fire into `due`. Each is to be asked for with [`Wheel::take_due`]
     /// when its turn comes: what happens before may have cleared it.
     pub fn expire(&mut self, now: Tick, due: &mut Vec<u32>) {

@@ -344,6 +344,7 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     use super::*;
+    use crate::buffer::Buffers;
     use crate::uring::Kernel;
     use crate::uring::proof::Cause;
 
@@ -409,7 +410,7 @@ mod tests {
     #[test]
     fn an_end_is_told_once() {
         let workarounds = crate::uring::Workarounds { peek_fin: Some(Cause::Forced), ..Default::default() };
-        let mut ring = Ring::on(Kernel::new(workarounds).unwrap()).unwrap();
+        let mut ring = Ring::on(Kernel::new(workarounds).unwrap(), Buffers::new().unwrap()).unwrap();
         for owner in [Owner::Downstream(1), Owner::Upstream(2)] {
             let (mut peer, ours) = UnixStream::pair().unwrap();
             let socket = ring.add(ours.into(), owner);

@@ -56,6 +56,12 @@ pub trait Driver {
     /// Seconds of the wall clock since 1970. The wall clock may be set back.
     fn wall_seconds(&self) -> u64;
 
+    /// A number that differs between machines and their starts. Not for secrets.
+    fn random(&mut self) -> u64;
+
+    /// How many more descriptors there may be.
+    fn descriptors_left(&self) -> usize;
+
     /// A handle that ends the wait of [`Driver::reap`] from any thread, once [`Operation::Wake`] was submitted.
     fn waker(&self) -> Waker;
 

@@ -1,6 +1,7 @@
 //! io_uring as the machine below a ring: the only place where memory is handed to the kernel. Not here: what operations are used for.
 
 use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
@@ -13,7 +14,7 @@ use socket2::SockAddr;
 use super::driver::{Completion, Driver, Operation};
 use super::net::{self, Waker};
 use super::proof::Workarounds;
-use super::start::{StartError, classify, require_features, setup};
+use super::start::{StartError, classify, descriptors_left, require_features, setup};
 use crate::buffer::{Buffers, ProvidedRing, Queue};
 use crate::id::Address;
 use crate::limits::{self, SEND_PIECES};
@@ -189,6 +190,14 @@ impl Driver for Kernel {
 
     fn wall_seconds(&self) -> u64 {
         Clock::wall_seconds()
+    }
+
+    fn random(&mut self) -> u64 {
+        RandomState::new().hash_one(0)
+    }
+
+    fn descriptors_left(&self) -> usize {
+        descriptors_left()
     }
 
     fn waker(&self) -> Waker {

@@ -421,6 +421,17 @@ impl<D: Driver> Ring<D> {
         self.driver.wall_seconds()
     }
 
+    /// A number that differs between workers and their starts. Not for secrets.
+    pub fn random(&mut self) -> u64 {
+        self.driver.random()
+    }
+
+    /// How many more descriptors the process may open.
+    #[must_use]
+    pub fn descriptors_left(&self) -> usize {
+        self.driver.descriptors_left()
+    }
+
     /// A handle with which other threads can end this ring's wait.
     #[must_use]
     pub fn waker(&self) -> Waker {
@@ -431,6 +442,12 @@ impl<D: Driver> Ring<D> {
     #[must_use]
     pub fn sockets(&self) -> usize {
         self.sockets.len() - self.free.len() - self.freed.len()
+    }
+
+    /// Timers that are set. Walks all of them: for tests.
+    #[must_use]
+    pub fn timers(&self) -> usize {
+        self.wheel.armed()
     }
 
     fn insert(&mut self, descriptor: OwnedFd, owner: Owner, phase: Phase) -> SocketId {

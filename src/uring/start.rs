@@ -83,19 +83,19 @@ impl Ring {
     /// # Errors
     /// See [`StartError`].
     pub fn new() -> Result<Self, StartError> {
-        Self::on(Kernel::new(Workarounds::needed()?)?)
+        Self::on(Kernel::new(Workarounds::needed()?)?, Buffers::new()?)
     }
 }
 
 impl<D: Driver> Ring<D> {
-    /// A ring on a given machine.
+    /// A ring on a given machine, with these buffers.
     ///
     /// # Errors
     /// See [`StartError`].
-    pub fn on(mut driver: D) -> Result<Self, StartError> {
-        let buffers = Buffers::new()?;
+    pub fn on(mut driver: D, buffers: Buffers) -> Result<Self, StartError> {
         let [pool, _] = buffers.pools();
-        let downstream = ProvidedGroup::new(&mut driver, pool, Group::Downstream, limits::BUFFERS_RESERVED)?;
+        let reserved = pool.capacity() / limits::RESERVED_SHARE;
+        let downstream = ProvidedGroup::new(&mut driver, pool, Group::Downstream, reserved)?;
         let upstream = ProvidedGroup::new(&mut driver, pool, Group::Upstream, 0)?;
         let mut ring = Self {
             peeks: driver.misses_ends(),
