@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::{Attempt, Engine, Stage, State};
 use crate::id::{StreamId, Timer};
-use crate::limits;
 use crate::runtime::Tick;
 use crate::upstream::{End, Upstream};
 use crate::uring::Driver;
@@ -119,12 +118,11 @@ impl<D: Driver> Engine<D> {
         let taken = connection.transport.taken(ring);
         let unsent = connection.transport.unsent(ring) > 0;
         let sending = attempt.sending.observe(now, unsent, taken);
-        let paused = connection.transport.is_paused();
         if attempt.stage == Stage::Tunnel {
-            let moved = taken.wrapping_add(connection.received);
-            let since = attempt.answering.observe(now, !paused, moved);
-            return since.map(|since| clock.deadline_from(since, limits::TUNNEL_IDLE));
+            // How long it may be silent in both directions is the client's side to say.
+            return None;
         }
+        let paused = connection.transport.is_paused();
         let owes = exchange.request_done && !unsent && !paused;
         let answering = attempt.answering.observe(now, owes, connection.received);
         let whole = exchange.deadline.is_some() && attempt.stage == Stage::Waiting;

@@ -52,7 +52,8 @@ impl Default for Wheel {
 }
 
 impl Wheel {
-    /// Makes `timer` fire at the first visit at or after `deadline`.
+    /// Makes `timer` fire at the first visit at or after `deadline`. One that has fired and was not taken stays so if `deadline` has
+    /// passed: else who sets it again in each turn would never see it fire.
     pub fn set(&mut self, timer: u32, deadline: Tick) {
         let (kind, slot) = position(timer);
         let nodes = &mut self.nodes[kind];
@@ -60,6 +61,9 @@ impl Wheel {
             nodes.resize(slot + 1, UNLINKED);
         }
         let node = &mut nodes[slot];
+        if node.deadline == DUE && deadline <= self.visited {
+            return;
+        }
         node.deadline = deadline.min(DUE - 1);
         if node.visit == NEVER || deadline < node.visit {
             self.unlink(timer);
@@ -181,6 +185,21 @@ mod tests {
         due.sort_unstable();
         assert!(due.iter().all(|&timer| wheel.take_due(timer) && !wheel.take_due(timer)));
         due
+    }
+
+    /// Whoever sets it again in each turn, to a time that has passed, sees it fire all the same.
+    #[test]
+    fn what_is_due_stays_due() {
+        let (mut wheel, mut due) = (Wheel::default(), Vec::new());
+        wheel.set(8, 5);
+        wheel.expire(6, &mut due);
+        wheel.set(8, 5);
+        assert!(wheel.take_due(8));
+        wheel.set(8, 7);
+        wheel.expire(7, &mut due);
+        wheel.set(8, 9);
+        assert!(!wheel.take_due(8), "it was moved");
+        assert_eq!(fired(&mut wheel, 9), [8]);
     }
 
     #[test]
