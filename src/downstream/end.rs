@@ -102,11 +102,11 @@ impl Downstreams {
             &mut engine.trailers,
         );
         dropped.clear(engine.ring.buffers.pieces());
-        let ended = connection.transport.has_ended() || read.is_err();
         let next = match &connection.current.body {
-            Body::Done if !ended && !self.draining => Phase::Head,
+            // There may be another request before the client's FIN.
+            Body::Done if read.is_ok() && !self.draining => Phase::Head,
             Body::Done => Phase::Flush,
-            _ if ended => Phase::Flush,
+            _ if read.is_err() || connection.transport.has_ended() => Phase::Flush,
             _ => {
                 // Receiving may have been paused for an origin that was slow.
                 self.set_paused(engine, id, false);
@@ -122,12 +122,15 @@ impl Downstreams {
     pub(super) fn flush<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32) -> Step {
         let connection = &mut self.table[id as usize];
         connection.transport.close_notify(&mut engine.ring);
-        if connection.transport.unsent(&engine.ring) > 0 {
+        if !connection.transport.input.is_empty() || connection.transport.is_paused() {
+            // There is something, or may be, that the client sent and nobody reads.
             connection.transport.input.clear(engine.ring.buffers.pieces());
+            connection.current.body = Body::Close;
+        }
+        if connection.transport.unsent(&engine.ring) > 0 {
             return Step::Wait;
         }
-        let clean =
-            connection.current.body.is_done() && connection.transport.input.is_empty() && connection.begun.is_none();
+        let clean = connection.current.body.is_done() && connection.begun.is_none();
         if clean || connection.transport.has_ended() {
             self.remove(engine, id, false);
             return Step::Gone;

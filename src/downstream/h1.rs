@@ -139,8 +139,11 @@ impl Downstreams {
             const LIMIT: QueueLimit = QueueLimit { bytes: limits::PIPELINE_BYTES, pieces: limits::PIPELINE_PIECES };
             let full = LIMIT.is_reached(&connection.transport.input);
             if connection.transport.has_ended() && engine.aborts_on_close(exchange) {
-                self.remove(engine, id, false);
-                return Step::Gone;
+                // The answers to earlier requests may not have been sent yet.
+                connection.record(engine).failure = Some(Failure::ClientGone);
+                connection.end_exchange(engine, Outcome::Cut);
+                connection.enter(Phase::Flush, engine.ring.clock().tick());
+                return Step::Again;
             }
             self.set_paused(engine, id, full);
             return Step::Wait;
