@@ -37,6 +37,7 @@ impl<D: Driver> Ring<D> {
         self.offer_buffers(Group::Downstream);
         self.accept_again();
         self.reap(most)?;
+        self.tell_untold_ends();
         self.clock.turn(self.driver.now());
         let now = self.clock.tick();
         self.wheel.expire(now, &mut self.due);
@@ -272,7 +273,7 @@ impl<D: Driver> Ring<D> {
     fn tell_end(&mut self, owner: Owner, last: Completion) {
         // Data that did not fit the completion queue comes in the next turn, when the socket is asked again.
         if self.driver.has_overflowed() {
-            return;
+            return self.untold_ends.push_back(last);
         }
         // Completions of data that were taken early have to come before the FIN.
         let Self { driver, sockets, upstream: first, completions, .. } = self;
@@ -285,6 +286,20 @@ impl<D: Driver> Ring<D> {
         };
         // The receive is still armed: its last completion is yet to come.
         queue.push_back(Completion { result: 0, buffer: None, more: true, ..last });
+    }
+
+    /// Asks again for the ends that could not be told in the turn before.
+    fn tell_untold_ends(&mut self) {
+        // What cannot be told now either is put behind.
+        for _ in 0..self.untold_ends.len() {
+            let Some(last) = self.untold_ends.pop_front() else { return };
+            let (_, slot, generation) = Op::of(last.tag);
+            let Some(socket) = self.sockets.get(slot as usize) else { continue };
+            let (owner, is_same) = (socket.owner, socket.generation & GENERATION_MASK == generation);
+            if is_same && self.has_ended(slot) {
+                self.tell_end(owner, last);
+            }
+        }
     }
 
     fn sent(&mut self, slot: u32, completion: Completion) -> Option<Event> {

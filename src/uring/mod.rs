@@ -143,6 +143,8 @@ pub struct Ring<D = Kernel> {
     upstream: VecDeque<Completion>,
     /// All other completions.
     completions: VecDeque<Completion>,
+    /// The last completion of each socket whose end has yet to be asked for again, because completions had overflowed.
+    untold_ends: VecDeque<Completion>,
 }
 
 /// The side whose sockets share a group of provided buffers.

@@ -115,6 +115,7 @@ impl<D: Driver> Ring<D> {
             dirty: Vec::with_capacity(1024),
             upstream: VecDeque::with_capacity(limits::COMPLETIONS as usize),
             completions: VecDeque::with_capacity(limits::COMPLETIONS as usize),
+            untold_ends: VecDeque::new(),
             driver,
         };
         ring.arm_waker();
