@@ -428,7 +428,9 @@ impl Downstreams {
     /// Releases the snapshots of removed listeners that have no connections and will accept none.
     pub fn forget_retired<D: Driver>(&mut self, engine: &Engine<D>) {
         let busy = |id: ListenerId| self.counts.get(id.index()).is_some_and(|(count, _)| *count > 0);
-        self.retired.retain(|(listener, _)| busy(*listener) || engine.ring.is_accepting(*listener));
+        // A listener that has come back serves under the current snapshot.
+        let gone = |id: ListenerId| !engine.snapshot().has_listener(id);
+        self.retired.retain(|(id, _)| gone(*id) && (busy(*id) || engine.ring.is_accepting(*id)));
     }
 
     /// Number of open connections.
