@@ -31,7 +31,6 @@ impl<D: Driver> Ring<D> {
     /// As [`Ring::turn`].
     pub fn turn_within(&mut self, most: Duration) -> io::Result<()> {
         debug_assert!(!self.has_completions() && self.due.is_empty());
-        self.free.append(&mut self.freed);
         self.flush();
         self.offer_buffers(Group::Upstream);
         self.offer_buffers(Group::Downstream);

@@ -121,8 +121,6 @@ pub struct Ring<D = Kernel> {
     sockets: Vec<Socket>,
     /// Slots that can be used.
     free: Vec<u32>,
-    /// Slots that were freed in this turn. They are reused from the next turn on, so that no event of this turn reaches a new owner.
-    freed: Vec<u32>,
     listeners: Vec<Accepting>,
     /// When accepting is resumed after a failure.
     resume_accepting: Option<Tick>,
@@ -443,7 +441,7 @@ impl<D: Driver> Ring<D> {
     /// Number of sockets that are open, or closed with operations that the kernel has not completed.
     #[must_use]
     pub fn sockets(&self) -> usize {
-        self.sockets.len() - self.free.len() - self.freed.len()
+        self.sockets.len() - self.free.len()
     }
 
     /// Timers that are set. Walks all of them: for tests.
@@ -489,7 +487,8 @@ impl<D: Driver> Ring<D> {
             socket.phase = Phase::Free;
             socket.generation = socket.generation.wrapping_add(1);
             self.groups[Group::of(socket.owner) as usize].sockets -= 1;
-            self.freed.push(slot);
+            // No completion of this turn meets a new owner: they carry the generation, and none is left.
+            self.free.push(slot);
         }
     }
 }

@@ -103,7 +103,6 @@ impl<D: Driver> Ring<D> {
             groups: [downstream, upstream],
             sockets: Vec::with_capacity(1024),
             free: Vec::with_capacity(1024),
-            freed: Vec::with_capacity(1024),
             listeners: Vec::new(),
             resume_accepting: None,
             accepting_paused: false,
