@@ -264,7 +264,8 @@ impl<D: Driver> Worker<D> {
             (None, _) => {}
             (Some(Owner::Downstream(id)), event) => self.downstreams.on_event(engine, id, event),
             (Some(Owner::Upstream(id)), event) => {
-                let progress = matches!(event, Event::Sent(..));
+                // Of a connection that has ended, what was sent decides whether the request can go out again.
+                let progress = matches!(event, Event::Sent(..)) && !engine.has_ended(id);
                 match engine.on_event(id, event) {
                     Some(stream) if progress => self.downstreams.pump_waiting(engine, stream.connection),
                     Some(stream) => self.downstreams.pump(engine, stream.connection),

@@ -6,10 +6,11 @@ use std::time::Duration;
 use super::{Engine, Exchange, Failure, State};
 use crate::buffer::Queue;
 use crate::cluster::Tried;
+use crate::http::Method;
 use crate::id::EndpointId;
 use crate::limits;
 use crate::runtime::{Stall, Tick};
-use crate::upstream::{AcquireOptions, End};
+use crate::upstream::{AcquireOptions, End, Upstream};
 use crate::uring::{Driver, Fault, SocketId};
 
 /// Number of endpoints that one exchange tries to connect to.
@@ -68,6 +69,15 @@ pub(super) struct Tries {
     count: u8,
     /// The request was sent again on a fresh connection, which happens once at most.
     replayed: bool,
+}
+
+impl Tries {
+    /// Whether a request may be sent once more because its connection, which an earlier exchange used, ended without a byte of
+    /// response.
+    fn may_replay(&self, connection: &Upstream, end: End, method: Method) -> bool {
+        let stale = connection.reused && !connection.answered && end != End::ResponseTimeout;
+        stale && !self.replayed && method.is_idempotent()
+    }
 }
 
 /// Where the next attempt of an exchange is made.
@@ -201,6 +211,9 @@ impl<D: Driver> Engine<D> {
     /// The attempt ended before a response: begins another one if the request cannot be carried out twice by that. Else returns why
     /// there will be no response.
     pub(super) fn recover(&mut self, id: u32, end: End) -> Result<(), Failure> {
+        if self.reclaims(id, end) {
+            return Ok(());
+        }
         let failure = cause(end);
         let expired = self.has_passed(self.exchange_deadline(id));
         let Some(place) = self.free_place(id, end) else { return Err(self.fail(id, failure)) };
@@ -211,6 +224,19 @@ impl<D: Driver> Engine<D> {
             let exhausted = place != Place::Anywhere && again == Failure::NoEndpoint;
             self.fail(id, if exhausted { failure } else { again })
         })
+    }
+
+    /// Whether the kernel still reads a part of a request that is to be sent again. It is asked to stop, and the completion of the send
+    /// leads to [`Engine::recover`] once more: only then is it known what was sent.
+    fn reclaims(&mut self, id: u32, end: End) -> bool {
+        let Some(connection) = self.connection(id) else { return false };
+        let exchange = &self.exchanges[id as usize];
+        let socket = connection.transport.socket();
+        let waits = exchange.tries.may_replay(connection, end, exchange.method) && self.ring.is_sending(socket);
+        if waits {
+            self.ring.cancel_send(socket);
+        }
+        waits
     }
 
     /// Where another attempt can be made without the risk that the request is carried out twice.
@@ -225,8 +251,7 @@ impl<D: Driver> Engine<D> {
         let endpoint = attempt.endpoint;
         let unconnected = matches!(end, End::Broken(Fault::Connect(_)) | End::ConnectTimeout);
         if !unconnected || connection.is_connected() {
-            let stale = connection.reused && !connection.answered && end != End::ResponseTimeout;
-            let free = stale && !exchange.tries.replayed && exchange.method.is_idempotent();
+            let free = exchange.tries.may_replay(connection, end, exchange.method);
             exchange.tries.replayed |= free;
             return if free { Some(Place::Anywhere) } else { None };
         }

@@ -510,6 +510,12 @@ impl<D: Driver> Engine<D> {
         Some(self.exchanges.get(exchange? as usize)?.stream)
     }
 
+    /// Whether a connection to an endpoint has ended.
+    #[must_use]
+    pub fn has_ended(&self, index: u32) -> bool {
+        self.upstreams.get(index).is_some_and(|connection| connection.end.is_some())
+    }
+
     /// 32 uniformly distributed random bits; not for secrets.
     pub fn random(&mut self) -> u32 {
         self.balancer.random()

@@ -346,6 +346,19 @@ impl<D: Driver> Ring<D> {
         Some(std::mem::take(&mut socket.out))
     }
 
+    /// Whether the kernel reads a part of what is queued.
+    #[must_use]
+    pub fn is_sending(&self, id: SocketId) -> bool {
+        self.peek(id).is_some_and(|socket| socket.sending)
+    }
+
+    /// Has the kernel let go of what it reads: [`Event::Sent`] or [`Event::Failed`] says so. Nothing more may be sent.
+    pub fn cancel_send(&mut self, id: SocketId) {
+        if self.live(id).is_some_and(|socket| socket.sending) {
+            self.submit_cancel_send(id.slot);
+        }
+    }
+
     /// Closes the socket and drops what is queued. No event about the socket follows.
     pub fn close(&mut self, id: SocketId) {
         if self.live(id).is_none() {

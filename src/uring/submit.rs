@@ -96,6 +96,11 @@ impl<D: Driver> Ring<D> {
         self.driver.submit(IGNORE, Operation::Cancel(Op::Receive.tag(slot, generation)));
     }
 
+    pub(super) fn submit_cancel_send(&mut self, slot: u32) {
+        let generation = self.sockets[slot as usize].generation;
+        self.driver.submit(IGNORE, Operation::Cancel(Op::Send.tag(slot, generation)));
+    }
+
     pub(super) fn close_descriptor(&mut self, descriptor: OwnedFd, in_flight: bool) {
         if in_flight {
             // The result is ignored: each cancelled operation has a completion of its own.
