@@ -1,0 +1,356 @@
+//! Draws a scenario from a seed. Each seed switches many features off ("swarm"), so that those that are left meet often.
+
+use std::time::Duration;
+
+use crate::random::Random;
+use crate::scenario::{
+    Action, AnswerFraming, AnswerPlan, Body, ClientEnd, ClientFault, ClientPlan, ClusterPlan, Connects, EndpointPlan,
+    ExchangePlan, KernelPlan, ListenerPlan, NEVER, OperatorPlan, OriginFault, Pace, Scenario, Target,
+};
+
+/// Pieces in which a peer moves one body, at most.
+const PIECES: usize = 500;
+const MILLISECOND: Duration = Duration::from_millis(1);
+
+/// Which features a seed has.
+struct Swarm {
+    client_faults: bool,
+    origin_faults: bool,
+    bad_endpoints: bool,
+    slow: bool,
+    /// Buffers are few, and clients that hold them many.
+    short: bool,
+    tunnels: bool,
+    large: bool,
+    huge: bool,
+    tls: bool,
+    operator: bool,
+    odd_requests: bool,
+    /// Waits are as long as time-outs, to the tick.
+    exact: bool,
+}
+
+pub(crate) fn draw(seed: u64) -> Scenario {
+    let mut random = Random::new(seed, 0);
+    let swarm = Swarm::draw(&mut random);
+    let kernel = kernel(&mut random, &swarm);
+    let listeners: Vec<_> = (0..random.within(1..=2)).map(|number| listener(&mut random, &swarm, number)).collect();
+    let clusters: Vec<_> = (0..random.within(1..=3)).map(|_| cluster(&mut random, &swarm)).collect();
+    let mut scenario =
+        Scenario { seed, kernel, listeners, clusters, clients: vec![], exchanges: vec![], operator: vec![] };
+    for number in 0..random.within(1..=12) {
+        let mut random = Random::new(seed, 1 + number as u64);
+        add_client(&mut scenario, &mut random, &swarm);
+    }
+    for listener in 0..scenario.listeners.len() {
+        add_probe(&mut scenario, listener);
+    }
+    if swarm.operator {
+        scenario.operator = (0..random.within(1..=3)).map(|_| operator(&mut random, &scenario)).collect();
+    }
+    scenario
+}
+
+impl Swarm {
+    fn draw(random: &mut Random) -> Self {
+        // One seed in five is without any fault: what goes wrong there is never excused.
+        let quiet = random.chance(20);
+        let short = !quiet && random.chance(8);
+        Self {
+            client_faults: !quiet && random.chance(50),
+            origin_faults: !quiet && random.chance(50),
+            bad_endpoints: !quiet && random.chance(40),
+            slow: short || (!quiet && random.chance(40)),
+            short,
+            tunnels: random.chance(25),
+            large: short || random.chance(30),
+            huge: random.chance(4),
+            tls: random.chance(12),
+            operator: !quiet && random.chance(30),
+            odd_requests: random.chance(50),
+            exact: !quiet && random.chance(40),
+        }
+    }
+}
+
+fn kernel(random: &mut Random, swarm: &Swarm) -> KernelPlan {
+    let rate = |random: &mut Random| if random.chance(50) { 0 } else { random.pick(&[2, 20, 90]) };
+    KernelPlan {
+        delay: Duration::from_micros(random.pick(&[0, 20, 200, 2_000])),
+        short_receives: rate(random),
+        short_sends: rate(random),
+        single_bytes: random.chance(20),
+        ends_multishot: rate(random),
+        transient: if random.chance(70) { 0 } else { random.pick(&[1, 10]) },
+        bundles: random.chance(60),
+        misses_ends: random.chance(30),
+        completions: if random.chance(80) { 4096 } else { random.within(1..=6) },
+        buffers: if swarm.short { random.pick(&[144, 160, 192]) } else { 2048 },
+        descriptors: (swarm.slow && random.chance(20)).then(|| random.within(6..=24)),
+        window: random.pick(&[4 << 10, 64 << 10, 1 << 20]),
+        harsh_resets: random.chance(50),
+    }
+}
+
+fn seconds(random: &mut Random, choices: &[u64]) -> Duration {
+    Duration::from_secs(random.pick(choices))
+}
+
+fn listener(random: &mut Random, swarm: &Swarm, number: usize) -> ListenerPlan {
+    ListenerPlan {
+        tls: swarm.tls && number == 0,
+        header: seconds(random, &[1, 5]),
+        body: seconds(random, &[1, 5]),
+        idle: seconds(random, &[1, 5, 75]),
+        requests: if random.chance(85) { 0 } else { random.within(1..=4) },
+        handshakes: if random.chance(70) { 0 } else { random.within(1..=2) },
+        connections: if random.chance(90) { 0 } else { random.within(1..=4) },
+        body_rate: if random.chance(85) { 0 } else { 1000 },
+    }
+}
+
+fn cluster(random: &mut Random, swarm: &Swarm) -> ClusterPlan {
+    ClusterPlan {
+        endpoints: (0..random.within(1..=3)).map(|_| endpoint(random, swarm)).collect(),
+        balance: random.pick(&["least_request", "round_robin", "random"]),
+        connect: Duration::from_millis(random.pick(&[500, 2000])),
+        response: seconds(random, &[1, 5]),
+        idle: seconds(random, &[1, 55]),
+        max_idle: random.pick(&[0, 1, 2, 128]),
+        abort_on_close: random.chance(20),
+        timeout: random.chance(30).then(|| seconds(random, &[1, 2])),
+    }
+}
+
+fn endpoint(random: &mut Random, swarm: &Swarm) -> EndpointPlan {
+    let bad = swarm.bad_endpoints && random.chance(50);
+    let late = Duration::from_millis(random.pick(&[490, 500, 516, 2000, 2016]));
+    let kinds = [Connects::Refused, Connects::Silent, Connects::Late(late), Connects::Flapping(300 * MILLISECOND)];
+    let closes = swarm.origin_faults && random.chance(30);
+    let slow = swarm.slow && random.chance(30);
+    EndpointPlan {
+        connects: if bad { random.pick(&kinds) } else { Connects::Up },
+        closes_idle: closes.then(|| random.time(300 * MILLISECOND)),
+        reads: if slow { Pace { chunk: 5000, gap: 300 * MILLISECOND } } else { Pace::PROMPT },
+    }
+}
+
+fn calm_pace(random: &mut Random) -> Pace {
+    match random.below(4) {
+        0 => Pace { chunk: 1 + random.below(7), gap: Duration::from_micros(4) },
+        1 => Pace { chunk: 500 + random.length(4000), gap: Duration::from_micros(300) },
+        _ => Pace::PROMPT,
+    }
+}
+
+fn add_client(scenario: &mut Scenario, random: &mut Random, swarm: &Swarm) {
+    let listener = random.below(scenario.listeners.len());
+    let slow = swarm.slow && random.chance(if swarm.short { 90 } else { 40 });
+    let faulty = swarm.client_faults && random.chance(50);
+    let patience = scenario.listeners[listener].clone();
+    let crawl = |random: &mut Random| Pace { chunk: 1 + random.length(20_000), gap: random.time(2 * patience.body) };
+    let (mut writes, mut reads) = (calm_pace(random), calm_pace(random));
+    if slow && random.chance(50) {
+        writes = crawl(random);
+    } else if slow {
+        reads = crawl(random);
+    }
+    let waits = [patience.header, patience.body, patience.idle];
+    let fault = faulty.then(|| (random.length(3000), client_fault(random, &waits)));
+    let mut client = ClientPlan {
+        start: random.time(400 * MILLISECOND),
+        listener,
+        exchanges: Vec::new(),
+        depth: if random.chance(70) { 1 } else { random.within(2..=6) },
+        writes,
+        reads,
+        calm: !slow && !faulty,
+        end: random.pick(&[
+            ClientEnd::Close,
+            ClientEnd::Close,
+            ClientEnd::HalfClose,
+            ClientEnd::Idle,
+            ClientEnd::Reset,
+        ]),
+        fault,
+    };
+    for _ in 0..random.within(1..=6) {
+        let exchange = exchange(scenario, random, swarm, &patience);
+        client.calm &= exchange.pause + 200 * MILLISECOND < patience.idle;
+        client.exchanges.push(scenario.exchanges.len() as u32);
+        let (up, down) = exchange.tunnel.unwrap_or_default();
+        let most = exchange.body.bytes().max(exchange.answer.bytes).max(up).max(down);
+        client.writes = client.writes.at_least(most / PIECES);
+        client.reads = client.reads.at_least(most / PIECES);
+        let tunnel = exchange.tunnel.is_some();
+        scenario.exchanges.push(exchange);
+        if tunnel {
+            client.depth = 1;
+            break;
+        }
+    }
+    scenario.clients.push(client);
+}
+
+/// A client that comes when all others have gone, and has to be served.
+fn add_probe(scenario: &mut Scenario, listener: usize) {
+    let exchange = ExchangePlan {
+        target: Target::Own,
+        method: "GET",
+        body: Body::None,
+        padding: 0,
+        expects: false,
+        http10: false,
+        close: false,
+        logs_in: false,
+        tunnel: None,
+        pause: Duration::ZERO,
+        answer: AnswerPlan {
+            delay: Duration::ZERO,
+            interims: 0,
+            status: 200,
+            framing: AnswerFraming::Length,
+            bytes: 0,
+            writes: Pace::PROMPT,
+            early: false,
+            close: false,
+            fault: None,
+        },
+    };
+    scenario.clients.push(ClientPlan {
+        start: NEVER,
+        listener,
+        exchanges: vec![scenario.exchanges.len() as u32],
+        depth: 1,
+        writes: Pace::PROMPT,
+        reads: Pace::PROMPT,
+        calm: true,
+        end: ClientEnd::Close,
+        fault: None,
+    });
+    scenario.exchanges.push(exchange);
+}
+
+/// A time that is nearly or exactly what somebody is waited for.
+fn exact(random: &mut Random, waits: &[Duration]) -> Duration {
+    let about = random.pick(waits);
+    match random.below(4) {
+        0 => about,
+        1 => about + Duration::from_millis(random.below(40) as u64),
+        2 => about.saturating_sub(Duration::from_millis(random.below(40) as u64)),
+        _ => about * 2,
+    }
+}
+
+fn client_fault(random: &mut Random, waits: &[Duration]) -> ClientFault {
+    match random.below(8) {
+        0 => ClientFault::Resets,
+        1 => ClientFault::Finishes,
+        2 => ClientFault::Closes,
+        3 => ClientFault::Stalls,
+        4 => ClientFault::StopsReading,
+        5 => ClientFault::Garbage,
+        _ => ClientFault::Pauses(exact(random, waits)),
+    }
+}
+
+fn exchange(scenario: &Scenario, random: &mut Random, swarm: &Swarm, listener: &ListenerPlan) -> ExchangePlan {
+    let odd = swarm.odd_requests;
+    let target = match random.below(12) {
+        0 => Target::Own,
+        1 if odd => Target::Nowhere,
+        _ => Target::Cluster(random.below(scenario.clusters.len())),
+    };
+    let most = match random.below(4) {
+        0 if swarm.huge => 4_000_000,
+        1 | 2 if swarm.large => 300_000,
+        _ => 20_000,
+    };
+    let method = random.pick(&["GET", "GET", "GET", "HEAD", "POST", "POST", "PUT", "DELETE"]);
+    let body = match (method, random.below(4)) {
+        ("POST" | "PUT", 0 | 1) => Body::Length(random.length(most)),
+        ("POST" | "PUT", _) => {
+            let bytes = random.length(most);
+            Body::Chunked(bytes, bytes / 300 + 1 + random.length(9000))
+        }
+        ("DELETE", 0) => Body::Length(random.length(100)),
+        _ => Body::None,
+    };
+    let forwarded = matches!(target, Target::Cluster(_));
+    let tunnel = (swarm.tunnels && forwarded && random.chance(30)).then(|| (random.length(most), random.length(most)));
+    let (method, body) = if tunnel.is_some() { ("GET", Body::None) } else { (method, body) };
+    let pause = if swarm.exact && random.chance(20) {
+        exact(random, &[listener.idle])
+    } else if random.chance(70) {
+        Duration::ZERO
+    } else {
+        random.time(300 * MILLISECOND)
+    };
+    ExchangePlan {
+        target,
+        method,
+        body,
+        padding: if random.chance(80) { 0 } else { random.length(9000) },
+        expects: odd && body != Body::None && random.chance(20),
+        http10: odd && tunnel.is_none() && !matches!(body, Body::Chunked(..)) && random.chance(10),
+        logs_in: odd && tunnel.is_none() && random.chance(8),
+        close: odd && tunnel.is_none() && random.chance(8),
+        tunnel,
+        pause,
+        answer: answer(scenario, random, swarm, target, most),
+    }
+}
+
+fn answer(scenario: &Scenario, random: &mut Random, swarm: &Swarm, target: Target, most: usize) -> AnswerPlan {
+    let response =
+        if let Target::Cluster(cluster) = target { scenario.clusters[cluster].response } else { MILLISECOND };
+    let faulty = swarm.origin_faults && random.chance(30);
+    let delay = match random.below(10) {
+        0 if swarm.exact => exact(random, &[response]),
+        1..=3 => random.time(100 * MILLISECOND),
+        _ => Duration::ZERO,
+    };
+    let bytes = random.length(most);
+    let framing = match random.below(10) {
+        0..=4 => AnswerFraming::Length,
+        5..=8 => AnswerFraming::Chunked(bytes / 300 + 1 + random.length(9000), random.chance(30)),
+        _ => AnswerFraming::Close,
+    };
+    AnswerPlan {
+        delay,
+        interims: if random.chance(90) { 0 } else { random.within(1..=3) },
+        status: random.pick(&[200, 200, 200, 200, 204, 304, 404, 500, 503]),
+        framing,
+        bytes,
+        writes: calm_pace(random).at_least(bytes / PIECES),
+        early: random.chance(10),
+        close: random.chance(15),
+        fault: faulty.then(|| (random.length(2000), origin_fault(random, response))),
+    }
+}
+
+fn origin_fault(random: &mut Random, response: Duration) -> OriginFault {
+    match random.below(6) {
+        0 => OriginFault::Finishes,
+        1 => OriginFault::Resets,
+        2 => OriginFault::Stalls,
+        3 => OriginFault::Garbage,
+        _ => OriginFault::Pauses(exact(random, &[response])),
+    }
+}
+
+fn operator(random: &mut Random, scenario: &Scenario) -> OperatorPlan {
+    let (listener, cluster) = (random.below(scenario.listeners.len()), random.below(scenario.clusters.len()));
+    let action = match random.below(10) {
+        9 => Action::Restore,
+        0 => Action::Reload,
+        1 => Action::AddListener,
+        2 => Action::RemoveListener(listener),
+        3 => Action::RemoveEndpoints(cluster),
+        4 => Action::RemoveCluster(cluster),
+        5 => Action::ReloadTwice,
+        6 | 7 => Action::Drain,
+        _ => Action::Clock(random.pick(&[-3600, -1, 1, 3600])),
+    };
+    OperatorPlan { at: random.time(700 * MILLISECOND), action }
+}

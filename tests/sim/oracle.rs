@@ -1,0 +1,168 @@
+//! What is known of each exchange, from both of its ends, and what may never be seen of one.
+
+use std::time::Duration;
+
+use crate::net::{LinkId, Net};
+use crate::scenario::Scenario;
+
+/// What has become of an exchange, as its client sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Nothing of it was sent.
+    Unsent,
+    Pending,
+    /// Answered, by its origin or by the worker itself.
+    Complete {
+        status: u16,
+        own: bool,
+    },
+    /// The connection ended in the middle of the response.
+    Cut,
+    /// It ended before the response.
+    Unanswered,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Known {
+    pub(crate) outcome: Outcome,
+    /// When its client began to send it.
+    pub(crate) begun: Duration,
+    /// When it was over for its client.
+    pub(crate) ended: Option<Duration>,
+    /// Its client has a tunnel.
+    pub(crate) opened: bool,
+    sightings: Vec<Sighting>,
+    /// Why it need not succeed.
+    excuse: Option<&'static str>,
+}
+
+/// An origin has read the head of a request.
+#[derive(Clone, Copy, Debug)]
+struct Sighting {
+    link: LinkId,
+    at: Duration,
+    /// Bytes that the worker had received on the connection.
+    delivered: u64,
+}
+
+/// All exchanges, by id.
+pub(crate) struct Oracle {
+    pub(crate) exchanges: Vec<Known>,
+    /// Final response heads that clients have read.
+    pub(crate) heads: u64,
+    /// When the operator began to take away what exchanges need.
+    pub(crate) disturbed: Option<Duration>,
+}
+
+/// Statuses of the worker's own answers.
+const OWN: [u16; 15] = [200, 400, 404, 405, 408, 413, 414, 417, 421, 431, 499, 501, 502, 503, 504];
+
+impl Oracle {
+    pub(crate) fn new(count: usize) -> Self {
+        let known = Known {
+            outcome: Outcome::Unsent,
+            begun: Duration::ZERO,
+            ended: None,
+            opened: false,
+            sightings: Vec::new(),
+            excuse: None,
+        };
+        Self { exchanges: vec![known; count], heads: 0, disturbed: None }
+    }
+
+    pub(crate) fn begin(&mut self, exchange: u32, now: Duration) {
+        let known = &mut self.exchanges[exchange as usize];
+        known.outcome = Outcome::Pending;
+        known.begun = now;
+    }
+
+    pub(crate) fn end(&mut self, net: &mut Net, exchange: u32, outcome: Outcome) {
+        let known = &mut self.exchanges[exchange as usize];
+        if known.outcome != Outcome::Pending {
+            return net.violate(format!("exchange {exchange} ends twice: {:?}, {outcome:?}", known.outcome));
+        }
+        known.outcome = outcome;
+        known.ended = Some(net.now);
+        if let Outcome::Complete { status, own: true } = outcome
+            && !OWN.contains(&status)
+        {
+            net.violate(format!("exchange {exchange} is answered {status} by the worker itself"));
+        }
+    }
+
+    pub(crate) fn excuse(&mut self, exchange: u32, why: &'static str) {
+        self.exchanges[exchange as usize].excuse.get_or_insert(why);
+    }
+
+    /// An origin has read a request: it must not be carried out twice, nor after its client may have seen part of an answer.
+    pub(crate) fn sight(&mut self, net: &mut Net, scenario: &Scenario, exchange: u32, link: LinkId) {
+        let Some(known) = self.exchanges.get_mut(exchange as usize) else {
+            return net.violate(format!("an origin reads exchange {exchange}, which nobody began"));
+        };
+        if known.outcome == Outcome::Unsent {
+            return net.violate(format!("an origin reads exchange {exchange}, which nobody sent"));
+        }
+        for before in &known.sightings {
+            let other = &net.links[before.link];
+            if other.delivered > before.delivered {
+                return net.violate(format!("exchange {exchange} is sent again after a byte of response"));
+            }
+            if !other.closing {
+                return net.violate(format!("exchange {exchange} is at two origins at once"));
+            }
+        }
+        if !known.sightings.is_empty() && !scenario.is_idempotent(exchange) {
+            return net.violate(format!("exchange {exchange}, a POST, is carried out twice"));
+        }
+        if known.sightings.len() > 3 {
+            return net.violate(format!("exchange {exchange} is sent again and again"));
+        }
+        let delivered = net.links[link].delivered;
+        known.sightings.push(Sighting { link, at: net.now, delivered });
+    }
+
+    /// Whether every exchange that was begun has been answered, by its end.
+    pub(crate) fn is_complete(&self) -> bool {
+        let complete = |known: &Known| matches!(known.outcome, Outcome::Unsent | Outcome::Complete { .. });
+        self.exchanges.iter().all(complete)
+    }
+
+    /// When an origin had read it first.
+    pub(crate) fn sighted(&self, exchange: u32) -> Option<Duration> {
+        self.exchanges[exchange as usize].sightings.first().map(|sighting| sighting.at)
+    }
+
+    /// What has to be true of every exchange once all is over.
+    pub(crate) fn judge(&self, net: &mut Net, scenario: &Scenario) {
+        for (number, client) in scenario.clients.iter().enumerate() {
+            for &exchange in &client.exchanges {
+                if scenario.is_clean(number, exchange) {
+                    self.judge_clean(net, scenario, exchange);
+                }
+            }
+        }
+    }
+
+    /// An exchange that nothing stood in the way of has succeeded.
+    fn judge_clean(&self, net: &mut Net, scenario: &Scenario, exchange: u32) {
+        let known = &self.exchanges[exchange as usize];
+        let plan = &scenario.exchanges[exchange as usize];
+        // What an origin has read is brought to its end, whatever the operator does.
+        let begun = self.sighted(exchange);
+        let disturbed = self.disturbed.is_some_and(|at| begun.is_none_or(|begun| begun >= at));
+        if disturbed || known.excuse.is_some() {
+            return;
+        }
+        let own = !matches!(plan.target, crate::scenario::Target::Cluster(_));
+        match known.outcome {
+            Outcome::Complete { own: by_worker, .. } if by_worker == own => {
+                let patience = plan.answer.delay + scenario.connecting_time(plan) + Duration::from_secs(4);
+                let took = known.ended.unwrap_or_default().saturating_sub(known.begun);
+                if !scenario.kernel.is_tedious() && took > patience {
+                    net.violate(format!("exchange {exchange} took {took:?}, and nothing was in its way"));
+                }
+            }
+            outcome => net.violate(format!("exchange {exchange} was {outcome:?}, and nothing was in its way")),
+        }
+    }
+}
