@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest::SHA256_OUTPUT_LEN;
 use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 
@@ -19,6 +20,8 @@ pub struct Authorities {
     pub(super) verifier: Arc<dyn ClientCertVerifier>,
     /// Roots to verify certificates of servers.
     pub(super) roots: Arc<RootCertStore>,
+    /// The certificates themselves, where they are known.
+    pub(super) certificates: Arc<[CertificateDer<'static>]>,
     hash: [u8; SHA256_OUTPUT_LEN],
     count: usize,
 }
@@ -36,7 +39,8 @@ impl Authorities {
             let anchor = anchor.map_err(|error| BadCertificates::Unusable(at, error.to_string()))?;
             roots.roots.push(anchor.to_owned());
         }
-        Self::new(roots, identity::hash(certificates.iter().map(|certificate| &**certificate)))
+        let hash = identity::hash(certificates.iter().map(|certificate| &**certificate));
+        Self::new(roots, certificates.into(), hash)
     }
 
     /// The public authorities that browsers trust, as of the build.
@@ -47,15 +51,19 @@ impl Authorities {
     pub fn public() -> Self {
         let roots = webpki_roots::TLS_SERVER_ROOTS.to_vec();
         let hash = identity::hash(roots.iter().map(|root| &*root.subject_public_key_info));
-        Self::new(RootCertStore { roots }, hash).expect("there are public authorities")
+        Self::new(RootCertStore { roots }, Arc::default(), hash).expect("there are public authorities")
     }
 
-    fn new(roots: RootCertStore, hash: [u8; SHA256_OUTPUT_LEN]) -> Result<Self, BadCertificates> {
+    fn new(
+        roots: RootCertStore,
+        certificates: Arc<[CertificateDer<'static>]>,
+        hash: [u8; SHA256_OUTPUT_LEN],
+    ) -> Result<Self, BadCertificates> {
         let (count, roots) = (roots.len(), Arc::new(roots));
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), provider()).build();
         // Building fails only without any authority.
         let verifier = verifier.map_err(|_| BadCertificates::None)?;
-        Ok(Self { verifier, roots, hash, count })
+        Ok(Self { verifier, roots, certificates, hash, count })
     }
 }
 

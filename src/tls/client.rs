@@ -3,16 +3,18 @@
 use std::fmt;
 use std::sync::Arc;
 
-use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::aws_lc_rs::kx_group;
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
 use rustls::sign::SingleCertAndKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme, SupportedProtocolVersion};
 
 use super::authorities::Authorities;
+use super::distrust::Distrust;
 use super::identity::Identity;
 use super::server::provider;
 use super::sessions::Sessions;
@@ -20,7 +22,7 @@ use super::sessions::Sessions;
 /// How certificates of servers are verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trust {
-    /// The certificate has the name of the server, and a chain to one of these authorities.
+    /// The certificate has the name of the server, and a chain to one of these authorities; or it is itself one of theirs.
     Authorities(Authorities),
     /// Any certificate whose key the server has: the server is not authenticated.
     Anyone,
@@ -65,7 +67,10 @@ impl Client {
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_protocol_versions(versions);
         let builder = builder.expect("aws-lc has cipher suites for both versions");
         let builder = match &spec.trust {
-            Trust::Authorities(authorities) => builder.with_root_certificates(Arc::clone(&authorities.roots)),
+            Trust::Authorities(authorities) => {
+                let verifier = AuthorityVerifier::new(authorities, Arc::clone(&provider));
+                builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
+            }
             Trust::Anyone => {
                 builder.dangerous().with_custom_certificate_verifier(Arc::new(AcceptAnyCertificate(provider)))
             }
@@ -90,6 +95,66 @@ impl Client {
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Client")
+    }
+}
+
+/// Accepts certificates with a chain to an authority, and those of authorities themselves from a server that has their key: what
+/// `openssl req -x509` makes is marked as one of an authority, and is believed if it was given as such.
+#[derive(Debug)]
+struct AuthorityVerifier {
+    chains: Arc<WebPkiServerVerifier>,
+    authorities: Arc<[CertificateDer<'static>]>,
+}
+
+impl AuthorityVerifier {
+    /// # Panics
+    /// Never: there is an authority.
+    fn new(authorities: &Authorities, provider: Arc<CryptoProvider>) -> Self {
+        let chains = WebPkiServerVerifier::builder_with_provider(Arc::clone(&authorities.roots), provider).build();
+        let chains = chains.expect("there is an authority");
+        Self { chains, authorities: Arc::clone(&authorities.certificates) }
+    }
+}
+
+impl ServerCertVerifier for AuthorityVerifier {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        chain: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        staple: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let verified = self.chains.verify_server_cert(certificate, chain, name, staple, now);
+        let Err(error) = &verified else { return verified };
+        // The time of a certificate is checked before its kind, so this one's is right.
+        if Distrust::of(error) == Some(Distrust::Authority) && self.authorities.contains(certificate) {
+            verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
+            return Ok(ServerCertVerified::assertion());
+        }
+        verified
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.chains.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.chains.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.chains.supported_verify_schemes()
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod authorities;
 mod client;
+mod distrust;
 mod handshake;
 mod identity;
 mod keys;
@@ -26,6 +27,7 @@ use crate::buffer::{Buffers, Lease, Queue};
 
 pub use authorities::Authorities;
 pub use client::{Client, ClientSpec, Trust};
+pub use distrust::Distrust;
 pub use identity::{BadCertificates, BadKey, Chain, Identity};
 pub use server::{Server, ServerSpec};
 pub use session::Session;

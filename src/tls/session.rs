@@ -3,6 +3,7 @@
 
 use std::{error, mem};
 
+use super::distrust::Distrust;
 use super::handshake::{Handshake, Next};
 use super::traffic::{Traffic, append_contiguous};
 use super::{Agreement, Client, Error, Server, ServerName, Wire, record};
@@ -60,6 +61,13 @@ impl Session {
     pub fn why(&self) -> Option<&(impl error::Error + 'static)> {
         let State::Over(why) = &self.state else { return None };
         why.as_ref()
+    }
+
+    /// Why the peer's certificate was not believed, if that is why the handshake failed.
+    #[must_use]
+    pub fn distrust(&self) -> Option<Distrust> {
+        let State::Over(why) = &self.state else { return None };
+        why.as_ref().and_then(Distrust::of)
     }
 
     /// Sends the first message of a client's handshake. Does nothing for a server.

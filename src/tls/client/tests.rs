@@ -250,6 +250,36 @@ fn a_wrong_name_and_an_unknown_authority_are_refused() {
     assert_ne!(Authorities::public(), Authorities::from_pem(&AUTHORITY.pem()).unwrap());
 }
 
+/// What `openssl req -x509` makes: signed with its own key, and marked as an authority's.
+#[test]
+fn an_authority_that_was_named_is_believed_as_a_server_too() {
+    let make = |year: i32| {
+        let mut params = CertificateParams::new(vec!["a.test".to_owned()]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.not_after = rcgen::date_time_ymd(year, 1, 1);
+        CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+    };
+    let (own, other, past) = (make(4000), make(4000), make(2001));
+    for (shown, trusted, name, expected) in [
+        (&own, &own, "a.test", None),
+        (&own, &own, "b.test", Some(Distrust::Name)),
+        (&own, &other, "a.test", Some(Distrust::Authority)),
+        (&past, &past, "a.test", Some(Distrust::Time)),
+    ] {
+        let identity = Identity::new(Chain::from_pem(&shown.pem()).unwrap(), &shown.key().serialize_pem()).unwrap();
+        let served = ServerSpec { identities: [identity].into(), client_ca: None };
+        let server = Server::new(&served, Arc::new(Tickets::new()));
+        for version in VERSIONS {
+            let client = ClientSpec { trust: believing(trusted), ..spec() };
+            let mut pair = Pair::new(&Client::with_versions(&client, &[version]), &server, name, usize::MAX);
+            assert_eq!(pair.client.session.distrust(), expected, "{name}");
+            if expected.is_none() {
+                pair.talk(3);
+            }
+        }
+    }
+}
+
 #[test]
 fn a_certificate_is_shown_to_who_asks() {
     let server = server(true);
