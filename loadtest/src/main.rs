@@ -1,4 +1,4 @@
-//! The load generator and the reference origin: verbs and exit codes (0 done, 1 could not, 2 wrong usage), nothing else.
+//! The load generator and the reference origin: verbs and exit codes (0 done, 1 could not or wrong answers, 2 wrong usage), nothing else.
 
 mod args;
 mod compare;
@@ -19,7 +19,14 @@ use args::{Arguments, Verb};
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().verb {
-        Verb::Run(arguments) => run::run(&arguments).map_err(|error| error.to_string()),
+        Verb::Run(arguments) => match run::run(&arguments) {
+            Ok(judged) => return finish(&judged.report, judged.complaint.as_deref()),
+            Err(error) => {
+                // The problems of a scenario go first, as those of a configuration do.
+                let _ = std::io::stderr().write_all(error.details().unwrap_or_default().as_bytes());
+                Err(error.to_string())
+            }
+        },
         Verb::Origin(arguments) => origin::origin(&arguments).map_err(|error| error.to_string()),
         Verb::Compare(arguments) => match compare::compare(&arguments) {
             Ok(compared) => return finish(&compared.table, compared.failure.as_deref()),

@@ -46,12 +46,12 @@ pub use default_file::document;
 pub use file_stamps::{FileStamps, WatchSet};
 pub use json_schema::json_schema;
 pub use loader::Loader;
-pub use report::Report;
+pub use nearest::nearest;
+pub use report::{Problem, Problems, Report, Source, SourceSpan};
 pub use show::show;
 pub use tenant::{TenantReport, TenantState};
 pub use unit::duration;
 
-use report::{Problems, Source};
 use source_map::SourceMap;
 
 use crate::snapshot::{Ledger, Snapshot, SnapshotSpec};

@@ -7,7 +7,8 @@ const WORD_BYTES_MAX: usize = 128;
 const KNOWN_MAX: usize = 1024;
 
 /// The word of `known` at the least distance from `word`: at most a third of its letters, or one, but fewer than all.
-pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+#[must_use]
+pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if word.len() > WORD_BYTES_MAX {
         return None;
     }

@@ -1,5 +1,5 @@
-//! Problems of a configuration, collected and reported at once, each with its place and its remedy.
-//! Not here: finding problems (`check`, `listener`, `route`, `cluster`).
+//! Problems of a configuration, collected and reported at once, each with its place and its remedy. `cairn-load` reports those of its
+//! scenario files by it, too. Not here: finding problems (`check`, `listener`, `route`, `cluster`).
 
 use std::fmt::{self, Write};
 use std::path::Path;
@@ -23,7 +23,7 @@ const ELLIPSIS: char = '…';
 
 /// One configuration file, kept for excerpts.
 #[derive(Clone, Debug)]
-pub(super) struct Source {
+pub struct Source {
     /// Path as the operator wrote it, so that editors find the file.
     pub(super) name: Arc<str>,
     pub(super) text: Arc<str>,
@@ -40,7 +40,9 @@ struct Lines {
 }
 
 impl Source {
-    pub(super) fn new(name: &str, text: &str) -> Self {
+    /// A file named `name` with this text.
+    #[must_use]
+    pub fn new(name: &str, text: &str) -> Self {
         Self { name: name.into(), text: text.into(), lines: Arc::default() }
     }
 
@@ -69,19 +71,22 @@ impl Lines {
 
 /// A range of bytes in one [`Source`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct SourceSpan {
+pub struct SourceSpan {
     /// Index of the source in its report.
-    pub(super) file: usize,
-    pub(super) start: usize,
-    pub(super) end: usize,
+    pub file: usize,
+    /// Where it begins.
+    pub start: usize,
+    /// Where the text behind it begins.
+    pub end: usize,
 }
 
 impl SourceSpan {
     /// The beginning of the first file, for problems that have no place.
-    pub(super) const START: Self = Self { file: 0, start: 0, end: 0 };
+    pub const START: Self = Self { file: 0, start: 0, end: 0 };
 
     /// Place of a node of a file.
-    pub(super) fn of<T>(file: usize, node: &Spanned<T>) -> Self {
+    #[must_use]
+    pub fn of<T>(file: usize, node: &Spanned<T>) -> Self {
         let span = node.span();
         Self { file, start: span.start, end: span.end }
     }
@@ -89,7 +94,7 @@ impl SourceSpan {
 
 /// One problem and its remedy.
 #[derive(Clone, Debug)]
-pub(super) struct Problem {
+pub struct Problem {
     span: SourceSpan,
     message: String,
     notes: Vec<(SourceSpan, String)>,
@@ -99,19 +104,19 @@ pub(super) struct Problem {
 
 impl Problem {
     /// Adds a further place with a message.
-    pub(super) fn note(&mut self, span: SourceSpan, message: impl Into<String>) -> &mut Self {
+    pub fn note(&mut self, span: SourceSpan, message: impl Into<String>) -> &mut Self {
         self.notes.push((span, clipped(message.into())));
         self
     }
 
     /// Sets the remedy.
-    pub(super) fn help(&mut self, help: impl Into<String>) -> &mut Self {
+    pub fn help(&mut self, help: impl Into<String>) -> &mut Self {
         self.help = Some(clipped(help.into()));
         self
     }
 
     /// Suppresses other problems at the same place, which are consequences of this one.
-    pub(super) fn alone(&mut self) -> &mut Self {
+    pub fn alone(&mut self) -> &mut Self {
         self.alone = true;
         self
     }
@@ -119,7 +124,7 @@ impl Problem {
 
 /// The problems found so far. Holds at most [`KEPT`] of them and counts the rest.
 #[derive(Debug, Default)]
-pub(super) struct Problems {
+pub struct Problems {
     kept: Vec<Problem>,
     /// Number of problems that are not kept.
     beyond: usize,
@@ -129,7 +134,7 @@ pub(super) struct Problems {
 
 impl Problems {
     /// Adds a problem. Notes and help are added to the returned reference.
-    pub(super) fn add(&mut self, span: SourceSpan, message: impl Into<String>) -> &mut Problem {
+    pub fn add(&mut self, span: SourceSpan, message: impl Into<String>) -> &mut Problem {
         let problem = Problem { span, message: clipped(message.into()), notes: Vec::new(), help: None, alone: false };
         if self.is_full() {
             self.beyond += 1;
@@ -140,7 +145,9 @@ impl Problems {
         &mut self.kept[at]
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
         self.kept.is_empty()
     }
 
@@ -149,7 +156,8 @@ impl Problems {
         self.kept.len() >= KEPT
     }
 
-    pub(super) fn append(&mut self, other: Self) {
+    /// Adds the problems of `other`.
+    pub fn append(&mut self, other: Self) {
         let room = KEPT.saturating_sub(self.kept.len());
         self.beyond += other.beyond + other.kept.len().saturating_sub(room);
         self.kept.extend(other.kept.into_iter().take(room));
@@ -166,7 +174,8 @@ pub struct Report {
 
 impl Report {
     /// A report of `problems` in file order.
-    pub(super) fn new(sources: &[Source], problems: Problems) -> Self {
+    #[must_use]
+    pub fn new(sources: &[Source], problems: Problems) -> Self {
         let Problems { kept: mut problems, beyond, .. } = problems;
         let alone: Vec<_> = problems.iter().filter(|problem| problem.alone).map(|problem| problem.span).collect();
         problems.retain(|problem| problem.alone || !alone.contains(&problem.span));
@@ -180,7 +189,8 @@ impl Report {
     }
 
     /// A report of files that cannot be read: `(file, why)`.
-    pub(super) fn unreadable(files: Vec<(String, String)>) -> Self {
+    #[must_use]
+    pub fn unreadable(files: Vec<(String, String)>) -> Self {
         let errors = files.len();
         let line = |(file, why): (String, String)| format!("{}: error: {}\n", printable(&file), printable(&why));
         let lines = files.into_iter().take(SHOWN).map(line);

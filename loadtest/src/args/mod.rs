@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub(crate) use compare::CompareArguments;
 pub(crate) use origin::{FIELD_BYTES, OriginArguments};
-pub(crate) use run::{RunArguments, TlsArguments};
+pub(crate) use run::{LoadArguments, RunArguments, TlsArguments};
 
 /// Load generator and reference origin of cairn.
 #[derive(Debug, Parser)]
@@ -31,7 +31,7 @@ pub(crate) enum Verb {
 }
 
 /// How many threads, and where.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct ThreadArguments {
     /// Threads; by default one for each CPU used
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -52,9 +52,12 @@ pub(crate) fn digest(text: &str) -> Result<Sha256, String> {
     bytes.try_into().ok().filter(|_| digits.len() == 64).ok_or_else(wrong)
 }
 
-/// Bytes of a body that is kept in memory: at most 1 GiB.
+/// Most bytes of a body that is kept in memory: 1 GiB.
+pub(crate) const BODY_BYTES_MAX: u64 = 1 << 30;
+
+/// Bytes of a body that is kept in memory.
 fn body_size(text: &str) -> Result<u64, String> {
-    Some(size(text)?).filter(|size| *size <= 1 << 30).ok_or_else(|| "at most 1GiB".into())
+    Some(size(text)?).filter(|size| *size <= BODY_BYTES_MAX).ok_or_else(|| "at most 1GiB".into())
 }
 
 /// A number of bytes such as `4096`, `64KiB` or `1MiB`.
@@ -64,6 +67,11 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
     let shift = ["", "KiB", "MiB", "GiB"].iter().position(|name| *name == unit);
     let size = shift.and_then(|steps| number.parse::<u64>().ok()?.checked_mul(1 << (10 * steps)));
     size.ok_or_else(|| "write bytes as 4096, 64KiB or 1MiB".into())
+}
+
+/// A part of a whole, from 0 to 1.
+fn part(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|part| (0.0..=1.0).contains(part)).ok_or_else(|| "write a number from 0 to 1".into())
 }
 
 /// Requests a second.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use cairn::id::Address;
 use clap::Args;
 
-use super::{ThreadArguments, duration, size};
+use super::{ThreadArguments, duration, part, size};
 
 /// Bytes of the longest field that answers may get.
 pub(crate) const FIELD_BYTES: usize = 128;
@@ -55,10 +55,6 @@ fn sizes(text: &str) -> Result<RangeInclusive<u64>, String> {
     let (from, to) = text.split_once('-').unwrap_or((text, text));
     let range = size(from)?..=size(to)?;
     if range.is_empty() { Err("the range is empty".into()) } else { Ok(range) }
-}
-
-fn part(text: &str) -> Result<f64, String> {
-    text.parse().ok().filter(|part| (0.0..=1.0).contains(part)).ok_or_else(|| "write a number from 0 to 1".into())
 }
 
 /// One short line, which goes into a head with the rest.

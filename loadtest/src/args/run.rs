@@ -1,15 +1,15 @@
-//! What `run` takes. Not here: whether it can be done.
+//! What `run` takes, and what all loads do. Not here: whether it can be done.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 
-use super::{Sha256, ThreadArguments, body_size, digest, duration, rate, size};
+use super::{Sha256, ThreadArguments, body_size, digest, duration, part, rate, size};
 
-/// What `run` takes.
-#[derive(Debug, Args)]
-pub(crate) struct RunArguments {
+/// What is sent to whom, and how it is judged.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct LoadArguments {
     /// http://HOST[:PORT]/PATH or https://…; `URL@3` is asked for three times as often
     #[arg(value_name = "URL", required_unless_present = "scenario")]
     pub(crate) urls: Vec<String>,
@@ -20,22 +20,6 @@ pub(crate) struct RunArguments {
     /// Connections to each host, over all threads; also the most that are busy at a time [default: 64]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) connections: Option<u32>,
-    /// Requests a second, sent when they are due however slow the answers are (open loop); without it, each connection
-    /// sends its next request when the last is answered (closed loop)
-    #[arg(long, value_name = "N", value_parser = rate)]
-    pub(crate) rate: Option<f64>,
-    /// Random (exponential) instead of equal times between requests
-    #[arg(long, requires = "rate")]
-    pub(crate) poisson: bool,
-    /// How long to send, after the warm-up; 10s if there is no -n either
-    #[arg(short, long, value_name = "TIME", value_parser = duration)]
-    pub(crate) duration: Option<Duration>,
-    /// How many requests to send, after the warm-up
-    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    pub(crate) requests: Option<u64>,
-    /// Send so long first, without counting [default: 0s]
-    #[arg(long, value_name = "TIME", value_parser = duration)]
-    pub(crate) warmup: Option<Duration>,
     /// Close the connection after each request
     #[arg(long)]
     pub(crate) close: bool,
@@ -69,6 +53,36 @@ pub(crate) struct RunArguments {
     /// SHA-256 that each response body must have, in hexadecimal
     #[arg(long, value_name = "HASH", value_parser = digest)]
     pub(crate) expect_sha256: Option<Sha256>,
+    #[command(flatten)]
+    pub(crate) tls: TlsArguments,
+    #[command(flatten)]
+    pub(crate) threads: ThreadArguments,
+}
+
+/// What `run` takes.
+#[derive(Debug, Args)]
+pub(crate) struct RunArguments {
+    #[command(flatten)]
+    pub(crate) load: LoadArguments,
+    /// Requests a second, sent when they are due however slow the answers are (open loop); without it, each connection
+    /// sends its next request when the last is answered (closed loop)
+    #[arg(long, value_name = "N", value_parser = rate)]
+    pub(crate) rate: Option<f64>,
+    /// Random (exponential) instead of equal times between requests
+    #[arg(long, requires = "rate")]
+    pub(crate) poisson: bool,
+    /// How long to send, after the warm-up; 10s if there is no -n either
+    #[arg(short, long, value_name = "TIME", value_parser = duration)]
+    pub(crate) duration: Option<Duration>,
+    /// How many requests to send, after the warm-up
+    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) requests: Option<u64>,
+    /// Send so long first, without counting [default: 0s]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) warmup: Option<Duration>,
+    /// Exit with 1 if a smaller part of the requests than this is answered as expected; 0: never
+    #[arg(long, value_name = "PART", default_value_t = 0.99, value_parser = part)]
+    pub(crate) fail_below: f64,
     /// Also write the latencies of each second as a HdrHistogram log
     #[arg(long, value_name = "FILE")]
     pub(crate) hdr: Option<PathBuf>,
@@ -78,14 +92,10 @@ pub(crate) struct RunArguments {
     /// Print the report as JSON
     #[arg(long)]
     pub(crate) json: bool,
-    #[command(flatten)]
-    pub(crate) tls: TlsArguments,
-    #[command(flatten)]
-    pub(crate) threads: ThreadArguments,
 }
 
 /// What https:// needs.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct TlsArguments {
     /// File with the authorities (PEM) whose certificates are believed; by default those of the web
     #[arg(long, value_name = "FILE")]

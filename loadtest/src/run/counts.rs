@@ -106,6 +106,22 @@ impl RunCounts {
         self.errors.iter().sum()
     }
 
+    /// What is wrong with the answers if a smaller part than `least` of those that came, or should have come, was right.
+    pub(crate) fn complaint(&self, least: f64) -> Option<String> {
+        let (right, wrong) = (self.latency.count(), self.all_errors());
+        let part = right as f64 / (right + wrong).max(1) as f64;
+        (wrong > 0 && part < least).then(|| {
+            let classes = Failure::ALL.into_iter().filter(|failure| self.errors(*failure) > 0);
+            let classes: Vec<_> =
+                classes.map(|failure| format!("{} {}", failure.name(), self.errors(failure))).collect();
+            format!(
+                "only {right} of {} requests were answered as expected, less than --fail-below {least}; wrong: {}",
+                right + wrong,
+                classes.join(", ")
+            )
+        })
+    }
+
     /// Whether any request was answered.
     pub(crate) fn is_answered(&self) -> bool {
         self.latency.count() + self.errors(Failure::Status) + self.errors(Failure::Body) > 0
@@ -129,5 +145,24 @@ impl RunCounts {
         self.cpu += other.cpu;
         self.interrupted |= other.interrupted;
         self.out_of_ports |= other.out_of_ports;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_fails_when_too_few_answers_were_right() {
+        let mut counts = RunCounts::new();
+        // Nothing was asked, so nothing was wrong.
+        assert_eq!(counts.complaint(1.0), None);
+        (0..99).for_each(|_| counts.latency.record(Duration::from_millis(1)));
+        counts.fail(Failure::Status);
+        assert_eq!([0.0, 0.99].map(|least| counts.complaint(least)), [None, None]);
+        counts.fail(Failure::Reset);
+        counts.unanswered = 50;
+        let complaint = counts.complaint(0.99).expect("99 of 101");
+        assert!(complaint.starts_with("only 99 of 101 ") && complaint.ends_with("; wrong: reset 1, status 1"));
     }
 }

@@ -9,7 +9,7 @@ use super::plan::PlanError;
 use super::target::{Host, RequestForm, TargetError, Url, schedule};
 use super::template::{Expect, RequestTemplate};
 use super::tls::Probe;
-use crate::args::RunArguments;
+use crate::args::LoadArguments;
 
 /// How long the first connection to a host may take.
 const REACH: Duration = Duration::from_secs(5);
@@ -26,7 +26,7 @@ pub(super) struct Mix {
 
 impl Mix {
     /// The same request to each of the URLs.
-    pub(super) fn of_urls(arguments: &RunArguments) -> Result<Self, PlanError> {
+    pub(super) fn of_urls(arguments: &LoadArguments) -> Result<Self, PlanError> {
         let body = body(arguments)?;
         let (mut mix, mut weights) = (Self::default(), Vec::new());
         let expect = Expect {
@@ -47,7 +47,7 @@ impl Mix {
     }
 
     /// The requests of a scenario, with the command line's fields, and its URL for requests that have only a path.
-    pub(super) fn of_scenario(scenario: &Scenario, arguments: &RunArguments) -> Result<Self, PlanError> {
+    pub(super) fn of_scenario(scenario: &Scenario, arguments: &LoadArguments) -> Result<Self, PlanError> {
         let base = match &arguments.urls[..] {
             [] => None,
             [url] => Some(Url::parse(url)?),
@@ -56,8 +56,7 @@ impl Mix {
         let mut mix = Self::default();
         for request in &scenario.requests {
             let url = locate(request, base.as_ref())?;
-            let named = request.headers.iter().map(|(name, value)| format!("{name}: {value}"));
-            let headers: Vec<String> = named.chain(arguments.headers.iter().cloned()).collect();
+            let headers: Vec<String> = request.headers.iter().chain(&arguments.headers).cloned().collect();
             let body = request.content.as_deref();
             let method = method(request.method.as_deref(), body.is_some());
             let form = RequestForm { method, headers: &headers, body, close: arguments.close || scenario.close };
@@ -110,7 +109,7 @@ fn method(asked: Option<&str>, has_body: bool) -> &str {
     asked.unwrap_or(if has_body { "POST" } else { "GET" })
 }
 
-fn body(arguments: &RunArguments) -> Result<Option<Vec<u8>>, PlanError> {
+fn body(arguments: &LoadArguments) -> Result<Option<Vec<u8>>, PlanError> {
     if let Some(path) = &arguments.body_file {
         return std::fs::read(path).map(Some).map_err(|error| PlanError::Body(path.clone(), error));
     }

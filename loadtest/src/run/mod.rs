@@ -12,6 +12,7 @@ mod progress;
 mod ramp;
 mod series;
 mod slot;
+mod table;
 mod counts;
 mod target;
 mod tls;
@@ -29,6 +30,7 @@ pub(crate) use series::{Second, Series};
 use crate::args::RunArguments;
 use crate::crew::{self, CrewError, Stop};
 use crate::report;
+use file::FileError;
 use generator::Generator;
 use log::Log;
 use meter::{Meter, meter};
@@ -52,6 +54,23 @@ pub(crate) enum RunError {
     Write(PathBuf, io::Error),
 }
 
+impl RunError {
+    /// The problems of a scenario, each with its place.
+    pub(crate) fn details(&self) -> Option<Arc<str>> {
+        match self {
+            Self::Plan(PlanError::File(FileError::Invalid(_, _, report))) => Some(report.text()),
+            _ => None,
+        }
+    }
+}
+
+/// A report, and what was wrong with the answers.
+#[derive(Debug)]
+pub(crate) struct Judged {
+    pub(crate) report: String,
+    pub(crate) complaint: Option<String>,
+}
+
 /// What a run has shown.
 #[derive(Debug)]
 pub(crate) struct Outcome {
@@ -61,7 +80,7 @@ pub(crate) struct Outcome {
 }
 
 /// Runs the load, writes the files that were asked for, and returns the report.
-pub(crate) fn run(arguments: &RunArguments) -> Result<String, RunError> {
+pub(crate) fn run(arguments: &RunArguments) -> Result<Judged, RunError> {
     let outcome = carry_out(arguments, io::stderr().is_terminal())?;
     let write =
         |path: &PathBuf, text: &[u8]| std::fs::write(path, text).map_err(|error| RunError::Write(path.clone(), error));
@@ -71,7 +90,8 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<String, RunError> {
     if let Some(path) = &arguments.html {
         write(path, report::page(&outcome).as_bytes())?;
     }
-    Ok(if arguments.json { report::json(&outcome) } else { report::text(&outcome) })
+    let report = if arguments.json { report::json(&outcome) } else { report::text(&outcome) };
+    Ok(Judged { report, complaint: outcome.counts.complaint(arguments.fail_below) })
 }
 
 /// Runs the load and returns what it has shown.

@@ -74,12 +74,14 @@ pub(super) struct ThreadLoad {
 impl Plan {
     /// Checks everything, and that the target can be reached.
     pub(super) fn new(arguments: &RunArguments) -> Result<Self, PlanError> {
-        let scenario = arguments.scenario.as_deref().map(Scenario::read).transpose()?.unwrap_or_default();
-        let mix = match arguments.scenario {
-            Some(_) => Mix::of_scenario(&scenario, arguments)?,
-            None => Mix::of_urls(arguments)?,
+        let load = &arguments.load;
+        let scenario = load.scenario.as_deref().map(|path| Scenario::read(path, !load.urls.is_empty()));
+        let scenario = scenario.transpose()?.unwrap_or_default();
+        let mix = match load.scenario {
+            Some(_) => Mix::of_scenario(&scenario, load)?,
+            None => Mix::of_urls(load)?,
         };
-        let mut steps = scenario.steps();
+        let mut steps = scenario.steps.clone();
         if !steps.is_empty() && (arguments.rate.is_some() || arguments.duration.is_some()) {
             return Err(PlanError::TwoPaces);
         }
@@ -90,18 +92,19 @@ impl Plan {
             (None, None) => Some(DURATION),
             (duration, _) => duration,
         };
-        let pipeline = usize::from(arguments.pipeline.or(scenario.pipeline).unwrap_or(1));
-        let close = arguments.close || scenario.close;
+        let pipeline = usize::from(load.pipeline.or(scenario.pipeline).unwrap_or(1));
+        let close = load.close || scenario.close;
         if close && pipeline > 1 {
             return Err(PlanError::Pipelined);
         }
-        let connections = arguments.connections.or(scenario.connections).unwrap_or(CONNECTIONS) as usize;
-        let cpus = crew::cpus(&arguments.threads.cpus)?;
-        let threads = arguments.threads.threads.map_or(cpus.len(), usize::from).min(connections);
+        let connections = load.connections.or(scenario.connections).unwrap_or(CONNECTIONS) as usize;
+        let cpus = crew::cpus(&load.threads.cpus)?;
+        let threads = load.threads.threads.map_or(cpus.len(), usize::from).min(connections);
         crew::provide_descriptors(connections * mix.hosts())?;
-        let client = mix.is_secure().then(|| tls::spec(&arguments.tls)).transpose().map_err(TargetError::from)?;
-        let probe = client.as_ref().map(Probe::new).transpose().map_err(TargetError::from)?;
-        let names = arguments.scenario.iter().map(|path| path.display().to_string()).chain(arguments.urls.clone());
+        let client = mix.is_secure().then(|| tls::spec(&load.tls)).transpose().map_err(TargetError::from)?;
+        let probe =
+            client.as_ref().map(|spec| Probe::new(spec, load.tls.ca.clone())).transpose().map_err(TargetError::from)?;
+        let names = load.scenario.iter().map(|path| path.display().to_string()).chain(load.urls.clone());
         Ok(Self {
             name: names.collect::<Vec<_>>().join(" "),
             hosts: mix.reach(probe)?,
@@ -111,7 +114,7 @@ impl Plan {
             connections,
             pipeline,
             close,
-            timeout: arguments.timeout.or(scenario.timeout).unwrap_or(TIMEOUT),
+            timeout: load.timeout.or(scenario.timeout).unwrap_or(TIMEOUT),
             steps,
             poisson: arguments.poisson || scenario.poisson,
             warmup: arguments.warmup.or(scenario.warmup).unwrap_or_default(),

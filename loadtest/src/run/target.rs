@@ -17,7 +17,7 @@ pub(crate) enum TargetError {
     Tls(#[from] TlsError),
     #[error("`{0}`: a weight is a number from 1 to 1000, as in URL@3")]
     Weight(String),
-    #[error("`{0}` is only a path; name its host as a URL on the command line")]
+    #[error("`{0}` is only a path; name its host by a URL on the command line")]
     Baseless(String),
     #[error("a scenario takes one URL, for its requests that have only a path")]
     Bases,
@@ -102,8 +102,8 @@ impl Url {
         let (name, (address, stream)) = (self.server_name()?, self.connect(patience)?);
         let agreement = match (probe, &name) {
             (Some(probe), Some(name)) => {
-                let refused = |why| TlsError::Refused(format!("{} ({address})", name.to_str()), why);
-                Some(probe.check(name, stream, patience).map_err(refused)?)
+                let agreed = probe.check(name, stream, patience);
+                Some(agreed.map_err(|why| why.about(format!("{} ({address})", name.to_str()), probe.ca.as_deref()))?)
             }
             _ => None,
         };
@@ -159,8 +159,23 @@ pub(super) struct RequestForm<'a> {
 }
 
 impl RequestForm<'_> {
+    /// Whether it makes a request.
+    pub(super) fn check(&self) -> Result<(), TargetError> {
+        self.fields().map(drop)
+    }
+
     /// The bytes of one request.
     pub(super) fn write(&self, url: &Url) -> Result<Box<[u8]>, TargetError> {
+        let (fields, has_host) = self.fields()?;
+        let host = if has_host { String::new() } else { format!("Host: {}\r\n", url.authority) };
+        let length = self.body.map_or(String::new(), |body| format!("Content-Length: {}\r\n", body.len()));
+        let close = if self.close { "Connection: close\r\n" } else { "" };
+        let head = format!("{} {} HTTP/1.1\r\n{host}{fields}{length}{close}\r\n", self.method, url.target);
+        Ok([head.as_bytes(), self.body.unwrap_or_default()].concat().into())
+    }
+
+    /// The fields as they are sent, and whether Host is among them.
+    fn fields(&self) -> Result<(String, bool), TargetError> {
         if self.method == "CONNECT" || !is_token(self.method) {
             return Err(TargetError::Method(self.method.into()));
         }
@@ -175,11 +190,7 @@ impl RequestForm<'_> {
             has_host |= is("host");
             fields += &format!("{name}: {value}\r\n");
         }
-        let host = if has_host { String::new() } else { format!("Host: {}\r\n", url.authority) };
-        let length = self.body.map_or(String::new(), |body| format!("Content-Length: {}\r\n", body.len()));
-        let close = if self.close { "Connection: close\r\n" } else { "" };
-        let head = format!("{} {} HTTP/1.1\r\n{host}{fields}{length}{close}\r\n", self.method, url.target);
-        Ok([head.as_bytes(), self.body.unwrap_or_default()].concat().into())
+        Ok((fields, has_host))
     }
 }
 

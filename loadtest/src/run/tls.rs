@@ -4,12 +4,12 @@
 use std::fs;
 use std::io;
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cairn::id::Owner;
 pub(super) use cairn::tls::ServerName;
-use cairn::tls::{Agreement, Authorities, BadCertificates, Client, ClientSpec, Session, Trust};
+use cairn::tls::{Agreement, Authorities, BadCertificates, Client, ClientSpec, Distrust, Session, Trust};
 use cairn::transport::Transport;
 use cairn::uring::{Event, Ring, StartError};
 
@@ -29,8 +29,47 @@ pub(crate) enum TlsError {
     BadCa(PathBuf, BadCertificates),
     #[error(transparent)]
     Ring(#[from] StartError),
-    #[error("no TLS with https://{0}: {1}; --ca FILE names its authority, --insecure takes any certificate")]
+    #[error("no TLS with https://{0}: {1}")]
     Refused(String, io::Error),
+    #[error("no TLS with https://{0}: {1}; {2}")]
+    Distrusted(String, Distrust, String),
+}
+
+/// Why a trial handshake failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ProbeError {
+    #[error(transparent)]
+    Broken(#[from] io::Error),
+    #[error(transparent)]
+    Distrusted(Distrust),
+}
+
+impl ProbeError {
+    /// The complaint about the host `name`.
+    pub(super) fn about(self, name: String, ca: Option<&Path>) -> TlsError {
+        match self {
+            Self::Broken(error) => TlsError::Refused(name, error),
+            Self::Distrusted(why) => TlsError::Distrusted(name, why, cure(why, ca)),
+        }
+    }
+}
+
+/// What helps against `why`, with the authorities of `ca` or of the web.
+fn cure(why: Distrust, ca: Option<&Path>) -> String {
+    let help = match (why, ca) {
+        (Distrust::Issuer, None) => "--ca FILE names its authority".to_owned(),
+        (Distrust::Issuer, Some(ca)) => format!("{} does not hold its authority", ca.display()),
+        (Distrust::Authority, None) => "--ca FILE with this very certificate believes it".to_owned(),
+        (Distrust::Authority, Some(ca)) => format!(
+            "{} does not hold this very certificate; `openssl req -x509` makes one of a server with \
+             -addext basicConstraints=CA:FALSE",
+            ca.display()
+        ),
+        (Distrust::Name, _) => "write the URL with a name that it has".to_owned(),
+        (Distrust::Time, _) => "renew it, or set the clock".to_owned(),
+        (Distrust::Other, _) => return "--insecure takes any certificate".to_owned(),
+    };
+    format!("{help}, --insecure takes any")
 }
 
 /// The client settings by arguments. Every server is offered the same key share, and no hybrid group, which only some servers would
@@ -53,11 +92,13 @@ pub(super) fn spec(arguments: &TlsArguments) -> Result<ClientSpec, TlsError> {
 pub(super) struct Probe {
     ring: Ring,
     client: Client,
+    /// File of the authorities; None: those of the web, or any.
+    pub(super) ca: Option<PathBuf>,
 }
 
 impl Probe {
-    pub(super) fn new(spec: &ClientSpec) -> Result<Self, TlsError> {
-        Ok(Self { ring: Ring::new()?, client: Client::new(&ClientSpec { tickets: 0, ..spec.clone() }) })
+    pub(super) fn new(spec: &ClientSpec, ca: Option<PathBuf>) -> Result<Self, TlsError> {
+        Ok(Self { ring: Ring::new()?, client: Client::new(&ClientSpec { tickets: 0, ..spec.clone() }), ca })
     }
 
     /// Does one handshake and returns what was agreed on, or why there cannot be any.
@@ -66,7 +107,7 @@ impl Probe {
         name: &ServerName<'static>,
         stream: TcpStream,
         patience: Duration,
-    ) -> io::Result<String> {
+    ) -> Result<String, ProbeError> {
         let session = Session::client(&self.client, name.clone());
         let socket = self.ring.add(stream.into(), Owner::Upstream(0));
         let mut transport = Transport::new(socket, Some(Box::new(session)));
@@ -81,7 +122,7 @@ impl Probe {
         agreed.map(|agreement| agreement.to_string())
     }
 
-    fn shake_hands(&mut self, transport: &mut Transport) -> io::Result<Agreement> {
+    fn shake_hands(&mut self, transport: &mut Transport) -> Result<Agreement, ProbeError> {
         transport.begin(&mut self.ring).map_err(io::Error::other)?;
         loop {
             self.ring.turn_within(Duration::MAX)?;
@@ -99,15 +140,19 @@ impl Probe {
         }
     }
 
-    fn note(&mut self, transport: &mut Transport, event: Event) -> io::Result<Option<Agreement>> {
+    fn note(&mut self, transport: &mut Transport, event: Event) -> Result<Option<Agreement>, ProbeError> {
         match event {
             Event::Received(_, bytes) => transport.receive(&mut self.ring, bytes).map_err(|error| {
-                let why = transport.session().and_then(Session::why).map(ToString::to_string);
-                io::Error::other(why.unwrap_or_else(|| error.to_string()))
+                let session = transport.session();
+                if let Some(why) = session.and_then(Session::distrust) {
+                    return ProbeError::Distrusted(why);
+                }
+                let why = session.and_then(Session::why).map(ToString::to_string);
+                io::Error::other(why.unwrap_or_else(|| error.to_string())).into()
             }),
-            Event::Expired(_) => Err(io::ErrorKind::TimedOut.into()),
-            Event::Ended(_) => Err(io::ErrorKind::UnexpectedEof.into()),
-            Event::Failed(..) => Err(io::ErrorKind::ConnectionReset.into()),
+            Event::Expired(_) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
+            Event::Ended(_) => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+            Event::Failed(..) => Err(io::Error::from(io::ErrorKind::ConnectionReset).into()),
             _ => Ok(None),
         }
     }

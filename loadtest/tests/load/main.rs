@@ -84,13 +84,33 @@ fn weights_statuses_and_lengths_are_judged() {
     let origin = Origin::start(&[]);
     let urls = [format!("{}/size/5@3", origin.url), format!("{}/status/404", origin.url)];
     let run = |expect: &[&str]| {
-        let load = ["run", &urls[0], &urls[1], "--json", "-n", "400", "--threads", "1"];
+        let load = ["run", &urls[0], &urls[1], "--json", "-n", "400", "--threads", "1", "--fail-below", "0"];
         read_report(&command(&[&load[..], expect].concat()).output().unwrap())
     };
     assert_eq!(run(&[])["errors"]["status"], 100);
     assert_eq!(run(&["--expect-status", "404"])["errors"]["status"], 300);
     let both = run(&["--expect-length", "6"]);
     assert_eq!((&both["errors"]["status"], &both["errors"]["body"]), (&100.into(), &300.into()));
+}
+
+#[test]
+fn wrong_answers_fail_the_run_but_not_its_report() {
+    let origin = Origin::start(&[]);
+    let mixed = [format!("{}/status/500@1", origin.url), format!("{}/@99", origin.url)];
+    let run = |urls: &[String], more: &[&str]| {
+        let mut load = command(&["run", "--json", "-n", "400", "--threads", "1"]);
+        let output = load.args(urls).args(more).output().unwrap();
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(report["sent"], 400);
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    assert_eq!(run(&mixed, &[]), (Some(0), String::new()));
+    let complaint =
+        "cairn-load: only 396 of 400 requests were answered as expected, less than --fail-below 1; wrong: status 4\n";
+    assert_eq!(run(&mixed, &["--fail-below", "1"]), (Some(1), complaint.to_owned()));
+    assert_eq!(run(&mixed[..1], &[]).0, Some(1));
+    assert_eq!(run(&mixed[..1], &["--fail-below", "0"]), (Some(0), String::new()));
+    assert_eq!(run(&mixed[1..], &["--expect-length", "3"]).0, Some(1));
 }
 
 #[test]

@@ -10,7 +10,9 @@ use crate::harness::{Origin, command, read_report};
 const FIVE: &str = "eaf16bc07968e013f3f94ab1342472434a39fc3475f11cf341a6c3965974f8e9";
 
 fn run(arguments: &[&str]) -> Value {
-    read_report(&command(&[&["run", "--json", "--threads", "1"], arguments].concat()).output().unwrap())
+    read_report(
+        &command(&[&["run", "--json", "--threads", "1", "--fail-below", "0"], arguments].concat()).output().unwrap(),
+    )
 }
 
 #[test]
@@ -77,6 +79,34 @@ fn steps_and_ramps_send_as_many_as_they_say() {
     let count = |name: &str| report[name].as_u64().unwrap();
     assert_eq!((count("sent") + count("unsent"), report["loop"].as_str()), (700, Some("open")), "{report}");
     assert_eq!(report["rate"], Value::Null);
+}
+
+#[test]
+fn a_scenario_is_refused_with_all_its_mistakes() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "warmup = \"1d\"\n\n[[request]]\nurl = \"/\"\nweigth = 3\nheaders = { accept = 3 }\n";
+    fs::write(folder.path().join("shop.toml"), text).unwrap();
+    let output = command(&["run", "--scenario", "shop.toml"]).current_dir(folder.path()).output().unwrap();
+    let expected = "\
+shop.toml:1:10: error: this is no value of `warmup`
+    1 | warmup = \"1d\"
+      |          ^^^^
+      help: write a number and its unit: \"20us\", \"500ms\", \"10s\", \"2m\" or \"1h\"
+shop.toml:4:7: error: `/` is only a path
+    4 | url = \"/\"
+      |       ^^^
+      help: name its host by a URL on the command line
+shop.toml:5:1: error: unknown key `weigth` in [[request]]
+    5 | weigth = 3
+      | ^^^^^^
+      help: did you mean `weight`?
+shop.toml:6:22: error: this is no value of `accept`
+    6 | headers = { accept = 3 }
+      |                      ^
+      help: write a table of strings: { accept = \"image/webp\" }
+cairn-load: scenario shop.toml is invalid: 4 errors
+";
+    assert_eq!((output.status.code(), String::from_utf8(output.stderr).unwrap().as_str()), (Some(1), expected));
 }
 
 fn hash_of_x(bytes: usize) -> String {

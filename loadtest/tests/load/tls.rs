@@ -9,7 +9,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::Duration;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::Value;
@@ -27,16 +27,30 @@ struct Server {
 }
 
 impl Server {
+    /// A server whose certificate an authority has signed.
     fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let ca = folder.path().join("ca.pem");
         let mut authority = CertificateParams::new(Vec::new()).unwrap();
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
-        fs::write(&ca, authority.pem()).unwrap();
         let key = KeyPair::generate().unwrap();
         let certificate =
             CertificateParams::new(vec!["localhost".into()]).unwrap().signed_by(&key, &authority).unwrap();
+        Self::with(&certificate, &key, &authority.pem())
+    }
+
+    /// A server with what `openssl req -x509` makes.
+    fn self_signed() -> Self {
+        let mut own = CertificateParams::new(vec!["localhost".into()]).unwrap();
+        own.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let certificate = own.self_signed(&key).unwrap();
+        Self::with(&certificate, &key, &certificate.pem())
+    }
+
+    fn with(certificate: &Certificate, key: &KeyPair, authority: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let ca = folder.path().join("ca.pem");
+        fs::write(&ca, authority).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
         let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
@@ -144,7 +158,7 @@ fn every_connection_ends_with_a_goodbye() {
 
 #[test]
 fn certificates_are_checked_unless_told_otherwise() {
-    let (server, other) = (Server::start(), Server::start());
+    let (server, other, signed) = (Server::start(), Server::start(), Server::self_signed());
     let number = server.url.replace("localhost", "127.0.0.1");
     let plain = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = plain.local_addr().unwrap().port();
@@ -155,9 +169,14 @@ fn certificates_are_checked_unless_told_otherwise() {
     });
     let (own, others) = (server.ca.to_str().unwrap(), other.ca.to_str().unwrap());
     for (arguments, says) in [
-        (server.url.clone(), "UnknownIssuer"),
-        (format!("{} --ca {others}", server.url), "invalid peer certificate"),
-        (format!("{number} --ca {own}"), "not valid for name"),
+        (
+            server.url.clone(),
+            "of an authority that is not believed; --ca FILE names its authority, --insecure takes any",
+        ),
+        (format!("{} --ca {others}", server.url), "ca.pem does not hold its authority, --insecure takes any"),
+        (format!("{number} --ca {own}"), "for another name; write the URL with a name that it has"),
+        (signed.url.clone(), "that of an authority (CA:TRUE), not that of a server; --ca FILE with this very"),
+        (format!("{} --ca {own}", signed.url), "does not hold this very certificate; `openssl req -x509` makes one"),
         (format!("https://localhost:{port} --insecure"), "no TLS with https://localhost"),
         (format!("{} --ca /nonexistent", server.url), "cannot read certificates from /nonexistent"),
         (format!("{} --ca {}", server.url, file!()), "holds no certificate"),
@@ -172,5 +191,5 @@ fn certificates_are_checked_unless_told_otherwise() {
         assert_eq!(complaint.lines().count(), 1, "{complaint}");
     }
     let report = read_report(&command(&["run", &number, "-n", "5", "--json", "--insecure"]).output().unwrap());
-    assert_eq!(report["answered"], 5);
+    assert_eq!((&report["answered"], &signed.run("/5 -n 5 -c 1")["answered"]), (&5.into(), &5.into()));
 }
