@@ -3,7 +3,9 @@
 mod args;
 mod compare;
 mod crew;
+mod find;
 mod histogram;
+mod machine;
 mod origin;
 mod page;
 mod random;
@@ -27,6 +29,10 @@ fn main() -> ExitCode {
                 Err(error.to_string())
             }
         },
+        Verb::Find(arguments) => find::find(&arguments).map_err(|error| {
+            let _ = std::io::stderr().write_all(error.details().unwrap_or_default().as_bytes());
+            error.to_string()
+        }),
         Verb::Origin(arguments) => origin::origin(&arguments).map_err(|error| error.to_string()),
         Verb::Compare(arguments) => match compare::compare(&arguments) {
             Ok(compared) => return finish(&compared.table, compared.failure.as_deref()),

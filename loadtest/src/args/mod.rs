@@ -1,6 +1,7 @@
 //! The command line. Not here: what a verb does, or whether its target exists.
 
 mod compare;
+mod find;
 mod origin;
 mod run;
 
@@ -9,6 +10,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use compare::CompareArguments;
+pub(crate) use find::FindArguments;
 pub(crate) use origin::{FIELD_BYTES, OriginArguments};
 pub(crate) use run::{LoadArguments, RunArguments, TlsArguments};
 
@@ -24,6 +26,8 @@ pub(crate) struct Arguments {
 pub(crate) enum Verb {
     /// Send requests and report how they were answered
     Run(Box<RunArguments>),
+    /// Find the highest rate that a target holds, and its latencies at 30, 50, 70 and 90 % of that
+    Find(Box<FindArguments>),
     /// Answer every request from memory
     Origin(OriginArguments),
     /// Run cairn and its installed peers side by side and report what an exchange costs each

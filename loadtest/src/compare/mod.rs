@@ -2,7 +2,6 @@
 //! `record`).
 
 mod html;
-mod machine;
 mod measure;
 mod outcome;
 mod proc;
@@ -22,6 +21,7 @@ use tempfile::TempDir;
 
 use crate::args::CompareArguments;
 use crate::crew::{self, CrewError, Stop};
+use crate::machine;
 use measure::{MeasureError, Method, Target};
 use outcome::{Comparison, Outcome, Row};
 use process::{Process, ProcessError};

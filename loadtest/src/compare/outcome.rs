@@ -7,7 +7,7 @@ use super::scenario::Scenario;
 /// Results of a comparison.
 #[derive(Debug)]
 pub(super) struct Comparison {
-    pub(super) machine: super::machine::Machine,
+    pub(super) machine: crate::machine::Machine,
     /// Commit of the working directory, if git knows one.
     pub(super) commit: Option<String>,
     pub(super) date: String,

@@ -41,13 +41,7 @@ fn put(file: &Path, text: &str) -> Result<(), RecordError> {
 /// The results as JSON.
 fn json(all: &Comparison) -> String {
     let report = json!({
-        "machine": {
-            "name": all.machine.name,
-            "model": all.machine.model,
-            "cpus": all.machine.cpus,
-            "memory_gib": all.machine.memory_gib,
-            "kernel": all.machine.kernel,
-        },
+        "machine": all.machine.json(),
         "date": all.date,
         "commit": all.commit,
         "repeat": all.repeat,

@@ -22,12 +22,8 @@ pub(super) fn text(all: &Comparison) -> String {
 pub(super) fn machine(all: &Comparison) -> String {
     let machine = &all.machine;
     format!(
-        "{}: {}, {} CPUs, {:.0} GiB, Linux {}; {}{}",
+        "{}: {machine}; {}{}",
         machine.name,
-        machine.model,
-        machine.cpus,
-        machine.memory_gib,
-        machine.kernel,
         all.date,
         all.commit.as_ref().map_or(String::new(), |commit| format!(", commit {commit}")),
     )

@@ -6,11 +6,13 @@ use serde_json::{Map, Value, json};
 
 use super::{QUANTILES, cpu_us, rate_of};
 use crate::histogram::Histogram;
+use crate::machine::{Machine, time_of_day};
 use crate::run::{Failure, Outcome, Second};
 
 /// The report for programs; times in microseconds.
 pub(crate) fn json(outcome: &Outcome) -> String {
     let Outcome { plan, counts, series } = outcome;
+    let (due, sent) = outcome.rates();
     let seconds = counts.elapsed.as_secs_f64();
     let rate = |amount: f64| if seconds > 0.0 { amount / seconds } else { 0.0 };
     let mut by_class = Map::new();
@@ -22,6 +24,10 @@ pub(crate) fn json(outcome: &Outcome) -> String {
         "loop": if plan.is_open() { "open" } else { "closed" },
         "rate": rate_of(plan),
         "steps": plan.steps.iter().map(|step| json!([step.from, step.to])).collect::<Vec<_>>(),
+        "due_per_second": plan.is_open().then_some(due),
+        "sent_per_second": sent,
+        "date": time_of_day(),
+        "machine": Machine::here(None).json(),
         "poisson": plan.poisson,
         "connections": plan.connections,
         "pipeline": plan.pipeline,

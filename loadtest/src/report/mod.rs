@@ -10,10 +10,15 @@ use crate::histogram::Histogram;
 use crate::run::{Failure, Outcome, Plan, RunCounts};
 pub(crate) use json::json;
 pub(crate) use page::page;
+pub(crate) use plot::{Plot, round_step};
 
 /// Quantiles of a report: name in the text, name in JSON, value.
 const QUANTILES: [(&str, &str, f64); 4] =
     [("p50", "p50", 0.5), ("p90", "p90", 0.9), ("p99", "p99", 0.99), ("p99.9", "p99_9", 0.999)];
+
+/// What the times of requests that were sent late are.
+pub(crate) const SENT_LATE: &str = "from when a request was due until it was sent: the generator was busy, or no connection was free; latencies \
+     include it";
 
 /// The report as text.
 pub(crate) fn text(outcome: &Outcome) -> String {
@@ -35,11 +40,15 @@ pub(crate) fn text(outcome: &Outcome) -> String {
     );
     let rate = |amount: f64| if seconds > 0.0 { amount / seconds } else { 0.0 };
     text += &format!("answered    {answered} of {}, {:.1}/s\n", counts.sent, rate(answered as f64));
+    if plan.is_open() {
+        let (due, sent) = outcome.rates();
+        text += &format!("rate        {due:.1}/s due, {sent:.1}/s sent\n");
+    }
     let received = counts.received_bytes as f64;
     text += &format!("received    {}, {}/s\n", size(received), size(rate(received)));
     text += &format!("latency     {}\n", quantiles(&counts.latency));
     if plan.is_open() {
-        text += &format!("sent late   {}\n", quantiles(&counts.late));
+        text += &format!("sent late   {}\n            ({SENT_LATE})\n", quantiles(&counts.late));
     }
     if counts.handshakes > 0 {
         let retried = if counts.retried > 0 { format!(", {} asked twice", counts.retried) } else { String::new() };

@@ -15,21 +15,24 @@ const NEAR: f64 = 0.7;
 const TICKS: f64 = 5.0;
 
 /// One line: its name, its class (`a`, `b` or `c`), its points.
-pub(super) type Line = (&'static str, char, Vec<(f64, f64)>);
+pub(crate) type Line = (&'static str, char, Vec<(f64, f64)>);
 
 /// A plot. Both axes begin at 0.
 #[derive(Debug)]
-pub(super) struct Plot {
-    pub(super) title: &'static str,
+pub(crate) struct Plot {
+    pub(crate) title: &'static str,
     /// Places and names on the horizontal axis, which ends at `width`.
-    pub(super) ticks: Vec<(f64, String)>,
-    pub(super) width: f64,
-    pub(super) lines: Vec<Line>,
+    pub(crate) ticks: Vec<(f64, String)>,
+    pub(crate) width: f64,
+    pub(crate) lines: Vec<Line>,
+    /// Vertical bars: place, lower end, upper end.
+    pub(crate) spreads: Vec<(f64, f64, f64)>,
 }
 
 impl Plot {
-    pub(super) fn draw(&self) -> String {
+    pub(crate) fn draw(&self) -> String {
         let values = self.lines.iter().flat_map(|(_, _, points)| points).map(|(_, y)| *y);
+        let values = values.chain(self.spreads.iter().map(|(_, _, upper)| *upper));
         let most = values.fold(f64::MIN_POSITIVE, f64::max);
         let step = round_step(most / TICKS);
         let top = (most / step).ceil() * step;
@@ -51,6 +54,9 @@ impl Plot {
             let foot = HEIGHT - BOTTOM;
             put(format!("<path d=\"M{0:.1} {TOP}V{foot}\" class=\"axis\"/>", x(*place)));
             put(format!("<text x=\"{:.1}\" y=\"{}\" class=\"tick below\">{name}</text>", x(*place), foot + 14.0));
+        }
+        for (place, lower, upper) in &self.spreads {
+            put(format!("<path d=\"M{:.1} {:.1}V{:.1}\" class=\"spread\"/>", x(*place), y(*lower), y(*upper)));
         }
         for (row, (name, class, points)) in self.lines.iter().enumerate() {
             let places = points.iter().map(|(at, value)| (x(*at), y(*value)));
@@ -82,7 +88,7 @@ fn path(points: impl Iterator<Item = (f64, f64)>) -> String {
 }
 
 /// The next of 1, 2 or 5 times a power of ten.
-pub(super) fn round_step(least: f64) -> f64 {
+pub(crate) fn round_step(least: f64) -> f64 {
     let power = 10f64.powf(least.max(f64::MIN_POSITIVE).log10().floor());
     let steps = [1.0, 2.0, 5.0, 10.0].map(|step| step * power);
     steps.into_iter().find(|step| *step >= least * (1.0 - 1e-9)).unwrap_or(steps[3])
@@ -110,8 +116,15 @@ mod tests {
     #[test]
     fn lines_are_drawn_to_scale_without_points_that_nobody_sees() {
         let points = vec![(0.0, 0.0), (0.001, 0.0), (5.0, 10.0), (10.0, 0.0)];
-        let plot = Plot { title: "t", ticks: vec![(10.0, "end".into())], width: 10.0, lines: vec![("n", 'a', points)] };
+        let plot = Plot {
+            title: "t",
+            ticks: vec![(10.0, "end".into())],
+            width: 10.0,
+            lines: vec![("n", 'a', points)],
+            spreads: vec![(5.0, 5.0, 10.0)],
+        };
         let svg = plot.draw();
         assert!(svg.contains("d=\"M66.0 254.0L487.0 12.0L908.0 254.0\" class=\"line a\""), "{svg}");
+        assert!(svg.contains("d=\"M487.0 133.0V12.0\" class=\"spread\""), "{svg}");
     }
 }

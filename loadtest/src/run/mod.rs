@@ -25,6 +25,7 @@ use std::time::SystemTime;
 pub(crate) use counts::{Failure, RunCounts};
 pub(crate) use mix::filler;
 pub(crate) use plan::{Plan, PlanError};
+pub(crate) use ramp::Step;
 pub(crate) use series::{Second, Series};
 
 use crate::args::RunArguments;
@@ -77,6 +78,17 @@ pub(crate) struct Outcome {
     pub(crate) plan: Arc<Plan>,
     pub(crate) counts: RunCounts,
     pub(crate) series: Series,
+}
+
+impl Outcome {
+    /// Requests a second that were due and that were sent, while requests were due. In a closed loop, requests are due when they are
+    /// sent.
+    pub(crate) fn rates(&self) -> (f64, f64) {
+        let planned = self.plan.duration.filter(|_| !self.counts.interrupted);
+        let seconds = planned.unwrap_or(self.counts.elapsed).as_secs_f64();
+        let rate = |requests: u64| if seconds > 0.0 { requests as f64 / seconds } else { 0.0 };
+        (rate(self.counts.sent + self.counts.unsent), rate(self.counts.sent))
+    }
 }
 
 /// Runs the load, writes the files that were asked for, and returns the report.

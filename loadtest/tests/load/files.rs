@@ -36,6 +36,14 @@ fn the_seconds_add_up_to_the_run_in_every_file() {
     let page = fs::read_to_string(page).unwrap();
     assert_eq!(page.matches("<svg ").count(), 3);
     assert!(page.contains("99.9 %") || report["answered"].as_u64().unwrap() < 500, "{page}");
+    for part in
+        [" UTC; ", "300.0/s due", "s sent\n", "(from when a request was due until it was sent", "class=\"line c\""]
+    {
+        assert!(page.contains(part), "{part}\n{page}");
+    }
+    assert_eq!(report["due_per_second"], (report["sent"].as_f64().unwrap() + report["unsent"].as_f64().unwrap()) / 2.2);
+    assert!(report["machine"]["cpus"].as_u64() >= Some(1) && report["date"].as_str().unwrap().ends_with(" UTC"));
+    assert!(!page.contains("overflow-x"), "a scrollbar would cover the last line");
     assert!(!page.contains("src=") && !page.contains("href="), "the page needs nothing else");
 }
 

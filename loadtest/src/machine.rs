@@ -1,22 +1,26 @@
-//! Description of the machine for records: CPUs, memory and kernel, without host names. Not here: measuring.
+//! Description of the machine for reports and records: CPUs, memory and kernel, without host names. Not here: measuring.
 
+use std::fmt;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+
 /// One machine.
 #[derive(Debug)]
-pub(super) struct Machine {
+pub(crate) struct Machine {
     /// Name of its folder of records.
-    pub(super) name: String,
-    pub(super) model: String,
-    pub(super) cpus: usize,
-    pub(super) memory_gib: f64,
-    pub(super) kernel: String,
+    pub(crate) name: String,
+    pub(crate) model: String,
+    pub(crate) cpus: usize,
+    pub(crate) memory_gib: f64,
+    pub(crate) kernel: String,
 }
 
 impl Machine {
-    pub(super) fn here(name: Option<&str>) -> Self {
+    pub(crate) fn here(name: Option<&str>) -> Self {
         let cpus = field("/proc/cpuinfo", "processor").count();
         let model = field("/proc/cpuinfo", "model name").next().unwrap_or_else(|| std::env::consts::ARCH.into());
         let memory_kib =
@@ -34,8 +38,35 @@ impl Machine {
     }
 }
 
+impl Machine {
+    /// The machine for programs.
+    pub(crate) fn json(&self) -> Value {
+        json!({
+            "name": self.name,
+            "model": self.model,
+            "cpus": self.cpus,
+            "memory_gib": self.memory_gib,
+            "kernel": self.kernel,
+        })
+    }
+}
+
+/// Writes what the machine is, without its name.
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { model, cpus, memory_gib, kernel, .. } = self;
+        write!(f, "{model}, {cpus} CPUs, {memory_gib:.0} GiB, Linux {kernel}")
+    }
+}
+
+/// Date and time of day (UTC), to the minute.
+pub(crate) fn time_of_day() -> String {
+    let now = OffsetDateTime::now_utc();
+    format!("{} {:02}:{:02} UTC", now.date(), now.hour(), now.minute())
+}
+
 /// The commit of the tree that is the working directory, if git knows one.
-pub(super) fn commit() -> Option<String> {
+pub(crate) fn commit() -> Option<String> {
     let output = Command::new("git").args(["describe", "--always", "--dirty", "--exclude", "*"]).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     (output.status.success() && Path::new("loadtest").is_dir()).then(|| text.trim().to_owned())
