@@ -40,7 +40,7 @@ pub(super) struct ReloadArguments {
     /// Watch the answers for so long, and take the reload back by itself when they get worse
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     guard: Option<Duration>,
-    /// By how much the share of 5xx answers, or of connect failures, may rise under guard [default: 5%]
+    /// By how many percentage points the share of 5xx answers, or of connect failures, may rise under guard [default: 5%]
     #[arg(long, value_name = "PERCENT", value_parser = percent, requires = "guard")]
     threshold: Option<f64>,
     /// End the guard of the last reload, and keep what it brought
