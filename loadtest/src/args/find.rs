@@ -10,7 +10,7 @@ use super::{LoadArguments, duration, part, rate};
 /// What `find` takes.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "A rate breaks if p99, or errors and unsent requests together, are above their bound twice in a row. Rates double \
+    after_help = "A rate breaks if twice in a row p99, or errors and unsent requests together, are above their bound. Rates double \
     from --from until one breaks, or are halved until one holds; then the search halves the distance. A generator that is busy \
     itself is named in the report: give it CPUs of its own."
 )]

@@ -55,7 +55,7 @@ pub(super) fn text(found: &Found, arguments: &FindArguments) -> String {
     let bound = found.bounds.p99.map_or_else(|| "-".into(), time);
     let mut text = format!(
         "{}: the highest rate that holds\n{}; {}\n\n\
-         search, {} for each step; a rate breaks twice by p99 above {bound}, or by errors and unsent above {} %\n\
+         search, {} for each step; a rate does not hold if twice p99 is above {bound}, or errors and unsent are above {} %\n\
          {:>12} {:>12} {:>12} {:>10} {:>10} {:>10} {:>10} {:>9} {:>6}\n",
         found.name,
         found.date,

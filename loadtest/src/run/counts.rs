@@ -6,6 +6,7 @@ use cairn::uring;
 use rustix::io::Errno;
 
 use crate::histogram::Histogram;
+use crate::report;
 
 /// Why a request failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,13 +112,10 @@ impl RunCounts {
         let (right, wrong) = (self.latency.count(), self.all_errors());
         let part = right as f64 / (right + wrong).max(1) as f64;
         (wrong > 0 && part < least).then(|| {
-            let classes = Failure::ALL.into_iter().filter(|failure| self.errors(*failure) > 0);
-            let classes: Vec<_> =
-                classes.map(|failure| format!("{} {}", failure.name(), self.errors(failure))).collect();
             format!(
                 "only {right} of {} requests were answered as expected, less than --fail-below {least}; wrong: {}",
                 right + wrong,
-                classes.join(", ")
+                report::errors(self)
             )
         })
     }
@@ -163,6 +161,6 @@ mod tests {
         counts.fail(Failure::Reset);
         counts.unanswered = 50;
         let complaint = counts.complaint(0.99).expect("99 of 101");
-        assert!(complaint.starts_with("only 99 of 101 ") && complaint.ends_with("; wrong: reset 1, status 1"));
+        assert!(complaint.starts_with("only 99 of 101 ") && complaint.ends_with("; wrong: 2 (reset 1, status 1)"));
     }
 }

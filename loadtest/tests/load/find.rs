@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::harness::{Origin, command};
 
-const QUICK: &str = "--step 600ms --measure 200ms --repeat 2 --warmup 50ms --precision 0.2 --threads 1 --json";
+const QUICK: &str = "--step 600ms --measure 400ms --repeat 2 --warmup 50ms --precision 0.2 --threads 1 --json";
 
 fn number(value: &Value) -> f64 {
     value.as_f64().unwrap_or_else(|| panic!("no number: {value}"))

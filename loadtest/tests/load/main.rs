@@ -106,8 +106,7 @@ fn wrong_answers_fail_the_run_but_not_its_report() {
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
     };
     assert_eq!(run(&mixed, &[]), (Some(0), String::new()));
-    let complaint =
-        "cairn-load: only 396 of 400 requests were answered as expected, less than --fail-below 1; wrong: status 4\n";
+    let complaint = "cairn-load: only 396 of 400 requests were answered as expected, less than --fail-below 1; wrong: 4 (status 4)\n";
     assert_eq!(run(&mixed, &["--fail-below", "1"]), (Some(1), complaint.to_owned()));
     assert_eq!(run(&mixed[..1], &[]).0, Some(1));
     assert_eq!(run(&mixed[..1], &["--fail-below", "0"]), (Some(0), String::new()));
