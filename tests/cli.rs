@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -218,6 +218,34 @@ fn what_two_files_both_define_is_reported_with_both_places() {
     let report = text(&cairn(directory.path(), &["check", "-c", "."]).stderr);
     assert!(report.starts_with("./conf.d/20.toml:2:8: error: route \"other\": matches the same requests"), "{report}");
     assert!(report.contains("./conf.d/10.toml:5:8: note: the other one is here"), "{report}");
+}
+
+/// Output that is lost is a failure, and a reader that has read enough is none.
+#[test]
+fn what_cannot_be_written_is_an_error() {
+    let verbs: [&[&str]; 8] = [
+        &["--help"],
+        &["--version"],
+        &["check", "-c", "conf/minimal.toml"],
+        &["-t", "-c", "conf/minimal.toml"],
+        &["explain", "-c", "conf/minimal.toml", "GET", "http://a/"],
+        &["config", "default"],
+        &["config", "schema"],
+        &["config", "show", "-c", "conf/minimal.toml"],
+    ];
+    for arguments in verbs {
+        let to = |stdout: Stdio| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_cairn"));
+            command.current_dir(ROOT).args(arguments).stdout(stdout).output().unwrap()
+        };
+        let full = to(fs::File::options().write(true).open("/dev/full").unwrap().into());
+        let why = "cairn: cannot write to standard output: No space left on device (os error 28)\n";
+        assert_eq!((full.status.code(), text(&full.stderr)), (Some(1), why.to_owned()), "{arguments:?}");
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let closed = to(writer.into());
+        assert_eq!((closed.status.code(), text(&closed.stderr)), (Some(0), String::new()), "{arguments:?}");
+    }
 }
 
 #[test]

@@ -71,7 +71,12 @@ enum ConfigVerb {
 
 /// Parses the arguments and runs the verb. Invalid arguments end the process with 2.
 pub(crate) fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) if error.use_stderr() => error.exit(),
+        // --help and --version.
+        Err(error) => return written(error.print().and_then(|()| io::stdout().flush()), ExitCode::SUCCESS),
+    };
     match (arguments.verb, arguments.config) {
         (Some(Verb::Run(arguments)), _) => run::run(&arguments),
         (Some(Verb::Check(arguments)), _) => check::run(&arguments),
@@ -98,10 +103,9 @@ fn config(verb: &ConfigVerb) -> ExitCode {
     }
 }
 
-/// Prints `text`, which may quote untrusted input. A closed output is ignored.
+/// Prints `text`, which may quote untrusted input.
 fn print(text: &str, code: ExitCode) -> ExitCode {
-    let _ = io::stdout().lock().write_all(printable_lines(text).as_bytes());
-    code
+    write(printable_lines(text).as_bytes(), code)
 }
 
 /// Prints a document for programs: as it is, but for a terminal.
@@ -109,8 +113,23 @@ fn print_document(text: &str, code: ExitCode) -> ExitCode {
     if io::stdout().is_terminal() {
         return print(text, code);
     }
-    let _ = io::stdout().lock().write_all(text.as_bytes());
-    code
+    write(text.as_bytes(), code)
+}
+
+/// Writes to stdout. Standard output keeps the last line until it is flushed.
+fn write(bytes: &[u8], code: ExitCode) -> ExitCode {
+    let mut stdout = io::stdout().lock();
+    written(stdout.write_all(bytes).and_then(|()| stdout.flush()), code)
+}
+
+/// `code`, if all was written or the reader wants no more, as `head` does. Otherwise what was asked for is not there: 1.
+fn written(result: io::Result<()>, code: ExitCode) -> ExitCode {
+    match result {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            fail(&format!("cairn: cannot write to standard output: {error}\n"))
+        }
+        _ => code,
+    }
 }
 
 /// Prints `text` as an error: exit code 1.
