@@ -34,7 +34,7 @@ pub(super) fn text(status: &Status) -> String {
     family(
         "cairn_config_last_reload_failed",
         "gauge",
-        "1 if the last reload was refused or rolled back.",
+        "1 if the files are not served: the last reload of them was refused or rolled back.",
         &one(failed),
     );
     let classes: Vec<_> =

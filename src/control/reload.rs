@@ -28,6 +28,9 @@ const APPLY_POLL: Duration = Duration::from_millis(1);
 const ALREADY_SERVED: &str = "there is nothing to guard: the files say what is served already. Saved files are reloaded by themselves, \
                               without a guard; with `watch = false` they wait for `cairn reload --guard`";
 
+/// Said when the files are again what is served, after a reload that was refused or rolled back.
+const MENDED: &str = "the files say what is served again";
+
 /// Nothing can be loaded any more: the compiler was lost in a panic.
 const LOST: &str = "what the last reload left behind is lost; restart this process";
 /// Nothing can be loaded now. Requests wait for the reload under way, so only a bug leads here.
@@ -75,7 +78,8 @@ impl fmt::Display for Reloaded {
         let Self { verdict, version, message, tenants } = self;
         match verdict {
             Verdict::Applied => write!(f, "reloaded, version {version}: {message}"),
-            Verdict::Unchanged => write!(f, "nothing has changed, version {version}"),
+            Verdict::Unchanged if message.is_empty() => write!(f, "nothing has changed, version {version}"),
+            Verdict::Unchanged => write!(f, "nothing has changed, version {version}: {message}"),
             Verdict::Refused => write!(f, "the reload is refused, version {version} is served on:\n{message}"),
             Verdict::Stuck => write!(f, "the reload cannot be rolled back, version {version} is served on: {message}"),
             Verdict::RolledBack => {
@@ -129,7 +133,7 @@ impl ReloadRequest {
             log(outcome);
         } else if self.hangup {
             log(format_args!("SIGHUP: {outcome}"));
-        } else if outcome.verdict != Verdict::Unchanged || !outcome.tenants.is_empty() {
+        } else if outcome.verdict != Verdict::Unchanged || !outcome.message.is_empty() || !outcome.tenants.is_empty() {
             log(format_args!("files have changed: {outcome}"));
         }
         send_replies(self.replies, outcome);
@@ -208,6 +212,8 @@ impl Control {
                 self.deferred = true;
                 return;
             }
+            // That says nothing of the files, so it is counted and is no problem of theirs.
+            self.reload_counts.refused += 1;
             let (verdict, version) = (Verdict::Refused, self.version());
             return wanted.answer(&Reloaded { verdict, version, message, tenants: Vec::new() });
         }
@@ -272,7 +278,10 @@ impl Control {
             Ok(Outcome::Same(config)) => {
                 // The states of tenants may differ all the same.
                 self.config = config;
-                let unchanged = self.unchanged();
+                let mut unchanged = self.unchanged();
+                if self.reload_counts.problem.take().is_some() {
+                    unchanged.message = MENDED.to_owned();
+                }
                 self.done(running, Ok(unchanged));
             }
             Ok(Outcome::Nothing) => {
@@ -341,14 +350,13 @@ impl Control {
                 }
                 let mut outcome = result.unwrap_or_else(|problem| self.refused(problem));
                 match outcome.verdict {
-                    Verdict::Unchanged => {
-                        self.reload_counts.unchanged += 1;
-                        if wanted.guard.is_some() {
-                            // No guard begins, and the operator has to know that.
-                            outcome.verdict = Verdict::Refused;
-                            outcome.message = ALREADY_SERVED.to_owned();
-                        }
+                    Verdict::Unchanged if wanted.guard.is_some() => {
+                        // No guard begins, and the operator has to know that. Nothing is wrong with the files.
+                        self.reload_counts.refused += 1;
+                        outcome.verdict = Verdict::Refused;
+                        outcome.message = ALREADY_SERVED.to_owned();
                     }
+                    Verdict::Unchanged => self.reload_counts.unchanged += 1,
                     Verdict::Applied => {
                         self.reload_counts.applied += 1;
                         self.reload_counts.problem = None;

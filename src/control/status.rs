@@ -18,11 +18,12 @@ pub struct ReloadCounts {
     pub applied: u64,
     /// Without a change.
     pub unchanged: u64,
-    /// Refused because of errors.
+    /// Refused: because of errors, because a guard lasted, or because there was nothing to guard.
     pub refused: u64,
     /// Rolled back.
     pub rolled_back: u64,
-    /// Why the last reload was refused or rolled back; None: it was not. Shared, because it can be long.
+    /// Why the files are not served: the last reload of them was refused or rolled back. None: they are what is served. Shared,
+    /// because it can be long.
     pub problem: Option<Arc<str>>,
 }
 

@@ -222,6 +222,80 @@ fn a_broken_file_is_refused_and_says_why_everywhere() {
     assert_eq!(mark(&mut client), "two");
 }
 
+fn failed(proxy: &Proxy) -> (bool, bool) {
+    let mut client = Wire::connect(proxy.admin());
+    client.send("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let metric = client.message().unwrap().text().contains("cairn_config_last_reload_failed 1\n");
+    (metric, stdout(&proxy.verb(&["status"])).contains("The last reload failed"))
+}
+
+/// An error stayed when the file was restored, and was not reported when it came again.
+#[test]
+fn a_failed_reload_is_history_when_the_file_says_what_is_served() {
+    let origin = Origin::answering(OK);
+    let proxy = marked(&[&origin.address], "one").start();
+    let watched = marked(&[&origin.address], "one").text().replace("watch = false", "watch = true");
+    let broken = format!("role = 7\n{watched}");
+    proxy.reload(&watched);
+    for _ in 0..2 {
+        proxy.configure(&broken);
+        proxy.said("cairn: files have changed: the reload is refused, version 2 is served on:");
+        assert_eq!(failed(&proxy), (true, true));
+        proxy.configure(&watched);
+        proxy.said("cairn: files have changed: nothing has changed, version 2: the files say what is served");
+        assert_eq!(failed(&proxy), (false, false));
+    }
+    // What somebody asks for is told, too.
+    proxy.configure(&broken);
+    proxy.said("cairn: files have changed: the reload is refused");
+    let unwatched = marked(&[&origin.address], "two").text();
+    proxy.reload(&unwatched);
+    assert_eq!(failed(&proxy), (false, false));
+}
+
+/// What was taken back is still in the file: that stays visible until the file is another.
+#[test]
+fn a_rollback_stays_visible_while_the_file_is_as_it_was() {
+    let origin = Origin::answering(OK);
+    let proxy = marked(&[&origin.address], "one").start();
+    let one = marked(&[&origin.address], "one").text();
+    proxy.configure(&marked(&[&origin.address], "two").text());
+    let mut guarded = proxy.asking(&["reload", "--guard", "24h"]).stdout(Stdio::null()).spawn().unwrap();
+    proxy.said("cairn: reloaded, version 2");
+    assert!(proxy.verb(&["reload", "--rollback"]).status.success());
+    guarded.wait().unwrap();
+    assert_eq!(failed(&proxy), (true, true));
+    proxy.configure(&one);
+    let same = proxy.verb(&["reload"]);
+    let said = "nothing has changed, version 3: the files say what is served again\n";
+    assert_eq!((same.status.code(), stdout(&same)), (Some(0), said));
+    assert_eq!(failed(&proxy), (false, false));
+    assert_eq!(proxy.status()["reloads"]["rolled_back"], 1);
+}
+
+/// Message, exit code and count say the same.
+#[test]
+fn what_a_guard_refuses_counts_as_refused() {
+    let origin = Origin::answering(OK);
+    let proxy = marked(&[&origin.address], "one").start();
+    let counts = || {
+        let reloads = proxy.status()["reloads"].clone();
+        assert_eq!(reloads["problem"], serde_json::Value::Null);
+        [&reloads["applied"], &reloads["unchanged"], &reloads["refused"]].map(|count| count.as_u64().unwrap())
+    };
+    let nothing = proxy.verb(&["reload", "--guard", "1s"]);
+    assert_eq!(nothing.status.code(), Some(1));
+    assert!(stdout(&nothing).starts_with("the reload is refused, version 1 is served on:\n"), "{nothing:?}");
+    assert_eq!(counts(), [0, 0, 1]);
+    proxy.configure(&marked(&[&origin.address], "two").text());
+    let mut guarded = proxy.asking(&["reload", "--guard", "24h"]).stdout(Stdio::null()).spawn().unwrap();
+    proxy.said("cairn: reloaded, version 2");
+    assert_eq!(proxy.verb(&["reload"]).status.code(), Some(1));
+    assert_eq!(counts(), [1, 0, 2]);
+    assert!(proxy.verb(&["reload", "--accept"]).status.success());
+    assert!(guarded.wait().unwrap().success());
+}
+
 #[test]
 fn hangup_and_changed_files_reload() {
     let origin = Origin::answering(OK);
