@@ -9,10 +9,12 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, LazyLock};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
+
+use crate::calendar::civil;
 
 /// Capacity of the queue, bytes.
 const QUEUE_BYTES: usize = 1024 * 1024;
@@ -26,14 +28,41 @@ const FLUSH: Duration = Duration::from_secs(1);
 /// The log of this process.
 static PROCESS: LazyLock<EventLog> = LazyLock::new(|| EventLog::start(Stderr));
 
-/// Logs `cairn: TEXT`. Never blocks. Allocates, so it must not be called on the request path.
-pub fn log(text: impl fmt::Display) {
-    PROCESS.add(format_args!("cairn: {text}"));
+/// How much an entry concerns the operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// All is as it was asked for.
+    Info,
+    /// Something is not as it should be, and the process goes on.
+    Warn,
+    /// Something that was asked for was not done.
+    Error,
 }
 
-/// Logs `text` without a prefix, for text of several lines. Otherwise like [`log`].
+impl Level {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warn => "warn",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// Logs `TIME LEVEL cairn: TEXT`; further lines of `text` begin with time and level, too. Never blocks. Allocates, so it must not be
+/// called on the request path.
+pub fn log(level: Level, text: impl fmt::Display) {
+    PROCESS.add(level, format_args!("cairn: {text}"));
+}
+
+/// Logs the report on a configuration, whose lines begin with places, as an error. Otherwise like [`log`].
+pub fn report(text: impl fmt::Display) {
+    PROCESS.add(Level::Error, format_args!("{text}"));
+}
+
+/// Queues `text` as it is, for a person who tries cairn out. Otherwise like [`log`].
 pub fn print(text: impl fmt::Display) {
-    PROCESS.add(format_args!("{text}"));
+    PROCESS.queue(text.to_string());
 }
 
 /// Number of entries dropped so far because stderr was not read.
@@ -55,8 +84,8 @@ pub fn start() {
         let trace = Backtrace::capture();
         let name = thread.name().unwrap_or("without a name");
         match trace.status() {
-            BacktraceStatus::Captured => log(format_args!("thread {name} {panic}\n{trace}")),
-            _ => log(format_args!("thread {name} {panic}")),
+            BacktraceStatus::Captured => log(Level::Error, format_args!("thread {name} {panic}\n{trace}")),
+            _ => log(Level::Error, format_args!("thread {name} {panic}")),
         }
     }));
 }
@@ -94,13 +123,16 @@ impl EventLog {
         Self { entries, shared }
     }
 
-    fn add(&self, text: fmt::Arguments<'_>) {
+    fn add(&self, level: Level, text: fmt::Arguments<'_>) {
         // Checked before the text is formatted, so that a queue that stays full costs little.
         if self.shared.waiting.load(Ordering::Relaxed) >= QUEUE_BYTES {
             self.shared.drop_one();
             return;
         }
-        let mut entry = text.to_string();
+        self.queue(stamped(SystemTime::now(), level, &text.to_string()));
+    }
+
+    fn queue(&self, mut entry: String) {
         let end = (0..=entry.len().min(ENTRY_BYTES)).rev().find(|end| entry.is_char_boundary(*end));
         entry.truncate(end.unwrap_or(0));
         entry.truncate(entry.trim_end().len());
@@ -126,6 +158,36 @@ impl EventLog {
 impl Shared {
     fn drop_one(&self) {
         self.dropped.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// `text` with time and level in front of each line, up to the longest entry.
+fn stamped(now: SystemTime, level: Level, text: &str) -> String {
+    let stamp = format!("{} {} ", Utc(now), level.name());
+    let mut entry = String::with_capacity(stamp.len() + text.len());
+    for line in text.trim_end().split('\n') {
+        if !entry.is_empty() {
+            entry.push('\n');
+        }
+        entry.push_str(&stamp);
+        entry.push_str(line);
+        if entry.len() > ENTRY_BYTES {
+            break;
+        }
+    }
+    entry
+}
+
+/// A time as RFC 3339 writes it, in UTC, with milliseconds.
+struct Utc(SystemTime);
+
+impl fmt::Display for Utc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let since = self.0.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let (seconds, milliseconds) = (since.as_secs(), since.subsec_millis());
+        let (year, month, day) = civil(seconds / 86_400);
+        let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milliseconds:03}Z")
     }
 }
 
@@ -157,7 +219,8 @@ impl<W: Write> Writer<W> {
         if dropped > self.reported {
             let count = dropped - self.reported;
             self.reported = dropped;
-            self.write(&format!("cairn: {count} events were dropped, because stderr was not read\n"));
+            let text = format!("cairn: {count} events were dropped, because stderr was not read");
+            self.write(&format!("{}\n", stamped(SystemTime::now(), Level::Warn, &text)));
         }
     }
 
@@ -218,7 +281,7 @@ mod tests {
         let log = EventLog::start(Slow(sender));
         let long = "x".repeat(2 * ENTRY_BYTES);
         for _ in 0..100 {
-            log.add(format_args!("{long}"));
+            log.add(Level::Info, format_args!("{long}"));
         }
         let kept = QUEUE_BYTES / (ENTRY_BYTES + ENTRY_OVERHEAD + 1);
         let dropped = log.shared.dropped.load(Ordering::Relaxed);
@@ -226,25 +289,39 @@ mod tests {
         log.flush(Duration::from_millis(1));
         // When the sink is read again, it gets the entries that were kept, then the number of those that were dropped.
         assert_eq!(lines.recv().unwrap().len(), ENTRY_BYTES + 1);
-        assert_eq!(
-            lines.recv().unwrap(),
-            format!("cairn: {dropped} events were dropped, because stderr was not read\n")
-        );
+        let said = format!(" warn cairn: {dropped} events were dropped, because stderr was not read\n");
+        assert!(lines.recv().unwrap().ends_with(&said));
         for _ in 1..kept {
             assert_eq!(lines.recv().unwrap().len(), ENTRY_BYTES + 1);
         }
         // And there is room again.
-        log.add(format_args!("again"));
-        assert_eq!(lines.recv().unwrap(), "again\n");
+        log.add(Level::Info, format_args!("again"));
+        assert!(lines.recv().unwrap().ends_with("Z info again\n"));
         log.flush(Duration::from_secs(10));
         assert_eq!(log.shared.dropped.load(Ordering::Relaxed), dropped);
+    }
+
+    #[test]
+    fn every_line_tells_time_and_level() {
+        for (milliseconds, time) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (1_709_164_800_007, "2024-02-29T00:00:00.007Z"),
+            (1_795_885_262_345, "2026-11-28T17:01:02.345Z"),
+        ] {
+            let now = UNIX_EPOCH + Duration::from_millis(milliseconds);
+            let expected = format!("{time} warn cairn: one\n{time} warn   two");
+            assert_eq!(stamped(now, Level::Warn, "cairn: one\n  two\n"), expected);
+        }
+        // Many short lines make no entry longer than another.
+        let lines = stamped(UNIX_EPOCH, Level::Info, &"\n".repeat(2 * ENTRY_BYTES));
+        assert!(lines.len() < ENTRY_BYTES + 100);
     }
 
     #[test]
     fn short_entries_are_bounded_too() {
         let (sender, _lines) = sync_channel(0);
         let log = EventLog::start(Slow(sender));
-        (0..QUEUE_BYTES / ENTRY_OVERHEAD).for_each(|_| log.add(format_args!("é")));
+        (0..QUEUE_BYTES / ENTRY_OVERHEAD).for_each(|_| log.add(Level::Info, format_args!("é")));
         assert!(log.shared.dropped.load(Ordering::Relaxed) > 0);
         assert!(log.shared.waiting.load(Ordering::Relaxed) <= QUEUE_BYTES);
     }

@@ -25,5 +25,6 @@ pub mod buffer;
 pub mod runtime;
 pub mod event_log;
 pub mod printable;
+pub mod calendar;
 pub mod id;
 pub mod limits;

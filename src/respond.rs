@@ -1,5 +1,6 @@
 //! Answers made here, written from prebuilt parts. Not here: deciding to make one.
 
+use crate::calendar::civil;
 use crate::http::{Field, Fields, Method, Version, write_decimal};
 
 /// An answer that cairn makes itself: a status, the reason code that logs and bodies carry, and the error type of RFC 9209
@@ -271,18 +272,6 @@ pub fn write_date(seconds: u64, out: &mut Vec<u8>) {
         &[&two(year / 100), &two(year % 100), b" ", &two(second / 3600), b":", &two(second / 60 % 60), b":"],
     );
     write_parts(out, &[&two(second % 60), b" GMT"]);
-}
-
-/// Year, month and day of a day since 1970, in the Gregorian calendar: counts from 1 March of year 0, so that the leap day is
-/// the last of its year.
-fn civil(days: u64) -> (u64, u64, u64) {
-    let days = days + 719_468;
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let (day, month) = (day - (153 * month + 2) / 5 + 1, if month < 10 { month + 3 } else { month - 9 });
-    (era * 400 + year + u64::from(month <= 2), month, day)
 }
 
 #[cfg(test)]

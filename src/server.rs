@@ -10,8 +10,8 @@ use tokio::sync::{mpsc, watch};
 
 use crate::config::{Config, Watch};
 use crate::control::admin::{AdminError, AdminListeners, AdminState};
-use crate::control::{Compiler, Control};
-use crate::event_log::{self, log};
+use crate::control::{Compiler, Control, tenant_complaints};
+use crate::event_log::{self, Level, log};
 use crate::id::WorkerId;
 use crate::listener::{self, BoundAddresses, Sockets};
 use crate::runtime::{self, ExecutorError};
@@ -219,7 +219,7 @@ async fn serve(start: Startup, mut signals: Signals, hangup: Signal) -> Result<(
         // No client is served yet, so there is nothing to drain.
         () = signals.end() => return Ok(()),
     };
-    announce(&snapshot, &bound, workers);
+    announce(&config, &snapshot, &bound, workers);
     let (asks, asked) = mpsc::channel(64);
     let ready = Arc::new(AtomicBool::new(true));
     let (end, ending) = watch::channel(false);
@@ -328,14 +328,15 @@ fn join(executors: Vec<Executor>, handles: &[WorkerHandle]) -> Result<(), Server
     })
 }
 
-/// Logs the addresses of all listeners. Scripts and tests wait for these lines.
-fn announce(snapshot: &Snapshot, bound: &BoundAddresses, workers: usize) {
+/// Logs what is wrong with tenants' files, and the addresses of all listeners. Scripts and tests wait for these lines.
+fn announce(config: &Config, snapshot: &Snapshot, bound: &BoundAddresses, workers: usize) {
     // An error cannot occur here: each worker has checked the variable.
     if let Some(workarounds) = Workarounds::needed().ok().filter(|workarounds| !workarounds.is_empty()) {
-        log(format_args!("workarounds: {workarounds}"));
+        log(Level::Info, format_args!("workarounds: {workarounds}"));
     }
+    tenant_complaints(config).iter().for_each(|complaint| log(Level::Warn, complaint));
     for (id, address) in bound {
-        log(format_args!("listener {} on {address}", snapshot.listener(*id).name));
+        log(Level::Info, format_args!("listener {} on {address}", snapshot.listener(*id).name));
     }
-    log(format_args!("ready, {workers} worker{}", if workers == 1 { "" } else { "s" }));
+    log(Level::Info, format_args!("ready, {workers} worker{}", if workers == 1 { "" } else { "s" }));
 }

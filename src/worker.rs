@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::buffer::Pool;
 use crate::downstream::Downstreams;
-use crate::event_log::log;
+use crate::event_log::{Level, log};
 use crate::exchange::Engine;
 use crate::id::{Owner, Timer, WorkerId};
 use crate::limits;
@@ -286,15 +286,20 @@ impl<D: Driver> Worker<D> {
         }
         let id = self.id.0;
         match warning {
-            Warning::Accept(error) => log(format_args!("worker {id}: accepting paused: {error}; {}", error.cure())),
+            Warning::Accept(error) => {
+                log(Level::Warn, format_args!("worker {id}: accepting paused: {error}; {}", error.cure()))
+            }
             Warning::Buffers => {
                 let counters = &self.engine.counters;
                 let (free, waiting) = (counters.free_buffers.get(), counters.starved_receives.get());
                 let [heads, readers, origins, pipelined] = counters.sheds();
-                log(format_args!(
-                    "worker {id}: buffers are short: {free} free, {waiting} receives wait; shed so far: {heads} partial heads, \
+                log(
+                    Level::Warn,
+                    format_args!(
+                        "worker {id}: buffers are short: {free} free, {waiting} receives wait; shed so far: {heads} partial heads, \
                      {readers} slow readers, {origins} before slow origins, {pipelined} with pipelined requests"
-                ));
+                    ),
+                );
             }
         }
     }

@@ -26,7 +26,7 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     let mut server = match Server::new() {
         Ok(server) => server,
-        Err(error) => return fail(format_args!("cairn: {error}")),
+        Err(error) => return fail(error),
     };
     // The demo's origins end when this function returns.
     let origins = match arguments.config {
@@ -34,7 +34,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         None => match demo::start() {
             Ok(origins) => Some(origins),
             Err(error) => {
-                return fail(format_args!("cairn: the demo's origins cannot start: {error}; is `ulimit -n` very low?"));
+                return fail(format_args!("the demo's origins cannot start: {error}; is `ulimit -n` very low?"));
             }
         },
     };
@@ -49,7 +49,10 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     };
     let mut config = match loaded {
         Ok(config) => config,
-        Err(report) => return fail(check::verdict(&path, &report)),
+        Err(report) => {
+            event_log::report(check::verdict(&path, &report));
+            return failed();
+        }
     };
     if let Some(workers) = arguments.workers {
         config.workers = usize::from(workers);
@@ -59,7 +62,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     }
     match server.run(config, Compiler::new(loader)) {
         Ok(()) => ended(),
-        Err(error) => fail(format_args!("cairn: {error}")),
+        Err(error) => fail(error),
     }
 }
 
@@ -82,7 +85,12 @@ fn ended() -> ExitCode {
 
 /// Logs why the process ends: exit code 1. A blocked stderr does not keep it from ending.
 fn fail(why: impl Display) -> ExitCode {
-    event_log::print(why);
+    event_log::log(event_log::Level::Error, why);
+    failed()
+}
+
+/// Flushes the log: exit code 1.
+fn failed() -> ExitCode {
     event_log::flush();
     ExitCode::FAILURE
 }

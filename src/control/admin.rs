@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::serving::{self, check_host};
 use super::{ControlRequest, Guard, GuardEnd, GuardError, Verdict};
 use crate::config::{AdminHosts, AdminSpec};
-use crate::event_log::log;
+use crate::event_log::{Level, log};
 use crate::uring;
 
 /// The listening sockets of the admin interface.
@@ -93,7 +93,7 @@ impl AdminListeners {
             let fail = |source| AdminError { place: address.to_string(), key: "admin.listen", source };
             admin.tcp = without_default(opened.map_err(fail), spec.listen_is_default)?;
             if let Some(Ok(address)) = admin.tcp.as_ref().map(TcpListener::local_addr) {
-                log(format_args!("admin on {address}"));
+                log(Level::Info, format_args!("admin on {address}"));
             }
         }
         if let Some(path) = &spec.socket {
@@ -106,7 +106,7 @@ impl AdminListeners {
             let opened = bound.and_then(UnixListener::from_std).map_err(fail);
             admin.unix = without_default(opened, spec.socket_is_default)?.map(|socket| (socket, path.clone()));
             if admin.unix.is_some() {
-                log(format_args!("admin on unix:{}", path.display()));
+                log(Level::Info, format_args!("admin on unix:{}", path.display()));
             }
         }
         Ok(admin)
@@ -170,7 +170,7 @@ fn without_default<T>(opened: Result<T, AdminError>, is_default: bool) -> Result
     match opened {
         Ok(opened) => Ok(Some(opened)),
         Err(error) if is_default => {
-            log(format_args!("going on without: {error}"));
+            log(Level::Warn, format_args!("going on without: {error}"));
             Ok(None)
         }
         Err(error) => Err(error),

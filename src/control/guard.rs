@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use super::reload::{Reloaded, Verdict, send_replies};
 use super::{Control, Reply};
 use crate::config::Config;
-use crate::event_log::log;
+use crate::event_log::{Level, log};
 
 /// Fewest answers since the reload on which a guard decides.
 const ANSWERS_MIN: u64 = 20;
@@ -187,9 +187,12 @@ impl Control {
         let version = self.version();
         let window = guarded.guard.window;
         if sample.answers.saturating_sub(guarded.start.answers) < ANSWERS_MIN {
-            log(format_args!("version {version} is kept, unjudged: fewer than {ANSWERS_MIN} answers in {window:?}"));
+            log(
+                Level::Info,
+                format_args!("version {version} is kept, unjudged: fewer than {ANSWERS_MIN} answers in {window:?}"),
+            );
         } else {
-            log(format_args!("version {version} is kept: its guard has found nothing in {window:?}"));
+            log(Level::Info, format_args!("version {version} is kept: its guard has found nothing in {window:?}"));
         }
         send_replies(guarded.replies, &guarded.outcome);
     }
@@ -200,7 +203,7 @@ impl Control {
         let Some(mut guarded) = self.guarded.take() else { return drop(reply.send(None)) };
         match end {
             GuardEnd::Accept => {
-                log(format_args!("version {} is kept: an operator has accepted it", self.version()));
+                log(Level::Info, format_args!("version {} is kept: an operator has accepted it", self.version()));
                 drop(reply.send(Some(guarded.outcome.clone())));
                 send_replies(guarded.replies, &guarded.outcome);
             }
@@ -222,7 +225,7 @@ impl Control {
         self.reload_counts.rolled_back += u64::from(verdict == Verdict::RolledBack);
         self.reload_counts.problem = Some(message.as_str().into());
         let outcome = Reloaded { verdict, version: self.version(), message, tenants: Vec::new() };
-        log(&outcome);
+        log(outcome.level(), &outcome);
         send_replies(replies, &outcome);
     }
 

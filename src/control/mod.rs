@@ -30,7 +30,7 @@ use crate::worker::WorkerHandle;
 pub use guard::{GUARD_MAX, Guard, GuardEnd, GuardError};
 use guard::{GuardedReload, History};
 pub use plan::{Change, Plan};
-pub use prepare::Compiler;
+pub use prepare::{Compiler, tenant_complaints};
 use reload::{ReloadRequest, Running};
 pub use reload::{Reloaded, Verdict};
 pub use routes::RouteLine;

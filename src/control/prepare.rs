@@ -179,15 +179,25 @@ pub(super) fn tenant_changes(old: &Config, new: &Config) -> Vec<(String, String)
     let text = |report: &TenantReport| report.problems.as_ref().map(ToString::to_string);
     let same = |a: &TenantReport, b: &TenantReport| a.name == b.name && a.state == b.state && text(a) == text(b);
     let news = new.tenants.iter().filter(|tenant| !old.tenants.iter().any(|known| same(known, tenant)));
-    let line = |tenant: &TenantReport| {
-        let so = match tenant.state {
-            TenantState::Live => "",
-            TenantState::Stale => ", its last good version is served",
-            TenantState::Absent => ", its claims are answered 503",
-        };
-        (tenant.name.clone(), format!("is {}{so}\n{}", tenant.state, text(tenant).unwrap_or_default()))
+    news.map(tenant_news).collect()
+}
+
+/// Name of a tenant, and its state with the problems of its file.
+fn tenant_news(tenant: &TenantReport) -> (String, String) {
+    let so = match tenant.state {
+        TenantState::Live => "",
+        TenantState::Stale => ", its last good version is served",
+        TenantState::Absent => ", its claims are answered 503",
     };
-    news.map(line).collect()
+    let problems = tenant.problems.as_ref().map(ToString::to_string).unwrap_or_default();
+    (tenant.name.clone(), format!("is {}{so}\n{problems}", tenant.state))
+}
+
+/// The tenants of `config` whose files have problems, each with these.
+#[must_use]
+pub fn tenant_complaints(config: &Config) -> Vec<String> {
+    let broken = config.tenants.iter().filter(|tenant| tenant.problems.is_some()).map(tenant_news);
+    broken.map(|(name, news)| format!("tenant {name} {}", news.trim_end())).collect()
 }
 
 /// The loader for a plan of `path`: `plan_loader`, unless `path` is another configuration. May block.

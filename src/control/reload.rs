@@ -14,7 +14,7 @@ use super::prepare::{NewConfig, Outcome, Prepared, Request, tenant_changes};
 use super::watch::WatcherUpdate;
 use super::{Control, Reply};
 use crate::config::Config;
-use crate::event_log::log;
+use crate::event_log::{Level, log};
 use crate::id::Address;
 use crate::listener::BoundAddresses;
 use crate::worker::{ConfigUpdate, WorkerHandle};
@@ -70,6 +70,16 @@ impl Reloaded {
     #[must_use]
     pub fn is_good(&self) -> bool {
         matches!(self.verdict, Verdict::Applied | Verdict::Unchanged)
+    }
+
+    /// How much it concerns the operator. News of tenants may be bad.
+    pub(super) fn level(&self) -> Level {
+        match self.verdict {
+            Verdict::Refused | Verdict::Stuck => Level::Error,
+            Verdict::RolledBack => Level::Warn,
+            Verdict::Applied | Verdict::Unchanged if self.tenants.is_empty() => Level::Info,
+            Verdict::Applied | Verdict::Unchanged => Level::Warn,
+        }
     }
 }
 
@@ -130,11 +140,11 @@ impl ReloadRequest {
     /// Logs the result and sends it to the requesters. Files that changed without effect are not logged.
     fn answer(self, outcome: &Reloaded) {
         if !self.replies.is_empty() {
-            log(outcome);
+            log(outcome.level(), outcome);
         } else if self.hangup {
-            log(format_args!("SIGHUP: {outcome}"));
+            log(outcome.level(), format_args!("SIGHUP: {outcome}"));
         } else if outcome.verdict != Verdict::Unchanged || !outcome.message.is_empty() || !outcome.tenants.is_empty() {
-            log(format_args!("files have changed: {outcome}"));
+            log(outcome.level(), format_args!("files have changed: {outcome}"));
         }
         send_replies(self.replies, outcome);
     }
@@ -297,7 +307,7 @@ impl Control {
         let NewConfig { config, snapshot, sockets, bound, summary } = new;
         let snapshot = Arc::new(snapshot);
         for (id, address) in &bound {
-            log(format_args!("listener {} on {address}", snapshot.listener(*id).name));
+            log(Level::Info, format_args!("listener {} on {address}", snapshot.listener(*id).name));
         }
         for (worker, sockets) in self.workers.iter().zip(sockets) {
             worker.send(ConfigUpdate { snapshot: Arc::clone(&snapshot), sockets });
@@ -320,7 +330,7 @@ impl Control {
 
     fn on_applied(&mut self, mut running: Running) {
         for (_, address) in std::mem::take(&mut running.removed_listeners) {
-            log(format_args!("no listener on {address} any more"));
+            log(Level::Info, format_args!("no listener on {address} any more"));
             if let Address::Unix(path) = address {
                 // If it cannot be removed, connecting to it fails.
                 let _ = fs::remove_file(path);
@@ -368,7 +378,7 @@ impl Control {
                 outcome.tenants = news.map(|(name, news)| format!("tenant {name} {news}")).collect();
                 match wanted.guard.filter(|_| outcome.verdict == Verdict::Applied) {
                     Some(guard) => {
-                        log(&outcome);
+                        log(outcome.level(), &outcome);
                         self.guarded =
                             Some(GuardedReload::new(guard, before, base, self.sample(), outcome, wanted.replies));
                     }
@@ -400,9 +410,12 @@ async fn wait_until_applied(workers: &[WorkerHandle], version: u64) {
     let begun = Instant::now();
     while workers.iter().any(|worker| worker.counters.version.get() < version) {
         if begun.elapsed() > APPLY_TIMEOUT {
-            return log(format_args!(
-                "a worker has not taken version {version} for {APPLY_TIMEOUT:?}; it will when its turn ends"
-            ));
+            return log(
+                Level::Warn,
+                format_args!(
+                    "a worker has not taken version {version} for {APPLY_TIMEOUT:?}; it will when its turn ends"
+                ),
+            );
         }
         tokio::time::sleep(APPLY_POLL).await;
     }

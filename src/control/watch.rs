@@ -12,7 +12,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::config::{FileStamps, Watch, WatchSet};
-use crate::event_log::log;
+use crate::event_log::{Level, log};
 
 /// How long no event may come before a change is reported: an editor or a copy makes several.
 const QUIET: Duration = Duration::from_millis(200);
@@ -88,9 +88,12 @@ pub(super) fn update_watcher(how: Watch, file_stamps: &FileStamps, watch_state: 
         }
         Err(error) => {
             if !matches!(watch_state, Some(WatchState::Polling)) {
-                log(format_args!(
-                    "cannot be told of changes of the configuration: {error}; it is looked at every {POLL:?} instead"
-                ));
+                log(
+                    Level::Warn,
+                    format_args!(
+                        "cannot be told of changes of the configuration: {error}; it is looked at every {POLL:?} instead"
+                    ),
+                );
             }
             WatcherUpdate::Replaced { watcher: Some(polled()), changed: false }
         }

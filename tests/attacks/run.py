@@ -250,9 +250,9 @@ def start(binary, ports, folder):
     proxy = subprocess.Popen([binary, "run", "-c", path], stderr=subprocess.PIPE, text=True)
     found = {}
     for line in proxy.stderr:
-        if place := re.match(r"cairn: (listener l|admin) on (127.*):(\d+)", line):
+        if place := re.search(r" cairn: (listener l|admin) on (127.*):(\d+)", line):
             found[place[1]] = (place[2], int(place[3]))
-        if line.startswith("cairn: ready"):
+        if " cairn: ready" in line:
             break
     # Somebody reads on, as a supervisor would.
     child(lambda: [None for _ in proxy.stderr])

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use rustix::process::Signal;
 
-use crate::harness::{Origin, PATIENCE, Proxy, Setup, Wire};
+use crate::harness::{Origin, PATIENCE, Proxy, Setup, Wire, stamp};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -86,6 +86,32 @@ fn the_end_of_a_process_whose_reader_is_stuck() {
     fill(&proxy, &broken());
     assert_eq!(post(&proxy, "/drain"), 200);
     assert_eq!(proxy.ended().code(), Some(0));
+}
+
+/// With time and level in front of each line, and what is not as it should be can be told by the level.
+#[test]
+fn every_line_says_when_and_how_bad() {
+    let origin = Origin::answering(OK);
+    let setup = Setup::to(&[&origin.address]).managed();
+    let proxy = setup.start();
+    let level = |line: &str| stamp(line).unwrap_or_else(|| panic!("{line:?}")).1.to_owned();
+    proxy.configure(&setup.clone().route("timeout = \"9s\"").text());
+    assert_eq!(post(&proxy, "/reload"), 200);
+    assert_eq!(level(&proxy.logged("cairn: reloaded, version 2: ")), "info");
+    proxy.configure("role = 7\n");
+    assert_eq!(post(&proxy, "/reload"), 422);
+    assert_eq!(level(&proxy.logged("cairn: the reload is refused, ")), "error");
+    // The report that follows is of several lines.
+    let report: Vec<_> = (0..3).map(|_| proxy.line().unwrap()).collect();
+    assert!(report.iter().all(|line| level(line) == "error"), "{report:?}");
+    assert!(report[0].contains("cairn.toml:1:1: error: "), "{report:?}");
+    // So is that on a configuration that does not start.
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("cairn.toml"), "role = 7\n").unwrap();
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_cairn"));
+    let output = command.args(["run", "-c"]).arg(folder.path().join("cairn.toml")).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.lines().count() > 3 && said.lines().all(|line| level(line) == "error"), "{said}");
 }
 
 /// One after the other, at the end too.

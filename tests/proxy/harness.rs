@@ -95,6 +95,25 @@ pub(crate) struct Proxy {
     directory: TempDir,
 }
 
+/// A line of the log without the time and the level that begin it. Others, which no test expects, stay as they are.
+pub(crate) fn unstamped(line: &str) -> &str {
+    stamp(line).map_or(line, |(_, _, text)| text)
+}
+
+/// Time, level and text of a line of the log.
+pub(crate) fn stamp(line: &str) -> Option<(&str, &str, &str)> {
+    let (time, rest) = line.split_once(' ')?;
+    let (level, text) = rest.split_once(' ')?;
+    let form = |byte: u8| if byte.is_ascii_digit() { b'0' } else { byte };
+    let is_time = time.bytes().map(form).eq(*b"0000-00-00T00:00:00.000Z");
+    (is_time && ["info", "warn", "error"].contains(&level)).then_some((time, level, text))
+}
+
+/// [`unstamped`] of all lines.
+fn all_unstamped(text: &[u8]) -> String {
+    std::str::from_utf8(text).unwrap().lines().map(|line| format!("{}\n", unstamped(line))).collect()
+}
+
 /// `FOLDER` in a configuration is the folder that it lies in.
 fn command(config: &str, arguments: &[&str]) -> (TempDir, Command) {
     let directory = tempfile::tempdir().unwrap();
@@ -107,12 +126,21 @@ fn command(config: &str, arguments: &[&str]) -> (TempDir, Command) {
 
 /// Runs a configuration that is not to start.
 pub(crate) fn refused(config: &str) -> Output {
-    command(config, &[]).1.output().unwrap()
+    let (_directory, command) = command(config, &[]);
+    said_at_start(command)
 }
 
 /// The same with what CAIRN_WORKAROUNDS is to name.
 pub(crate) fn refused_without(workarounds: &str, config: &str) -> Output {
-    command(config, &[]).1.env("CAIRN_WORKAROUNDS", workarounds).output().unwrap()
+    let (_directory, mut command) = command(config, &[]);
+    command.env("CAIRN_WORKAROUNDS", workarounds);
+    said_at_start(command)
+}
+
+fn said_at_start(mut command: Command) -> Output {
+    let mut output = command.output().unwrap();
+    output.stderr = all_unstamped(&output.stderr).into_bytes();
+    output
 }
 
 /// The same with so many file descriptors and no way to get more.
@@ -136,7 +164,7 @@ pub(crate) fn refused_within(descriptors: usize, config: &str) -> (Option<i32>, 
     let _ = child.kill();
     let mut text = String::new();
     child.stderr.take().unwrap().read_to_string(&mut text).unwrap();
-    (child.wait().unwrap().code(), text)
+    (child.wait().unwrap().code(), all_unstamped(text.as_bytes()))
 }
 
 /// Starts a configuration, sends a signal as soon as it says a line that begins so, and returns its exit code.
@@ -144,11 +172,22 @@ pub(crate) fn signalled_at(start: &str, signal: Signal, config: &str) -> Option<
     let (_directory, mut command) = command(config, &[]);
     let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
-    let line = lines.find(|line| line.starts_with(start));
+    let line = lines.find(|line| unstamped(line).starts_with(start));
     assert!(line.is_some(), "it did not say {start:?}");
     kill_process(Pid::from_child(&child), signal).unwrap();
     lines.for_each(drop);
     child.wait().unwrap().code()
+}
+
+/// Starts a configuration and ends it when it has said a line that begins so, which is returned whole.
+pub(crate) fn says(start: &str, config: &str) -> String {
+    let (_directory, mut command) = command(config, &[]);
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let line = lines.find(|line| unstamped(line).starts_with(start) || unstamped(line).starts_with("cairn: ready"));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    line.unwrap()
 }
 
 impl Proxy {
@@ -192,6 +231,7 @@ impl Proxy {
         let mut seen = String::new();
         loop {
             let line = proxy.lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("not ready; {config}\n{seen}"));
+            let line = unstamped(&line);
             if let Some((name, address)) = line.strip_prefix("cairn: listener ").and_then(|l| l.split_once(" on ")) {
                 proxy.addresses.push((name.to_owned(), address.to_owned()));
             } else if let Some(address) = line.strip_prefix("cairn: admin on ") {
@@ -264,14 +304,24 @@ impl Proxy {
         client.message().expect("an answer")
     }
 
-    /// Waits for a line on stderr that begins so.
+    /// Waits for a line on stderr that begins so after time and level, and returns it without them.
     pub(crate) fn said(&self, start: &str) -> String {
+        unstamped(&self.logged(start)).to_owned()
+    }
+
+    /// The same with time and level.
+    pub(crate) fn logged(&self, start: &str) -> String {
         loop {
-            let line = self.lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("it did not say {start:?}"));
-            if line.starts_with(start) {
+            let line = self.line().unwrap_or_else(|| panic!("it did not say {start:?}"));
+            if unstamped(&line).starts_with(start) {
                 return line;
             }
         }
+    }
+
+    /// The next line on stderr.
+    pub(crate) fn line(&self) -> Option<String> {
+        self.lines.recv_timeout(PATIENCE).ok()
     }
 
     /// Stops reading what it says, but for one more line.

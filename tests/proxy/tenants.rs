@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
 
-use crate::harness::{Origin, Proxy, Setup, next};
+use crate::harness::{Origin, Proxy, Setup, next, says};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
@@ -43,6 +43,12 @@ fn states(proxy: &Proxy) -> Vec<String> {
 
 fn some(mark: &str) -> (u16, Option<String>) {
     (200, Some(mark.to_owned()))
+}
+
+#[test]
+fn a_start_says_which_files_are_broken() {
+    let line = says("cairn: tenant red is absent, its claims are answered 503", &root("127.0.0.1:1", ""));
+    assert!(line.contains(" warn "), "{line}");
 }
 
 #[test]
