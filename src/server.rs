@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::config::{Config, Watch};
 use crate::control::admin::{AdminError, AdminListeners, AdminState};
-use crate::control::{Compiler, Control, tenant_complaints};
+use crate::control::{Compiler, Control, DrainEnd, tenant_complaints};
 use crate::event_log::{self, Level, log};
 use crate::id::WorkerId;
 use crate::listener::{self, BoundAddresses, Sockets};
@@ -115,7 +115,10 @@ impl Server {
         let Self { control, signals, .. } = self;
         control.block_on(async {
             tokio::select! {
-                () = signals.end() => None,
+                signal = signals.end() => {
+                    log_early_end(signal);
+                    None
+                }
                 // A panic of `work` continues on this thread.
                 done = tokio::task::spawn_blocking(work) => {
                     Some(done.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic())))
@@ -159,13 +162,18 @@ impl Server {
 }
 
 impl Signals {
-    /// Waits for SIGTERM or SIGINT.
-    async fn end(&mut self) {
+    /// Waits for SIGTERM or SIGINT; the name of the one that came.
+    async fn end(&mut self) -> &'static str {
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
         }
     }
+}
+
+/// Nobody was served when `signal` came.
+fn log_early_end(signal: &str) {
+    log(Level::Info, format_args!("ends because of {signal}, before it has served"));
 }
 
 /// Descriptors of the control thread's event loop and its signal pipe.
@@ -205,7 +213,7 @@ struct Startup {
     bound: BoundAddresses,
 }
 
-async fn serve(start: Startup, mut signals: Signals, hangup: Signal) -> Result<(), ServerError> {
+async fn serve(start: Startup, mut signals: Signals, mut hangup: Signal) -> Result<(), ServerError> {
     let Startup { config, compiler, snapshot, cpus, sockets, bound } = start;
     let workers = sockets.len();
     let (ended, mut ends) = mpsc::unbounded_channel();
@@ -217,32 +225,40 @@ async fn serve(start: Startup, mut signals: Signals, hangup: Signal) -> Result<(
     let (admin, (executors, handles)) = tokio::select! {
         begun = begun => begun?,
         // No client is served yet, so there is nothing to drain.
-        () = signals.end() => return Ok(()),
+        signal = signals.end() => {
+            log_early_end(signal);
+            return Ok(());
+        }
     };
     announce(&config, &snapshot, &bound, workers);
-    let (asks, asked) = mpsc::channel(64);
+    let (asks, mut asked) = mpsc::channel(64);
     let ready = Arc::new(AtomicBool::new(true));
     let (end, ending) = watch::channel(false);
     let admin = tokio::spawn(admin.serve(AdminState { asks, ready: Arc::clone(&ready) }, ending));
-    let control = Control::new(compiler, config, snapshot, bound, handles.clone());
-    tokio::select! {
-        () = control.run(asked, hangup) => {}
-        () = signals.end() => {}
+    let mut control = Control::new(compiler, config, snapshot, bound, handles.clone());
+    let why = tokio::select! {
+        () = control.run(&mut asked, &mut hangup) => "cairn drain",
+        signal = signals.end() => signal,
         // A worker that ends without an order has panicked, or its ring broke.
         _ = ends.recv() => return join(executors, &handles),
-    }
+    };
     ready.store(false, Ordering::Relaxed);
+    control.begin_drain(why, DRAIN);
     handles.iter().for_each(|worker| worker.order(Order::Drain));
     let all_ended = async {
         for _ in 0..workers {
             ends.recv().await;
         }
     };
-    tokio::select! {
-        () = all_ended => {}
-        () = signals.end() => {}
-        () = tokio::time::sleep(DRAIN) => {}
-    }
+    let drained = tokio::select! {
+        () = all_ended => DrainEnd::Done,
+        signal = signals.end() => DrainEnd::Signal(signal),
+        () = tokio::time::sleep(DRAIN) => DrainEnd::Late,
+        never = control.drain(&mut asked, &mut hangup) => match never {},
+    };
+    control.end_drain(drained);
+    // From here on requests are answered that the process ends.
+    drop(asked);
     // Lets the admin interface send its last answers, that to `drain` among them.
     let _ = end.send(true);
     let _ = tokio::time::timeout(LAST_ANSWERS, admin).await;

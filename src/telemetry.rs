@@ -146,6 +146,12 @@ impl Counters {
         }
     }
 
+    /// Open connections of all listeners.
+    #[must_use]
+    pub fn all_connections(&self) -> u64 {
+        self.connections.iter().map(Counter::get).sum()
+    }
+
     /// Open connections of a listener.
     #[must_use]
     pub fn connections(&self, listener: ListenerId) -> u64 {

@@ -6,6 +6,7 @@
 
 pub mod admin;
 pub mod demo;
+mod drain;
 mod guard;
 mod metrics;
 mod plan;
@@ -27,6 +28,8 @@ use crate::config::{Config, Loader};
 use crate::listener::BoundAddresses;
 use crate::snapshot::Snapshot;
 use crate::worker::WorkerHandle;
+use drain::Drain;
+pub use drain::{DrainEnd, DrainStatus};
 pub use guard::{GUARD_MAX, Guard, GuardEnd, GuardError};
 use guard::{GuardedReload, History};
 pub use plan::{Change, Plan};
@@ -88,6 +91,8 @@ pub struct Control {
     /// Files have changed under guard; they are reloaded when it ends.
     deferred: bool,
     watcher: Option<Watcher>,
+    /// The drain under way.
+    drain: Option<Drain>,
     started: Instant,
 }
 
@@ -117,14 +122,15 @@ impl Control {
             rolled_back_config: None,
             deferred: false,
             watcher: None,
+            drain: None,
             started: Instant::now(),
         };
         control.watch();
         control
     }
 
-    /// Serves requests until one of them is to drain. `hangup` is SIGHUP.
-    pub async fn run(mut self, mut asks: mpsc::Receiver<ControlRequest>, mut hangup: Signal) {
+    /// Serves requests until one of them is to drain. `hangup` is SIGHUP. Cancel-safe.
+    pub async fn run(&mut self, asks: &mut mpsc::Receiver<ControlRequest>, hangup: &mut Signal) {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::Control;
 use super::reload::Running;
+use super::{Control, DrainStatus};
 use crate::config::{Report, TenantState};
 use crate::event_log;
 use crate::telemetry::Shed;
@@ -44,6 +44,9 @@ pub struct Status {
     pub reloading: bool,
     /// Time until the guard of the last reload ends; None: there is no guard.
     pub guard_seconds: Option<u64>,
+    /// The drain under way; None: the process serves.
+    #[serde(default)]
+    pub draining: Option<DrainStatus>,
     /// Snapshots in memory: the current one, and those that exchanges under way still use.
     pub snapshots: usize,
     /// Exchanges with origins under way.
@@ -164,6 +167,7 @@ impl Control {
             version: self.version(),
             reloading: self.running.as_ref().is_some_and(Running::is_reload),
             guard_seconds: self.guarded.as_ref().map(|guarded| guarded.left().as_secs()),
+            draining: self.drain_status(),
             snapshots: self.snapshots.len(),
             exchanges: sum(&|counters| counters.exchanges.get()),
             responses,
@@ -205,6 +209,11 @@ impl fmt::Display for Status {
         )?;
         if let Some(left) = self.guard_seconds {
             row("guard", format_args!("on version {}, {left} s left", self.version))?;
+        }
+        if let Some(DrainStatus { why, seconds, seconds_left, connections }) = &self.draining {
+            let lasts =
+                format_args!("because of {why}, for {seconds} s, {seconds_left} s left: {connections} connections");
+            row("draining", lasts)?;
         }
         let [ok, moved, refusals, errors] = self.responses;
         row("answers", format_args!("{ok} 2xx, {moved} 3xx, {refusals} 4xx, {errors} 5xx"))?;

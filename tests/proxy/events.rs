@@ -4,11 +4,12 @@
 use std::fs;
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
+use std::sync::mpsc::{Receiver, channel};
 use std::time::Instant;
 
 use rustix::process::Signal;
 
-use crate::harness::{Origin, PATIENCE, Proxy, Setup, Wire, stamp};
+use crate::harness::{Origin, PATIENCE, Proxy, Setup, Wire, next, stamp};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -159,4 +160,91 @@ fn a_tenants_file_of_bad_lines_costs_little() {
     }
     proxy.signal(Signal::TERM);
     assert_eq!(proxy.ended().code(), Some(0));
+}
+
+/// An exchange that lasts until the returned wire is used, and its client.
+fn under_way(proxy: &Proxy, begun: &Receiver<Wire>) -> (Wire, Wire) {
+    let mut client = proxy.client();
+    client.send(GET);
+    (client, next(begun))
+}
+
+/// An origin that answers nothing by itself: its connections, each with a request, go to the receiver.
+fn holding() -> (Origin, Receiver<Wire>) {
+    let (sender, begun) = channel();
+    let origin = Origin::start(move |mut wire, _| {
+        wire.message().unwrap();
+        sender.send(wire).unwrap();
+    });
+    (origin, begun)
+}
+
+fn get(proxy: &Proxy, path: &str) -> u16 {
+    let mut client = Wire::connect(proxy.admin());
+    client.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+    client.message().unwrap().status()
+}
+
+/// It ended without a word, and answered nobody until then.
+#[test]
+fn a_drain_tells_what_is_left() {
+    let (origin, begun) = holding();
+    for way in ["SIGTERM", "SIGINT", "cairn drain"] {
+        let mut proxy = Setup::to(&[&origin.address]).managed().start();
+        let (mut client, mut held) = under_way(&proxy, &begun);
+        match way {
+            "SIGTERM" => proxy.signal(Signal::TERM),
+            "SIGINT" => proxy.signal(Signal::INT),
+            _ => assert_eq!(proxy.verb(&["drain"]).status.code(), Some(0)),
+        }
+        let line = proxy.logged("cairn: draining because of ");
+        let expected = format!(
+            " info cairn: draining because of {way}: 1 connection and 1 exchange are left, for 30s at most; a second signal ends at once"
+        );
+        assert!(line.ends_with(&expected), "{line}");
+        let answers = ["/status", "/metrics", "/routes", "/config", "/live", "/ready"].map(|path| get(&proxy, path));
+        assert_eq!(answers, [200, 200, 200, 200, 200, 503]);
+        let status = proxy.status();
+        let draining = &status["draining"];
+        assert_eq!((&draining["why"], &draining["connections"]), (&way.into(), &1.into()), "{status}");
+        let text = String::from_utf8(proxy.verb(&["status"]).stdout).unwrap();
+        assert!(text.contains(&format!("\ndraining      because of {way}, for ")), "{text}");
+        assert_eq!(proxy.verb(&["routes"]).status.code(), Some(0));
+        assert_eq!(proxy.verb(&["drain"]).status.code(), Some(0));
+        // What would change something is refused.
+        let reload = proxy.verb(&["reload"]);
+        assert_eq!(
+            (reload.status.code(), String::from_utf8_lossy(&reload.stderr)),
+            (Some(1), "cairn is ending\n".into())
+        );
+        proxy.signal(Signal::HUP);
+        proxy.said("cairn: SIGHUP: nothing is reloaded, because the process drains");
+        if way == "SIGTERM" {
+            let line = proxy.logged("cairn: draining for ");
+            assert!(
+                line.contains(" info cairn: draining for 5 s: 1 connection and 1 exchange are left, for 25 s "),
+                "{line}"
+            );
+        }
+        held.send(OK);
+        assert_eq!(client.message().unwrap().status(), 200);
+        drop(held);
+        let line = proxy.logged("cairn: ends after ");
+        assert!(line.contains(" info ") && line.ends_with(" s of draining; nothing is cut"), "{line}");
+        assert_eq!(proxy.wait().code(), Some(0));
+    }
+}
+
+#[test]
+fn an_end_tells_what_is_cut() {
+    let (origin, begun) = holding();
+    let mut proxy = Setup::to(&[&origin.address]).managed().start();
+    let _exchanges = [under_way(&proxy, &begun), under_way(&proxy, &begun)];
+    proxy.signal(Signal::TERM);
+    proxy.said("cairn: draining because of SIGTERM: 2 connections and 2 exchanges are left");
+    proxy.signal(Signal::INT);
+    let line = proxy.logged("cairn: ends after ");
+    let end = " s of draining, because of a second signal, SIGINT; 2 connections and 2 exchanges are cut";
+    assert!(line.contains(" warn ") && line.ends_with(end), "{line}");
+    assert_eq!(proxy.wait().code(), Some(0));
 }
