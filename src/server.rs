@@ -215,10 +215,10 @@ struct Startup {
 
 async fn serve(start: Startup, mut signals: Signals, mut hangup: Signal) -> Result<(), ServerError> {
     let Startup { config, compiler, snapshot, cpus, sockets, bound } = start;
-    let workers = sockets.len();
+    let (workers, served) = (sockets.len(), compiler.path());
     let (ended, mut ends) = mpsc::unbounded_channel();
     let begun = async {
-        let admin = AdminListeners::open(&config.admin).await?;
+        let admin = AdminListeners::open(&config.admin, served.is_none()).await?;
         let started = start_workers(&snapshot, &cpus, sockets, &ended, &mut ends).await?;
         Ok::<_, ServerError>((admin, started))
     };
@@ -234,7 +234,7 @@ async fn serve(start: Startup, mut signals: Signals, mut hangup: Signal) -> Resu
     let (asks, mut asked) = mpsc::channel(64);
     let ready = Arc::new(AtomicBool::new(true));
     let (end, ending) = watch::channel(false);
-    let admin = tokio::spawn(admin.serve(AdminState { asks, ready: Arc::clone(&ready) }, ending));
+    let admin = tokio::spawn(admin.serve(AdminState { asks, ready: Arc::clone(&ready), served }, ending));
     let mut control = Control::new(compiler, config, snapshot, bound, handles.clone());
     let why = tokio::select! {
         () = control.run(&mut asked, &mut hangup) => "cairn drain",

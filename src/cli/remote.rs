@@ -6,22 +6,23 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use cairn::config::{self, TenantState};
+use cairn::control::admin::MEANT;
 use cairn::control::{GUARD_MAX, Plan, Reloaded, RouteLine, Status, Verdict};
 use form_urlencoded::Serializer;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
-use hyper::{Method, Request};
+use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
-use super::{fail, print, print_document};
+use super::{fail, print, print_document, usage};
 
 /// Which process is meant.
 #[derive(Debug, clap::Args)]
 pub(super) struct Target {
-    /// The configuration of the running process: says where its admin socket is
+    /// The configuration of the running process: says where its admin socket is. A process that serves another one refuses
     #[arg(short, long, value_name = "PATH")]
     config: Option<PathBuf>,
     /// Its admin socket, instead
@@ -30,6 +31,21 @@ pub(super) struct Target {
     /// Print JSON
     #[arg(long)]
     json: bool,
+}
+
+impl Target {
+    /// `path` with the configuration that is meant, so that a process that serves another one refuses.
+    fn naming(&self, path: &str) -> String {
+        let Some(config) = &self.config else { return path.to_owned() };
+        let query = Serializer::new(String::new()).append_pair(MEANT, &absolute(config)).finish();
+        let mark = if path.contains('?') { '&' } else { '?' };
+        format!("{path}{mark}{query}")
+    }
+}
+
+/// The process may have another working directory.
+fn absolute(path: &Path) -> String {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
 }
 
 /// What `reload` takes.
@@ -49,6 +65,9 @@ pub(super) struct ReloadArguments {
     /// End the guard of the last reload, and serve again what was served before
     #[arg(long, conflicts_with = "guard")]
     rollback: bool,
+    /// Does not exist, and says what does
+    #[arg(long, value_name = "PATH", hide = true)]
+    from: Option<PathBuf>,
 }
 
 /// What `status` takes.
@@ -77,9 +96,17 @@ pub(super) struct PlanArguments {
 
 /// Reloads, or ends a guard. Success if the files are served now, after the guard too, or if the guard ends as requested.
 pub(super) fn reload(arguments: &ReloadArguments) -> ExitCode {
+    if let Some(from) = &arguments.from {
+        let from = from.display();
+        usage(&format!(
+            "a reload reads the file that the process was started with: copy {from} over it, or see with `cairn plan -c {from}` what that would change"
+        ));
+    }
     let text = |reloaded: &Reloaded| format!("{}\n", reloaded.to_string().trim_end());
     let order = |path: &str, good: fn(&Reloaded) -> bool| {
-        show(&arguments.target, Method::POST, path, |reloaded: &Reloaded| (text(reloaded), good(reloaded)))
+        show(&arguments.target, Method::POST, &arguments.target.naming(path), |reloaded: &Reloaded| {
+            (text(reloaded), good(reloaded))
+        })
     };
     if arguments.accept {
         return order("/reload/accept", Reloaded::is_good);
@@ -99,21 +126,19 @@ pub(super) fn reload(arguments: &ReloadArguments) -> ExitCode {
 
 /// Success if the configuration is valid.
 pub(super) fn plan(arguments: &PlanArguments) -> ExitCode {
-    // The process may have another working directory.
-    let path =
-        std::path::absolute(&arguments.config).unwrap_or_else(|_| arguments.config.clone()).display().to_string();
     let target = Target {
         config: Some(arguments.config.clone()).filter(|_| arguments.socket.is_none()),
         socket: arguments.socket.clone(),
         json: arguments.json,
     };
-    let query = Serializer::new(String::new()).append_pair("path", &path).finish();
+    let query = Serializer::new(String::new()).append_pair("path", &absolute(&arguments.config)).finish();
     show(&target, Method::POST, &format!("/plan?{query}"), |plan: &Plan| (plan.to_string(), true))
 }
 
 /// Success if the process answers, and, with a tenant, if the tenant's file is served as it stands.
 pub(super) fn status(arguments: &StatusArguments) -> ExitCode {
-    show(&arguments.target, Method::GET, "/status", |status: &Status| match &arguments.tenant {
+    let target = &arguments.target;
+    show(target, Method::GET, &target.naming("/status"), |status: &Status| match &arguments.tenant {
         None => (status.to_string(), true),
         Some(name) => match status.tenants.iter().find(|tenant| tenant.name == *name) {
             Some(tenant) => (tenant.to_string(), tenant.state == TenantState::Live),
@@ -124,15 +149,16 @@ pub(super) fn status(arguments: &StatusArguments) -> ExitCode {
 
 /// Success if the process answers.
 pub(super) fn routes(target: &Target) -> ExitCode {
-    show(target, Method::GET, "/routes", |lines: &Vec<RouteLine>| {
+    show(target, Method::GET, &target.naming("/routes"), |lines: &Vec<RouteLine>| {
         (lines.iter().map(|line| format!("{line}\n")).collect(), true)
     })
 }
 
 /// Success if the process has begun to drain.
 pub(super) fn drain(target: &Target) -> ExitCode {
-    match ask(target, Method::POST, "/drain") {
-        Ok(_) => print("draining; it ends when its exchanges have\n", ExitCode::SUCCESS),
+    match ask(target, Method::POST, &target.naming("/drain")) {
+        Ok((StatusCode::OK, _)) => print("draining; it ends when its exchanges have\n", ExitCode::SUCCESS),
+        Ok((_, problem)) => fail(&format!("{}\n", String::from_utf8_lossy(&problem).trim_end())),
         Err(problem) => fail(&format!("{problem}\n")),
     }
 }
@@ -145,7 +171,7 @@ fn show<T: DeserializeOwned>(
     text: impl Fn(&T) -> (String, bool),
 ) -> ExitCode {
     let body = match ask(target, method, path) {
-        Ok(body) => body,
+        Ok((_, body)) => body,
         Err(problem) => return fail(&format!("{}\n", problem.trim_end())),
     };
     match serde_json::from_slice::<T>(&body) {
@@ -162,7 +188,10 @@ fn show<T: DeserializeOwned>(
     }
 }
 
-fn ask(target: &Target, method: Method, path: &str) -> Result<Vec<u8>, String> {
+/// Status and body of the answer.
+type Answer = (StatusCode, Vec<u8>);
+
+fn ask(target: &Target, method: Method, path: &str) -> Result<Answer, String> {
     let default = || config::admin_socket(target.config.as_deref().unwrap_or(Path::new("/etc/cairn/cairn.toml")));
     let Some(socket) = target.socket.clone().or_else(default) else {
         return Err("the configuration turns the admin socket off: set [admin] socket".to_owned());
@@ -176,19 +205,22 @@ fn ask(target: &Target, method: Method, path: &str) -> Result<Vec<u8>, String> {
     })
 }
 
-async fn exchange(socket: &Path, method: Method, path: &str) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
+async fn exchange(socket: &Path, method: Method, path: &str) -> Result<Answer, Box<dyn std::error::Error>> {
     let stream = UnixStream::connect(socket).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let request = Request::builder().method(method).uri(path).header("host", "cairn").body(Empty::<Bytes>::new())?;
-    let answer =
-        async { Ok::<_, hyper::Error>(sender.send_request(request).await?.into_body().collect().await?.to_bytes()) };
+    let answer = async {
+        let answer = sender.send_request(request).await?;
+        let status = answer.status();
+        Ok::<_, hyper::Error>((status, answer.into_body().collect().await?.to_bytes().to_vec()))
+    };
     // Drives the connection. If it fails, the answer fails, too.
     let carry = async {
         let _ = connection.await;
         std::future::pending::<()>().await;
     };
     tokio::select! {
-        answer = answer => Ok(answer?.to_vec()),
+        answer = answer => Ok(answer?),
         () = carry => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
     }
 }

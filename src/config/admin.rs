@@ -28,7 +28,7 @@ pub struct AdminSpec {
     pub hosts: AdminHosts,
     /// Path of the socket for the verbs; None: off.
     pub socket: Option<PathBuf>,
-    /// Whether `socket` is the default: if it cannot be bound, cairn starts without it.
+    /// Whether `socket` is the default: if it cannot be made there, cairn starts without it. Not if another process has it.
     pub socket_is_default: bool,
 }
 

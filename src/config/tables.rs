@@ -93,7 +93,12 @@ static ADMIN: Table = Table {
             Preset::Texts(&[]),
             "names by which `listen` may be asked, besides addresses and names without a dot; \"*\": any",
         ),
-        key("socket", Kind::Text, Preset::Word(ADMIN_SOCKET), "a path, for the verbs of `cairn`; or off"),
+        key(
+            "socket",
+            Kind::Text,
+            Preset::Word(ADMIN_SOCKET),
+            "a path, for the verbs of `cairn`: another one for each process; or off",
+        ),
     ],
     choices: &[],
 };

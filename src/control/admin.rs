@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use axum::extract::{Query, State};
+use axum::extract::{Query, Request, State};
 use axum::http::{StatusCode, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::serve::Listener;
@@ -18,6 +19,7 @@ use serde::Deserialize;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::prepare::is_same_file;
 use super::serving::{self, check_host};
 use super::{ControlRequest, Guard, GuardEnd, GuardError, Verdict};
 use crate::config::{AdminHosts, AdminSpec};
@@ -34,11 +36,27 @@ pub struct AdminListeners {
 
 /// The admin interface cannot be opened where the configuration asks for it.
 #[derive(Debug, thiserror::Error)]
-#[error("the admin interface cannot listen on {place}: {source}; change `{key}`, or turn it off with \"off\"")]
-pub struct AdminError {
-    place: String,
-    key: &'static str,
-    source: io::Error,
+pub enum AdminError {
+    /// With the kernel's reason.
+    #[error("the admin interface cannot listen on {place}: {source}; change `{key}`, or turn it off with \"off\"")]
+    Bind {
+        /// Address or path.
+        place: String,
+        /// The key that names it.
+        key: &'static str,
+        /// The reason.
+        source: io::Error,
+    },
+    /// A living process has the socket: the verbs would reach that one.
+    #[error(
+        "{holder} has the admin socket {path} already, and each needs one of its own: set `socket = \"/another/path\"` in [admin], or `socket = \"off\"`, or end that process first"
+    )]
+    Taken {
+        /// The process.
+        holder: String,
+        /// Path of the socket.
+        path: String,
+    },
 }
 
 /// State that every handler of the admin interface shares.
@@ -48,6 +66,8 @@ pub struct AdminState {
     pub asks: mpsc::Sender<ControlRequest>,
     /// Whether `/ready` answers 200: false as soon as the process drains.
     pub ready: Arc<AtomicBool>,
+    /// Absolute path of the configuration that the process was started with; None: the demo.
+    pub served: Option<PathBuf>,
 }
 
 /// Query parameters of `/reload`.
@@ -78,33 +98,44 @@ struct PlanQuery {
     path: Option<PathBuf>,
 }
 
+/// Query parameter by which a verb names the configuration that it means: its absolute path.
+pub const MEANT: &str = "config";
+
+/// What to do instead of a reload of another file.
+const RELOAD_CURE: &str = "; a reload reads the file that the process was started with: copy the other one over it, or let `cairn plan -c` \
+                           say what that would change";
+
 /// Default of `threshold`: the share by which failures may rise under guard.
 const THRESHOLD: f64 = 0.05;
 
 impl AdminListeners {
     /// Opens the sockets of `spec`. An address by default that cannot be bound is logged and left out: another cairn may have it.
+    /// So is the default socket if its directory cannot be made, and, for the `demo`, if another process has it.
     ///
     /// # Errors
-    /// An address that the configuration names cannot be bound.
-    pub async fn open(spec: &AdminSpec) -> Result<Self, AdminError> {
+    /// An address that the configuration names cannot be bound, or the socket is another process's.
+    pub async fn open(spec: &AdminSpec, demo: bool) -> Result<Self, AdminError> {
         let mut admin = Self { tcp: None, hosts: Arc::new(spec.hosts.clone()), unix: None };
         if let Some(address) = spec.listen {
             let opened = TcpListener::bind(address).await;
-            let fail = |source| AdminError { place: address.to_string(), key: "admin.listen", source };
+            let fail = |source| AdminError::Bind { place: address.to_string(), key: "admin.listen", source };
             admin.tcp = without_default(opened.map_err(fail), spec.listen_is_default)?;
             if let Some(Ok(address)) = admin.tcp.as_ref().map(TcpListener::local_addr) {
                 log(Level::Info, format_args!("admin on {address}"));
             }
         }
         if let Some(path) = &spec.socket {
-            let fail = |source| AdminError { place: path.display().to_string(), key: "admin.socket", source };
             let own_path = path.clone();
             let make_folder = spec.socket_is_default;
             // Blocks: it waits for an answer of a process that may hold the socket.
             let task = tokio::task::spawn_blocking(move || open_socket(&own_path, make_folder));
             let bound = task.await.unwrap_or_else(|error| Err(io::Error::other(error)));
-            let opened = bound.and_then(UnixListener::from_std).map_err(fail);
-            admin.unix = without_default(opened, spec.socket_is_default)?.map(|socket| (socket, path.clone()));
+            let opened = match bound.and_then(UnixListener::from_std) {
+                Ok(socket) => Ok(socket),
+                Err(source) => Err(socket_error(path, source).await),
+            };
+            let may_lack = spec.socket_is_default && (demo || !matches!(opened, Err(AdminError::Taken { .. })));
+            admin.unix = without_default(opened, may_lack)?.map(|socket| (socket, path.clone()));
             if admin.unix.is_some() {
                 log(Level::Info, format_args!("admin on unix:{}", path.display()));
             }
@@ -124,7 +155,8 @@ impl AdminListeners {
         let private = async {
             let Some((listener, path)) = self.unix else { return };
             let _gone = RemoveSocketFile(path);
-            let answers = read_only_paths(state.clone()).merge(command_paths(state.clone()));
+            let check = middleware::from_fn_with_state(state.served.clone(), check_meant);
+            let answers = read_only_paths(state.clone()).merge(command_paths(state.clone())).layer(check);
             serving::serve(ForeignProcesses(listener), answers, ending.clone()).await;
         };
         tokio::join!(public, private);
@@ -162,6 +194,42 @@ impl Drop for RemoveSocketFile {
     fn drop(&mut self) {
         // An operator may have removed it already.
         let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// Why the admin socket could not be opened: a process that has it is named.
+async fn socket_error(path: &Path, source: io::Error) -> AdminError {
+    let place = path.display().to_string();
+    let taken = source.kind() == io::ErrorKind::AddrInUse;
+    let Some(held) = (if taken { UnixStream::connect(path).await.ok() } else { None }) else {
+        return AdminError::Bind { place, key: "admin.socket", source };
+    };
+    // In another namespace of processes it has no id here.
+    let pid = held.peer_cred().ok().and_then(|holder| holder.pid()).filter(|pid| *pid > 0);
+    let holder = pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
+    AdminError::Taken { holder, path: place }
+}
+
+/// Refuses requests of verbs that name another configuration than the one that is served: they mean another process. `plan`, which
+/// compares configurations, names what it compares in another way.
+async fn check_meant(State(served): State<Option<PathBuf>>, request: Request, next: Next) -> Response {
+    let query = form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes());
+    let meant = query.into_owned().find(|(name, _)| name == MEANT);
+    let Some((_, meant)) = meant else { return next.run(request).await };
+    let cure = if request.uri().path() == "/reload" { RELOAD_CURE } else { "" };
+    let judge = move || {
+        let served = served.as_deref();
+        if served.is_some_and(|served| is_same_file(Path::new(&meant), served)) {
+            return None;
+        }
+        let served = served.map_or_else(|| "the demo".to_owned(), |served| served.display().to_string());
+        Some(format!("process {} serves {served}, not {meant}{cure}\n", std::process::id()))
+    };
+    // Blocks on the file system.
+    match tokio::task::spawn_blocking(judge).await {
+        Ok(None) => next.run(request).await,
+        Ok(Some(problem)) => (StatusCode::CONFLICT, problem).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }
 }
 
@@ -295,4 +363,35 @@ async fn plan(State(state): State<AdminState>, Query(query): Query<PlanQuery>) -
         Ok(plan) => Json(plan).into_response(),
         Err(problem) => (StatusCode::UNPROCESSABLE_ENTITY, problem).into_response(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A second process went on without, and its verbs reached the first one.
+    #[tokio::test]
+    async fn the_default_socket_is_another_process_s_or_this_one_s() {
+        let folder = tempfile::tempdir().unwrap();
+        let spec = |path: PathBuf| AdminSpec {
+            listen: None,
+            listen_is_default: true,
+            hosts: AdminHosts::Any,
+            socket: Some(path),
+            socket_is_default: true,
+        };
+        let path = folder.path().join("cairn/admin.sock");
+        let first = AdminListeners::open(&spec(path.clone()), false).await.unwrap();
+        assert!(first.unix.is_some());
+        let second = AdminListeners::open(&spec(path.clone()), false).await;
+        let why = second.unwrap_err().to_string();
+        let expected = format!("process {} has the admin socket {} already", std::process::id(), path.display());
+        assert!(why.starts_with(&expected), "{why}");
+        // The demo has no file in which another path could be set.
+        assert!(AdminListeners::open(&spec(path), true).await.unwrap().unix.is_none());
+        // Users that may not write there have no socket.
+        let nowhere = folder.path().join("no/such/admin.sock");
+        assert!(AdminListeners::open(&spec(nowhere), false).await.unwrap().unix.is_none());
+        drop(first);
+    }
 }

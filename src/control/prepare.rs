@@ -2,7 +2,7 @@
 //! listeners, watches its files. It changes nothing that is served. Not here: applying the result (`reload`).
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::watch::{self, WatchState, WatcherUpdate};
@@ -103,6 +103,12 @@ impl Compiler {
         self.loader.clone()
     }
 
+    /// Absolute path of the configuration, as it was given; None: the demo.
+    #[must_use]
+    pub fn path(&self) -> Option<PathBuf> {
+        self.loader.as_ref().map(absolute_path)
+    }
+
     fn file_stamps(&self) -> Option<&FileStamps> {
         self.loader.as_ref().map(Loader::file_stamps)
     }
@@ -200,9 +206,19 @@ pub fn tenant_complaints(config: &Config) -> Vec<String> {
     broken.map(|(name, news)| format!("tenant {name} {}", news.trim_end())).collect()
 }
 
+/// Absolute path of what `loader` loads.
+pub(super) fn absolute_path(loader: &Loader) -> PathBuf {
+    std::path::absolute(loader.path()).unwrap_or_else(|_| loader.path().to_owned())
+}
+
+/// Whether two paths lead to the same file or directory now. May block.
+pub(super) fn is_same_file(one: &Path, other: &Path) -> bool {
+    let real = |path: &Path| std::fs::canonicalize(path).ok();
+    one == other || real(one).is_some_and(|real_one| Some(real_one) == real(other))
+}
+
 /// The loader for a plan of `path`: `plan_loader`, unless `path` is another configuration. May block.
 pub(super) fn loader_for(plan_loader: Option<Loader>, path: Option<PathBuf>) -> Option<Loader> {
-    let real = |path: &std::path::Path| std::fs::canonicalize(path).ok();
-    let same = |loader: &Loader| path.as_ref().is_none_or(|path| real(path) == real(loader.path()));
+    let same = |loader: &Loader| path.as_ref().is_none_or(|path| is_same_file(path, &absolute_path(loader)));
     plan_loader.filter(same).or_else(|| path.map(Loader::new))
 }

@@ -21,6 +21,7 @@ mod scarcity;
 mod tenants;
 mod tls;
 mod tunnels;
+mod verbs;
 mod watching;
 mod workarounds;
 mod workers;

@@ -6,11 +6,11 @@ mod shadow;
 mod tests;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::prepare::{ServingState, loader_for, tenant_changes};
+use super::prepare::{ServingState, absolute_path, is_same_file, loader_for, tenant_changes};
 use super::{Control, Reply, beside};
 use crate::config::Loader;
 use crate::printable::printable;
@@ -20,6 +20,9 @@ pub(super) use difference::difference;
 /// All changes that a reload would make.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
+    /// Said first, where the plan is not of the file that the process serves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
     /// In the order listeners, routes, clusters, endpoints, the rest.
     pub changes: Vec<Change>,
 }
@@ -73,6 +76,9 @@ impl Plan {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(note) = &self.note {
+            writeln!(f, "{note}")?;
+        }
         for Change { sign, kind, name, text } in &self.changes {
             let sign = match sign {
                 Sign::Added => '+',
@@ -95,6 +101,7 @@ impl Control {
 }
 
 fn make(plan_loader: Option<Loader>, path: Option<PathBuf>, serving: &ServingState) -> Result<Plan, String> {
+    let note = note(plan_loader.as_ref().map(absolute_path).as_deref(), path.as_deref());
     let Some(mut loader) = loader_for(plan_loader, path) else {
         return Err("the demo has no file to plan from".to_owned());
     };
@@ -107,5 +114,16 @@ fn make(plan_loader: Option<Loader>, path: Option<PathBuf>, serving: &ServingSta
     for (name, news) in tenant_changes(&serving.config, &config) {
         plan.add(Sign::Changed, "tenant", &name, news.trim_end().to_owned());
     }
+    plan.note = note;
     Ok(plan)
+}
+
+/// What to know of a plan of `path` in a process that serves `served`.
+fn note(served: Option<&Path>, path: Option<&Path>) -> Option<String> {
+    let path = path.filter(|path| !served.is_some_and(|served| is_same_file(path, served)))?;
+    let (pid, path) = (std::process::id(), path.display());
+    let served = served.map_or_else(|| "the demo".to_owned(), |served| served.display().to_string());
+    let text =
+        format!("process {pid} serves {served}, not {path}: if it said what {path} says, a reload would change this");
+    Some(printable(&text).into_owned())
 }
