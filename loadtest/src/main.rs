@@ -12,7 +12,7 @@ mod random;
 mod report;
 mod run;
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -45,10 +45,18 @@ fn main() -> ExitCode {
     }
 }
 
-/// Prints the report, then the failure. A closed output is ignored.
+/// Prints the report, then the failure. A reader that wants no more of the report, as `head`, is no failure.
 fn finish(text: &str, complaint: Option<&str>) -> ExitCode {
-    let _ = std::io::stdout().write_all(text.as_bytes());
-    let Some(complaint) = complaint else { return ExitCode::SUCCESS };
-    let _ = writeln!(std::io::stderr(), "cairn-load: {complaint}");
-    ExitCode::FAILURE
+    let mut stdout = std::io::stdout().lock();
+    let lost = match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Some(format!("cannot write to standard output: {error}"))
+        }
+        _ => None,
+    };
+    let complaints = [lost.as_deref(), complaint];
+    for complaint in complaints.iter().flatten() {
+        let _ = writeln!(std::io::stderr(), "cairn-load: {complaint}");
+    }
+    if complaints == [None, None] { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -1,6 +1,7 @@
 //! What a run leaves behind: seconds, a log, a page.
 
 use std::fs;
+use std::process::Stdio;
 
 use crate::harness::{Origin, command, read_report};
 
@@ -54,4 +55,18 @@ fn a_file_that_cannot_be_written_is_named() {
     let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(complaint.contains("cannot write /nonexistent/run.html") && complaint.lines().count() == 1, "{complaint}");
     assert_eq!(output.status.code(), Some(1));
+}
+
+/// A report that is lost is a failure, and a reader that has read enough is none.
+#[test]
+fn a_report_that_cannot_be_written_is_an_error() {
+    let origin = Origin::start(&[]);
+    let to = |stdout: Stdio| command(&["run", &origin.url, "-n", "1"]).stdout(stdout).output().unwrap();
+    let full = to(fs::File::options().write(true).open("/dev/full").unwrap().into());
+    let why = "cairn-load: cannot write to standard output: No space left on device (os error 28)\n";
+    assert_eq!((full.status.code(), String::from_utf8_lossy(&full.stderr)), (Some(1), why.into()));
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let closed = to(writer.into());
+    assert_eq!((closed.status.code(), String::from_utf8_lossy(&closed.stderr)), (Some(0), "".into()));
 }
