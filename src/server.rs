@@ -1,6 +1,7 @@
 //! Boot, signals, drain, join. Not here: serving.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -230,7 +231,7 @@ async fn serve(start: Startup, mut signals: Signals, mut hangup: Signal) -> Resu
             return Ok(());
         }
     };
-    announce(&config, &snapshot, &bound, workers);
+    announce(&config, served.as_deref(), &snapshot, &bound, workers);
     let (asks, mut asked) = mpsc::channel(64);
     let ready = Arc::new(AtomicBool::new(true));
     let (end, ending) = watch::channel(false);
@@ -345,7 +346,7 @@ fn join(executors: Vec<Executor>, handles: &[WorkerHandle]) -> Result<(), Server
 }
 
 /// Logs what is wrong with tenants' files, and the addresses of all listeners. Scripts and tests wait for these lines.
-fn announce(config: &Config, snapshot: &Snapshot, bound: &BoundAddresses, workers: usize) {
+fn announce(config: &Config, served: Option<&Path>, snapshot: &Snapshot, bound: &BoundAddresses, workers: usize) {
     // An error cannot occur here: each worker has checked the variable.
     if let Some(workarounds) = Workarounds::needed().ok().filter(|workarounds| !workarounds.is_empty()) {
         log(Level::Info, format_args!("workarounds: {workarounds}"));
@@ -354,5 +355,8 @@ fn announce(config: &Config, snapshot: &Snapshot, bound: &BoundAddresses, worker
     for (id, address) in bound {
         log(Level::Info, format_args!("listener {} on {address}", snapshot.listener(*id).name));
     }
+    let (version, pid) = (env!("CARGO_PKG_VERSION"), std::process::id());
+    let served = served.map_or_else(|| "the demo".to_owned(), |path| path.display().to_string());
+    log(Level::Info, format_args!("version {version} serves {served}, process {pid}"));
     log(Level::Info, format_args!("ready, {workers} worker{}", if workers == 1 { "" } else { "s" }));
 }

@@ -24,6 +24,7 @@ use super::serving::{self, check_host};
 use super::{ControlRequest, Guard, GuardEnd, GuardError, Verdict};
 use crate::config::{AdminHosts, AdminSpec};
 use crate::event_log::{Level, log};
+use crate::printable::printable;
 use crate::uring;
 
 /// The listening sockets of the admin interface.
@@ -217,12 +218,14 @@ async fn check_meant(State(served): State<Option<PathBuf>>, request: Request, ne
     let meant = query.into_owned().find(|(name, _)| name == MEANT);
     let Some((_, meant)) = meant else { return next.run(request).await };
     let cure = if request.uri().path() == "/reload" { RELOAD_CURE } else { "" };
+    let verb = request.uri().path().to_owned();
     let judge = move || {
         let served = served.as_deref();
         if served.is_some_and(|served| is_same_file(Path::new(&meant), served)) {
             return None;
         }
         let served = served.map_or_else(|| "the demo".to_owned(), |served| served.display().to_string());
+        log(Level::Warn, format_args!("{verb} is refused: it means {}, and {served} is served", printable(&meant)));
         Some(format!("process {} serves {served}, not {meant}{cure}\n", std::process::id()))
     };
     // Blocks on the file system.

@@ -93,7 +93,9 @@ impl Control {
             tokio::select! {
                 Some(ask) = asks.recv() => match ask {
                     // Dropping the reply says that the process ends.
-                    ControlRequest::Reload(..) | ControlRequest::EndGuard(..) => {}
+                    ControlRequest::Reload(..) | ControlRequest::EndGuard(..) => {
+                        log(Level::Warn, "nothing is reloaded, because the process drains");
+                    }
                     // It does. The requester may have hung up.
                     ControlRequest::Drain(reply) => drop(reply.send(())),
                     _ => self.answer(ask),

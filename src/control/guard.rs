@@ -144,6 +144,11 @@ impl GuardedReload {
         Self { guard, until, before, base, start, outcome, replies }
     }
 
+    /// How long the guard lasts in all.
+    pub(super) fn window(&self) -> Duration {
+        self.guard.window
+    }
+
     /// Time until the guard ends.
     pub(super) fn left(&self) -> Duration {
         Duration::from_secs(self.until.saturating_duration_since(Instant::now()).as_secs())
@@ -188,7 +193,7 @@ impl Control {
         let window = guarded.guard.window;
         if sample.answers.saturating_sub(guarded.start.answers) < ANSWERS_MIN {
             log(
-                Level::Info,
+                Level::Warn,
                 format_args!("version {version} is kept, unjudged: fewer than {ANSWERS_MIN} answers in {window:?}"),
             );
         } else {

@@ -379,8 +379,10 @@ impl Control {
                 match wanted.guard.filter(|_| outcome.verdict == Verdict::Applied) {
                     Some(guard) => {
                         log(outcome.level(), &outcome);
-                        self.guarded =
-                            Some(GuardedReload::new(guard, before, base, self.sample(), outcome, wanted.replies));
+                        let guarded = GuardedReload::new(guard, before, base, self.sample(), outcome, wanted.replies);
+                        let (version, window) = (self.version(), guarded.window());
+                        log(Level::Info, format_args!("version {version} is under guard for {window:?}"));
+                        self.guarded = Some(guarded);
                     }
                     None => wanted.answer(&outcome),
                 }

@@ -54,6 +54,7 @@ fn a_verb_that_means_another_file_is_refused() {
             "{said}"
         );
     }
+    proxy.said(&format!("cairn: /drain is refused: it means {}, and ", meant.display()));
     assert_eq!(proxy.ask(GET).status(), 200);
     assert_eq!(proxy.status()["reloads"]["unchanged"], 0);
     // The same file by another way, and a socket that is named, are what is meant.
@@ -115,4 +116,16 @@ fn a_socket_that_a_living_process_has_ends_the_start() {
     let said = text(&output.stderr);
     assert!(output.status.code() == Some(1) && said.ends_with(&expected), "{said}");
     assert_eq!(proxy.ask(GET).status(), 200);
+}
+
+/// `tests/cli.rs` has those that need no process.
+#[test]
+fn an_answer_that_cannot_be_written_is_an_error() {
+    let proxy = Setup::to(&["127.0.0.1:1"]).managed().start();
+    for verb in [&["status"][..], &["status", "--json"], &["routes"], &["plan"], &["reload"], &["drain"]] {
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        let output = proxy.asking(verb).stdout(full).output().unwrap();
+        let why = "cairn: cannot write to standard output: No space left on device (os error 28)\n";
+        assert_eq!((output.status.code(), text(&output.stderr)), (Some(1), why), "{verb:?}");
+    }
 }
