@@ -60,6 +60,12 @@ pub fn report(text: impl fmt::Display) {
     PROCESS.add(Level::Error, format_args!("{text}"));
 }
 
+/// Logs `cairn: TEXT` without time and level: where a listener is bound, and that all are served. Scripts and supervisors wait for
+/// these lines, so their form stays. Otherwise like [`log`].
+pub fn announce(text: impl fmt::Display) {
+    PROCESS.queue(format!("cairn: {text}"));
+}
+
 /// Queues `text` as it is, for a person who tries cairn out. Otherwise like [`log`].
 pub fn print(text: impl fmt::Display) {
     PROCESS.queue(text.to_string());

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 use crate::config::{Config, Watch};
 use crate::control::admin::{AdminError, AdminListeners, AdminState};
 use crate::control::{Compiler, Control, DrainEnd, tenant_complaints};
-use crate::event_log::{self, Level, log};
+use crate::event_log::{self, Level, announce, log};
 use crate::id::WorkerId;
 use crate::listener::{self, BoundAddresses, Sockets};
 use crate::runtime::{self, ExecutorError};
@@ -231,7 +231,7 @@ async fn serve(start: Startup, mut signals: Signals, mut hangup: Signal) -> Resu
             return Ok(());
         }
     };
-    announce(&config, served.as_deref(), &snapshot, &bound, workers);
+    log_start(&config, served.as_deref(), &snapshot, &bound, workers);
     let (asks, mut asked) = mpsc::channel(64);
     let ready = Arc::new(AtomicBool::new(true));
     let (end, ending) = watch::channel(false);
@@ -346,17 +346,17 @@ fn join(executors: Vec<Executor>, handles: &[WorkerHandle]) -> Result<(), Server
 }
 
 /// Logs what is wrong with tenants' files, and the addresses of all listeners. Scripts and tests wait for these lines.
-fn announce(config: &Config, served: Option<&Path>, snapshot: &Snapshot, bound: &BoundAddresses, workers: usize) {
+fn log_start(config: &Config, served: Option<&Path>, snapshot: &Snapshot, bound: &BoundAddresses, workers: usize) {
     // An error cannot occur here: each worker has checked the variable.
     if let Some(workarounds) = Workarounds::needed().ok().filter(|workarounds| !workarounds.is_empty()) {
         log(Level::Info, format_args!("workarounds: {workarounds}"));
     }
     tenant_complaints(config).iter().for_each(|complaint| log(Level::Warn, complaint));
     for (id, address) in bound {
-        log(Level::Info, format_args!("listener {} on {address}", snapshot.listener(*id).name));
+        announce(format_args!("listener {} on {address}", snapshot.listener(*id).name));
     }
     let (version, pid) = (env!("CARGO_PKG_VERSION"), std::process::id());
     let served = served.map_or_else(|| "the demo".to_owned(), |path| path.display().to_string());
     log(Level::Info, format_args!("version {version} serves {served}, process {pid}"));
-    log(Level::Info, format_args!("ready, {workers} worker{}", if workers == 1 { "" } else { "s" }));
+    announce(format_args!("ready, {workers} worker{}", if workers == 1 { "" } else { "s" }));
 }

@@ -14,7 +14,7 @@ use super::prepare::{NewConfig, Outcome, Prepared, Request, tenant_changes};
 use super::watch::WatcherUpdate;
 use super::{Control, Reply};
 use crate::config::Config;
-use crate::event_log::{Level, log};
+use crate::event_log::{Level, announce, log};
 use crate::id::Address;
 use crate::listener::BoundAddresses;
 use crate::worker::{ConfigUpdate, WorkerHandle};
@@ -307,7 +307,7 @@ impl Control {
         let NewConfig { config, snapshot, sockets, bound, summary } = new;
         let snapshot = Arc::new(snapshot);
         for (id, address) in &bound {
-            log(Level::Info, format_args!("listener {} on {address}", snapshot.listener(*id).name));
+            announce(format_args!("listener {} on {address}", snapshot.listener(*id).name));
         }
         for (worker, sockets) in self.workers.iter().zip(sockets) {
             worker.send(ConfigUpdate { snapshot: Arc::clone(&snapshot), sockets });

@@ -250,7 +250,7 @@ def start(binary, ports, folder):
     proxy = subprocess.Popen([binary, "run", "-c", path], stderr=subprocess.PIPE, text=True)
     found = {}
     for line in proxy.stderr:
-        if place := re.search(r" cairn: (listener l|admin) on (127.*):(\d+)", line):
+        if place := re.search(r"\bcairn: (listener l|admin) on (127.*):(\d+)", line):
             found[place[1]] = (place[2], int(place[3]))
         if " cairn: ready" in line:
             break
