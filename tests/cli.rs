@@ -90,14 +90,54 @@ fn check_notes_what_a_route_that_denies_does_not_see() {
     }
 }
 
+/// `tests/config/notes/NAME.txt` is what is printed for a valid file with warnings, which only `--strict` refuses.
+#[test]
+fn check_warns_of_traps_and_strict_refuses_them() {
+    for path in files("tests/config/notes", "toml") {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let check = |arguments: &[&str]| {
+            let arguments = [&["check", "-c", name], arguments].concat();
+            let output = cairn(&Path::new(ROOT).join("tests/config/notes"), &arguments);
+            assert_eq!(text(&output.stderr), "", "{name}");
+            (output.status.code(), text(&output.stdout))
+        };
+        let (code, found) = check(&[]);
+        assert_eq!((code, check(&["--strict"])), (Some(0), (Some(1), found.clone())), "{name}");
+        expect(&path.with_extension("txt"), &found);
+    }
+    for path in ["edge", "minimal", "sidecar", "teams", "waypoint"] {
+        let path = format!("conf/{path}.toml");
+        let output = cairn(Path::new(ROOT), &["check", "--strict", "-c", &path]);
+        assert_eq!(output.status.code(), Some(0), "{}{}", text(&output.stdout), text(&output.stderr));
+    }
+}
+
 #[test]
 fn check_reports_every_error_of_broken_files() {
-    for path in files("tests/config", "toml") {
-        let name = path.file_name().unwrap().to_str().unwrap();
-        let output = cairn(&Path::new(ROOT).join("tests/config"), &["check", "-c", name]);
-        assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), String::new()), "{name}");
-        expect(&path.with_extension("txt"), &text(&output.stderr));
+    reports("tests/config");
+}
+
+/// Each file holds one mistake of somebody who knows another proxy. Every message has a place and a cure.
+#[test]
+fn check_cures_the_mistakes_of_those_who_come_from_other_proxies() {
+    for report in reports("tests/config/mistakes") {
+        let errors = report.lines().filter(|line| line.contains(": error: ")).count();
+        let cures = report.lines().filter(|line| line.starts_with("      help: ")).count();
+        assert_eq!(errors, cures, "{report}");
     }
+}
+
+/// Checks the report on each file of a directory.
+fn reports(directory: &str) -> Vec<String> {
+    let report = |path: PathBuf| {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let output = cairn(&Path::new(ROOT).join(directory), &["check", "-c", name]);
+        assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), String::new()), "{name}");
+        let report = text(&output.stderr);
+        expect(&path.with_extension("txt"), &report);
+        report
+    };
+    files(directory, "toml").into_iter().map(report).collect()
 }
 
 /// A case is a line `$ arguments`; what follows is the output and the exit code.

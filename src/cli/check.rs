@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use cairn::config::{self, Report};
+use cairn::config::{self, Notes, Report};
 use cairn::snapshot::{Ledger, SnapshotSpec};
 
 use super::{fail, print, usage};
@@ -17,12 +17,15 @@ pub(super) struct Arguments {
     /// Validate FILE alone, as the file of the tenant NAME
     #[arg(long, num_args = 2, value_names = ["NAME", "FILE"])]
     tenant: Option<Vec<String>>,
+    /// Exit 1 for warnings, too
+    #[arg(long, conflicts_with = "tenant")]
+    strict: bool,
 }
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     match arguments.tenant.as_deref() {
         Some([name, file]) => tenant(&arguments.config, name, Path::new(file)),
-        _ => check(&arguments.config),
+        _ => check(&arguments.config, arguments.strict),
     }
 }
 
@@ -43,16 +46,20 @@ fn tenant(root: &Path, name: &str, file: &Path) -> ExitCode {
     }
 }
 
-/// Loads and compiles the configuration.
-pub(super) fn check(path: &Path) -> ExitCode {
+/// Loads and compiles the configuration. `strict`: warnings are failures.
+pub(super) fn check(path: &Path, strict: bool) -> ExitCode {
     let loaded = config::load(path).and_then(|config| {
-        let counts = counts(&config.snapshot);
-        let notes: String = config.notes().iter().map(|note| format!("{note}\n")).collect();
-        config.compile(1, &mut Ledger::default()).map(|_| (counts, notes))
+        let snapshot = config.compile(1, &mut Ledger::default())?;
+        Ok((counts(&config.snapshot), config.notes(&snapshot)))
     });
     match loaded {
-        Ok((counts, notes)) => {
-            print(&format!("configuration {} is valid: {counts}\n{notes}", path.display()), ExitCode::SUCCESS)
+        Ok((counts, Notes { text, warnings })) => {
+            let counts = match warnings {
+                0 => counts,
+                warnings => format!("{counts}, {}", count(warnings, "warning")),
+            };
+            let code = if strict && warnings > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+            print(&format!("configuration {} is valid: {counts}\n{text}", path.display()), code)
         }
         Err(report) => invalid(path, &report),
     }

@@ -80,7 +80,7 @@ pub(crate) fn main() -> ExitCode {
     match (arguments.verb, arguments.config) {
         (Some(Verb::Run(arguments)), _) => run::run(&arguments),
         (Some(Verb::Check(arguments)), _) => check::run(&arguments),
-        (None, Some(config)) => check::check(&config),
+        (None, Some(config)) => check::check(&config, false),
         (Some(Verb::Explain(arguments)), _) => explain::explain(&arguments),
         (Some(Verb::Plan(arguments)), _) => remote::plan(&arguments),
         (Some(Verb::Reload(arguments)), _) => remote::reload(&arguments),

@@ -65,7 +65,7 @@ impl Budget {
             self.refuse(surplus.at, message, (self.at[0], "routes"), problems);
         }
         for route in routes.iter().take(self.routes) {
-            self.name(route.span("hosts"), route.length("hosts"), problems);
+            self.name(route.span("hosts"), route.length("hosts").unwrap_or(0), problems);
         }
         !self.is_over()
     }

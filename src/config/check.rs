@@ -5,6 +5,7 @@ use toml::Spanned;
 use toml::de::{DeInteger, DeTable, DeValue};
 
 use super::files::Document;
+use super::foreign;
 use super::nearest::nearest;
 use super::report::{Problems, SourceSpan};
 use super::schema::{self, Key, Kind, Preset, Table};
@@ -38,7 +39,7 @@ impl Check<'_> {
         // Problems beyond the cap are only counted, so their suggestions are not computed.
         let understood = !self.problems.is_full();
         let slips = table.keys().filter(|name| understood && schema.key(name.get_ref()).is_none());
-        let meant: Vec<_> = slips.filter_map(|name| schema.nearest(name.get_ref())).collect();
+        let meant: Vec<_> = slips.filter_map(|name| meant(name.get_ref(), schema)).collect();
         for key in schema.keys {
             if let Preset::Required(example) = key.preset
                 && !table.contains_key(key.name)
@@ -49,11 +50,11 @@ impl Check<'_> {
                     .help(format!("add `{} = {example}`: {}", key.name, key.doc));
             }
         }
-        self.choices(at, table, schema);
+        self.choices(at, table, schema, &meant);
     }
 
     /// At most one, or exactly one, of the keys of each choice.
-    fn choices(&mut self, at: SourceSpan, table: &DeTable<'_>, schema: &'static Table) {
+    fn choices(&mut self, at: SourceSpan, table: &DeTable<'_>, schema: &'static Table, meant: &[&str]) {
         for choice in schema.choices {
             let mut there: Vec<_> =
                 table.keys().filter(|name| choice.keys.contains(&name.get_ref().as_ref())).collect();
@@ -67,7 +68,7 @@ impl Check<'_> {
                         .note(first, "the other one is here")
                         .help(format!("keep one of {}", list(choice.keys)));
                 }
-                [] if choice.required => {
+                [] if choice.required && !choice.keys.iter().any(|key| meant.contains(key)) => {
                     self.problems
                         .add(at, format!("{} does nothing", schema.title))
                         .help(format!("add one of {}", list(choice.keys)));
@@ -80,6 +81,11 @@ impl Check<'_> {
     fn unknown(&mut self, at: SourceSpan, name: &str, schema: &'static Table) {
         let help = if self.problems.is_full() {
             String::new()
+        } else if let Some(foreign) = foreign::key(name, schema.title) {
+            match foreign.key {
+                Some(key) if foreign.cure.is_empty() => format!("cairn calls it `{key}`{}", written(schema, key)),
+                _ => foreign.cure.to_owned(),
+            }
         } else if let Some(known) = schema.nearest(name) {
             format!("did you mean `{known}`?")
         } else if let Some(owner) = schema.owner_below(name) {
@@ -141,6 +147,10 @@ impl Check<'_> {
                     }
                 }
             }
+            (Kind::Many(inner), DeValue::Table(table)) => {
+                self.mismatch(at, key, node.get_ref());
+                self.table(at, table, inner);
+            }
             (_, other) => self.mismatch(at, key, other),
         }
     }
@@ -150,7 +160,7 @@ impl Check<'_> {
             return;
         }
         let shown = self.document.written(at).unwrap_or(text);
-        let help = match nearest(text, words.iter().copied()) {
+        let help = match foreign::word(text, words).or_else(|| nearest(text, words.iter().copied())) {
             Some(word) => format!("did you mean \"{word}\"?"),
             None if matches!(key.kind, Kind::FlagOr(_)) => format!("it takes true, false or {}", list(words)),
             None => format!("it takes {}", list(words)),
@@ -164,7 +174,12 @@ impl Check<'_> {
             Some(bytes) if !(min..=max).contains(&bytes) => format!("`{}` is out of range", key.name),
             Some(_) => return,
         };
-        let help = if max == u64::MAX {
+        let help = if let DeValue::String(text) = value
+            && let Some(meant) = unit::meant_size(text)
+            && unit::size(&meant).is_some_and(|bytes| (min..=max).contains(&bytes))
+        {
+            format!("write \"{meant}\": {}", key.doc)
+        } else if max == u64::MAX {
             format!("write bytes, or \"16KiB\", \"1MiB\", \"1GiB\": {}", key.doc)
         } else {
             format!("{} to {}: {}", unit::size_text(min), unit::size_text(max), key.doc)
@@ -174,8 +189,14 @@ impl Check<'_> {
 
     fn time(&mut self, at: SourceSpan, key: &Key, text: &str) {
         let problem = match unit::duration(text) {
+            None if !text.is_empty() && text.bytes().all(|c| c == b'0') => format!("`{}` must be above 0", key.name),
+            Some(time) if time.is_zero() => format!("`{}` must be above 0", key.name),
+            None if text.parse::<u64>().is_ok() => {
+                let help = format!("write \"{text}s\" for seconds, or \"{text}ms\": {}", key.doc);
+                self.problems.add(at, format!("`{}` has no unit", key.name)).help(help);
+                return;
+            }
             None => format!("`{}` is not a duration", key.name),
-            Some(time) if time.is_zero() => format!("`{}` is zero, which would end everything at once", key.name),
             Some(time) if time > schema::TIME_MAX => format!("`{}` is out of range", key.name),
             Some(_) => return,
         };
@@ -225,10 +246,31 @@ impl Check<'_> {
         };
         let help = match &key.kind {
             Kind::One(table) | Kind::Many(table) if table.title.starts_with('[') => format!("write {}", table.title),
-            _ => format!("write `{} = {}`", key.name, key.preset.example()),
+            _ => match found {
+                DeValue::Integer(number) if matches!(key.kind, Kind::Time) && unsigned(number) != Some(0) => {
+                    format!("write `{} = \"{number}s\"`, with the unit", key.name)
+                }
+                DeValue::String(text)
+                    if matches!(key.kind, Kind::Texts | Kind::TextsOr(_)) && self.document.written(at).is_none() =>
+                {
+                    format!("write `{} = [\"{}\"]`", key.name, text.escape_debug())
+                }
+                _ => format!("write `{} = {}`", key.name, key.preset.example()),
+            },
         };
         self.problems.add(at, format!("`{}` takes {expected}, not {kind}", key.name)).help(help);
     }
+}
+
+/// The key that was meant by `name`, which `schema` does not have.
+fn meant(name: &str, schema: &'static Table) -> Option<&'static str> {
+    foreign::key(name, schema.title).and_then(|foreign| foreign.key).or_else(|| schema.nearest(name))
+}
+
+/// How the key of a table is written: ` = example`, if it has one.
+fn written(schema: &Table, key: &str) -> String {
+    let example = schema.key(key).map(|key| key.preset.example()).filter(|example| !example.is_empty());
+    example.map(|example| format!(": `{key} = {example}`")).unwrap_or_default()
 }
 
 /// How to write a top-level key that was found in a table: in TOML, keys below a header belong to its table.

@@ -110,7 +110,7 @@ pub(super) fn hold_to_claims(route: &mut RouteSpec, section: Section<'_>, claims
                 return;
             }
         }
-    } else if route.hosts.len() < section.length("hosts") && !any_host(section) {
+    } else if route.hosts.len() < section.length("hosts").unwrap_or(0) && !any_host(section) {
         return; // One of them is no host, which has been reported.
     }
     if let (PathPattern::Any, Some(claim)) = (&route.path, one) {

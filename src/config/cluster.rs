@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ahash::{HashSet, HashSetExt};
 
+use super::address;
 use super::bounds::Bounds;
 use super::external::External;
 use super::names::Names;
@@ -64,7 +65,7 @@ impl Reader<'_> {
     fn endpoints(&mut self) -> Vec<EndpointSpec> {
         let section = self.section;
         let items = section.texts_or_tables("endpoints");
-        if section.has("endpoints") && section.length("endpoints") == 0 {
+        if section.length("endpoints") == Some(0) {
             self.problems
                 .add(section.span("endpoints"), "the cluster has no endpoint")
                 .help("write at least one: endpoints = [\"127.0.0.1:9000\"]");
@@ -74,7 +75,8 @@ impl Reader<'_> {
         for item in &items {
             let (text, weight) = match item {
                 Ok(text) => (Some(*text), 1),
-                Err(table) => (table.text("address"), table.number("weight")),
+                // An invalid weight has been reported, and is none of 0.
+                Err(table) => (table.text("address"), table.valid_number("weight").unwrap_or(1)),
             };
             let Some(text) = text else { continue };
             let mut addresses = self.addresses(text).into_iter();
@@ -105,6 +107,12 @@ impl Reader<'_> {
     fn addresses(&mut self, text: Text<'_>) -> Vec<Address> {
         let addresses = match text.value.parse() {
             Ok(address) => vec![address],
+            Err(_) if is_name(text.value) && address::is_wrong_ipv4(host_of(text.value)) => {
+                self.problems
+                    .add(text.at, format!("\"{}\" is not an address", text.shown.escape_debug()))
+                    .help("an IPv4 address has four numbers from 0 to 255");
+                return Vec::new();
+            }
             Err(_) if is_name(text.value) => match self.look_up(text) {
                 Some(Ok(addresses)) => addresses,
                 None => return Vec::new(),
@@ -116,9 +124,7 @@ impl Reader<'_> {
                 }
             },
             Err(error) => {
-                self.problems
-                    .add(text.at, format!("\"{}\" is {error}", text.shown.escape_debug()))
-                    .help("\"10.0.0.2:9000\", \"app.internal:9000\" or \"unix:/run/app.sock\"");
+                address::no_endpoint(text, &error, self.problems);
                 return Vec::new();
             }
         };
@@ -143,6 +149,10 @@ fn host(cluster: Section<'_>) -> String {
     let items = cluster.texts_or_tables("endpoints").into_iter();
     let mut texts = items.filter_map(|item| item.map_or_else(|table| table.text("address"), Some));
     texts.find(|text| !text.value.starts_with("unix:")).map_or("localhost", |text| text.value).to_owned()
+}
+
+fn host_of(text: &str) -> &str {
+    text.rsplit_once(':').map_or(text, |(host, _)| host)
 }
 
 /// Whether `text` has the form `NAME:PORT`.

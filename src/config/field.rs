@@ -1,5 +1,6 @@
 //! Names and values of header fields that an operator writes. Not here: fields on the wire (`http`).
 
+use super::foreign;
 use super::report::Problems;
 use super::section::Text;
 use crate::http::{FieldName, ends_here, hop_by_hop};
@@ -8,8 +9,16 @@ use crate::http::{FieldName, ends_here, hop_by_hop};
 pub(super) fn fields(entries: &[(Text<'_>, Text<'_>)], problems: &mut Problems) -> Vec<(String, String)> {
     let mut fields: Vec<(String, String)> = Vec::with_capacity(entries.len());
     for (name, value) in entries {
-        editable(*name, problems);
+        let editable = editable(*name, problems);
         self::value(*value, problems);
+        if let Some(variable) = foreign::variable(value.value).filter(|_| editable && value.shown == value.value) {
+            problems
+                .add(
+                    value.at,
+                    format!("`{}` is a variable of another proxy, and only text here", variable.escape_debug()),
+                )
+                .help(foreign::field_cure(variable));
+        }
         if fields.iter().any(|(known, _)| known.eq_ignore_ascii_case(name.value)) {
             problems
                 .add(name.at, format!("`{}` is here twice", name.shown))
@@ -21,18 +30,20 @@ pub(super) fn fields(entries: &[(Text<'_>, Text<'_>)], problems: &mut Problems) 
 }
 
 /// Reports a field that an operator may not edit: one that frames a message or belongs to one connection (RFC 9110 section 7.6.1).
-pub(super) fn editable(field: Text<'_>, problems: &mut Problems) {
+/// Whether it may.
+pub(super) fn editable(field: Text<'_>, problems: &mut Problems) -> bool {
     if !name(field, problems) {
-        return;
+        return false;
     }
     let id = FieldName::lookup(field.value.as_bytes());
     let help = match id {
         FieldName::Host => "use rewrite = { host = \"…\" }",
         FieldName::ContentLength | FieldName::Trailer => "it frames the message; cairn writes it where it is due",
         id if hop_by_hop(id) => "it belongs to one connection; cairn writes it where it is due and passes none on",
-        _ => return,
+        _ => return true,
     };
     problems.add(field.at, format!("`{}` cannot be edited", field.shown)).help(help);
+    false
 }
 
 /// Reports a field on which no condition can hold: conditions see only fields that are forwarded.

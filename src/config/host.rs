@@ -3,6 +3,7 @@
 
 use std::net::Ipv6Addr;
 
+use super::foreign;
 use super::report::Problems;
 use super::section::Text;
 use crate::route::HostPattern;
@@ -32,9 +33,12 @@ pub(super) fn authority(text: Text<'_>, problems: &mut Problems) -> String {
         _ => (text.value, None),
     };
     if !is_host(host) || !port.is_none_or(is_port) {
-        problems
-            .add(text.at, format!("\"{}\" is not a host", text.shown.escape_debug()))
-            .help("write \"example.com\", \"example.com:8443\" or \"[::1]:8443\"");
+        let help = match foreign::variable(text.value) {
+            Some(_) => "there are no variables: leave it out to keep the host of the request",
+            None if text.value.contains("://") => "write the host alone, without scheme",
+            None => "write \"example.com\", \"example.com:8443\" or \"[::1]:8443\"",
+        };
+        problems.add(text.at, format!("\"{}\" is not a host", text.shown.escape_debug())).help(help);
     }
     text.value.to_owned()
 }

@@ -1,5 +1,6 @@
 //! `[[listener]]` to [`ListenerSpec`]. Not here: binding it.
 
+use super::address;
 use super::external::External;
 use super::names::Names;
 use super::network;
@@ -78,9 +79,7 @@ fn address(text: Text<'_>, bound: &mut Vec<(Address, SourceSpan)>, problems: &mu
     let address = match text.value.parse::<Address>() {
         Ok(address) => address,
         Err(error) => {
-            problems
-                .add(text.at, format!("\"{}\" is {error}", text.shown.escape_debug()))
-                .help("\"127.0.0.1:8080\" for this machine, \"0.0.0.0:8080\" or \"[::]:8080\" for all");
+            address::no_bind(text, &error, problems);
             return None;
         }
     };

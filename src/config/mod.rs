@@ -4,6 +4,7 @@
 //! A file goes through `files` (read, parse), `check` (each value against [`schema`]), and `listener`, `route`, `cluster`
 //! (rules between values, and the plain data from which a snapshot is built).
 
+mod address;
 mod admin;
 mod bounds;
 mod budget;
@@ -14,10 +15,12 @@ mod confined;
 mod default_file;
 mod field;
 mod files;
+mod foreign;
 mod host;
 mod json_schema;
 mod listener;
 mod loader;
+mod loops;
 mod names;
 mod nearest;
 mod network;
@@ -47,6 +50,7 @@ pub use file_stamps::{FileStamps, WatchSet};
 pub use json_schema::json_schema;
 pub use loader::Loader;
 pub use nearest::nearest;
+pub use notes::Notes;
 pub use report::{Problem, Problems, Report, Source, SourceSpan};
 pub use show::show;
 pub use tenant::{TenantReport, TenantState};
@@ -153,6 +157,12 @@ impl Config {
     #[must_use]
     pub fn route_place(&self, position: usize) -> String {
         self.source_map.header(position).map(|span| report::line(&self.sources, span)).unwrap_or_default()
+    }
+
+    /// `file:line` of the cluster at `position`; empty if there is none.
+    #[must_use]
+    pub fn cluster_place(&self, position: usize) -> String {
+        self.source_map.cluster_header(position).map(|span| report::line(&self.sources, span)).unwrap_or_default()
     }
 
     /// `value` as it may be printed: if it comes from a reference (`${NAME}`, `@file`), the reference.

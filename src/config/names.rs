@@ -14,6 +14,8 @@ pub(super) struct Names {
     scope: Scope,
     /// By position; empty if a section has no name.
     names: Vec<String>,
+    /// Whether a section has no name, which has been reported: it may be the one that a reference means.
+    incomplete: bool,
     /// Position and place of the first section with each name.
     first: HashMap<String, (usize, SourceSpan)>,
 }
@@ -60,7 +62,12 @@ impl Names {
             }
             names.push(name);
         }
-        Self { what, scope, names, first }
+        Self { what, scope, incomplete: names.iter().any(String::is_empty), names, first }
+    }
+
+    /// The same names, of which some may be missing if `incomplete`: a reference without a name is no problem then.
+    pub(super) fn incomplete_if(self, incomplete: bool) -> Self {
+        Self { incomplete: self.incomplete || incomplete, ..self }
     }
 
     /// The name that is unique over all scopes: `TENANT/NAME`, or `NAME` in the root.
@@ -77,6 +84,7 @@ impl Names {
             let known = some.iter().map(String::as_str).filter(|known| !known.is_empty());
             let help = match nearest(name.value, known) {
                 Some(known) => format!("did you mean \"{known}\"?"),
+                None if self.incomplete => return None,
                 None if !self.scope.tenant.is_empty() => {
                     format!("add a [[{}]] with this name to this file: a tenant uses its own alone", self.what)
                 }

@@ -1,19 +1,116 @@
-//! Hints about a valid configuration. Not here: problems (`report`).
+//! Hints and warnings about a valid configuration. Not here: problems (`report`).
+
+use std::fmt::Write;
+
+use ahash::HashSet;
 
 use super::Config;
+use super::loops::{self, Loop};
 use crate::http::path::EncodedSlash;
 use crate::route::{ActionSpec, PathPattern, RouteSpec};
+use crate::snapshot::Snapshot;
+
+/// What is worth a thought in a configuration that can be served.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Notes {
+    /// `FILE:LINE: note: …` and `FILE:LINE: warning: …`, one line each.
+    pub text: String,
+    /// How many of them are warnings: what does hardly what was meant.
+    pub warnings: usize,
+}
+
+impl Notes {
+    fn warn(&mut self, place: &str, message: &str) {
+        let _ = writeln!(self.text, "{place}: warning: {message}");
+        self.warnings += 1;
+    }
+}
 
 impl Config {
-    /// All hints, one line each.
+    /// All hints and warnings about a configuration that was compiled to `snapshot`.
     #[must_use]
-    pub fn notes(&self) -> Vec<String> {
-        let routes = self.snapshot.routes.iter().enumerate();
-        routes.filter_map(|(position, route)| self.unseen(position, route)).collect()
+    pub fn notes(&self, snapshot: &Snapshot) -> Notes {
+        let mut notes = Notes::default();
+        for (position, route) in self.snapshot.routes.iter().enumerate() {
+            let place = self.route_place(position);
+            if let Some(note) = self.unseen(route) {
+                let _ = writeln!(notes.text, "{place}: note: {note}");
+            }
+            if let Some(warning) = self.misread(route) {
+                notes.warn(&place, &warning);
+            }
+            if let Some(listener) = loops::own_redirect(&self.snapshot, position, snapshot) {
+                notes.warn(
+                    &place,
+                    &format!(
+                        "route {} redirects to itself on listener {listener}: take it off that listener with `listeners`, or give it \
+                         another host or path",
+                        route.name
+                    ),
+                );
+            }
+        }
+        for Loop { cluster, route, listener, endless } in loops::loops(&self.snapshot) {
+            if !endless {
+                notes.warn(
+                    &self.cluster_place(cluster.index()),
+                    &format!(
+                        "an endpoint is listener {} of this very process, which serves route {} that leads there: requests may go round",
+                        listener.name, route.name
+                    ),
+                );
+            }
+        }
+        self.unused(&mut notes);
+        notes
+    }
+
+    /// Clusters to which no route leads.
+    fn unused(&self, notes: &mut Notes) {
+        let mut used: HashSet<usize> = HashSet::default();
+        for route in &self.snapshot.routes {
+            match &route.action {
+                ActionSpec::Cluster(id) => drop(used.insert(id.index())),
+                ActionSpec::Split(sides) => used.extend(sides.iter().map(|(id, _)| id.index())),
+                ActionSpec::Redirect { .. } | ActionSpec::Respond { .. } => {}
+            }
+        }
+        for (position, cluster) in self.snapshot.clusters.iter().enumerate() {
+            if !used.contains(&position) {
+                let message = format!("no route uses cluster {}: name it in a route, or leave it out", cluster.name);
+                notes.warn(&self.cluster_place(position), &message);
+            }
+        }
+    }
+
+    /// The warning of a path that means something else in other proxies.
+    fn misread(&self, route: &RouteSpec) -> Option<String> {
+        match &route.path {
+            PathPattern::Exact(path) | PathPattern::Prefix(path) => {
+                let mut segments = path.split('/');
+                let odd = segments.find(|segment| {
+                    segment.contains('*')
+                        || segment.starts_with(':')
+                        || segment.starts_with('{') && segment.ends_with('}')
+                })?;
+                let odd = if self.shown(path) == path { odd } else { self.shown(path) };
+                Some(format!(
+                    "`{odd}` in the path of route {} stands for itself: for any segment write `path_regex` with [^/]+",
+                    route.name
+                ))
+            }
+            PathPattern::Regex(text) if text.starts_with('^') && !text.ends_with('$') && !text.contains(".*") => {
+                Some(format!(
+                    "the expression of route {} is matched against the whole path: add .* for what may be behind it",
+                    route.name
+                ))
+            }
+            PathPattern::Regex(_) | PathPattern::Any => None,
+        }
     }
 
     /// The hint on a route that denies a path on listeners that keep `%2f`: it does not match spellings with `%2f` for a slash.
-    fn unseen(&self, position: usize, route: &RouteSpec) -> Option<String> {
+    fn unseen(&self, route: &RouteSpec) -> Option<String> {
         let ActionSpec::Respond { status: status @ (401 | 403), .. } = route.action else { return None };
         let (PathPattern::Exact(path) | PathPattern::Prefix(path) | PathPattern::Regex(path)) = &route.path else {
             return None;
@@ -22,16 +119,15 @@ impl Config {
             return None;
         }
         let numbered = self.snapshot.listeners.iter().enumerate();
-        let serves = |position| route.listeners.is_empty() || route.listeners.iter().any(|id| id.index() == position);
-        let keeps = numbered.filter(|(position, it)| serves(*position) && it.encoded_slash == EncodedSlash::Keep);
+        let keeps =
+            numbered.filter(|(position, it)| loops::serves(route, *position) && it.encoded_slash == EncodedSlash::Keep);
         let names: Vec<_> = keeps.map(|(_, it)| it.name.as_str()).collect();
         if names.is_empty() {
             return None;
         }
         Some(format!(
-            "{}: note: route {} answers {status} for {} and does not see %2f for a slash in it, which an origin may: \
+            "route {} answers {status} for {} and does not see %2f for a slash in it, which an origin may: \
              set encoded_slash = \"refuse\" or \"decode\" in listener {}",
-            self.route_place(position),
             route.name,
             self.shown(path),
             names.join(", ")

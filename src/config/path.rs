@@ -1,5 +1,6 @@
 //! Paths in a configuration. Not here: paths on the wire (`http`).
 
+use super::foreign;
 use super::report::Problems;
 use super::section::Text;
 use crate::http::path::{self, Forms, Rules};
@@ -16,9 +17,35 @@ pub(super) fn normal(text: Text<'_>, problems: &mut Problems) -> String {
     }
 }
 
-/// A path to be sent, as it is written. Reports what [`normal`] reports.
-pub(super) fn sent(text: Text<'_>, problems: &mut Problems) -> String {
-    normal(text, problems);
+/// A path on which a route has a condition, as [`normal`]. Reports a wildcard at its end, too, which other proxies have.
+pub(super) fn condition(text: Text<'_>, problems: &mut Problems) -> String {
+    let prefix = text.value.strip_suffix('*').map(|before| before.trim_end_matches('*'));
+    if let Some(prefix) = prefix.filter(|prefix| prefix.starts_with('/') && prefix.ends_with('/')) {
+        let prefix = if prefix.len() > 1 { prefix.trim_end_matches('/') } else { prefix };
+        let help = match text.shown == text.value {
+            true => format!("write `path_prefix = \"{prefix}\"`, which takes all that is below it, too"),
+            false => "write it without, as `path_prefix`, which takes all that is below it, too".to_owned(),
+        };
+        problems.add(text.at, "`*` is no wildcard in a path, but stands for itself").help(help);
+        return text.value.to_owned();
+    }
+    normal(text, problems)
+}
+
+/// A path to be sent, as it is written. Reports what [`normal`] reports, and a variable of another proxy; `cure` says what to write
+/// instead.
+pub(super) fn sent(text: Text<'_>, cure: &str, problems: &mut Problems) -> String {
+    match foreign::variable(text.value).filter(|_| text.shown == text.value) {
+        Some(variable) => {
+            problems
+                .add(
+                    text.at,
+                    format!("`{}` is a variable of another proxy, and only text here", variable.escape_debug()),
+                )
+                .help(cure);
+        }
+        None => drop(normal(text, problems)),
+    }
     text.value.to_owned()
 }
 
@@ -53,6 +80,12 @@ fn with_upper_case_escapes(text: &str) -> String {
 
 /// The normal form of a path, or a remedy if it has none.
 fn normal_form(text: Text<'_>) -> Result<String, String> {
+    if text.value.starts_with(['^', '~']) {
+        return Err(
+            "a path starts with \"/\"; for an expression write `path_regex`, which is matched against the whole path"
+                .to_owned(),
+        );
+    }
     if !text.value.starts_with('/') {
         return Err("a path starts with \"/\"".to_owned());
     }

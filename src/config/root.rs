@@ -11,7 +11,7 @@ use super::route::RouteContext;
 use super::section::Section;
 use super::source_map::SourceMap;
 use super::tenant::{self, Tenant};
-use super::{Config, Watch, admin, cluster, listener, route};
+use super::{Config, Watch, admin, cluster, listener, loops, route};
 use crate::route::RouteSpec;
 use crate::snapshot::SnapshotSpec;
 
@@ -44,12 +44,15 @@ pub(super) fn read(sources: &[Source], external: &mut External, problems: &mut P
     let routes = all("route");
     let clusters = all("cluster");
     let tenants = all("tenant");
-    if !roots.iter().any(|root| root.has("listener")) {
+    // What is missing may stand there.
+    let unknown = roots.iter().any(Section::has_unknown_tables);
+    if !unknown && !roots.iter().any(|root| root.has("listener")) {
         problems
             .add(root.at, "the configuration has no listener")
             .help("add [[listener]] with name = \"public\" and bind = \"127.0.0.1:8080\"");
     }
-    let mut names = |what, sections: &[Section<'_>]| Names::read(what, sections, Scope::default(), problems);
+    let mut names =
+        |what, sections: &[Section<'_>]| Names::read(what, sections, Scope::default(), problems).incomplete_if(unknown);
     let listener_names = names("listener", &listeners);
     let route_names = names("route", &routes);
     let cluster_names = names("cluster", &clusters);
@@ -63,6 +66,10 @@ pub(super) fn read(sources: &[Source], external: &mut External, problems: &mut P
         clusters: cluster::clusters(&clusters, &cluster_names, &bounds, external, problems),
         tenants: Vec::new(),
     };
+    clusters.iter().for_each(|cluster| source_map.cluster(*cluster));
+    if problems.is_empty() {
+        loops::report(&snapshot, &clusters, problems);
+    }
     admin::clash(root.one("admin"), &admin, &snapshot.listeners, problems);
     let tenants = tenant::tenants(&tenants, &tenant_names, &listener_names, &admin, problems);
     let config = Config {

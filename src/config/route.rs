@@ -139,7 +139,7 @@ impl<'a> Reader<'a> {
     }
 
     fn path(&mut self, text: Text<'_>) -> String {
-        path::normal(text, self.problems)
+        path::condition(text, self.problems)
     }
 
     fn rewrite_path_prefix(&mut self, rewrite: Section<'_>) -> Option<String> {
@@ -149,7 +149,7 @@ impl<'a> Reader<'a> {
                 .add(text.at, "rewrite.path_prefix replaces what `path` or `path_prefix` matched")
                 .help("an expression matches the whole path; leave one of the two out");
         }
-        Some(path::sent(text, self.problems))
+        Some(path::sent(text, "write the new prefix alone: what is behind the old one is kept", self.problems))
     }
 
     fn edits(&mut self, section: Section<'_>) -> HeaderEdits {
@@ -184,9 +184,9 @@ impl<'a> Reader<'a> {
         } else if section.has("split") {
             Some(ActionSpec::Split(self.split()))
         } else if section.has("redirect") {
-            Some(self.redirect(section.one("redirect")))
+            section.table("redirect").map(|redirect| self.redirect(redirect))
         } else if section.has("respond") {
-            Some(self.respond(section.one("respond")))
+            section.table("respond").map(|respond| self.respond(respond))
         } else {
             None
         }
@@ -207,9 +207,11 @@ impl<'a> Reader<'a> {
                     .add(text.at, format!("\"{}\" is in the split twice", text.shown))
                     .help("add the weights up");
             }
-            sides.push((id, u32::try_from(side.number("weight")).unwrap_or(u32::MAX)));
+            // A weight that is missing or invalid has been reported, and is none of 0.
+            let weight = side.valid_number("weight").unwrap_or(1);
+            sides.push((id, u32::try_from(weight).unwrap_or(u32::MAX)));
         }
-        if sides.len() == self.section.length("split") && sides.iter().all(|(_, weight)| *weight == 0) {
+        if self.section.length("split") == Some(sides.len()) && sides.iter().all(|(_, weight)| *weight == 0) {
             self.problems
                 .add(self.section.span("split"), "the split sends traffic nowhere")
                 .help("give at least one cluster a weight of 1 or more");
@@ -233,7 +235,9 @@ impl<'a> Reader<'a> {
             status: u16::try_from(status).unwrap_or(0),
             scheme: redirect.text("scheme").map(|text| text.value.to_owned()),
             host: redirect.text("host").map(|text| host::authority(text, self.problems)),
-            path: redirect.text("path").map(|text| path::sent(text, self.problems)),
+            path: redirect.text("path").map(|text| {
+                path::sent(text, "leave `path` out to keep the path; the query is kept in any case", self.problems)
+            }),
         }
     }
 

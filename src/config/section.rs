@@ -64,6 +64,13 @@ impl<'a> Section<'a> {
         self.node(name).map_or(self.at, |node| self.document.span(node))
     }
 
+    /// Whether it holds a table under a key that it does not know, which is a problem of its own: anything could stand there.
+    pub(super) fn has_unknown_tables(&self) -> bool {
+        let tables = |value: &DeValue<'_>| value.is_table() || value.is_array();
+        let mut entries = self.table.into_iter().flat_map(|table| table.iter());
+        entries.any(|(name, node)| self.schema.key(name.get_ref()).is_none() && tables(node.get_ref()))
+    }
+
     /// Every known key that is present, with the place of its value.
     pub(super) fn key_spans(&self) -> Vec<(&'static str, SourceSpan)> {
         let entries = self.table.into_iter().flat_map(|table| table.iter());
@@ -110,6 +117,15 @@ impl<'a> Section<'a> {
             (Some(DeValue::Integer(number)), _) => unsigned(number).unwrap_or(0),
             (_, Preset::Number(number)) => number,
             _ => 0,
+        }
+    }
+
+    /// The number, or its default; None: it has neither, or an invalid value, which is another problem.
+    pub(super) fn valid_number(&self, name: &str) -> Option<u64> {
+        match (self.node(name).map(Spanned::get_ref), self.preset(name)) {
+            (Some(DeValue::Integer(number)), _) => unsigned(number),
+            (None, Preset::Number(number)) => Some(number),
+            _ => None,
         }
     }
 
@@ -163,6 +179,11 @@ impl<'a> Section<'a> {
         entries.filter_map(|(name, value)| Some((name, self.as_condition(value)?))).collect()
     }
 
+    /// The table under `name`; None: there is none, or something else, which is another problem.
+    pub(super) fn table(&self, name: &str) -> Option<Section<'a>> {
+        Some(self.one(name)).filter(|section| section.table.is_some())
+    }
+
     /// The table under `name`.
     pub(super) fn one(&self, name: &str) -> Section<'a> {
         let found = self.node(name).and_then(|node| Some((self.document.span(node), node.get_ref().as_table()?)));
@@ -170,10 +191,14 @@ impl<'a> Section<'a> {
         Section { document: self.document, at, table, schema: self.inner(name) }
     }
 
-    /// The tables of the array under `name`.
+    /// The tables of the array under `name`. A single table, which is another problem, counts as one: what refers to it is right.
     pub(super) fn many(&self, name: &str) -> Vec<Section<'a>> {
         let schema = self.inner(name);
-        let sections = self.items(name).iter().filter_map(|item| {
+        let items = match self.node(name) {
+            Some(node) if node.get_ref().is_table() => std::slice::from_ref(node),
+            _ => self.items(name),
+        };
+        let sections = items.iter().filter_map(|item| {
             Some(Section {
                 document: self.document,
                 at: self.document.span(item),
@@ -184,9 +209,12 @@ impl<'a> Section<'a> {
         sections.collect()
     }
 
-    /// How many items the array under `name` has, of whatever type.
-    pub(super) fn length(&self, name: &str) -> usize {
-        self.items(name).len()
+    /// How many items the array under `name` has, of whatever type; None: there is no array, which is another problem.
+    pub(super) fn length(&self, name: &str) -> Option<usize> {
+        match self.node(name)?.get_ref() {
+            DeValue::Array(items) => Some(items.len()),
+            _ => None,
+        }
     }
 
     /// The strings and tables of the array under `name`.

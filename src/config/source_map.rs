@@ -13,6 +13,8 @@ use crate::route::BuildError;
 pub(super) struct SourceMap {
     /// By position of the route.
     routes: Vec<RouteSpans>,
+    /// Headers of clusters, by position.
+    clusters: Vec<SourceSpan>,
     /// Values of references, each with the reference as it is written.
     secrets: HashMap<String, String>,
 }
@@ -36,6 +38,16 @@ impl SourceMap {
         self.routes.push(RouteSpans { name, header: at, keys: Vec::new() });
     }
 
+    /// Adds the next cluster.
+    pub(super) fn cluster(&mut self, section: Section<'_>) {
+        self.clusters.push(section.at);
+    }
+
+    /// Place of the header of the cluster at `position`.
+    pub(super) fn cluster_header(&self, position: usize) -> Option<SourceSpan> {
+        self.clusters.get(position).copied()
+    }
+
     /// Adds values that must not be shown.
     pub(super) fn secrets(&mut self, references: &[Reference]) {
         let secrets = references.iter().map(|reference| (reference.value.clone(), reference.written.clone()));
@@ -44,6 +56,7 @@ impl SourceMap {
 
     pub(super) fn append(&mut self, mut other: Self) {
         self.routes.append(&mut other.routes);
+        self.clusters.append(&mut other.clusters);
         self.secrets.extend(other.secrets);
     }
 
@@ -66,7 +79,9 @@ impl SourceMap {
             let problem = problems.add(at, format!("route \"{}\": {problem}", error.route));
             let rival = error.rival.as_deref();
             if let Some(span) = rival.and_then(|name| find(&own, name, error.key).or(find(&others, name, error.key))) {
-                problem.note(span, "the other one is here");
+                problem.note(span, "the other one is here").help(
+                    "the second one would never be taken: give it another path, host, method or condition, or leave it out",
+                );
             }
         }
     }

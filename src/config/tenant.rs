@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -121,7 +122,7 @@ pub(super) fn tenants(
         let Some(file) = section.text("file") else { continue };
         let claims: Vec<_> =
             section.many("claims").iter().filter_map(|claim| Claim::read(*claim, listeners, problems)).collect();
-        if section.has("claims") && section.length("claims") == 0 {
+        if section.length("claims") == Some(0) {
             problems
                 .add(section.span("claims"), "the tenant claims nothing")
                 .help("write at least one: claims = [{ host = \"api.example.com\", path_prefix = \"/payments\" }]");
@@ -189,9 +190,17 @@ impl Tenant {
         });
         found
             .map_err(|why| {
-                problems
-                    .add(self.file_at, format!("the file of tenant \"{}\" cannot be read: {why}", self.name))
-                    .help(format!("it is {}", self.file.display()));
+                problems.add(self.file_at, format!("the file of tenant \"{}\" cannot be read: {why}", self.name)).help(
+                    format!(
+                        "it is looked for at {}, relative to the file that names it: {}",
+                        self.file.display(),
+                        match why.kind() {
+                            io::ErrorKind::NotFound => "create it there, or correct `file`",
+                            io::ErrorKind::PermissionDenied => "let the user of this process read it",
+                            _ => "correct `file`, or what stands there",
+                        }
+                    ),
+                );
             })
             .ok()
     }
@@ -222,7 +231,8 @@ impl Tenant {
         }
         let scope = |first| Scope { tenant: self.name.clone(), first };
         let route_names = Names::read("route", &routes, scope(0), problems);
-        let cluster_names = Names::read("cluster", &clusters, scope(tenant_context.snapshot.clusters.len()), problems);
+        let cluster_names = Names::read("cluster", &clusters, scope(tenant_context.snapshot.clusters.len()), problems)
+            .incomplete_if(root.has_unknown_tables());
         let context = RouteContext { listeners: tenant_context.listeners, clusters: &cluster_names, bounds: &bounds };
         let mut part = TenantConfig {
             routes: Vec::with_capacity(routes.len()),
@@ -230,6 +240,7 @@ impl Tenant {
             source_map: SourceMap::default(),
         };
         part.source_map.secrets(&document.references);
+        clusters.iter().for_each(|cluster| part.source_map.cluster(*cluster));
         for (position, section) in routes.iter().enumerate() {
             let name = route_names.full(position);
             part.source_map.route(name.clone(), *section);

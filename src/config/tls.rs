@@ -14,7 +14,7 @@ pub(super) fn server(listener: Section<'_>, external: &mut External, problems: &
         return None;
     }
     let section = listener.one("tls");
-    if section.has("certificates") && section.length("certificates") == 0 {
+    if section.length("certificates") == Some(0) {
         problems
             .add(section.span("certificates"), "the listener has no certificate")
             .help("write at least one: certificates = [{ cert = \"cert.pem\", key = \"key.pem\" }]");

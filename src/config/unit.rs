@@ -16,6 +16,18 @@ pub(super) fn size(text: &str) -> Option<u64> {
     text.parse().ok().or_else(|| scaled(text, &SIZE_UNITS))
 }
 
+/// The size that was meant by a text in the way of other proxies, such as `10m` or `16KB`.
+pub(super) fn meant_size(text: &str) -> Option<String> {
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);
+    let unit = match unit.trim().to_ascii_lowercase().as_str() {
+        "k" | "kb" | "kib" => "KiB",
+        "m" | "mb" | "mib" => "MiB",
+        "g" | "gb" | "gib" => "GiB",
+        _ => return None,
+    };
+    Some(format!("{number}{unit}")).filter(|meant| size(meant).is_some())
+}
+
 /// The shortest text that [`duration`] reads as `value`.
 pub(super) fn duration_text(value: Duration) -> String {
     shortest(u64::try_from(value.as_millis()).unwrap_or(u64::MAX), &TIME_UNITS)

@@ -210,7 +210,7 @@ impl<'a> TreeBuilder<'a> {
         for &id in routes {
             let spec = &self.specs[id.index()];
             if spec.hosts.is_empty() {
-                self.insert_route(any, id, "any host");
+                self.insert_route(any, id, None);
             }
             for pattern in &spec.hosts {
                 let (parent, host) = match pattern {
@@ -227,15 +227,15 @@ impl<'a> TreeBuilder<'a> {
                     break;
                 }
                 let root = self.draft.child(parent, host.as_bytes());
-                self.insert_route(root, id, host);
+                self.insert_route(root, id, Some(host));
             }
         }
         let (min, max) = suffixes.unwrap_or((1, 0));
         DraftTable { exact, wildcard, any, suffix_bytes: min..=max }
     }
 
-    /// Inserts a route under the root of one host.
-    fn insert_route(&mut self, root: DraftId, id: RouteId, host: &str) {
+    /// Inserts a route under the root of one host; None: of any.
+    fn insert_route(&mut self, root: DraftId, id: RouteId, host: Option<&str>) {
         let spec = &self.specs[id.index()];
         let (node, ends) = match &spec.path {
             PathPattern::Exact(path) => (self.draft.path(root, path), true),
@@ -256,10 +256,11 @@ impl<'a> TreeBuilder<'a> {
         }
     }
 
-    fn duplicate(&mut self, first: RouteId, second: RouteId, host: &str) {
+    fn duplicate(&mut self, first: RouteId, second: RouteId, host: Option<&str>) {
         if self.reported.insert((first, second)) {
             let (first, second) = (&self.specs[first.index()], &self.specs[second.index()]);
-            let problem = format!("matches the same requests as route {:?} (host {host})", first.name);
+            let on = host.map_or("on any host".to_owned(), |host| format!("host {host}"));
+            let problem = format!("matches the same requests as route {:?} ({on})", first.name);
             self.errors.push(BuildError {
                 route: second.name.clone(),
                 key: path_key(second),

@@ -9,14 +9,14 @@ fn errors(specs: &[RouteSpec]) -> Vec<String> {
 #[test]
 fn same_match_twice() {
     for (first, second, key, host) in [
-        ("/a", "/a/ #2", "path_prefix", "any host"),
-        ("=/a GET POST", "=/a POST GET #2", "path", "any host"),
-        ("x ~a", "y x ~a #2", "path_regex", "x"),
-        ("*.x", "*.x #2", "hosts", "x"),
-        ("", "#2", "name", "any host"),
-        ("/a h:x=1 h:y=~2 q:z=+", "/a q:z=+ h:y=~2 h:x=1 #2", "path_prefix", "any host"),
+        ("/a", "/a/ #2", "path_prefix", "on any host"),
+        ("=/a GET POST", "=/a POST GET #2", "path", "on any host"),
+        ("x ~a", "y x ~a #2", "path_regex", "host x"),
+        ("*.x", "*.x #2", "hosts", "host x"),
+        ("", "#2", "name", "on any host"),
+        ("/a h:x=1 h:y=~2 q:z=+", "/a q:z=+ h:y=~2 h:x=1 #2", "path_prefix", "on any host"),
     ] {
-        let expected = format!("route {second:?}: {key}: matches the same requests as route {first:?} (host {host})");
+        let expected = format!("route {second:?}: {key}: matches the same requests as route {first:?} ({host})");
         assert_eq!(errors(&[route(first), route(second)]), [expected]);
     }
 }

@@ -1,0 +1,223 @@
+//! Words of other proxies, nginx and HAProxy above all, and what cairn calls the same. Not here: misspelt words (`nearest`).
+
+/// A word that another proxy has for something.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Foreign {
+    /// What to write instead.
+    pub(super) cure: &'static str,
+    /// The key of the same table that is meant, if it is one.
+    pub(super) key: Option<&'static str>,
+}
+
+/// Title of the table in which a word has another meaning than elsewhere.
+const LISTENER: &str = "[[listener]]";
+const ROUTE: &str = "[[route]]";
+const CLUSTER: &str = "[[cluster]]";
+
+/// What cairn calls the key or section `name` that was found in the table with this title; None: no proxy is known to have it.
+pub(super) fn key(name: &str, title: &str) -> Option<Foreign> {
+    let name = name.to_ascii_lowercase().replace('-', "_");
+    let same = |key| Some(Foreign { cure: "", key: Some(key) });
+    let own = match (title, name.as_str()) {
+        (LISTENER, "listen" | "address" | "listen_address") => same("bind"),
+        (ROUTE, "proxy_pass" | "backend" | "default_backend" | "use_backend" | "service" | "upstream") => {
+            same("cluster")
+        }
+        (ROUTE, "server_name" | "host" | "domains" | "authority") => same("hosts"),
+        (ROUTE, "prefix" | "location" | "path_beg") => same("path_prefix"),
+        (ROUTE, "regex" | "path_reg") => same("path_regex"),
+        (ROUTE, "method") => same("methods"),
+        (ROUTE, "return") => Some(Foreign {
+            cure: "cairn calls it `respond = { status = 200, body = \"…\" }` or `redirect = { … }`",
+            key: Some("respond"),
+        }),
+        (ROUTE, "root" | "alias" | "try_files" | "index") => {
+            Some(Foreign { cure: "cairn serves no files; `respond` answers with a text", key: Some("respond") })
+        }
+        (ROUTE, "weighted_clusters") => same("split"),
+        (CLUSTER, "server" | "servers" | "hosts" | "targets" | "load_assignment" | "addresses") => same("endpoints"),
+        (CLUSTER, "lb_policy" | "load_balancing" | "lb_algorithm") => same("balance"),
+        (CLUSTER, "keepalive") => same("pool"),
+        _ => None,
+    };
+    own.or_else(|| elsewhere(&name).map(|cure| Foreign { cure, key: None }))
+}
+
+/// What cairn calls a word, wherever it was found.
+fn elsewhere(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "upstream" | "upstreams" | "backend" | "backends" | "services" | "service" => {
+            "cairn calls it [[cluster]], with `name` and `endpoints`"
+        }
+        "server" | "servers" | "virtual_host" | "virtual_hosts" | "vhost" => {
+            "cairn calls it [[listener]] for the address, and [[route]] with `hosts` for each name"
+        }
+        "frontend" | "frontends" | "entrypoints" | "entrypoint" | "listen" => {
+            "cairn calls it [[listener]], with `name` and `bind`"
+        }
+        "location" | "locations" | "router" | "routers" | "handle" => {
+            "cairn calls it [[route]], with `path_prefix`, and `cluster` for where it leads"
+        }
+        "http" | "tcp" | "stream" => {
+            "cairn has no such section: routers and locations are [[route]], services and upstreams [[cluster]], entry points [[listener]]"
+        }
+        "proxy_pass" | "use_backend" | "default_backend" => "cairn calls it `cluster`, in [[route]]",
+        "server_name" => "cairn calls it `hosts`, in [[route]]",
+        "acl" => "cairn has conditions instead: `hosts`, `path_prefix`, `methods`, `headers`, `query` in [[route]]",
+        "middlewares" | "middleware" | "filters" => {
+            "cairn has keys of [[route]] instead: `rewrite`, `request_headers`, …"
+        }
+        "proxy_set_header" | "set_header" => "cairn calls it `request_headers = { set = { … } }`, in [[route]]",
+        "add_header" | "more_set_headers" => "cairn calls it `response_headers = { set = { … } }`, in [[route]]",
+        "client_max_body_size" => "cairn calls it `body_bytes`, in [listener.limits]",
+        "large_client_header_buffers" | "client_header_buffer_size" => {
+            "cairn calls it `header_bytes`, in [listener.limits]"
+        }
+        "client_header_timeout" => "cairn calls it `header`, in [listener.timeouts]",
+        "client_body_timeout" => "cairn calls it `body`, in [listener.timeouts]",
+        "keepalive_timeout" => "cairn calls it `idle`, in [listener.timeouts]",
+        "proxy_connect_timeout" => "cairn calls it `connect`, in [cluster.timeouts]",
+        "proxy_read_timeout" | "proxy_send_timeout" => "cairn calls it `response`, in [cluster.timeouts]",
+        "keepalive" => "cairn calls it `max_idle`, in [cluster.pool]",
+        "worker_processes" | "nbthread" | "nbproc" => "cairn calls it `count`, in [workers]",
+        "worker_connections" | "maxconn" => "cairn calls it `connections`, in [listener.limits]",
+        "set_real_ip_from" | "real_ip_header" => "cairn calls it `trusted_proxies`, in [[listener]]",
+        "ssl_certificate" | "ssl_certificate_key" | "ssl" | "crt" => {
+            "cairn calls it `certificates = [{ cert = \"…\", key = \"…\" }]`, in [listener.tls]"
+        }
+        "ssl_client_certificate" | "ssl_verify_client" => "cairn calls it `client_ca`, in [listener.tls]",
+        "ssl_protocols" | "ssl_ciphers" => "cairn has nothing to choose there: TLS 1.3 and 1.2, without weak ciphers",
+        "root" | "try_files" => "cairn serves no files; `respond`, in [[route]], answers with a text",
+        "include" => "cairn reads `conf.d/*.toml` beside cairn.toml if it is given the directory",
+        "global" | "defaults" | "events" => {
+            "cairn has no such section: every key has a default, see `cairn config default`"
+        }
+        _ => return None,
+    })
+}
+
+/// The word of `known` that other proxies call `word`.
+pub(super) fn word(word: &str, known: &[&'static str]) -> Option<&'static str> {
+    let own = match word.to_ascii_lowercase().replace('-', "_").as_str() {
+        "leastconn" | "least_conn" | "least_connections" => "least_request",
+        "roundrobin" | "rr" | "static_rr" | "wrr" => "round_robin",
+        _ => return None,
+    };
+    known.iter().copied().find(|known| *known == own)
+}
+
+/// A variable of another proxy in `text`: `$remote_addr`, `%[src]`, `%{…}`, `%REQ(…)%`.
+pub(super) fn variable(text: &str) -> Option<&str> {
+    let marks = text.char_indices().filter(|(_, mark)| matches!(mark, '$' | '%'));
+    marks.map(|(at, _)| &text[at..]).find_map(|rest| match rest.as_bytes() {
+        [b'$', ..] => {
+            let length = rest[1..].bytes().take_while(|c| c.is_ascii_alphanumeric() || *c == b'_').count();
+            Some(&rest[..=length]).filter(|name| is_nginx(&name[1..]))
+        }
+        [b'%', b'[', ..] => rest.find(']').map(|end| &rest[..=end]),
+        [b'%', b'{', ..] => rest.find('}').map(|end| &rest[..=end]),
+        _ => {
+            let name = rest[1..].bytes().take_while(|c| c.is_ascii_uppercase() || *c == b'_').count();
+            let behind = &rest[name + 1..];
+            let end = if behind.starts_with('(') { behind.find(")%").map(|at| at + 2) } else { None };
+            let end = end.or_else(|| behind.starts_with('%').then_some(1));
+            end.filter(|_| name > 2).map(|end| &rest[..name + 1 + end])
+        }
+    })
+}
+
+/// Whether nginx has a variable of this name. Captures are digits.
+fn is_nginx(name: &str) -> bool {
+    const PREFIXES: [&str; 7] = ["http_", "arg_", "cookie_", "upstream_", "ssl_", "sent_http_", "proxy_"];
+    const NAMES: [&str; 24] = [
+        "args",
+        "uri",
+        "request_uri",
+        "document_uri",
+        "query_string",
+        "is_args",
+        "host",
+        "hostname",
+        "scheme",
+        "https",
+        "remote_addr",
+        "remote_port",
+        "remote_user",
+        "realip_remote_addr",
+        "server_name",
+        "server_addr",
+        "server_port",
+        "server_protocol",
+        "request_id",
+        "request_method",
+        "request_filename",
+        "binary_remote_addr",
+        "connection",
+        "time_iso8601",
+    ];
+    let capture = !name.is_empty() && name.len() <= 2 && name.bytes().all(|c| c.is_ascii_digit());
+    capture || NAMES.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// What to write instead of a variable in the value of a field.
+pub(super) fn field_cure(variable: &str) -> &'static str {
+    match variable {
+        "$remote_addr" | "$proxy_add_x_forwarded_for" | "$realip_remote_addr" | "%[src]" => {
+            "cairn sends the client's address as x-forwarded-for and forwarded by itself: leave the field out"
+        }
+        "$host" | "$http_host" | "$server_name" | "$server_port" | "$scheme" | "$https" | "%[req.hdr(host)]" => {
+            "cairn keeps Host, and sends x-forwarded-host and x-forwarded-proto by itself: leave the field out"
+        }
+        "$request_id" => "cairn sends x-request-id by itself: leave the field out",
+        "$http_upgrade" | "$connection_upgrade" => "cairn passes upgrades on by itself: leave the field out",
+        _ => {
+            "values have no variables but ${NAME} of the environment: leave it out; a text that only looks so may come from a file, \"@name\""
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_are_found_and_nothing_else() {
+        for (text, found) in [
+            ("$remote_addr", Some("$remote_addr")),
+            ("for=$http_x_real_ip;", Some("$http_x_real_ip")),
+            ("/new$uri", Some("$uri")),
+            ("/new/$1", Some("$1")),
+            ("%[src]", Some("%[src]")),
+            ("a %{+Q}o", Some("%{+Q}")),
+            ("%DOWNSTREAM_REMOTE_ADDRESS%", Some("%DOWNSTREAM_REMOTE_ADDRESS%")),
+            ("%REQ(:authority)%", Some("%REQ(:authority)%")),
+            ("costs $5000", None),
+            ("US$ 5", None),
+            ("$", None),
+            ("%", None),
+            ("100%[", None),
+            ("%AB%CD", None),
+            ("/caf%C3%A9", None),
+            ("$hosting", None),
+            ("$\u{e9}%\u{e9}", None),
+        ] {
+            assert_eq!(variable(text), found, "{text}");
+        }
+    }
+
+    /// What is named as the same key has to be one of that table.
+    #[test]
+    fn keys_that_are_named_exist() {
+        use super::super::schema::Kind;
+        use super::super::tables::ROOT;
+        for key in ROOT.keys {
+            let Kind::Many(table) = &key.kind else { continue };
+            for word in
+                ["listen", "ssl", "proxy_pass", "server_name", "location", "regex", "method", "return", "servers"]
+            {
+                let meant = super::key(word, table.title).and_then(|foreign| foreign.key);
+                assert!(meant.is_none_or(|meant| table.key(meant).is_some()), "{word} in {}", table.title);
+            }
+        }
+    }
+}

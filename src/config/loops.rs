@@ -1,0 +1,163 @@
+//! Requests that would come back to this process: endpoints that are its own listeners, and redirects to their own route.
+//! Not here: what loops through other processes.
+
+use super::report::Problems;
+use super::section::Section;
+use crate::id::{Address, ClusterId};
+use crate::route::{ActionSpec, HeaderEdits, HostPattern, PathPattern, Request, RouteSpec};
+use crate::snapshot::{ListenerSpec, Snapshot, SnapshotSpec};
+
+/// An endpoint of a cluster to which a route forwards, and which is a listener that serves the route.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Loop<'a> {
+    pub(super) cluster: ClusterId,
+    pub(super) route: &'a RouteSpec,
+    pub(super) listener: &'a ListenerSpec,
+    /// Whether the request comes back as it was, and takes the same way again.
+    pub(super) endless: bool,
+}
+
+/// Every loop through an endpoint.
+pub(super) fn loops(spec: &SnapshotSpec) -> Vec<Loop<'_>> {
+    let mut found = Vec::new();
+    for route in &spec.routes {
+        let clusters = match &route.action {
+            ActionSpec::Cluster(id) => vec![*id],
+            ActionSpec::Split(sides) => sides.iter().filter(|(_, weight)| *weight > 0).map(|(id, _)| *id).collect(),
+            ActionSpec::Redirect { .. } | ActionSpec::Respond { .. } => continue,
+        };
+        let endless = route.rewrite_host.is_none()
+            && route.rewrite_path_prefix.is_none()
+            && route.request_headers == HeaderEdits::default();
+        for cluster in clusters {
+            let endpoints = spec.clusters.get(cluster.index()).into_iter().flat_map(|cluster| &cluster.endpoints);
+            let addresses: Vec<_> = endpoints.flat_map(|endpoint| endpoint.addresses()).collect();
+            for (position, listener) in spec.listeners.iter().enumerate() {
+                if serves(route, position) && addresses.iter().any(|address| reaches(address, &listener.bind)) {
+                    found.push(Loop { cluster, route, listener, endless });
+                }
+            }
+        }
+    }
+    found
+}
+
+/// Reports endpoints to which requests would be sent for ever. `clusters` are the sections of the clusters that `spec` has.
+pub(super) fn report(spec: &SnapshotSpec, clusters: &[Section<'_>], problems: &mut Problems) {
+    let mut known = Vec::new();
+    for Loop { cluster, route, listener, endless } in loops(spec) {
+        let Some(section) = clusters.get(cluster.index()).filter(|_| endless && !known.contains(&cluster)) else {
+            continue;
+        };
+        known.push(cluster);
+        problems
+            .add(
+                section.span("endpoints"),
+                format!(
+                    "requests would go round: {} is listener \"{}\" of this very process",
+                    listener.bind, listener.name
+                ),
+            )
+            .help(format!(
+                "write the address of the application; or take route \"{}\" off that listener, with `listeners`",
+                route.name
+            ));
+    }
+}
+
+/// Whether a route is one of the listener at `position`.
+pub(super) fn serves(route: &RouteSpec, position: usize) -> bool {
+    route.listeners.is_empty() || route.listeners.iter().any(|id| id.index() == position)
+}
+
+/// Whether a connection to `endpoint` is one to a socket that binds `bind`.
+fn reaches(endpoint: &Address, bind: &Address) -> bool {
+    match (endpoint, bind) {
+        (Address::Inet(endpoint), Address::Inet(bind)) => {
+            let (to, own) = (endpoint.ip().to_canonical(), bind.ip().to_canonical());
+            let here = to.is_loopback() || to.is_unspecified();
+            let any = own.is_unspecified() && here && to.is_ipv4() == own.is_ipv4();
+            bind.port() != 0 && endpoint.port() == bind.port() && (to == own || any)
+        }
+        (Address::Unix(endpoint), Address::Unix(bind)) => endpoint == bind,
+        (Address::Inet(_), Address::Unix(_)) | (Address::Unix(_), Address::Inet(_)) => false,
+    }
+}
+
+/// Name of the listener on which the redirect of the route at `position` leads to that route again.
+pub(super) fn own_redirect<'a>(spec: &'a SnapshotSpec, position: usize, snapshot: &Snapshot) -> Option<&'a str> {
+    let route = spec.routes.get(position)?;
+    let ActionSpec::Redirect { scheme, host, path, .. } = &route.action else { return None };
+    if !route.headers.is_empty() || !route.query.is_empty() {
+        return None;
+    }
+    let path = match (path, &route.path) {
+        (Some(path), _) | (None, PathPattern::Exact(path) | PathPattern::Prefix(path)) => path.as_str(),
+        (None, PathPattern::Any) => "/",
+        (None, PathPattern::Regex(_)) => return None,
+    };
+    let hosts: Vec<String> = match host {
+        Some(host) => vec![host.clone()],
+        None if route.hosts.is_empty() => vec!["a".to_owned()],
+        None => route.hosts.iter().map(sample).collect(),
+    };
+    let numbered = spec.listeners.iter().enumerate().filter(|(at, _)| serves(route, *at));
+    let mut same = numbered.filter(|(_, it)| scheme.as_deref().is_none_or(|asked| asked == self::scheme(it)));
+    let found = same.find(|(_, listener)| {
+        let id = snapshot.listeners().find(|(_, known)| known.name == listener.name).map(|(id, _)| id);
+        hosts.iter().filter(|host| leads_to(host, listener)).any(|host| {
+            let method = route.methods.first().map_or("GET", String::as_str);
+            let request = Sample { method, host, path };
+            let taken = id.and_then(|id| snapshot.router.find(id, &request));
+            taken.is_some_and(|taken| taken.id.index() == position)
+        })
+    });
+    found.map(|(_, listener)| listener.name.as_str())
+}
+
+/// A host that the pattern takes.
+fn sample(pattern: &HostPattern) -> String {
+    match pattern {
+        HostPattern::Exact(host) => host.clone(),
+        HostPattern::Wildcard(suffix) => format!("a.{suffix}"),
+    }
+}
+
+fn scheme(listener: &ListenerSpec) -> &'static str {
+    if listener.tls.is_some() { "https" } else { "http" }
+}
+
+/// Whether the port of `host`, if it names one, is the listener's.
+fn leads_to(host: &str, listener: &ListenerSpec) -> bool {
+    let port = host.rsplit_once(':').map(|(_, port)| port).filter(|port| !port.ends_with(']'));
+    port.is_none_or(|port| matches!(&listener.bind, Address::Inet(inet) if inet.port().to_string() == port))
+}
+
+/// A request without fields.
+struct Sample<'a> {
+    method: &'a str,
+    host: &'a str,
+    path: &'a str,
+}
+
+impl Request for Sample<'_> {
+    fn method(&self) -> &[u8] {
+        self.method.as_bytes()
+    }
+
+    fn host(&self) -> &[u8] {
+        self.host.as_bytes()
+    }
+
+    fn path(&self) -> &[u8] {
+        self.path.as_bytes()
+    }
+
+    fn query(&self) -> Option<&[u8]> {
+        None
+    }
+
+    fn header(&self, _name: &[u8]) -> impl Iterator<Item = &[u8]> {
+        std::iter::empty()
+    }
+}
