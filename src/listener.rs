@@ -26,12 +26,15 @@ pub fn open<'a>(
 ) -> Result<(Vec<Sockets>, BoundAddresses), BindError> {
     let mut sockets: Vec<Sockets> = (0..workers).map(|_| Vec::new()).collect();
     let mut bound = Vec::new();
-    for (id, listener) in listeners {
-        // Only sockets of other processes are in the way: after 127.0.0.1:80, this process may bind 0.0.0.0:80.
+    let listeners: Vec<_> = listeners.collect();
+    // All before the first is bound: only sockets of other processes are in the way, for 0.0.0.0:80 may stand beside 127.0.0.1:80.
+    for (_, listener) in &listeners {
         if !held.iter().any(|(_, own)| same_port(own, &listener.bind)) {
-            uring::claim(&listener.bind)?;
+            uring::claim(&listener.bind, listener.options)?;
         }
-        let first = uring::bind(&listener.bind)?;
+    }
+    for (id, listener) in listeners {
+        let first = uring::bind_with(&listener.bind, listener.options).inspect_err(|_| remove_files(&bound))?;
         let address = match &listener.bind {
             Address::Inet(address) => {
                 Address::Inet(uring::local_port(&first).map_or(*address, |port| SocketAddr::new(address.ip(), port)))
@@ -40,7 +43,7 @@ pub fn open<'a>(
         };
         for worker in &mut sockets[1..] {
             let socket = match &address {
-                Address::Inet(_) => uring::bind(&address)?,
+                Address::Inet(_) => uring::bind_with(&address, listener.options)?,
                 Address::Unix(_) => uring::share(&first, &address)?,
             };
             worker.push((id, socket));
@@ -49,6 +52,24 @@ pub fn open<'a>(
         bound.push((id, address));
     }
     Ok((sockets, bound))
+}
+
+/// Sets mode and owner of the socket file of a listener that is open.
+///
+/// # Errors
+/// As [`open`].
+pub fn permit(listener: &ListenerSpec) -> Result<(), BindError> {
+    uring::permit(&listener.bind, listener.options)
+}
+
+/// Removes the files of Unix-domain sockets that nobody accepts from any more: a connection would be refused, not absent.
+pub fn remove_files(bound: &BoundAddresses) {
+    for (_, address) in bound {
+        if let Address::Unix(path) = address {
+            // An operator may have removed it already.
+            let _ = std::fs::remove_file(path);
+        }
+    }
 }
 
 fn same_port(a: &Address, b: &Address) -> bool {

@@ -224,10 +224,11 @@ async fn serve(start: Startup, mut signals: Signals, mut hangup: Signal) -> Resu
         Ok::<_, ServerError>((admin, started))
     };
     let (admin, (executors, handles)) = tokio::select! {
-        begun = begun => begun?,
+        begun = begun => begun.inspect_err(|_| listener::remove_files(&bound))?,
         // No client is served yet, so there is nothing to drain.
         signal = signals.end() => {
             log_early_end(signal);
+            listener::remove_files(&bound);
             return Ok(());
         }
     };

@@ -74,13 +74,24 @@ pub(super) fn clash(section: Section<'_>, admin: &AdminSpec, listeners: &[Listen
         ("socket", admin.socket.clone().map(Address::Unix)),
     ];
     for (key, address) in own {
-        let other = listeners.iter().find(|listener| Some(&listener.bind) == address.as_ref());
+        let other = address.as_ref().and_then(|own| listeners.iter().find(|listener| overlap(own, listener)));
         if let Some(listener) = other.filter(|_| section.has(key)) {
             problems
-                .add(section.span(key), format!("listener \"{}\" binds this address", listener.name))
+                .add(
+                    section.span(key),
+                    format!("listener \"{}\" binds this address ({})", listener.name, listener.bind),
+                )
                 .help("give the admin interface one of its own, or turn it \"off\"");
         }
     }
+}
+
+/// Whether a socket of the admin interface, which shares its port with none, cannot be bound beside a listener.
+fn overlap(own: &Address, listener: &ListenerSpec) -> bool {
+    let (Address::Inet(own), Address::Inet(bind)) = (own, &listener.bind) else { return *own == listener.bind };
+    let family = own.is_ipv4() == bind.is_ipv4() || listener.options.dual_stack;
+    let any = (own.ip().is_unspecified() || bind.ip().is_unspecified()) && family;
+    own.port() == bind.port() && (own.ip() == bind.ip() || any)
 }
 
 fn is_any_port(address: &Address) -> bool {

@@ -4,13 +4,15 @@ use super::address;
 use super::external::External;
 use super::names::Names;
 use super::network;
-use super::report::{Problems, SourceSpan};
+use super::report::Problems;
 use super::section::{Section, Text};
+use super::socket::{self, Bound};
 use super::tables::LISTENERS_MAX;
 use super::tls;
 use crate::http::path::EncodedSlash;
 use crate::id::{Address, ListenerId};
 use crate::snapshot::ListenerSpec;
+use crate::uring::BindOptions;
 
 /// All listeners, in file order.
 pub(super) fn listeners(
@@ -22,12 +24,17 @@ pub(super) fn listeners(
     if let Some(surplus) = sections.get(LISTENERS_MAX) {
         problems.add(surplus.at, format!("there are more than {LISTENERS_MAX} listeners")).help("leave some out");
     }
-    let mut bound: Vec<(Address, SourceSpan)> = Vec::new();
+    let mut bound: Vec<Bound> = Vec::new();
     let mut listeners = Vec::with_capacity(sections.len());
     for (position, section) in sections.iter().enumerate() {
-        let Some(bind) = section.text("bind").and_then(|text| address(text, &mut bound, problems)) else { continue };
+        let Some((text, bind)) = section.text("bind").and_then(|text| Some((text, address(text, problems)?))) else {
+            continue;
+        };
+        let options = socket::options(*section, &bind, problems);
+        let new = Bound { address: bind.clone(), dual_stack: options.dual_stack, at: text.at };
+        socket::clash(text, new, &mut bound, problems);
         let tls = tls::server(*section, external, problems);
-        listeners.push(ListenerSpec { tls, ..listener(*section, names.full(position), bind, problems) });
+        listeners.push(ListenerSpec { options, tls, ..listener(*section, names.full(position), bind, problems) });
     }
     listeners
 }
@@ -39,6 +46,7 @@ fn listener(section: Section<'_>, name: String, bind: Address, problems: &mut Pr
     ListenerSpec {
         name,
         bind,
+        options: BindOptions::default(),
         header_bytes: usize::try_from(limits.size("header_bytes")).unwrap_or(usize::MAX),
         header_count: usize::try_from(limits.number("header_count")).unwrap_or(usize::MAX),
         body_bytes: limits.size("body_bytes"),
@@ -74,22 +82,8 @@ pub(super) fn ids(section: Section<'_>, names: &Names, problems: &mut Problems) 
     ids
 }
 
-/// The address to bind. Reports one that another listener binds too, but for port 0, which is a new port for each.
-fn address(text: Text<'_>, bound: &mut Vec<(Address, SourceSpan)>, problems: &mut Problems) -> Option<Address> {
-    let address = match text.value.parse::<Address>() {
-        Ok(address) => address,
-        Err(error) => {
-            address::no_bind(text, &error, problems);
-            return None;
-        }
-    };
-    let shared = !matches!(&address, Address::Inet(inet) if inet.port() == 0);
-    if let Some((_, first)) = bound.iter().find(|(other, _)| shared && *other == address) {
-        problems
-            .add(text.at, format!("two listeners bind {}", text.shown))
-            .note(*first, "the first one is here")
-            .help("give each an address or port of its own");
-    }
-    bound.push((address.clone(), text.at));
-    Some(address)
+/// The address to bind; None: it is none, which has been reported.
+fn address(text: Text<'_>, problems: &mut Problems) -> Option<Address> {
+    let address = text.value.parse::<Address>();
+    address.map_err(|error| address::no_bind(text, &error, problems)).ok()
 }

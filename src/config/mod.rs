@@ -34,6 +34,7 @@ mod root;
 mod route;
 mod schema;
 mod section;
+mod socket;
 mod file_stamps;
 mod show;
 mod tables;

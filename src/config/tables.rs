@@ -109,6 +109,24 @@ static LISTENER: Table = Table {
     keys: &[
         key("name", Kind::Text, Preset::Required("\"public\""), "unique; for routes, logs and metrics"),
         key("bind", Kind::Text, Preset::Required("\"127.0.0.1:8080\""), "IP:PORT, [IPv6]:PORT or unix:/path"),
+        key(
+            "ipv6only",
+            Kind::Flag,
+            Preset::Flag(true),
+            "[::] takes IPv6 alone, so that 0.0.0.0 may stand beside it; false: IPv4, too",
+        ),
+        key(
+            "mode",
+            Kind::Text,
+            Preset::Optional("\"0660\""),
+            "of the file of a Unix-domain socket; absent: 0777 without the bits of the umask",
+        ),
+        key(
+            "owner",
+            Kind::Text,
+            Preset::Optional("\"root:root\""),
+            "of that file: user:group, user or :group; names of /etc/passwd and /etc/group, or numbers; absent: that of the process",
+        ),
         key("protocol", Kind::Word(&["http"]), Preset::Word("http"), "HTTP/1.1 and HTTP/1.0"),
         key(
             "trusted_proxies",

@@ -25,7 +25,7 @@ use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config::{Config, Loader};
-use crate::listener::BoundAddresses;
+use crate::listener::{self, BoundAddresses};
 use crate::snapshot::Snapshot;
 use crate::worker::WorkerHandle;
 use drain::Drain;
@@ -183,6 +183,13 @@ impl Control {
 
     fn snapshot(&self) -> Option<&Arc<Snapshot>> {
         self.snapshots.last()
+    }
+}
+
+/// With the end of control nothing is accepted any more.
+impl Drop for Control {
+    fn drop(&mut self) {
+        listener::remove_files(&self.bound);
     }
 }
 

@@ -150,6 +150,10 @@ impl Compiler {
         let new = snapshot.listeners().filter(|(id, _)| !serving.snapshot.has_listener(*id));
         let opened = listener::open(new, serving.workers, &serving.bound);
         let (sockets, bound) = opened.map_err(|error| error.to_string())?;
+        let kept = snapshot.listeners().filter(|(id, _)| serving.snapshot.has_listener(*id));
+        for (_, it) in kept.filter(|(id, it)| serving.snapshot.listener(*id).options != it.options) {
+            listener::permit(it).map_err(|error| error.to_string())?;
+        }
         let summary = plan::difference(&serving.config, &config, &|name| serving.connections(name)).summary();
         Ok(Outcome::New(Box::new(NewConfig { config, snapshot, sockets, bound, summary })))
     }

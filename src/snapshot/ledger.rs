@@ -34,7 +34,7 @@ pub struct Ledger {
 pub(super) struct TooManyRoutes;
 
 /// What a listener is known by: see [`listened`].
-pub type Listened = (Address, String);
+pub type Listened = (Address, bool, String);
 
 /// A number in use. The last one to drop it, which is a snapshot's end as a rule, makes it free.
 #[derive(Debug)]
@@ -58,8 +58,8 @@ struct Numbers<K> {
 
 impl Ledger {
     /// A listener is known by what [`listened`] says.
-    pub(super) fn listener(&mut self, bind: &Address, name: &str) -> (ListenerId, Arc<LedgerNumber>) {
-        let number = self.listeners.number(listened(bind, name));
+    pub(super) fn listener(&mut self, bind: &Address, dual_stack: bool, name: &str) -> (ListenerId, Arc<LedgerNumber>) {
+        let number = self.listeners.number(listened(bind, dual_stack, name));
         // `config` allows far fewer than a u16 holds, in each of the few snapshots that live at once.
         (ListenerId(number.value as u16), number)
     }
@@ -70,7 +70,7 @@ impl Ledger {
     /// every client at once, and a ticket proves that this process has shaken hands with the client under that name before, which
     /// stays true. Other authorities mean other clients, whose certificates are not asked for again when they resume.
     pub(super) fn tickets(&mut self, bind: &Address, name: &str, client_ca: Option<&Authorities>) -> Arc<Tickets> {
-        let key = (listened(bind, name), client_ca.cloned());
+        let key = (listened(bind, false, name), client_ca.cloned());
         if let Some(known) = self.tickets.get(&key).and_then(Weak::upgrade) {
             return known;
         }
@@ -116,9 +116,9 @@ impl Ledger {
 /// A listener is known by what it binds, so that a new name or limit keeps its sockets; where the kernel chooses the port,
 /// by its name.
 #[must_use]
-pub fn listened(bind: &Address, name: &str) -> Listened {
+pub fn listened(bind: &Address, dual_stack: bool, name: &str) -> Listened {
     let chosen = matches!(bind, Address::Inet(inet) if inet.port() == 0);
-    (bind.clone(), if chosen { name.to_owned() } else { String::new() })
+    (bind.clone(), dual_stack, if chosen { name.to_owned() } else { String::new() })
 }
 
 impl<K> Default for Numbers<K> {
@@ -208,7 +208,7 @@ mod tests {
         let at = |text: &str| text.parse::<Address>().unwrap();
         let mut kept = Vec::new();
         let mut id = |bind: &str, name: &str| {
-            let (id, number) = ledger.listener(&at(bind), name);
+            let (id, number) = ledger.listener(&at(bind), false, name);
             kept.push(number);
             id.0
         };

@@ -16,6 +16,7 @@ use crate::id::{Address, ClusterId, EndpointId, ListenerId, RouteId, RouteNumber
 use crate::route::{BuildError, RouteSpec, Router};
 use crate::runtime::Quota;
 use crate::tls;
+use crate::uring::BindOptions;
 
 /// Everything that a worker needs to serve, numbered.
 #[derive(Debug)]
@@ -134,6 +135,8 @@ pub struct ListenerSpec {
     pub name: String,
     /// Where it listens.
     pub bind: Address,
+    /// `ipv6only`, `mode` and `owner`
+    pub options: BindOptions,
     /// `limits.header_bytes`, at most `limits::HEAD_BYTES_MAX`.
     pub header_bytes: usize,
     /// `limits.header_count`, at most `limits::HEADER_COUNT_MAX`.
@@ -212,7 +215,7 @@ impl Snapshot {
         ledger.prune();
         let (mut listeners, mut ids) = (Vec::new(), Vec::new());
         for spec in spec.listeners {
-            let (id, number) = ledger.listener(&spec.bind, &spec.name);
+            let (id, number) = ledger.listener(&spec.bind, spec.options.dual_stack, &spec.name);
             ids.push(id);
             let tls = spec.tls.as_ref();
             let tls =

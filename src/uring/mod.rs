@@ -31,7 +31,9 @@ use crate::runtime::{Clock, Tick, Wheel};
 
 pub use driver::{Completion, Driver, Operation};
 pub use kernel::Kernel;
-pub use net::{BindError, Waker, bind, bind_private, claim, local_port, share};
+pub use net::{
+    BindError, BindOptions, FileAccess, Waker, bind, bind_private, bind_with, claim, local_port, permit, share,
+};
 pub use proof::Workarounds;
 use socket::{Phase, Recv, Socket};
 pub use start::{StartError, descriptors_left, raise_descriptor_limit};

@@ -1,17 +1,20 @@
 //! Making sockets, their options, and waking a ring. Not here: moving bytes.
 
+use std::fmt;
+use std::fs::Permissions;
 use std::io::{self, Read};
 use std::mem::MaybeUninit;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsRawFd;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::event::EventfdFlags;
-use rustix::fs::Mode;
+use rustix::fs::{Mode, OFlags};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 
 use crate::id::Address;
@@ -40,6 +43,36 @@ pub struct BindError {
     cure: &'static str,
 }
 
+/// How a listening socket is made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BindOptions {
+    /// An IPv6 socket takes IPv4 connections, too (ipv6(7), IPV6_V6ONLY).
+    pub dual_stack: bool,
+    /// Who may connect to a Unix-domain socket.
+    pub file: FileAccess,
+}
+
+/// Mode and owner of a file; what is None stays as the kernel makes it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FileAccess {
+    /// Permission bits.
+    pub mode: Option<u32>,
+    /// Number of the user.
+    pub user: Option<u32>,
+    /// Number of the group.
+    pub group: Option<u32>,
+}
+
+impl fmt::Display for FileAccess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let id = |id: Option<u32>| id.map_or("-".to_owned(), |id| id.to_string());
+        match self.mode {
+            Some(mode) => write!(f, "{mode:04o} {}:{}", id(self.user), id(self.group)),
+            None => write!(f, "- {}:{}", id(self.user), id(self.group)),
+        }
+    }
+}
+
 /// Ends the wait of one ring from any thread (eventfd(2)).
 #[derive(Clone, Debug)]
 pub struct Waker(Arc<OwnedFd>);
@@ -50,11 +83,14 @@ pub struct Waker(Arc<OwnedFd>);
 ///
 /// # Errors
 /// As [`bind`].
-pub fn claim(address: &Address) -> Result<(), BindError> {
+pub fn claim(address: &Address, options: BindOptions) -> Result<(), BindError> {
     let Address::Inet(inet) = address else { return Ok(()) };
     let attempt = || {
         let socket = Socket::new(Domain::for_address(*inet), Type::STREAM.cloexec(), None)?;
         socket.set_reuse_address(true)?;
+        if inet.is_ipv6() {
+            socket.set_only_v6(!options.dual_stack)?;
+        }
         socket.bind(&SockAddr::from(*inet))?;
         socket.listen(1)
     };
@@ -78,8 +114,29 @@ pub fn claim(address: &Address) -> Result<(), BindError> {
 ///
 /// # Errors
 /// With the address, the kernel's reason, and what to do about it.
+pub fn bind_with(address: &Address, options: BindOptions) -> Result<OwnedFd, BindError> {
+    let socket = match address {
+        Address::Inet(inet) => inet_listener(*inet, options.dual_stack),
+        Address::Unix(path) => unix_listener(path, options.file),
+    };
+    socket.map(OwnedFd::from).map_err(|source| blame(address, source))
+}
+
+/// The same for both families, where the address stands for all.
+///
+/// # Errors
+/// As [`bind_with`].
 pub fn bind(address: &Address) -> Result<OwnedFd, BindError> {
-    listener(address).map(OwnedFd::from).map_err(|source| blame(address, source))
+    bind_with(address, BindOptions { dual_stack: true, ..BindOptions::default() })
+}
+
+/// Sets mode and owner of the file of a Unix-domain socket that is bound.
+///
+/// # Errors
+/// With the address, the kernel's reason, and what to do about it.
+pub fn permit(address: &Address, options: BindOptions) -> Result<(), BindError> {
+    let Address::Unix(path) = address else { return Ok(()) };
+    set_access(path, options.file).map_err(|source| blame(address, source))
 }
 
 /// A socket that listens at `path`, to which only the user of this process may connect.
@@ -87,12 +144,16 @@ pub fn bind(address: &Address) -> Result<OwnedFd, BindError> {
 /// # Errors
 /// With the kernel's reason.
 pub fn bind_private(path: &Path) -> io::Result<OwnedFd> {
-    unix_listener(path, Some(Mode::RUSR | Mode::WUSR)).map(OwnedFd::from)
+    unix_listener(path, FileAccess { mode: Some(0o600), ..FileAccess::default() }).map(OwnedFd::from)
 }
 
 fn blame(address: &Address, source: io::Error) -> BindError {
     let cure = match source.kind() {
         io::ErrorKind::AddrInUse => "; another process holds it: stop that one or choose another `bind`",
+        io::ErrorKind::PermissionDenied if matches!(address, Address::Unix(_)) => {
+            "; the user of this process has to be allowed to write to its directory, and `owner` needs root (CAP_CHOWN)"
+        }
+        io::ErrorKind::NotFound if matches!(address, Address::Unix(_)) => "; make its directory first",
         io::ErrorKind::PermissionDenied => "; give the binary CAP_NET_BIND_SERVICE or use a port above 1023",
         io::ErrorKind::AddrNotAvailable => "; no interface of this machine has that address",
         _ => "",
@@ -100,21 +161,14 @@ fn blame(address: &Address, source: io::Error) -> BindError {
     BindError { address: address.clone(), source, cure }
 }
 
-fn listener(address: &Address) -> io::Result<Socket> {
-    match address {
-        Address::Inet(address) => inet_listener(*address),
-        Address::Unix(path) => unix_listener(path, None),
-    }
-}
-
-fn inet_listener(address: SocketAddr) -> io::Result<Socket> {
+fn inet_listener(address: SocketAddr, dual_stack: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.cloexec(), None)?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.set_tcp_nodelay(true)?;
     notice_silence(&socket)?;
     if address.is_ipv6() {
-        socket.set_only_v6(false)?;
+        socket.set_only_v6(!dual_stack)?;
     }
     socket.bind(&SockAddr::from(address))?;
     socket.listen(BACKLOG)?;
@@ -129,18 +183,37 @@ fn notice_silence(socket: &Socket) -> io::Result<()> {
     socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
 }
 
-/// `mode` is the mode of the socket file; None: 0777 without the bits of the umask.
-fn unix_listener(path: &Path, mode: Option<Mode>) -> io::Result<Socket> {
+/// Without a mode, that of the socket file is 0777 without the bits of the umask.
+fn unix_listener(path: &Path, file: FileAccess) -> io::Result<Socket> {
     let name = SockAddr::unix(path)?;
     remove_stale(path)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM.cloexec(), None)?;
-    if let Some(mode) = mode {
+    if let Some(mode) = file.mode {
         // Set before bind(2), which gives the file the mode of the socket: at no moment can other users connect (unix(7)).
-        rustix::fs::fchmod(&socket, mode)?;
+        rustix::fs::fchmod(&socket, Mode::from_raw_mode(mode & 0o600))?;
     }
     socket.bind(&name)?;
-    socket.listen(BACKLOG)?;
+    let ready = set_access(path, file).and_then(|()| socket.listen(BACKLOG));
+    ready.inspect_err(|_| drop(std::fs::remove_file(path)))?;
     Ok(socket)
+}
+
+/// Sets mode and owner of a socket file. Does not follow a link that somebody has put in its place.
+fn set_access(path: &Path, file: FileAccess) -> io::Result<()> {
+    let FileAccess { mode, user, group } = file;
+    if file == FileAccess::default() {
+        return Ok(());
+    }
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let opened = std::fs::File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    if !opened.metadata()?.file_type().is_socket() {
+        return Err(io::Error::other("what stands there is no socket any more"));
+    }
+    let same = Path::new("/proc/self/fd").join(opened.as_raw_fd().to_string());
+    if user.is_some() || group.is_some() {
+        std::os::unix::fs::chown(&same, user, group)?;
+    }
+    mode.map_or(Ok(()), |mode| std::fs::set_permissions(&same, Permissions::from_mode(mode)))
 }
 
 /// Removes the socket file of a process that has ended; fails with AddrInUse if a process still listens. The kernel frees the ring

@@ -18,6 +18,7 @@ mod logins;
 mod paths;
 mod reload;
 mod scarcity;
+mod sockets;
 mod tenants;
 mod tls;
 mod tunnels;

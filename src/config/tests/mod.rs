@@ -52,6 +52,9 @@ fn documented_examples_are_accepted() {
         if ["split", "redirect", "respond"].iter().any(|action| example.starts_with(action)) {
             text = text.replace("\ncluster = \"orders\"", "\n");
         }
+        if ["mode", "owner"].iter().any(|key| example.starts_with(key)) {
+            text = text.replace("bind = \"127.0.0.1:8080\"", "bind = \"unix:/run/in.sock\"");
+        }
         if example.starts_with("rewrite") {
             text = text.replace("# path_prefix", "path_prefix");
         }

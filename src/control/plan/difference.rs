@@ -89,7 +89,7 @@ fn optional(value: Option<impl ToString>) -> String {
 fn listeners(old: &Config, new: &Config, connections: &dyn Fn(&str) -> u64, plan: &mut Plan) {
     let kind = Kind::<ListenerSpec, _> {
         word: "listener",
-        key: &|it| listened(&it.bind, &it.name),
+        key: &|it| listened(&it.bind, it.options.dual_stack, &it.name),
         name: &|it| it.name.clone(),
         added: &|it| format!("opens {}", it.bind),
         removed: &|it| {
@@ -107,6 +107,7 @@ fn listener_aspects(old: &ListenerSpec, new: &ListenerSpec) -> Aspects {
     };
     let mut aspects: Aspects = vec![("name", old.name.clone(), new.name.clone())];
     aspects.push(("trusted_proxies", networks(old), networks(new)));
+    aspects.push(("mode and owner", old.options.file.to_string(), new.options.file.to_string()));
     aspects.push(("strict paths", shown(&old.strict_paths), shown(&new.strict_paths)));
     aspects.push(("normalize_path", shown(&old.normalize_path), shown(&new.normalize_path)));
     let slash = |it: &ListenerSpec| format!("{:?}", it.encoded_slash).to_lowercase();
