@@ -20,9 +20,6 @@ use crate::snapshot::Snapshot;
 use crate::uring::{BindError, StartError, Workarounds, descriptors_left, raise_descriptor_limit};
 use crate::worker::{Order, Worker, WorkerHandle};
 
-/// How long exchanges under way may take to end after SIGTERM.
-const DRAIN: Duration = Duration::from_secs(30);
-
 /// How long the admin interface may take for its last answers.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
@@ -245,7 +242,8 @@ async fn serve(start: Startup, mut signals: Signals, mut hangup: Signal) -> Resu
         _ = ends.recv() => return join(executors, &handles),
     };
     ready.store(false, Ordering::Relaxed);
-    control.begin_drain(why, DRAIN);
+    let drain_timeout = control.drain_timeout();
+    control.begin_drain(why, drain_timeout);
     handles.iter().for_each(|worker| worker.order(Order::Drain));
     let all_ended = async {
         for _ in 0..workers {
@@ -255,7 +253,7 @@ async fn serve(start: Startup, mut signals: Signals, mut hangup: Signal) -> Resu
     let drained = tokio::select! {
         () = all_ended => DrainEnd::Done,
         signal = signals.end() => DrainEnd::Signal(signal),
-        () = tokio::time::sleep(DRAIN) => DrainEnd::Late,
+        () = tokio::time::sleep(drain_timeout) => DrainEnd::Late,
         never = control.drain(&mut asked, &mut hangup) => match never {},
     };
     control.end_drain(drained);

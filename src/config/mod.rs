@@ -44,6 +44,7 @@ mod unit;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 pub use admin::{AdminHosts, AdminSpec, admin_socket};
 pub use default_file::document;
@@ -95,6 +96,8 @@ pub struct Config {
     pub watch: Watch,
     /// Where the admin interface listens.
     pub admin: AdminSpec,
+    /// `drain.timeout`
+    pub drain_timeout: Duration,
     /// Every file and directory that was read or looked for; empty if the configuration is no file.
     pub files: Vec<PathBuf>,
     /// Reports of tenants, in the order of `SnapshotSpec::tenants`.
@@ -150,7 +153,7 @@ impl Config {
     /// Whether both configure the same, wherever their files are.
     #[must_use]
     pub fn same(&self, other: &Self) -> bool {
-        let key = |config: &Self| (config.workers, config.role, config.watch, config.admin.clone());
+        let key = |it: &Self| (it.workers, it.role, it.watch, it.admin.clone(), it.drain_timeout);
         key(self) == key(other) && self.snapshot == other.snapshot
     }
 

@@ -81,6 +81,7 @@ pub(super) fn read(sources: &[Source], external: &mut External, problems: &mut P
             (false, false) => Watch::Off,
         },
         admin,
+        drain_timeout: root.one("drain").time("timeout"),
         files: Vec::new(),
         tenants: Vec::new(),
         snapshot,

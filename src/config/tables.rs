@@ -51,6 +51,7 @@ pub(super) static ROOT: Table = Table {
         ),
         key("workers", Kind::One(&WORKERS), Preset::Optional(""), ""),
         key("admin", Kind::One(&ADMIN), Preset::Optional(""), ""),
+        key("drain", Kind::One(&DRAIN), Preset::Optional(""), ""),
         key("listener", Kind::Many(&LISTENER), Preset::Optional(""), ""),
         key("route", Kind::Many(&ROUTE), Preset::Optional(""), ""),
         key("cluster", Kind::Many(&CLUSTER), Preset::Optional(""), ""),
@@ -100,6 +101,13 @@ static ADMIN: Table = Table {
             "a path, for the verbs of `cairn`: another one for each process; or off",
         ),
     ],
+    choices: &[],
+};
+
+static DRAIN: Table = Table {
+    title: "[drain]",
+    doc: "What SIGTERM, SIGINT and `cairn drain` begin: no new connections, and the end when what is under way has ended.",
+    keys: &[key("timeout", Kind::Time, seconds(30), "how long that may take; then everything ends at once")],
     choices: &[],
 };
 

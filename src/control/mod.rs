@@ -129,6 +129,12 @@ impl Control {
         control
     }
 
+    /// How long a drain that begins now may take.
+    #[must_use]
+    pub fn drain_timeout(&self) -> Duration {
+        self.config.drain_timeout
+    }
+
     /// Serves requests until one of them is to drain. `hangup` is SIGHUP. Cancel-safe.
     pub async fn run(&mut self, asks: &mut mpsc::Receiver<ControlRequest>, hangup: &mut Signal) {
         let mut tick = tokio::time::interval(TICK);

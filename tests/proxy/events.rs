@@ -115,6 +115,29 @@ fn every_line_says_when_and_how_bad() {
     assert!(said.lines().count() > 3 && said.lines().all(|line| level(line) == "error"), "{said}");
 }
 
+/// Of what is under way, and as the last reload has it.
+#[test]
+fn the_end_waits_for_no_longer_than_it_is_told() {
+    let (asked, silent) = channel();
+    let origin = Origin::start(move |mut wire, _| {
+        wire.message();
+        asked.send(()).unwrap();
+        // The origin never answers, and sees the end.
+        assert!(wire.message().is_none());
+    });
+    let setup = Setup::to(&[&origin.address]).managed();
+    let mut proxy = setup.start();
+    proxy.reload(&setup.clone().more("[drain]\ntimeout = \"200ms\"").text());
+    let mut client = proxy.client();
+    client.send(GET);
+    next(&silent);
+    let begun = Instant::now();
+    proxy.signal(Signal::TERM);
+    assert_eq!(proxy.ended().code(), Some(0));
+    let took = begun.elapsed();
+    assert!(took >= std::time::Duration::from_millis(200) && took < PATIENCE, "{took:?}");
+}
+
 /// One after the other, at the end too.
 #[test]
 fn what_was_said_last_is_seen() {

@@ -35,6 +35,7 @@ fn documented_defaults_are_those_of_the_code() {
     let bare = parse("bare.toml", bare).unwrap();
     assert_eq!(documented.snapshot, bare.snapshot);
     assert_eq!((documented.role, documented.workers, documented.watch), (bare.role, bare.workers, bare.watch));
+    assert_eq!(documented.drain_timeout, bare.drain_timeout);
     let addresses = |config: Config| (config.admin.listen, config.admin.socket);
     assert_eq!(addresses(documented), addresses(bare));
 }
@@ -43,7 +44,7 @@ fn documented_defaults_are_those_of_the_code() {
 #[test]
 fn documented_examples_are_accepted() {
     let document = document() + "\n[[cluster]]\nname = \"orders-next\"\nendpoints = [\"127.0.0.1:9009\"]\n";
-    let effect = |config: Config| (config.snapshot, config.admin.listen);
+    let effect = |config: Config| (config.snapshot, config.admin.listen, config.drain_timeout);
     let plain = effect(parse("plain", &document).unwrap());
     let examples = default_file::examples();
     assert!(examples.len() > 15, "{examples:?}");

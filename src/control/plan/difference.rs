@@ -272,7 +272,11 @@ fn endpoints(old: &ClusterSpec, new: &ClusterSpec) -> Vec<Change> {
 /// Settings of the process, also those that a reload cannot change.
 fn process(old: &Config, new: &Config, plan: &mut Plan) {
     let socket = |config: &Config| optional(config.admin.socket.as_ref().map(|path| path.display()));
-    let aspects = vec![("role", shown(&old.role), shown(&new.role)), ("watch", shown(&old.watch), shown(&new.watch))];
+    let aspects = vec![
+        ("role", shown(&old.role), shown(&new.role)),
+        ("watch", shown(&old.watch), shown(&new.watch)),
+        ("drain.timeout", shown(&old.drain_timeout), shown(&new.drain_timeout)),
+    ];
     if let Some(text) = changes(aspects) {
         plan.add(Sign::Changed, "process", "itself", text);
     }
