@@ -11,7 +11,9 @@ pub(super) fn fields(entries: &[(Text<'_>, Text<'_>)], problems: &mut Problems) 
     for (name, value) in entries {
         let editable = editable(*name, problems);
         self::value(*value, problems);
-        if let Some(variable) = foreign::variable(value.value).filter(|_| editable && value.shown == value.value) {
+        // A price is no capture.
+        let variable = foreign::variable(value.value).filter(|it| !it[1..].starts_with(|c: char| c.is_ascii_digit()));
+        if let Some(variable) = variable.filter(|_| editable && value.shown == value.value) {
             problems
                 .add(
                     value.at,

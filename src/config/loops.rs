@@ -3,6 +3,7 @@
 
 use super::report::Problems;
 use super::section::Section;
+use crate::cluster::ClusterSpec;
 use crate::id::{Address, ClusterId};
 use crate::route::{ActionSpec, HeaderEdits, HostPattern, PathPattern, Request, RouteSpec};
 use crate::snapshot::{ListenerSpec, Snapshot, SnapshotSpec};
@@ -19,6 +20,8 @@ pub(super) struct Loop<'a> {
 
 /// Every loop through an endpoint.
 pub(super) fn loops(spec: &SnapshotSpec) -> Vec<Loop<'_>> {
+    // By cluster, and once: there may be many routes.
+    let reached: Vec<Vec<usize>> = spec.clusters.iter().map(|cluster| reached(cluster, &spec.listeners)).collect();
     let mut found = Vec::new();
     for route in &spec.routes {
         let clusters = match &route.action {
@@ -30,16 +33,22 @@ pub(super) fn loops(spec: &SnapshotSpec) -> Vec<Loop<'_>> {
             && route.rewrite_path_prefix.is_none()
             && route.request_headers == HeaderEdits::default();
         for cluster in clusters {
-            let endpoints = spec.clusters.get(cluster.index()).into_iter().flat_map(|cluster| &cluster.endpoints);
-            let addresses: Vec<_> = endpoints.flat_map(|endpoint| endpoint.addresses()).collect();
-            for (position, listener) in spec.listeners.iter().enumerate() {
-                if serves(route, position) && addresses.iter().any(|address| reaches(address, &listener.bind)) {
-                    found.push(Loop { cluster, route, listener, endless });
+            for &position in reached.get(cluster.index()).into_iter().flatten() {
+                if serves(route, position) {
+                    found.push(Loop { cluster, route, listener: &spec.listeners[position], endless });
                 }
             }
         }
     }
     found
+}
+
+/// Positions of the listeners that are endpoints of a cluster.
+fn reached(cluster: &ClusterSpec, listeners: &[ListenerSpec]) -> Vec<usize> {
+    let addresses: Vec<_> = cluster.endpoints.iter().flat_map(|endpoint| endpoint.addresses()).collect();
+    let numbered = listeners.iter().enumerate();
+    let found = numbered.filter(|(_, listener)| addresses.iter().any(|address| reaches(address, listener)));
+    found.map(|(position, _)| position).collect()
 }
 
 /// Reports endpoints to which requests would be sent for ever. `clusters` are the sections of the clusters that `spec` has.
@@ -70,13 +79,13 @@ pub(super) fn serves(route: &RouteSpec, position: usize) -> bool {
     route.listeners.is_empty() || route.listeners.iter().any(|id| id.index() == position)
 }
 
-/// Whether a connection to `endpoint` is one to a socket that binds `bind`.
-fn reaches(endpoint: &Address, bind: &Address) -> bool {
-    match (endpoint, bind) {
+/// Whether a connection to `endpoint` is one to the socket of `listener`.
+fn reaches(endpoint: &Address, listener: &ListenerSpec) -> bool {
+    match (endpoint, &listener.bind) {
         (Address::Inet(endpoint), Address::Inet(bind)) => {
             let (to, own) = (endpoint.ip().to_canonical(), bind.ip().to_canonical());
             let here = to.is_loopback() || to.is_unspecified();
-            let any = own.is_unspecified() && here && to.is_ipv4() == own.is_ipv4();
+            let any = own.is_unspecified() && here && (to.is_ipv4() == own.is_ipv4() || listener.options.dual_stack);
             bind.port() != 0 && endpoint.port() == bind.port() && (to == own || any)
         }
         (Address::Unix(endpoint), Address::Unix(bind)) => endpoint == bind,
