@@ -243,7 +243,7 @@ impl Origin {
         self.input.drain(..length);
         tell!(net, "{}: reads the head of request {exchange}", net.name(self.link));
         oracle.sight(net, scenario, exchange, self.link);
-        let client = scenario.clients.iter().position(|client| client.exchanges.contains(&exchange));
+        let client = scenario.client_of(exchange);
         if self.bound.is_some_and(|bound| Some(bound) != client) {
             net.violate(format!("request {exchange} comes on a connection on which another client has logged in"));
         }
@@ -376,14 +376,12 @@ impl Origin {
 
 /// Whether the client of an exchange sends what nobody can foresee.
 fn is_garbled(scenario: &Scenario, exchange: u32) -> bool {
-    let client = scenario.clients.iter().find(|client| client.exchanges.contains(&exchange));
-    client.is_some_and(|client| matches!(client.fault, Some((_, ClientFault::Garbage))))
+    scenario.client_fault_of(exchange) == Some(ClientFault::Garbage)
 }
 
 /// Whether the client of an exchange may end its way before all was sent.
 fn ends_early(scenario: &Scenario, exchange: u32) -> bool {
-    let client = scenario.clients.iter().find(|client| client.exchanges.contains(&exchange));
-    let fault = client.and_then(|client| client.fault).map(|(_, fault)| fault);
+    let fault = scenario.client_fault_of(exchange);
     matches!(fault, Some(ClientFault::Finishes | ClientFault::Closes | ClientFault::Garbage))
 }
 

@@ -318,6 +318,17 @@ impl Scenario {
         prompt && !early && answer.fault.is_none() && cluster.is_clean()
     }
 
+    /// The number of the client that sends an exchange.
+    pub(crate) fn client_of(&self, exchange: u32) -> Option<usize> {
+        self.clients.iter().position(|client| client.exchanges.contains(&exchange))
+    }
+
+    /// What is wrong with that client.
+    pub(crate) fn client_fault_of(&self, exchange: u32) -> Option<ClientFault> {
+        let (_, fault) = self.clients[self.client_of(exchange)?].fault?;
+        Some(fault)
+    }
+
     /// Whether every client reads whatever it gets, and gets only what it asks for.
     pub(crate) fn is_calm(&self) -> bool {
         self.clients.iter().all(|client| client.calm) && self.listeners.iter().all(|it| it.connections == 0)
