@@ -19,6 +19,7 @@ mod foreign;
 mod host;
 mod json_schema;
 mod listener;
+mod listener_tables;
 mod loader;
 mod loops;
 mod names;

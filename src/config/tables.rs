@@ -2,18 +2,12 @@
 
 use std::time::Duration;
 
+use super::listener_tables::LISTENER;
 use super::schema::{Choice, Key, Kind, Preset, Table};
-use crate::limits;
 
 /// Loopback (RFC 1122, RFC 4291), private (RFC 1918) and unique local (RFC 4193) ranges.
 pub(super) const PRIVATE: [&str; 6] =
     ["127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "::1/128", "fc00::/7"];
-/// Default of `header_bytes` behind the edge: the edge's, with room for fields that proxies add.
-const INNER_HEADER_BYTES: u64 = 32 * 1024;
-/// Default of `header_count` behind the edge.
-const INNER_HEADER_COUNT: u64 = 128;
-/// Largest `body_rate`, bytes per second.
-const RATE_MAX: u64 = 1 << 30;
 /// Most listeners: each has one socket per worker.
 pub(super) const LISTENERS_MAX: usize = 1024;
 /// Default of `admin.listen`.
@@ -25,11 +19,11 @@ pub(super) const TENANTS_MAX: usize = 1024;
 /// Largest weight of one side of a split.
 const SPLIT_WEIGHT_MAX: u64 = 1_000_000;
 
-const fn key(name: &'static str, kind: Kind, preset: Preset, doc: &'static str) -> Key {
+pub(super) const fn key(name: &'static str, kind: Kind, preset: Preset, doc: &'static str) -> Key {
     Key { name, kind, preset, doc }
 }
 
-const fn seconds(count: u64) -> Preset {
+pub(super) const fn seconds(count: u64) -> Preset {
     Preset::Time(Duration::from_secs(count))
 }
 
@@ -108,161 +102,6 @@ static DRAIN: Table = Table {
     title: "[drain]",
     doc: "What SIGTERM, SIGINT and `cairn drain` begin: no new connections, and the end when what is under way has ended.",
     keys: &[key("timeout", Kind::Time, seconds(30), "how long that may take; then everything ends at once")],
-    choices: &[],
-};
-
-static LISTENER: Table = Table {
-    title: "[[listener]]",
-    doc: "A bound address.",
-    keys: &[
-        key("name", Kind::Text, Preset::Required("\"public\""), "unique; for routes, logs and metrics"),
-        key("bind", Kind::Text, Preset::Required("\"127.0.0.1:8080\""), "IP:PORT, [IPv6]:PORT or unix:/path"),
-        key(
-            "ipv6only",
-            Kind::Flag,
-            Preset::Flag(true),
-            "[::] takes IPv6 alone, so that 0.0.0.0 may stand beside it; false: IPv4, too",
-        ),
-        key(
-            "mode",
-            Kind::Text,
-            Preset::Optional("\"0660\""),
-            "of the file of a Unix-domain socket; absent: 0777 without the bits of the umask",
-        ),
-        key(
-            "owner",
-            Kind::Text,
-            Preset::Optional("\"root:root\""),
-            "of that file: user:group, user or :group; names of /etc/passwd and /etc/group, or numbers; absent: that of the process",
-        ),
-        key("protocol", Kind::Word(&["http"]), Preset::Word("http"), "HTTP/1.1 and HTTP/1.0"),
-        key(
-            "trusted_proxies",
-            Kind::Texts,
-            Preset::ByRole(&[Preset::Texts(&[]), Preset::Texts(&PRIVATE), Preset::Texts(&PRIVATE)]),
-            "address ranges whose forwarding fields are believed; absent: none at the edge, private ones behind it",
-        ),
-        key(
-            "strict_paths",
-            Kind::Flag,
-            Preset::ByRole(&[Preset::Flag(true), Preset::Flag(false), Preset::Flag(false)]),
-            "refuse paths that readers understand differently; absent: true at the edge, false behind it",
-        ),
-        key(
-            "normalize_path",
-            Kind::Flag,
-            Preset::Flag(false),
-            "forward the normal form of paths: // merged, %7e decoded; false: what was sent, without dot segments",
-        ),
-        key(
-            "encoded_slash",
-            Kind::Word(&["keep", "refuse", "decode"]),
-            Preset::Word("keep"),
-            "%2f in paths: keep (part of a name: routes do not see /a/b in /a%2fb) | refuse (400) | decode (a slash)",
-        ),
-        key("tls", Kind::One(&LISTENER_TLS), Preset::Absent, ""),
-        key("limits", Kind::One(&LISTENER_LIMITS), Preset::Optional(""), ""),
-        key("timeouts", Kind::One(&LISTENER_TIMEOUTS), Preset::Optional(""), ""),
-    ],
-    choices: &[],
-};
-
-static LISTENER_TLS: Table = Table {
-    title: "[listener.tls]",
-    doc: "TLS 1.3 and 1.2 for all clients of the listener; without this table, none. Changed files are reloaded.",
-    keys: &[
-        key(
-            "certificates",
-            Kind::Many(&TLS_CERTIFICATE),
-            Preset::Required("[{ cert = \"cert.pem\", key = \"key.pem\" }]"),
-            "chosen by the name that a client asks for, and by its kinds of keys; the first one where no name fits",
-        ),
-        key(
-            "client_ca",
-            Kind::Path,
-            Preset::Optional("\"ca.pem\""),
-            "authorities, in PEM; each client must have a certificate of one; absent: clients need none",
-        ),
-    ],
-    choices: &[],
-};
-
-static TLS_CERTIFICATE: Table = Table {
-    title: "listener.tls.certificates",
-    doc: "",
-    keys: &[
-        key("cert", Kind::Path, Preset::Required("\"cert.pem\""), "in PEM, then those that lead to its authority"),
-        key("key", Kind::Path, Preset::Required("\"key.pem\""), "its private key, in PEM, not encrypted"),
-    ],
-    choices: &[],
-};
-
-static LISTENER_LIMITS: Table = Table {
-    title: "[listener.limits]",
-    doc: "",
-    keys: &[
-        key(
-            "header_bytes",
-            Kind::Size(1024, limits::HEAD_BYTES_MAX as u64),
-            Preset::ByRole(&[
-                Preset::Size(limits::HEADER_BYTES as u64),
-                Preset::Size(INNER_HEADER_BYTES),
-                Preset::Size(INNER_HEADER_BYTES),
-            ]),
-            "request line and fields; 431 above; absent: 16KiB at the edge, 32KiB behind it",
-        ),
-        key(
-            "header_count",
-            Kind::Number(1, limits::HEADER_COUNT_MAX as u64),
-            Preset::ByRole(&[
-                Preset::Number(limits::HEADER_COUNT as u64),
-                Preset::Number(INNER_HEADER_COUNT),
-                Preset::Number(INNER_HEADER_COUNT),
-            ]),
-            "fields of a request; 431 above; absent: 100 at the edge, 128 behind it",
-        ),
-        key("body_bytes", Kind::Size(0, u64::MAX), Preset::Size(0), "request body; 413 above; 0: no limit"),
-        key(
-            "connections",
-            Kind::Number(0, u32::MAX as u64),
-            Preset::Number(0),
-            "open at once, over all workers; 0: no limit",
-        ),
-        key(
-            "handshakes",
-            Kind::Number(0, u32::MAX as u64),
-            Preset::Number(limits::HANDSHAKES as u64),
-            "of TLS under way, over all workers; above, the oldest of a second or more ends, else the new one; 0: no limit",
-        ),
-        key(
-            "requests",
-            Kind::Number(0, u32::MAX as u64),
-            Preset::Number(0),
-            "of one connection, which is then closed; 0: no limit",
-        ),
-    ],
-    choices: &[],
-};
-
-static LISTENER_TIMEOUTS: Table = Table {
-    title: "[listener.timeouts]",
-    doc: "",
-    keys: &[
-        key("header", Kind::Time, seconds(10), "first byte of a request to the end of its head; 408 above"),
-        key(
-            "body",
-            Kind::Time,
-            seconds(30),
-            "between reads of a request body; a response that goes on meanwhile counts as one",
-        ),
-        key(
-            "body_rate",
-            Kind::Size(0, RATE_MAX),
-            Preset::Size(0),
-            "bytes per second, on average, that a body is sent and a response taken with, after `body`; 0: any",
-        ),
-        key("idle", Kind::Time, seconds(75), "how long a connection waits for its next request"),
-    ],
     choices: &[],
 };
 
