@@ -6,9 +6,12 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use cairn::config;
 use cairn::downstream::response::{self, HeadStyle};
-use cairn::exchange::{Failure, Forwarded, HeadKind, Peer};
+use cairn::exchange::{Failure, Forwarded, HeadKind, Kept, Peer, RequestId, RequestValues, RouteRequest};
+use cairn::http::path::{Forms, Rules};
 use cairn::http::{HeadLimits, Method, RequestHead, ResponseHead, Version, parse_request, parse_response};
+use cairn::id::ListenerId;
 use cairn::respond::{Format, ResponseStyle};
+use cairn::route::Captures;
 use cairn::snapshot::{Ledger, Snapshot};
 use criterion::{Criterion, criterion_group, criterion_main};
 
@@ -34,21 +37,19 @@ fn snapshot() -> Snapshot {
 
 fn requests(criterion: &mut Criterion) {
     let snapshot = snapshot();
-    let peer = Peer::new(Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7))), false, false, false);
+    let peer = Peer::new(Some((IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)), 4711)), false, false, false);
     for (case, text) in [("3 lines", SMALL), ("10 fields", BROWSER)] {
         let mut request = RequestHead::new();
         let parsed = parse_request(text.as_bytes(), &LIMITS, &mut 0, &mut request);
         assert_eq!(parsed, Ok(Some(text.len())));
-        let forwarded = Forwarded {
-            request: &request,
-            head: text.as_bytes(),
-            peer: &peer,
-            route: &snapshot.router.routes()[0],
-            path: b"/orders/7",
-            upgrade: None,
-            id: *b"0123456789abcdef0123456789abcdef",
-            fallback: b"",
-        };
+        let id = RequestId::new(b"0123456789abcdef0123456789abcdef");
+        let (head, listener) = (text.as_bytes(), ListenerId(0));
+        let asked = RouteRequest { request: &request, head, listener, peer: &peer, tls: None, id: &id };
+        let (mut paths, captures) = (Forms::with_capacity(1024), Captures::new());
+        assert!(paths.read(request.path(head), Rules::default()).is_ok());
+        let route = &snapshot.router.routes()[0];
+        let values = RequestValues { asked, snapshot: &snapshot, route, paths: &paths, captures: &captures };
+        let forwarded = Forwarded { values, upgrade: None, fallback: b"" };
         let mut out = Vec::with_capacity(4096);
         forwarded.write(&mut out);
         let written = String::from_utf8_lossy(&out).into_owned();
@@ -74,7 +75,15 @@ fn responses(criterion: &mut Criterion) {
     let parsed = parse_response(RESPONSE.as_bytes(), &LIMITS, &mut 0, Method::Get, &mut head);
     assert_eq!(parsed, Ok(Some(RESPONSE.len())));
     let route = &snapshot.router.routes()[0];
-    let style = HeadStyle { kind: HeadKind::Final, route, keep_alive: true, version: Version::Http11, date: &DATE };
+    let kept = Kept::default();
+    let style = HeadStyle {
+        kind: HeadKind::Final,
+        route,
+        kept: &kept,
+        keep_alive: true,
+        version: Version::Http11,
+        date: &DATE,
+    };
     let mut out = Vec::with_capacity(4096);
     response::write(&style, &head, RESPONSE.as_bytes(), &mut out);
     let written = String::from_utf8_lossy(&out).into_owned();

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use cairn::id::{ClusterId, ListenerId};
-use cairn::route::{ActionSpec, HeaderEdits, HostPattern, PathPattern, Request, RouteSpec, Router, ValuePattern};
+use cairn::route::{ActionSpec, HostPattern, PathPattern, Request, RouteSpec, Router, ValuePattern};
 use criterion::{Criterion, criterion_group, criterion_main};
 
 const HOSTS: usize = 10_000;
@@ -55,22 +55,7 @@ impl Request for Get {
 }
 
 fn route(name: String, hosts: Vec<HostPattern>, path: PathPattern) -> RouteSpec {
-    RouteSpec {
-        name,
-        tenant: None,
-        listeners: Vec::new(),
-        hosts,
-        path,
-        methods: Vec::new(),
-        headers: Vec::new(),
-        query: Vec::new(),
-        action: ActionSpec::Cluster(ClusterId(0)),
-        timeout: None,
-        rewrite_path_prefix: None,
-        rewrite_host: None,
-        request_headers: HeaderEdits::default(),
-        response_headers: HeaderEdits::default(),
-    }
+    RouteSpec { hosts, path, ..RouteSpec::new(name, ActionSpec::Cluster(ClusterId(0))) }
 }
 
 /// `hosts` hosts with each of the prefixes.

@@ -6,10 +6,12 @@ use std::sync::LazyLock;
 
 use cairn::config;
 use cairn::downstream::response::{self, HeadStyle};
-use cairn::exchange::{Forwarded, HeadKind, Peer};
+use cairn::exchange::{Forwarded, HeadKind, Kept, Peer, RequestId, RequestValues, RouteRequest};
 use cairn::http::path::{Forms, Rules};
 use cairn::http::{FieldName, HeadLimits, Method, RequestHead, ResponseHead, parse_request, parse_response};
+use cairn::id::ListenerId;
 use cairn::limits;
+use cairn::route::Captures;
 use cairn::snapshot::{Ledger, Snapshot};
 use proptest::prelude::*;
 
@@ -112,11 +114,14 @@ proptest! {
         let mut forms = Forms::with_capacity(sent.len());
         prop_assume!(forms.read(sent, Rules::default()).is_ok());
         let path = forms.forwarded(sent);
-        let peer = Peer::new(Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7))), trusted, false, false);
+        let peer = Peer::new(Some((IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)), 4711)), trusted, false, false);
         let upgrade = request.upgrade.map(|protocols| protocols.of(text));
         let route = &SNAPSHOT.router.routes()[usize::from(edited)];
-        let id = *b"0123456789abcdef0123456789abcdef";
-        let forwarded = Forwarded { request: &request, head: text, peer: &peer, route, path, upgrade, id, fallback: b"" };
+        let id = RequestId::new(b"0123456789abcdef0123456789abcdef");
+        let asked = RouteRequest { request: &request, head: text, listener: ListenerId(0), peer: &peer, tls: None, id: &id };
+        let captures = Captures::new();
+        let values = RequestValues { asked, snapshot: &SNAPSHOT, route, paths: &forms, captures: &captures };
+        let forwarded = Forwarded { values, upgrade, fallback: b"" };
         let mut out = Vec::new();
         forwarded.write(&mut out);
         // One head, all of it, and the same request.
@@ -142,7 +147,8 @@ proptest! {
         let text = &head(&start, &spaced(&fields));
         prop_assert_eq!(parse_request(text, &LIMITS, &mut 0, &mut again), Ok(Some(text.len())));
         let mut same = Vec::new();
-        Forwarded { request: &again, head: text, ..forwarded }.write(&mut same);
+        let asked = RouteRequest { request: &again, head: text, ..asked };
+        Forwarded { values: RequestValues { asked, ..values }, ..forwarded }.write(&mut same);
         prop_assert_eq!(same.escape_ascii().to_string(), out.escape_ascii().to_string());
     }
 
@@ -158,7 +164,7 @@ proptest! {
         let (mut response, mut again) = (ResponseHead::new(), ResponseHead::new());
         prop_assume!(matches!(parse_response(text, &LIMITS, &mut 0, Method::Get, &mut response), Ok(Some(_))));
         let style =
-            HeadStyle { kind: HeadKind::Final, route: &SNAPSHOT.router.routes()[usize::from(edited)], keep_alive, version: cairn::http::Version::Http11, date: &DATE };
+            HeadStyle { kind: HeadKind::Final, route: &SNAPSHOT.router.routes()[usize::from(edited)], kept: &Kept::default(), keep_alive, version: cairn::http::Version::Http11, date: &DATE };
         let mut out = Vec::new();
         response::write(&style, &response, text, &mut out);
         let read = parse_response(&out, &LIMITS, &mut 0, Method::Get, &mut again);

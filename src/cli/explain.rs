@@ -6,11 +6,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use cairn::config::{Config, Loader, TenantState};
-use cairn::exchange::{self, Failure, Refusal, RouteRequest};
+use cairn::exchange::{self, Failure, Refusal, RequestId, RequestValues, RouteRequest};
 use cairn::http::path::Forms;
 use cairn::id::{Address, ClusterId};
 use cairn::limits::REQUEST_LINE_BYTES;
-use cairn::route::{Action, Considered, HostPattern, PathPattern, Route, RouteSpec, Unmet, ValuePattern, Verdict};
+use cairn::route::template::Use;
+use cairn::route::{
+    Action, Captures, Considered, HostPattern, PathPattern, Route, RouteSpec, Unmet, ValuePattern, Verdict,
+};
 use cairn::snapshot::{Ledger, ListenerSpec, Snapshot};
 
 use super::request::{self, Refused};
@@ -77,8 +80,16 @@ pub(super) fn explain(arguments: &Arguments) -> ExitCode {
             }
         };
         // Clients of a Unix-domain socket have no address.
-        let peer = listener.peer(Some(arguments.from).filter(|_| matches!(listener.bind, Address::Inet(_))));
-        let asked = RouteRequest { request: &request, head: head.as_bytes(), listener: id, peer: &peer };
+        let address = Some((arguments.from, 0)).filter(|_| matches!(listener.bind, Address::Inet(_)));
+        let peer = listener.peer(address);
+        let asked = RouteRequest {
+            request: &request,
+            head: head.as_bytes(),
+            listener: id,
+            peer: &peer,
+            tls: None,
+            id: &RequestId::new(b"-"),
+        };
         let paths = Forms::with_capacity(REQUEST_LINE_BYTES);
         found |= Explanation { snapshot: &snapshot, config: &config, asked, paths, rows: &mut rows }.print();
     }
@@ -165,7 +176,7 @@ impl<'a> Explanation<'a> {
             }
             Action::Redirect(redirect) => {
                 let mut location = Vec::new();
-                exchange::write_location(redirect, &self.asked, &self.paths, &mut location);
+                self.with_values(route, |values| exchange::write_location(values, redirect, &mut location));
                 let location = String::from_utf8_lossy(&location);
                 self.rows.row("answer", format_args!("{}, location {location}", redirect.status));
             }
@@ -186,15 +197,32 @@ impl<'a> Explanation<'a> {
         let RouteRequest { request, head, .. } = self.asked;
         let (received, host) = (request.path(head), request.authority.of(head));
         let forwarded = self.paths.forwarded(received);
-        let (front, rest) = match &route.rewrite {
-            Some(rewrite) if rewrite.changes_path() => rewrite.path(self.paths.rewritable(received)),
-            None if forwarded == received => return,
-            _ => (&b""[..], forwarded),
-        };
-        let path = String::from_utf8_lossy(&[front, rest].concat()).into_owned();
-        let rewritten = route.rewrite.as_ref().and_then(|rewrite| rewrite.host.as_deref());
-        let host = String::from_utf8_lossy(rewritten.unwrap_or(host)).into_owned();
+        let (mut new_path, mut new_host) = (Vec::new(), Vec::new());
+        let rewrite = route.rewrite.as_ref();
+        self.with_values(route, |values| {
+            match rewrite.and_then(|rewrite| rewrite.path.as_ref()) {
+                Some(rewrite) => rewrite.write(forwarded, self.paths.rewritable(received), values, &mut new_path),
+                None => new_path.extend_from_slice(forwarded),
+            }
+            match rewrite.and_then(|rewrite| rewrite.host.as_ref()) {
+                Some(rewrite) => rewrite.write(Use::Host, values, &mut new_host),
+                None => new_host.extend_from_slice(host),
+            }
+        });
+        if rewrite.is_none() && new_path == received {
+            return;
+        }
+        let [path, host] = [new_path, new_host].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         self.rows.row("sends", format_args!("{path}, host {host}"));
+    }
+
+    /// Calls `act` with the values that variables have for this request. What only a connection has is empty.
+    fn with_values(&self, route: &Route, act: impl FnOnce(&RequestValues<'_>)) {
+        let RouteRequest { request, head, .. } = self.asked;
+        let mut captures = Captures::new();
+        exchange::find_captures(&mut captures, route, self.paths.normal(request.path(head)));
+        let (snapshot, paths) = (self.snapshot, &self.paths);
+        act(&RequestValues { asked: self.asked, snapshot, route, paths, captures: &captures });
     }
 
     fn cluster(&mut self, id: ClusterId, share: &str) {

@@ -10,6 +10,7 @@ use super::nearest::nearest;
 use super::report::{Problems, SourceSpan};
 use super::schema::{self, Key, Kind, Preset, Table};
 use super::unit;
+use crate::route::template::first_variable;
 
 /// Reports everything in a file that `schema` does not allow.
 pub(super) fn document(document: &Document<'_>, schema: &'static Table, problems: &mut Problems) {
@@ -100,8 +101,12 @@ impl Check<'_> {
 
     fn value(&mut self, key: &'static Key, node: &Spanned<DeValue<'_>>) {
         let at = self.span(node);
+        if !matches!(key.kind, Kind::Template | Kind::Fields) {
+            self.without_variables(node, matches!(key.kind, Kind::Conditions));
+        }
         match (&key.kind, node.get_ref()) {
-            (Kind::Text | Kind::Path, DeValue::String(_)) | (Kind::Flag | Kind::FlagOr(_), DeValue::Boolean(_)) => {}
+            (Kind::Text | Kind::Template | Kind::Path, DeValue::String(_))
+            | (Kind::Flag | Kind::FlagOr(_), DeValue::Boolean(_)) => {}
             (Kind::Word(words) | Kind::FlagOr(words), DeValue::String(text)) => self.word(at, key, words, text),
             (Kind::Number(min, max), DeValue::Integer(number)) => {
                 if !unsigned(number).is_some_and(|number| (*min..=*max).contains(&number)) {
@@ -152,6 +157,24 @@ impl Check<'_> {
                 self.table(at, table, inner);
             }
             (_, other) => self.mismatch(at, key, other),
+        }
+    }
+
+    /// Reports variables of the request where there is none yet. What stands in tables belongs to their keys, unless it is a condition.
+    fn without_variables(&mut self, node: &Spanned<DeValue<'_>>, conditions: bool) {
+        match node.get_ref() {
+            DeValue::String(text) => {
+                let Some(name) = first_variable(text) else { return };
+                self.problems
+                    .add(self.span(node), format!("`${{{name}}}` has no value here"))
+                    .help("values of header fields, `redirect` and `rewrite` take variables of the request")
+                    .alone();
+            }
+            DeValue::Array(items) => items.iter().for_each(|item| self.without_variables(item, conditions)),
+            DeValue::Table(table) if conditions => {
+                table.values().for_each(|value| self.without_variables(value, conditions));
+            }
+            _ => {}
         }
     }
 
@@ -223,7 +246,7 @@ impl Check<'_> {
 
     fn mismatch(&mut self, at: SourceSpan, key: &Key, found: &DeValue<'_>) {
         let expected = match key.kind {
-            Kind::Text | Kind::Path | Kind::Word(_) => "a string",
+            Kind::Text | Kind::Template | Kind::Path | Kind::Word(_) => "a string",
             Kind::Number(..) => "an integer",
             Kind::Size(..) => "a size",
             Kind::Time => "a duration in a string",

@@ -4,6 +4,7 @@ use super::foreign;
 use super::report::Problems;
 use super::section::Text;
 use crate::http::{FieldName, ends_here, hop_by_hop};
+use crate::route::template::fill;
 
 /// Names and values of fields to send. Reports invalid fields, fields that cairn writes itself, and duplicates.
 pub(super) fn fields(entries: &[(Text<'_>, Text<'_>)], problems: &mut Problems) -> Vec<(String, String)> {
@@ -13,7 +14,7 @@ pub(super) fn fields(entries: &[(Text<'_>, Text<'_>)], problems: &mut Problems) 
         self::value(*value, problems);
         // A price is no capture.
         let variable = foreign::variable(value.value).filter(|it| !it[1..].starts_with(|c: char| c.is_ascii_digit()));
-        if let Some(variable) = variable.filter(|_| editable && value.shown == value.value) {
+        if let Some(variable) = variable.filter(|variable| editable && value.shown.contains(variable)) {
             problems
                 .add(
                     value.at,
@@ -70,9 +71,10 @@ pub(super) fn name(field: Text<'_>, problems: &mut Problems) -> bool {
 
 /// Reports an invalid field value (RFC 9110 section 5.5).
 pub(super) fn value(text: Text<'_>, problems: &mut Problems) {
-    if text.value.chars().any(|c| c.is_control() && c != '\t') {
+    let filled = fill(text.value, |_| "x");
+    if filled.chars().any(|c| c.is_control() && c != '\t') {
         problems.add(text.at, "the value holds a control character").help("only tabs may stand in a field value");
-    } else if text.value.trim_matches([' ', '\t']) != text.value {
+    } else if filled.trim_matches([' ', '\t']) != filled {
         problems
             .add(text.at, "the value begins or ends with white space")
             .help("a receiver would drop it; leave it out");

@@ -159,20 +159,58 @@ fn is_nginx(name: &str) -> bool {
     capture || NAMES.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
+/// The variable of cairn that has the same value.
+pub(super) fn own_variable(variable: &str) -> Option<String> {
+    let named = match variable.trim_start_matches('$') {
+        "remote_addr" | "realip_remote_addr" | "%[src]" | "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%" => "client.ip",
+        "remote_port" | "%[src_port]" => "client.port",
+        "host" | "%[req.hdr(host),field(1,:)]" => "request.host",
+        "http_host" | "%[req.hdr(host)]" | "%REQ(:authority)%" => "header.host",
+        "uri" | "document_uri" | "%[path]" | "%REQ(:path)%" => "request.path",
+        "args" | "query_string" | "%[query]" => "request.query",
+        "request_uri" | "%[url]" | "%[pathq]" => return Some("${request.path}?${request.query}".to_owned()),
+        "request_method" | "%[method]" | "%REQ(:method)%" => "request.method",
+        "request_id" | "%[unique-id]" | "%REQ(x-request-id)%" => "request.id",
+        "scheme" | "%REQ(:scheme)%" => "request.scheme",
+        "ssl_protocol" | "%[ssl_fc_protocol]" | "%DOWNSTREAM_TLS_VERSION%" => "tls.version",
+        "ssl_server_name" | "%[ssl_fc_sni]" | "%REQUESTED_SERVER_NAME%" => "tls.sni",
+        "ssl_client_s_dn" | "%[ssl_c_s_dn]" | "%DOWNSTREAM_PEER_SUBJECT%" => "tls.client.subject",
+        other => {
+            let field = other.strip_prefix("http_").map(|name| name.replace('_', "-"));
+            let field = field.or_else(|| Some(other.strip_prefix("%[req.hdr(")?.strip_suffix(")]")?.to_owned()));
+            let group = Some(other).filter(|it| it.len() == 1 && it.bytes().all(|c| c.is_ascii_digit()));
+            let name = field.map(|field| format!("header.{field}")).or_else(|| Some(format!("regex.{}", group?)))?;
+            return Some(format!("${{{name}}}"));
+        }
+    };
+    Some(format!("${{{named}}}"))
+}
+
 /// What to write instead of a variable in the value of a field.
-pub(super) fn field_cure(variable: &str) -> &'static str {
-    match variable {
+pub(super) fn field_cure(variable: &str) -> String {
+    let own = own_variable(variable);
+    let by_itself = match variable {
         "$remote_addr" | "$proxy_add_x_forwarded_for" | "$realip_remote_addr" | "%[src]" => {
-            "cairn sends the client's address as x-forwarded-for and forwarded by itself: leave the field out"
+            "cairn sends the client's address as x-forwarded-for and forwarded by itself"
         }
         "$host" | "$http_host" | "$server_name" | "$server_port" | "$scheme" | "$https" | "%[req.hdr(host)]" => {
-            "cairn keeps Host, and sends x-forwarded-host and x-forwarded-proto by itself: leave the field out"
+            "cairn keeps Host, and sends x-forwarded-host and x-forwarded-proto by itself"
         }
-        "$request_id" => "cairn sends x-request-id by itself: leave the field out",
-        "$http_upgrade" | "$connection_upgrade" => "cairn passes upgrades on by itself: leave the field out",
+        "$request_id" => "cairn sends x-request-id by itself",
+        "$http_upgrade" | "$connection_upgrade" => "cairn passes upgrades on by itself",
         _ => {
-            "values have no variables but ${NAME} of the environment: leave it out; a text that only looks so may come from a file, \"@name\""
+            return match own {
+                Some(own) => format!("cairn calls it `{own}`"),
+                None => {
+                    "cairn has no such variable: leave it out; a text that only looks so may come from a file, \"@name\""
+                        .to_owned()
+                }
+            };
         }
+    };
+    match own.filter(|_| !variable.contains("upgrade")) {
+        Some(own) => format!("{by_itself}: leave the field out, or write `{own}`"),
+        None => format!("{by_itself}: leave the field out"),
     }
 }
 

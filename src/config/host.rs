@@ -7,6 +7,7 @@ use super::foreign;
 use super::report::Problems;
 use super::section::Text;
 use crate::route::HostPattern;
+use crate::route::template::fill;
 
 /// The patterns of `hosts`; empty: any host.
 pub(super) fn patterns(texts: &[Text<'_>], problems: &mut Problems) -> Vec<HostPattern> {
@@ -26,17 +27,21 @@ pub(super) fn patterns(texts: &[Text<'_>], problems: &mut Problems) -> Vec<HostP
     patterns
 }
 
-/// `host` or `host:port`, as in a Location or Host field.
+/// `host` or `host:port`, as in a Location or Host field; variables may stand in it.
 pub(super) fn authority(text: Text<'_>, problems: &mut Problems) -> String {
-    let (host, port) = match text.value.rsplit_once(':') {
+    let filled = fill(text.value, |_| "1");
+    let (host, port) = match filled.rsplit_once(':') {
         Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
-        _ => (text.value, None),
+        _ => (&*filled, None),
     };
     if !is_host(host) || !port.is_none_or(is_port) {
         let help = match foreign::variable(text.value) {
-            Some(_) => "there are no variables: leave it out to keep the host of the request",
-            None if text.value.contains("://") => "write the host alone, without scheme",
-            None => "write \"example.com\", \"example.com:8443\" or \"[::1]:8443\"",
+            Some(variable) => match foreign::own_variable(variable) {
+                Some(own) => format!("cairn calls `{variable}` `{own}`; without `host`, that of the request is kept"),
+                None => "leave it out to keep the host of the request".to_owned(),
+            },
+            None if text.value.contains("://") => "write the host alone, without scheme".to_owned(),
+            None => "write \"example.com\", \"example.com:8443\" or \"[::1]:8443\"".to_owned(),
         };
         problems.add(text.at, format!("\"{}\" is not a host", text.shown.escape_debug())).help(help);
     }

@@ -5,7 +5,8 @@ use super::report::Problems;
 use super::section::Section;
 use crate::cluster::ClusterSpec;
 use crate::id::{Address, ClusterId};
-use crate::route::{ActionSpec, HeaderEdits, HostPattern, PathPattern, Request, RouteSpec};
+use crate::route::template::first_variable;
+use crate::route::{ActionSpec, HeaderEdits, HostPattern, PathEdit, PathPattern, Request, RouteSpec};
 use crate::snapshot::{ListenerSpec, Snapshot, SnapshotSpec};
 
 /// An endpoint of a cluster to which a route forwards, and which is a listener that serves the route.
@@ -30,7 +31,7 @@ pub(super) fn loops(spec: &SnapshotSpec) -> Vec<Loop<'_>> {
             ActionSpec::Redirect { .. } | ActionSpec::Respond { .. } => continue,
         };
         let endless = route.rewrite_host.is_none()
-            && route.rewrite_path_prefix.is_none()
+            && route.rewrite_path.is_none()
             && route.request_headers == HeaderEdits::default();
         for cluster in clusters {
             for &position in reached.get(cluster.index()).into_iter().flatten() {
@@ -96,16 +97,21 @@ fn reaches(endpoint: &Address, listener: &ListenerSpec) -> bool {
 /// Name of the listener on which the redirect of the route at `position` leads to that route again.
 pub(super) fn own_redirect<'a>(spec: &'a SnapshotSpec, position: usize, snapshot: &Snapshot) -> Option<&'a str> {
     let route = spec.routes.get(position)?;
-    let ActionSpec::Redirect { scheme, host, path, .. } = &route.action else { return None };
-    if !route.headers.is_empty() || !route.query.is_empty() {
+    let ActionSpec::Redirect { scheme, host, path, query, .. } = &route.action else { return None };
+    if !route.headers.is_empty() || !route.query.is_empty() || query.is_some() {
         return None;
     }
     let path = match (path, &route.path) {
-        (Some(path), _) | (None, PathPattern::Exact(path) | PathPattern::Prefix(path)) => path.as_str(),
+        // Where a variable leads is not known here.
+        (Some(PathEdit::Whole(path) | PathEdit::Prefix(path)), _) if first_variable(path).is_some() => return None,
+        (Some(PathEdit::Add(_)), _) => return None,
+        (Some(PathEdit::Whole(path) | PathEdit::Prefix(path)), _) => path.as_str(),
+        (None, PathPattern::Exact(path) | PathPattern::Prefix(path)) => path.as_str(),
         (None, PathPattern::Any) => "/",
         (None, PathPattern::Regex(_)) => return None,
     };
     let hosts: Vec<String> = match host {
+        Some(host) if first_variable(host).is_some() => return None,
         Some(host) => vec![host.clone()],
         None if route.hosts.is_empty() => vec!["a".to_owned()],
         None => route.hosts.iter().map(sample).collect(),

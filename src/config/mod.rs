@@ -39,6 +39,7 @@ mod socket;
 mod file_stamps;
 mod show;
 mod tables;
+mod target;
 mod tenant;
 mod tls;
 mod unit;

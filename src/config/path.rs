@@ -4,6 +4,7 @@ use super::foreign;
 use super::report::Problems;
 use super::section::Text;
 use crate::http::path::{self, Forms, Rules};
+use crate::route::template::fill;
 
 /// A path in the normal form in which requests are routed. Escapes may be in either case (RFC 3986 section 6.2.2.1). Reports a path
 /// that no request can have.
@@ -32,19 +33,24 @@ pub(super) fn condition(text: Text<'_>, problems: &mut Problems) -> String {
     normal(text, problems)
 }
 
-/// A path to be sent, as it is written. Reports what [`normal`] reports, and a variable of another proxy; `cure` says what to write
-/// instead.
+/// A path to be sent, as it is written, in which variables may stand. Reports what [`normal`] reports, and a variable of another proxy;
+/// `cure` says what to write instead where cairn has no such variable.
 pub(super) fn sent(text: Text<'_>, cure: &str, problems: &mut Problems) -> String {
-    match foreign::variable(text.value).filter(|_| text.shown == text.value) {
+    match foreign::variable(text.value).filter(|variable| text.shown.contains(variable)) {
         Some(variable) => {
-            problems
-                .add(
-                    text.at,
-                    format!("`{}` is a variable of another proxy, and only text here", variable.escape_debug()),
-                )
-                .help(cure);
+            let problem = format!("`{}` is a variable of another proxy, and only text here", variable.escape_debug());
+            let own = foreign::own_variable(variable).map(|own| format!("cairn calls it `{own}`; or {cure}"));
+            problems.add(text.at, problem).help(own.unwrap_or_else(|| cure.to_owned()));
         }
-        None => drop(normal(text, problems)),
+        None => {
+            let filled = fill(text.value, |_| "x");
+            if filled.starts_with('/') && filled.contains(['?', '#']) {
+                let problem = format!("\"{}\" is not a path", text.shown.escape_debug());
+                problems.add(text.at, problem).help("write the path alone, without query");
+            } else {
+                drop(normal(Text { value: &filled, ..text }, problems));
+            }
+        }
     }
     text.value.to_owned()
 }

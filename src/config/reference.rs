@@ -1,5 +1,6 @@
-//! References in values: `${NAME}` stands for a variable of the environment, and a value that begins with `@` for the content
-//! of a file. `$${` and `@@` are escapes for `${` and `@`. Not here: reading files (`external`).
+//! References in values: `${NAME}` or `${env.NAME}` stands for a variable of the environment, and a value that begins with `@` for the
+//! content of a file. `$${` and `@@` are escapes for `${` and `@`. A variable of the request, such as `${client.ip}`, is only marked:
+//! its value is known when there is a request. Not here: reading files (`external`), where such variables may stand (`check`).
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -9,7 +10,9 @@ use toml::de::{DeTable, DeValue};
 
 use super::budget::Budget;
 use super::external::{External, VariableError};
+use super::nearest::nearest;
 use super::report::{Problems, SourceSpan};
+use crate::route::template::{Variable, mark};
 
 /// A value that was written as a reference.
 #[derive(Clone, Debug)]
@@ -96,7 +99,7 @@ fn names_file(text: &str) -> bool {
 /// A reference without a value: the problem and the remedy.
 struct ReferenceError {
     what: String,
-    help: &'static str,
+    help: Cow<'static, str>,
 }
 
 fn resolve(text: &str, directory: &Path, external: &mut External) -> Result<String, ReferenceError> {
@@ -107,11 +110,12 @@ fn resolve(text: &str, directory: &Path, external: &mut External) -> Result<Stri
     let name = variables(name, external)?;
     external.file(directory, Path::new(&name)).map_err(|why| ReferenceError {
         what: format!("the file of \"{}\" cannot be read: {why}", text.escape_debug()),
-        help: "`@` names a file, relative to the one that names it; a value that begins with @ is written \"@@…\"",
+        help: "`@` names a file, relative to the one that names it; a value that begins with @ is written \"@@…\""
+            .into(),
     })
 }
 
-/// `text` with every `${NAME}` replaced by the variable's value.
+/// `text` with every `${NAME}` replaced by the variable's value, and every variable of the request marked.
 fn variables(text: &str, external: &External) -> Result<String, ReferenceError> {
     let mut value = String::with_capacity(text.len());
     let mut rest = text;
@@ -123,21 +127,41 @@ fn variables(text: &str, external: &External) -> Result<String, ReferenceError> 
             rest = &reference[2..];
             continue;
         }
-        let name = reference[2..].split_once('}').map(|(name, _)| name).filter(|name| is_name(name));
-        let Some(name) = name else {
-            return Err(ReferenceError {
-                what: "`${` does not begin a reference".to_owned(),
-                help: "write ${NAME} with the name of a variable, or $${ for a literal ${",
-            });
-        };
+        let name = reference[2..].split_once('}').map_or("", |(name, _)| name);
         value += before;
-        value += &external.variable(name).map_err(|VariableError { why, help }| ReferenceError {
-            what: format!("there is no variable {name}: {why}"),
-            help,
-        })?;
+        value += &variable(name, external)?;
         rest = &reference[name.len() + 3..];
     }
     Ok(value + rest)
+}
+
+/// What stands for `${name}`.
+fn variable(name: &str, external: &External) -> Result<String, ReferenceError> {
+    let own = name.strip_prefix("env.").unwrap_or(name);
+    if is_name(own) {
+        return external.variable(own).map_err(|VariableError { why, help }| ReferenceError {
+            what: format!("there is no variable {own}: {why}"),
+            help: help.into(),
+        });
+    }
+    if Variable::parse(name).is_some() {
+        return Ok(mark(name));
+    }
+    if name.contains('.') {
+        let names: Vec<_> = Variable::names().collect();
+        let help = match nearest(name, names.iter().copied()) {
+            Some(known) => format!("did you mean ${{{known}}}?"),
+            None => format!("of a request there are {}; ${{env.NAME}} is of the environment", names.join(", ")),
+        };
+        return Err(ReferenceError {
+            what: format!("there is no variable {}", name.escape_debug()),
+            help: help.into(),
+        });
+    }
+    Err(ReferenceError {
+        what: "`${` does not begin a reference".to_owned(),
+        help: "write ${NAME} with the name of a variable, or $${ for a literal ${".into(),
+    })
 }
 
 /// Whether `name` is a valid name of a shell variable.
@@ -173,6 +197,11 @@ mod tests {
             ("${}", None),
             ("${A B}", None),
             ("${1A}", None),
+            ("${env.CARGO_PKG_NAME}!", Some(format!("{name}!"))),
+            ("${env.}", None),
+            ("for=${client.ip}", Some(format!("for={}", mark("client.ip")))),
+            ("$${client.ip}", Some("${client.ip}".to_owned())),
+            ("${client.i p}", None),
         ];
         for (text, expected) in cases {
             assert_eq!(value(text, directory.path()), expected, "{text}");

@@ -4,9 +4,12 @@ use super::bounds::Bounds;
 use super::names::Names;
 use super::report::Problems;
 use super::section::{Condition, Section, Text};
-use super::{field, host, listener, path};
+use super::{field, host, listener, path, target};
 use crate::id::ClusterId;
-use crate::route::{ActionSpec, HeaderEdits, PathPattern, RouteSpec, ValuePattern, try_expression};
+use crate::route::template::{Template, Variable};
+use crate::route::{
+    ActionSpec, HeaderEdits, PathEdit, PathPattern, RouteSpec, ValuePattern, count_groups, try_expression,
+};
 
 /// Names to which routes refer, and bounds of their values.
 #[derive(Clone, Copy, Debug)]
@@ -46,8 +49,10 @@ impl<'a> Reader<'a> {
         let headers = self.header_conditions();
         let query = self.query_conditions();
         let rewrite = section.one("rewrite");
-        let rewrite_path_prefix = self.rewrite_path_prefix(rewrite);
+        let rewrite_path = target::path_edit(section, rewrite, self.problems);
         let rewrite_host = rewrite.text("host").map(|text| host::authority(text, self.problems));
+        self.restores(rewrite_path.as_ref());
+        self.captures();
         let request_headers = self.edits(section.one("request_headers"));
         let response_headers = self.edits(section.one("response_headers"));
         let timeout = self.context.bounds.timeout(section, "timeout", self.problems);
@@ -63,8 +68,10 @@ impl<'a> Reader<'a> {
             query,
             action: self.action()?,
             timeout,
-            rewrite_path_prefix,
+            rewrite_path,
             rewrite_host,
+            rewrite_location: section.flag("rewrite_location"),
+            cookie_path: section.flag("cookie_path"),
             request_headers,
             response_headers,
         })
@@ -142,14 +149,37 @@ impl<'a> Reader<'a> {
         path::condition(text, self.problems)
     }
 
-    fn rewrite_path_prefix(&mut self, rewrite: Section<'_>) -> Option<String> {
-        let text = rewrite.text("path_prefix")?;
-        if self.section.has("path_regex") {
+    /// Reports keys that map paths of the origin back to the client's where none are mapped.
+    fn restores(&mut self, rewrite: Option<&PathEdit>) {
+        if self.section.flag("cookie_path") && !matches!(rewrite, Some(PathEdit::Prefix(_) | PathEdit::Add(_))) {
             self.problems
-                .add(text.at, "rewrite.path_prefix replaces what `path` or `path_prefix` matched")
-                .help("an expression matches the whole path; leave one of the two out");
+                .add(self.section.span("cookie_path"), "`cookie_path` does nothing where no prefix is replaced")
+                .help("leave it out, or add `rewrite = { path_prefix = \"/\" }`");
         }
-        Some(path::sent(text, "write the new prefix alone: what is behind the old one is kept", self.problems))
+    }
+
+    /// Reports variables of groups that the route's expression does not have.
+    fn captures(&mut self) {
+        let section = self.section;
+        let groups = section.text("path_regex").map(|text| count_groups(text.value));
+        for text in section.templates() {
+            let template = Template::compile(text.value);
+            let used = template.variables().filter_map(|variable| match variable {
+                Variable::Capture(group) => Some(*group),
+                _ => None,
+            });
+            let Some(group) = used.max() else { continue };
+            let (problem, help) = match groups {
+                None => {
+                    ("the route has no `path_regex`", "add one, with a group: `path_regex = \"/old/(.*)\"`".to_owned())
+                }
+                Some(Ok(count)) if group > count => {
+                    ("`path_regex` has no such group", format!("it has {count}; a group stands in parentheses"))
+                }
+                Some(_) => continue,
+            };
+            self.problems.add(text.at, format!("`${{regex.{group}}}` has no value: {problem}")).help(help);
+        }
     }
 
     fn edits(&mut self, section: Section<'_>) -> HeaderEdits {
@@ -168,8 +198,10 @@ impl<'a> Reader<'a> {
     /// Reports keys that have an effect on forwarded requests only, in a route that does not forward.
     fn effects(&mut self) {
         let Some(answer) = ["redirect", "respond"].into_iter().find(|name| self.section.has(name)) else { return };
-        for name in ["timeout", "rewrite", "request_headers"] {
-            if self.section.has(name) {
+        for name in ["timeout", "rewrite", "rewrite_location", "cookie_path", "request_headers"] {
+            // A flag that is off is as good as absent.
+            let off = self.section.node(name).is_some_and(|node| node.get_ref().as_bool() == Some(false));
+            if self.section.has(name) && !off {
                 self.problems
                     .add(self.section.span(name), format!("`{name}` does nothing beside `{answer}`"))
                     .help("leave it out: the request is not forwarded");
@@ -226,18 +258,18 @@ impl<'a> Reader<'a> {
                 .add(redirect.span("status"), format!("{status} is not a redirect"))
                 .help("301 or 308: for good; 302 or 307: for now; 303: with GET");
         }
-        if !["scheme", "host", "path"].iter().any(|name| redirect.has(name)) {
+        let changes = ["scheme", "host", "path", "path_prefix", "add_prefix", "query"];
+        if !changes.iter().any(|name| redirect.has(name)) {
             self.problems
                 .add(redirect.at, "the redirect leads back to where it came from")
-                .help("add scheme, host or path");
+                .help("add scheme, host, path, path_prefix, add_prefix or query");
         }
         ActionSpec::Redirect {
             status: u16::try_from(status).unwrap_or(0),
             scheme: redirect.text("scheme").map(|text| text.value.to_owned()),
             host: redirect.text("host").map(|text| host::authority(text, self.problems)),
-            path: redirect.text("path").map(|text| {
-                path::sent(text, "leave `path` out to keep the path; the query is kept in any case", self.problems)
-            }),
+            path: target::path_edit(self.section, redirect, self.problems),
+            query: redirect.text("query").map(|text| target::query(text, self.problems)),
         }
     }
 

@@ -42,6 +42,8 @@ pub(super) struct Key {
 pub(super) enum Kind {
     /// A string.
     Text,
+    /// A string in which variables of the request may stand.
+    Template,
     /// A path, relative to the file that holds it.
     Path,
     /// One of these strings.
@@ -58,7 +60,7 @@ pub(super) enum Kind {
     FlagOr(&'static [&'static str]),
     /// An array of strings.
     Texts,
-    /// A table of strings with any keys.
+    /// A table with any keys, of strings in which variables of the request may stand.
     Fields,
     /// A table of conditions with any keys. A condition is a string, `{ regex = … }` or `{ present = … }`.
     Conditions,

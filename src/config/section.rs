@@ -12,6 +12,7 @@ use super::files::Document;
 use super::report::SourceSpan;
 use super::schema::{Kind, Preset, Table};
 use super::unit;
+use crate::route::template::first_variable;
 
 /// One table of a file. An absent table reads as one without keys.
 #[derive(Clone, Copy, Debug)]
@@ -76,6 +77,22 @@ impl<'a> Section<'a> {
         let entries = self.table.into_iter().flat_map(|table| table.iter());
         let known = |name: &str| self.schema.key(name).map(|key| key.name);
         entries.filter_map(|(name, node)| Some((known(name.get_ref())?, self.document.span(node)))).collect()
+    }
+
+    /// The strings of the table, and of tables in it, in which variables of the request stand.
+    pub(super) fn templates(&self) -> Vec<Text<'a>> {
+        let mut found = Vec::new();
+        let mut tables: Vec<_> = self.table.into_iter().collect();
+        while let Some(table) = tables.pop() {
+            for node in table.values() {
+                match node.get_ref() {
+                    DeValue::Table(table) => tables.push(table),
+                    DeValue::String(text) if first_variable(text).is_some() => found.extend(self.as_text(node)),
+                    _ => {}
+                }
+            }
+        }
+        found
     }
 
     /// The value of `name`.

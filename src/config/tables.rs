@@ -167,12 +167,26 @@ static ROUTE: Table = Table {
             "rewrite",
             Kind::One(&REWRITE),
             Preset::Optional("{ path_prefix = \"/v1\", host = \"orders.internal\" }"),
-            "replaces the matched path or prefix, and Host",
+            "what the origin gets: another path, another Host; a prefix that it does not see goes on as x-forwarded-prefix",
+        ),
+        key(
+            "rewrite_location",
+            Kind::Flag,
+            Preset::Flag(false),
+            "Location and Content-Location that name the origin itself are given the path that the client knows",
+        ),
+        key(
+            "cookie_path",
+            Kind::Flag,
+            Preset::Flag(false),
+            "Path of Set-Cookie is given the prefix that `rewrite` has replaced",
         ),
         key(
             "request_headers",
             Kind::One(&REQUEST_HEADERS),
-            Preset::Optional("{ set = { x-edge = \"1\" }, add = { x-hop = \"edge\" }, remove = [\"cookie\"] }"),
+            Preset::Optional(
+                "{ set = { x-client = \"${client.ip}\" }, add = { x-hop = \"edge\" }, remove = [\"cookie\"] }",
+            ),
             "sent upstream; also of what cairn writes: x-forwarded-*, forwarded, via, x-request-id",
         ),
         key(
@@ -211,10 +225,23 @@ static REDIRECT: Table = Table {
             "301 or 308: for good; 302 or 307: for now; 303: with GET",
         ),
         key("scheme", Kind::Word(&["http", "https"]), Preset::Optional("\"https\""), "absent: kept"),
-        key("host", Kind::Text, Preset::Optional("\"example.com\""), "with an optional port; absent: kept"),
-        key("path", Kind::Text, Preset::Optional("\"/new\""), "the whole path; absent: kept; the query is kept"),
+        key("host", Kind::Template, Preset::Optional("\"www.${request.host}\""), "with an optional port; absent: kept"),
+        key("path", Kind::Template, Preset::Optional("\"/new/${regex.1}\""), "the whole path; absent: kept"),
+        key(
+            "path_prefix",
+            Kind::Template,
+            Preset::Optional("\"/new\""),
+            "replaces the matched path or prefix; what follows is kept",
+        ),
+        key("add_prefix", Kind::Template, Preset::Optional("\"/v1\""), "put in front of the path"),
+        key(
+            "query",
+            Kind::Template,
+            Preset::Optional("\"from=${request.host}\""),
+            "without ?; \"\": none; absent: kept",
+        ),
     ],
-    choices: &[],
+    choices: &[Choice { keys: &["path", "path_prefix", "add_prefix"], required: false }],
 };
 
 static RESPOND: Table = Table {
@@ -237,10 +264,12 @@ static REWRITE: Table = Table {
     title: "route.rewrite",
     doc: "",
     keys: &[
-        key("path_prefix", Kind::Text, Preset::Optional("\"/v1\""), "replaces the matched path or prefix"),
-        key("host", Kind::Text, Preset::Optional("\"orders.internal\""), "replaces Host"),
+        key("path_prefix", Kind::Template, Preset::Optional("\"/v1\""), "replaces the matched path or prefix"),
+        key("path", Kind::Template, Preset::Optional("\"/v1/${regex.1}\""), "the whole path"),
+        key("add_prefix", Kind::Template, Preset::Optional("\"/v1\""), "put in front of the path"),
+        key("host", Kind::Template, Preset::Optional("\"orders.internal\""), "replaces Host"),
     ],
-    choices: &[],
+    choices: &[Choice { keys: &["path", "path_prefix", "add_prefix"], required: false }],
 };
 
 const EDIT_KEYS: &[Key] = &[

@@ -25,7 +25,7 @@ use super::tables::{TENANT_FILE, TENANTS_MAX};
 use super::{AdminSpec, Report, Role, check, cluster, route};
 use crate::cluster::ClusterSpec;
 use crate::id::TenantId;
-use crate::route::{ActionSpec, HeaderEdits, RouteSpec, Router};
+use crate::route::{ActionSpec, RouteSpec, Router};
 use crate::snapshot::{SnapshotSpec, TenantSpec};
 
 /// The result of loading one tenant.
@@ -299,25 +299,17 @@ impl Tenant {
     }
 
     fn answer(&self, name: String, claim: &Claim) -> RouteSpec {
+        let action = ActionSpec::Respond {
+            status: 503,
+            body: UNAVAILABLE.to_owned(),
+            headers: vec![("cache-control".to_owned(), "no-store".to_owned())],
+        };
         RouteSpec {
-            name,
             tenant: Some(self.id),
             listeners: claim.listeners.clone(),
             hosts: claim.host.iter().cloned().collect(),
             path: claim.path(),
-            methods: Vec::new(),
-            headers: Vec::new(),
-            query: Vec::new(),
-            action: ActionSpec::Respond {
-                status: 503,
-                body: UNAVAILABLE.to_owned(),
-                headers: vec![("cache-control".to_owned(), "no-store".to_owned())],
-            },
-            timeout: None,
-            rewrite_path_prefix: None,
-            rewrite_host: None,
-            request_headers: HeaderEdits::default(),
-            response_headers: HeaderEdits::default(),
+            ..RouteSpec::new(name, action)
         }
     }
 }

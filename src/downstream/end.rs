@@ -3,7 +3,7 @@
 
 use super::{Admission, Downstream, Downstreams, Phase, Response, Step};
 use crate::buffer::Queue;
-use crate::exchange::{Engine, Failure, Record, RouteOf};
+use crate::exchange::{Engine, Failure, Kept, Record, RouteOf};
 use crate::forward::{Body, Chunking, Framing};
 use crate::uring::Driver;
 
@@ -20,20 +20,22 @@ impl Downstreams {
     /// Answers a failure. All refusals go through this function or [`Downstreams::refuse_routed`], so that the rest of a refused
     /// request is always dropped within a bound, or the connection closed.
     pub(super) fn refuse<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32, failure: Failure) -> Step {
-        let route = match self.table[id as usize].phase {
-            Phase::Exchange(exchange) => Some(engine.route(exchange)),
-            _ => None,
+        let (route, kept) = match self.table[id as usize].phase {
+            Phase::Exchange(exchange) => (Some(engine.route(exchange)), engine.take_kept(exchange)),
+            _ => (None, Kept::default()),
         };
-        self.refuse_routed(engine, id, failure, route)
+        self.refuse_routed(engine, id, failure, route, kept)
     }
 
-    /// The same for a request whose route is known, so that the answer has the fields that the route sets.
+    /// The same for a request whose route is known, so that the answer has the fields that the route sets; `kept` is what they need of
+    /// the request.
     pub(super) fn refuse_routed<D: Driver>(
         &mut self,
         engine: &mut Engine<D>,
         id: u32,
         failure: Failure,
         route: Option<RouteOf>,
+        kept: Kept,
     ) -> Step {
         let connection = &mut self.table[id as usize];
         let record = connection.record(engine);
@@ -57,7 +59,7 @@ impl Downstreams {
         }
         connection.current.keep_alive &= !failure.is_fatal();
         let style = connection.style(engine.ring.wall_seconds());
-        let status = engine.write_failure(failure, route.as_ref(), &style);
+        let status = engine.write_failure(failure, route.as_ref(), kept, &style);
         self.send_local_response(engine, id, status, style.keep_alive)
     }
 

@@ -5,12 +5,13 @@ use super::end::Outcome;
 use super::rate::{MinimumRate, RateMeter};
 use super::{Current, Direction, Downstream, Downstreams, Phase, Response, Step, Tunnel, response};
 use crate::buffer::{Lease, Queue, QueueLimit};
-use crate::exchange::{Engine, Failure, Head, HeadKind, RequestSource, RouteRequest};
+use crate::exchange::{Engine, Failure, Head, HeadKind, RequestId, RouteRequest};
 use crate::forward::{Body, BodyError, Chunking, Framing, Progress, Trailers, join};
 use crate::http::{self, FieldName, RequestHead, Version};
 use crate::id::StreamId;
 use crate::limits;
 use crate::respond::{Format, ResponseStyle};
+use crate::tls::Session;
 use crate::uring::Driver;
 
 impl Downstreams {
@@ -90,14 +91,14 @@ impl Downstreams {
         let keep_alive = !self.draining && !last && connection.last_snapshot.is_none() && !connection.is_worn();
         connection.current = Current::of(request, head, trailers, keep_alive);
         connection.record(engine);
-        let asked = RouteRequest { request, head, listener: connection.listener, peer: &connection.peer };
-        let source = RequestSource {
-            stream: StreamId { connection: id, stream: 0 },
-            listener: connection.listener,
-            peer: &connection.peer,
-        };
+        let (listener, peer) = (connection.listener, connection.peer);
+        let tls = connection.transport.session().and_then(Session::client_handshake);
+        let unnamed = RouteRequest { request, head, listener, peer: &peer, tls, id: &RequestId::default() };
+        let request_id = engine.request_id(&unnamed);
+        let asked = RouteRequest { id: &request_id, ..unnamed };
+        connection.current.id = request_id;
         let opened = engine.decide(&snapshot, &asked).and_then(|decision| {
-            let opened = engine.open(&decision, request, head, source);
+            let opened = engine.open(&decision, &asked, StreamId { connection: id, stream: 0 });
             match opened {
                 Ok(exchange) => Ok((decision, exchange)),
                 Err(failure) => Err((failure, Some(decision.into_route()))),
@@ -124,9 +125,10 @@ impl Downstreams {
                 self.send_local_response(engine, id, status, style.keep_alive)
             }
             Err((failure, route)) => {
+                let kept = engine.keep_refused(route.as_ref(), &asked);
                 lease.advance(length);
                 connection.transport.input.push_front(engine.ring.buffers.pieces(), lease);
-                self.refuse_routed(engine, id, failure, route)
+                self.refuse_routed(engine, id, failure, route, kept)
             }
         }
     }
@@ -231,10 +233,13 @@ impl Downstreams {
         engine.scratch.clear();
         engine.update_date();
         let route = engine.route(exchange);
+        let kept = engine.take_kept(exchange);
         let date = engine.date.line();
-        let version = current.version;
-        let style = response::HeadStyle { kind, route: &route, keep_alive: current.keep_alive, version, date };
+        let (keep_alive, version) = (current.keep_alive, current.version);
+        let style = response::HeadStyle { kind, route: &route, kept: &kept, keep_alive, version, date };
         response::write(&style, &engine.response, &lease.bytes()[..length], &mut engine.scratch);
+        // The head that follows an interim one, and a refusal, need it, too.
+        engine.put_kept(exchange, kept);
         lease.advance(length);
         if kind == HeadKind::Interim {
             engine.put_back(exchange, lease);

@@ -7,6 +7,7 @@ mod h1;
 mod handshakes;
 mod rate;
 pub mod response;
+mod restore;
 mod secure;
 mod shed;
 
@@ -16,7 +17,7 @@ use std::time::Duration;
 
 use slab::Slab;
 
-use crate::exchange::{Engine, Failure, Peer, Record};
+use crate::exchange::{Engine, Failure, Peer, Record, RequestId};
 use crate::forward::{Body, Framing};
 use crate::http::{Method, RequestHead, Version};
 use crate::id::{ListenerId, Owner};
@@ -102,6 +103,8 @@ enum Admission {
 struct Current {
     /// The record; None before a head was read, and when the exchange is over.
     record: Option<Record>,
+    /// The identifier of the request; empty before its head was read.
+    id: RequestId,
     version: Version,
     method: Method,
     /// The format of answers that are made here.
@@ -191,6 +194,7 @@ impl Default for Current {
     fn default() -> Self {
         Self {
             record: None,
+            id: RequestId::default(),
             version: Version::Http11,
             method: Method::Get,
             format: Format::Text,
@@ -240,7 +244,7 @@ impl Downstreams {
         let spec = snapshot.listener(listener);
         let version = snapshot.version;
         let session = snapshot.tls(listener).map(|server| Box::new(tls::Session::server(server)));
-        let peer = spec.peer(address.map(|(address, _)| address));
+        let peer = spec.peer(address);
         let cap = spec.connections;
         if self.counts.len() <= listener.index() {
             self.counts.resize_with(listener.index() + 1, Default::default);
@@ -472,8 +476,8 @@ impl ListenerSpec {
 
     /// The peer that has connected from this address.
     #[must_use]
-    pub fn peer(&self, address: Option<IpAddr>) -> Peer {
-        Peer::new(address, self.trusts(address), !self.strict_paths, self.tls.is_some())
+    pub fn peer(&self, address: Option<(IpAddr, u16)>) -> Peer {
+        Peer::new(address, self.trusts(address.map(|(address, _)| address)), !self.strict_paths, self.tls.is_some())
     }
 
     /// Bounds of a request head.

@@ -1,11 +1,11 @@
 //! The response head as an HTTP/1.1 client gets it. Not here: the body.
 
-use super::Current;
-use crate::exchange::HeadKind;
+use super::{Current, restore};
+use crate::exchange::{HeadKind, Kept};
 use crate::forward::Framing;
-use crate::http::{BodyFraming, FieldName, ResponseHead, Version, hop_by_hop, write_decimal};
+use crate::http::{BodyFraming, Field, FieldName, ResponseHead, Version, hop_by_hop, write_decimal};
 use crate::respond::{DATE_LINE, write_fields, write_parts};
-use crate::route::Route;
+use crate::route::{Restores, Route};
 
 /// What determines the head besides the origin's fields.
 #[derive(Debug)]
@@ -14,6 +14,8 @@ pub struct HeadStyle<'a> {
     pub kind: HeadKind,
     /// The route, with its edits.
     pub route: &'a Route,
+    /// What the route needs of the request.
+    pub kept: &'a Kept,
     /// The connection takes another request.
     pub keep_alive: bool,
     /// The version of the request.
@@ -38,12 +40,18 @@ pub fn write(style: &HeadStyle<'_>, response: &ResponseHead, head: &[u8], out: &
     write_parts(out, &[b"HTTP/1.1 ", &status, b" ", response.reason.of(head), b"\r\n"]);
     let edits = &style.route.response_edits;
     let edited = style.kind == HeadKind::Final && !edits.is_empty();
-    write_fields(out, &response.fields, head, |field| {
+    let keeps = |field: &Field| {
         let removed = edited && edits.removes(field.name.of(head));
         !(field.dropped || removed || hop_by_hop(field.id) || field.id == FieldName::ContentLength)
-    });
+    };
+    if style.route.restores == Restores::default() {
+        write_fields(out, &response.fields, head, keeps);
+    } else {
+        write_fields(out, &response.fields, head, |field| keeps(field) && !restore::replaces(style.route, field, head));
+        restore::write(style.route, style.kept, response, head, keeps, out);
+    }
     if edited {
-        out.extend_from_slice(edits.appended());
+        out.extend_from_slice(style.kept.lines(style.route));
     }
     if !is_dated(response) && response.status >= 200 && edits.names() & FieldName::Date.bit() == 0 {
         out.extend_from_slice(style.date);

@@ -1,13 +1,14 @@
 //! The decision on a request before anything is sent: its route, or why it is refused. One function for the data path and for
 //! `cairn explain`. Not here: the accounting of tenants' limits (`tenancy`).
 
-use super::{Decision, Engine, Failure, Peer, RouteOf};
+use super::{Decision, Engine, Failure, Peer, RequestId, RouteOf};
 use crate::http::path::{Forms, PathError};
 use crate::http::{BodyFraming, Field, FieldName, Method, RequestError, RequestHead, parse_decimal};
 use crate::id::{ListenerId, RouteId};
 use crate::respond::write_parts;
 use crate::route::{self, Action, Route};
 use crate::snapshot::{Snapshot, SnapshotRef};
+use crate::tls::ClientHandshake;
 use crate::uring::Driver;
 
 /// A request for which a route is looked up.
@@ -21,6 +22,10 @@ pub struct RouteRequest<'a> {
     pub listener: ListenerId,
     /// Its sender.
     pub peer: &'a Peer,
+    /// What its sender has shown in the TLS handshake; None without TLS.
+    pub tls: Option<&'a ClientHandshake>,
+    /// Its identifier.
+    pub id: &'a RequestId,
 }
 
 impl<'a> RouteRequest<'a> {
@@ -53,7 +58,7 @@ impl From<Failure> for Refusal {
 /// When the request is refused.
 #[inline]
 pub fn decide<'a>(snapshot: &'a Snapshot, asked: &RouteRequest<'_>, paths: &mut Forms) -> Result<&'a Route, Refusal> {
-    let RouteRequest { request, head, listener, peer } = *asked;
+    let RouteRequest { request, head, listener, peer, .. } = *asked;
     // RFC 9110 section 7.4: only a trusted gateway may say that the client's side was encrypted.
     let vouched = peer.trusted || peer.secure || request.scheme.is_empty();
     if !vouched && request.scheme.of(head).eq_ignore_ascii_case(b"https") {

@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
-use super::{Decision, Engine, Failure, Peer, RouteOf, RouteRequest};
-use crate::http::path::Forms;
-use crate::http::{FieldName, RequestHead};
+use super::{Decision, Engine, Failure, Kept, RequestValues, RouteOf, RouteRequest, find_captures, write_location};
+use crate::http::FieldName;
 use crate::id::RouteNumber;
 use crate::limits;
 use crate::respond::{self, ResponseStyle};
-use crate::route::{Action, Redirect};
+use crate::route::template::Use;
+use crate::route::{Action, AnswerEdits};
 use crate::uring::Driver;
 
 /// The answer of a route without a cluster: a redirect or a fixed response.
@@ -40,24 +40,27 @@ impl Decision {
 impl<D: Driver> Engine<D> {
     /// Writes the answer to the request that was decided on last to the scratch buffer, and returns its status.
     pub fn write_local(&mut self, local: &LocalResponse, asked: &RouteRequest<'_>, style: &ResponseStyle) -> u16 {
-        let out = &mut self.scratch;
+        let route = &*local.route;
+        let Self { paths, captures, scratch: out, .. } = self;
+        find_captures(captures, route, paths.normal(asked.request.path(asked.head)));
+        let values = RequestValues { asked: *asked, snapshot: &local.route.snapshot, route, paths, captures };
         out.clear();
-        match &local.route.action {
+        match &route.action {
             Action::Respond(answer) => {
                 respond::write_status_line(answer.status, out);
-                out.extend_from_slice(&answer.head);
+                answer.head.write(Use::Field, &values, out);
                 respond::write_rest(answer.status, &answer.body, answer.dated, style, out);
                 answer.status
             }
             Action::Redirect(redirect) => {
                 respond::write_status_line(redirect.status, out);
-                let edits = &local.route.response_edits;
+                let edits = &route.response_edits;
                 if edits.names() & FieldName::Location.bit() == 0 {
                     out.extend_from_slice(b"location: ");
-                    write_location(redirect, asked, &self.paths, out);
+                    write_location(&values, redirect, out);
                     out.extend_from_slice(b"\r\n");
                 }
-                out.extend_from_slice(edits.appended());
+                edits.appended().write(Use::Field, &values, out);
                 let dated = edits.names() & FieldName::Date.bit() == 0;
                 respond::write_rest(redirect.status, b"", dated, style, out);
                 redirect.status
@@ -75,38 +78,30 @@ impl<D: Driver> Engine<D> {
         }
     }
 
+    /// What the answer to a refused request needs of it, if it has a route.
+    pub fn keep_refused(&mut self, route: Option<&RouteOf>, asked: &RouteRequest<'_>) -> Kept {
+        route.map(|route| self.keep(&route.snapshot, route, asked)).unwrap_or_default()
+    }
+
     /// Writes the answer to a failure to the scratch buffer, with the edits of `route`, and returns its status.
-    pub fn write_failure(&mut self, failure: Failure, route: Option<&RouteOf>, style: &ResponseStyle) -> u16 {
+    pub fn write_failure(
+        &mut self,
+        failure: Failure,
+        route: Option<&RouteOf>,
+        kept: Kept,
+        style: &ResponseStyle,
+    ) -> u16 {
         let answer = failure.answer();
         let out = &mut self.scratch;
         out.clear();
         match route {
-            Some(route) => answer.write(style, &route.response_edits, &self.allow, out),
+            Some(route) => {
+                let edits = AnswerEdits { edits: &route.response_edits, appended: kept.lines(route) };
+                answer.write(style, &edits, &self.allow, out);
+            }
             None => answer.write(style, &(), &self.allow, out),
         }
+        self.spare(kept);
         answer.status
-    }
-}
-
-/// Writes the Location of a redirect that answers `asked`; `paths` holds the forms of its path.
-pub fn write_location(redirect: &Redirect, asked: &RouteRequest<'_>, paths: &Forms, out: &mut Vec<u8>) {
-    let RouteRequest { request, head, peer, .. } = *asked;
-    let path = paths.forwarded(request.path(head));
-    let host = request.authority.of(head);
-    let query = request.query.map(|query| query.of(head));
-    let scheme = scheme(peer, request, head);
-    redirect.write_location(scheme, host, path, query, &mut |part: &[u8]| out.extend_from_slice(part));
-}
-
-/// The scheme that the client uses: the one that a trusted peer names, which may have ended the client's TLS, else that of the
-/// connection.
-fn scheme(peer: &Peer, request: &RequestHead, head: &[u8]) -> &'static [u8] {
-    let told = request.fields.get(FieldName::XForwardedProto).filter(|field| peer.passes(request, head, field));
-    // Each proxy on the way appends its element; the first was written by the proxy that the client is connected to.
-    let first = told.and_then(|field| field.value.of(head).split(|byte| *byte == b',').next()).map(<[u8]>::trim_ascii);
-    match first {
-        Some(told) if told.eq_ignore_ascii_case(b"https") => b"https",
-        Some(told) if told.eq_ignore_ascii_case(b"http") => b"http",
-        _ => peer.scheme(),
     }
 }

@@ -12,7 +12,9 @@ mod progress;
 mod record;
 mod replay;
 mod request;
+mod request_id;
 mod tenancy;
+mod values;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,11 +25,11 @@ use crate::buffer::{Lease, Queue};
 use crate::cluster::Balancer;
 use crate::forward::{BodyEnd, Chunking, prepend_head};
 use crate::http::path::Forms;
-use crate::http::{self, FieldName, Fields, Method, RequestHead, ResponseHead};
-use crate::id::{ClusterId, ListenerId, RouteId, RouteNumber, StreamId, TenantId};
+use crate::http::{self, FieldName, Fields, Method, ResponseHead};
+use crate::id::{ClusterId, RouteId, RouteNumber, StreamId, TenantId};
 use crate::limits;
 use crate::respond::DateLine;
-use crate::route::Route;
+use crate::route::{Captures, Route};
 use crate::runtime::Tick;
 use crate::snapshot::{LedgerNumber, Snapshot, SnapshotRef};
 use crate::telemetry::Counters;
@@ -37,12 +39,15 @@ use crate::uring::{Driver, Event, Fault, Kernel, Ring};
 use attempt::{Attempt, Stage, Tries};
 pub use decide::{Refusal, RouteRequest, Routed, decide};
 pub use failure::{Failure, Side};
-pub use local::{LocalResponse, write_location};
+pub use local::LocalResponse;
 pub use record::{Forwarding, Record};
 use replay::Replay;
 use request::UpgradeOffer;
 pub use request::{Forwarded, Peer};
+pub use request_id::RequestId;
 use tenancy::Tenancy;
+use values::write_host;
+pub use values::{Kept, RequestValues, find_captures, write_location};
 
 /// The exchanges of a worker and what all of them share.
 pub struct Engine<D = Kernel> {
@@ -68,6 +73,10 @@ pub struct Engine<D = Kernel> {
     exchanges: Slab<Exchange>,
     /// The forms of the path of the request that was routed last.
     paths: Forms,
+    /// What the groups of an expression have matched of it, for routes that ask for that.
+    captures: Captures,
+    /// Memory for what responses need of their requests.
+    spare: Vec<Kept>,
     /// The value of Allow for an answer to [`Failure::Method`].
     allow: Vec<u8>,
     /// The Date line for responses that have none; see [`Engine::update_date`].
@@ -101,6 +110,8 @@ struct Exchange {
     forwarding: Forwarding,
     /// The part of the request that was sent and may be sent again.
     replay: Replay,
+    /// What its response needs of its request.
+    kept: Kept,
     /// The whole request was queued for the origin.
     request_done: bool,
     /// The request or its response authenticates the connection itself (NTLM, Negotiate).
@@ -154,17 +165,6 @@ pub struct Decision {
     cluster: Option<ClusterId>,
 }
 
-/// The client's side of a request.
-#[derive(Clone, Copy, Debug)]
-pub struct RequestSource<'a> {
-    /// The stream that it came on.
-    pub stream: StreamId,
-    /// The listener that accepted its connection.
-    pub listener: ListenerId,
-    /// The client, as far as it is known.
-    pub peer: &'a Peer,
-}
-
 /// The head of a response.
 #[derive(Debug)]
 pub struct Head {
@@ -207,6 +207,8 @@ impl<D: Driver> Engine<D> {
             tenancies: Vec::new(),
             exchanges: Slab::with_capacity(1024),
             paths: Forms::with_capacity(limits::REQUEST_LINE_BYTES),
+            captures: Captures::new(),
+            spare: Vec::new(),
             allow: Vec::with_capacity(1024),
             dated_until: Duration::ZERO,
             workers: workers as u32,
@@ -234,28 +236,29 @@ impl<D: Driver> Engine<D> {
         &self.snapshot
     }
 
-    /// Begins an exchange: picks an endpoint, takes a connection, and writes the request head to the scratch buffer. None: the route
-    /// has no cluster; the answer is made here.
+    /// Begins the exchange of a request that came on `stream`: picks an endpoint, takes a connection, and writes the request head to the
+    /// scratch buffer. None: the route has no cluster; the answer is made here.
     ///
     /// # Errors
     /// When the tenant is over its limit, no endpoint takes traffic, or no connection can be made.
     pub fn open(
         &mut self,
         decision: &Decision,
-        request: &RequestHead,
-        head: &[u8],
-        source: RequestSource<'_>,
+        asked: &RouteRequest<'_>,
+        stream: StreamId,
     ) -> Result<Option<u32>, Failure> {
         let Some(cluster) = decision.cluster else { return Ok(None) };
+        let RouteRequest { request, head, .. } = *asked;
         let route = &decision.snapshot.router.routes()[decision.route.index()];
         let tenant = self.take_place(&decision.snapshot, route.tenant)?;
         let offer = UpgradeOffer::of(request, head);
         // The request is forwarded as HTTP/1.1, which requires Host. An HTTP/1.0 request may lack it.
         let named = !request.authority.is_empty();
         let fallback = if named { &b""[..] } else { decision.snapshot.clusters[cluster.index()].host.as_bytes() };
-        self.write_request(request, head, source.peer, (route, fallback), offer.is_some());
+        self.write_request(decision, route, asked, offer.is_some(), fallback);
+        let kept = self.keep(&decision.snapshot, route, asked);
         let entry = Exchange {
-            stream: source.stream,
+            stream,
             route: decision.route,
             tenant,
             cluster,
@@ -270,6 +273,7 @@ impl<D: Driver> Engine<D> {
             interims: 0,
             offer: offer.unwrap_or_default(),
             replay: Replay::default(),
+            kept,
             snapshot: decision.snapshot.clone(),
             number: None,
         };
@@ -278,6 +282,7 @@ impl<D: Driver> Engine<D> {
             let mut exchange = self.exchanges.remove(id as usize);
             exchange.replay.begin(&mut self.ring.buffers, false);
             self.release_place(exchange.tenant);
+            self.spare(exchange.kept);
             return Err(failure);
         }
         self.counters.exchanges.set(self.exchanges.len() as u64);
@@ -286,21 +291,20 @@ impl<D: Driver> Engine<D> {
 
     fn write_request(
         &mut self,
-        request: &RequestHead,
-        head: &[u8],
-        peer: &Peer,
-        (route, fallback): (&Route, &[u8]),
+        decision: &Decision,
+        route: &Route,
+        asked: &RouteRequest<'_>,
         offered: bool,
+        fallback: &[u8],
     ) {
-        let id = self.request_id();
-        self.scratch.clear();
+        let RouteRequest { request, head, .. } = *asked;
         let received = request.path(head);
-        let path = match &route.rewrite {
-            Some(rewrite) if rewrite.changes_path() => self.paths.rewritable(received),
-            _ => self.paths.forwarded(received),
-        };
+        find_captures(&mut self.captures, route, self.paths.normal(received));
+        let Self { paths, captures, scratch, .. } = self;
+        scratch.clear();
         let upgrade = request.upgrade.filter(|_| offered).map(|protocols| protocols.of(head));
-        Forwarded { request, head, peer, route, path, upgrade, id, fallback }.write(&mut self.scratch);
+        let values = RequestValues { asked: *asked, snapshot: &decision.snapshot, route, paths, captures };
+        Forwarded { values, upgrade, fallback }.write(scratch);
     }
 
     /// Queues bytes of the request.
@@ -439,6 +443,7 @@ impl<D: Driver> Engine<D> {
         if let State::Attempt(attempt) = &exchange.state {
             self.release(&exchange, attempt, complete);
         }
+        self.spare(std::mem::take(&mut exchange.kept));
         Some(exchange.forwarding)
     }
 
@@ -476,6 +481,17 @@ impl<D: Driver> Engine<D> {
     pub fn route(&self, id: u32) -> RouteOf {
         let exchange = &self.exchanges[id as usize];
         RouteOf { snapshot: exchange.snapshot.clone(), route: exchange.route }
+    }
+
+    /// Takes out what the response of an exchange needs of its request.
+    #[must_use]
+    pub fn take_kept(&mut self, id: u32) -> Kept {
+        std::mem::take(&mut self.exchanges[id as usize].kept)
+    }
+
+    /// Gives it back.
+    pub fn put_kept(&mut self, id: u32, kept: Kept) {
+        self.exchanges[id as usize].kept = kept;
     }
 
     /// Takes in an event of an upstream connection. Returns the stream of the exchange that uses it: the caller pumps that connection
@@ -519,20 +535,6 @@ impl<D: Driver> Engine<D> {
     /// 32 uniformly distributed random bits; not for secrets.
     pub fn random(&mut self) -> u32 {
         self.balancer.random()
-    }
-
-    /// A random identifier in hexadecimal.
-    fn request_id(&mut self) -> [u8; 32] {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let mut id = [0; 32];
-        for part in id.chunks_exact_mut(8) {
-            let mut bits = self.balancer.random();
-            for digit in part {
-                *digit = DIGITS[(bits & 15) as usize];
-                bits >>= 4;
-            }
-        }
-        id
     }
 
     /// Puts the content of the scratch buffer in front of `body` and queues both.

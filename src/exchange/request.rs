@@ -5,7 +5,9 @@ use crate::http::{
 };
 use crate::limits::UPGRADE_BYTES;
 use crate::respond::{write_fields, write_parts};
-use crate::route::Route;
+use crate::route::template::Use;
+
+use super::{RequestValues, RouteRequest, write_host};
 
 /// The protocols offered in Upgrade, to which the origin's choice is compared.
 #[derive(Clone, Copy, Debug, Default)]
@@ -35,6 +37,8 @@ pub struct Peer {
     /// IP address as text; empty for a Unix-domain socket.
     text: [u8; 45],
     length: u8,
+    /// Its port; 0 for a Unix-domain socket.
+    pub port: u16,
     /// Whether its forwarding fields are believed.
     pub trusted: bool,
     /// Whether fields with `_` in their names are passed on: some applications treat it as `-`.
@@ -46,15 +50,15 @@ pub struct Peer {
 impl Peer {
     /// A peer with this address.
     #[must_use]
-    pub fn new(address: Option<std::net::IpAddr>, trusted: bool, underscores: bool, secure: bool) -> Self {
+    pub fn new(address: Option<(std::net::IpAddr, u16)>, trusted: bool, underscores: bool, secure: bool) -> Self {
         use std::io::Write;
         let mut text = [0; 45];
         let mut rest = &mut text[..];
         // The longest textual IPv6 address has 45 bytes.
-        let written = address.is_none_or(|address| write!(rest, "{address}").is_ok());
+        let written = address.is_none_or(|(address, _)| write!(rest, "{address}").is_ok());
         debug_assert!(written);
         let length = 45 - rest.len() as u8;
-        Self { text, length, trusted, underscores, secure }
+        Self { text, length, port: address.map_or(0, |(_, port)| port), trusted, underscores, secure }
     }
 
     /// The same peer under newer rules: whether it is trusted, and whether `_` is passed on.
@@ -121,22 +125,11 @@ impl FieldFilter {
 }
 
 /// The parts of which a forwarded request head is made.
-#[derive(Debug)]
 pub struct Forwarded<'a> {
-    /// As it was parsed.
-    pub request: &'a RequestHead,
-    /// The received head that the spans point into.
-    pub head: &'a [u8],
-    /// Who sent it.
-    pub peer: &'a Peer,
-    /// The route, with its rewrites and edits.
-    pub route: &'a Route,
-    /// The path without dot segments, before the route rewrites it; normalised if the route does.
-    pub path: &'a [u8],
+    /// The request and its route, with rewrites and edits.
+    pub values: RequestValues<'a>,
     /// The protocols offered in Upgrade.
     pub upgrade: Option<&'a [u8]>,
-    /// The value of X-Request-Id where no received one is kept.
-    pub id: [u8; 32],
     /// The value of Host where neither the request nor the route names one.
     pub fallback: &'a [u8],
 }
@@ -161,6 +154,9 @@ const REPLACED: u64 = FieldName::Host.bit()
     | FieldName::XForwardedFor.bit()
     | FieldName::Forwarded.bit();
 
+/// Name of the field that tells an origin which part of the client's path it does not see.
+const PREFIX: &[u8] = b"x-forwarded-prefix";
+
 /// Fields that cairn adds to a request, and that a route may edit.
 const OWN: u64 = FieldName::XForwardedFor.bit()
     | FieldName::XForwardedProto.bit()
@@ -172,57 +168,74 @@ const OWN: u64 = FieldName::XForwardedFor.bit()
 impl Forwarded<'_> {
     /// Writes an HTTP/1.1 request head.
     pub fn write(&self, out: &mut Vec<u8>) {
+        let RequestValues { asked, route, .. } = &self.values;
         self.write_start(out);
-        write_parts(out, &[b" HTTP/1.1\r\nhost: ", self.host(), b"\r\n"]);
+        write_parts(out, &[b" HTTP/1.1\r\nhost: "]);
+        write_host(&self.values, self.fallback, out);
+        write_parts(out, &[b"\r\n"]);
         let filter = self.filter();
-        let edits = &self.route.request_edits;
-        let head = self.head;
-        write_fields(out, &self.request.fields, head, |field| {
-            filter.passes(field, head) && !edits.removes(field.name.of(head))
+        let edits = &route.request_edits;
+        let head = asked.head;
+        let stripped = route.rewrite.as_ref().and_then(|rewrite| rewrite.stripped());
+        write_fields(out, &asked.request.fields, head, |field| {
+            let name = field.name.of(head);
+            let replaced = stripped.is_some() && name.eq_ignore_ascii_case(PREFIX);
+            filter.passes(field, head) && !edits.removes(name) && !replaced
         });
         self.write_framing(out);
-        if self.route.request_edits.removed_names() & OWN == 0 {
+        if edits.removed_names() & OWN == 0 {
             self.write_trace::<false>(out);
         } else {
             self.write_trace::<true>(out);
         }
-        out.extend_from_slice(self.route.request_edits.appended());
+        if let Some(prefix) = stripped.filter(|_| !edits.removes(PREFIX)) {
+            self.write_prefix(prefix, out);
+        }
+        edits.appended().write(Use::Field, &self.values, out);
         out.extend_from_slice(b"\r\n");
     }
 
     /// Writes the method and the target.
     fn write_start(&self, out: &mut Vec<u8>) {
-        write_parts(out, &[self.request.method_text.of(self.head), b" "]);
-        if self.request.method == Method::Connect {
-            write_parts(out, &[self.request.raw_target.of(self.head)]);
-        } else {
-            match &self.route.rewrite {
-                Some(rewrite) => {
-                    let (prefix, rest) = rewrite.path(self.path);
-                    write_parts(out, &[prefix, rest]);
-                }
-                None => write_parts(out, &[self.path]),
-            }
-            if let Some(query) = self.request.query {
-                write_parts(out, &[b"?", query.of(self.head)]);
-            }
+        let RequestValues { asked, route, paths, .. } = &self.values;
+        let (request, head) = (asked.request, asked.head);
+        write_parts(out, &[request.method_text.of(head), b" "]);
+        if request.method == Method::Connect {
+            return write_parts(out, &[request.raw_target.of(head)]);
+        }
+        let received = request.path(head);
+        let forwarded = paths.forwarded(received);
+        match route.rewrite.as_ref().and_then(|rewrite| rewrite.path.as_ref()) {
+            Some(rewrite) => rewrite.write(forwarded, paths.rewritable(received), &self.values, out),
+            None => write_parts(out, &[forwarded]),
+        }
+        if let Some(query) = request.query {
+            write_parts(out, &[b"?", query.of(head)]);
         }
     }
 
-    /// The value of Host.
-    fn host(&self) -> &[u8] {
-        let rewritten = self.route.rewrite.as_ref().and_then(|rewrite| rewrite.host.as_deref());
-        match (rewritten, self.request.authority.of(self.head)) {
-            (Some(host), _) => host,
-            (None, []) => self.fallback,
-            (None, host) => host,
+    /// Writes the part of the client's path that the origin does not see, behind what a trusted peer has said of it.
+    #[cold]
+    fn write_prefix(&self, prefix: &[u8], out: &mut Vec<u8>) {
+        let asked = &self.values.asked;
+        let (request, head) = (asked.request, asked.head);
+        write_parts(out, &[PREFIX, b": "]);
+        if let Some(told) = request.fields.named(head, PREFIX).find(|field| self.passes(field)) {
+            let told = told.value.of(head);
+            write_parts(out, &[told.strip_suffix(b"/").unwrap_or(told)]);
         }
+        write_parts(out, &[prefix, b"\r\n"]);
+    }
+
+    #[inline(always)]
+    fn asked(&self) -> &RouteRequest<'_> {
+        &self.values.asked
     }
 
     /// The filter for received fields that are copied unchanged.
     fn filter(&self) -> FieldFilter {
         let counted = if self.counts_forwards() { FieldName::MaxForwards.bit() } else { 0 };
-        let mut filter = self.peer.filter(self.request);
+        let mut filter = self.asked().peer.filter(self.asked().request);
         filter.removed |= REPLACED | counted;
         filter
     }
@@ -231,17 +244,17 @@ impl Forwarded<'_> {
     /// faster without this code.
     #[inline(never)]
     fn passes(&self, field: &Field) -> bool {
-        self.peer.passes(self.request, self.head, field)
+        self.asked().peer.passes(self.asked().request, self.asked().head, field)
     }
 
     /// Whether Max-Forwards is counted down: for these methods only (RFC 9110 section 7.6.2).
     fn counts_forwards(&self) -> bool {
-        matches!(self.request.method, Method::Options | Method::Trace)
+        matches!(self.asked().request.method, Method::Options | Method::Trace)
     }
 
     /// Writes the fields of framing, Upgrade and Max-Forwards.
     fn write_framing(&self, out: &mut Vec<u8>) {
-        match self.request.body {
+        match self.asked().request.body {
             BodyFraming::Chunked => write_parts(out, &[b"transfer-encoding: chunked\r\n"]),
             BodyFraming::Length(length) => {
                 write_parts(out, &[b"content-length: ", write_decimal(length, &mut [0; 20]), b"\r\n"]);
@@ -251,8 +264,9 @@ impl Forwarded<'_> {
         if let Some(protocols) = self.upgrade {
             write_parts(out, &[b"connection: upgrade\r\nupgrade: ", protocols, b"\r\n"]);
         }
-        if let Some(field) = self.request.fields.get(FieldName::MaxForwards).filter(|_| self.counts_forwards()) {
-            let left = parse_decimal(field.value.of(self.head)).unwrap_or(0).saturating_sub(1);
+        if let Some(field) = self.asked().request.fields.get(FieldName::MaxForwards).filter(|_| self.counts_forwards())
+        {
+            let left = parse_decimal(field.value.of(self.asked().head)).unwrap_or(0).saturating_sub(1);
             write_parts(out, &[b"max-forwards: ", write_decimal(left, &mut [0; 20]), b"\r\n"]);
         }
     }
@@ -260,19 +274,20 @@ impl Forwarded<'_> {
     /// Writes the fields that describe the client and this proxy. They are written after `Connection` was applied to the received
     /// fields, so that no client can have them removed. `EDITED`: the route sets or removes some of them.
     fn write_trace<const EDITED: bool>(&self, out: &mut Vec<u8>) {
-        let removed = if EDITED { self.route.request_edits.removed_names() } else { 0 };
-        let fields = &self.request.fields;
-        let peer = self.peer.text();
+        let removed = if EDITED { self.values.route.request_edits.removed_names() } else { 0 };
+        let fields = &self.asked().request.fields;
+        let peer = self.asked().peer.text();
         let writes = |id: FieldName| removed & id.bit() == 0;
-        let makes =
-            |id: FieldName| writes(id) && !(self.peer.trusted && fields.get(id).is_some_and(|it| self.passes(&it)));
+        let makes = |id: FieldName| {
+            writes(id) && !(self.asked().peer.trusted && fields.get(id).is_some_and(|it| self.passes(&it)))
+        };
         if writes(FieldName::XForwardedFor) {
             self.write_list(b"x-forwarded-for: ", FieldName::XForwardedFor, &[peer], out);
         }
         if makes(FieldName::XForwardedProto) {
-            write_parts(out, &[b"x-forwarded-proto: ", self.peer.scheme(), b"\r\n"]);
+            write_parts(out, &[b"x-forwarded-proto: ", self.asked().peer.scheme(), b"\r\n"]);
         }
-        let original = self.request.authority.of(self.head);
+        let original = self.asked().request.authority.of(self.asked().head);
         if makes(FieldName::XForwardedHost) && !original.is_empty() {
             write_parts(out, &[b"x-forwarded-host: ", original, b"\r\n"]);
         }
@@ -280,10 +295,10 @@ impl Forwarded<'_> {
             self.write_forwarded(peer, original, out);
         }
         if makes(FieldName::XRequestId) {
-            write_parts(out, &[b"x-request-id: ", &self.id, b"\r\n"]);
+            write_parts(out, &[b"x-request-id: ", self.asked().id.text(), b"\r\n"]);
         }
         if writes(FieldName::Via) {
-            let old = self.request.version == Version::Http10;
+            let old = self.asked().request.version == Version::Http10;
             write_parts(out, &[if old { b"via: 1.0 cairn\r\n" } else { b"via: 1.1 cairn\r\n" }]);
         }
     }
@@ -300,7 +315,7 @@ impl Forwarded<'_> {
             (true, true) => (b"]\"", b";proto="),
         };
         let node = if peer.is_empty() { b"unknown" } else { peer };
-        let element = [open, node, close, original, behind, self.peer.scheme()];
+        let element = [open, node, close, original, behind, self.asked().peer.scheme()];
         self.write_list(b"forwarded: ", FieldName::Forwarded, &element, out);
     }
 
@@ -310,9 +325,11 @@ impl Forwarded<'_> {
         let start = out.len();
         out.extend_from_slice(name);
         let first = out.len();
-        if self.peer.trusted {
-            for field in self.request.fields.all(id).filter(|field| self.passes(field) && !field.value.is_empty()) {
-                write_parts(out, &[field.value.of(self.head), b", "]);
+        if self.asked().peer.trusted {
+            for field in
+                self.asked().request.fields.all(id).filter(|field| self.passes(field) && !field.value.is_empty())
+            {
+                write_parts(out, &[field.value.of(self.asked().head), b", "]);
             }
         }
         write_parts(out, element);

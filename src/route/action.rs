@@ -1,7 +1,11 @@
 //! Actions of routes, compiled to the bytes that are written. Not here: carrying them out (`exchange`, `respond`).
 
+use super::edit::{Edits, field_lines};
 use super::host;
-use super::spec::ActionSpec;
+use super::rewrite::PathRewrite;
+use super::spec::{ActionSpec, RouteSpec};
+use super::template::{Template, Use, Values, Variable};
+use crate::http::FieldName;
 use crate::id::ClusterId;
 
 /// The action of a route.
@@ -18,19 +22,44 @@ pub enum Action {
 }
 
 impl Action {
-    pub(super) fn compile(spec: &ActionSpec) -> Result<Self, (&'static str, String)> {
-        let bytes = |text: &Option<String>| text.as_deref().map(|text| Box::from(text.as_bytes()));
-        Ok(match spec {
+    /// Compiles the action of a route, whose edits of responses are `edits`.
+    pub(super) fn compile(spec: &RouteSpec, edits: &Edits) -> Result<Self, (&'static str, String)> {
+        Ok(match &spec.action {
             ActionSpec::Cluster(id) => Self::Cluster(*id),
             ActionSpec::Split(shares) => Self::Split(Split::compile(shares).map_err(|problem| ("split", problem))?),
-            ActionSpec::Redirect { status, scheme, host, path } => Self::Redirect(Redirect {
+            ActionSpec::Redirect { status, scheme, host, path, query } => Self::Redirect(Redirect {
                 status: *status,
-                scheme: bytes(scheme),
-                host: bytes(host),
-                path: bytes(path),
+                scheme: scheme.as_deref().map(|scheme| scheme.as_bytes().into()),
+                host: host.as_deref().map(Template::compile),
+                path: path.as_ref().map(|edit| PathRewrite::compile(edit, &spec.path, "redirect")).transpose()?,
+                query: query.as_deref().map(Template::compile),
             }),
-            ActionSpec::Respond { status, body, headers } => Self::Respond(Respond::compile(*status, body, headers)),
+            ActionSpec::Respond { status, body, headers } => {
+                let mut lines = field_lines(headers.iter());
+                let has = |name: &str| headers.iter().any(|(known, _)| known.eq_ignore_ascii_case(name));
+                if !has("content-type") && !body.is_empty() {
+                    lines += "content-type: text/plain; charset=utf-8\r\n";
+                }
+                Self::Respond(Respond {
+                    status: *status,
+                    head: Template::compile(&edits.apply(&lines, &spec.response_headers)),
+                    dated: !has("date") && edits.names() & FieldName::Date.bit() == 0,
+                    body: body.as_bytes().into(),
+                })
+            }
         })
+    }
+
+    /// The variables in all its texts.
+    pub(super) fn variables(&self) -> Vec<&Variable> {
+        match self {
+            Self::Redirect(Redirect { host, path, query, .. }) => {
+                let texts = host.iter().chain(path.as_ref().map(PathRewrite::template)).chain(query);
+                texts.flat_map(Template::variables).collect()
+            }
+            Self::Respond(respond) => respond.head.variables().collect(),
+            Self::Cluster(_) | Self::Split(_) => Vec::new(),
+        }
     }
 }
 
@@ -78,31 +107,55 @@ pub struct Redirect {
     /// `http` or `https`.
     pub scheme: Option<Box<[u8]>>,
     /// Host with an optional port.
-    pub host: Option<Box<[u8]>>,
-    /// The whole path; the query is kept.
-    pub path: Option<Box<[u8]>>,
+    pub host: Option<Template>,
+    /// The new path.
+    pub path: Option<PathRewrite>,
+    /// The new query; empty: none.
+    pub query: Option<Template>,
+}
+
+/// The parts of a request that its redirect keeps.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'a> {
+    /// The scheme that the client uses.
+    pub scheme: &'a [u8],
+    /// The authority as sent.
+    pub host: &'a [u8],
+    /// The path as it would be forwarded.
+    pub path: &'a [u8],
+    /// The path of which a prefix can be replaced.
+    pub rewritable: &'a [u8],
+    /// What follows `?`.
+    pub query: Option<&'a [u8]>,
 }
 
 impl Redirect {
-    /// Writes the value of `Location` in pieces. `host` is the authority as sent.
+    /// Appends the value of `Location`.
     ///
     /// If the scheme changes and the host does not, the request's port is dropped: it belongs to the old scheme.
-    pub fn write_location(
-        &self,
-        scheme: &[u8],
-        host: &[u8],
-        path: &[u8],
-        query: Option<&[u8]>,
-        out: &mut impl FnMut(&[u8]),
-    ) {
-        let kept = if self.scheme.is_some() { host::name(host) } else { host };
-        out(self.scheme.as_deref().unwrap_or(scheme));
-        out(b"://");
-        out(self.host.as_deref().unwrap_or(kept));
-        out(self.path.as_deref().unwrap_or(path));
-        if let Some(query) = query {
-            out(b"?");
-            out(query);
+    pub fn write_location(&self, target: &Target<'_>, values: &impl Values, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.scheme.as_deref().unwrap_or(target.scheme));
+        out.extend_from_slice(b"://");
+        match &self.host {
+            Some(host) => host.write(Use::Host, values, out),
+            None if self.scheme.is_some() => out.extend_from_slice(host::name(target.host)),
+            None => out.extend_from_slice(target.host),
+        }
+        match &self.path {
+            Some(path) => path.write(target.path, target.rewritable, values, out),
+            None => out.extend_from_slice(target.path),
+        }
+        match &self.query {
+            Some(query) if query.is_empty() => {}
+            Some(query) => {
+                out.push(b'?');
+                query.write(Use::Path, values, out);
+            }
+            None => {
+                for part in target.query.iter().flat_map(|query| [b"?", *query]) {
+                    out.extend_from_slice(part);
+                }
+            }
         }
     }
 }
@@ -113,28 +166,18 @@ pub struct Respond {
     /// 200 to 599.
     pub status: u16,
     /// Field lines with the route's edits applied, each with its CRLF, without `content-length` and the empty line.
-    pub head: Box<[u8]>,
+    pub head: Template,
     /// Whether a Date is to be added: the route neither sets nor removes it.
     pub dated: bool,
     /// The body.
     pub body: Box<[u8]>,
 }
 
-impl Respond {
-    fn compile(status: u16, body: &str, fields: &[(String, String)]) -> Self {
-        let mut head: String = fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-        let typed = fields.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type"));
-        if !typed && !body.is_empty() {
-            head.push_str("content-type: text/plain; charset=utf-8\r\n");
-        }
-        let dated = !fields.iter().any(|(name, _)| name.eq_ignore_ascii_case("date"));
-        Self { status, head: head.into_bytes().into(), dated, body: body.as_bytes().into() }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::route::spec::{HeaderEdits, PathEdit, PathPattern};
+    use crate::route::template::mark;
 
     #[test]
     fn split_is_exact_by_weight() {
@@ -155,28 +198,65 @@ mod tests {
         assert!(Split::compile(&[(ClusterId(0), u32::MAX), (ClusterId(1), 1)]).is_err());
     }
 
+    struct Host;
+
+    impl Values for Host {
+        fn write(&self, _: &Variable, out: &mut Vec<u8>) {
+            out.extend_from_slice(b"a.example");
+        }
+    }
+
     #[test]
     fn location_keeps_what_is_not_replaced() {
-        let part = |text: &str| (!text.is_empty()).then(|| Box::from(text.as_bytes()));
-        for (scheme, host, path, location) in [
-            ("", "", "", "http://a.example:8080/x?q=1"),
-            ("https", "", "", "https://a.example/x?q=1"),
-            ("", "b.example", "", "http://b.example/x?q=1"),
-            ("https", "b.example:8443", "/new", "https://b.example:8443/new?q=1"),
-            ("", "", "/new", "http://a.example:8080/new?q=1"),
+        let www = format!("www.{}", mark("request.host"));
+        let whole = |path: &str| Some(PathEdit::Whole(path.into()));
+        for (scheme, host, path, query, location) in [
+            (None, None, None, None, "http://a.example:8080/old/x?q=1"),
+            (Some("https"), None, None, None, "https://a.example/old/x?q=1"),
+            (None, Some("b.example"), None, None, "http://b.example/old/x?q=1"),
+            (Some("https"), Some("b.example:8443"), whole("/new"), None, "https://b.example:8443/new?q=1"),
+            (None, None, whole("/new"), None, "http://a.example:8080/new?q=1"),
+            (None, None, Some(PathEdit::Prefix("/new".into())), None, "http://a.example:8080/new/x?q=1"),
+            (None, Some(&*www), None, None, "http://www.a.example/old/x?q=1"),
+            (None, None, None, Some(""), "http://a.example:8080/old/x"),
+            (None, None, None, Some("a=1"), "http://a.example:8080/old/x?a=1"),
         ] {
-            let redirect = Redirect { status: 308, scheme: part(scheme), host: part(host), path: part(path) };
+            let [scheme, host, query] = [scheme, host, query].map(|part| part.map(str::to_owned));
+            let action = ActionSpec::Redirect { status: 308, scheme, host, path, query };
+            let mut spec = RouteSpec::new("a", action);
+            spec.path = PathPattern::Prefix("/old".into());
+            let Ok(Action::Redirect(redirect)) = Action::compile(&spec, &Edits::default()) else { panic!() };
+            let path = b"/old/x";
+            let target =
+                Target { scheme: b"http", host: b"a.example:8080", path, rewritable: path, query: Some(b"q=1") };
             let mut out = Vec::new();
-            redirect.write_location(b"http", b"a.example:8080", b"/x", Some(b"q=1"), &mut |b| out.extend_from_slice(b));
+            redirect.write_location(&target, &Host, &mut out);
             assert_eq!(String::from_utf8_lossy(&out), location);
         }
     }
 
     #[test]
-    fn respond_has_a_default_type() {
-        assert_eq!(*Respond::compile(200, "ok", &[]).head, *b"content-type: text/plain; charset=utf-8\r\n");
-        assert_eq!(*Respond::compile(204, "", &[]).head, *b"");
-        let json = [("Content-Type".to_owned(), "application/json".to_owned())];
-        assert_eq!(*Respond::compile(200, "{}", &json).head, *b"Content-Type: application/json\r\n");
+    fn respond_has_a_default_type_and_the_edits_of_its_route() {
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        for (body, headers, edits, head, dated) in [
+            ("ok", vec![], HeaderEdits::default(), "content-type: text/plain; charset=utf-8\r\n", true),
+            ("", vec![], HeaderEdits::default(), "", true),
+            ("{}", vec![pair("Content-Type", "a/b")], HeaderEdits::default(), "Content-Type: a/b\r\n", true),
+            (
+                "",
+                vec![pair("x-a", "1"), pair("x-b", "2"), pair("date", "now")],
+                HeaderEdits { set: vec![pair("X-A", "3")], add: vec![], remove: vec!["x-b".into()] },
+                "date: now\r\nX-A: 3\r\n",
+                false,
+            ),
+        ] {
+            let action = ActionSpec::Respond { status: 200, body: body.into(), headers };
+            let mut spec = RouteSpec::new("a", action);
+            spec.response_headers = edits;
+            let edits = Edits::compile(&spec.response_headers);
+            let Ok(Action::Respond(respond)) = Action::compile(&spec, &edits) else { panic!() };
+            assert_eq!(respond.head.plain(), Some(head.as_bytes()));
+            assert_eq!(respond.dated, dated);
+        }
     }
 }

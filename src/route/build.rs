@@ -8,12 +8,14 @@ use ahash::{HashMap, HashMapExt, HashSet, HashSetExt};
 
 use super::action::Action;
 use super::condition::Conditions;
-use super::edit::{Edits, Rewrite};
+use super::edit::Edits;
 use super::host;
+use super::pattern::Groups;
+use super::rewrite::Rewrite;
 use super::spec::{HostPattern, PathPattern, RouteSpec, ValuePattern};
+use super::template::Variable;
 use super::tree::{Draft, DraftId, Rule};
-use super::{Route, Router, Table};
-use crate::http::FieldName;
+use super::{Restores, Route, Router, Table};
 use crate::id::RouteId;
 use crate::limits::{REQUEST_LINE_BYTES, ROUTE_TABLE_BYTES_MAX};
 
@@ -98,20 +100,27 @@ pub(super) fn compile(specs: &[RouteSpec], listeners: usize) -> Result<Router, V
 
 fn route(id: RouteId, spec: &RouteSpec) -> Result<Route, (&'static str, String)> {
     let response_edits = Edits::compile(&spec.response_headers);
-    let mut action = Action::compile(&spec.action)?;
-    if let Action::Respond(answer) = &mut action {
-        answer.head = response_edits.apply(&answer.head);
-        answer.dated &= response_edits.names() & FieldName::Date.bit() == 0;
-    }
+    let request_edits = Edits::compile(&spec.request_headers);
+    let action = Action::compile(spec, &response_edits)?;
+    let rewrite = Rewrite::compile(spec)?;
+    let edits = request_edits.appended().variables().chain(response_edits.appended().variables());
+    let mut variables = edits.chain(action.variables()).chain(rewrite.iter().flat_map(Rewrite::variables));
+    let captures = match (&spec.path, variables.any(|variable| matches!(variable, Variable::Capture(_)))) {
+        (PathPattern::Regex(text), true) => Some(Groups::compile(text).map_err(|problem| ("path_regex", problem))?),
+        _ => None,
+    };
+    drop(variables);
     Ok(Route {
         id,
         name: spec.name.as_str().into(),
         tenant: spec.tenant,
         action,
         timeout: spec.timeout,
-        rewrite: Rewrite::compile(spec)?,
+        rewrite,
+        restores: Restores { location: spec.rewrite_location, cookies: spec.cookie_path },
         names_method: !spec.methods.is_empty(),
-        request_edits: Edits::compile(&spec.request_headers),
+        captures,
+        request_edits,
         response_edits,
     })
 }

@@ -10,7 +10,7 @@ pub(super) const BYTES_MAX: usize = 253;
 
 /// The host without its port and without the dot that ends a fully qualified name. `[::1]:80` gives `[::1]`.
 #[inline]
-pub(super) fn name(authority: &[u8]) -> &[u8] {
+pub fn name(authority: &[u8]) -> &[u8] {
     let digits = authority.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
     let host = match authority.get(..authority.len() - digits) {
         Some([host @ .., b':']) => host,

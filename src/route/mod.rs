@@ -14,7 +14,9 @@ mod explain;
 mod host;
 mod pattern;
 mod query;
+mod rewrite;
 mod spec;
+pub mod template;
 mod tree;
 #[cfg(test)]
 mod tests;
@@ -23,14 +25,16 @@ use std::ops::{ControlFlow, RangeInclusive};
 use std::time::Duration;
 
 use crate::id::{ListenerId, RouteId, TenantId};
-pub use action::{Action, Redirect, Respond, Split};
+pub use action::{Action, Redirect, Respond, Split, Target};
 pub use build::BuildError;
 use condition::Conditions;
 pub use condition::Unmet;
-pub use edit::{Edits, Rewrite};
+pub use edit::{AnswerEdits, Edits};
 pub use explain::{Considered, Verdict};
-pub use pattern::try_expression;
-pub use spec::{ActionSpec, HeaderEdits, HostPattern, PathPattern, RouteSpec, ValuePattern};
+pub use host::name as host_name;
+pub use pattern::{Captures, Groups, count_groups, try_expression};
+pub use rewrite::{PathRewrite, Rewrite};
+pub use spec::{ActionSpec, HeaderEdits, HostPattern, PathEdit, PathPattern, RouteSpec, ValuePattern};
 use tree::{NodeId, Rule, Tree};
 
 /// The parts of a request that routes have conditions on.
@@ -62,12 +66,25 @@ pub struct Route {
     pub timeout: Option<Duration>,
     /// New path and host.
     pub rewrite: Option<Rewrite>,
+    /// What is given the form that the client knows in responses.
+    pub restores: Restores,
+    /// Finds the captures that its texts use.
+    pub captures: Option<Groups>,
     /// Whether it has a condition on the method: only then does it serve TRACE and CONNECT.
     pub names_method: bool,
     /// Edits of the request's fields.
     pub request_edits: Edits,
     /// Edits of the response's fields.
     pub response_edits: Edits,
+}
+
+/// Fields of a response in which an origin names its own paths, and which are given the form that the client knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Restores {
+    /// Location and Content-Location.
+    pub location: bool,
+    /// Path of Set-Cookie.
+    pub cookies: bool,
 }
 
 /// All routes, compiled for lookup.

@@ -1,10 +1,15 @@
 //! Regular expressions compiled to automata. Not here: the values that they are matched against (`condition`).
 
+use std::ops::Range;
+
 use regex_automata::dfa::dense::{self, DFA};
 use regex_automata::dfa::{Automaton, StartKind};
-use regex_automata::nfa::thompson;
+use regex_automata::nfa::thompson::{self, pikevm};
+use regex_automata::util::primitives::NonMaxUsize;
 use regex_automata::util::syntax;
 use regex_automata::{Anchored, Input};
+
+use super::template::CAPTURES_MAX;
 
 /// Largest automaton, bytes.
 const AUTOMATON_BYTES_MAX: usize = 1024 * 1024;
@@ -44,6 +49,76 @@ impl Pattern {
         let input = Input::new(value).anchored(Anchored::Yes).earliest(true);
         self.0.try_search_fwd(&input).is_ok_and(|end| end.is_some())
     }
+}
+
+/// The groups of an expression, for routes that use what they have matched.
+#[derive(Debug)]
+pub struct Groups(Box<pikevm::PikeVM>);
+
+/// Where the groups of an expression have matched, with the memory for finding that out, which is reused.
+pub struct Captures {
+    cache: Option<pikevm::Cache>,
+    /// Start and end of each group.
+    slots: [Option<NonMaxUsize>; 2 * (CAPTURES_MAX + 1)],
+}
+
+impl Groups {
+    pub(super) fn compile(text: &str) -> Result<Self, String> {
+        let states = thompson::Config::new().utf8(false).nfa_size_limit(Some(AUTOMATON_BYTES_MAX));
+        let mut builder = pikevm::Builder::new();
+        let built = builder.syntax(syntax::Config::new().unicode(false).utf8(false)).thompson(states);
+        let built = built.build(&format!(r"(?:{text})\z"));
+        built.map(|groups| Self(Box::new(groups))).map_err(|error| brief(&error.to_string()))
+    }
+
+    /// Number of groups, without the whole.
+    fn count(&self) -> usize {
+        self.0.get_nfa().group_info().group_len(regex_automata::PatternID::ZERO).saturating_sub(1)
+    }
+}
+
+impl Captures {
+    /// None yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { cache: None, slots: [None; 2 * (CAPTURES_MAX + 1)] }
+    }
+
+    /// Finds the groups in `value`, the whole of which the expression matches. Allocates where the expression is larger than those
+    /// before.
+    pub fn read(&mut self, groups: &Groups, value: &[u8]) {
+        let cache = self.cache.get_or_insert_with(|| groups.0.create_cache());
+        cache.reset(&groups.0);
+        self.slots.fill(None);
+        let input = Input::new(value).anchored(Anchored::Yes);
+        groups.0.search_slots(cache, &input, &mut self.slots);
+    }
+
+    /// Forgets what was found.
+    pub fn clear(&mut self) {
+        self.slots.fill(None);
+    }
+
+    /// Where in the value a group has matched; None: it has not.
+    #[must_use]
+    pub fn get(&self, group: usize) -> Option<Range<usize>> {
+        let slot = |at: usize| self.slots.get(at).copied().flatten().map(NonMaxUsize::get);
+        Some(slot(2 * group)?..slot(2 * group + 1)?)
+    }
+}
+
+impl Default for Captures {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The number of groups of a valid expression, without the whole.
+///
+/// # Errors
+/// The problem, in one line.
+pub fn count_groups(text: &str) -> Result<usize, String> {
+    Groups::compile(text).map(|groups| groups.count())
 }
 
 /// Compiles an expression as the router does. Returns the size of its automaton, bytes.
@@ -93,6 +168,22 @@ mod tests {
             assert_eq!(Pattern::compile(text).unwrap().matches(value.as_bytes()), matches, "{text} {value:?}");
         }
         assert!(Pattern::compile(".").unwrap().matches(b"\xff"));
+    }
+
+    #[test]
+    fn groups_are_found_where_they_match() {
+        let mut captures = Captures::new();
+        for (text, value, found) in [
+            ("/a/([0-9]+)/(.*)", "/a/42/x/y", ["/a/42/x/y", "42", "x/y", ""]),
+            ("/a(/b)?", "/a", ["/a", "", "", ""]),
+            ("/(a|ab)(c|bcd)?", "/abcd", ["/abcd", "a", "bcd", ""]),
+            ("/(?<id>x)", "/x", ["/x", "x", "", ""]),
+        ] {
+            captures.read(&Groups::compile(text).unwrap(), value.as_bytes());
+            let all = [0, 1, 2, 9].map(|group| captures.get(group).map_or("", |range| &value[range]));
+            assert_eq!(all, found, "{text}");
+        }
+        assert_eq!(count_groups("/(a)(?:b)(?<c>d)"), Ok(2));
     }
 
     #[test]

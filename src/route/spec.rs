@@ -1,8 +1,10 @@
-//! Routes as plain data: the form that `config` produces and [`super::Router::build`] compiles.
-//! Not here: anything used while requests flow.
+//! Routes as plain data: the form that `config` produces and [`super::Router::build`] compiles. Texts that are called templates may
+//! hold variables, marked as [`super::template`] has it. Not here: anything used while requests flow.
 
+use std::fmt;
 use std::time::Duration;
 
+use super::template;
 use crate::id::{ClusterId, ListenerId, TenantId};
 
 /// One `[[route]]`.
@@ -29,14 +31,43 @@ pub struct RouteSpec {
     pub action: ActionSpec,
     /// From the end of the request head to the first response byte; above: 504. None: the cluster's `timeouts.response`.
     pub timeout: Option<Duration>,
-    /// `rewrite.path_prefix`: replaces the matched prefix (or the whole exact path).
-    pub rewrite_path_prefix: Option<String>,
-    /// `rewrite.host`: replaces Host.
+    /// What `rewrite` does to the path.
+    pub rewrite_path: Option<PathEdit>,
+    /// `rewrite.host`: replaces Host; a template.
     pub rewrite_host: Option<String>,
+    /// `rewrite_location`: Location of responses is given the form that the client knows.
+    pub rewrite_location: bool,
+    /// `cookie_path`: so is Path of cookies.
+    pub cookie_path: bool,
     /// Edits of the request's fields.
     pub request_headers: HeaderEdits,
     /// Edits of the response's fields.
     pub response_headers: HeaderEdits,
+}
+
+impl RouteSpec {
+    /// A route for all requests.
+    #[must_use]
+    pub fn new(name: impl Into<String>, action: ActionSpec) -> Self {
+        Self {
+            name: name.into(),
+            tenant: None,
+            listeners: Vec::new(),
+            hosts: Vec::new(),
+            path: PathPattern::Any,
+            methods: Vec::new(),
+            headers: Vec::new(),
+            query: Vec::new(),
+            action,
+            timeout: None,
+            rewrite_path: None,
+            rewrite_host: None,
+            rewrite_location: false,
+            cookie_path: false,
+            request_headers: HeaderEdits::default(),
+            response_headers: HeaderEdits::default(),
+        }
+    }
 }
 
 /// A condition on the host, in lower case, without port; an IPv6 address as RFC 5952 has it.
@@ -72,6 +103,27 @@ pub enum ValuePattern {
     Present(bool),
 }
 
+/// A change of the path, in templates.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PathEdit {
+    /// The whole path becomes this.
+    Whole(String),
+    /// The matched prefix, or the whole exact path, becomes this.
+    Prefix(String),
+    /// This is put in front of the path.
+    Add(String),
+}
+
+impl fmt::Display for PathEdit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Whole(to) => write!(f, "{}", template::shown(to)),
+            Self::Prefix(to) => write!(f, "{} for the prefix", template::shown(to)),
+            Self::Add(to) => write!(f, "{} in front", template::shown(to)),
+        }
+    }
+}
+
 /// The action of a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ActionSpec {
@@ -85,10 +137,12 @@ pub enum ActionSpec {
         status: u16,
         /// `http` or `https`.
         scheme: Option<String>,
-        /// Host with an optional port.
+        /// Host with an optional port; a template.
         host: Option<String>,
-        /// Whole path, replaces path and keeps the query.
-        path: Option<String>,
+        /// The new path.
+        path: Option<PathEdit>,
+        /// The new query, without `?`; a template; empty: none.
+        query: Option<String>,
     },
     /// Answer with a configured response.
     Respond {
@@ -96,12 +150,12 @@ pub enum ActionSpec {
         status: u16,
         /// The body, sent as it is.
         body: String,
-        /// Extra fields; `content-type` defaults to `text/plain; charset=utf-8`.
+        /// Extra fields, whose values are templates; `content-type` defaults to `text/plain; charset=utf-8`.
         headers: Vec<(String, String)>,
     },
 }
 
-/// `set`, `add` and `remove` of one direction. Names are valid tokens, values valid field values, none of them framing or
+/// `set`, `add` and `remove` of one direction. Names are valid tokens, values templates that are valid field values, none of them framing or
 /// hop-by-hop fields (`config` has checked that).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HeaderEdits {

@@ -384,7 +384,7 @@ fn set<T>(table: &mut Vec<Option<T>>, index: usize, value: T) {
 mod tests {
     use super::*;
     use crate::cluster::{Balance, EndpointSpec};
-    use crate::route::{ActionSpec, HeaderEdits, HostPattern, PathPattern};
+    use crate::route::{ActionSpec, HostPattern};
 
     #[test]
     fn an_endpoint_has_its_cluster_and_keeps_its_id() {
@@ -431,21 +431,10 @@ mod tests {
 
     #[test]
     fn a_route_has_a_number_while_some_snapshot_has_its_name() {
+        let action = ActionSpec::Respond { status: 200, body: String::new(), headers: Vec::new() };
         let route = |name: &str| RouteSpec {
-            name: name.into(),
-            tenant: None,
-            listeners: Vec::new(),
             hosts: vec![HostPattern::Exact(name.replace('/', "."))],
-            path: PathPattern::Any,
-            methods: Vec::new(),
-            headers: Vec::new(),
-            query: Vec::new(),
-            action: ActionSpec::Respond { status: 200, body: String::new(), headers: Vec::new() },
-            timeout: None,
-            rewrite_path_prefix: None,
-            rewrite_host: None,
-            request_headers: HeaderEdits::default(),
-            response_headers: HeaderEdits::default(),
+            ..RouteSpec::new(name, action.clone())
         };
         let mut ledger = Ledger::default();
         let mut build = |version, names: &[&str]| {

@@ -4,19 +4,30 @@
 use std::sync::Arc;
 
 use rustls::client::UnbufferedClientConnection;
+use rustls::pki_types::CertificateDer;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
 use rustls::{CommonState, ExtractedSecrets, HandshakeKind, ProtocolVersion};
+use x509_cert::der::Decode;
 
 use super::keys::Keys;
-use super::{Agreement, Client, Error, Server, ServerName, Wire};
+use super::{Agreement, Client, ClientHandshake, Error, Server, ServerName, Wire, resolver};
 use crate::buffer::Lease;
+
+/// The subject of a certificate that was found valid. Empty: it has none, or one that this parser does not read.
+fn subject(certificate: &CertificateDer<'_>) -> Box<str> {
+    let parsed = x509_cert::Certificate::from_der(certificate).ok();
+    let text = parsed.map(|parsed| parsed.tbs_certificate.subject.to_string()).unwrap_or_default();
+    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect::<String>().into()
+}
 
 /// One handshake.
 pub(super) struct Handshake {
     side: Side,
     /// The first error.
     why: Option<rustls::Error>,
+    /// The name that the client asked for.
+    sni: Box<str>,
 }
 
 /// rustls's connection, boxed because it is large and short-lived.
@@ -44,7 +55,7 @@ impl Handshake {
     /// The configuration is invalid, which [`Server`] rules out.
     pub(super) fn server(server: &Server) -> Result<Self, rustls::Error> {
         let connection = UnbufferedServerConnection::new(Arc::clone(&server.config))?;
-        Ok(Self { side: Side::Server(Box::new(connection)), why: None })
+        Ok(Self { side: Side::Server(Box::new(connection)), why: None, sni: Box::default() })
     }
 
     /// A handshake with the server `name`.
@@ -53,7 +64,7 @@ impl Handshake {
     /// The system has no random numbers.
     pub(super) fn client(client: &Client, name: ServerName<'static>) -> Result<Self, rustls::Error> {
         let connection = UnbufferedClientConnection::new(Arc::clone(&client.config), name)?;
-        Ok(Self { side: Side::Client(Box::new(connection)), why: None })
+        Ok(Self { side: Side::Client(Box::new(connection)), why: None, sni: Box::default() })
     }
 
     /// Whether the peer is a client.
@@ -84,9 +95,26 @@ impl Handshake {
         wire: &mut Wire<'_>,
     ) -> (usize, Result<Next, Error>) {
         match &mut self.side {
-            Side::Server(connection) => on_status(connection.process_tls_records(held), flight, wire, &mut self.why),
+            Side::Server(connection) => {
+                let step = on_status(connection.process_tls_records(held), flight, wire, &mut self.why);
+                if let Some(name) = resolver::take_asked() {
+                    self.sni = name;
+                }
+                step
+            }
             Side::Client(connection) => on_status(connection.process_tls_records(held), flight, wire, &mut self.why),
         }
+    }
+
+    /// What the client has shown; None: the peer is a server.
+    pub(super) fn client_handshake(&mut self) -> Option<Box<ClientHandshake>> {
+        let Side::Server(connection) = &self.side else { return None };
+        let certificate = connection.peer_certificates().and_then(|chain| chain.first());
+        Some(Box::new(ClientHandshake {
+            tls13: connection.protocol_version() == Some(ProtocolVersion::TLSv1_3),
+            sni: std::mem::take(&mut self.sni),
+            subject: certificate.map(|certificate| subject(certificate)).unwrap_or_default(),
+        }))
     }
 
     /// The result: secrets of both directions, the state that derives further ones, and what was negotiated.

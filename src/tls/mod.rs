@@ -62,6 +62,25 @@ impl Wire<'_> {
     }
 }
 
+/// What a client has shown in its handshake.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientHandshake {
+    /// Whether the version is TLS 1.3; else it is 1.2.
+    pub tls13: bool,
+    /// The name of the server that it asked for (RFC 6066 section 3); empty: none.
+    pub sni: Box<str>,
+    /// The subject of its certificate (RFC 4514); empty: it has shown none. Without control characters.
+    pub subject: Box<str>,
+}
+
+impl ClientHandshake {
+    /// The version of TLS, as logs of other programs call it.
+    #[must_use]
+    pub fn version(&self) -> &'static str {
+        if self.tls13 { "TLSv1.3" } else { "TLSv1.2" }
+    }
+}
+
 /// The result of a handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Agreement {

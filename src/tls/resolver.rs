@@ -1,6 +1,7 @@
 //! Chooses the certificate for a client, by server name (RFC 6066 section 3) and signature schemes.
 //! Not here: the certificates (`identity`).
 
+use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
 
@@ -10,6 +11,16 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
 use super::identity::Identity;
+
+thread_local! {
+    /// The name that the client asked for whose hello was read last: an unbuffered connection of rustls does not tell it.
+    static ASKED: Cell<Option<Box<str>>> = const { Cell::new(None) };
+}
+
+/// The name that a client has asked for since the last call; None: no hello was read, or it had no name.
+pub(super) fn take_asked() -> Option<Box<str>> {
+    ASKED.take()
+}
 
 /// Certificates for one name, in file order, such as one with an RSA key and one with an ECDSA key.
 type Choices = Vec<Arc<CertifiedKey>>;
@@ -56,6 +67,7 @@ impl Resolver {
 impl ResolvesServerCert for Resolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         // rustls gives the name in lower case.
+        ASKED.set(hello.server_name().map(Box::from));
         self.find(hello.server_name(), hello.signature_schemes()).map(Arc::clone)
     }
 }

@@ -6,7 +6,7 @@ use std::{error, mem};
 use super::distrust::Distrust;
 use super::handshake::{Handshake, Next};
 use super::traffic::{Traffic, append_contiguous};
-use super::{Agreement, Client, Error, Server, ServerName, Wire, record};
+use super::{Agreement, Client, ClientHandshake, Error, Server, ServerName, Wire, record};
 use crate::buffer::{Buffers, Lease, Queue};
 
 /// TLS state of one connection.
@@ -22,6 +22,8 @@ pub struct Session {
     ended: bool,
     /// Whether we have sent close_notify, or an alert that ends the connection.
     finished: bool,
+    /// What the client has shown; None before the end of the handshake, and for a server.
+    client: Option<Box<ClientHandshake>>,
 }
 
 #[allow(clippy::large_enum_variant, reason = "a session is boxed as a whole, and spends its life in the large variant")]
@@ -47,7 +49,7 @@ impl Session {
 
     fn new(handshake: Result<Handshake, rustls::Error>) -> Self {
         let state = handshake.map_or_else(|why| State::Over(Some(why)), State::Handshake);
-        Self { state, held: None, seen: 0, begun: false, ended: false, finished: false }
+        Self { state, held: None, seen: 0, begun: false, ended: false, finished: false, client: None }
     }
 
     /// Whether the handshake is under way.
@@ -83,6 +85,12 @@ impl Session {
             self.fail(wire, error);
         }
         begun
+    }
+
+    /// What the client has shown; None before the end of the handshake, and on the side of the client.
+    #[must_use]
+    pub fn client_handshake(&self) -> Option<&ClientHandshake> {
+        self.client.as_deref()
     }
 
     /// Whether the peer has sent anything. Health checks may connect without doing so.
@@ -196,7 +204,8 @@ impl Session {
             if !self.advance(wire)? {
                 continue;
             }
-            let State::Handshake(handshake) = mem::replace(&mut self.state, State::Over(None)) else { break };
+            let State::Handshake(mut handshake) = mem::replace(&mut self.state, State::Over(None)) else { break };
+            self.client = handshake.client_handshake();
             let (traffic, agreement) = Traffic::after(handshake).map_err(|_| Error::Handshake)?;
             self.state = State::Traffic(traffic);
             return Ok(Some(agreement));

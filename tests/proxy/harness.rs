@@ -410,13 +410,14 @@ impl Origin {
     }
 
     /// The same, and passes on what it got.
-    pub(crate) fn recording(response: &'static str) -> (Self, Receiver<Message>) {
+    pub(crate) fn recording(response: &str) -> (Self, Receiver<Message>) {
         let (sender, requests) = mpsc::channel();
+        let response = response.to_owned();
         let origin = Self::start(move |mut wire, _| {
             while let Some(request) = wire.message() {
                 // The test may be over.
                 let _ = sender.send(request);
-                wire.send(response);
+                wire.send(&response);
             }
         });
         (origin, requests)

@@ -22,6 +22,7 @@ mod sockets;
 mod tenants;
 mod tls;
 mod tunnels;
+mod variables;
 mod verbs;
 mod watching;
 mod workarounds;

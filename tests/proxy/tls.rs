@@ -309,6 +309,34 @@ fn a_client_needs_a_certificate_where_client_ca_says_so() {
     poll(|| (proxy.status()["handshakes"]["failed"] == 4).then_some(()));
 }
 
+#[test]
+fn the_application_hears_who_the_client_is() {
+    let site = Site::new();
+    let (origin, requests) = Origin::recording(OK);
+    site.authority.write_ca(site.folder.path());
+    let ca = format!("tls.client_ca = \"{}/ca.pem\"", site.folder.path().display());
+    let edits = "request_headers = { set = { x-a = \"${tls.version} ${tls.sni} ${tls.client.subject}\" } }";
+    let proxy = Setup::to(&[&origin.address]).listener(&site.keys(&["a"])).listener(&ca).route(edits).start();
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(vec!["client".to_owned()]).unwrap();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(rcgen::DnType::CountryName, "DE");
+    params.distinguished_name.push(rcgen::DnType::CommonName, "shop, \r\nx: \u{e4}");
+    let cert = params.signed_by(&key, &site.authority.issuer).unwrap().pem();
+    for (version, name) in [(&TLS13, "TLSv1.3"), (&TLS12, "TLSv1.2")] {
+        let identity = Some((cert.clone(), &key));
+        let client = Client::of(site.authority.roots(), &[version], aws_lc_rs::ALL_CIPHER_SUITES, identity);
+        for kind in [HandshakeKind::Full, HandshakeKind::Resumed] {
+            assert_eq!(client.ask(&proxy, "public").1, kind);
+            let got = next(&requests);
+            let (shown, rest) =
+                got.field("x-a").unwrap().split_once(" CN=").map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+            assert_eq!(shown, format!("{name} a.test"));
+            assert!(rest.starts_with("shop") && rest.ends_with(",C=DE") && !rest.contains('\r'), "{rest}");
+        }
+    }
+}
+
 /// Who was let in without a certificate is not served any more once the listener asks for one.
 #[test]
 fn connections_from_before_client_ca_end_after_their_exchange() {

@@ -9,7 +9,7 @@ use super::{Change, Plan, Sign};
 use crate::cluster::{ClusterSpec, EndpointSpec};
 use crate::config::Config;
 use crate::control::routes;
-use crate::route::{ActionSpec, HeaderEdits, RouteSpec, ValuePattern};
+use crate::route::{ActionSpec, HeaderEdits, RouteSpec, ValuePattern, template};
 use crate::snapshot::{ListenerSpec, TenantSpec, listened};
 
 /// Name, old value and new value, as text.
@@ -84,6 +84,10 @@ fn time(time: std::time::Duration) -> String {
 
 fn optional(value: Option<impl ToString>) -> String {
     value.map_or_else(|| "none".to_owned(), |value| value.to_string())
+}
+
+fn template(text: Option<&String>) -> String {
+    optional(text.map(|text| template::shown(text)))
 }
 
 fn listeners(old: &Config, new: &Config, connections: &dyn Fn(&str) -> u64, plan: &mut Plan) {
@@ -170,8 +174,10 @@ fn route_aspects((old_config, old): (&Config, &RouteSpec), (new_config, new): (&
         ("query", conditions(old_config, &old.query), conditions(new_config, &new.query)),
         ("action", action(old_config, old), action(new_config, new)),
         ("timeout", optional(old.timeout.map(time)), optional(new.timeout.map(time))),
-        ("rewrite.path_prefix", optional(old.rewrite_path_prefix.as_ref()), optional(new.rewrite_path_prefix.as_ref())),
-        ("rewrite.host", optional(old.rewrite_host.as_ref()), optional(new.rewrite_host.as_ref())),
+        ("rewrite.path", optional(old.rewrite_path.as_ref()), optional(new.rewrite_path.as_ref())),
+        ("rewrite.host", template(old.rewrite_host.as_ref()), template(new.rewrite_host.as_ref())),
+        ("rewrite_location", old.rewrite_location.to_string(), new.rewrite_location.to_string()),
+        ("cookie_path", old.cookie_path.to_string(), new.cookie_path.to_string()),
         ("request_headers", edits(&old.request_headers), edits(&new.request_headers)),
         ("response_headers", edits(&old.response_headers), edits(&new.response_headers)),
     ]
@@ -187,10 +193,12 @@ fn action(config: &Config, route: &RouteSpec) -> String {
     let text = routes::action(config, &route.action);
     match &route.action {
         ActionSpec::Cluster(_) | ActionSpec::Split(_) => text,
-        ActionSpec::Redirect { scheme, host, path, .. } => {
-            let part = |name: &str, part: &Option<String>| part.as_ref().map(|part| format!(" {name} {part}"));
-            let parts = [part("scheme", scheme), part("host", host), part("path", path)];
-            text + &parts.into_iter().flatten().collect::<String>()
+        ActionSpec::Redirect { scheme, host, path, query, .. } => {
+            let part = |name: &str, part: &Option<String>| {
+                part.as_ref().map(|part| format!(" {name} {}", template::shown(part))).unwrap_or_default()
+            };
+            let path = path.as_ref().map(|path| format!(" path {path}")).unwrap_or_default();
+            [text, part("scheme", scheme), part("host", host), path, part("query", query)].concat()
         }
         ActionSpec::Respond { body, headers, .. } => {
             format!("{text} with {} bytes {} and fields {}", body.len(), mark(body), mark(headers))

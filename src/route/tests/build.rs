@@ -44,15 +44,12 @@ fn every_problem_is_reported() {
     let mut specs =
         [route("~("), route("~a)(b"), route("h:x=~["), route("=a"), route("#rewrite ~x"), route("#split"), route("#l")];
     specs[3].path = PathPattern::Exact("a".into());
-    specs[4].rewrite_path_prefix = Some("/".into());
+    specs[4].rewrite_path = Some(PathEdit::Prefix("/".into()));
     specs[5].action = ActionSpec::Split(Vec::new());
     specs[6].listeners = vec![ListenerId(9)];
     specs[6].hosts = vec![HostPattern::Exact("x".repeat(254))];
     let errors = Router::build(&specs, 2).unwrap_err();
     let mut keys: Vec<_> = errors.iter().map(|error| error.key).collect();
     keys.sort_unstable();
-    assert_eq!(
-        keys,
-        ["headers", "hosts", "listeners", "path", "path_regex", "path_regex", "rewrite.path_prefix", "split"]
-    );
+    assert_eq!(keys, ["headers", "hosts", "listeners", "path", "path_regex", "path_regex", "rewrite", "split"]);
 }

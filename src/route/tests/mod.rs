@@ -48,22 +48,7 @@ impl Request for Text {
 }
 
 fn bare(name: &str) -> RouteSpec {
-    RouteSpec {
-        name: name.into(),
-        tenant: None,
-        listeners: Vec::new(),
-        hosts: Vec::new(),
-        path: PathPattern::Any,
-        methods: Vec::new(),
-        headers: Vec::new(),
-        query: Vec::new(),
-        action: ActionSpec::Cluster(ClusterId(0)),
-        timeout: None,
-        rewrite_path_prefix: None,
-        rewrite_host: None,
-        request_headers: HeaderEdits::default(),
-        response_headers: HeaderEdits::default(),
-    }
+    RouteSpec::new(name, ActionSpec::Cluster(ClusterId(0)))
 }
 
 /// A route from words, its name being the whole text: `a.b` `*.b` host, `=/x` exact, `/x` prefix, `~re` expression,

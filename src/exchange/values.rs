@@ -1,0 +1,196 @@
+//! The values of variables, and what of them a response needs when the head of its request is gone. Not here: the texts in which
+//! variables stand (`route::template`).
+
+use super::{Engine, RouteRequest};
+use crate::http::path::Forms;
+use crate::http::{FieldName, RequestHead, write_decimal};
+use crate::respond::write_parts;
+use crate::route::template::{Use, Values, Variable};
+use crate::route::{Captures, Route, Target, host_name};
+use crate::snapshot::Snapshot;
+use crate::uring::Driver;
+
+use super::request::Peer;
+
+/// A routed request, of which variables have their values.
+#[derive(Clone, Copy)]
+pub struct RequestValues<'a> {
+    /// The request.
+    pub asked: RouteRequest<'a>,
+    /// The snapshot that it was routed under.
+    pub snapshot: &'a Snapshot,
+    /// Its route.
+    pub route: &'a Route,
+    /// The forms of its path.
+    pub paths: &'a Forms,
+    /// What the groups of the route's `path_regex` have matched of the normal form of its path.
+    pub captures: &'a Captures,
+}
+
+impl<'a> RequestValues<'a> {
+    /// The path as it was received.
+    fn received(&self) -> &'a [u8] {
+        self.asked.request.path(self.asked.head)
+    }
+
+    /// The parts that a redirect keeps.
+    #[must_use]
+    pub fn target(&self) -> Target<'a> {
+        let RouteRequest { request, head, peer, .. } = self.asked;
+        let received = self.received();
+        Target {
+            scheme: scheme(peer, request, head),
+            host: request.authority.of(head),
+            path: self.paths.forwarded(received),
+            rewritable: self.paths.rewritable(received),
+            query: request.query.map(|query| query.of(head)),
+        }
+    }
+
+    /// Appends the values of all fields called `name` that go on upstream, joined by commas.
+    fn write_header(&self, name: &str, out: &mut Vec<u8>) {
+        use crate::route::Request;
+        let start = out.len();
+        for value in self.asked.routed(b"").header(name.as_bytes()) {
+            if out.len() > start {
+                out.extend_from_slice(b", ");
+            }
+            out.extend_from_slice(value);
+        }
+    }
+}
+
+impl Values for RequestValues<'_> {
+    fn write(&self, variable: &Variable, out: &mut Vec<u8>) {
+        let RouteRequest { request, head, peer, listener, tls, id } = self.asked;
+        let port = &mut [0; 20];
+        let value: &[u8] = match variable {
+            Variable::ClientIp => peer.text(),
+            Variable::ClientPort if peer.port == 0 => b"",
+            Variable::ClientPort => write_decimal(u64::from(peer.port), port),
+            Variable::ListenerName => self.snapshot.listener(listener).name.as_bytes(),
+            Variable::RouteName => self.route.name.as_bytes(),
+            Variable::RequestId => id.text(),
+            Variable::RequestScheme => scheme(peer, request, head),
+            Variable::RequestMethod => request.method_text.of(head),
+            Variable::RequestHost => host_name(request.authority.of(head)),
+            Variable::RequestPath => self.paths.forwarded(self.received()),
+            Variable::RequestQuery => request.query.map_or(b"", |query| query.of(head)),
+            Variable::TlsVersion => tls.map_or(b"", |tls| tls.version().as_bytes()),
+            Variable::TlsSni => tls.map_or(b"", |tls| tls.sni.as_bytes()),
+            Variable::TlsClientSubject => tls.map_or(b"", |tls| tls.subject.as_bytes()),
+            Variable::Header(name) => return self.write_header(name, out),
+            Variable::Capture(group) => {
+                let normal = self.paths.normal(self.received());
+                self.captures.get(*group).and_then(|range| normal.get(range)).unwrap_or_default()
+            }
+        };
+        out.extend_from_slice(value);
+    }
+}
+
+/// The scheme that the client uses: the one that a trusted peer names, which may have ended the client's TLS, else that of the
+/// connection.
+fn scheme(peer: &Peer, request: &RequestHead, head: &[u8]) -> &'static [u8] {
+    let told = request.fields.get(FieldName::XForwardedProto).filter(|field| peer.passes(request, head, field));
+    // Each proxy on the way appends its element; the first was written by the proxy that the client is connected to.
+    let first = told.and_then(|field| field.value.of(head).split(|byte| *byte == b',').next()).map(<[u8]>::trim_ascii);
+    match first {
+        Some(told) if told.eq_ignore_ascii_case(b"https") => b"https",
+        Some(told) if told.eq_ignore_ascii_case(b"http") => b"http",
+        _ => peer.scheme(),
+    }
+}
+
+/// What a response needs of its request, for routes that need it; empty for all others.
+#[derive(Debug, Default)]
+pub struct Kept {
+    /// The field lines that the route appends to the response, then the values of Host for the origin and of Host as the client sent it.
+    bytes: Vec<u8>,
+    /// Where the field lines end.
+    lines: usize,
+    /// Where the origin's Host ends.
+    host: usize,
+}
+
+/// Most memory that is kept of the ends of exchanges for the next ones: number of them, and bytes of each.
+const SPARE_MAX: usize = 1024;
+const SPARE_BYTES_MAX: usize = 16 * 1024;
+
+impl Kept {
+    /// The field lines to append to a response of `route`.
+    #[must_use]
+    #[inline]
+    pub fn lines<'a>(&'a self, route: &'a Route) -> &'a [u8] {
+        route.response_edits.appended().plain().unwrap_or_else(|| self.bytes.get(..self.lines).unwrap_or_default())
+    }
+
+    /// Whether an authority is the one that the origin was sent, or the one that the client has sent.
+    #[must_use]
+    pub fn names(&self, authority: &[u8]) -> bool {
+        let [origin, client] = [self.lines..self.host, self.host..self.bytes.len()];
+        [origin, client]
+            .into_iter()
+            .any(|known| self.bytes.get(known).is_some_and(|known| known.eq_ignore_ascii_case(authority)))
+    }
+}
+
+impl<D: Driver> Engine<D> {
+    /// What the response to a request of `route` needs of it.
+    #[inline]
+    pub(super) fn keep(&mut self, snapshot: &Snapshot, route: &Route, asked: &RouteRequest<'_>) -> Kept {
+        let plain = route.response_edits.appended().plain().is_some();
+        if plain && !route.restores.location { Kept::default() } else { self.keep_parts(snapshot, route, asked) }
+    }
+
+    #[cold]
+    fn keep_parts(&mut self, snapshot: &Snapshot, route: &Route, asked: &RouteRequest<'_>) -> Kept {
+        let mut kept = self.spare.pop().unwrap_or_default();
+        let asked = *asked;
+        let Self { paths, captures, .. } = self;
+        find_captures(captures, route, paths.normal(asked.request.path(asked.head)));
+        let values = RequestValues { asked, snapshot, route, paths, captures };
+        kept.bytes.clear();
+        route.response_edits.appended().write(Use::Field, &values, &mut kept.bytes);
+        kept.lines = kept.bytes.len();
+        let client = asked.request.authority.of(asked.head);
+        match route.rewrite.as_ref().and_then(|rewrite| rewrite.host.as_ref()) {
+            Some(host) => host.write(Use::Host, &values, &mut kept.bytes),
+            None => kept.bytes.extend_from_slice(client),
+        }
+        kept.host = kept.bytes.len();
+        kept.bytes.extend_from_slice(client);
+        kept
+    }
+
+    /// Keeps the memory for another exchange.
+    #[inline]
+    pub(super) fn spare(&mut self, kept: Kept) {
+        if kept.bytes.capacity() > 0 && kept.bytes.capacity() <= SPARE_BYTES_MAX && self.spare.len() < SPARE_MAX {
+            self.spare.push(kept);
+        }
+    }
+}
+
+/// Finds what the groups of the route's expression have matched, if its texts ask for that.
+#[inline]
+pub fn find_captures(captures: &mut Captures, route: &Route, normal: &[u8]) {
+    if let Some(groups) = &route.captures {
+        captures.read(groups, normal);
+    }
+}
+
+/// Writes the Location of a redirect.
+pub fn write_location(values: &RequestValues<'_>, redirect: &crate::route::Redirect, out: &mut Vec<u8>) {
+    redirect.write_location(&values.target(), values, out);
+}
+
+/// Writes the value of Host that a request is forwarded with; `fallback` where neither the request nor its route names one.
+pub(super) fn write_host(values: &RequestValues<'_>, fallback: &[u8], out: &mut Vec<u8>) {
+    let rewritten = values.route.rewrite.as_ref().and_then(|rewrite| rewrite.host.as_ref());
+    match (rewritten, values.asked.request.authority.of(values.asked.head)) {
+        (Some(host), _) => host.write(Use::Host, values, out),
+        (None, []) => write_parts(out, &[fallback]),
+        (None, host) => write_parts(out, &[host]),
+    }
+}

@@ -1,0 +1,309 @@
+//! Texts with variables: `for=${client.ip}`. Not here: the values of variables, which a request has (`exchange`).
+//!
+//! In a configuration that was read, a variable stands between two characters that no value can hold, `OPEN` and `CLOSE`: a text that
+//! only looks like one, such as the content of a file, stays a text.
+
+use std::fmt;
+
+/// Stands before the name of a variable.
+const OPEN: char = '\u{1}';
+/// Stands behind the name of a variable.
+const CLOSE: char = '\u{2}';
+/// Largest number of a capture.
+pub const CAPTURES_MAX: usize = 9;
+
+/// What stands for a part of the request, or of its connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Variable {
+    /// `client.ip`: the address of whoever has connected; empty on a Unix-domain socket.
+    ClientIp,
+    /// `client.port`
+    ClientPort,
+    /// `listener.name`
+    ListenerName,
+    /// `route.name`
+    RouteName,
+    /// `request.id`: the value of X-Request-Id.
+    RequestId,
+    /// `request.scheme`: `http` or `https`, as the client uses it.
+    RequestScheme,
+    /// `request.method`
+    RequestMethod,
+    /// `request.host`: the name, without port.
+    RequestHost,
+    /// `request.path`: as it was sent, without dot segments.
+    RequestPath,
+    /// `request.query`: without `?`.
+    RequestQuery,
+    /// `tls.version`: `TLSv1.3` or `TLSv1.2`; empty without TLS.
+    TlsVersion,
+    /// `tls.sni`: the name that the client asked for.
+    TlsSni,
+    /// `tls.client.subject`: of the client's certificate (RFC 4514).
+    TlsClientSubject,
+    /// `header.NAME`: all fields of that name, in lower case, that go on upstream, joined by commas.
+    Header(Box<str>),
+    /// `regex.N`: what the group with this number has matched of the path; 0: the whole path.
+    Capture(usize),
+}
+
+/// Variables without a part of their own, by name.
+const NAMED: [(&str, Variable); 13] = [
+    ("client.ip", Variable::ClientIp),
+    ("client.port", Variable::ClientPort),
+    ("listener.name", Variable::ListenerName),
+    ("route.name", Variable::RouteName),
+    ("request.id", Variable::RequestId),
+    ("request.scheme", Variable::RequestScheme),
+    ("request.method", Variable::RequestMethod),
+    ("request.host", Variable::RequestHost),
+    ("request.path", Variable::RequestPath),
+    ("request.query", Variable::RequestQuery),
+    ("tls.version", Variable::TlsVersion),
+    ("tls.sni", Variable::TlsSni),
+    ("tls.client.subject", Variable::TlsClientSubject),
+];
+
+impl Variable {
+    /// The variable of this name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        if let Some(field) = name.strip_prefix("header.") {
+            let token = |c: u8| c.is_ascii_alphanumeric() || b"-_".contains(&c);
+            let valid = !field.is_empty() && field.bytes().all(token);
+            return valid.then(|| Self::Header(field.to_ascii_lowercase().into()));
+        }
+        if let Some(number) = name.strip_prefix("regex.") {
+            let number = number.parse().ok().filter(|_| number.len() == 1)?;
+            return Some(Self::Capture(number));
+        }
+        NAMED.iter().find(|(known, _)| *known == name).map(|(_, variable)| variable.clone())
+    }
+
+    /// The names of all variables, as a help shows them.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        NAMED.iter().map(|(name, _)| *name).chain(["header.NAME", "regex.1"])
+    }
+}
+
+/// Knows the values of variables.
+pub trait Values {
+    /// Appends the value of `variable`: bytes that may stand in a field.
+    fn write(&self, variable: &Variable, out: &mut Vec<u8>);
+}
+
+/// How a text is used, which decides what of a value has to be changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// As the value of a field.
+    Field,
+    /// As a path or a query: what cannot stand there is percent-encoded (RFC 3986 section 3.3).
+    Path,
+    /// As a host: what cannot stand there becomes `-`.
+    Host,
+}
+
+/// A text with variables, compiled to the bytes between them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Template {
+    text: Box<[u8]>,
+    /// Where in `text` the value of each variable goes, ascending.
+    variables: Box<[(usize, Variable)]>,
+}
+
+impl Template {
+    /// Compiles a text of a configuration. What is marked as a variable and is none stays text.
+    #[must_use]
+    pub fn compile(marked: &str) -> Self {
+        let mut text = String::with_capacity(marked.len());
+        let mut variables = Vec::new();
+        for part in parts(marked) {
+            match part {
+                Part::Text(part) => text += part,
+                Part::Variable(name) => variables.extend(Variable::parse(name).map(|variable| (text.len(), variable))),
+            }
+        }
+        Self { text: text.into_bytes().into(), variables: variables.into() }
+    }
+
+    /// The bytes, if there is no variable among them.
+    #[must_use]
+    #[inline]
+    pub fn plain(&self) -> Option<&[u8]> {
+        if self.variables.is_empty() { Some(&self.text) } else { None }
+    }
+
+    /// Whether nothing is written.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.text.is_empty() && self.variables.is_empty()
+    }
+
+    /// The variables, in the order of the text.
+    pub fn variables(&self) -> impl Iterator<Item = &Variable> {
+        self.variables.iter().map(|(_, variable)| variable)
+    }
+
+    /// Appends the text with the values of its variables.
+    #[inline]
+    pub fn write(&self, usage: Use, values: &impl Values, out: &mut Vec<u8>) {
+        let mut written = 0;
+        for (at, variable) in &self.variables {
+            out.extend_from_slice(&self.text[written..*at]);
+            written = *at;
+            let start = out.len();
+            values.write(variable, out);
+            match usage {
+                Use::Field => {}
+                Use::Path => encode(start, out),
+                Use::Host => out[start..].iter_mut().filter(|byte| !is_host(**byte)).for_each(|byte| *byte = b'-'),
+            }
+        }
+        out.extend_from_slice(&self.text[written..]);
+    }
+}
+
+/// A part of a marked text.
+enum Part<'a> {
+    Text(&'a str),
+    Variable(&'a str),
+}
+
+fn parts(marked: &str) -> impl Iterator<Item = Part<'_>> {
+    let mut pieces = marked.split(OPEN);
+    let first = pieces.next().map(Part::Text);
+    let others = pieces.flat_map(|piece| match piece.split_once(CLOSE) {
+        Some((name, text)) => [Part::Variable(name), Part::Text(text)],
+        None => [Part::Text(piece), Part::Text("")],
+    });
+    first.into_iter().chain(others)
+}
+
+/// `name`, marked as a variable.
+#[must_use]
+pub fn mark(name: &str) -> String {
+    format!("{OPEN}{name}{CLOSE}")
+}
+
+/// The first variable in a text of a configuration, by its name.
+#[must_use]
+pub fn first_variable(marked: &str) -> Option<&str> {
+    parts(marked).find_map(|part| if let Part::Variable(name) = part { Some(name) } else { None })
+}
+
+/// A text of a configuration as an operator writes it, `${client.ip}`.
+#[must_use]
+pub fn shown(marked: &str) -> String {
+    fill(marked, |name| format!("${{{name}}}"))
+}
+
+/// A text of a configuration with something in the place of each variable.
+#[must_use]
+pub fn fill<T: fmt::Display>(marked: &str, value: impl Fn(&str) -> T) -> String {
+    let part = |part| match part {
+        Part::Text(text) => text.to_owned(),
+        Part::Variable(name) => value(name).to_string(),
+    };
+    parts(marked).map(part).collect()
+}
+
+/// Percent-encodes what follows `start`, where it needs that. Escapes that are there stay.
+fn encode(start: usize, out: &mut Vec<u8>) {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    if out[start..].iter().all(|byte| is_path(*byte)) {
+        return;
+    }
+    // From the end, so that each byte is moved once.
+    let extra = 2 * out[start..].iter().filter(|byte| !is_path(**byte)).count();
+    let mut from = out.len();
+    out.resize(from + extra, 0);
+    let mut to = out.len();
+    while from > start {
+        from -= 1;
+        let byte = out[from];
+        if is_path(byte) {
+            to -= 1;
+            out[to] = byte;
+        } else {
+            to -= 3;
+            out[to..to + 3].copy_from_slice(&[b'%', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+        }
+    }
+}
+
+/// Whether a byte may stand in a path or a query (RFC 3986 sections 3.3 and 3.4), or begins an escape.
+fn is_path(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/?%".contains(&byte)
+}
+
+/// Whether a byte may stand in a host with a port.
+fn is_host(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every value is this one.
+    struct Always(&'static str);
+
+    impl Values for Always {
+        fn write(&self, _: &Variable, out: &mut Vec<u8>) {
+            out.extend_from_slice(self.0.as_bytes());
+        }
+    }
+
+    fn write(text: &str, usage: Use, value: &'static str) -> String {
+        let mut out = b"> ".to_vec();
+        Template::compile(text).write(usage, &Always(value), &mut out);
+        String::from_utf8(out).unwrap().split_off(2)
+    }
+
+    #[test]
+    fn variables_are_replaced_where_they_stand() {
+        let ip = mark("client.ip");
+        for (text, written) in [
+            (String::new(), ""),
+            ("plain ${client.ip}".to_owned(), "plain ${client.ip}"),
+            (ip.clone(), "7"),
+            (format!("a{ip}b{ip}{ip}c"), "a7b77c"),
+            (format!("{ip}/"), "7/"),
+            (format!("a{}b", mark("no.such")), "ab"),
+        ] {
+            assert_eq!(write(&text, Use::Field, "7"), written);
+        }
+        assert_eq!(first_variable(&format!("a{ip}")), Some("client.ip"));
+        assert_eq!(first_variable("a\u{1}b"), None);
+        assert_eq!(shown(&format!("a{ip}b")), "a${client.ip}b");
+    }
+
+    #[test]
+    fn values_cannot_leave_their_place() {
+        let text = format!("/x{}/", mark("header.a"));
+        for (value, path, host) in [
+            ("a/b?c=%20", "/xa/b?c=%20/", "/xa-b-c--20/"),
+            ("a b", "/xa%20b/", "/xa-b/"),
+            ("\u{e9}#", "/x%C3%A9%23/", "/x---/"),
+            ("", "/x/", "/x/"),
+            ("<a>", "/x%3Ca%3E/", "/x-a-/"),
+            ("u@h:1", "/xu@h:1/", "/xu-h:1/"),
+        ] {
+            assert_eq!(write(&text, Use::Path, value), path);
+            assert_eq!(write(&text, Use::Host, value), host);
+        }
+    }
+
+    #[test]
+    fn names_are_known() {
+        assert_eq!(Variable::parse("header.X-User"), Some(Variable::Header("x-user".into())));
+        assert_eq!(Variable::parse("regex.9"), Some(Variable::Capture(9)));
+        for name in ["", "header.", "header.a b", "regex.", "regex.10", "regex.x", "client", "client.ip ", "CLIENT.IP"]
+        {
+            assert_eq!(Variable::parse(name), None, "{name}");
+        }
+        for name in Variable::names() {
+            assert!(Variable::parse(name).is_some(), "{name}");
+        }
+    }
+}
