@@ -1,9 +1,10 @@
 //! Cost of routing. Each case checks its answers before it is timed. Not here: parsing, picking an endpoint, forwarding.
 
 use std::hint::black_box;
+use std::net::IpAddr;
 
 use cairn::id::{ClusterId, ListenerId};
-use cairn::route::{ActionSpec, HostPattern, PathPattern, Request, RouteSpec, Router, ValuePattern};
+use cairn::route::{ActionSpec, HostPattern, PathPattern, Request, RouteSpec, Router, Scheme, ValuePattern};
 use criterion::{Criterion, criterion_group, criterion_main};
 
 const HOSTS: usize = 10_000;
@@ -51,6 +52,15 @@ impl Request for Get {
     }
     fn header(&self, name: &[u8]) -> impl Iterator<Item = &[u8]> {
         (name == b"x-canary").then_some(&b"1"[..]).into_iter()
+    }
+    fn client_ip(&self) -> Option<IpAddr> {
+        None
+    }
+    fn scheme(&self) -> Scheme {
+        Scheme::Http
+    }
+    fn port(&self) -> Option<u16> {
+        None
     }
 }
 
@@ -102,8 +112,8 @@ fn single(criterion: &mut Criterion) {
     let wildcard = vec![HostPattern::Wildcard("example.com".into())];
     let prefix = || PathPattern::Prefix("/orders".into());
     let mut conditional = route("r".into(), exact(), prefix());
-    conditional.methods = vec!["GET".into()];
-    conditional.headers = vec![("x-canary".into(), ValuePattern::Exact("1".into()))];
+    conditional.conditions.methods = vec!["GET".into()];
+    conditional.conditions.headers = vec![("x-canary".into(), ValuePattern::Exact("1".into()))];
     let request = Get { host: host(1), path: "/orders/7" };
     for (case, spec) in [
         ("any", route("r".into(), Vec::new(), PathPattern::Any)),

@@ -1,7 +1,7 @@
 //! Newtypes for every index and address. Not here: anything that can fail at run time, or does I/O.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -146,5 +146,43 @@ impl FromStr for Address {
             };
         }
         text.parse().map(Self::Inet).map_err(|_| AddressError::Form)
+    }
+}
+
+/// An address range, `10.0.0.0/8`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Network {
+    /// Its first address; bits beyond the prefix are zero.
+    pub address: IpAddr,
+    /// 0 to 32 or 128.
+    pub prefix: u8,
+}
+
+impl Network {
+    /// Whether `peer` lies in the range. An IPv4-mapped IPv6 peer counts as its IPv4 address.
+    #[must_use]
+    pub fn contains(&self, peer: IpAddr) -> bool {
+        let shift = |bits: u32| bits.checked_sub(u32::from(self.prefix));
+        match (self.address, peer.to_canonical()) {
+            (IpAddr::V4(net), IpAddr::V4(peer)) => {
+                let shift = shift(32).unwrap_or(0);
+                u64::from(net.to_bits()) >> shift == u64::from(peer.to_bits()) >> shift
+            }
+            (IpAddr::V6(net), IpAddr::V6(peer)) => {
+                let shift = shift(128).unwrap_or(0);
+                shift == 128 || net.to_bits() >> shift == peer.to_bits() >> shift
+            }
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bits = if self.address.is_ipv4() { 32 } else { 128 };
+        match self.prefix {
+            prefix if prefix == bits => write!(f, "{}", self.address),
+            prefix => write!(f, "{}/{prefix}", self.address),
+        }
     }
 }

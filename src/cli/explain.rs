@@ -6,13 +6,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use cairn::config::{Config, Loader, TenantState};
-use cairn::exchange::{self, Failure, Refusal, RequestId, RequestValues, RouteRequest};
+use cairn::exchange::{self, Failure, Refusal, RequestId, RequestValues, RouteRequest, Routed};
 use cairn::http::path::Forms;
 use cairn::id::{Address, ClusterId};
 use cairn::limits::REQUEST_LINE_BYTES;
 use cairn::route::template::Use;
 use cairn::route::{
-    Action, Captures, Considered, HostPattern, PathPattern, Route, RouteSpec, Unmet, ValuePattern, Verdict,
+    Action, Captures, Condition, Considered, HostPattern, PathPattern, Request, Route, RouteSpec, Unmet, Verdict,
 };
 use cairn::snapshot::{Ledger, ListenerSpec, Snapshot};
 
@@ -34,8 +34,8 @@ pub(super) struct Arguments {
     /// The listener that gets the request, instead of each in turn
     #[arg(long, value_name = "NAME")]
     listener: Option<String>,
-    /// The address of the client, which decides whether its forwarding fields are believed
-    #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
+    /// The address from which the request comes: that of the client, unless a trusted proxy's X-Forwarded-For names another
+    #[arg(long, visible_alias = "client-ip", value_name = "IP", default_value = "127.0.0.1")]
     from: IpAddr,
 }
 
@@ -90,6 +90,11 @@ pub(super) fn explain(arguments: &Arguments) -> ExitCode {
             tls: None,
             id: &RequestId::new(b"-"),
         };
+        let client = exchange::client_ip(&peer, &request, head.as_bytes(), listener);
+        if client != peer.address() {
+            let client = client.map_or_else(|| "unknown".to_owned(), |client| client.to_string());
+            rows.row("client", format_args!("{client}, as {} says", arguments.from));
+        }
         let paths = Forms::with_capacity(REQUEST_LINE_BYTES);
         found |= Explanation { snapshot: &snapshot, config: &config, asked, paths, rows: &mut rows }.print();
     }
@@ -137,9 +142,7 @@ impl<'a> Explanation<'a> {
             }
         }
         if !matches!(decided, Err(Refusal { failure: Failure::Misdirected | Failure::Path(_), .. })) {
-            let RouteRequest { request, head, listener, .. } = self.asked;
-            let routed = self.asked.routed(self.paths.normal(request.path(head)));
-            let considered = snapshot.router.explain(listener, &routed);
+            let considered = snapshot.router.explain(self.asked.listener, &self.routed());
             considered.iter().for_each(|rejected| self.rejected(rejected));
         }
         decided.is_ok()
@@ -161,7 +164,7 @@ impl<'a> Explanation<'a> {
             let broken = if tenant.state == TenantState::Live { "" } else { ", broken: cairn check says why" };
             self.rows.row("tenant", format_args!("{}, {}{broken}", tenant.name, tenant.file.display()));
         }
-        self.rows.row("because", because(&config.snapshot.routes[position], |value| config.shown(value)));
+        self.rows.row("because", because(config, &config.snapshot.routes[position]));
     }
 
     fn route(&mut self, route: &Route) {
@@ -242,19 +245,61 @@ impl<'a> Explanation<'a> {
         request.fields.named(head, name.as_bytes()).any(|field| !peer.passes(request, head, field))
     }
 
+    /// That a condition does not hold, and why.
+    fn fails(&self, condition: Condition<'_>, spec: &RouteSpec) -> String {
+        match condition {
+            Condition::Path => "its path_regex does not match".to_owned(),
+            Condition::Method => format!("its methods are {}", spec.conditions.methods.join(", ")),
+            Condition::Header(name) => {
+                let why = if self.withholds(name) { ": it came, but does not go on" } else { "" };
+                format!("its condition on header {name} does not hold{why}")
+            }
+            Condition::Query(name) => format!("its condition on query {name} does not hold"),
+            Condition::Cookie(name) => format!("its condition on cookie {name} does not hold"),
+            Condition::ClientIp => match self.routed().client_ip() {
+                Some(address) => format!("its client_ip does not contain {address}"),
+                None => "its client_ip holds for no client without an address".to_owned(),
+            },
+            Condition::Scheme => format!("its scheme is not {}", self.routed().scheme().text()),
+            Condition::Port => match self.routed().port() {
+                Some(port) => format!("its port is not {port}"),
+                None => "its port is none of a Unix-domain socket's".to_owned(),
+            },
+        }
+    }
+
+    /// What a condition under `not` says that holds.
+    fn met(&self, condition: Condition<'_>) -> String {
+        let RouteRequest { request, head, .. } = self.asked;
+        match condition {
+            Condition::Path => "path_regex".to_owned(),
+            Condition::Method => format!("method {}", String::from_utf8_lossy(request.method_text.of(head))),
+            Condition::Header(name) => format!("the condition on header {name}"),
+            Condition::Query(name) => format!("the condition on query {name}"),
+            Condition::Cookie(name) => format!("the condition on cookie {name}"),
+            Condition::ClientIp => {
+                let address = self.routed().client_ip().map(|address| format!(" contains {address}"));
+                format!("client_ip{}", address.unwrap_or_default())
+            }
+            Condition::Scheme => format!("scheme {}", self.routed().scheme().text()),
+            Condition::Port => format!("port {}", self.routed().port().unwrap_or_default()),
+        }
+    }
+
+    /// The request as the router sees it.
+    fn routed(&self) -> Routed<'_> {
+        let RouteRequest { request, head, listener, .. } = self.asked;
+        self.asked.routed(self.snapshot.listener(listener), self.paths.normal(request.path(head)))
+    }
+
     fn rejected(&mut self, rejected: &Considered<'_>) {
         let routes = &self.config.snapshot.routes;
         let spec = &routes[rejected.route.index()];
         let place = self.config.route_place(rejected.route.index());
         let why = match rejected.verdict {
             Verdict::Chosen => return,
-            Verdict::Unmet(Unmet::Path) => "its path_regex does not match".to_owned(),
-            Verdict::Unmet(Unmet::Method) => format!("its methods are {}", spec.methods.join(", ")),
-            Verdict::Unmet(Unmet::Header(name)) => {
-                let why = if self.withholds(name) { ": it came, but does not go on" } else { "" };
-                format!("its condition on header {name} does not hold{why}")
-            }
-            Verdict::Unmet(Unmet::Query(name)) => format!("its condition on query {name} does not hold"),
+            Verdict::Unmet(Unmet::Fails(condition)) => self.fails(condition, spec),
+            Verdict::Unmet(Unmet::Not(condition)) => format!("its `not` excludes it: {}", self.met(condition)),
             Verdict::Shadowed(by) => format!("fits too, but {} is more specific", routes[by.index()].name),
         };
         self.rows.row("not", format_args!("{}, {place}: {why}", spec.name));
@@ -262,7 +307,8 @@ impl<'a> Explanation<'a> {
 }
 
 /// All conditions of a route.
-fn because<'a>(spec: &'a RouteSpec, shown: impl Fn(&'a str) -> &'a str) -> String {
+fn because(config: &Config, spec: &RouteSpec) -> String {
+    let shown = |value| config.shown(value);
     let mut conditions = Vec::new();
     if !spec.hosts.is_empty() {
         let hosts = spec.hosts.iter().map(|host| match host {
@@ -277,19 +323,6 @@ fn because<'a>(spec: &'a RouteSpec, shown: impl Fn(&'a str) -> &'a str) -> Strin
         PathPattern::Prefix(path) => conditions.push(format!("path_prefix {}", shown(path))),
         PathPattern::Regex(regex) => conditions.push(format!("path_regex {}", shown(regex))),
     }
-    if !spec.methods.is_empty() {
-        conditions.push(format!("method {}", spec.methods.join(" or ")));
-    }
-    conditions.extend(spec.headers.iter().map(|(name, value)| format!("header {name} {}", pattern(value, &shown))));
-    conditions.extend(spec.query.iter().map(|(name, value)| format!("query {name} {}", pattern(value, &shown))));
+    conditions.extend(config.conditions(spec));
     if conditions.is_empty() { "it has no condition".to_owned() } else { conditions.join(", ") }
-}
-
-fn pattern<'a>(value: &'a ValuePattern, shown: impl Fn(&'a str) -> &'a str) -> String {
-    match value {
-        ValuePattern::Exact(text) => format!("is \"{}\"", shown(text)),
-        ValuePattern::Regex(regex) => format!("matches {}", shown(regex)),
-        ValuePattern::Present(true) => "is there".to_owned(),
-        ValuePattern::Present(false) => "is not there".to_owned(),
-    }
 }

@@ -13,8 +13,7 @@ use super::budget::Budget;
 use super::network;
 use super::report::{Problems, SourceSpan};
 use super::section::{Section, Text};
-use crate::id::Address;
-use crate::snapshot::Network;
+use crate::id::{Address, Network};
 
 /// The bounds of one tenant. The default has none.
 #[derive(Clone, Debug, Default)]

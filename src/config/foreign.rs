@@ -27,6 +27,13 @@ pub(super) fn key(name: &str, title: &str) -> Option<Foreign> {
         (ROUTE, "prefix" | "location" | "path_beg") => same("path_prefix"),
         (ROUTE, "regex" | "path_reg") => same("path_regex"),
         (ROUTE, "method") => same("methods"),
+        (ROUTE, "src" | "remote_addr" | "remote_ip" | "source_ip" | "ip_allow_list" | "allow") => same("client_ip"),
+        (ROUTE, "deny" | "unless") => Some(Foreign {
+            cure: "cairn calls it `not = { client_ip = [\"192.0.2.0/24\"] }`: the route is for all others",
+            key: Some("not"),
+        }),
+        (ROUTE, "cookie") => same("cookies"),
+        (ROUTE, "dst_port" | "server_port") => same("port"),
         (ROUTE, "return") => Some(Foreign {
             cure: "cairn calls it `respond = { status = 200, body = \"…\" }` or `redirect = { … }`",
             key: Some("respond"),
@@ -63,7 +70,10 @@ fn elsewhere(name: &str) -> Option<&'static str> {
         }
         "proxy_pass" | "use_backend" | "default_backend" => "cairn calls it `cluster`, in [[route]]",
         "server_name" => "cairn calls it `hosts`, in [[route]]",
-        "acl" => "cairn has conditions instead: `hosts`, `path_prefix`, `methods`, `headers`, `query` in [[route]]",
+        "acl" => {
+            "cairn has conditions instead: `hosts`, `path_prefix`, `methods`, `headers`, `query`, `cookies`, `client_ip`, `not` in [[route]]"
+        }
+        "allow" | "deny" => "cairn calls it `client_ip`, in [[route]], and `not = { client_ip = … }`",
         "middlewares" | "middleware" | "filters" => {
             "cairn has keys of [[route]] instead: `rewrite`, `request_headers`, …"
         }

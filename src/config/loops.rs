@@ -1,12 +1,16 @@
 //! Requests that would come back to this process: endpoints that are its own listeners, and redirects to their own route.
 //! Not here: what loops through other processes.
 
+use std::net::IpAddr;
+
 use super::report::Problems;
 use super::section::Section;
 use crate::cluster::ClusterSpec;
 use crate::id::{Address, ClusterId};
 use crate::route::template::first_variable;
-use crate::route::{ActionSpec, HeaderEdits, HostPattern, PathEdit, PathPattern, Request, RouteSpec};
+use crate::route::{
+    ActionSpec, ConditionsSpec, HeaderEdits, HostPattern, PathEdit, PathPattern, Request, RouteSpec, Scheme,
+};
 use crate::snapshot::{ListenerSpec, Snapshot, SnapshotSpec};
 
 /// An endpoint of a cluster to which a route forwards, and which is a listener that serves the route.
@@ -32,16 +36,23 @@ pub(super) fn loops(spec: &SnapshotSpec) -> Vec<Loop<'_>> {
         };
         let endless = route.rewrite_host.is_none()
             && route.rewrite_path.is_none()
-            && route.request_headers == HeaderEdits::default();
+            && route.request_headers == HeaderEdits::default()
+            && same_by_connection(route);
         for cluster in clusters {
             for &position in reached.get(cluster.index()).into_iter().flatten() {
-                if serves(route, position) {
-                    found.push(Loop { cluster, route, listener: &spec.listeners[position], endless });
+                let listener = &spec.listeners[position];
+                if serves(route, position, listener) {
+                    found.push(Loop { cluster, route, listener, endless });
                 }
             }
         }
     }
     found
+}
+
+/// Whether the conditions hold for a request that comes back on a connection of this process: its client and its scheme may be others.
+fn same_by_connection(route: &RouteSpec) -> bool {
+    [&route.conditions, &route.not].iter().all(|it| it.client_ip.is_empty() && it.scheme.is_none())
 }
 
 /// Positions of the listeners that are endpoints of a cluster.
@@ -76,8 +87,12 @@ pub(super) fn report(spec: &SnapshotSpec, clusters: &[Section<'_>], problems: &m
 }
 
 /// Whether a route is one of the listener at `position`.
-pub(super) fn serves(route: &RouteSpec, position: usize) -> bool {
-    route.listeners.is_empty() || route.listeners.iter().any(|id| id.index() == position)
+pub(super) fn serves(route: &RouteSpec, position: usize, listener: &ListenerSpec) -> bool {
+    let named = route.listeners.is_empty() || route.listeners.iter().any(|id| id.index() == position);
+    let port = listener.port();
+    named
+        && route.conditions.port.is_none_or(|asked| port == Some(asked))
+        && route.not.port.is_none_or(|it| port != Some(it))
 }
 
 /// Whether a connection to `endpoint` is one to the socket of `listener`.
@@ -97,8 +112,10 @@ fn reaches(endpoint: &Address, listener: &ListenerSpec) -> bool {
 /// Name of the listener on which the redirect of the route at `position` leads to that route again.
 pub(super) fn own_redirect<'a>(spec: &'a SnapshotSpec, position: usize, snapshot: &Snapshot) -> Option<&'a str> {
     let route = spec.routes.get(position)?;
-    let ActionSpec::Redirect { scheme, host, path, query, .. } = &route.action else { return None };
-    if !route.headers.is_empty() || !route.query.is_empty() || query.is_some() {
+    let ActionSpec::Redirect { scheme, host, path, query: new_query, .. } = &route.action else { return None };
+    let ConditionsSpec { client_ip, methods, headers, query, cookies, scheme: only, port: _ } = &route.conditions;
+    let named = !headers.is_empty() || !query.is_empty() || !cookies.is_empty();
+    if named || !client_ip.is_empty() || new_query.is_some() || !route.not.is_empty() {
         return None;
     }
     let path = match (path, &route.path) {
@@ -116,13 +133,15 @@ pub(super) fn own_redirect<'a>(spec: &'a SnapshotSpec, position: usize, snapshot
         None if route.hosts.is_empty() => vec!["a".to_owned()],
         None => route.hosts.iter().map(sample).collect(),
     };
-    let numbered = spec.listeners.iter().enumerate().filter(|(at, _)| serves(route, *at));
-    let mut same = numbered.filter(|(_, it)| scheme.as_deref().is_none_or(|asked| asked == self::scheme(it)));
+    let numbered = spec.listeners.iter().enumerate().filter(|(at, it)| serves(route, *at, it));
+    let mut same = numbered.filter(|(_, it)| scheme.as_deref().is_none_or(|asked| asked == self::scheme(it).text()));
     let found = same.find(|(_, listener)| {
         let id = snapshot.listeners().find(|(_, known)| known.name == listener.name).map(|(id, _)| id);
         hosts.iter().filter(|host| leads_to(host, listener)).any(|host| {
-            let method = route.methods.first().map_or("GET", String::as_str);
-            let request = Sample { method, host, path };
+            let method = methods.first().map_or("GET", String::as_str);
+            // What a redirect does not change stays as the route has it.
+            let scheme = only.filter(|_| scheme.is_none()).unwrap_or_else(|| self::scheme(listener));
+            let request = Sample { method, host, path, scheme, port: listener.port() };
             let taken = id.and_then(|id| snapshot.router.find(id, &request));
             taken.is_some_and(|taken| taken.id.index() == position)
         })
@@ -138,8 +157,8 @@ fn sample(pattern: &HostPattern) -> String {
     }
 }
 
-fn scheme(listener: &ListenerSpec) -> &'static str {
-    if listener.tls.is_some() { "https" } else { "http" }
+fn scheme(listener: &ListenerSpec) -> Scheme {
+    if listener.tls.is_some() { Scheme::Https } else { Scheme::Http }
 }
 
 /// Whether the port of `host`, if it names one, is the listener's.
@@ -153,6 +172,8 @@ struct Sample<'a> {
     method: &'a str,
     host: &'a str,
     path: &'a str,
+    scheme: Scheme,
+    port: Option<u16>,
 }
 
 impl Request for Sample<'_> {
@@ -174,5 +195,17 @@ impl Request for Sample<'_> {
 
     fn header(&self, _name: &[u8]) -> impl Iterator<Item = &[u8]> {
         std::iter::empty()
+    }
+
+    fn client_ip(&self) -> Option<IpAddr> {
+        None
+    }
+
+    fn scheme(&self) -> Scheme {
+        self.scheme
+    }
+
+    fn port(&self) -> Option<u16> {
+        self.port
     }
 }

@@ -11,6 +11,8 @@ mod budget;
 mod check;
 mod claim;
 mod cluster;
+mod condition;
+mod condition_tables;
 mod confined;
 mod default_file;
 mod field;

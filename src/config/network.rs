@@ -4,13 +4,16 @@ use std::net::IpAddr;
 
 use super::report::Problems;
 use super::section::Text;
-use crate::snapshot::Network;
+use crate::id::Network;
 
 /// The address range in `text`. Reports it if it is invalid.
 pub(super) fn range(text: Text<'_>, problems: &mut Problems) -> Option<Network> {
     let help = match parse(text.value) {
         Ok(network) => return Some(network),
         Err(NetworkError::Form) => "write \"10.0.0.0/8\", \"10.1.2.3\", \"fd00::/8\" or \"::1\"".to_owned(),
+        Err(NetworkError::Mapped(ipv4)) => {
+            format!("clients that connect so count as IPv4: write \"{ipv4}\"")
+        }
         Err(NetworkError::HostBits(first)) => {
             format!("its first address is {}; write \"{}/{}\"", first.address, first.address, first.prefix)
         }
@@ -24,6 +27,8 @@ enum NetworkError {
     Form,
     /// Bits beyond the prefix are set; the range without them.
     HostBits(Network),
+    /// IPv4 addresses written as IPv6 (RFC 4291 section 2.5.5.2); the same range in IPv4.
+    Mapped(Network),
 }
 
 /// Parses `10.0.0.0/8`. An address alone is a range of one.
@@ -46,7 +51,13 @@ fn parse(text: &str) -> Result<Network, NetworkError> {
         IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() & u128::MAX.checked_shl(beyond).unwrap_or(0)).into()),
     };
     let range = Network { address: first, prefix };
-    if first == address { Ok(range) } else { Err(NetworkError::HostBits(range)) }
+    match first.to_canonical() {
+        _ if first != address => Err(NetworkError::HostBits(range)),
+        ipv4 if ipv4 != first && prefix >= 96 => {
+            Err(NetworkError::Mapped(Network { address: ipv4, prefix: prefix - 96 }))
+        }
+        _ => Ok(range),
+    }
 }
 
 #[cfg(test)]
@@ -64,6 +75,8 @@ mod tests {
             ("::1", Ok(range("::1", 128))),
             ("fd00::/8", Ok(range("fd00::", 8))),
             ("10.1.2.3/8", Err(NetworkError::HostBits(range("10.0.0.0", 8)))),
+            ("::ffff:10.0.0.0/104", Err(NetworkError::Mapped(range("10.0.0.0", 8)))),
+            ("::ffff:10.1.2.3", Err(NetworkError::Mapped(range("10.1.2.3", 32)))),
             ("10.0.0.0/33", Err(NetworkError::Form)),
             ("10.0.0.0/+8", Err(NetworkError::Form)),
             ("10.0.0/8", Err(NetworkError::Form)),

@@ -7,8 +7,9 @@ use ahash::HashSet;
 use super::Config;
 use super::loops::{self, Loop};
 use crate::http::path::EncodedSlash;
-use crate::route::{ActionSpec, PathPattern, RouteSpec};
-use crate::snapshot::Snapshot;
+use crate::id::ListenerId;
+use crate::route::{ActionSpec, PathPattern, RouteSpec, Scheme};
+use crate::snapshot::{ListenerSpec, Snapshot};
 
 /// What is worth a thought in a configuration that can be served.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,6 +38,9 @@ impl Config {
                 let _ = writeln!(notes.text, "{place}: note: {note}");
             }
             if let Some(warning) = self.misread(route) {
+                notes.warn(&place, &warning);
+            }
+            if let Some(warning) = self.never(route) {
                 notes.warn(&place, &warning);
             }
             if let Some(listener) = loops::own_redirect(&self.snapshot, position, snapshot) {
@@ -109,6 +113,28 @@ impl Config {
         }
     }
 
+    /// The warning of a condition on the listener that none of the route's listeners can meet.
+    fn never(&self, route: &RouteSpec) -> Option<String> {
+        let numbered = self.snapshot.listeners.iter().zip(0..);
+        let named = numbered.filter(|(_, id)| route.listeners.is_empty() || route.listeners.contains(&ListenerId(*id)));
+        let listeners: Vec<_> = named.map(|(listener, _)| listener).collect();
+        let speaks = |it: &ListenerSpec, scheme: Scheme| {
+            // A trusted proxy may say that its client speaks otherwise; so may who comes on a Unix-domain socket.
+            (it.tls.is_some() == (scheme == Scheme::Https)) || it.port().is_none() || !it.trusted_proxies.is_empty()
+        };
+        match (route.conditions.port, route.conditions.scheme) {
+            (Some(port), _) if !listeners.iter().any(|it| it.port() == Some(port)) => {
+                Some(format!("route {} takes no request: none of its listeners binds port {port}", route.name))
+            }
+            (_, Some(scheme)) if !listeners.iter().any(|it| speaks(it, scheme)) => Some(format!(
+                "route {} takes no request: none of its listeners speaks {} or has trusted_proxies that may say so",
+                route.name,
+                scheme.text()
+            )),
+            _ => None,
+        }
+    }
+
     /// The hint on a route that denies a path on listeners that keep `%2f`: it does not match spellings with `%2f` for a slash.
     fn unseen(&self, route: &RouteSpec) -> Option<String> {
         let ActionSpec::Respond { status: status @ (401 | 403), .. } = route.action else { return None };
@@ -119,8 +145,8 @@ impl Config {
             return None;
         }
         let numbered = self.snapshot.listeners.iter().enumerate();
-        let keeps =
-            numbered.filter(|(position, it)| loops::serves(route, *position) && it.encoded_slash == EncodedSlash::Keep);
+        let keeps = numbered
+            .filter(|(position, it)| loops::serves(route, *position, it) && it.encoded_slash == EncodedSlash::Keep);
         let names: Vec<_> = keeps.map(|(_, it)| it.name.as_str()).collect();
         if names.is_empty() {
             return None;

@@ -3,13 +3,11 @@
 use super::bounds::Bounds;
 use super::names::Names;
 use super::report::Problems;
-use super::section::{Condition, Section, Text};
-use super::{field, host, listener, path, target};
+use super::section::{Section, Text};
+use super::{condition, field, host, listener, path, target};
 use crate::id::ClusterId;
 use crate::route::template::{Template, Variable};
-use crate::route::{
-    ActionSpec, HeaderEdits, PathEdit, PathPattern, RouteSpec, ValuePattern, count_groups, try_expression,
-};
+use crate::route::{ActionSpec, HeaderEdits, PathEdit, PathPattern, RouteSpec, count_groups};
 
 /// Names to which routes refer, and bounds of their values.
 #[derive(Clone, Copy, Debug)]
@@ -29,9 +27,6 @@ pub(super) fn route(
     Reader { section, context, problems }.route(name)
 }
 
-/// Methods of RFC 9110 and RFC 5789, to recognise them in the wrong letter case.
-const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
-
 struct Reader<'a> {
     section: Section<'a>,
     context: RouteContext<'a>,
@@ -45,9 +40,8 @@ impl<'a> Reader<'a> {
         let listeners = listener::ids(section, self.context.listeners, self.problems);
         let hosts = host::patterns(&section.texts("hosts"), self.problems);
         let path = self.path_pattern();
-        let methods = self.methods();
-        let headers = self.header_conditions();
-        let query = self.query_conditions();
+        let conditions = condition::conditions(section, self.context.bounds, self.problems);
+        let not = condition::not(section, self.context.bounds, self.problems);
         let rewrite = section.one("rewrite");
         let rewrite_path = target::path_edit(section, rewrite, self.problems);
         let rewrite_host = rewrite.text("host").map(|text| host::authority(text, self.problems));
@@ -63,9 +57,8 @@ impl<'a> Reader<'a> {
             listeners,
             hosts,
             path,
-            methods,
-            headers,
-            query,
+            conditions,
+            not,
             action: self.action()?,
             timeout,
             rewrite_path,
@@ -84,65 +77,10 @@ impl<'a> Reader<'a> {
         } else if let Some(text) = section.text("path_prefix") {
             PathPattern::Prefix(self.path(text))
         } else if let Some(text) = section.text("path_regex") {
-            PathPattern::Regex(path::expression(&self.regex(text)))
+            PathPattern::Regex(path::expression(&condition::regex(text, self.context.bounds, self.problems)))
         } else {
             PathPattern::Any
         }
-    }
-
-    fn methods(&mut self) -> Vec<String> {
-        let methods = self.section.texts("methods");
-        for method in &methods {
-            let upper = method.value.to_ascii_uppercase();
-            if !field::is_token(method.value) {
-                self.problems
-                    .add(method.at, format!("\"{}\" is not a method", method.shown.escape_debug()))
-                    .help("a method is a token, such as \"GET\" (RFC 9110 section 9.1)");
-            } else if upper != method.value && METHODS.contains(&upper.as_str()) {
-                self.problems
-                    .add(method.at, format!("no client sends the method \"{}\"", method.shown))
-                    .help(format!("methods have a letter case: write \"{upper}\""));
-            }
-        }
-        methods.into_iter().map(|method| method.value.to_owned()).collect()
-    }
-
-    fn header_conditions(&mut self) -> Vec<(String, ValuePattern)> {
-        let mut conditions = Vec::new();
-        for (name, condition) in self.section.conditions("headers") {
-            field::conditional(name, self.problems);
-            if let Condition::Exact(text) = condition {
-                field::value(text, self.problems);
-            }
-            conditions.push((name.value.to_ascii_lowercase(), self.pattern(condition)));
-        }
-        conditions
-    }
-
-    fn query_conditions(&mut self) -> Vec<(String, ValuePattern)> {
-        let conditions = self.section.conditions("query").into_iter();
-        conditions.map(|(name, condition)| (name.value.to_owned(), self.pattern(condition))).collect()
-    }
-
-    fn pattern(&mut self, condition: Condition<'_>) -> ValuePattern {
-        match condition {
-            Condition::Exact(text) => ValuePattern::Exact(text.value.to_owned()),
-            Condition::Regex(text) => ValuePattern::Regex(self.regex(text)),
-            Condition::Present(present) => ValuePattern::Present(present),
-        }
-    }
-
-    fn regex(&mut self, text: Text<'_>) -> String {
-        let tried = match &self.context.bounds.budget {
-            Some(budget) => budget.expression(text, self.problems),
-            None => Some(try_expression(text.value)),
-        };
-        if let Some(Err(why)) = tried {
-            self.problems.add(text.at, format!("the regular expression is invalid: {why}")).help(
-                "the syntax is that of docs.rs/regex, for bytes, not Unicode; it is matched against the whole value",
-            );
-        }
-        text.value.to_owned()
     }
 
     fn path(&mut self, text: Text<'_>) -> String {

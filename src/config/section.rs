@@ -72,6 +72,12 @@ impl<'a> Section<'a> {
         entries.any(|(name, node)| self.schema.key(name.get_ref()).is_none() && tables(node.get_ref()))
     }
 
+    /// Whether it has a key that it does not know, which is a problem of its own.
+    pub(super) fn has_unknown_keys(&self) -> bool {
+        let mut names = self.table.into_iter().flat_map(|table| table.keys());
+        names.any(|name| self.schema.key(name.get_ref()).is_none())
+    }
+
     /// Every known key that is present, with the place of its value.
     pub(super) fn key_spans(&self) -> Vec<(&'static str, SourceSpan)> {
         let entries = self.table.into_iter().flat_map(|table| table.iter());

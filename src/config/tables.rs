@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::condition_tables;
 use super::listener_tables::LISTENER;
 use super::schema::{Choice, Key, Kind, Preset, Table};
 
@@ -130,14 +131,14 @@ static ROUTE: Table = Table {
             Preset::Optional("\"/orders/[0-9]+\""),
             "of the whole path, in which escapes are in upper case: [0-9A-F]",
         ),
-        key("methods", Kind::Texts, Preset::Optional("[\"GET\", \"HEAD\"]"), "absent: any"),
-        key(
-            "headers",
-            Kind::Conditions,
-            Preset::Optional("{ x-canary = \"1\", x-user = { regex = \"[a-z]+\" }, x-debug = { present = false } }"),
-            "an exact value, an expression, or presence; all must hold; any field of the name that goes on upstream will do",
-        ),
-        key("query", Kind::Conditions, Preset::Optional("{ debug = \"1\" }"), "as for headers"),
+        condition_tables::METHODS,
+        condition_tables::HEADERS,
+        condition_tables::QUERY,
+        condition_tables::COOKIES,
+        condition_tables::CLIENT_IP,
+        condition_tables::SCHEME,
+        condition_tables::PORT,
+        condition_tables::NOT,
         key("cluster", Kind::Text, Preset::Optional("\"orders\""), "forward to it"),
         key(
             "split",

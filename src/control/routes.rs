@@ -20,7 +20,7 @@ pub struct RouteLine {
     pub path: String,
     /// Methods; empty: any method.
     pub methods: Vec<String>,
-    /// Number of conditions on header fields and query parameters.
+    /// Number of further conditions.
     pub conditions: usize,
     /// Its action.
     pub action: String,
@@ -37,8 +37,9 @@ pub(super) fn lines(config: &Config) -> Vec<RouteLine> {
             listeners: route.listeners.iter().filter_map(listener).collect(),
             hosts: route.hosts.iter().map(host).collect(),
             path: path(&route.path),
-            methods: route.methods.clone(),
-            conditions: route.headers.len() + route.query.len(),
+            methods: route.conditions.methods.clone(),
+            conditions: route.conditions.count() + route.not.count()
+                - usize::from(!route.conditions.methods.is_empty()),
             action: action(config, &route.action),
             place: config.route_place(at),
         }

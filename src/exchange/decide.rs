@@ -1,13 +1,15 @@
 //! The decision on a request before anything is sent: its route, or why it is refused. One function for the data path and for
 //! `cairn explain`. Not here: the accounting of tenants' limits (`tenancy`).
 
-use super::{Decision, Engine, Failure, Peer, RequestId, RouteOf};
+use std::net::IpAddr;
+
+use super::{Decision, Engine, Failure, Peer, RequestId, RouteOf, client};
 use crate::http::path::{Forms, PathError};
 use crate::http::{BodyFraming, Field, FieldName, Method, RequestError, RequestHead, parse_decimal};
 use crate::id::{ListenerId, RouteId};
 use crate::respond::write_parts;
-use crate::route::{self, Action, Route};
-use crate::snapshot::{Snapshot, SnapshotRef};
+use crate::route::{self, Action, Route, Scheme};
+use crate::snapshot::{ListenerSpec, Snapshot, SnapshotRef};
 use crate::tls::ClientHandshake;
 use crate::uring::Driver;
 
@@ -29,11 +31,11 @@ pub struct RouteRequest<'a> {
 }
 
 impl<'a> RouteRequest<'a> {
-    /// The request as the router sees it, with a form of its path.
+    /// The request as the router sees it, with a form of its path. `spec` is that of its listener.
     #[must_use]
-    pub fn routed(&self, path: &'a [u8]) -> Routed<'a> {
+    pub fn routed(&self, spec: &'a ListenerSpec, path: &'a [u8]) -> Routed<'a> {
         let Self { request, head, peer, .. } = *self;
-        Routed { request, head, peer, path }
+        Routed { request, head, peer, spec, path }
     }
 }
 
@@ -67,7 +69,7 @@ pub fn decide<'a>(snapshot: &'a Snapshot, asked: &RouteRequest<'_>, paths: &mut 
     let spec = snapshot.listener(listener);
     let received = request.path(head);
     paths.read(received, spec.path_rules()).map_err(Failure::Path)?;
-    let find = |path| snapshot.router.find(listener, &asked.routed(path));
+    let find = |path| snapshot.router.find(listener, &asked.routed(spec, path));
     let found = find(paths.normal(received));
     if let Some(slashed) = paths.slashed()
         && find(slashed).map(|route| route.id) != found.map(|route| route.id)
@@ -75,7 +77,7 @@ pub fn decide<'a>(snapshot: &'a Snapshot, asked: &RouteRequest<'_>, paths: &mut 
         return Err(Failure::Path(PathError::Backslash).into());
     }
     let Some(route) = found else {
-        return Err(unrouted(snapshot, listener, &asked.routed(paths.normal(received))).into());
+        return Err(unrouted(snapshot, listener, &asked.routed(spec, paths.normal(received))).into());
     };
     match objection(route, request, head, spec.body_bytes) {
         None => Ok(route),
@@ -160,7 +162,7 @@ impl<D: Driver> Engine<D> {
             return;
         }
         let RouteRequest { request, head, listener, .. } = *asked;
-        let routed = asked.routed(self.paths.normal(request.path(head)));
+        let routed = asked.routed(snapshot.listener(listener), self.paths.normal(request.path(head)));
         let allow = &mut self.allow;
         snapshot.router.methods(listener, &routed, |method| {
             let comma: &[u8] = if allow.is_empty() { b"" } else { b", " };
@@ -178,6 +180,8 @@ pub struct Routed<'a> {
     pub head: &'a [u8],
     /// Its sender.
     pub peer: &'a Peer,
+    /// The listener that accepted its connection.
+    pub spec: &'a ListenerSpec,
     /// The form of its path by which routes are looked up.
     pub path: &'a [u8],
 }
@@ -207,5 +211,17 @@ impl route::Request for Routed<'_> {
         let passes = move |field: &&Field| field.id != FieldName::Host && peer.passes(request, head, field);
         let fields = request.fields.named(head, name).filter(passes);
         host.into_iter().chain(fields.map(|field| field.value.of(head)))
+    }
+
+    fn client_ip(&self) -> Option<IpAddr> {
+        client::client_ip(self.peer, self.request, self.head, self.spec)
+    }
+
+    fn scheme(&self) -> Scheme {
+        client::scheme(self.peer, self.request, self.head)
+    }
+
+    fn port(&self) -> Option<u16> {
+        self.spec.port()
     }
 }

@@ -5,6 +5,7 @@
 //! [`Engine::response_head`] and [`Engine::response_body`] bring the response → [`Engine::close`] → [`Engine::finish`].
 
 mod attempt;
+mod client;
 mod decide;
 mod failure;
 mod local;
@@ -37,6 +38,7 @@ use crate::upstream::{End, HeadError, Upstreams};
 use crate::uring::{Driver, Event, Fault, Kernel, Ring};
 
 use attempt::{Attempt, Stage, Tries};
+pub use client::client_ip;
 pub use decide::{Refusal, RouteRequest, Routed, decide};
 pub use failure::{Failure, Side};
 pub use local::LocalResponse;

@@ -1,5 +1,7 @@
 //! The request as an origin gets it: which fields are passed on, removed and added. Not here: the choice of the origin.
 
+use std::net::IpAddr;
+
 use crate::http::{
     BodyFraming, ENDS_HERE, Field, FieldName, Method, RequestHead, Version, is_claim, parse_decimal, write_decimal,
 };
@@ -31,12 +33,34 @@ impl UpgradeOffer {
     }
 }
 
+/// An IP address as text; empty for none.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AddressText {
+    text: [u8; 45],
+    length: u8,
+}
+
+impl AddressText {
+    pub(super) fn new(address: Option<IpAddr>) -> Self {
+        use std::io::Write;
+        let mut text = [0; 45];
+        let mut rest = &mut text[..];
+        // The longest textual IPv6 address has 45 bytes.
+        let written = address.is_none_or(|address| write!(rest, "{address}").is_ok());
+        debug_assert!(written);
+        let length = 45 - rest.len() as u8;
+        Self { text, length }
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.text[..usize::from(self.length)]
+    }
+}
+
 /// The sender of a request.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer {
-    /// IP address as text; empty for a Unix-domain socket.
-    text: [u8; 45],
-    length: u8,
+    address: AddressText,
     /// Its port; 0 for a Unix-domain socket.
     pub port: u16,
     /// Whether its forwarding fields are believed.
@@ -48,24 +72,17 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// A peer with this address.
+    /// A peer with this address and port; None: on a Unix-domain socket.
     #[must_use]
-    pub fn new(address: Option<(std::net::IpAddr, u16)>, trusted: bool, underscores: bool, secure: bool) -> Self {
-        use std::io::Write;
-        let mut text = [0; 45];
-        let mut rest = &mut text[..];
-        // The longest textual IPv6 address has 45 bytes.
-        let written = address.is_none_or(|(address, _)| write!(rest, "{address}").is_ok());
-        debug_assert!(written);
-        let length = 45 - rest.len() as u8;
-        Self { text, length, port: address.map_or(0, |(_, port)| port), trusted, underscores, secure }
+    pub fn new(address: Option<(IpAddr, u16)>, trusted: bool, underscores: bool, secure: bool) -> Self {
+        let port = address.map_or(0, |(_, port)| port);
+        Self { address: AddressText::new(address.map(|(address, _)| address)), port, trusted, underscores, secure }
     }
 
     /// The same peer under newer rules: whether it is trusted, and whether `_` is passed on.
     #[must_use]
-    pub fn with_trust(&self, trusted: impl Fn(Option<std::net::IpAddr>) -> bool, underscores: bool) -> Self {
-        let address = std::str::from_utf8(self.text()).ok().and_then(|text| text.parse().ok());
-        Self { trusted: trusted(address), underscores, ..*self }
+    pub fn with_trust(&self, trusted: impl Fn(Option<IpAddr>) -> bool, underscores: bool) -> Self {
+        Self { trusted: trusted(self.address()), underscores, ..*self }
     }
 
     /// The scheme of its connection.
@@ -74,10 +91,16 @@ impl Peer {
         if self.secure { b"https" } else { b"http" }
     }
 
+    /// The address; None: a Unix-domain socket. Kept as text alone, which each request needs; few need this.
+    #[must_use]
+    pub fn address(&self) -> Option<IpAddr> {
+        std::str::from_utf8(self.text()).ok()?.parse().ok()
+    }
+
     /// The address as text.
     #[must_use]
     pub fn text(&self) -> &[u8] {
-        &self.text[..usize::from(self.length)]
+        self.address.bytes()
     }
 
     /// Whether a received field reaches the origin, as it is or as a field that is written in its place. Conditions of routes see these

@@ -1,16 +1,15 @@
 //! The values of variables, and what of them a response needs when the head of its request is gone. Not here: the texts in which
 //! variables stand (`route::template`).
 
-use super::{Engine, RouteRequest};
+use super::request::AddressText;
+use super::{Engine, RouteRequest, client};
 use crate::http::path::Forms;
-use crate::http::{FieldName, RequestHead, write_decimal};
+use crate::http::write_decimal;
 use crate::respond::write_parts;
 use crate::route::template::{Use, Values, Variable};
 use crate::route::{Captures, Route, Target, host_name};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{ListenerSpec, Snapshot};
 use crate::uring::Driver;
-
-use super::request::Peer;
 
 /// A routed request, of which variables have their values.
 #[derive(Clone, Copy)]
@@ -28,6 +27,17 @@ pub struct RequestValues<'a> {
 }
 
 impl<'a> RequestValues<'a> {
+    fn spec(&self) -> &'a ListenerSpec {
+        self.snapshot.listener(self.asked.listener)
+    }
+
+    /// Address and port of the client: of whoever has connected, or of whom a trusted proxy names, without port.
+    fn client(&self) -> (AddressText, u16) {
+        let RouteRequest { request, head, peer, .. } = self.asked;
+        let address = client::client_ip(peer, request, head, self.spec());
+        (AddressText::new(address), if address == peer.address() { peer.port } else { 0 })
+    }
+
     /// The path as it was received.
     fn received(&self) -> &'a [u8] {
         self.asked.request.path(self.asked.head)
@@ -39,7 +49,7 @@ impl<'a> RequestValues<'a> {
         let RouteRequest { request, head, peer, .. } = self.asked;
         let received = self.received();
         Target {
-            scheme: scheme(peer, request, head),
+            scheme: client::scheme(peer, request, head).text().as_bytes(),
             host: request.authority.of(head),
             path: self.paths.forwarded(received),
             rewritable: self.paths.rewritable(received),
@@ -51,7 +61,7 @@ impl<'a> RequestValues<'a> {
     fn write_header(&self, name: &str, out: &mut Vec<u8>) {
         use crate::route::Request;
         let start = out.len();
-        for value in self.asked.routed(b"").header(name.as_bytes()) {
+        for value in self.asked.routed(self.spec(), b"").header(name.as_bytes()) {
             if out.len() > start {
                 out.extend_from_slice(b", ");
             }
@@ -62,16 +72,22 @@ impl<'a> RequestValues<'a> {
 
 impl Values for RequestValues<'_> {
     fn write(&self, variable: &Variable, out: &mut Vec<u8>) {
-        let RouteRequest { request, head, peer, listener, tls, id } = self.asked;
-        let port = &mut [0; 20];
+        let RouteRequest { request, head, peer, tls, id, .. } = self.asked;
+        let digits = &mut [0; 20];
+        let address;
         let value: &[u8] = match variable {
-            Variable::ClientIp => peer.text(),
-            Variable::ClientPort if peer.port == 0 => b"",
-            Variable::ClientPort => write_decimal(u64::from(peer.port), port),
-            Variable::ListenerName => self.snapshot.listener(listener).name.as_bytes(),
+            Variable::ClientIp => {
+                address = self.client().0;
+                address.bytes()
+            }
+            Variable::ClientPort => match self.client().1 {
+                0 => b"",
+                port => write_decimal(u64::from(port), digits),
+            },
+            Variable::ListenerName => self.spec().name.as_bytes(),
             Variable::RouteName => self.route.name.as_bytes(),
             Variable::RequestId => id.text(),
-            Variable::RequestScheme => scheme(peer, request, head),
+            Variable::RequestScheme => client::scheme(peer, request, head).text().as_bytes(),
             Variable::RequestMethod => request.method_text.of(head),
             Variable::RequestHost => host_name(request.authority.of(head)),
             Variable::RequestPath => self.paths.forwarded(self.received()),
@@ -86,19 +102,6 @@ impl Values for RequestValues<'_> {
             }
         };
         out.extend_from_slice(value);
-    }
-}
-
-/// The scheme that the client uses: the one that a trusted peer names, which may have ended the client's TLS, else that of the
-/// connection.
-fn scheme(peer: &Peer, request: &RequestHead, head: &[u8]) -> &'static [u8] {
-    let told = request.fields.get(FieldName::XForwardedProto).filter(|field| peer.passes(request, head, field));
-    // Each proxy on the way appends its element; the first was written by the proxy that the client is connected to.
-    let first = told.and_then(|field| field.value.of(head).split(|byte| *byte == b',').next()).map(<[u8]>::trim_ascii);
-    match first {
-        Some(told) if told.eq_ignore_ascii_case(b"https") => b"https",
-        Some(told) if told.eq_ignore_ascii_case(b"http") => b"http",
-        _ => peer.scheme(),
     }
 }
 

@@ -124,7 +124,7 @@ impl Fields {
     }
 
     /// All fields with this id.
-    pub fn all(&self, id: FieldName) -> impl Iterator<Item = &Field> {
+    pub fn all(&self, id: FieldName) -> impl DoubleEndedIterator<Item = &Field> {
         self.iter().filter(move |field| field.id == id)
     }
 

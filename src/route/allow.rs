@@ -1,8 +1,9 @@
 //! Which methods the routes of a host and a path serve, for the Allow of 405 (RFC 9110 section 10.2.1).
 
+use std::net::IpAddr;
 use std::ops::ControlFlow;
 
-use super::{Request, Router};
+use super::{Request, Router, Scheme};
 use crate::id::ListenerId;
 
 /// Methods that a route without `methods` serves.
@@ -35,6 +36,18 @@ impl<R: Request> Request for WithMethod<'_, R> {
 
     fn header(&self, name: &[u8]) -> impl Iterator<Item = &[u8]> {
         self.request.header(name)
+    }
+
+    fn client_ip(&self) -> Option<IpAddr> {
+        self.request.client_ip()
+    }
+
+    fn scheme(&self) -> Scheme {
+        self.request.scheme()
+    }
+
+    fn port(&self) -> Option<u16> {
+        self.request.port()
     }
 }
 

@@ -12,11 +12,11 @@ use super::edit::Edits;
 use super::host;
 use super::pattern::Groups;
 use super::rewrite::Rewrite;
-use super::spec::{HostPattern, PathPattern, RouteSpec, ValuePattern};
+use super::spec::{ConditionsSpec, HostPattern, PathPattern, RouteSpec, Scheme, ValuePattern};
 use super::template::Variable;
 use super::tree::{Draft, DraftId, Rule};
 use super::{Restores, Route, Router, Table};
-use crate::id::RouteId;
+use crate::id::{Network, RouteId};
 use crate::limits::{REQUEST_LINE_BYTES, ROUTE_TABLE_BYTES_MAX};
 
 /// Why a route cannot be compiled.
@@ -37,9 +37,15 @@ pub struct BuildError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Rank {
     path: PathClass,
+    /// The client cannot choose its address as it can all else, so nothing that it sends puts another route before this one.
+    client_ip: Reverse<bool>,
     methods: Reverse<bool>,
     headers: Reverse<usize>,
     query: Reverse<usize>,
+    cookies: Reverse<usize>,
+    scheme: Reverse<bool>,
+    port: Reverse<bool>,
+    not: Reverse<usize>,
     /// Position in the configuration.
     route: RouteId,
 }
@@ -58,9 +64,20 @@ enum PathClass {
 struct Signature<'a> {
     path: PathClass,
     regex: Option<&'a str>,
-    methods: Vec<&'a str>,
+    wanted: Sorted<'a>,
+    unwanted: Sorted<'a>,
+}
+
+/// Conditions in canonical order.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Sorted<'a> {
+    client_ip: Vec<&'a Network>,
+    methods: Vec<&'a String>,
     headers: Vec<&'a (String, ValuePattern)>,
     query: Vec<&'a (String, ValuePattern)>,
+    cookies: Vec<&'a (String, ValuePattern)>,
+    scheme: Option<Scheme>,
+    port: Option<u16>,
 }
 
 pub(super) fn compile(specs: &[RouteSpec], listeners: usize) -> Result<Router, Vec<BuildError>> {
@@ -118,7 +135,7 @@ fn route(id: RouteId, spec: &RouteSpec) -> Result<Route, (&'static str, String)>
         timeout: spec.timeout,
         rewrite,
         restores: Restores { location: spec.rewrite_location, cookies: spec.cookie_path },
-        names_method: !spec.methods.is_empty(),
+        names_method: !spec.conditions.methods.is_empty(),
         captures,
         request_edits,
         response_edits,
@@ -260,7 +277,8 @@ impl<'a> TreeBuilder<'a> {
             Entry::Vacant(free) => {
                 free.insert(id);
                 let rank = Rank::of(spec, id);
-                self.draft.add(node, ends, rank, Rule::new(id, rank.conditional()));
+                let conditional = rank.path == PathClass::Regex || !spec.conditions.is_empty() || !spec.not.is_empty();
+                self.draft.add(node, ends, rank, Rule::new(id, conditional));
             }
         }
     }
@@ -292,33 +310,51 @@ impl PathClass {
 
 impl Rank {
     fn of(spec: &RouteSpec, route: RouteId) -> Self {
+        let wanted = &spec.conditions;
         Self {
             path: PathClass::of(&spec.path),
-            methods: Reverse(!spec.methods.is_empty()),
-            headers: Reverse(spec.headers.len()),
-            query: Reverse(spec.query.len()),
+            client_ip: Reverse(!wanted.client_ip.is_empty()),
+            methods: Reverse(!wanted.methods.is_empty()),
+            headers: Reverse(wanted.headers.len()),
+            query: Reverse(wanted.query.len()),
+            cookies: Reverse(wanted.cookies.len()),
+            scheme: Reverse(wanted.scheme.is_some()),
+            port: Reverse(wanted.port.is_some()),
+            not: Reverse(spec.not.count()),
             route,
         }
-    }
-
-    fn conditional(&self) -> bool {
-        self.path == PathClass::Regex || self.methods.0 || self.headers.0 > 0 || self.query.0 > 0
     }
 }
 
 impl<'a> Signature<'a> {
     fn of(spec: &'a RouteSpec) -> Self {
-        let mut methods: Vec<_> = spec.methods.iter().map(String::as_str).collect();
-        methods.sort_unstable();
-        methods.dedup();
-        let mut headers: Vec<_> = spec.headers.iter().collect();
-        headers.sort_unstable();
-        let mut query: Vec<_> = spec.query.iter().collect();
-        query.sort_unstable();
         let regex = match &spec.path {
             PathPattern::Regex(text) => Some(text.as_str()),
             PathPattern::Exact(_) | PathPattern::Prefix(_) | PathPattern::Any => None,
         };
-        Self { path: PathClass::of(&spec.path), regex, methods, headers, query }
+        let [wanted, unwanted] = [&spec.conditions, &spec.not].map(Sorted::of);
+        Self { path: PathClass::of(&spec.path), regex, wanted, unwanted }
     }
+}
+
+impl<'a> Sorted<'a> {
+    fn of(spec: &'a ConditionsSpec) -> Self {
+        Self {
+            client_ip: sorted(&spec.client_ip),
+            methods: sorted(&spec.methods),
+            headers: sorted(&spec.headers),
+            query: sorted(&spec.query),
+            cookies: sorted(&spec.cookies),
+            scheme: spec.scheme,
+            port: spec.port,
+        }
+    }
+}
+
+/// Each once, in order.
+fn sorted<T: Ord>(items: &[T]) -> Vec<&T> {
+    let mut items: Vec<_> = items.iter().collect();
+    items.sort_unstable();
+    items.dedup();
+    items
 }

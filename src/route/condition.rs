@@ -1,17 +1,31 @@
 //! The conditions of a route beyond host and literal path. Not here: their order of precedence (`build`).
 
+use super::network::NetworkSet;
 use super::pattern::Pattern;
-use super::spec::{PathPattern, RouteSpec, ValuePattern};
-use super::{BuildError, Request, query};
+use super::spec::{ConditionsSpec, PathPattern, RouteSpec, Scheme, ValuePattern};
+use super::{BuildError, Request, cookie, query};
 use crate::limits::REQUEST_LINE_BYTES;
 
-/// The further conditions of a route, all of which must hold.
+/// The further conditions of a route.
 #[derive(Debug)]
 pub(super) struct Conditions {
     path: Option<Pattern>,
+    /// All of these must hold.
+    wanted: ConditionSet,
+    /// None of these may hold.
+    unwanted: ConditionSet,
+}
+
+/// Conditions each of which holds or not, by itself.
+#[derive(Debug)]
+struct ConditionSet {
+    client_ip: Option<NetworkSet>,
     methods: Box<[Box<[u8]>]>,
     headers: Box<[Field]>,
     query: Box<[Field]>,
+    cookies: Box<[Field]>,
+    scheme: Option<Scheme>,
+    port: Option<u16>,
 }
 
 /// A condition on one named value.
@@ -28,17 +42,34 @@ enum Value {
     Present(bool),
 }
 
-/// A condition that does not hold for a request.
+/// A condition of a route, by its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unmet<'a> {
+pub enum Condition<'a> {
     /// `path_regex`
     Path,
+    /// `client_ip`
+    ClientIp,
     /// `methods`
     Method,
     /// `headers`, with the name of the field.
     Header(&'a str),
     /// `query`, with the name of the parameter.
     Query(&'a str),
+    /// `cookies`, with the name of the cookie.
+    Cookie(&'a str),
+    /// `scheme`
+    Scheme,
+    /// `port`
+    Port,
+}
+
+/// Why a route is not for a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unmet<'a> {
+    /// A condition does not hold.
+    Fails(Condition<'a>),
+    /// A condition under `not` holds.
+    Not(Condition<'a>),
 }
 
 impl Conditions {
@@ -52,6 +83,36 @@ impl Conditions {
             PathPattern::Regex(text) => pattern("path_regex", text),
             PathPattern::Any | PathPattern::Exact(_) | PathPattern::Prefix(_) => None,
         };
+        let wanted = ConditionSet::compile(&spec.conditions, ["headers", "query", "cookies"], &mut pattern);
+        let unwanted = ConditionSet::compile(&spec.not, ["not.headers", "not.query", "not.cookies"], &mut pattern);
+        let none = path.is_none() && spec.conditions.is_empty() && spec.not.is_empty();
+        (!none).then_some(Self { path, wanted, unwanted })
+    }
+
+    /// The methods of the condition `methods`.
+    pub(super) fn methods(&self) -> impl Iterator<Item = &[u8]> {
+        self.wanted.methods.iter().map(|method| &**method)
+    }
+
+    /// The first condition because of which the route is not for the request.
+    ///
+    /// If a field, parameter or cookie occurs more than once, one that matches is enough: which of them counts is the
+    /// application's choice.
+    pub(super) fn unmet<R: Request>(&self, request: &R) -> Option<Unmet<'_>> {
+        if self.path.as_ref().is_some_and(|path| !path.matches(request.path())) {
+            return Some(Unmet::Fails(Condition::Path));
+        }
+        let fails = self.wanted.first(request, false).map(Unmet::Fails);
+        fails.or_else(|| self.unwanted.first(request, true).map(Unmet::Not))
+    }
+}
+
+impl ConditionSet {
+    fn compile(
+        spec: &ConditionsSpec,
+        [headers, query, cookies]: [&'static str; 3],
+        pattern: &mut impl FnMut(&'static str, &str) -> Option<Pattern>,
+    ) -> Self {
         let mut fields = |key, specs: &[(String, ValuePattern)]| -> Box<[Field]> {
             let mut value = |value: &ValuePattern| match value {
                 ValuePattern::Exact(text) => Some(Value::Exact(text.as_bytes().into())),
@@ -60,40 +121,51 @@ impl Conditions {
             };
             specs.iter().filter_map(|(name, v)| Some(Field { name: name.as_str().into(), value: value(v)? })).collect()
         };
-        let headers = fields("headers", &spec.headers);
-        let query = fields("query", &spec.query);
-        let methods: Box<[Box<[u8]>]> = spec.methods.iter().map(|method| method.as_bytes().into()).collect();
-        let none = path.is_none() && methods.is_empty() && headers.is_empty() && query.is_empty();
-        (!none).then_some(Self { path, methods, headers, query })
-    }
-
-    /// The methods of the condition `methods`.
-    pub(super) fn methods(&self) -> impl Iterator<Item = &[u8]> {
-        self.methods.iter().map(|method| &**method)
-    }
-
-    /// The first condition that does not hold.
-    ///
-    /// If a field or parameter occurs more than once, one that matches is enough: which of them counts is the application's choice.
-    pub(super) fn unmet<R: Request>(&self, request: &R) -> Option<Unmet<'_>> {
-        if self.path.as_ref().is_some_and(|path| !path.matches(request.path())) {
-            return Some(Unmet::Path);
+        Self {
+            client_ip: (!spec.client_ip.is_empty()).then(|| NetworkSet::of(&spec.client_ip)),
+            methods: spec.methods.iter().map(|method| method.as_bytes().into()).collect(),
+            headers: fields(headers, &spec.headers),
+            query: fields(query, &spec.query),
+            cookies: fields(cookies, &spec.cookies),
+            scheme: spec.scheme,
+            port: spec.port,
         }
-        if !self.methods.is_empty() && !self.methods.iter().any(|method| **method == *request.method()) {
-            return Some(Unmet::Method);
+    }
+
+    /// The first condition that holds, or that does not, as `holds` says. A client without an address is in no network.
+    fn first<R: Request>(&self, request: &R, holds: bool) -> Option<Condition<'_>> {
+        if let Some(networks) = &self.client_ip
+            && request.client_ip().is_some_and(|address| networks.contains(address)) == holds
+        {
+            return Some(Condition::ClientIp);
+        }
+        if !self.methods.is_empty() && self.methods.iter().any(|method| **method == *request.method()) == holds {
+            return Some(Condition::Method);
         }
         for field in &self.headers {
             let values = request.header(field.name.as_bytes());
-            if !field.holds(values, |value, plain| value == plain, Pattern::matches) {
-                return Some(Unmet::Header(&field.name));
+            if field.holds(values, |value, plain| value == plain, Pattern::matches) == holds {
+                return Some(Condition::Header(&field.name));
             }
         }
         for field in &self.query {
             let name = field.name.as_bytes();
             let values = request.query().into_iter().flat_map(|query| query::values(query, name));
-            if !field.holds(values, query::equal, matches_encoded) {
-                return Some(Unmet::Query(&field.name));
+            if field.holds(values, query::equal, matches_encoded) == holds {
+                return Some(Condition::Query(&field.name));
             }
+        }
+        for field in &self.cookies {
+            let values = request.header(b"cookie").flat_map(|value| cookie::values(value, field.name.as_bytes()));
+            if field.holds(values, |value, plain| value == plain, Pattern::matches) == holds {
+                return Some(Condition::Cookie(&field.name));
+            }
+        }
+        if self.scheme.is_some_and(|scheme| (request.scheme() == scheme) == holds) {
+            return Some(Condition::Scheme);
+        }
+        if self.port.is_some_and(|port| (request.port() == Some(port)) == holds) {
+            return Some(Condition::Port);
         }
         None
     }

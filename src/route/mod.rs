@@ -1,17 +1,21 @@
 //! Finds the route of a request.
 //!
 //! The most specific route wins: exact host, then wildcard host (longest suffix first), then no host; under a host exact
-//! path, then longest prefix, then regular expression, then no path; then a route with methods, then the one with more
-//! header conditions, then more query conditions, then the earlier one in the file. Where all routes of a more specific
-//! host or path fail on a condition, the less specific ones are tried. Not here: carrying out the route's action (`exchange`).
+//! path, then longest prefix, then regular expression, then no path; then a route with `client_ip`, because a client can choose all
+//! else; then one with methods, then the one with more header conditions, then more query conditions, then more cookies, then one
+//! with a scheme, with a port, with more conditions under `not`, then the earlier one in the file. Where all routes of a more
+//! specific host or path fail on a condition, the less specific ones are tried. Not here: carrying out the route's action
+//! (`exchange`).
 
 mod action;
 mod allow;
 mod build;
 mod condition;
+mod cookie;
 mod edit;
 mod explain;
 mod host;
+mod network;
 mod pattern;
 mod query;
 mod rewrite;
@@ -21,6 +25,7 @@ mod tree;
 #[cfg(test)]
 mod tests;
 
+use std::net::IpAddr;
 use std::ops::{ControlFlow, RangeInclusive};
 use std::time::Duration;
 
@@ -28,13 +33,15 @@ use crate::id::{ListenerId, RouteId, TenantId};
 pub use action::{Action, Redirect, Respond, Split, Target};
 pub use build::BuildError;
 use condition::Conditions;
-pub use condition::Unmet;
+pub use condition::{Condition, Unmet};
 pub use edit::{AnswerEdits, Edits};
 pub use explain::{Considered, Verdict};
 pub use host::name as host_name;
 pub use pattern::{Captures, Groups, count_groups, try_expression};
 pub use rewrite::{PathRewrite, Rewrite};
-pub use spec::{ActionSpec, HeaderEdits, HostPattern, PathEdit, PathPattern, RouteSpec, ValuePattern};
+pub use spec::{
+    ActionSpec, ConditionsSpec, HeaderEdits, HostPattern, PathEdit, PathPattern, RouteSpec, Scheme, ValuePattern,
+};
 use tree::{NodeId, Rule, Tree};
 
 /// The parts of a request that routes have conditions on.
@@ -49,6 +56,12 @@ pub trait Request {
     fn query(&self) -> Option<&[u8]>;
     /// Values of all fields called `name`, which is in lower case.
     fn header(&self, name: &[u8]) -> impl Iterator<Item = &[u8]>;
+    /// The address of the client, as far as it is known and believed.
+    fn client_ip(&self) -> Option<IpAddr>;
+    /// The scheme that the client uses.
+    fn scheme(&self) -> Scheme;
+    /// The port of the listener; None: it has none.
+    fn port(&self) -> Option<u16>;
 }
 
 /// A compiled route.

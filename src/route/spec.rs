@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::template;
-use crate::id::{ClusterId, ListenerId, TenantId};
+use crate::id::{ClusterId, ListenerId, Network, TenantId};
 
 /// One `[[route]]`.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,13 +20,10 @@ pub struct RouteSpec {
     pub hosts: Vec<HostPattern>,
     /// Condition on the path.
     pub path: PathPattern,
-    /// Methods, exact and case-sensitive (RFC 9110 section 9.1); empty: any.
-    pub methods: Vec<String>,
-    /// Conditions on header fields; all must hold. Names in lower case.
-    pub headers: Vec<(String, ValuePattern)>,
-    /// Conditions on query parameters; all must hold, each for one of the parameters of its name. Names and values are compared
-    /// as sent, percent-decoded.
-    pub query: Vec<(String, ValuePattern)>,
+    /// Further conditions, all of which must hold.
+    pub conditions: ConditionsSpec,
+    /// Conditions none of which may hold.
+    pub not: ConditionsSpec,
     /// What to do with its requests.
     pub action: ActionSpec,
     /// From the end of the request head to the first response byte; above: 504. None: the cluster's `timeouts.response`.
@@ -55,9 +52,8 @@ impl RouteSpec {
             listeners: Vec::new(),
             hosts: Vec::new(),
             path: PathPattern::Any,
-            methods: Vec::new(),
-            headers: Vec::new(),
-            query: Vec::new(),
+            conditions: ConditionsSpec::default(),
+            not: ConditionsSpec::default(),
             action,
             timeout: None,
             rewrite_path: None,
@@ -66,6 +62,64 @@ impl RouteSpec {
             cookie_path: false,
             request_headers: HeaderEdits::default(),
             response_headers: HeaderEdits::default(),
+        }
+    }
+}
+
+/// Conditions beyond host and path.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ConditionsSpec {
+    /// The client's address lies in one of these; empty: no condition.
+    pub client_ip: Vec<Network>,
+    /// Methods, exact and case-sensitive (RFC 9110 section 9.1), one of which it has; empty: no condition.
+    pub methods: Vec<String>,
+    /// Conditions on header fields. Names in lower case.
+    pub headers: Vec<(String, ValuePattern)>,
+    /// Conditions on query parameters, each for one of the parameters of its name. Names and values are compared as sent,
+    /// percent-decoded.
+    pub query: Vec<(String, ValuePattern)>,
+    /// Conditions on cookies, each for one of the cookies of its name. Names and values are compared as sent.
+    pub cookies: Vec<(String, ValuePattern)>,
+    /// The scheme that the client uses.
+    pub scheme: Option<Scheme>,
+    /// The port of the listener.
+    pub port: Option<u16>,
+}
+
+impl ConditionsSpec {
+    /// Number of conditions; a list of methods or of networks is one.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        let one = usize::from;
+        let Self { client_ip, methods, headers, query, cookies, scheme, port } = self;
+        let single =
+            one(!client_ip.is_empty()) + one(!methods.is_empty()) + one(scheme.is_some()) + one(port.is_some());
+        single + headers.len() + query.len() + cookies.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.count() == 0
+    }
+}
+
+/// How a client speaks HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Scheme {
+    /// In the clear.
+    Http,
+    /// With TLS.
+    Https,
+}
+
+impl Scheme {
+    /// As in a URL.
+    #[must_use]
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
         }
     }
 }

@@ -15,9 +15,9 @@ pub const CAPTURES_MAX: usize = 9;
 /// What stands for a part of the request, or of its connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Variable {
-    /// `client.ip`: the address of whoever has connected; empty on a Unix-domain socket.
+    /// `client.ip`: its address, as conditions on it see it; empty on a Unix-domain socket.
     ClientIp,
-    /// `client.port`
+    /// `client.port`: empty where a proxy names the client.
     ClientPort,
     /// `listener.name`
     ListenerName,

@@ -3,7 +3,6 @@
 
 mod ledger;
 
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +11,7 @@ pub use ledger::{Ledger, LedgerNumber, Listened, listened};
 
 use crate::cluster::{Balancer, Cluster, ClusterSpec, Endpoint, RoundRobinState, Tried};
 use crate::http::path::{self, EncodedSlash};
-use crate::id::{Address, ClusterId, EndpointId, ListenerId, RouteId, RouteNumber, TenantId};
+use crate::id::{Address, ClusterId, EndpointId, ListenerId, Network, RouteId, RouteNumber, TenantId};
 use crate::route::{BuildError, RouteSpec, Router};
 use crate::runtime::Quota;
 use crate::tls;
@@ -170,39 +169,20 @@ pub struct ListenerSpec {
     pub tls: Option<tls::ServerSpec>,
 }
 
-/// An address range, `10.0.0.0/8`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Network {
-    /// Its first address; bits beyond the prefix are zero.
-    pub address: IpAddr,
-    /// 0 to 32 or 128.
-    pub prefix: u8,
-}
-
 impl ListenerSpec {
+    /// The port that it binds; None: a Unix-domain socket.
+    #[must_use]
+    pub fn port(&self) -> Option<u16> {
+        match &self.bind {
+            Address::Inet(bind) => Some(bind.port()),
+            Address::Unix(_) => None,
+        }
+    }
+
     /// How it reads paths.
     #[must_use]
     pub fn path_rules(&self) -> path::Rules {
         path::Rules { strict: self.strict_paths, encoded_slash: self.encoded_slash, normalize: self.normalize_path }
-    }
-}
-
-impl Network {
-    /// Whether `peer` lies in the range. An IPv4-mapped IPv6 peer counts as its IPv4 address.
-    #[must_use]
-    pub fn contains(&self, peer: IpAddr) -> bool {
-        let shift = |bits: u32| bits.checked_sub(u32::from(self.prefix));
-        match (self.address, peer.to_canonical()) {
-            (IpAddr::V4(net), IpAddr::V4(peer)) => {
-                let shift = shift(32).unwrap_or(0);
-                u64::from(net.to_bits()) >> shift == u64::from(peer.to_bits()) >> shift
-            }
-            (IpAddr::V6(net), IpAddr::V6(peer)) => {
-                let shift = shift(128).unwrap_or(0);
-                shift == 128 || net.to_bits() >> shift == peer.to_bits() >> shift
-            }
-            _ => false,
-        }
     }
 }
 

@@ -15,7 +15,7 @@ const LISTENERS: [&str; 6] = [
     "trusted_proxies = [\"10.0.0.0/8\"]\nstrict_paths = false\nencoded_slash = \"decode\"",
 ];
 /// What decides; each answers with its name.
-const ROUTES: [&str; 20] = [
+const ROUTES: [&str; 24] = [
     "",
     "hosts = [\"a.example\"]",
     "hosts = [\"*.example\"]\npath_prefix = \"/a\"",
@@ -36,6 +36,10 @@ const ROUTES: [&str; 20] = [
     "path_prefix = \"/t\"\nheaders = { x-real-ip = \"10.0.0.1\" }",
     "path_prefix = \"/t\"\nheaders = { host = { regex = \".*example\" }, forwarded = { present = false } }",
     "headers = { upgrade = \"websocket\" }",
+    "path_prefix = \"/a\"\nclient_ip = [\"10.0.0.0/8\"]",
+    "path_prefix = \"/b\"\nnot = { client_ip = [\"127.0.0.0/8\"], methods = [\"GET\"] }",
+    "path_prefix = \"/a\"\ncookies = { a = { regex = \"[0-9]\" } }\nscheme = \"http\"",
+    "path_prefix = \"/t\"\nscheme = \"https\"\nnot = { cookies = { a = { present = true } } }",
 ];
 const FORWARDING: &str = "[[route]]\nname = \"sent\"\npath_prefix = \"/sent\"\ncluster = \"app\"\n\
     [[route]]\nname = \"rewritten\"\npath_prefix = \"/pre\"\ncluster = \"app\"\nrewrite = { path_prefix = \"/new\", host = \"inner\" }\n\
@@ -50,7 +54,7 @@ const PARTS: [&str; 20] = [
     "/%c3%A9", "/%7e", "%00", "/x;y", "%zz",
 ];
 const QUERIES: [&str; 6] = ["", "", "?", "?d=1", "?d=2&d=%31", "?e=/../"];
-const FIELDS: [&str; 14] = [
+const FIELDS: [&str; 16] = [
     "X:1",
     "X:a",
     "X:1",
@@ -59,6 +63,8 @@ const FIELDS: [&str; 14] = [
     "Upgrade:websocket",
     "X-Forwarded-Proto:https",
     "X-Real-IP:10.0.0.1",
+    "X-Forwarded-For:10.0.0.1",
+    "Cookie:b=2; a=1",
     "Forwarded:for=10.0.0.1",
     "X_Y:1",
     "Max-Forwards:0",

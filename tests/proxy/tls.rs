@@ -262,6 +262,22 @@ fn the_application_hears_that_it_was_https() {
 }
 
 #[test]
+fn a_route_is_chosen_by_the_scheme() {
+    let site = Site::new();
+    let tls = format!("[[listener]]\nname = \"secure\"\nbind = \"127.0.0.1:0\"\n{}\n", site.keys(&["a"]));
+    let route = "[[route]]\nscheme = \"https\"\nrespond = { body = \"secure\" }\n\
+                 [[route]]\npath = \"/not\"\nnot = { scheme = \"https\" }\nrespond = { body = \"clear\" }";
+    let origin = Origin::answering(OK);
+    let proxy = Setup::to(&[&origin.address]).more(&tls).more(route).start();
+    for (path, texts) in [("/", ["hi", "secure"]), ("/not", ["clear", "secure"])] {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: a.test\r\n\r\n");
+        let mut secure = site.client().connect(&proxy, "secure");
+        secure.send(&request);
+        assert_eq!([proxy.ask(&request).text(), secure.message().unwrap().text()], texts, "{path}");
+    }
+}
+
+#[test]
 fn certificates_are_chosen_by_name() {
     let (site, origin) = (Site::new(), Origin::answering(OK));
     site.add("b", &["b.test", "*.b.test"]);

@@ -4,6 +4,7 @@
 use std::cell::Cell;
 use std::fmt::Write;
 use std::fs;
+use std::net::{IpAddr, Ipv4Addr};
 
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -11,13 +12,22 @@ use proptest::test_runner::{Config as Settings, RngAlgorithm, TestRng, TestRunne
 
 use super::super::{Loader, TenantState};
 use crate::id::ListenerId;
-use crate::route::Request;
+use crate::route::{Request, Scheme};
 use crate::snapshot::Ledger;
 
 const HOSTS: [&str; 6] = ["*", "a.example", "*.a.example", "b.a.example", "*.example", "c.b.a.example"];
 const REQUEST_HOSTS: [&str; 5] = ["a.example", "b.a.example", "c.b.a.example", "d.example", "example"];
 const PATHS: [&str; 7] = ["/", "/x", "/x/", "/x/y", "/xy", "/y", "/y/x"];
 const LISTENERS: [&str; 2] = ["first", "second"];
+
+/// All of them hold for [`Asked`].
+const CONDITIONS: [&str; 5] = [
+    "",
+    "methods = [\"GET\"]",
+    "client_ip = [\"0.0.0.0/0\"]",
+    "scheme = \"http\"",
+    "not = { client_ip = [\"10.0.0.0/8\"], methods = [\"PUT\"], cookies = { a = { present = true } } }",
+];
 
 #[derive(Clone, Debug)]
 struct Claim {
@@ -31,7 +41,7 @@ struct Claim {
 struct Lines {
     hosts: Option<Vec<&'static str>>,
     path: Option<(&'static str, &'static str)>,
-    method: bool,
+    condition: &'static str,
 }
 
 struct Asked<'a> {
@@ -54,6 +64,15 @@ impl Request for Asked<'_> {
     }
     fn header(&self, _: &[u8]) -> impl Iterator<Item = &[u8]> {
         std::iter::empty()
+    }
+    fn client_ip(&self) -> Option<IpAddr> {
+        Some(Ipv4Addr::LOCALHOST.into())
+    }
+    fn scheme(&self) -> Scheme {
+        Scheme::Http
+    }
+    fn port(&self) -> Option<u16> {
+        None
     }
 }
 
@@ -84,8 +103,8 @@ fn routes(most: usize) -> impl Strategy<Value = Vec<Lines>> {
     let one = select(&HOSTS).prop_map(|host| vec![host]);
     let two = (select(&HOSTS[1..3]), select(&HOSTS[3..])).prop_map(|(first, second)| vec![first, second]);
     let hosts = prop_oneof![3 => Just(None), 2 => one.prop_map(Some), 1 => two.prop_map(Some)];
-    let route = (hosts, prop::option::of((key, select(&PATHS))), any::<bool>());
-    prop::collection::vec(route.prop_map(|(hosts, path, method)| Lines { hosts, path, method }), 0..=most)
+    let route = (hosts, prop::option::of((key, select(&PATHS))), select(&CONDITIONS));
+    prop::collection::vec(route.prop_map(|(hosts, path, condition)| Lines { hosts, path, condition }), 0..=most)
 }
 
 fn root(tenants: &[(Vec<Claim>, Vec<Lines>)], own: &[Lines]) -> String {
@@ -115,9 +134,7 @@ fn file(routes: &[Lines]) -> String {
         if let Some((key, path)) = route.path {
             let _ = writeln!(text, "{key} = \"{path}\"");
         }
-        if route.method {
-            text += "methods = [\"GET\"]\n";
-        }
+        let _ = writeln!(text, "{}", route.condition);
     }
     text
 }

@@ -202,7 +202,7 @@ fn what_a_reference_stands_for_is_used_and_not_shown() {
     write("cairn.toml", &format!("{listener}{route}"));
     let config = load(directory.path()).unwrap();
     let expected = [("x-token".to_owned(), ValuePattern::Exact("s3cret".to_owned()))];
-    assert_eq!(config.snapshot.routes[0].headers, expected);
+    assert_eq!(config.snapshot.routes[0].conditions.headers, expected);
     assert_eq!((config.shown("s3cret"), config.shown("other")), ("@token", "other"));
     assert!(config.files.contains(&directory.path().join("token")), "{:?}", config.files);
 

@@ -9,7 +9,7 @@ use super::{Change, Plan, Sign};
 use crate::cluster::{ClusterSpec, EndpointSpec};
 use crate::config::Config;
 use crate::control::routes;
-use crate::route::{ActionSpec, HeaderEdits, RouteSpec, ValuePattern, template};
+use crate::route::{ActionSpec, HeaderEdits, RouteSpec, template};
 use crate::snapshot::{ListenerSpec, TenantSpec, listened};
 
 /// Name, old value and new value, as text.
@@ -155,7 +155,8 @@ fn hosts(route: &RouteSpec) -> String {
 }
 
 fn route_text(config: &Config, route: &RouteSpec) -> String {
-    let methods = if route.methods.is_empty() { String::new() } else { format!("{} ", route.methods.join(" or ")) };
+    let methods = &route.conditions.methods;
+    let methods = if methods.is_empty() { String::new() } else { format!("{} ", methods.join(" or ")) };
     format!("{methods}{} {}: {}", hosts(route), routes::path(&route.path), routes::action(config, &route.action))
 }
 
@@ -169,9 +170,7 @@ fn route_aspects((old_config, old): (&Config, &RouteSpec), (new_config, new): (&
         ("listeners", listeners(old_config, old), listeners(new_config, new)),
         ("hosts", hosts(old), hosts(new)),
         ("path", routes::path(&old.path), routes::path(&new.path)),
-        ("methods", shown(&old.methods), shown(&new.methods)),
-        ("headers", conditions(old_config, &old.headers), conditions(new_config, &new.headers)),
-        ("query", conditions(old_config, &old.query), conditions(new_config, &new.query)),
+        ("conditions", conditions(old_config, old), conditions(new_config, new)),
         ("action", action(old_config, old), action(new_config, new)),
         ("timeout", optional(old.timeout.map(time)), optional(new.timeout.map(time))),
         ("rewrite.path", optional(old.rewrite_path.as_ref()), optional(new.rewrite_path.as_ref())),
@@ -206,14 +205,8 @@ fn action(config: &Config, route: &RouteSpec) -> String {
     }
 }
 
-fn conditions(config: &Config, conditions: &[(String, ValuePattern)]) -> String {
-    let condition = |(name, pattern): &(String, ValuePattern)| match pattern {
-        ValuePattern::Exact(value) => format!("{name} is {}", config.shown(value)),
-        ValuePattern::Regex(regex) => format!("{name} matches {}", config.shown(regex)),
-        ValuePattern::Present(true) => format!("{name} is there"),
-        ValuePattern::Present(false) => format!("{name} is not there"),
-    };
-    let all: Vec<_> = conditions.iter().map(condition).collect();
+fn conditions(config: &Config, route: &RouteSpec) -> String {
+    let all = config.conditions(route);
     if all.is_empty() { "none".to_owned() } else { all.join(" and ") }
 }
 

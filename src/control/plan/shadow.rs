@@ -2,11 +2,12 @@
 //! Not here: which items differ (`difference`).
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 
 use super::{Plan, Sign};
 use crate::config::Config;
 use crate::id::ListenerId;
-use crate::route::{HostPattern, PathPattern, Request, RouteSpec, Router, ValuePattern};
+use crate::route::{ConditionsSpec, HostPattern, PathPattern, Request, RouteSpec, Router, Scheme, ValuePattern};
 
 /// Differences between the two routers.
 #[derive(Debug, Default)]
@@ -27,6 +28,11 @@ struct Sample<'a> {
     path: &'a str,
     query: String,
     headers: Vec<(&'a str, &'a str)>,
+    /// The value of Cookie; empty: none.
+    cookies: String,
+    client_ip: Option<IpAddr>,
+    scheme: Scheme,
+    port: Option<u16>,
 }
 
 pub(super) fn shadows(old: &Config, new: &Config) -> Shadows {
@@ -40,7 +46,7 @@ pub(super) fn shadows(old: &Config, new: &Config) -> Shadows {
     let find =
         |router: &Router, sample: &Sample<'_>| router.find(sample.listener, sample).map(|route| route.name.to_string());
     for route in &new.snapshot.routes {
-        let Some(sample) = Sample::of(route) else { continue };
+        let Some(sample) = Sample::of(new, route) else { continue };
         if !old_names.contains_key(&route.name) {
             shadows.before.insert(route.name.clone(), find(&old_router, &sample));
             continue;
@@ -51,7 +57,7 @@ pub(super) fn shadows(old: &Config, new: &Config) -> Shadows {
         }
     }
     for route in old.snapshot.routes.iter().filter(|route| !new_names.contains_key(&route.name)) {
-        if let Some(sample) = Sample::of(route) {
+        if let Some(sample) = Sample::of(old, route) {
             shadows.after.insert(route.name.clone(), find(&new_router, &sample));
         }
     }
@@ -87,25 +93,34 @@ impl Shadows {
 }
 
 impl<'a> Sample<'a> {
-    /// None if a condition of the route is a regular expression.
-    fn of(route: &'a RouteSpec) -> Option<Self> {
+    /// None if a condition of the route is a regular expression, or is excluded by another one.
+    fn of(config: &Config, route: &'a RouteSpec) -> Option<Self> {
+        let ConditionsSpec { client_ip, methods, headers, query, cookies, scheme, port: _ } = &route.conditions;
         let value = |pattern: &'a ValuePattern| match pattern {
             ValuePattern::Exact(text) => Some(Some(text.as_str())),
             ValuePattern::Present(true) => Some(Some("1")),
             ValuePattern::Present(false) => Some(None),
             ValuePattern::Regex(_) => None,
         };
-        let mut headers = Vec::new();
-        for (name, pattern) in &route.headers {
-            headers.extend(value(pattern)?.map(|value| (name.as_str(), value)));
-        }
-        let mut query = Vec::new();
-        for (name, pattern) in &route.query {
-            query.extend(value(pattern)?.map(|value| format!("{name}={value}")));
-        }
-        Some(Self {
-            listener: route.listeners.first().copied().unwrap_or(ListenerId(0)),
-            method: route.methods.first().map_or("GET", String::as_str),
+        let values = |conditions: &'a [(String, ValuePattern)]| {
+            let mut values = Vec::new();
+            for (name, pattern) in conditions {
+                values.extend(value(pattern)?.map(|value| (name.as_str(), value)));
+            }
+            Some(values)
+        };
+        let pairs = |values: Vec<(&str, &str)>, between: &str| {
+            values.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(between)
+        };
+        let numbered = config.snapshot.listeners.iter().zip(0..);
+        let mut serving = numbered.filter(|(it, id)| {
+            let named = route.listeners.is_empty() || route.listeners.contains(&ListenerId(*id));
+            named && route.conditions.port.is_none_or(|asked| it.port() == Some(asked))
+        });
+        let (listener, id) = serving.next()?;
+        let sample = Self {
+            listener: ListenerId(id),
+            method: methods.first().map_or("GET", String::as_str),
             host: match route.hosts.first() {
                 Some(HostPattern::Exact(name)) => name.clone(),
                 Some(HostPattern::Wildcard(name)) => format!("any.{name}"),
@@ -116,9 +131,27 @@ impl<'a> Sample<'a> {
                 PathPattern::Exact(path) | PathPattern::Prefix(path) => path,
                 PathPattern::Regex(_) => return None,
             },
-            query: query.join("&"),
-            headers,
-        })
+            query: pairs(values(query)?, "&"),
+            headers: values(headers)?,
+            cookies: pairs(values(cookies)?, "; "),
+            client_ip: client_ip.first().map(|network| network.address),
+            scheme: scheme.unwrap_or(if listener.tls.is_some() { Scheme::Https } else { Scheme::Http }),
+            port: listener.port(),
+        };
+        sample.may_pass(&route.not).then_some(sample)
+    }
+
+    /// Whether none of the conditions holds, as far as it can be told without compiling them: other routes than the usual would need
+    /// a sample that is made for them.
+    fn may_pass(&self, not: &ConditionsSpec) -> bool {
+        let absent = |conditions: &[(String, ValuePattern)]| {
+            conditions.iter().any(|(_, it)| *it == ValuePattern::Present(false))
+        };
+        let method = not.methods.iter().any(|method| method == self.method);
+        let client = self.client_ip.is_some_and(|client| not.client_ip.iter().any(|it| it.contains(client)));
+        let connection = not.scheme == Some(self.scheme) || not.port.is_some() && not.port == self.port;
+        let named = absent(&not.headers) || absent(&not.query) || absent(&not.cookies);
+        !(method || client || connection || named)
     }
 }
 
@@ -140,6 +173,20 @@ impl Request for Sample<'_> {
     }
 
     fn header(&self, name: &[u8]) -> impl Iterator<Item = &[u8]> {
-        self.headers.iter().filter(move |(known, _)| known.as_bytes() == name).map(|(_, value)| value.as_bytes())
+        let cookies = Some(self.cookies.as_bytes()).filter(|cookies| name == b"cookie" && !cookies.is_empty());
+        let fields = self.headers.iter().filter(move |(known, _)| known.as_bytes() == name);
+        fields.map(|(_, value)| value.as_bytes()).chain(cookies)
+    }
+
+    fn client_ip(&self) -> Option<IpAddr> {
+        self.client_ip
+    }
+
+    fn scheme(&self) -> Scheme {
+        self.scheme
+    }
+
+    fn port(&self) -> Option<u16> {
+        self.port
     }
 }

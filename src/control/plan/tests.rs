@@ -93,7 +93,28 @@ fn changed_routes_say_what() {
         "path_prefix = \"/v2\"\nmethods = [\"GET\"]\ntimeout = \"3s\"\nsplit = [{ cluster = \"app\", weight = 3 }]",
     )]);
     let expected = "\
-~ route orders: path /orders… → /v2…, methods [] → [\"GET\"], action cluster app → split app 3, timeout none → 3s
+~ route orders: path /orders… → /v2…, conditions none → method GET, action cluster app → split app 3, timeout none → 3s
+1 changed
+";
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn routes_for_some_clients_say_whose_requests_they_take() {
+    let found = plan(&[(
+        "[[cluster]]",
+        "[[route]]\nname = \"office\"\npath_prefix = \"/orders\"\nclient_ip = [\"10.0.0.0/8\"]\ncookies = { a = \"1\" }\n\
+         port = 8081\nnot = { methods = [\"PUT\"] }\ncluster = \"app\"\n[[cluster]]",
+    )]);
+    let expected = "\
++ route office: any host /orders…: cluster app; such requests go to route orders today
+1 added
+";
+    assert_eq!(found, expected);
+    let conditions = "name = \"orders\"\nclient_ip = [\"10.0.0.0/8\"]\nnot = { scheme = \"https\" }";
+    let found = plan(&[("name = \"orders\"", conditions)]);
+    let expected = "\
+~ route orders: conditions none → client_ip 10.0.0.0/8 and not scheme https
 1 changed
 ";
     assert_eq!(found, expected);

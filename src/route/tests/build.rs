@@ -14,6 +14,8 @@ fn same_match_twice() {
         ("x ~a", "y x ~a #2", "path_regex", "host x"),
         ("*.x", "*.x #2", "hosts", "host x"),
         ("", "#2", "name", "on any host"),
+        ("/a @10.0.0.0/8 @fd00::/8 !GET", "/a !GET @fd00::/8 @10.0.0.0/8 #2", "path_prefix", "on any host"),
+        ("/a c:x=1 https :80", "/a :80 https c:x=1 #2", "path_prefix", "on any host"),
         ("/a h:x=1 h:y=~2 q:z=+", "/a q:z=+ h:y=~2 h:x=1 #2", "path_prefix", "on any host"),
     ] {
         let expected = format!("route {second:?}: {key}: matches the same requests as route {first:?} ({host})");
@@ -29,8 +31,30 @@ fn a_pair_is_reported_once() {
 
 #[test]
 fn different_matches_are_no_duplicates() {
-    let texts =
-        ["/a", "=/a", "~/a", "/", "", "x", "*.x", "x /a", "/a GET", "/a GET POST", "/a h:x=1", "/a h:x=~1", "/a q:x=1"];
+    let texts = [
+        "/a",
+        "=/a",
+        "~/a",
+        "/",
+        "",
+        "x",
+        "*.x",
+        "x /a",
+        "/a GET",
+        "/a GET POST",
+        "/a h:x=1",
+        "/a h:x=~1",
+        "/a q:x=1",
+        "/a c:x=1",
+        "/a @10.0.0.0/8",
+        "/a @10.0.0.0/16",
+        "/a https",
+        "/a http",
+        "/a :80",
+        "/a !GET",
+        "/a !c:x=1",
+        "/a !https",
+    ];
     assert!(Router::build(&texts.map(route), 2).is_ok());
     let mut specs = [route("/a"), route("/a #2")];
     specs[0].listeners = vec![ListenerId(0)];

@@ -4,7 +4,7 @@ mod build;
 mod naive;
 
 use super::*;
-use crate::id::ClusterId;
+use crate::id::{ClusterId, Network};
 
 /// A request as text: `METHOD host/path?query` and fields.
 #[derive(Clone, Debug, Default)]
@@ -14,18 +14,33 @@ struct Text {
     path: String,
     query: Option<String>,
     headers: Vec<(String, String)>,
+    client_ip: Option<IpAddr>,
+    secure: bool,
+    port: Option<u16>,
 }
 
 impl Text {
-    /// `GET a.example:80/x?q=1 name=value`
+    /// `GET a.example:80/x?q=1 name=value`; `@192.0.2.1` is the client, `https` the scheme, `:8443` the port of the listener.
     fn parse(line: &str) -> Self {
         let mut words = line.split(' ');
         let method = words.next().unwrap().to_owned();
         let target = words.next().unwrap();
         let (target, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query.into())));
         let (host, path) = target.split_at(target.find('/').unwrap_or(target.len()));
-        let field = |field: &str| field.split_once('=').map(|(name, value)| (name.into(), value.into())).unwrap();
-        Self { method, host: host.into(), path: path.into(), query, headers: words.map(field).collect() }
+        let mut request = Self { method, host: host.into(), path: path.into(), query, ..Self::default() };
+        for word in words {
+            match word.as_bytes() {
+                b"https" => request.secure = true,
+                [b'@', ..] => request.client_ip = Some(word[1..].parse().unwrap()),
+                [b':', ..] => request.port = Some(word[1..].parse().unwrap()),
+                _ => {
+                    let (name, value) = word.split_once('=').unwrap();
+                    // A space in a value would end the word.
+                    request.headers.push((name.into(), value.replace(';', "; ")));
+                }
+            }
+        }
+        request
     }
 }
 
@@ -45,6 +60,15 @@ impl Request for Text {
     fn header(&self, name: &[u8]) -> impl Iterator<Item = &[u8]> {
         self.headers.iter().filter(move |(field, _)| field.as_bytes() == name).map(|(_, value)| value.as_bytes())
     }
+    fn client_ip(&self) -> Option<IpAddr> {
+        self.client_ip
+    }
+    fn scheme(&self) -> Scheme {
+        if self.secure { Scheme::Https } else { Scheme::Http }
+    }
+    fn port(&self) -> Option<u16> {
+        self.port
+    }
 }
 
 fn bare(name: &str) -> RouteSpec {
@@ -52,7 +76,8 @@ fn bare(name: &str) -> RouteSpec {
 }
 
 /// A route from words, its name being the whole text: `a.b` `*.b` host, `=/x` exact, `/x` prefix, `~re` expression,
-/// `GET` method, `h:name=value` header, `q:name=value` query; a value may be `~re`, `+` (present) or `-` (absent).
+/// `GET` method, `h:name=value` header, `q:name=value` query, `c:name=value` cookie, `@10.0.0.0/8` client_ip, `https` scheme, `:80`
+/// port; a value may be `~re`, `+` (present) or `-` (absent); `!` before a condition puts it under `not`.
 fn route(text: &str) -> RouteSpec {
     let mut spec = bare(text);
     let value = |text: &str| {
@@ -65,15 +90,28 @@ fn route(text: &str) -> RouteSpec {
         (name.to_owned(), pattern)
     };
     for word in text.split(' ').filter(|word| !word.is_empty()) {
+        let (conditions, word) = match word.strip_prefix('!') {
+            Some(word) => (&mut spec.not, word),
+            None => (&mut spec.conditions, word),
+        };
         match word.as_bytes() {
             [b'=', ..] => spec.path = PathPattern::Exact(word[1..].into()),
             [b'/', ..] => spec.path = PathPattern::Prefix(word.into()),
             [b'~', ..] => spec.path = PathPattern::Regex(word[1..].into()),
             [b'*', b'.', ..] => spec.hosts.push(HostPattern::Wildcard(word[2..].into())),
-            [b'h', b':', ..] => spec.headers.push(value(&word[2..])),
-            [b'q', b':', ..] => spec.query.push(value(&word[2..])),
+            [b'h', b':', ..] => conditions.headers.push(value(&word[2..])),
+            [b'q', b':', ..] => conditions.query.push(value(&word[2..])),
+            [b'c', b':', ..] => conditions.cookies.push(value(&word[2..])),
+            b"http" => conditions.scheme = Some(Scheme::Http),
+            b"https" => conditions.scheme = Some(Scheme::Https),
+            [b':', ..] => conditions.port = Some(word[1..].parse().unwrap()),
+            [b'@', ..] => {
+                let (address, prefix) = word[1..].split_once('/').unwrap();
+                let (address, prefix) = (address.parse().unwrap(), prefix.parse().unwrap());
+                conditions.client_ip.push(Network { address, prefix });
+            }
             [b'#', ..] => {} // Only makes the name unique.
-            [b'A'..=b'Z', ..] => spec.methods.push(word.into()),
+            [b'A'..=b'Z', ..] => conditions.methods.push(word.into()),
             _ => spec.hosts.push(HostPattern::Exact(word.into())),
         }
     }
@@ -223,6 +261,57 @@ fn conditions() {
 }
 
 #[test]
+fn conditions_on_the_client() {
+    check(
+        &[
+            "/a",
+            "/a @10.0.0.0/8 @fd00::/8",
+            "/a c:lang=de",
+            "/a c:lang=de c:beta=+",
+            "/a https",
+            "/a :8443",
+            "/a GET !c:x=+",
+        ],
+        &[
+            ("POST h/a", "/a"),
+            ("POST h/a @10.1.2.3", "/a @10.0.0.0/8 @fd00::/8"),
+            ("POST h/a @::ffff:10.1.2.3", "/a @10.0.0.0/8 @fd00::/8"),
+            ("POST h/a @fd12::1", "/a @10.0.0.0/8 @fd00::/8"),
+            ("POST h/a @11.0.0.0", "/a"),
+            ("POST h/a cookie=lang=de", "/a c:lang=de"),
+            ("POST h/a cookie=a=1;lang=de;beta=", "/a c:lang=de c:beta=+"),
+            ("POST h/a cookie=lang=en cookie=x=1 cookie=lang=de", "/a c:lang=de"),
+            ("POST h/a cookie=lang=en;Lang=de", "/a"),
+            ("POST h/a https", "/a https"),
+            ("POST h/a :8443", "/a :8443"),
+            ("POST h/a :443", "/a"),
+            ("POST h/a https :8443", "/a https"),
+            ("GET h/a", "/a GET !c:x=+"),
+            ("GET h/a cookie=x=1", "/a"),
+            // What a client sends does not put another route before the one for its address.
+            ("GET h/a cookie=lang=de;beta=1 https @10.0.0.1", "/a @10.0.0.0/8 @fd00::/8"),
+        ],
+    );
+    // Each condition under `not` by itself keeps requests away.
+    check(
+        &["/a", "/a !@10.0.0.0/8 !POST !h:x=1 !https !:81", "/b !h:x=- !q:d=~[0-9]+"],
+        &[
+            ("GET h/a", "/a !@10.0.0.0/8 !POST !h:x=1 !https !:81"),
+            ("GET h/a x=2 @11.0.0.1 :80", "/a !@10.0.0.0/8 !POST !h:x=1 !https !:81"),
+            ("GET h/a @10.0.0.1", "/a"),
+            ("POST h/a", "/a"),
+            ("GET h/a x=2 x=1", "/a"),
+            ("GET h/a https", "/a"),
+            ("GET h/a :81", "/a"),
+            ("GET h/b x=1", "/b !h:x=- !q:d=~[0-9]+"),
+            ("GET h/b x=1?d=a", "/b !h:x=- !q:d=~[0-9]+"),
+            ("GET h/b?d=1 x=1", "none"),
+            ("GET h/b", "none"),
+        ],
+    );
+}
+
+#[test]
 fn failed_conditions_fall_through_to_the_less_specific() {
     check(
         &["a.b /x/y PUT", "a.b /x POST", "a.b ~/x/.* PATCH", "*.b /x DELETE", " /x", "=/x/y HEAD"],
@@ -276,12 +365,29 @@ fn explain_names_each_verdict_in_order() {
     assert_eq!(
         considered,
         [
-            (1, Verdict::Unmet(Unmet::Method)),
-            (2, Verdict::Unmet(Unmet::Header("x"))),
+            (1, Verdict::Unmet(Unmet::Fails(Condition::Method))),
+            (2, Verdict::Unmet(Unmet::Fails(Condition::Header("x")))),
             (4, Verdict::Chosen),
-            (3, Verdict::Unmet(Unmet::Path)),
+            (3, Verdict::Unmet(Unmet::Fails(Condition::Path))),
             (0, Verdict::Shadowed(RouteId(4))),
         ]
     );
     assert!(router.explain(ListenerId(1), &Text::parse("GET a.b/x")).is_empty());
+    for (condition, line, unmet) in [
+        ("@10.0.0.0/8", "GET h/", Unmet::Fails(Condition::ClientIp)),
+        ("c:a=1", "GET h/", Unmet::Fails(Condition::Cookie("a"))),
+        ("https", "GET h/", Unmet::Fails(Condition::Scheme)),
+        (":80", "GET h/", Unmet::Fails(Condition::Port)),
+        ("!@10.0.0.0/8", "GET h/ @10.0.0.1", Unmet::Not(Condition::ClientIp)),
+        ("!GET", "GET h/", Unmet::Not(Condition::Method)),
+        ("!h:x=1", "GET h/ x=1", Unmet::Not(Condition::Header("x"))),
+        ("!q:x=1", "GET h/?x=1", Unmet::Not(Condition::Query("x"))),
+        ("!c:x=1", "GET h/ cookie=x=1", Unmet::Not(Condition::Cookie("x"))),
+        ("!http", "GET h/", Unmet::Not(Condition::Scheme)),
+        ("!:80", "GET h/ :80", Unmet::Not(Condition::Port)),
+    ] {
+        let router = self::router(&[condition]);
+        let considered = router.explain(ListenerId(0), &Text::parse(line));
+        assert_eq!(considered, [Considered { route: RouteId(0), verdict: Verdict::Unmet(unmet) }], "{condition}");
+    }
 }

@@ -6,6 +6,7 @@ use proptest::prelude::{
 use proptest::sample::select;
 
 use super::*;
+use crate::id::Network;
 
 /// (host rank, path rank, conditions), larger is more specific; None when the route does not match.
 fn specificity(spec: &RouteSpec, request: &Text) -> Option<impl Ord + use<>> {
@@ -30,7 +31,20 @@ fn specificity(spec: &RouteSpec, request: &Text) -> Option<impl Ord + use<>> {
         }
         PathPattern::Any => (0, 0),
     };
-    let method = spec.methods.is_empty() || spec.methods.contains(&request.method);
+    let (wanted, not) = (&spec.conditions, &spec.not);
+    let count = |conditions: &[(String, ValuePattern)]| conditions.len();
+    let order = (
+        !wanted.client_ip.is_empty(),
+        (!wanted.methods.is_empty(), count(&wanted.headers), count(&wanted.query), count(&wanted.cookies)),
+        (wanted.scheme.is_some(), wanted.port.is_some(), held(not, request).len()),
+    );
+    let all = held(wanted, request).iter().all(|holds| *holds);
+    let none = held(not, request).iter().all(|holds| !holds);
+    (all && none).then_some((host, path, order))
+}
+
+/// Whether each of the conditions holds.
+fn held(conditions: &ConditionsSpec, request: &Text) -> Vec<bool> {
     let value = |found: &[&str], pattern: &ValuePattern| match pattern {
         ValuePattern::Exact(value) => found.contains(&value.as_str()),
         ValuePattern::Regex(text) => {
@@ -48,10 +62,25 @@ fn specificity(spec: &RouteSpec, request: &Text) -> Option<impl Ord + use<>> {
         let pairs = query.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
         pairs.filter(|(key, _)| *key == name).map(|(_, value)| value).collect::<Vec<_>>()
     };
-    let headers = spec.headers.iter().all(|(name, pattern)| value(&header(name), pattern));
-    let query = spec.query.iter().all(|(name, pattern)| value(&parameters(name), pattern));
-    let conditions = (!spec.methods.is_empty(), spec.headers.len(), spec.query.len());
-    (method && headers && query).then_some((host, path, conditions))
+    let cookies = |name: &str| {
+        let pairs =
+            header("cookie").into_iter().flat_map(|field| field.split("; ")).filter_map(|it| it.split_once('='));
+        pairs.filter(|(key, _)| *key == name).map(|(_, value)| value).collect::<Vec<_>>()
+    };
+    let mut held = Vec::new();
+    if !conditions.client_ip.is_empty() {
+        let inside = |address| conditions.client_ip.iter().any(|network| network.contains(address));
+        held.push(request.client_ip.is_some_and(inside));
+    }
+    if !conditions.methods.is_empty() {
+        held.push(conditions.methods.contains(&request.method));
+    }
+    held.extend(conditions.headers.iter().map(|(name, pattern)| value(&header(name), pattern)));
+    held.extend(conditions.query.iter().map(|(name, pattern)| value(&parameters(name), pattern)));
+    held.extend(conditions.cookies.iter().map(|(name, pattern)| value(&cookies(name), pattern)));
+    held.extend(conditions.scheme.map(|scheme| (scheme == Scheme::Https) == request.secure));
+    held.extend(conditions.port.map(|port| request.port == Some(port)));
+    held
 }
 
 fn naive<'a>(specs: &'a [RouteSpec], request: &Text) -> Option<&'a str> {
@@ -66,6 +95,7 @@ const PATHS: [&str; 12] = ["/", "/a", "/a/", "/a/b", "/a/b/", "/a/b/c", "/ab", "
 const EXPRESSIONS: [&str; 4] = ["/a/.*", "/[ab]", ".*b", "/b.*|/a"];
 const METHODS: [&str; 3] = ["GET", "PUT", "HEAD"];
 const VALUES: [&str; 3] = ["1", "2", "12"];
+const NETWORKS: [(&str, u8); 4] = [("10.0.0.0", 8), ("10.1.0.0", 16), ("192.0.2.7", 32), ("fd00::", 8)];
 
 fn pattern() -> impl Strategy<Value = ValuePattern> {
     prop_oneof![
@@ -82,6 +112,29 @@ fn fields() -> impl Strategy<Value = Vec<(String, ValuePattern)>> {
 }
 
 prop_compose! {
+    fn conditions()(
+        methods in proptest::sample::subsequence(METHODS.to_vec(), 0..=1),
+        headers in prop_oneof![3 => Just(Vec::new()), 1 => fields()],
+        query in prop_oneof![3 => Just(Vec::new()), 1 => fields()],
+        cookies in prop_oneof![5 => Just(Vec::new()), 1 => fields()],
+        networks in prop_oneof![4 => Just(Vec::new()), 1 => proptest::sample::subsequence(NETWORKS.to_vec(), 1..=2)],
+        scheme in prop::option::weighted(0.1, select(&[Scheme::Http, Scheme::Https][..])),
+        port in prop::option::weighted(0.1, select(&[80, 81][..])),
+    ) -> ConditionsSpec {
+        let network = |(address, prefix): (&str, u8)| Network { address: address.parse().unwrap(), prefix };
+        ConditionsSpec {
+            client_ip: networks.into_iter().map(network).collect(),
+            methods: methods.into_iter().map(str::to_owned).collect(),
+            headers,
+            query,
+            cookies,
+            scheme,
+            port,
+        }
+    }
+}
+
+prop_compose! {
     fn spec()(
         hosts in prop::collection::vec((any::<bool>(), select(&HOSTS[..])), 0..3),
         path in prop_oneof![
@@ -90,9 +143,8 @@ prop_compose! {
             select(&PATHS[..]).prop_map(|path| PathPattern::Prefix(path.into())),
             select(&EXPRESSIONS[..]).prop_map(|text| PathPattern::Regex(text.into())),
         ],
-        methods in proptest::sample::subsequence(METHODS.to_vec(), 0..=1),
-        headers in prop_oneof![3 => Just(Vec::new()), 1 => fields()],
-        query in prop_oneof![3 => Just(Vec::new()), 1 => fields()],
+        conditions in conditions(),
+        not in prop_oneof![3 => Just(ConditionsSpec::default()), 1 => conditions()],
     ) -> RouteSpec {
         let host = |(exact, name): (bool, &str)| {
             if exact { HostPattern::Exact(name.into()) } else { HostPattern::Wildcard(name.into()) }
@@ -100,9 +152,8 @@ prop_compose! {
         RouteSpec {
             hosts: hosts.into_iter().map(host).collect(),
             path,
-            methods: methods.into_iter().map(str::to_owned).collect(),
-            headers,
-            query,
+            conditions,
+            not,
             ..bare("")
         }
     }
@@ -120,10 +171,24 @@ prop_compose! {
             select(&["x=1", "y=2&x=12", "x", "z=1", "x=2&x=1", ""][..]).prop_map(|query| Some(query.to_owned())),
         ],
         headers in prop::collection::vec((select(&["x", "y"][..]), select(&VALUES[..])), 0..3),
+        cookies in prop::collection::vec(select(&["x=1; y=2", "y=12", "x=2", "z=1; x=1", ""][..]), 0..3),
+        client_ip in prop::option::of(select(&["10.0.0.1", "::ffff:10.1.0.1", "192.0.2.7", "fd00::1"][..])),
+        secure in any::<bool>(),
+        port in prop::option::of(80..=81_u16),
     ) -> Text {
         let host = if upper { host.to_uppercase() } else { host.to_owned() };
-        let headers = headers.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
-        Text { method: method.into(), host: host + form, path: path.into(), query, headers: headers.collect() }
+        let cookies = cookies.into_iter().map(|cookies| ("cookie", cookies));
+        let headers = headers.into_iter().chain(cookies).map(|(name, value)| (name.to_owned(), value.to_owned()));
+        Text {
+            method: method.into(),
+            host: host + form,
+            path: path.into(),
+            query,
+            headers: headers.collect(),
+            client_ip: client_ip.map(|address| address.parse().unwrap()),
+            secure,
+            port,
+        }
     }
 }
 
