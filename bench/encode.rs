@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use cairn::config;
 use cairn::downstream::response::{self, HeadStyle};
-use cairn::exchange::{Failure, Forwarded, HeadKind, Kept, Peer, RequestId, RequestValues, RouteRequest};
+use cairn::exchange::{Failure, Forwarded, HeadKind, Peer, RequestId, RequestValues, RouteRequest};
 use cairn::http::path::{Forms, Rules};
 use cairn::http::{HeadLimits, Method, RequestHead, ResponseHead, Version, parse_request, parse_response};
 use cairn::id::ListenerId;
@@ -75,15 +75,8 @@ fn responses(criterion: &mut Criterion) {
     let parsed = parse_response(RESPONSE.as_bytes(), &LIMITS, &mut 0, Method::Get, &mut head);
     assert_eq!(parsed, Ok(Some(RESPONSE.len())));
     let route = &snapshot.router.routes()[0];
-    let kept = Kept::default();
-    let style = HeadStyle {
-        kind: HeadKind::Final,
-        route,
-        kept: &kept,
-        keep_alive: true,
-        version: Version::Http11,
-        date: &DATE,
-    };
+    let style =
+        HeadStyle { kind: HeadKind::Final, route, kept: None, keep_alive: true, version: Version::Http11, date: &DATE };
     let mut out = Vec::with_capacity(4096);
     response::write(&style, &head, RESPONSE.as_bytes(), &mut out);
     let written = String::from_utf8_lossy(&out).into_owned();

@@ -22,7 +22,7 @@ impl Downstreams {
     pub(super) fn refuse<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32, failure: Failure) -> Step {
         let (route, kept) = match self.table[id as usize].phase {
             Phase::Exchange(exchange) => (Some(engine.route(exchange)), engine.take_kept(exchange)),
-            _ => (None, Kept::default()),
+            _ => (None, None),
         };
         self.refuse_routed(engine, id, failure, route, kept)
     }
@@ -35,7 +35,7 @@ impl Downstreams {
         id: u32,
         failure: Failure,
         route: Option<RouteOf>,
-        kept: Kept,
+        kept: Option<Box<Kept>>,
     ) -> Step {
         let connection = &mut self.table[id as usize];
         let record = connection.record(engine);

@@ -5,7 +5,7 @@ use super::end::Outcome;
 use super::rate::{MinimumRate, RateMeter};
 use super::{Current, Direction, Downstream, Downstreams, Phase, Response, Step, Tunnel, response};
 use crate::buffer::{Lease, Queue, QueueLimit};
-use crate::exchange::{Engine, Failure, Head, HeadKind, RequestId, RouteRequest};
+use crate::exchange::{Engine, Failure, Head, HeadKind, RouteRequest};
 use crate::forward::{Body, BodyError, Chunking, Framing, Progress, Trailers, join};
 use crate::http::{self, FieldName, RequestHead, Version};
 use crate::id::StreamId;
@@ -91,12 +91,10 @@ impl Downstreams {
         let keep_alive = !self.draining && !last && connection.last_snapshot.is_none() && !connection.is_worn();
         connection.current = Current::of(request, head, trailers, keep_alive);
         connection.record(engine);
-        let (listener, peer) = (connection.listener, connection.peer);
+        let (listener, peer) = (connection.listener, &connection.peer);
         let tls = connection.transport.session().and_then(Session::client_handshake);
-        let unnamed = RouteRequest { request, head, listener, peer: &peer, tls, id: &RequestId::default() };
-        let request_id = engine.request_id(&unnamed);
-        let asked = RouteRequest { id: &request_id, ..unnamed };
-        connection.current.id = request_id;
+        engine.identify(request, head, peer, &mut connection.id);
+        let asked = RouteRequest { request, head, listener, peer, tls, id: &connection.id };
         let opened = engine.decide(&snapshot, &asked).and_then(|decision| {
             let opened = engine.open(&decision, &asked, StreamId { connection: id, stream: 0 });
             match opened {
@@ -236,7 +234,7 @@ impl Downstreams {
         let kept = engine.take_kept(exchange);
         let date = engine.date.line();
         let (keep_alive, version) = (current.keep_alive, current.version);
-        let style = response::HeadStyle { kind, route: &route, kept: &kept, keep_alive, version, date };
+        let style = response::HeadStyle { kind, route: &route, kept: kept.as_deref(), keep_alive, version, date };
         response::write(&style, &engine.response, &lease.bytes()[..length], &mut engine.scratch);
         // The head that follows an interim one, and a refusal, need it, too.
         engine.put_kept(exchange, kept);

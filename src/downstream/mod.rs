@@ -84,6 +84,8 @@ struct Downstream {
     requests: u32,
     /// How fast the client takes what is sent to it.
     download_rate: RateMeter,
+    /// The identifier of the request whose head was read last.
+    id: RequestId,
     /// The current exchange.
     current: Current,
 }
@@ -103,8 +105,6 @@ enum Admission {
 struct Current {
     /// The record; None before a head was read, and when the exchange is over.
     record: Option<Record>,
-    /// The identifier of the request; empty before its head was read.
-    id: RequestId,
     version: Version,
     method: Method,
     /// The format of answers that are made here.
@@ -194,7 +194,6 @@ impl Default for Current {
     fn default() -> Self {
         Self {
             record: None,
-            id: RequestId::default(),
             version: Version::Http11,
             method: Method::Get,
             format: Format::Text,
@@ -284,6 +283,7 @@ impl Downstreams {
             reading: Stall::default(),
             requests: 0,
             download_rate: RateMeter::default(),
+            id: RequestId::default(),
             current: Current { body: unread, ..Current::default() },
         });
         if phase == Phase::Handshake {

@@ -1,7 +1,7 @@
 //! The response head as an HTTP/1.1 client gets it. Not here: the body.
 
 use super::{Current, restore};
-use crate::exchange::{HeadKind, Kept};
+use crate::exchange::{HeadKind, Kept, appended_lines};
 use crate::forward::Framing;
 use crate::http::{BodyFraming, Field, FieldName, ResponseHead, Version, hop_by_hop, write_decimal};
 use crate::respond::{DATE_LINE, write_fields, write_parts};
@@ -15,7 +15,7 @@ pub struct HeadStyle<'a> {
     /// The route, with its edits.
     pub route: &'a Route,
     /// What the route needs of the request.
-    pub kept: &'a Kept,
+    pub kept: Option<&'a Kept>,
     /// The connection takes another request.
     pub keep_alive: bool,
     /// The version of the request.
@@ -47,11 +47,10 @@ pub fn write(style: &HeadStyle<'_>, response: &ResponseHead, head: &[u8], out: &
     if style.route.restores == Restores::default() {
         write_fields(out, &response.fields, head, keeps);
     } else {
-        write_fields(out, &response.fields, head, |field| keeps(field) && !restore::replaces(style.route, field, head));
-        restore::write(style.route, style.kept, response, head, keeps, out);
+        restore::write_fields(style, response, head, keeps, out);
     }
     if edited {
-        out.extend_from_slice(style.kept.lines(style.route));
+        out.extend_from_slice(appended_lines(style.route, style.kept));
     }
     if !is_dated(response) && response.status >= 200 && edits.names() & FieldName::Date.bit() == 0 {
         out.extend_from_slice(style.date);

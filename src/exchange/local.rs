@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
-use super::{Decision, Engine, Failure, Kept, RequestValues, RouteOf, RouteRequest, find_captures, write_location};
+use super::{
+    Decision, Engine, Failure, Kept, RequestValues, RouteOf, RouteRequest, appended_lines, find_captures,
+    write_location,
+};
 use crate::http::FieldName;
 use crate::id::RouteNumber;
 use crate::limits;
@@ -79,8 +82,8 @@ impl<D: Driver> Engine<D> {
     }
 
     /// What the answer to a refused request needs of it, if it has a route.
-    pub fn keep_refused(&mut self, route: Option<&RouteOf>, asked: &RouteRequest<'_>) -> Kept {
-        route.map(|route| self.keep(&route.snapshot, route, asked)).unwrap_or_default()
+    pub fn keep_refused(&mut self, route: Option<&RouteOf>, asked: &RouteRequest<'_>) -> Option<Box<Kept>> {
+        route.and_then(|route| self.keep(&route.snapshot, route, asked))
     }
 
     /// Writes the answer to a failure to the scratch buffer, with the edits of `route`, and returns its status.
@@ -88,7 +91,7 @@ impl<D: Driver> Engine<D> {
         &mut self,
         failure: Failure,
         route: Option<&RouteOf>,
-        kept: Kept,
+        kept: Option<Box<Kept>>,
         style: &ResponseStyle,
     ) -> u16 {
         let answer = failure.answer();
@@ -96,7 +99,8 @@ impl<D: Driver> Engine<D> {
         out.clear();
         match route {
             Some(route) => {
-                let edits = AnswerEdits { edits: &route.response_edits, appended: kept.lines(route) };
+                let edits =
+                    AnswerEdits { edits: &route.response_edits, appended: appended_lines(route, kept.as_deref()) };
                 answer.write(style, &edits, &self.allow, out);
             }
             None => answer.write(style, &(), &self.allow, out),

@@ -49,7 +49,7 @@ pub use request::{Forwarded, Peer};
 pub use request_id::RequestId;
 use tenancy::Tenancy;
 use values::write_host;
-pub use values::{Kept, RequestValues, find_captures, write_location};
+pub use values::{Kept, RequestValues, appended_lines, find_captures, write_location};
 
 /// The exchanges of a worker and what all of them share.
 pub struct Engine<D = Kernel> {
@@ -78,7 +78,7 @@ pub struct Engine<D = Kernel> {
     /// What the groups of an expression have matched of it, for routes that ask for that.
     captures: Captures,
     /// Memory for what responses need of their requests.
-    spare: Vec<Kept>,
+    spare: Vec<Box<Kept>>,
     /// The value of Allow for an answer to [`Failure::Method`].
     allow: Vec<u8>,
     /// The Date line for responses that have none; see [`Engine::update_date`].
@@ -113,7 +113,7 @@ struct Exchange {
     /// The part of the request that was sent and may be sent again.
     replay: Replay,
     /// What its response needs of its request.
-    kept: Kept,
+    kept: Option<Box<Kept>>,
     /// The whole request was queued for the origin.
     request_done: bool,
     /// The request or its response authenticates the connection itself (NTLM, Negotiate).
@@ -445,7 +445,7 @@ impl<D: Driver> Engine<D> {
         if let State::Attempt(attempt) = &exchange.state {
             self.release(&exchange, attempt, complete);
         }
-        self.spare(std::mem::take(&mut exchange.kept));
+        self.spare(exchange.kept.take());
         Some(exchange.forwarding)
     }
 
@@ -487,13 +487,15 @@ impl<D: Driver> Engine<D> {
 
     /// Takes out what the response of an exchange needs of its request.
     #[must_use]
-    pub fn take_kept(&mut self, id: u32) -> Kept {
-        std::mem::take(&mut self.exchanges[id as usize].kept)
+    pub fn take_kept(&mut self, id: u32) -> Option<Box<Kept>> {
+        self.exchanges[id as usize].kept.take()
     }
 
     /// Gives it back.
-    pub fn put_kept(&mut self, id: u32, kept: Kept) {
-        self.exchanges[id as usize].kept = kept;
+    pub fn put_kept(&mut self, id: u32, kept: Option<Box<Kept>>) {
+        if kept.is_some() {
+            self.exchanges[id as usize].kept = kept;
+        }
     }
 
     /// Takes in an event of an upstream connection. Returns the stream of the exchange that uses it: the caller pumps that connection

@@ -1,7 +1,7 @@
 //! The identifier of a request, by which logs of several processes are joined. Not here: where it is written (`request`, `values`).
 
-use super::{Engine, RouteRequest};
-use crate::http::FieldName;
+use super::{Engine, Peer};
+use crate::http::{FieldName, RequestHead};
 use crate::uring::Driver;
 
 /// Most bytes of an identifier that are known of; a longer one is passed on whole.
@@ -44,28 +44,47 @@ impl std::fmt::Debug for RequestId {
 }
 
 impl<D: Driver> Engine<D> {
-    /// The identifier of a request: that of a trusted peer, else a new one.
-    pub fn request_id(&mut self, asked: &RouteRequest<'_>) -> RequestId {
-        let RouteRequest { request, head, peer, .. } = *asked;
+    /// Writes the identifier of a request to `id`: that of a trusted peer, else a new one.
+    pub fn identify(&mut self, request: &RequestHead, head: &[u8], peer: &Peer, id: &mut RequestId) {
         let field = request.fields.get(FieldName::XRequestId).filter(|_| peer.trusted);
         let told = field.filter(|field| peer.passes(request, head, field)).map(|field| field.value.of(head));
         match told {
-            Some(told) if !told.is_empty() => RequestId::new(told),
-            _ => self.new_request_id(),
+            Some(told) if !told.is_empty() => *id = RequestId::new(told),
+            _ => self.make_request_id(id),
         }
     }
 
-    /// A new identifier: 32 random hexadecimal digits.
-    pub fn new_request_id(&mut self) -> RequestId {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let mut id = RequestId { text: [0; BYTES_MAX], length: 32 };
-        for part in id.text[..32].chunks_exact_mut(8) {
-            let mut bits = self.balancer.random();
-            for digit in part {
-                *digit = DIGITS[(bits & 15) as usize];
-                bits >>= 4;
-            }
+    /// Writes a new identifier: 32 random hexadecimal digits.
+    fn make_request_id(&mut self, id: &mut RequestId) {
+        id.length = 32;
+        for part in id.text.as_chunks_mut().0.iter_mut().take(4) {
+            *part = hexadecimal(self.balancer.random());
         }
-        id
+    }
+}
+
+/// The hexadecimal digits of a number, the least significant first, all at once.
+fn hexadecimal(bits: u32) -> [u8; 8] {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    let bits = u64::from(bits);
+    let bits = (bits | bits << 16) & 0x0000_ffff_0000_ffff;
+    let bits = (bits | bits << 8) & 0x00ff_00ff_00ff_00ff;
+    let digits = (bits | bits << 4) & (0x0f * EACH);
+    // 1 where a digit is 10 or more.
+    let letters = (digits + 6 * EACH) >> 4 & EACH;
+    (digits + u64::from(b'0') * EACH + letters * u64::from(b'a' - b'0' - 10)).to_le_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::hexadecimal;
+
+    #[test]
+    fn digits_are_hexadecimal() {
+        for (bits, digits) in
+            [(0, "00000000"), (0xffff_ffff, "ffffffff"), (0x0123_4567, "76543210"), (0x89ab_cdef, "fedcba98")]
+        {
+            assert_eq!(hexadecimal(bits), digits.as_bytes());
+        }
     }
 }

@@ -105,7 +105,7 @@ impl Values for RequestValues<'_> {
     }
 }
 
-/// What a response needs of its request, for routes that need it; empty for all others.
+/// What a response needs of its request, for routes that need it.
 #[derive(Debug, Default)]
 pub struct Kept {
     /// The field lines that the route appends to the response, then the values of Host for the origin and of Host as the client sent it.
@@ -121,13 +121,6 @@ const SPARE_MAX: usize = 1024;
 const SPARE_BYTES_MAX: usize = 16 * 1024;
 
 impl Kept {
-    /// The field lines to append to a response of `route`.
-    #[must_use]
-    #[inline]
-    pub fn lines<'a>(&'a self, route: &'a Route) -> &'a [u8] {
-        route.response_edits.appended().plain().unwrap_or_else(|| self.bytes.get(..self.lines).unwrap_or_default())
-    }
-
     /// Whether an authority is the one that the origin was sent, or the one that the client has sent.
     #[must_use]
     pub fn names(&self, authority: &[u8]) -> bool {
@@ -138,16 +131,27 @@ impl Kept {
     }
 }
 
+/// The field lines that `route` appends to a response, of whose request `kept` was kept.
+#[must_use]
+#[inline]
+pub fn appended_lines<'a>(route: &'a Route, kept: Option<&'a Kept>) -> &'a [u8] {
+    match (route.response_edits.appended().plain(), kept) {
+        (Some(lines), _) => lines,
+        (None, Some(kept)) => kept.bytes.get(..kept.lines).unwrap_or_default(),
+        (None, None) => b"",
+    }
+}
+
 impl<D: Driver> Engine<D> {
     /// What the response to a request of `route` needs of it.
     #[inline]
-    pub(super) fn keep(&mut self, snapshot: &Snapshot, route: &Route, asked: &RouteRequest<'_>) -> Kept {
+    pub(super) fn keep(&mut self, snapshot: &Snapshot, route: &Route, asked: &RouteRequest<'_>) -> Option<Box<Kept>> {
         let plain = route.response_edits.appended().plain().is_some();
-        if plain && !route.restores.location { Kept::default() } else { self.keep_parts(snapshot, route, asked) }
+        if plain && !route.restores.location { None } else { Some(self.keep_parts(snapshot, route, asked)) }
     }
 
     #[cold]
-    fn keep_parts(&mut self, snapshot: &Snapshot, route: &Route, asked: &RouteRequest<'_>) -> Kept {
+    fn keep_parts(&mut self, snapshot: &Snapshot, route: &Route, asked: &RouteRequest<'_>) -> Box<Kept> {
         let mut kept = self.spare.pop().unwrap_or_default();
         let asked = *asked;
         let Self { paths, captures, .. } = self;
@@ -168,8 +172,11 @@ impl<D: Driver> Engine<D> {
 
     /// Keeps the memory for another exchange.
     #[inline]
-    pub(super) fn spare(&mut self, kept: Kept) {
-        if kept.bytes.capacity() > 0 && kept.bytes.capacity() <= SPARE_BYTES_MAX && self.spare.len() < SPARE_MAX {
+    pub(super) fn spare(&mut self, kept: Option<Box<Kept>>) {
+        if let Some(kept) = kept
+            && kept.bytes.capacity() <= SPARE_BYTES_MAX
+            && self.spare.len() < SPARE_MAX
+        {
             self.spare.push(kept);
         }
     }
