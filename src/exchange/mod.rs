@@ -78,6 +78,7 @@ pub struct Engine<D = Kernel> {
     /// What the groups of an expression have matched of it, for routes that ask for that.
     captures: Captures,
     /// Memory for what responses need of their requests.
+    #[allow(clippy::vec_box, reason = "a box is given to an exchange and comes back")]
     spare: Vec<Box<Kept>>,
     /// The value of Allow for an answer to [`Failure::Method`].
     allow: Vec<u8>,
