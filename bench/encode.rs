@@ -101,7 +101,7 @@ fn answers(criterion: &mut Criterion) {
     };
     let answer = Failure::NoRoute.answer();
     let mut out = Vec::with_capacity(4096);
-    answer.write(&style, &(), b"", &mut out);
+    answer.write(&style, &(), b"", None, &mut out);
     let written = String::from_utf8_lossy(&out).into_owned();
     assert!(
         written.starts_with("HTTP/1.1 404 Not Found\r\n") && written.ends_with("\"reason\":\"no_route\"}\n"),
@@ -110,7 +110,7 @@ fn answers(criterion: &mut Criterion) {
     criterion.bench_function("encode/answer/404 as JSON", |bencher| {
         bencher.iter(|| {
             out.clear();
-            black_box(answer).write(&style, &(), b"", &mut out);
+            black_box(answer).write(&style, &(), b"", None, &mut out);
             out.len()
         });
     });

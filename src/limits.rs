@@ -17,6 +17,8 @@ pub const INTERIM_RESPONSES: u16 = 128;
 pub const UPGRADE_BYTES: usize = 30;
 /// Unread request body, bytes, that is read and dropped after an answer so that the connection can be kept.
 pub const DRAIN_BYTES: u64 = 64 * 1024;
+/// Largest body of an error page, bytes: it is sent with each such answer.
+pub const ERROR_PAGE_BYTES: usize = 64 * 1024;
 /// Default of `listener.limits.handshakes`: at one worker, half of its receive buffers could hold a part of each.
 pub const HANDSHAKES: usize = 8 * 1024;
 /// How long a handshake is left alone that is one too many: long enough for two round trips of the farthest client.

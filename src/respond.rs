@@ -37,6 +37,30 @@ pub enum Format {
     Text,
     /// An object, for a client that prefers JSON.
     Json,
+    /// A page, for a client that prefers HTML; without one, a line of text.
+    Html,
+}
+
+impl Format {
+    /// The format that a client prefers, by its Accept (RFC 9110 section 12.5.1): the one of JSON and HTML that it names first.
+    #[must_use]
+    pub fn of(accept: &[u8]) -> Self {
+        let named = |name: &[u8]| memchr::memmem::find(accept, name).unwrap_or(usize::MAX);
+        match (named(b"json"), named(b"html")) {
+            (usize::MAX, usize::MAX) => Self::Text,
+            (json, html) if json < html => Self::Json,
+            _ => Self::Html,
+        }
+    }
+}
+
+/// The body of an answer that the operator has written.
+#[derive(Clone, Copy, Debug)]
+pub struct Page<'a> {
+    /// The value of Content-Type.
+    pub media_type: &'static str,
+    /// The body.
+    pub body: &'a [u8],
 }
 
 /// What the route of a request changes in the fields of an answer.
@@ -65,22 +89,30 @@ impl Edits for () {
 }
 
 impl Answer {
-    /// Writes head and body. `allow`: the methods that 405 names (RFC 9110 section 15.5.6), as a list.
-    pub fn write(&self, style: &ResponseStyle, edits: &impl Edits, allow: &[u8], out: &mut Vec<u8>) {
+    /// Writes head and body. `allow`: the methods that 405 names (RFC 9110 section 15.5.6), as a list. `page`: the body, if it is not
+    /// cairn's own.
+    pub fn write(
+        &self,
+        style: &ResponseStyle,
+        edits: &impl Edits,
+        allow: &[u8],
+        page: Option<Page<'_>>,
+        out: &mut Vec<u8>,
+    ) {
+        let json = style.format == Format::Json;
+        let write_body = |out: &mut Vec<u8>| match page {
+            Some(page) => out.extend_from_slice(page.body),
+            None => write_body(self, json, out),
+        };
         let start = out.len();
-        write_body(self, style.format == Format::Json, out);
+        write_body(out);
         let body = out.len() - start;
         out.truncate(start);
         write_status_line(self.status, out);
         if !edits.replaces(b"content-type") {
-            write_parts(
-                out,
-                &[
-                    b"content-type: ",
-                    if style.format == Format::Json { b"application/json" } else { b"text/plain" },
-                    b"\r\n",
-                ],
-            );
+            let own = if json { "application/json" } else { "text/plain" };
+            let media_type = page.map_or(own, |page| page.media_type);
+            write_parts(out, &[b"content-type: ", media_type.as_bytes(), b"\r\n"]);
         }
         if !edits.removes(b"proxy-status") {
             let (error, reason) = (self.error.as_bytes(), self.reason.as_bytes());
@@ -94,7 +126,7 @@ impl Answer {
         out.extend_from_slice(edits.appended());
         write_framing(Some(body), !edits.replaces(b"date"), style, out);
         if style.method != Method::Head {
-            write_body(self, style.format == Format::Json, out);
+            write_body(out);
         }
     }
 }
@@ -315,7 +347,7 @@ mod tests {
             now: 0,
         };
         assert_eq!(
-            text(|out| answer.write(&style, &(), b"", out)),
+            text(|out| answer.write(&style, &(), b"", None, out)),
             "HTTP/1.1 404 Not Found\r\ncontent-type: application/json\r\n\
              proxy-status: cairn; error=destination_not_found; details=\"no_route\"\r\n\
              date: Thu, 01 Jan 1970 00:00:00 GMT\r\ncontent-length: 55\r\nconnection: close\r\n\r\n\

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 
-/// Rows of each table.
+/// Least rows of each table.
 const ROWS: usize = 40;
 
 /// The cells of each row of the table below the heading `name`.
@@ -69,7 +69,7 @@ fn every_line_is_what_cairn_takes() {
     let (mut checked, mut problems) = (0, Vec::new());
     for name in ["nginx", "HAProxy"] {
         let rows = rows(&text, name);
-        assert_eq!(rows.len(), ROWS, "{name}");
+        assert!(rows.len() >= ROWS, "{name}");
         for row in rows {
             assert_eq!(row.len(), 3, "{row:?}");
             if row[1] == "–" {

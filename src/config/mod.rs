@@ -29,6 +29,7 @@ mod nearest;
 mod network;
 mod notes;
 mod external;
+mod page;
 mod path;
 mod source_map;
 mod reference;

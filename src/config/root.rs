@@ -11,7 +11,7 @@ use super::route::RouteContext;
 use super::section::Section;
 use super::source_map::SourceMap;
 use super::tenant::{self, Tenant};
-use super::{Config, Watch, admin, cluster, listener, loops, route};
+use super::{Config, Watch, admin, cluster, listener, loops, page, route};
 use crate::route::RouteSpec;
 use crate::snapshot::SnapshotSpec;
 
@@ -65,6 +65,7 @@ pub(super) fn read(sources: &[Source], external: &mut External, problems: &mut P
         routes: self::routes(&routes, &route_names, context, &mut source_map, problems),
         clusters: cluster::clusters(&clusters, &cluster_names, &bounds, external, problems),
         tenants: Vec::new(),
+        error_pages: page::pages(&all("error_pages"), problems),
     };
     clusters.iter().for_each(|cluster| source_map.cluster(*cluster));
     if problems.is_empty() {

@@ -4,7 +4,7 @@ use super::bounds::Bounds;
 use super::names::Names;
 use super::report::Problems;
 use super::section::{Section, Text};
-use super::{condition, field, host, listener, path, target};
+use super::{condition, field, host, listener, page, path, target};
 use crate::id::ClusterId;
 use crate::route::template::{Template, Variable};
 use crate::route::{ActionSpec, HeaderEdits, PathEdit, PathPattern, RouteSpec, count_groups};
@@ -46,7 +46,7 @@ impl<'a> Reader<'a> {
         let rewrite_path = target::path_edit(section, rewrite, self.problems);
         let rewrite_host = rewrite.text("host").map(|text| host::authority(text, self.problems));
         self.restores(rewrite_path.as_ref());
-        self.captures();
+        self.variables();
         let request_headers = self.edits(section.one("request_headers"));
         let response_headers = self.edits(section.one("response_headers"));
         let timeout = self.context.bounds.timeout(section, "timeout", self.problems);
@@ -65,6 +65,7 @@ impl<'a> Reader<'a> {
             rewrite_host,
             rewrite_location: section.flag("rewrite_location"),
             cookie_path: section.flag("cookie_path"),
+            error_pages: page::pages(&section.many("error_pages"), self.problems),
             request_headers,
             response_headers,
         })
@@ -96,12 +97,17 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reports variables of groups that the route's expression does not have.
-    fn captures(&mut self) {
+    /// Reports variables that have no value: those of groups that the route's expression does not have, and those of error pages.
+    fn variables(&mut self) {
         let section = self.section;
         let groups = section.text("path_regex").map(|text| count_groups(text.value));
         for text in section.templates() {
             let template = Template::compile(text.value);
+            if let Some(variable) = template.variables().find(|variable| variable.is_of_error_alone()) {
+                self.problems
+                    .add(text.at, format!("`${{{variable}}}` has no value here"))
+                    .help("it stands in the bodies of `error_pages`");
+            }
             let used = template.variables().filter_map(|variable| match variable {
                 Variable::Capture(group) => Some(*group),
                 _ => None,

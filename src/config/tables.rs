@@ -51,6 +51,7 @@ pub(super) static ROOT: Table = Table {
         key("route", Kind::Many(&ROUTE), Preset::Optional(""), ""),
         key("cluster", Kind::Many(&CLUSTER), Preset::Optional(""), ""),
         key("tenant", Kind::Many(&TENANT), Preset::Absent, ""),
+        key("error_pages", Kind::Many(&ERROR_PAGES), Preset::Absent, ""),
     ],
     choices: &[],
 };
@@ -183,6 +184,12 @@ static ROUTE: Table = Table {
             "Path of Set-Cookie is given the prefix that `rewrite` has replaced",
         ),
         key(
+            "error_pages",
+            Kind::Many(&ROUTE_ERROR_PAGES),
+            Preset::Optional("[{ statuses = [\"5xx\"], html = \"sorry\" }]"),
+            "as [[error_pages]], and before those",
+        ),
+        key(
             "request_headers",
             Kind::One(&REQUEST_HEADERS),
             Preset::Optional(
@@ -204,6 +211,35 @@ static ROUTE: Table = Table {
         Choice { keys: &["cluster", "split", "redirect", "respond"], required: true },
     ],
 };
+
+static ERROR_PAGES: Table = Table {
+    title: "[[error_pages]]",
+    doc: "Bodies of answers that cairn makes itself, by status and by what the client accepts; other answers have cairn's own.",
+    keys: &[
+        key("statuses", Kind::Texts, Preset::Optional("[\"404\", \"5xx\"]"), "that it is for; absent: all"),
+        key(
+            "html",
+            Kind::Template,
+            Preset::Optional("\"<h1>${error.status} ${error.title}</h1>\""),
+            "a text, or @ and a file; with ${error.status}, ${error.title}, ${error.reason}, ${request.id}",
+        ),
+        key(
+            "json",
+            Kind::Template,
+            Preset::Optional("'{\"error\":\"${error.reason}\",\"request\":\"${request.id}\"}'"),
+            "for clients that prefer JSON",
+        ),
+        key(
+            "text",
+            Kind::Template,
+            Preset::Optional("\"${error.status} ${error.title}\\n\""),
+            "for others; absent: html",
+        ),
+    ],
+    choices: &[],
+};
+
+static ROUTE_ERROR_PAGES: Table = Table { title: "route.error_pages", ..ERROR_PAGES };
 
 static SPLIT: Table = Table {
     title: "route.split",

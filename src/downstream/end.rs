@@ -3,7 +3,7 @@
 
 use super::{Admission, Downstream, Downstreams, Phase, Response, Step};
 use crate::buffer::Queue;
-use crate::exchange::{Engine, Failure, Kept, Record, RouteOf};
+use crate::exchange::{Engine, Failure, Kept, Record, Refused, RouteOf};
 use crate::forward::{Body, Chunking, Framing};
 use crate::uring::Driver;
 
@@ -59,7 +59,10 @@ impl Downstreams {
         }
         connection.current.keep_alive &= !failure.is_fatal();
         let style = connection.style(engine.ring.wall_seconds());
-        let status = engine.write_failure(failure, route.as_ref(), kept, &style);
+        let request_id = connection.id;
+        let snapshot = connection.snapshot(engine).clone();
+        let refused = Refused { failure, route: route.as_ref(), snapshot: &snapshot, kept, id: request_id };
+        let status = engine.write_failure(refused, &style);
         self.send_local_response(engine, id, status, style.keep_alive)
     }
 
@@ -200,6 +203,7 @@ impl Downstream {
         if let Some(exchange) = self.phase.exchange() {
             self.close_exchange(engine, exchange, outcome);
         }
+        self.id.clear();
         if let Some(record) = self.current.record.take() {
             engine.finish(Record { received: self.current.received, ..record });
         }

@@ -419,13 +419,12 @@ fn read_body<D: Driver>(connection: &mut Downstream, engine: &mut Engine<D>, out
 impl Current {
     fn of(request: &RequestHead, head: &[u8], trailers: Trailers, keep_alive: bool) -> Self {
         let accept = request.fields.get(FieldName::Accept);
-        let prefers_json = accept.is_some_and(|field| memchr::memmem::find(field.value.of(head), b"json").is_some());
         Self {
             body: Body::new(request.body, trailers),
             keep_alive: keep_alive && request.keep_alive,
             version: request.version,
             method: request.method,
-            format: if prefers_json { Format::Json } else { Format::Text },
+            format: accept.map_or(Format::Text, |field| Format::of(field.value.of(head))),
             expects: request.expect_continue,
             ..Self::default()
         }

@@ -84,7 +84,7 @@ struct Downstream {
     requests: u32,
     /// How fast the client takes what is sent to it.
     download_rate: RateMeter,
-    /// The identifier of the request whose head was read last.
+    /// The identifier of the request of the current exchange; empty: none is under way.
     id: RequestId,
     /// The current exchange.
     current: Current,

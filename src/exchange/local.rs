@@ -4,15 +4,16 @@
 use std::time::Duration;
 
 use super::{
-    Decision, Engine, Failure, Kept, RequestValues, RouteOf, RouteRequest, appended_lines, find_captures,
+    Decision, Engine, Failure, Kept, RequestId, RequestValues, RouteOf, RouteRequest, appended_lines, find_captures,
     write_location,
 };
-use crate::http::FieldName;
+use crate::http::{FieldName, write_decimal};
 use crate::id::RouteNumber;
 use crate::limits;
-use crate::respond::{self, ResponseStyle};
-use crate::route::template::Use;
+use crate::respond::{self, Answer, ResponseStyle, write_parts};
+use crate::route::template::{Use, Values, Variable};
 use crate::route::{Action, AnswerEdits};
+use crate::snapshot::Snapshot;
 use crate::uring::Driver;
 
 /// The answer of a route without a cluster: a redirect or a fixed response.
@@ -86,26 +87,67 @@ impl<D: Driver> Engine<D> {
         route.and_then(|route| self.keep(&route.snapshot, route, asked))
     }
 
-    /// Writes the answer to a failure to the scratch buffer, with the edits of `route`, and returns its status.
-    pub fn write_failure(
-        &mut self,
-        failure: Failure,
-        route: Option<&RouteOf>,
-        kept: Option<Box<Kept>>,
-        style: &ResponseStyle,
-    ) -> u16 {
+    /// Writes the answer to a refused request to the scratch buffer, and returns its status.
+    pub fn write_failure(&mut self, refused: Refused<'_>, style: &ResponseStyle) -> u16 {
+        let Refused { failure, route, snapshot, kept, mut id } = refused;
         let answer = failure.answer();
+        if id.text().is_empty() {
+            self.make_request_id(&mut id);
+        }
+        let of_route = route.and_then(|route| route.error_pages.find(answer.status, style.format));
+        let found = of_route.or_else(|| snapshot.error_pages.find(answer.status, style.format));
+        let page = found.map(|(media_type, body)| {
+            self.page.clear();
+            body.write(Use::Field, &PageValues { answer, id }, &mut self.page);
+            respond::Page { media_type, body: &self.page }
+        });
         let out = &mut self.scratch;
         out.clear();
         match route {
             Some(route) => {
                 let edits =
                     AnswerEdits { edits: &route.response_edits, appended: appended_lines(route, kept.as_deref()) };
-                answer.write(style, &edits, &self.allow, out);
+                answer.write(style, &edits, &self.allow, page, out);
             }
-            None => answer.write(style, &(), &self.allow, out),
+            None => answer.write(style, &(), &self.allow, page, out),
         }
         self.spare(kept);
         answer.status
+    }
+}
+
+/// A request that is answered with its failure.
+pub struct Refused<'a> {
+    /// Why it failed.
+    pub failure: Failure,
+    /// Its route, if it has one: the answer has its edits and pages.
+    pub route: Option<&'a RouteOf>,
+    /// The snapshot whose pages the answer has otherwise.
+    pub snapshot: &'a Snapshot,
+    /// What the edits need of the request.
+    pub kept: Option<Box<Kept>>,
+    /// Its identifier; empty: it has none yet.
+    pub id: RequestId,
+}
+
+/// The values of variables in a page.
+struct PageValues {
+    answer: Answer,
+    id: RequestId,
+}
+
+impl Values for PageValues {
+    fn write(&self, variable: &Variable, out: &mut Vec<u8>) {
+        match variable {
+            Variable::ErrorStatus => write_parts(out, &[write_decimal(u64::from(self.answer.status), &mut [0; 20])]),
+            Variable::ErrorTitle => write_parts(out, &[respond::phrase(self.answer.status).as_bytes()]),
+            Variable::ErrorReason => write_parts(out, &[self.answer.reason.as_bytes()]),
+            // A trusted peer may have sent it, and a page is read as HTML.
+            Variable::RequestId => {
+                let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:+/=@".contains(byte);
+                out.extend(self.id.text().iter().map(|byte| if plain(byte) { *byte } else { b'_' }));
+            }
+            _ => {}
+        }
     }
 }

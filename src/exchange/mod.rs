@@ -41,7 +41,7 @@ use attempt::{Attempt, Stage, Tries};
 pub use client::client_ip;
 pub use decide::{Refusal, RouteRequest, Routed, decide};
 pub use failure::{Failure, Side};
-pub use local::LocalResponse;
+pub use local::{LocalResponse, Refused};
 pub use record::{Forwarding, Record};
 use replay::Replay;
 use request::UpgradeOffer;
@@ -82,6 +82,8 @@ pub struct Engine<D = Kernel> {
     spare: Vec<Box<Kept>>,
     /// The value of Allow for an answer to [`Failure::Method`].
     allow: Vec<u8>,
+    /// The body of an answer, if it is a page of the operator's.
+    page: Vec<u8>,
     /// The Date line for responses that have none; see [`Engine::update_date`].
     pub date: DateLine,
     /// The time of the ring's clock until which `date` is current.
@@ -213,6 +215,7 @@ impl<D: Driver> Engine<D> {
             captures: Captures::new(),
             spare: Vec::new(),
             allow: Vec::with_capacity(1024),
+            page: Vec::new(),
             dated_until: Duration::ZERO,
             workers: workers as u32,
             #[cfg(test)]

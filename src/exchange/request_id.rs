@@ -24,6 +24,11 @@ impl RequestId {
         id
     }
 
+    /// Forgets the text.
+    pub fn clear(&mut self) {
+        self.length = 0;
+    }
+
     /// The text; empty: there is none yet.
     #[must_use]
     pub fn text(&self) -> &[u8] {
@@ -55,7 +60,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Writes a new identifier: 32 random hexadecimal digits.
-    fn make_request_id(&mut self, id: &mut RequestId) {
+    pub(super) fn make_request_id(&mut self, id: &mut RequestId) {
         id.length = 32;
         for part in id.text.as_chunks_mut().0.iter_mut().take(4) {
             *part = hexadecimal(self.balancer.random());

@@ -95,6 +95,8 @@ impl Values for RequestValues<'_> {
             Variable::TlsVersion => tls.map_or(b"", |tls| tls.version().as_bytes()),
             Variable::TlsSni => tls.map_or(b"", |tls| tls.sni.as_bytes()),
             Variable::TlsClientSubject => tls.map_or(b"", |tls| tls.subject.as_bytes()),
+            // Pages have them.
+            Variable::ErrorStatus | Variable::ErrorTitle | Variable::ErrorReason => b"",
             Variable::Header(name) => return self.write_header(name, out),
             Variable::Capture(group) => {
                 let normal = self.paths.normal(self.received());

@@ -15,7 +15,7 @@ use super::rewrite::Rewrite;
 use super::spec::{ConditionsSpec, HostPattern, PathPattern, RouteSpec, Scheme, ValuePattern};
 use super::template::Variable;
 use super::tree::{Draft, DraftId, Rule};
-use super::{Restores, Route, Router, Table};
+use super::{ErrorPages, Restores, Route, Router, Table};
 use crate::id::{Network, RouteId};
 use crate::limits::{REQUEST_LINE_BYTES, ROUTE_TABLE_BYTES_MAX};
 
@@ -137,6 +137,7 @@ fn route(id: RouteId, spec: &RouteSpec) -> Result<Route, (&'static str, String)>
         restores: Restores { location: spec.rewrite_location, cookies: spec.cookie_path },
         names_method: !spec.conditions.methods.is_empty(),
         captures,
+        error_pages: ErrorPages::compile(&spec.error_pages),
         request_edits,
         response_edits,
     })

@@ -16,6 +16,7 @@ mod edit;
 mod explain;
 mod host;
 mod network;
+mod page;
 mod pattern;
 mod query;
 mod rewrite;
@@ -37,10 +38,12 @@ pub use condition::{Condition, Unmet};
 pub use edit::{AnswerEdits, Edits};
 pub use explain::{Considered, Verdict};
 pub use host::name as host_name;
+pub use page::ErrorPages;
 pub use pattern::{Captures, Groups, count_groups, try_expression};
 pub use rewrite::{PathRewrite, Rewrite};
 pub use spec::{
-    ActionSpec, ConditionsSpec, HeaderEdits, HostPattern, PathEdit, PathPattern, RouteSpec, Scheme, ValuePattern,
+    ActionSpec, ConditionsSpec, ErrorPageSpec, HeaderEdits, HostPattern, PathEdit, PathPattern, RouteSpec, Scheme,
+    StatusPattern, ValuePattern,
 };
 use tree::{NodeId, Rule, Tree};
 
@@ -85,6 +88,8 @@ pub struct Route {
     pub captures: Option<Groups>,
     /// Whether it has a condition on the method: only then does it serve TRACE and CONNECT.
     pub names_method: bool,
+    /// Bodies of answers that are made here.
+    pub error_pages: ErrorPages,
     /// Edits of the request's fields.
     pub request_edits: Edits,
     /// Edits of the response's fields.

@@ -36,6 +36,8 @@ pub struct RouteSpec {
     pub rewrite_location: bool,
     /// `cookie_path`: so is Path of cookies.
     pub cookie_path: bool,
+    /// Bodies of answers that cairn makes itself, before those of the whole configuration.
+    pub error_pages: Vec<ErrorPageSpec>,
     /// Edits of the request's fields.
     pub request_headers: HeaderEdits,
     /// Edits of the response's fields.
@@ -60,6 +62,7 @@ impl RouteSpec {
             rewrite_host: None,
             rewrite_location: false,
             cookie_path: false,
+            error_pages: Vec::new(),
             request_headers: HeaderEdits::default(),
             response_headers: HeaderEdits::default(),
         }
@@ -155,6 +158,28 @@ pub enum ValuePattern {
     Regex(String),
     /// Present (true) or absent (false), whatever the value.
     Present(bool),
+}
+
+/// One `[[error_pages]]`; its bodies are templates.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ErrorPageSpec {
+    /// The statuses that it is for; empty: all.
+    pub statuses: Vec<StatusPattern>,
+    /// For clients that prefer HTML.
+    pub html: Option<String>,
+    /// For clients that prefer JSON.
+    pub json: Option<String>,
+    /// For others.
+    pub text: Option<String>,
+}
+
+/// A condition on a status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum StatusPattern {
+    /// This one.
+    Exact(u16),
+    /// All with this first digit.
+    Class(u16),
 }
 
 /// A change of the path, in templates.

@@ -43,12 +43,18 @@ pub enum Variable {
     TlsClientSubject,
     /// `header.NAME`: all fields of that name, in lower case, that go on upstream, joined by commas.
     Header(Box<str>),
+    /// `error.status`: of an answer that is made here; in error pages only, as those below.
+    ErrorStatus,
+    /// `error.title`: the reason phrase of the status.
+    ErrorTitle,
+    /// `error.reason`: the reason code.
+    ErrorReason,
     /// `regex.N`: what the group with this number has matched of the path; 0: the whole path.
     Capture(usize),
 }
 
 /// Variables without a part of their own, by name.
-const NAMED: [(&str, Variable); 13] = [
+const NAMED: [(&str, Variable); 16] = [
     ("client.ip", Variable::ClientIp),
     ("client.port", Variable::ClientPort),
     ("listener.name", Variable::ListenerName),
@@ -62,6 +68,9 @@ const NAMED: [(&str, Variable); 13] = [
     ("tls.version", Variable::TlsVersion),
     ("tls.sni", Variable::TlsSni),
     ("tls.client.subject", Variable::TlsClientSubject),
+    ("error.status", Variable::ErrorStatus),
+    ("error.title", Variable::ErrorTitle),
+    ("error.reason", Variable::ErrorReason),
 ];
 
 impl Variable {
@@ -80,9 +89,34 @@ impl Variable {
         NAMED.iter().find(|(known, _)| *known == name).map(|(_, variable)| variable.clone())
     }
 
+    /// Whether it has a value in error pages.
+    #[must_use]
+    pub fn is_of_error(&self) -> bool {
+        self.is_of_error_alone() || *self == Self::RequestId
+    }
+
+    /// Whether it has a value in error pages only.
+    #[must_use]
+    pub fn is_of_error_alone(&self) -> bool {
+        matches!(self, Self::ErrorStatus | Self::ErrorTitle | Self::ErrorReason)
+    }
+
     /// The names of all variables, as a help shows them.
     pub fn names() -> impl Iterator<Item = &'static str> {
         NAMED.iter().map(|(name, _)| *name).chain(["header.NAME", "regex.1"])
+    }
+}
+
+impl fmt::Display for Variable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Header(name) => write!(f, "header.{name}"),
+            Self::Capture(group) => write!(f, "regex.{group}"),
+            other => {
+                let name = NAMED.iter().find(|(_, variable)| variable == other).map(|(name, _)| *name);
+                f.write_str(name.unwrap_or_default())
+            }
+        }
     }
 }
 
@@ -183,6 +217,24 @@ fn parts(marked: &str) -> impl Iterator<Item = Part<'_>> {
 #[must_use]
 pub fn mark(name: &str) -> String {
     format!("{OPEN}{name}{CLOSE}")
+}
+
+/// `text`, in which `${name}` is marked as a variable where it is one of those that `takes` accepts.
+#[must_use]
+pub fn mark_known(text: &str, takes: impl Fn(&Variable) -> bool) -> String {
+    let mut marked = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(start) = rest.find("${") {
+        let name = rest[start + 2..].split_once('}').map_or("", |(name, _)| name);
+        let known = Variable::parse(name).is_some_and(|variable| takes(&variable));
+        let end = start + 2 + if known { name.len() + 1 } else { 0 };
+        marked += &rest[..if known { start } else { end }];
+        if known {
+            marked += &mark(name);
+        }
+        rest = &rest[end..];
+    }
+    marked + rest
 }
 
 /// The first variable in a text of a configuration, by its name.
@@ -295,6 +347,15 @@ mod tests {
     }
 
     #[test]
+    fn variables_of_a_file_are_found_among_what_only_looks_so() {
+        let text = "<p>${error.status} ${x} ${client.ip}</p><script>`${a.b} ${`</script>${error.reason}";
+        let marked = mark_known(text, Variable::is_of_error);
+        assert_eq!(shown(&marked), text);
+        let template = Template::compile(&marked);
+        assert_eq!(template.variables().collect::<Vec<_>>(), [&Variable::ErrorStatus, &Variable::ErrorReason]);
+    }
+
+    #[test]
     fn names_are_known() {
         assert_eq!(Variable::parse("header.X-User"), Some(Variable::Header("x-user".into())));
         assert_eq!(Variable::parse("regex.9"), Some(Variable::Capture(9)));
@@ -303,7 +364,8 @@ mod tests {
             assert_eq!(Variable::parse(name), None, "{name}");
         }
         for name in Variable::names() {
-            assert!(Variable::parse(name).is_some(), "{name}");
+            let variable = Variable::parse(name).unwrap();
+            assert_eq!(variable.to_string().to_lowercase(), name.to_lowercase());
         }
     }
 }

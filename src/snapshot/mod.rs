@@ -12,7 +12,7 @@ pub use ledger::{Ledger, LedgerNumber, Listened, listened};
 use crate::cluster::{Balancer, Cluster, ClusterSpec, Endpoint, RoundRobinState, Tried};
 use crate::http::path::{self, EncodedSlash};
 use crate::id::{Address, ClusterId, EndpointId, ListenerId, Network, RouteId, RouteNumber, TenantId};
-use crate::route::{BuildError, RouteSpec, Router};
+use crate::route::{BuildError, ErrorPageSpec, ErrorPages, RouteSpec, Router};
 use crate::runtime::Quota;
 use crate::tls;
 use crate::uring::BindOptions;
@@ -26,6 +26,8 @@ pub struct Snapshot {
     pub router: Router,
     /// By `ClusterId`.
     pub clusters: Vec<Cluster>,
+    /// Bodies of answers that are made here.
+    pub error_pages: ErrorPages,
     /// By `ListenerId`; with gaps, where other snapshots have listeners that this one lacks.
     listeners: Box<[Option<Listener>]>,
     /// By `EndpointId`, with gaps.
@@ -114,6 +116,8 @@ pub struct SnapshotSpec {
     pub clusters: Vec<ClusterSpec>,
     /// `[[tenant]]`
     pub tenants: Vec<TenantSpec>,
+    /// `[[error_pages]]`
+    pub error_pages: Vec<ErrorPageSpec>,
 }
 
 /// What a snapshot keeps of one `[[tenant]]`; its routes and clusters stand among all others.
@@ -227,8 +231,9 @@ impl Snapshot {
             }
             clusters.push(Cluster::build(id, cluster, &ids));
         }
+        let error_pages = ErrorPages::compile(&spec.error_pages);
         let (listeners, endpoints, tenants) = (listeners.into(), endpoints.into(), tenants.into());
-        Ok(Self { version, router, clusters, listeners, endpoints, tenants, routes })
+        Ok(Self { version, router, clusters, error_pages, listeners, endpoints, tenants, routes })
     }
 
     /// One with nothing in it, of version 0.
@@ -238,6 +243,7 @@ impl Snapshot {
             version: 0,
             router: Router::default(),
             clusters: Vec::new(),
+            error_pages: ErrorPages::default(),
             listeners: Box::default(),
             endpoints: Box::default(),
             tenants: Box::default(),

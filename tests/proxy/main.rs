@@ -15,6 +15,7 @@ mod forwarding;
 mod framing;
 mod harness;
 mod logins;
+mod pages;
 mod paths;
 mod reload;
 mod scarcity;

@@ -9,7 +9,7 @@ use super::{Change, Plan, Sign};
 use crate::cluster::{ClusterSpec, EndpointSpec};
 use crate::config::Config;
 use crate::control::routes;
-use crate::route::{ActionSpec, HeaderEdits, RouteSpec, template};
+use crate::route::{ActionSpec, ErrorPageSpec, HeaderEdits, RouteSpec, template};
 use crate::snapshot::{ListenerSpec, TenantSpec, listened};
 
 /// Name, old value and new value, as text.
@@ -177,9 +177,14 @@ fn route_aspects((old_config, old): (&Config, &RouteSpec), (new_config, new): (&
         ("rewrite.host", template(old.rewrite_host.as_ref()), template(new.rewrite_host.as_ref())),
         ("rewrite_location", old.rewrite_location.to_string(), new.rewrite_location.to_string()),
         ("cookie_path", old.cookie_path.to_string(), new.cookie_path.to_string()),
+        ("error_pages", pages(&old.error_pages), pages(&new.error_pages)),
         ("request_headers", edits(&old.request_headers), edits(&new.request_headers)),
         ("response_headers", edits(&old.response_headers), edits(&new.response_headers)),
     ]
+}
+
+fn pages(pages: &[ErrorPageSpec]) -> String {
+    if pages.is_empty() { "none".to_owned() } else { format!("{} {}", pages.len(), mark(&pages)) }
 }
 
 /// A hash that stands for a value that may be secret. It is seeded per process, so the value cannot be guessed from it.
@@ -277,6 +282,7 @@ fn process(old: &Config, new: &Config, plan: &mut Plan) {
         ("role", shown(&old.role), shown(&new.role)),
         ("watch", shown(&old.watch), shown(&new.watch)),
         ("drain.timeout", shown(&old.drain_timeout), shown(&new.drain_timeout)),
+        ("error_pages", pages(&old.snapshot.error_pages), pages(&new.snapshot.error_pages)),
     ];
     if let Some(text) = changes(aspects) {
         plan.add(Sign::Changed, "process", "itself", text);
