@@ -12,7 +12,8 @@ use cairn::id::{Address, ClusterId};
 use cairn::limits::REQUEST_LINE_BYTES;
 use cairn::route::template::Use;
 use cairn::route::{
-    Action, Captures, Condition, Considered, HostPattern, PathPattern, Request, Route, RouteSpec, Unmet, Verdict,
+    Action, Captures, Condition, Considered, HostPattern, PathPattern, Request, Route, RouteLimits, RouteSpec, Unmet,
+    Verdict,
 };
 use cairn::snapshot::{Ledger, ListenerSpec, Snapshot};
 
@@ -192,6 +193,26 @@ impl<'a> Explanation<'a> {
         }
         if let Some(timeout) = route.timeout {
             self.rows.row("timeout", format_args!("{timeout:?} to the first response byte"));
+        }
+        self.limits(route);
+    }
+
+    /// Prints the limits that the route has of its own.
+    fn limits(&mut self, route: &Route) {
+        let RouteLimits { body_bytes, body_timeout, response_idle, tunnel_idle } = route.limits;
+        if body_bytes.is_some() {
+            let listener = self.snapshot.listener(self.asked.listener).body_bytes;
+            match route.limits.body_bytes(listener) {
+                0 => self.rows.row("body", "of any length"),
+                bytes => self.rows.row("body", format_args!("of {bytes} bytes at most")),
+            }
+        }
+        for (what, time) in
+            [("of the request body", body_timeout), ("of the response", response_idle), ("of a tunnel", tunnel_idle)]
+        {
+            if let Some(time) = time {
+                self.rows.row("silence", format_args!("{what}: {time:?} at most"));
+            }
         }
     }
 

@@ -74,6 +74,11 @@ impl Bounds {
         }
     }
 
+    /// Whether they are a tenant's.
+    pub(super) fn is_tenant(&self) -> bool {
+        self.budget.is_some()
+    }
+
     /// The same bounds with a whole budget, for another reading of the tenant's file.
     pub(super) fn begin(&self) -> Self {
         Self { budget: self.budget.as_ref().map(Budget::begin), ..self.clone() }

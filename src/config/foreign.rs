@@ -42,6 +42,11 @@ pub(super) fn key(name: &str, title: &str) -> Option<Foreign> {
             Some(Foreign { cure: "cairn serves no files; `respond` answers with a text", key: Some("respond") })
         }
         (ROUTE, "weighted_clusters") => same("split"),
+        (ROUTE, "client_max_body_size") => same("body_bytes"),
+        (ROUTE, "proxy_read_timeout" | "stream_idle_timeout" | "idle_timeout") => Some(Foreign {
+            cure: "cairn calls it `timeouts = { idle = \"1h\" }` between reads of the response, and `timeout` before its first byte",
+            key: Some("timeouts"),
+        }),
         (CLUSTER, "server" | "servers" | "hosts" | "targets" | "load_assignment" | "addresses") => same("endpoints"),
         (CLUSTER, "lb_policy" | "load_balancing" | "lb_algorithm") => same("balance"),
         (CLUSTER, "keepalive") => same("pool"),
@@ -79,7 +84,7 @@ fn elsewhere(name: &str) -> Option<&'static str> {
         }
         "proxy_set_header" | "set_header" => "cairn calls it `request_headers = { set = { … } }`, in [[route]]",
         "add_header" | "more_set_headers" => "cairn calls it `response_headers = { set = { … } }`, in [[route]]",
-        "client_max_body_size" => "cairn calls it `body_bytes`, in [listener.limits]",
+        "client_max_body_size" => "cairn calls it `body_bytes`, in [listener.limits], or in [[route]] for one of them",
         "large_client_header_buffers" | "client_header_buffer_size" => {
             "cairn calls it `header_bytes`, in [listener.limits]"
         }

@@ -7,7 +7,7 @@ use super::section::{Section, Text};
 use super::{condition, field, host, listener, page, path, target};
 use crate::id::ClusterId;
 use crate::route::template::{Template, Variable};
-use crate::route::{ActionSpec, HeaderEdits, PathEdit, PathPattern, RouteSpec, count_groups};
+use crate::route::{ActionSpec, BodyLimit, HeaderEdits, PathEdit, PathPattern, RouteLimits, RouteSpec, count_groups};
 
 /// Names to which routes refer, and bounds of their values.
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +50,7 @@ impl<'a> Reader<'a> {
         let request_headers = self.edits(section.one("request_headers"));
         let response_headers = self.edits(section.one("response_headers"));
         let timeout = self.context.bounds.timeout(section, "timeout", self.problems);
+        let limits = self.limits();
         self.effects();
         Some(RouteSpec {
             name,
@@ -61,6 +62,7 @@ impl<'a> Reader<'a> {
             not,
             action: self.action()?,
             timeout,
+            limits,
             rewrite_path,
             rewrite_host,
             rewrite_location: section.flag("rewrite_location"),
@@ -69,6 +71,18 @@ impl<'a> Reader<'a> {
             request_headers,
             response_headers,
         })
+    }
+
+    fn limits(&mut self) -> RouteLimits {
+        let (section, bounds) = (self.section, self.context.bounds);
+        let timeouts = section.one("timeouts");
+        let bytes = section.has("body_bytes").then(|| section.size("body_bytes"));
+        RouteLimits {
+            body_bytes: bytes.map(if bounds.is_tenant() { BodyLimit::Besides } else { BodyLimit::Instead }),
+            body_timeout: bounds.timeout(timeouts, "body", self.problems),
+            response_idle: bounds.timeout(timeouts, "idle", self.problems),
+            tunnel_idle: bounds.timeout(section, "tunnel_idle", self.problems),
+        }
     }
 
     fn path_pattern(&mut self) -> PathPattern {
@@ -142,10 +156,13 @@ impl<'a> Reader<'a> {
     /// Reports keys that have an effect on forwarded requests only, in a route that does not forward.
     fn effects(&mut self) {
         let Some(answer) = ["redirect", "respond"].into_iter().find(|name| self.section.has(name)) else { return };
-        for name in ["timeout", "rewrite", "rewrite_location", "cookie_path", "request_headers"] {
-            // A flag that is off is as good as absent.
+        let keys =
+            ["timeout", "timeouts", "tunnel_idle", "rewrite", "rewrite_location", "cookie_path", "request_headers"];
+        for name in keys {
+            // A flag that is off is as good as absent, and an empty table asks for nothing.
             let off = self.section.node(name).is_some_and(|node| node.get_ref().as_bool() == Some(false));
-            if self.section.has(name) && !off {
+            let asks = !off && self.section.table(name).is_none_or(|table| !table.key_spans().is_empty());
+            if self.section.has(name) && asks {
                 self.problems
                     .add(self.section.span(name), format!("`{name}` does nothing beside `{answer}`"))
                     .help("leave it out: the request is not forwarded");

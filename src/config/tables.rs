@@ -166,6 +166,18 @@ static ROUTE: Table = Table {
             "to the first response byte; 504 above; absent: the cluster's timeouts.response",
         ),
         key(
+            "body_bytes",
+            Kind::Size(0, u64::MAX),
+            Preset::Optional("\"1MiB\""),
+            "request body; 413 above; 0: no limit; absent: limits.body_bytes of the listener",
+        ),
+        key(
+            "tunnel_idle",
+            Kind::Time,
+            Preset::Optional("\"2h\""),
+            "how long a WebSocket or another tunnel may be silent in both directions; absent: 1h",
+        ),
+        key(
             "rewrite",
             Kind::One(&REWRITE),
             Preset::Optional("{ path_prefix = \"/v1\", host = \"orders.internal\" }"),
@@ -205,6 +217,7 @@ static ROUTE: Table = Table {
             ),
             "sent downstream, on redirects and errors made here too",
         ),
+        key("timeouts", Kind::One(&ROUTE_TIMEOUTS), Preset::Optional(""), ""),
     ],
     choices: &[
         Choice { keys: &["path", "path_prefix", "path_regex"], required: false },
@@ -240,6 +253,26 @@ static ERROR_PAGES: Table = Table {
 };
 
 static ROUTE_ERROR_PAGES: Table = Table { title: "route.error_pages", ..ERROR_PAGES };
+
+static ROUTE_TIMEOUTS: Table = Table {
+    title: "[route.timeouts]",
+    doc: "In the place of those of listener and cluster: for uploads with pauses, long polls and event streams.",
+    keys: &[
+        key(
+            "idle",
+            Kind::Time,
+            Preset::Optional("\"1h\""),
+            "silence of the origin after the head of its response; absent: the cluster's timeouts.response",
+        ),
+        key(
+            "body",
+            Kind::Time,
+            Preset::Optional("\"5m\""),
+            "silence of the client in a request body, or that does not read; absent: the listener's timeouts.body",
+        ),
+    ],
+    choices: &[],
+};
 
 static SPLIT: Table = Table {
     title: "route.split",

@@ -37,7 +37,7 @@ enum Wait {
     Tunnel,
 }
 
-/// The time-outs of a listener.
+/// The time-outs of a listener; `body` is the route's, if the exchange under way has one.
 #[derive(Clone, Copy, Debug)]
 struct Timeouts {
     header: Duration,
@@ -69,7 +69,7 @@ impl Downstreams {
         if connection.transport.is_broken() {
             return self.remove(engine, id, true);
         }
-        let minimum = MinimumRate::of(connection.spec(engine));
+        let minimum = connection.minimum_rate(engine);
         let unread = connection.transport.unsent(&engine.ring) > 0 && !matches!(connection.phase, Phase::Tunnel(_));
         let now = engine.ring.clock().tick();
         let taken = connection.transport.taken(&engine.ring);
@@ -118,18 +118,22 @@ impl Downstreams {
                 }
             }
             Phase::Tunnel(Tunnel { exchange, .. }) => {
+                let idle = engine.limits(exchange).tunnel_idle.unwrap_or(limits::TUNNEL_IDLE);
                 let moved = engine.ring.taken(socket).wrapping_add(engine.taken(exchange));
                 if let Some(since) = connection.current.arriving.observe(now, true, moved) {
-                    earliest.add(Wait::Tunnel, since, limits::TUNNEL_IDLE);
+                    earliest.add(Wait::Tunnel, since, idle);
                 }
+                if let Some(since) = unread {
+                    earliest.add(Wait::Read, since, idle);
+                }
+                return earliest.wait;
             }
             Phase::Drain => earliest.add(Wait::Drain, since, body),
             Phase::Flush => {}
             Phase::Linger => earliest.add(Wait::Linger, since, limits::LINGER),
         }
-        let tunnel = matches!(connection.phase, Phase::Tunnel(_));
         if let Some(since) = unread {
-            earliest.add(Wait::Read, since, if tunnel { limits::TUNNEL_IDLE } else { body });
+            earliest.add(Wait::Read, since, body);
         }
         earliest.wait
     }
@@ -175,6 +179,17 @@ impl Downstream {
     fn timeouts<D: Driver>(&self, engine: &Engine<D>) -> Timeouts {
         let spec = self.spec(engine);
         let idle = if self.last_snapshot.is_some() { spec.idle_timeout.min(limits::LEAVE) } else { spec.idle_timeout };
-        Timeouts { header: spec.header_timeout, body: spec.body_timeout, idle }
+        Timeouts { header: spec.header_timeout, body: self.body_timeout(engine), idle }
+    }
+
+    /// How long the client may be silent in the middle of a body: what its exchange's route says, or else its listener.
+    fn body_timeout<D: Driver>(&self, engine: &Engine<D>) -> Duration {
+        let own = self.phase.exchange().and_then(|exchange| engine.limits(exchange).body_timeout);
+        own.unwrap_or(self.spec(engine).body_timeout)
+    }
+
+    /// The lowest rate at which the client may send its body and take its response.
+    pub(super) fn minimum_rate<D: Driver>(&self, engine: &Engine<D>) -> MinimumRate {
+        MinimumRate::of(self.spec(engine), self.body_timeout(engine))
     }
 }

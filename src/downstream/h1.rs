@@ -2,7 +2,7 @@
 //! time-outs (`deadline`).
 
 use super::end::Outcome;
-use super::rate::{MinimumRate, RateMeter};
+use super::rate::RateMeter;
 use super::{Current, Direction, Downstream, Downstreams, Phase, Response, Step, Tunnel, response};
 use crate::buffer::{Lease, Queue, QueueLimit};
 use crate::exchange::{Engine, Failure, Head, HeadKind, RouteRequest};
@@ -155,7 +155,7 @@ impl Downstreams {
             return Step::Wait;
         }
         let mut out = Queue::default();
-        let read = read_body(connection, engine, &mut out);
+        let read = read_body(connection, engine, exchange, &mut out);
         engine.send(exchange, &mut out);
         if let Err(failure) = read {
             return self.refuse(engine, id, failure);
@@ -346,7 +346,7 @@ fn send_request_head<D: Driver>(
         Some(lease)
     } else {
         connection.transport.input.push_front(engine.ring.buffers.pieces(), lease);
-        read_body(connection, engine, &mut body)?;
+        read_body(connection, engine, exchange, &mut body)?;
         None
     };
     let first = body.pop(engine.ring.buffers.pieces()).or(spare);
@@ -377,12 +377,16 @@ fn read_response<D: Driver>(
 
 /// Moves the received part of the request body to `out`, framed for the origin. On failure `out` is emptied, so that no origin takes
 /// a refused body for complete.
-fn read_body<D: Driver>(connection: &mut Downstream, engine: &mut Engine<D>, out: &mut Queue) -> Result<(), Failure> {
+fn read_body<D: Driver>(
+    connection: &mut Downstream,
+    engine: &mut Engine<D>,
+    exchange: u32,
+    out: &mut Queue,
+) -> Result<(), Failure> {
     // The origin speaks HTTP/1.1 too, so the framing of the client is kept.
     const FRAMING: Framing = Framing::Verbatim;
-    let spec = connection.spec(engine);
-    let limit = spec.body_bytes;
-    let minimum = MinimumRate::of(spec);
+    let limit = engine.limits(exchange).body_bytes(connection.spec(engine).body_bytes);
+    let minimum = connection.minimum_rate(engine);
     let current = &mut connection.current;
     let arrived = !connection.transport.input.is_empty();
     let buffers = &mut engine.ring.buffers;

@@ -28,8 +28,9 @@ pub(super) struct RateMeter {
 }
 
 impl MinimumRate {
-    pub(super) fn of(listener: &ListenerSpec) -> Self {
-        Self { rate: listener.body_rate, grace: listener.body_timeout }
+    /// `body_timeout` is the listener's, or that of the route of the exchange.
+    pub(super) fn of(listener: &ListenerSpec, body_timeout: Duration) -> Self {
+        Self { rate: listener.body_rate, grace: body_timeout }
     }
 }
 

@@ -79,7 +79,7 @@ pub fn decide<'a>(snapshot: &'a Snapshot, asked: &RouteRequest<'_>, paths: &mut 
     let Some(route) = found else {
         return Err(unrouted(snapshot, listener, &asked.routed(spec, paths.normal(received))).into());
     };
-    match objection(route, request, head, spec.body_bytes) {
+    match objection(route, request, head, route.limits.body_bytes(spec.body_bytes)) {
         None => Ok(route),
         Some(failure) => Err(Refusal { failure, route: Some(route.id) }),
     }

@@ -30,7 +30,7 @@ use crate::http::{self, FieldName, Fields, Method, ResponseHead};
 use crate::id::{ClusterId, RouteId, RouteNumber, StreamId, TenantId};
 use crate::limits;
 use crate::respond::DateLine;
-use crate::route::{Captures, Route};
+use crate::route::{Captures, Route, RouteLimits};
 use crate::runtime::Tick;
 use crate::snapshot::{LedgerNumber, Snapshot, SnapshotRef};
 use crate::telemetry::Counters;
@@ -123,6 +123,8 @@ struct Exchange {
     binds: bool,
     /// Number of interim responses so far.
     interims: u16,
+    /// The route's limits.
+    limits: RouteLimits,
     /// The route's `timeout`, which begins when the request has ended.
     timeout: Option<Duration>,
     /// When `timeout` is over; None until the request has ended.
@@ -274,6 +276,7 @@ impl<D: Driver> Engine<D> {
             forwarding: Forwarding { cluster, endpoint: None, attempts: 0 },
             request_done: false,
             binds: http::binds_connection(head, &request.fields, FieldName::Authorization),
+            limits: route.limits,
             timeout: route.timeout,
             deadline: None,
             interims: 0,
@@ -480,6 +483,13 @@ impl<D: Driver> Engine<D> {
         let exchange = &mut self.exchanges[id as usize];
         exchange.number = exchange.attempt().and_then(|attempt| exchange.snapshot.number(attempt.endpoint));
         exchange.snapshot = self.empty_snapshot.clone();
+    }
+
+    /// The limits that the route of an exchange has of its own.
+    #[must_use]
+    #[inline]
+    pub fn limits(&self, id: u32) -> RouteLimits {
+        self.exchanges.get(id as usize).map_or(RouteLimits::default(), |exchange| exchange.limits)
     }
 
     /// The route of an exchange.

@@ -103,7 +103,8 @@ impl<D: Driver> Engine<D> {
 
     /// When the attempt ends unless the origin makes progress. The origin has to connect, then to take the request, then to begin its
     /// response, then to continue it. While the client has to send or to read first, the origin owes nothing. If the route has a
-    /// `timeout`, that bounds the time until the response begins instead of the cluster's `response_timeout`.
+    /// `timeout`, that bounds the time until the response begins instead of the cluster's `response_timeout`; if it has `timeouts.idle`,
+    /// that bounds each silence afterwards.
     fn attempt_deadline(&mut self, id: u32) -> Option<Tick> {
         let ring = &self.ring;
         let clock = ring.clock();
@@ -127,8 +128,10 @@ impl<D: Driver> Engine<D> {
         let answering = attempt.answering.observe(now, owes, connection.received);
         let whole = exchange.deadline.is_some() && attempt.stage == Stage::Waiting;
         let response = exchange.snapshot.clusters[exchange.cluster.index()].response_timeout;
-        let since = sending.into_iter().chain(answering.filter(|_| !whole)).min();
-        since.map(|since| clock.deadline_from(since, response))
+        let idle = exchange.limits.response_idle.filter(|_| attempt.stage == Stage::Body).unwrap_or(response);
+        let sending = sending.map(|since| clock.deadline_from(since, response));
+        let answering = answering.filter(|_| !whole).map(|since| clock.deadline_from(since, idle));
+        sending.into_iter().chain(answering).min()
     }
 
     /// The connection of an exchange to its origin, while it has one.

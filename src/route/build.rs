@@ -133,6 +133,7 @@ fn route(id: RouteId, spec: &RouteSpec) -> Result<Route, (&'static str, String)>
         tenant: spec.tenant,
         action,
         timeout: spec.timeout,
+        limits: spec.limits,
         rewrite,
         restores: Restores { location: spec.rewrite_location, cookies: spec.cookie_path },
         names_method: !spec.conditions.methods.is_empty(),

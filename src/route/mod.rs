@@ -42,8 +42,8 @@ pub use page::ErrorPages;
 pub use pattern::{Captures, Groups, count_groups, try_expression};
 pub use rewrite::{PathRewrite, Rewrite};
 pub use spec::{
-    ActionSpec, ConditionsSpec, ErrorPageSpec, HeaderEdits, HostPattern, PathEdit, PathPattern, RouteSpec, Scheme,
-    StatusPattern, ValuePattern,
+    ActionSpec, BodyLimit, ConditionsSpec, ErrorPageSpec, HeaderEdits, HostPattern, PathEdit, PathPattern, RouteLimits,
+    RouteSpec, Scheme, StatusPattern, ValuePattern,
 };
 use tree::{NodeId, Rule, Tree};
 
@@ -80,6 +80,8 @@ pub struct Route {
     pub action: Action,
     /// Time from the end of the request head to the first response byte; None: the cluster's `response_timeout`.
     pub timeout: Option<Duration>,
+    /// Limits of its own.
+    pub limits: RouteLimits,
     /// New path and host.
     pub rewrite: Option<Rewrite>,
     /// What is given the form that the client knows in responses.

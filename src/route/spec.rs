@@ -28,6 +28,8 @@ pub struct RouteSpec {
     pub action: ActionSpec,
     /// From the end of the request head to the first response byte; above: 504. None: the cluster's `timeouts.response`.
     pub timeout: Option<Duration>,
+    /// Limits of its own.
+    pub limits: RouteLimits,
     /// What `rewrite` does to the path.
     pub rewrite_path: Option<PathEdit>,
     /// `rewrite.host`: replaces Host; a template.
@@ -58,6 +60,7 @@ impl RouteSpec {
             not: ConditionsSpec::default(),
             action,
             timeout: None,
+            limits: RouteLimits::default(),
             rewrite_path: None,
             rewrite_host: None,
             rewrite_location: false,
@@ -65,6 +68,41 @@ impl RouteSpec {
             error_pages: Vec::new(),
             request_headers: HeaderEdits::default(),
             response_headers: HeaderEdits::default(),
+        }
+    }
+}
+
+/// Limits of a route on its exchanges, each in the place of another one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RouteLimits {
+    /// `body_bytes`; None: the listener's.
+    pub body_bytes: Option<BodyLimit>,
+    /// `timeouts.body`; None: the listener's.
+    pub body_timeout: Option<Duration>,
+    /// `timeouts.idle`: between reads of the response after its head; None: the cluster's `timeouts.response`.
+    pub response_idle: Option<Duration>,
+    /// How long a tunnel may be silent in both directions; None: `limits::TUNNEL_IDLE`.
+    pub tunnel_idle: Option<Duration>,
+}
+
+/// Most bytes of a request body; 0: no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyLimit {
+    /// In the place of the listener's.
+    Instead(u64),
+    /// Besides the listener's, which the owner of the route cannot lift.
+    Besides(u64),
+}
+
+impl RouteLimits {
+    /// The limit of a request body where that of the listener is `listener`; 0: none.
+    #[must_use]
+    pub fn body_bytes(&self, listener: u64) -> u64 {
+        match self.body_bytes {
+            None => listener,
+            Some(BodyLimit::Instead(own)) => own,
+            Some(BodyLimit::Besides(own)) if own == 0 || listener == 0 => own.max(listener),
+            Some(BodyLimit::Besides(own)) => own.min(listener),
         }
     }
 }

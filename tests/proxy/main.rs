@@ -14,6 +14,7 @@ mod failures;
 mod forwarding;
 mod framing;
 mod harness;
+mod limits;
 mod logins;
 mod pages;
 mod paths;

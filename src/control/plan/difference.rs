@@ -9,7 +9,7 @@ use super::{Change, Plan, Sign};
 use crate::cluster::{ClusterSpec, EndpointSpec};
 use crate::config::Config;
 use crate::control::routes;
-use crate::route::{ActionSpec, ErrorPageSpec, HeaderEdits, RouteSpec, template};
+use crate::route::{ActionSpec, BodyLimit, ErrorPageSpec, HeaderEdits, RouteLimits, RouteSpec, template};
 use crate::snapshot::{ListenerSpec, TenantSpec, listened};
 
 /// Name, old value and new value, as text.
@@ -173,6 +173,10 @@ fn route_aspects((old_config, old): (&Config, &RouteSpec), (new_config, new): (&
         ("conditions", conditions(old_config, old), conditions(new_config, new)),
         ("action", action(old_config, old), action(new_config, new)),
         ("timeout", optional(old.timeout.map(time)), optional(new.timeout.map(time))),
+        ("body_bytes", body(&old.limits), body(&new.limits)),
+        ("timeouts.idle", optional(old.limits.response_idle.map(time)), optional(new.limits.response_idle.map(time))),
+        ("timeouts.body", optional(old.limits.body_timeout.map(time)), optional(new.limits.body_timeout.map(time))),
+        ("tunnel_idle", optional(old.limits.tunnel_idle.map(time)), optional(new.limits.tunnel_idle.map(time))),
         ("rewrite.path", optional(old.rewrite_path.as_ref()), optional(new.rewrite_path.as_ref())),
         ("rewrite.host", template(old.rewrite_host.as_ref()), template(new.rewrite_host.as_ref())),
         ("rewrite_location", old.rewrite_location.to_string(), new.rewrite_location.to_string()),
@@ -185,6 +189,10 @@ fn route_aspects((old_config, old): (&Config, &RouteSpec), (new_config, new): (&
 
 fn pages(pages: &[ErrorPageSpec]) -> String {
     if pages.is_empty() { "none".to_owned() } else { format!("{} {}", pages.len(), mark(&pages)) }
+}
+
+fn body(limits: &RouteLimits) -> String {
+    optional(limits.body_bytes.map(|(BodyLimit::Instead(bytes) | BodyLimit::Besides(bytes))| bytes))
 }
 
 /// A hash that stands for a value that may be secret. It is seeded per process, so the value cannot be guessed from it.
