@@ -105,7 +105,7 @@ fn check_warns_of_traps_and_strict_refuses_them() {
         assert_eq!((code, check(&["--strict"])), (Some(0), (Some(1), found.clone())), "{name}");
         expect(&path.with_extension("txt"), &found);
     }
-    for path in ["edge", "minimal", "sidecar", "teams", "waypoint"] {
+    for path in ["edge", "groups", "minimal", "sidecar", "teams", "waypoint"] {
         let path = format!("conf/{path}.toml");
         let output = cairn(Path::new(ROOT), &["check", "--strict", "-c", &path]);
         assert_eq!(output.status.code(), Some(0), "{}{}", text(&output.stdout), text(&output.stderr));

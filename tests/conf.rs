@@ -32,7 +32,7 @@ fn replace_line(text: &str, number: usize, replace: impl Fn(&str) -> String) -> 
 fn every_file_loads_and_compiles() {
     let files = files();
     let names = files.iter().map(|(name, _)| name.rsplit('/').next().unwrap().strip_suffix(".toml").unwrap());
-    let expected = ["cairn", "demo", "edge", "minimal", "sidecar", "teams", "waypoint"];
+    let expected = ["cairn", "demo", "edge", "groups", "minimal", "sidecar", "teams", "waypoint"];
     assert_eq!(names.collect::<Vec<_>>(), expected);
     for (name, text) in files {
         let compiled =
@@ -64,7 +64,10 @@ fn a_missing_key_is_asked_for_at_its_table() {
             let table = table.split(' ').next().unwrap();
             let required = matches!(
                 (table, key),
-                ("[[listener]]", "name" | "bind") | ("[[cluster]]", "name" | "endpoints") | ("[[tenant]]", _)
+                ("[[listener]]", "name" | "bind")
+                    | ("[[cluster]]", "name" | "endpoints")
+                    | ("[[group]]", "name")
+                    | ("[[tenant]]", _)
             );
             let stripped = replace_line(&text, number, |_| String::new());
             if required {

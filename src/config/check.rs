@@ -6,6 +6,7 @@ use toml::de::{DeInteger, DeTable, DeValue};
 
 use super::files::Document;
 use super::foreign;
+use super::layer_tables;
 use super::nearest::nearest;
 use super::report::{Problems, SourceSpan};
 use super::schema::{self, Key, Kind, Preset, Table};
@@ -87,6 +88,8 @@ impl Check<'_> {
                 Some(key) if foreign.cure.is_empty() => format!("cairn calls it `{key}`{}", written(schema, key)),
                 _ => foreign.cure.to_owned(),
             }
+        } else if let Some(heir) = layer_tables::heir(schema.title).filter(|heir| heir.key(name).is_some()) {
+            format!("each {} has its own: write `{name}` there", heir.title)
         } else if let Some(known) = schema.nearest(name) {
             format!("did you mean `{known}`?")
         } else if let Some(owner) = schema.owner_below(name) {

@@ -30,6 +30,10 @@ fn render(table: &Table, out: &mut String) {
         match &key.kind {
             Kind::One(inner) | Kind::Many(inner) if inner.title.starts_with('[') => {
                 out.push('\n');
+                if let Preset::Example(text) = key.preset {
+                    let _ = write!(out, "# {}\n{}", inner.doc, commented(text));
+                    continue;
+                }
                 if !inner.doc.is_empty() {
                     let _ = writeln!(out, "# {}", inner.doc);
                 }

@@ -144,7 +144,9 @@ pub(super) fn check<'a>(documents: &'a [Document<'a>], problems: &mut Problems) 
             if ROOT.key(name.get_ref()).is_some_and(|key| !matches!(key.kind, Kind::Many(_))) {
                 problems
                     .add(document.span(name), format!("`{}` stands in a part of a configuration", name.get_ref()))
-                    .help("move it to cairn.toml; files in conf.d hold listeners, routes, clusters and tenants");
+                    .help(
+                        "move it to cairn.toml; files in conf.d hold listeners, routes, groups, clusters and tenants",
+                    );
             }
         }
         roots.push(document.section(&ROOT));

@@ -13,6 +13,7 @@ pub(super) struct Foreign {
 const LISTENER: &str = "[[listener]]";
 const ROUTE: &str = "[[route]]";
 const CLUSTER: &str = "[[cluster]]";
+const DEFAULTS: &str = "[defaults]";
 
 /// What cairn calls the key or section `name` that was found in the table with this title; None: no proxy is known to have it.
 pub(super) fn key(name: &str, title: &str) -> Option<Foreign> {
@@ -50,6 +51,10 @@ pub(super) fn key(name: &str, title: &str) -> Option<Foreign> {
         (CLUSTER, "server" | "servers" | "hosts" | "targets" | "load_assignment" | "addresses") => same("endpoints"),
         (CLUSTER, "lb_policy" | "load_balancing" | "lb_algorithm") => same("balance"),
         (CLUSTER, "keepalive") => same("pool"),
+        (DEFAULTS, "mode" | "log" | "option") => Some(Foreign {
+            cure: "cairn has no such setting: it speaks HTTP, and has [defaults.listener], [defaults.route] and [defaults.cluster]",
+            key: None,
+        }),
         _ => None,
     };
     own.or_else(|| elsewhere(&name).map(|cure| Foreign { cure, key: None }))
@@ -104,9 +109,7 @@ fn elsewhere(name: &str) -> Option<&'static str> {
         "ssl_protocols" | "ssl_ciphers" => "cairn has nothing to choose there: TLS 1.3 and 1.2, without weak ciphers",
         "root" | "try_files" => "cairn serves no files; `respond`, in [[route]], answers with a text",
         "include" => "cairn reads `conf.d/*.toml` beside cairn.toml if it is given the directory",
-        "global" | "defaults" | "events" => {
-            "cairn has no such section: every key has a default, see `cairn config default`"
-        }
+        "global" | "events" => "cairn has no such section: every key has a default, see `cairn config default`",
         _ => return None,
     })
 }

@@ -18,8 +18,14 @@ pub fn json_schema(tenant: bool) -> String {
     let mut schema = if tenant { table(&TENANT_FILE) } else { table(&ROOT) };
     if tenant {
         // Listeners of a tenant's routes come from its claims.
-        if let Some(keys) = schema.pointer_mut("/properties/route/items/properties").and_then(Value::as_object_mut) {
-            keys.remove("listeners");
+        let group = "/properties/group/items/properties";
+        let defaults = "/properties/defaults/properties/route/properties";
+        let routes =
+            ["/properties/route/items/properties", group, &format!("{group}/route/items/properties"), defaults];
+        for place in routes {
+            if let Some(keys) = schema.pointer_mut(place).and_then(Value::as_object_mut) {
+                keys.remove("listeners");
+            }
         }
     }
     schema["$schema"] = "http://json-schema.org/draft-07/schema#".into();
@@ -83,7 +89,7 @@ fn default(preset: Preset) -> Option<Value> {
         Preset::Size(bytes) => Some(unit::size_text(bytes).into()),
         Preset::Time(time) => Some(unit::duration_text(time).into()),
         Preset::Texts(texts) => Some(texts.into()),
-        Preset::Required(_) | Preset::Optional(_) | Preset::Absent | Preset::ByRole(_) => None,
+        Preset::Required(_) | Preset::Optional(_) | Preset::Absent | Preset::Example(_) | Preset::ByRole(_) => None,
     }
 }
 

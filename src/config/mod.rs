@@ -20,6 +20,8 @@ mod files;
 mod foreign;
 mod host;
 mod json_schema;
+mod layer_tables;
+mod layers;
 mod listener;
 mod listener_tables;
 mod loader;

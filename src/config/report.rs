@@ -93,7 +93,7 @@ impl SourceSpan {
 }
 
 /// One problem and its remedy.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     span: SourceSpan,
     message: String,
@@ -136,6 +136,7 @@ impl Problems {
     /// Adds a problem. Notes and help are added to the returned reference.
     pub fn add(&mut self, span: SourceSpan, message: impl Into<String>) -> &mut Problem {
         let problem = Problem { span, message: clipped(message.into()), notes: Vec::new(), help: None, alone: false };
+        self.settle();
         if self.is_full() {
             self.beyond += 1;
             return self.spare.insert(problem);
@@ -143,6 +144,15 @@ impl Problems {
         let at = self.kept.len();
         self.kept.push(problem);
         &mut self.kept[at]
+    }
+
+    /// Drops the last problem if it was known: what many items inherit is wrong once.
+    fn settle(&mut self) {
+        if let Some((last, before)) = self.kept.split_last()
+            && before.contains(last)
+        {
+            self.kept.pop();
+        }
     }
 
     /// Whether there is none.
@@ -157,7 +167,9 @@ impl Problems {
     }
 
     /// Adds the problems of `other`.
-    pub fn append(&mut self, other: Self) {
+    pub fn append(&mut self, mut other: Self) {
+        self.settle();
+        other.settle();
         let room = KEPT.saturating_sub(self.kept.len());
         self.beyond += other.beyond + other.kept.len().saturating_sub(room);
         self.kept.extend(other.kept.into_iter().take(room));
@@ -175,7 +187,8 @@ pub struct Report {
 impl Report {
     /// A report of `problems` in file order.
     #[must_use]
-    pub fn new(sources: &[Source], problems: Problems) -> Self {
+    pub fn new(sources: &[Source], mut problems: Problems) -> Self {
+        problems.settle();
         let Problems { kept: mut problems, beyond, .. } = problems;
         let alone: Vec<_> = problems.iter().filter(|problem| problem.alone).map(|problem| problem.span).collect();
         problems.retain(|problem| problem.alone || !alone.contains(&problem.span));

@@ -5,6 +5,7 @@ use std::thread;
 use super::bounds::Bounds;
 use super::external::External;
 use super::files;
+use super::layers::{Grouped, Layers};
 use super::names::{Names, Scope};
 use super::report::{Problems, Source};
 use super::route::RouteContext;
@@ -12,6 +13,7 @@ use super::section::Section;
 use super::source_map::SourceMap;
 use super::tenant::{self, Tenant};
 use super::{Config, Watch, admin, cluster, listener, loops, page, route};
+use crate::id::TenantId;
 use crate::route::RouteSpec;
 use crate::snapshot::SnapshotSpec;
 
@@ -40,9 +42,12 @@ pub(super) fn read(sources: &[Source], external: &mut External, problems: &mut P
     let roots = files::check(&documents, problems);
     let root = roots[0];
     let all = |name: &str| roots.iter().flat_map(|root| root.many(name)).collect::<Vec<Section<'_>>>();
-    let listeners = all("listener");
-    let routes = all("route");
-    let clusters = all("cluster");
+    let layers = Layers::of(&roots);
+    layers.check(problems);
+    let listeners = layers.listeners(&roots);
+    let grouped = layers.routes(&roots);
+    let routes: Vec<_> = grouped.iter().map(|grouped| grouped.route).collect();
+    let clusters = layers.clusters(&roots);
     let tenants = all("tenant");
     // What is missing may stand there.
     let unknown = roots.iter().any(Section::has_unknown_tables);
@@ -62,7 +67,7 @@ pub(super) fn read(sources: &[Source], external: &mut External, problems: &mut P
     let context = RouteContext { listeners: &listener_names, clusters: &cluster_names, bounds: &bounds };
     let snapshot = SnapshotSpec {
         listeners: listener::listeners(&listeners, &listener_names, external, problems),
-        routes: self::routes(&routes, &route_names, context, &mut source_map, problems),
+        routes: self::routes(&grouped, &route_names, &tenant_names, context, &mut source_map, problems),
         clusters: cluster::clusters(&clusters, &cluster_names, &bounds, external, problems),
         tenants: Vec::new(),
         error_pages: page::pages(&all("error_pages"), problems),
@@ -94,17 +99,20 @@ pub(super) fn read(sources: &[Source], external: &mut External, problems: &mut P
 }
 
 fn routes(
-    sections: &[Section<'_>],
+    sections: &[Grouped<'_>],
     names: &Names,
+    tenants: &Names,
     context: RouteContext<'_>,
     source_map: &mut SourceMap,
     problems: &mut Problems,
 ) -> Vec<RouteSpec> {
     let mut routes = Vec::with_capacity(sections.len());
-    for (position, section) in sections.iter().enumerate() {
+    for (position, grouped) in sections.iter().enumerate() {
         let name = names.full(position);
-        source_map.route(name.clone(), *section);
-        routes.extend(route::route(*section, name, context, problems));
+        source_map.route(name.clone(), grouped.route);
+        let tenant = grouped.tenant().and_then(|tenant| tenants.find(tenant, problems));
+        let tenant = tenant.and_then(|position| u16::try_from(position).ok()).map(TenantId);
+        routes.extend(route::route(grouped.route, name, context, problems).map(|route| RouteSpec { tenant, ..route }));
     }
     routes
 }

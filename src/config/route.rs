@@ -3,7 +3,7 @@
 use super::bounds::Bounds;
 use super::names::Names;
 use super::report::Problems;
-use super::section::{Section, Text};
+use super::section::{Found, Section, Text, texts};
 use super::{condition, field, host, listener, page, path, target};
 use crate::id::ClusterId;
 use crate::route::template::{Template, Variable};
@@ -27,6 +27,15 @@ pub(super) fn route(
     Reader { section, context, problems }.route(name)
 }
 
+/// Keys that have an effect on forwarded requests only.
+pub(super) const FORWARDED: [&str; 7] =
+    ["timeout", "timeouts", "tunnel_idle", "rewrite", "rewrite_location", "cookie_path", "request_headers"];
+
+/// The route as far as `FORWARDED` is concerned: one that answers by itself inherits none of it.
+pub(super) fn forwarded(section: Section<'_>) -> Section<'_> {
+    if section.has("redirect") || section.has("respond") { section.alone() } else { section }
+}
+
 struct Reader<'a> {
     section: Section<'a>,
     context: RouteContext<'a>,
@@ -42,15 +51,16 @@ impl<'a> Reader<'a> {
         let path = self.path_pattern();
         let conditions = condition::conditions(section, self.context.bounds, self.problems);
         let not = condition::not(section, self.context.bounds, self.problems);
-        let rewrite = section.one("rewrite");
+        let forwarded = forwarded(section);
+        let rewrite = forwarded.one("rewrite");
         let rewrite_path = target::path_edit(section, rewrite, self.problems);
         let rewrite_host = rewrite.text("host").map(|text| host::authority(text, self.problems));
         self.restores(rewrite_path.as_ref());
         self.variables();
-        let request_headers = self.edits(section.one("request_headers"));
-        let response_headers = self.edits(section.one("response_headers"));
-        let timeout = self.context.bounds.timeout(section, "timeout", self.problems);
-        let limits = self.limits();
+        let request_headers = self.edits(forwarded, "request_headers");
+        let response_headers = self.edits(section, "response_headers");
+        let timeout = self.context.bounds.timeout(forwarded, "timeout", self.problems);
+        let limits = self.limits(forwarded);
         self.effects();
         Some(RouteSpec {
             name,
@@ -65,23 +75,23 @@ impl<'a> Reader<'a> {
             limits,
             rewrite_path,
             rewrite_host,
-            rewrite_location: section.flag("rewrite_location"),
-            cookie_path: section.flag("cookie_path"),
+            rewrite_location: forwarded.flag("rewrite_location"),
+            cookie_path: forwarded.flag("cookie_path"),
             error_pages: page::pages(&section.many("error_pages"), self.problems),
             request_headers,
             response_headers,
         })
     }
 
-    fn limits(&mut self) -> RouteLimits {
+    fn limits(&mut self, forwarded: Section<'_>) -> RouteLimits {
         let (section, bounds) = (self.section, self.context.bounds);
-        let timeouts = section.one("timeouts");
+        let timeouts = forwarded.one("timeouts");
         let bytes = section.has("body_bytes").then(|| section.size("body_bytes"));
         RouteLimits {
             body_bytes: bytes.map(if bounds.is_tenant() { BodyLimit::Besides } else { BodyLimit::Instead }),
             body_timeout: bounds.timeout(timeouts, "body", self.problems),
             response_idle: bounds.timeout(timeouts, "idle", self.problems),
-            tunnel_idle: bounds.timeout(section, "tunnel_idle", self.problems),
+            tunnel_idle: bounds.timeout(forwarded, "tunnel_idle", self.problems),
         }
     }
 
@@ -104,7 +114,8 @@ impl<'a> Reader<'a> {
 
     /// Reports keys that map paths of the origin back to the client's where none are mapped.
     fn restores(&mut self, rewrite: Option<&PathEdit>) {
-        if self.section.flag("cookie_path") && !matches!(rewrite, Some(PathEdit::Prefix(_) | PathEdit::Add(_))) {
+        if self.section.alone().flag("cookie_path") && !matches!(rewrite, Some(PathEdit::Prefix(_) | PathEdit::Add(_)))
+        {
             self.problems
                 .add(self.section.span("cookie_path"), "`cookie_path` does nothing where no prefix is replaced")
                 .help("leave it out, or add `rewrite = { path_prefix = \"/\" }`");
@@ -127,28 +138,33 @@ impl<'a> Reader<'a> {
                 _ => None,
             });
             let Some(group) = used.max() else { continue };
-            let (problem, help) = match groups {
+            let (problem, help) = match &groups {
                 None => {
                     ("the route has no `path_regex`", "add one, with a group: `path_regex = \"/old/(.*)\"`".to_owned())
                 }
-                Some(Ok(count)) if group > count => {
+                Some(Ok(count)) if group > *count => {
                     ("`path_regex` has no such group", format!("it has {count}; a group stands in parentheses"))
                 }
-                Some(_) => continue,
+                Some(Err(why)) => {
+                    self.problems.add(text.at, format!("`${{regex.{group}}}` has no value: {why}"));
+                    continue;
+                }
+                Some(Ok(_)) => continue,
             };
             self.problems.add(text.at, format!("`${{regex.{group}}}` has no value: {problem}")).help(help);
         }
     }
 
-    fn edits(&mut self, section: Section<'_>) -> HeaderEdits {
+    fn edits(&mut self, section: Section<'_>, name: &str) -> HeaderEdits {
+        let edits = section.edits(name);
         let mut remove = Vec::new();
-        for text in section.texts("remove") {
+        for text in edits.remove.iter().filter_map(Found::text) {
             field::editable(text, self.problems);
             remove.push(text.value.to_ascii_lowercase());
         }
         HeaderEdits {
-            set: field::fields(&section.fields("set"), self.problems),
-            add: field::fields(&section.fields("add"), self.problems),
+            set: field::fields(&texts(&edits.set), self.problems),
+            add: field::fields(&texts(&edits.add), self.problems),
             remove,
         }
     }
@@ -156,15 +172,14 @@ impl<'a> Reader<'a> {
     /// Reports keys that have an effect on forwarded requests only, in a route that does not forward.
     fn effects(&mut self) {
         let Some(answer) = ["redirect", "respond"].into_iter().find(|name| self.section.has(name)) else { return };
-        let keys =
-            ["timeout", "timeouts", "tunnel_idle", "rewrite", "rewrite_location", "cookie_path", "request_headers"];
-        for name in keys {
+        for name in FORWARDED {
+            let own = self.section.alone();
             // A flag that is off is as good as absent, and an empty table asks for nothing.
-            let off = self.section.node(name).is_some_and(|node| node.get_ref().as_bool() == Some(false));
-            let asks = !off && self.section.table(name).is_none_or(|table| !table.key_spans().is_empty());
-            if self.section.has(name) && asks {
+            let off = own.find(name).is_some_and(|found| found.node.get_ref().as_bool() == Some(false));
+            let asks = !off && own.table(name).is_none_or(|table| !table.key_spans().is_empty());
+            if own.has(name) && asks {
                 self.problems
-                    .add(self.section.span(name), format!("`{name}` does nothing beside `{answer}`"))
+                    .add(own.span(name), format!("`{name}` does nothing beside `{answer}`"))
                     .help("leave it out: the request is not forwarded");
             }
         }

@@ -28,7 +28,7 @@ pub(super) struct Choice {
 }
 
 /// A key of a table.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Key {
     pub(super) name: &'static str,
     pub(super) kind: Kind,
@@ -38,7 +38,7 @@ pub(super) struct Key {
 }
 
 /// Type of a key's value.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Kind {
     /// A string.
     Text,
@@ -81,6 +81,8 @@ pub(super) enum Preset {
     Optional(&'static str),
     /// None: the table is optional, and a comment in the default file.
     Absent,
+    /// None: the table is optional, and the default file shows this text, in TOML, in its place.
+    Example(&'static str),
     Word(&'static str),
     Number(u64),
     Size(u64),
@@ -105,7 +107,7 @@ impl Preset {
 
     /// Whether there is a default value.
     pub(super) fn is_default(self) -> bool {
-        !matches!(self, Self::Required(_) | Self::Optional(_) | Self::Absent)
+        !matches!(self, Self::Required(_) | Self::Optional(_) | Self::Absent | Self::Example(_))
     }
 
     /// The default in TOML; an example, if there is none. Of defaults by role, the sidecar's.
@@ -114,7 +116,7 @@ impl Preset {
             Self::ByRole(_) => self.of(Role::Sidecar).example(),
             Self::Texts(texts) => format!("{texts:?}"),
             Self::Required(example) | Self::Optional(example) => example.to_owned(),
-            Self::Absent => String::new(),
+            Self::Absent | Self::Example(_) => String::new(),
             Self::Word(word) => format!("\"{word}\""),
             Self::Number(number) => number.to_string(),
             Self::Size(bytes) => format!("\"{}\"", unit::size_text(bytes)),

@@ -9,6 +9,7 @@ use toml::de::{DeString, DeTable, DeValue};
 
 use super::check::{size, unsigned};
 use super::files::Document;
+use super::layers::Layer;
 use super::report::SourceSpan;
 use super::schema::{Kind, Preset, Table};
 use super::unit;
@@ -22,6 +23,51 @@ pub(super) struct Section<'a> {
     pub(super) at: SourceSpan,
     table: Option<&'a DeTable<'a>>,
     schema: &'static Table,
+    /// Where the keys come from that it does not have, the nearest first.
+    layers: &'a [Layer<'a>],
+    /// The key under which it stands in the layers; None: it is what they are made for.
+    under: Option<&'static str>,
+}
+
+/// A value, and what holds it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Found<'a> {
+    document: &'a Document<'a>,
+    pub(super) node: &'a Spanned<DeValue<'a>>,
+    /// The layer that it is inherited from; None: it stands in the section itself.
+    pub(super) layer: Option<Layer<'a>>,
+}
+
+impl<'a> Found<'a> {
+    pub(super) fn at(&self) -> SourceSpan {
+        self.document.span(self.node)
+    }
+
+    pub(super) fn text(&self) -> Option<Text<'a>> {
+        as_text(self.document, self.node)
+    }
+
+    pub(super) fn table(&self) -> Option<&'a DeTable<'a>> {
+        self.node.get_ref().as_table()
+    }
+
+    fn items(&self) -> &'a [Spanned<DeValue<'a>>] {
+        match self.node.get_ref() {
+            DeValue::Array(items) => items,
+            _ => &[],
+        }
+    }
+}
+
+/// Names and values.
+type Entries<'a> = Vec<(Text<'a>, Found<'a>)>;
+
+/// Edits of header fields, those of the layers first.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Edits<'a> {
+    pub(super) set: Entries<'a>,
+    pub(super) add: Entries<'a>,
+    pub(super) remove: Vec<Found<'a>>,
 }
 
 /// A string and its place.
@@ -48,11 +94,47 @@ impl<'a> Section<'a> {
         table: &'a DeTable<'a>,
         schema: &'static Table,
     ) -> Self {
-        Self { document, at, table: Some(table), schema }
+        Self { document, at, table: Some(table), schema, layers: &[], under: None }
+    }
+
+    /// The same section, which has what it lacks from `layers`.
+    pub(super) fn over(self, layers: &'a [Layer<'a>]) -> Self {
+        Self { layers, ..self }
+    }
+
+    /// The same section without what it inherits.
+    pub(super) fn alone(self) -> Self {
+        self.over(&[])
+    }
+
+    /// The value of `name`, its own or inherited.
+    pub(super) fn find(&self, name: &str) -> Option<Found<'a>> {
+        self.all(name).next()
+    }
+
+    /// The values of `name` in the section itself and in all layers, the nearest first.
+    pub(super) fn all(&self, name: &str) -> impl Iterator<Item = Found<'a>> {
+        debug_assert!(self.schema.key(name).is_some(), "{} has no key {name} in its schema", self.schema.title);
+        let own = self.table.and_then(|table| table.get(name));
+        let own = own.map(|node| Found { document: self.document, node, layer: None });
+        let inherited = self.layers.iter().filter_map(move |layer| {
+            let holder = if layer.gives(self.under.unwrap_or(name)) { layer.section } else { return None };
+            let table = match self.under {
+                Some(key) => holder.table?.get(key)?.get_ref().as_table()?,
+                None => holder.table?,
+            };
+            Some(Found { document: holder.document, node: table.get(name)?, layer: Some(*layer) })
+        });
+        own.into_iter().chain(inherited.collect::<Vec<_>>())
+    }
+
+    /// Whether its schema has a key `name`.
+    pub(super) fn knows(&self, name: &str) -> bool {
+        self.schema.key(name).is_some()
     }
 
     pub(super) fn has(&self, name: &str) -> bool {
-        self.node(name).is_some()
+        self.find(name).is_some()
     }
 
     /// Directory to which paths in it are relative.
@@ -62,7 +144,7 @@ impl<'a> Section<'a> {
 
     /// Place of the value of `name`; of the table, if it is absent.
     pub(super) fn span(&self, name: &str) -> SourceSpan {
-        self.node(name).map_or(self.at, |node| self.document.span(node))
+        self.find(name).map_or(self.at, |found| found.at())
     }
 
     /// Whether it holds a table under a key that it does not know, which is a problem of its own: anything could stand there.
@@ -80,31 +162,21 @@ impl<'a> Section<'a> {
 
     /// Every known key that is present, with the place of its value.
     pub(super) fn key_spans(&self) -> Vec<(&'static str, SourceSpan)> {
-        let entries = self.table.into_iter().flat_map(|table| table.iter());
-        let known = |name: &str| self.schema.key(name).map(|key| key.name);
-        entries.filter_map(|(name, node)| Some((known(name.get_ref())?, self.document.span(node)))).collect()
+        self.schema.keys.iter().filter_map(|key| Some((key.name, self.find(key.name)?.at()))).collect()
     }
 
-    /// The strings of the table, and of tables in it, in which variables of the request stand.
+    /// The strings among its values, and in tables among them, in which variables of the request stand.
     pub(super) fn templates(&self) -> Vec<Text<'a>> {
-        let mut found = Vec::new();
-        let mut tables: Vec<_> = self.table.into_iter().collect();
-        while let Some(table) = tables.pop() {
-            for node in table.values() {
-                match node.get_ref() {
-                    DeValue::Table(table) => tables.push(table),
-                    DeValue::String(text) if first_variable(text).is_some() => found.extend(self.as_text(node)),
-                    _ => {}
-                }
+        let mut templates = Vec::new();
+        let mut values: Vec<_> = self.schema.keys.iter().flat_map(|key| self.all(key.name)).collect();
+        while let Some(found) = values.pop() {
+            match found.node.get_ref() {
+                DeValue::Table(table) => values.extend(table.values().map(|node| Found { node, ..found })),
+                DeValue::String(text) if first_variable(text).is_some() => templates.extend(found.text()),
+                _ => {}
             }
         }
-        found
-    }
-
-    /// The value of `name`.
-    pub(super) fn node(&self, name: &str) -> Option<&'a Spanned<DeValue<'a>>> {
-        debug_assert!(self.schema.key(name).is_some(), "{} has no key {name} in its schema", self.schema.title);
-        self.table?.get(name)
+        templates
     }
 
     /// The default of `name`: in the schema, and in this role.
@@ -118,13 +190,19 @@ impl<'a> Section<'a> {
         Self::new(self.document, self.document.span(node), table, schema)
     }
 
+    /// The section as if it stood where the value was found.
+    pub(super) fn holder(&self, found: Found<'a>) -> Self {
+        Self { document: found.document, ..self.alone() }
+    }
+
     /// The reference from which a value comes; None: it is no reference.
     pub(super) fn written(&self, node: &Spanned<DeValue<'_>>) -> Option<&'a str> {
         self.document.written(self.document.span(node))
     }
 
     pub(super) fn text(&self, name: &str) -> Option<Text<'a>> {
-        self.as_text(self.node(name)?)
+        let found = self.find(name)?;
+        as_text(found.document, found.node)
     }
 
     pub(super) fn word(&self, name: &str) -> &'a str {
@@ -136,7 +214,7 @@ impl<'a> Section<'a> {
     }
 
     pub(super) fn number(&self, name: &str) -> u64 {
-        match (self.node(name).map(Spanned::get_ref), self.preset(name)) {
+        match (self.value(name), self.preset(name)) {
             (Some(DeValue::Integer(number)), _) => unsigned(number).unwrap_or(0),
             (_, Preset::Number(number)) => number,
             _ => 0,
@@ -145,7 +223,7 @@ impl<'a> Section<'a> {
 
     /// The number, or its default; None: it has neither, or an invalid value, which is another problem.
     pub(super) fn valid_number(&self, name: &str) -> Option<u64> {
-        match (self.node(name).map(Spanned::get_ref), self.preset(name)) {
+        match (self.value(name), self.preset(name)) {
             (Some(DeValue::Integer(number)), _) => unsigned(number),
             (None, Preset::Number(number)) => Some(number),
             _ => None,
@@ -153,7 +231,7 @@ impl<'a> Section<'a> {
     }
 
     pub(super) fn flag(&self, name: &str) -> bool {
-        match (self.node(name).map(Spanned::get_ref), self.preset(name)) {
+        match (self.value(name), self.preset(name)) {
             (Some(DeValue::Boolean(flag)), _) => *flag,
             (_, Preset::Flag(flag)) => flag,
             _ => false,
@@ -161,7 +239,7 @@ impl<'a> Section<'a> {
     }
 
     pub(super) fn size(&self, name: &str) -> u64 {
-        match (self.node(name).and_then(|node| size(node.get_ref())), self.preset(name)) {
+        match (self.value(name).and_then(size), self.preset(name)) {
             (Some(bytes), _) => bytes,
             (None, Preset::Size(bytes)) => bytes,
             _ => 0,
@@ -181,8 +259,8 @@ impl<'a> Section<'a> {
     }
 
     pub(super) fn texts(&self, name: &str) -> Vec<Text<'a>> {
-        if self.has(name) {
-            return self.items(name).iter().filter_map(|item| self.as_text(item)).collect();
+        if let Some(found) = self.find(name) {
+            return found.items().iter().filter_map(|item| as_text(found.document, item)).collect();
         }
         match self.preset(name) {
             Preset::Texts(texts) => texts.iter().map(|text| Text { value: text, shown: text, at: self.at }).collect(),
@@ -192,49 +270,86 @@ impl<'a> Section<'a> {
 
     /// Names and strings, in the order of the file.
     pub(super) fn fields(&self, name: &str) -> Vec<(Text<'a>, Text<'a>)> {
-        let entries = self.entries(name).into_iter();
-        entries.filter_map(|(name, value)| Some((name, self.as_text(value)?))).collect()
+        texts(&self.entries(name))
     }
 
     /// Names and conditions, in the order of the file.
     pub(super) fn conditions(&self, name: &str) -> Vec<(Text<'a>, Condition<'a>)> {
         let entries = self.entries(name).into_iter();
-        entries.filter_map(|(name, value)| Some((name, self.as_condition(value)?))).collect()
+        entries.filter_map(|(name, value)| Some((name, as_condition(value)?))).collect()
+    }
+
+    /// Names and values of the table under `name`, in the order of the file. Each name is that of the nearest layer which has it.
+    pub(super) fn entries(&self, name: &str) -> Entries<'a> {
+        let mut entries: Entries<'a> = Vec::new();
+        for found in self.all(name) {
+            for (name, node) in found.table().into_iter().flat_map(|table| table.iter()) {
+                let name = key_text(found.document, name);
+                if !entries.iter().any(|(nearer, _)| nearer.value == name.value) {
+                    entries.push((name, Found { node, ..found }));
+                }
+            }
+        }
+        entries.sort_by_key(|(name, _)| name.at);
+        entries
+    }
+
+    /// The edits of header fields under `name`. Those of all layers add up: what is set or added in one place takes the place of what
+    /// farther ones do with the same field, and so does what is removed.
+    pub(super) fn edits(&self, name: &str) -> Edits<'a> {
+        let schema = self.inner(name);
+        let mut edits = Edits::default();
+        let all: Vec<_> = self.all(name).collect();
+        for found in all.into_iter().rev() {
+            let Some(table) = found.table() else { continue };
+            let layer = Self::new(found.document, found.at(), table, schema);
+            let (set, add) = (layer.entries("set"), layer.entries("add"));
+            let remove = layer.find("remove").map_or(&[][..], |found| found.items());
+            let remove: Vec<_> = remove.iter().map(|node| Found { node, ..found }).collect();
+            let same = |one: &str, other: &str| one.eq_ignore_ascii_case(other);
+            let named = |fields: &Entries<'a>, name: &str| fields.iter().any(|(own, _)| same(own.value, name));
+            let removed = |name: &str| remove.iter().filter_map(Found::text).any(|text| same(text.value, name));
+            edits.set.retain(|(name, _)| !named(&set, name.value) && !removed(name.value));
+            edits.add.retain(|(name, _)| !named(&set, name.value) && !named(&add, name.value) && !removed(name.value));
+            edits.remove.retain(|found| !found.text().is_some_and(|text| removed(text.value)));
+            edits.set.extend(set);
+            edits.add.extend(add);
+            edits.remove.extend(remove);
+        }
+        edits
     }
 
     /// The table under `name`; None: there is none, or something else, which is another problem.
     pub(super) fn table(&self, name: &str) -> Option<Section<'a>> {
-        Some(self.one(name)).filter(|section| section.table.is_some())
+        let nearest = self.find(name)?;
+        nearest.table().map(|_| self.one(name))
     }
 
-    /// The table under `name`.
+    /// The table under `name`, with what the layers have there. Tables in tables are not inherited key by key.
     pub(super) fn one(&self, name: &str) -> Section<'a> {
-        let found = self.node(name).and_then(|node| Some((self.document.span(node), node.get_ref().as_table()?)));
-        let (at, table) = found.map_or((self.at, None), |(at, table)| (at, Some(table)));
-        Section { document: self.document, at, table, schema: self.inner(name) }
+        let (schema, nearest) = (self.inner(name), self.find(name));
+        let (document, at) = nearest.map_or((self.document, self.at), |found| (found.document, found.at()));
+        let inherits = self.under.is_none();
+        // What a layer holds is looked up in the layer.
+        let table = nearest.filter(|found| found.layer.is_none() || !inherits).and_then(|found| found.table());
+        let layers = if inherits { self.layers } else { &[] };
+        Section { document, at, table, schema, layers, under: self.schema.key(name).map(|key| key.name) }
     }
 
     /// The tables of the array under `name`. A single table, which is another problem, counts as one: what refers to it is right.
     pub(super) fn many(&self, name: &str) -> Vec<Section<'a>> {
         let schema = self.inner(name);
-        let items = match self.node(name) {
-            Some(node) if node.get_ref().is_table() => std::slice::from_ref(node),
-            _ => self.items(name),
+        let Some(found) = self.find(name) else { return Vec::new() };
+        let items = if found.table().is_some() { std::slice::from_ref(found.node) } else { found.items() };
+        let section = |item: &'a Spanned<DeValue<'a>>| {
+            Some(Self::new(found.document, found.document.span(item), item.get_ref().as_table()?, schema))
         };
-        let sections = items.iter().filter_map(|item| {
-            Some(Section {
-                document: self.document,
-                at: self.document.span(item),
-                table: Some(item.get_ref().as_table()?),
-                schema,
-            })
-        });
-        sections.collect()
+        items.iter().filter_map(section).collect()
     }
 
     /// How many items the array under `name` has, of whatever type; None: there is no array, which is another problem.
     pub(super) fn length(&self, name: &str) -> Option<usize> {
-        match self.node(name)?.get_ref() {
+        match self.value(name)? {
             DeValue::Array(items) => Some(items.len()),
             _ => None,
         }
@@ -243,11 +358,16 @@ impl<'a> Section<'a> {
     /// The strings and tables of the array under `name`.
     pub(super) fn texts_or_tables(&self, name: &str) -> Vec<Result<Text<'a>, Section<'a>>> {
         let schema = self.inner(name);
-        let items = self.items(name).iter().filter_map(|item| match item.get_ref() {
-            DeValue::Table(table) => Some(Err(Section::new(self.document, self.document.span(item), table, schema))),
-            _ => Some(Ok(self.as_text(item)?)),
+        let Some(found) = self.find(name) else { return Vec::new() };
+        let items = found.items().iter().filter_map(|item| match item.get_ref() {
+            DeValue::Table(table) => Some(Err(Self::new(found.document, found.document.span(item), table, schema))),
+            _ => Some(Ok(as_text(found.document, item)?)),
         });
         items.collect()
+    }
+
+    fn value(&self, name: &str) -> Option<&'a DeValue<'a>> {
+        self.find(name).map(|found| found.node.get_ref())
     }
 
     fn preset(&self, name: &str) -> Preset {
@@ -260,37 +380,27 @@ impl<'a> Section<'a> {
             _ => self.schema,
         }
     }
+}
 
-    fn items(&self, name: &str) -> &'a [Spanned<DeValue<'a>>] {
-        match self.node(name).map(Spanned::get_ref) {
-            Some(DeValue::Array(items)) => items,
-            _ => &[],
-        }
-    }
+/// The strings among the values.
+pub(super) fn texts<'a>(entries: &Entries<'a>) -> Vec<(Text<'a>, Text<'a>)> {
+    entries.iter().filter_map(|(name, value)| Some((*name, value.text()?))).collect()
+}
 
-    fn entries(&self, name: &str) -> Vec<(Text<'a>, &'a Spanned<DeValue<'a>>)> {
-        let table = self.node(name).and_then(|node| node.get_ref().as_table());
-        let entries = table.into_iter().flat_map(|table| table.iter());
-        let mut entries: Vec<_> = entries.map(|(name, value)| (self.key(name), value)).collect();
-        entries.sort_by_key(|(name, _)| name.at);
-        entries
-    }
+fn as_text<'a>(document: &'a Document<'a>, node: &'a Spanned<DeValue<'a>>) -> Option<Text<'a>> {
+    let (value, at) = (node.get_ref().as_str()?, document.span(node));
+    Some(Text { value, shown: document.written(at).unwrap_or(value), at })
+}
 
-    fn as_text(&self, node: &'a Spanned<DeValue<'a>>) -> Option<Text<'a>> {
-        let (value, at) = (node.get_ref().as_str()?, self.document.span(node));
-        Some(Text { value, shown: self.document.written(at).unwrap_or(value), at })
-    }
+fn key_text<'a>(document: &'a Document<'a>, name: &'a Spanned<DeString<'a>>) -> Text<'a> {
+    Text { value: name.get_ref(), shown: name.get_ref(), at: document.span(name) }
+}
 
-    fn key(&self, name: &'a Spanned<DeString<'a>>) -> Text<'a> {
-        Text { value: name.get_ref(), shown: name.get_ref(), at: self.document.span(name) }
-    }
-
-    fn as_condition(&self, node: &'a Spanned<DeValue<'a>>) -> Option<Condition<'a>> {
-        let Some(table) = node.get_ref().as_table() else { return self.as_text(node).map(Condition::Exact) };
-        match (table.get("regex"), table.get("present").map(Spanned::get_ref)) {
-            (Some(regex), None) => self.as_text(regex).map(Condition::Regex),
-            (None, Some(DeValue::Boolean(present))) => Some(Condition::Present(*present)),
-            _ => None,
-        }
+fn as_condition<'a>(found: Found<'a>) -> Option<Condition<'a>> {
+    let Some(table) = found.table() else { return as_text(found.document, found.node).map(Condition::Exact) };
+    match (table.get("regex"), table.get("present").map(Spanned::get_ref)) {
+        (Some(regex), None) => as_text(found.document, regex).map(Condition::Regex),
+        (None, Some(DeValue::Boolean(present))) => Some(Condition::Present(*present)),
+        _ => None,
     }
 }

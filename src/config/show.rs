@@ -5,16 +5,19 @@ use std::fmt::Write;
 use std::path::Path;
 
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::DeValue;
 
 use super::check::unsigned;
 use super::external::External;
 use super::files::{self, Document};
+use super::layer_tables::GROUP;
+use super::layers::{Group, Grouped, Layers, Origin};
+use super::listener_tables::LISTENER;
 use super::report::{self, Problems, Source};
-use super::schema::{Kind, Preset, Table};
-use super::section::Section;
-use super::tables::ROOT;
-use super::{Config, Loader, Report};
+use super::schema::{Key, Kind, Preset, Table};
+use super::section::{Edits, Found, Section, Text};
+use super::tables::{ROOT, ROUTE};
+use super::{Config, Loader, Report, route, socket};
 
 /// Least column of the origins.
 const ORIGIN_COLUMN: usize = 42;
@@ -46,9 +49,10 @@ impl Config {
         if !problems.is_empty() {
             return Err(Report::new(sources, problems));
         }
-        let mut show = Show { sources, documents: &documents, out: String::new() };
         let roots: Vec<_> = documents.iter().map(|document| document.section(&ROOT)).collect();
-        show.body(&roots, &ROOT);
+        let layers = Layers::of(&roots);
+        let mut show = Show { sources, documents: &documents, out: String::new(), grouped: false };
+        show.root(&roots, &layers);
         Ok(show.out)
     }
 }
@@ -57,22 +61,24 @@ struct Show<'a> {
     sources: &'a [Source],
     documents: &'a [Document<'a>],
     out: String,
+    /// The routes that are written stand in a group.
+    grouped: bool,
 }
 
 impl<'a> Show<'a> {
     /// Writes a table: its keys, then the tables below it. The root is one table in several files.
     fn body(&mut self, parts: &[Section<'a>], schema: &'static Table) {
         let Some(first) = parts.first() else { return };
-        let (tables, keys): (Vec<_>, Vec<_>) = schema
+        let (tables, keys): (Vec<&Key>, Vec<&Key>) = schema
             .keys
             .iter()
             .partition(|key| matches!(&key.kind, Kind::One(inner) | Kind::Many(inner) if inner.title.starts_with('[')));
         for key in keys {
-            self.key(*first, key.name, &key.kind);
+            self.key(in_effect(*first, key, schema), key);
         }
         for key in tables {
             match &key.kind {
-                Kind::One(inner) => self.titled(first.one(key.name), inner),
+                Kind::One(inner) => self.titled(in_effect(*first, key, schema).one(key.name), inner),
                 Kind::Many(inner) => {
                     for section in parts.iter().flat_map(|part| part.many(key.name)) {
                         self.titled(section, inner);
@@ -83,10 +89,58 @@ impl<'a> Show<'a> {
         }
     }
 
+    /// Writes the whole: the root, in which every item has what it inherits.
+    fn root(&mut self, roots: &[Section<'a>], layers: &'a Layers<'a>) {
+        for key in ROOT.keys {
+            match (key.name, &key.kind) {
+                // Each of its values stands where it is in effect.
+                ("defaults" | "group", _) => {}
+                ("listener", Kind::Many(inner)) => {
+                    layers.listeners(roots).into_iter().for_each(|listener| self.titled(listener, inner));
+                }
+                ("cluster", Kind::Many(inner)) => {
+                    layers.clusters(roots).into_iter().for_each(|cluster| self.titled(cluster, inner));
+                }
+                ("route", Kind::Many(inner)) => self.routes(&layers.routes(roots), inner),
+                (_, Kind::Many(inner)) => {
+                    let sections: Vec<_> = roots.iter().flat_map(|part| part.many(key.name)).collect();
+                    sections.into_iter().for_each(|section| self.titled(section, inner));
+                }
+                (_, Kind::One(inner)) => {
+                    let Some(first) = roots.first() else { continue };
+                    self.titled(first.one(key.name), inner);
+                }
+                _ => {
+                    let Some(first) = roots.first() else { continue };
+                    self.key(*first, key);
+                }
+            }
+        }
+    }
+
+    /// Writes routes. Those of a group stand below its name and its tenant.
+    fn routes(&mut self, routes: &[Grouped<'a>], schema: &'static Table) {
+        let mut current: Option<&Group<'_>> = None;
+        for Grouped { route, group } in routes {
+            if let Some(group) = group.filter(|group| current.is_none_or(|current| !std::ptr::eq(current, *group))) {
+                let _ = writeln!(self.out, "\n[[group]]");
+                for key in GROUP.keys.iter().filter(|key| ["name", "tenant"].contains(&key.name)) {
+                    self.key(group.section, key);
+                }
+            }
+            current = *group;
+            self.grouped = group.is_some();
+            self.titled(*route, schema);
+        }
+        self.grouped = false;
+    }
+
     /// Writes a table with its header, unless it would be empty.
     fn titled(&mut self, section: Section<'a>, schema: &'static Table) {
         let start = self.out.len();
-        let _ = writeln!(self.out, "\n{}", schema.title);
+        let title =
+            if self.grouped { schema.title.replacen("[route", "[group.route", 1) } else { schema.title.to_owned() };
+        let _ = writeln!(self.out, "\n{title}");
         let empty = self.out.len();
         self.body(&[section], schema);
         if self.out.len() == empty {
@@ -94,19 +148,53 @@ impl<'a> Show<'a> {
         }
     }
 
-    fn key(&mut self, section: Section<'a>, name: &'static str, kind: &'static Kind) {
-        let (value, origin) = match section.node(name) {
-            Some(node) => {
-                let span = section.span(name);
-                (self.value(node, kind, section), report::line(self.sources, span))
-            }
-            None => {
-                let Some((value, origin)) = default(section, name) else { return };
-                (value, origin.to_owned())
-            }
-        };
-        let line = format!("{name} = {value}");
+    fn key(&mut self, section: Section<'a>, key: &'static Key) {
+        let Some((value, origin)) = self.found(section, key).or_else(|| default(section, key.name)) else { return };
+        let line = format!("{} = {value}", key.name);
         let _ = writeln!(self.out, "{line:ORIGIN_COLUMN$}  # {origin}");
+    }
+
+    /// The value of a key, and where it comes from; None: it is absent.
+    fn found(&self, section: Section<'a>, key: &'static Key) -> Option<(String, String)> {
+        let all: Vec<_> = section.all(key.name).collect();
+        let nearest = *all.first()?;
+        let edits = |table: &Table| ["request_headers", "response_headers"].iter().any(|it| table.title.ends_with(it));
+        let (value, merged) = match &key.kind {
+            Kind::One(inner) if edits(inner) => (self.edits(&section.edits(key.name), section), true),
+            Kind::One(inner) => (self.inline(section.one(key.name), inner), true),
+            Kind::Fields | Kind::Conditions => (self.fields(&section.entries(key.name), &key.kind, section), true),
+            kind => (self.value(nearest.node, kind, section.holder(nearest)), false),
+        };
+        let origins = all.iter().take(if merged { all.len() } else { 1 }).map(|found| {
+            let place = report::line(self.sources, found.at());
+            match found.layer.map(|layer| layer.origin) {
+                None => place,
+                Some(Origin::Defaults(title)) => format!("{title}, {place}"),
+                Some(Origin::Group(name)) => format!("group {name}, {place}"),
+            }
+        });
+        Some((value, origins.collect::<Vec<_>>().join("; ")))
+    }
+
+    fn fields(&self, entries: &[(Text<'a>, Found<'a>)], kind: &'static Kind, owner: Section<'a>) -> String {
+        let entry = |(name, found): &(Text<'a>, Found<'a>)| {
+            format!("{} = {}", bare(name.value), self.value(found.node, kind, owner.holder(*found)))
+        };
+        braced(entries.iter().map(entry).collect())
+    }
+
+    fn edits(&self, edits: &Edits<'a>, owner: Section<'a>) -> String {
+        let mut parts = Vec::new();
+        for (name, entries) in [("set", &edits.set), ("add", &edits.add)] {
+            if !entries.is_empty() {
+                parts.push(format!("{name} = {}", self.fields(entries, &Kind::Fields, owner)));
+            }
+        }
+        if !edits.remove.is_empty() {
+            let names = edits.remove.iter().map(|found| self.value(found.node, &Kind::Text, owner.holder(*found)));
+            parts.push(format!("remove = [{}]", names.collect::<Vec<_>>().join(", ")));
+        }
+        braced(parts)
     }
 
     /// A value on one line, with the defaults of inline tables.
@@ -120,7 +208,7 @@ impl<'a> Show<'a> {
                 format!("[{}]", items.join(", "))
             }
             (DeValue::Table(table), Kind::One(inner) | Kind::Many(inner) | Kind::TextsOr(inner)) => {
-                self.inline(owner.below(node, table, inner), table, inner)
+                self.inline(owner.below(node, table, inner), inner)
             }
             (DeValue::Table(table), kind) => {
                 let entries = table.iter().map(|(name, item)| {
@@ -133,12 +221,9 @@ impl<'a> Show<'a> {
         }
     }
 
-    fn inline(&self, section: Section<'a>, table: &'a DeTable<'a>, schema: &'static Table) -> String {
+    fn inline(&self, section: Section<'a>, schema: &'static Table) -> String {
         let entries = schema.keys.iter().filter_map(|key| {
-            let value = match table.get(key.name) {
-                Some(node) => self.value(node, &key.kind, section),
-                None => default(section, key.name)?.0,
-            };
+            let (value, _) = self.found(section, key).or_else(|| default(section, key.name))?;
             Some(format!("{} = {value}", key.name))
         });
         braced(entries.collect())
@@ -163,10 +248,20 @@ impl<'a> Show<'a> {
 }
 
 /// The default of an absent key, and its origin.
-fn default(section: Section<'_>, name: &str) -> Option<(String, &'static str)> {
+fn default(section: Section<'_>, name: &str) -> Option<(String, String)> {
     let (own, holds) = section.presets(name);
     let origin = if matches!(own, Preset::ByRole(_)) { "default of the role" } else { "default" };
-    holds.is_default().then(|| (holds.example(), origin))
+    holds.is_default().then(|| (holds.example(), origin.to_owned()))
+}
+
+/// The section in which a key is looked up: what would do nothing is not inherited.
+fn in_effect<'a>(section: Section<'a>, key: &Key, schema: &'static Table) -> Section<'a> {
+    if std::ptr::eq(schema, &ROUTE) && route::FORWARDED.contains(&key.name) {
+        return route::forwarded(section);
+    }
+    let is_listener = std::ptr::eq(schema, &LISTENER);
+    let bind = section.knows("bind").then(|| section.text("bind")?.value.parse().ok()).flatten();
+    bind.filter(|_| is_listener).map_or(section, |bind| socket::in_effect(section, key.name, &bind))
 }
 
 fn braced(entries: Vec<String>) -> String {

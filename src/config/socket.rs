@@ -9,15 +9,32 @@ use super::section::{Section, Text};
 use crate::id::Address;
 use crate::uring::{BindOptions, FileAccess};
 
+/// The listener as far as `key` is concerned: one that it does nothing for inherits none.
+pub(super) fn in_effect<'a>(section: Section<'a>, key: &str, bind: &Address) -> Section<'a> {
+    let effective = match key {
+        "ipv6only" => is_any_ipv6(bind),
+        "mode" | "owner" => matches!(bind, Address::Unix(_)),
+        _ => true,
+    };
+    if effective { section } else { section.alone() }
+}
+
+/// Whether it is all IPv6 addresses of this machine.
+fn is_any_ipv6(bind: &Address) -> bool {
+    matches!(bind, Address::Inet(SocketAddr::V6(inet)) if inet.ip().is_unspecified())
+}
+
 /// Reads `ipv6only`, `mode` and `owner` of a listener that binds `bind`. Reports those that do nothing there.
-pub(super) fn options(section: Section<'_>, bind: &Address, problems: &mut Problems) -> BindOptions {
+pub(super) fn options(listener: Section<'_>, bind: &Address, problems: &mut Problems) -> BindOptions {
+    let section = in_effect(listener, "ipv6only", bind);
     let dual_stack = section.has("ipv6only") && !section.flag("ipv6only");
-    let any = matches!(bind, Address::Inet(SocketAddr::V6(inet)) if inet.ip().is_unspecified());
+    let any = is_any_ipv6(bind);
     if dual_stack && !any {
         problems
             .add(section.span("ipv6only"), "`ipv6only = false` does nothing here")
             .help("it is for \"[::]:PORT\", all addresses of this machine: leave it out");
     }
+    let section = in_effect(listener, "mode", bind);
     for key in ["mode", "owner"] {
         if section.has(key) && matches!(bind, Address::Inet(_)) {
             problems

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::condition_tables;
+use super::layer_tables::{DEFAULTS, DEFAULTS_EXAMPLE, GROUP, GROUP_EXAMPLE, TENANT_FILE_DEFAULTS, TENANT_FILE_GROUP};
 use super::listener_tables::LISTENER;
 use super::schema::{Choice, Key, Kind, Preset, Table};
 
@@ -50,6 +51,8 @@ pub(super) static ROOT: Table = Table {
         key("listener", Kind::Many(&LISTENER), Preset::Optional(""), ""),
         key("route", Kind::Many(&ROUTE), Preset::Optional(""), ""),
         key("cluster", Kind::Many(&CLUSTER), Preset::Optional(""), ""),
+        key("defaults", Kind::One(&DEFAULTS), Preset::Example(DEFAULTS_EXAMPLE), ""),
+        key("group", Kind::Many(&GROUP), Preset::Example(GROUP_EXAMPLE), ""),
         key("tenant", Kind::Many(&TENANT), Preset::Absent, ""),
         key("error_pages", Kind::Many(&ERROR_PAGES), Preset::Absent, ""),
     ],
@@ -63,6 +66,8 @@ pub(super) static TENANT_FILE: Table = Table {
     keys: &[
         key("route", Kind::Many(&ROUTE), Preset::Optional(""), ""),
         key("cluster", Kind::Many(&CLUSTER), Preset::Optional(""), ""),
+        key("defaults", Kind::One(&TENANT_FILE_DEFAULTS), Preset::Absent, ""),
+        key("group", Kind::Many(&TENANT_FILE_GROUP), Preset::Absent, ""),
     ],
     choices: &[],
 };
@@ -107,7 +112,7 @@ static DRAIN: Table = Table {
     choices: &[],
 };
 
-static ROUTE: Table = Table {
+pub(super) static ROUTE: Table = Table {
     title: "[[route]]",
     doc: "What to do with a request. The most specific wins: exact host, wildcard, none; then exact path, longest prefix, regex.",
     keys: &[
@@ -352,7 +357,7 @@ static REQUEST_HEADERS: Table = Table { title: "route.request_headers", doc: "",
 
 static RESPONSE_HEADERS: Table = Table { title: "route.response_headers", doc: "", keys: EDIT_KEYS, choices: &[] };
 
-static CLUSTER: Table = Table {
+pub(super) static CLUSTER: Table = Table {
     title: "[[cluster]]",
     doc: "A named set of endpoints and how they are used.",
     keys: &[
@@ -425,7 +430,7 @@ static CLUSTER_TIMEOUTS: Table = Table {
 
 static TENANT: Table = Table {
     title: "[[tenant]]",
-    doc: "A team with a file of its own, which holds [[route]] and [[cluster]] and can only use what is claimed here.",
+    doc: "A team with a file of its own, which holds [[route]], [[group]] and [[cluster]] and can only use what is claimed here.",
     keys: &[
         key(
             "name",

@@ -16,6 +16,7 @@ use super::confined;
 use super::external::{self, External};
 use super::file_stamps::LookupPath;
 use super::files::{Document, FILE_BYTES_MAX};
+use super::layers::Layers;
 use super::names::{Names, Scope};
 use super::report::{Problems, Source, SourceSpan};
 use super::route::RouteContext;
@@ -225,7 +226,11 @@ impl Tenant {
         }
         check::document(&document, &TENANT_FILE, problems);
         let root = document.section(&TENANT_FILE);
-        let (routes, clusters) = (root.many("route"), root.many("cluster"));
+        let roots = [root];
+        let layers = Layers::of(&roots);
+        layers.check(problems);
+        let routes: Vec<_> = layers.routes(&roots).iter().map(|grouped| grouped.route).collect();
+        let clusters = layers.clusters(&roots);
         if budget.is_some_and(|budget| !budget.routes(&routes, problems)) {
             return TenantConfig::default();
         }

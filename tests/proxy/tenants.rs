@@ -146,6 +146,55 @@ fn requests_per_second_are_limited() {
     assert_eq!(ask(&proxy, "/blue"), some("blue"));
 }
 
+/// Whatever has become of the team's own file.
+#[test]
+fn routes_of_a_group_count_towards_its_tenant() {
+    let origin = Origin::answering(OK);
+    let group =
+        "[[group]]\nname = \"of-red\"\ntenant = \"red\"\n[[group.route]]\npath = \"/for-red\"\ncluster = \"app\"\n";
+    let proxy = Proxy::start(&[&root(&origin.address, "limits.requests_per_second = 5\n"), group].concat(), &[]);
+    let mut client = proxy.client();
+    let mut asked = 0;
+    let refused = loop {
+        client.send("GET /for-red HTTP/1.1\r\nHost: a\r\n\r\n");
+        let answer = client.message().unwrap();
+        asked += 1;
+        if answer.status() == 429 || asked == 10_000 {
+            break answer;
+        }
+    };
+    assert!(asked > 5, "the burst passes");
+    assert_eq!((refused.status(), &*refused.reason()), (429, "tenant_rate"));
+    assert_eq!(ask(&proxy, "/other").0, 200);
+    let told = proxy.verb(&["explain", "GET", "http://a/for-red"]);
+    let told = String::from_utf8_lossy(&told.stdout).into_owned();
+    assert!(told.lines().any(|line| line.starts_with("tenant") && line.contains("red, ")), "{told}");
+}
+
+/// A team's file has groups and defaults of its own, and they take it nowhere.
+#[test]
+fn a_team_may_group_its_routes_within_its_claims() {
+    let (origin, requests) = Origin::recording(OK);
+    let proxy = Proxy::start(&root(&origin.address, ""), &[]);
+    let group = |hosts: &str| {
+        format!(
+            "[defaults.route]\nrequest_headers = {{ set = {{ x-team = \"red\" }} }}\n[[group]]\nname = \"all\"\nhosts = [\"{hosts}\"]\n\
+             request_headers = {{ set = {{ x-group = \"all\" }} }}\n[[group.route]]\nname = \"one\"\npath = \"/red/one\"\ncluster = \"app\"\n\
+             [[cluster]]\nname = \"app\"\nendpoints = [\"{}\"]\n",
+            origin.address
+        )
+    };
+    write(&proxy, "red", &group("a"));
+    write(&proxy, "blue", &group("b").replace("/red/", "/blue/"));
+    assert!(proxy.verb(&["reload"]).status.success());
+    assert_eq!(states(&proxy), ["live", "absent"]);
+    assert_eq!(ask(&proxy, "/red/one").0, 200);
+    let request = next(&requests);
+    assert_eq!((request.field("x-team").as_deref(), request.field("x-group").as_deref()), (Some("red"), Some("all")));
+    let problem = String::from_utf8_lossy(&proxy.verb(&["status", "--tenant", "blue"]).stdout).into_owned();
+    assert!(problem.contains("blue.toml:5:9") && problem.contains("outside of what the tenant claims"), "{problem}");
+}
+
 /// A team's endpoint was a socket of its own when it was checked, and is a link to the admin socket when it is used.
 #[test]
 fn the_admin_socket_answers_no_client_of_the_proxy() {

@@ -42,6 +42,8 @@ struct Lines {
     hosts: Option<Vec<&'static str>>,
     path: Option<(&'static str, &'static str)>,
     condition: &'static str,
+    /// Hosts and condition stand in a group.
+    grouped: bool,
 }
 
 struct Asked<'a> {
@@ -103,8 +105,11 @@ fn routes(most: usize) -> impl Strategy<Value = Vec<Lines>> {
     let one = select(&HOSTS).prop_map(|host| vec![host]);
     let two = (select(&HOSTS[1..3]), select(&HOSTS[3..])).prop_map(|(first, second)| vec![first, second]);
     let hosts = prop_oneof![3 => Just(None), 2 => one.prop_map(Some), 1 => two.prop_map(Some)];
-    let route = (hosts, prop::option::of((key, select(&PATHS))), select(&CONDITIONS));
-    prop::collection::vec(route.prop_map(|(hosts, path, condition)| Lines { hosts, path, condition }), 0..=most)
+    let route = (hosts, prop::option::of((key, select(&PATHS))), select(&CONDITIONS), any::<bool>());
+    prop::collection::vec(
+        route.prop_map(|(hosts, path, condition, grouped)| Lines { hosts, path, condition, grouped }),
+        0..=most,
+    )
 }
 
 fn root(tenants: &[(Vec<Claim>, Vec<Lines>)], own: &[Lines]) -> String {
@@ -126,15 +131,21 @@ fn root(tenants: &[(Vec<Claim>, Vec<Lines>)], own: &[Lines]) -> String {
 
 fn file(routes: &[Lines]) -> String {
     let mut text = String::new();
-    for route in routes {
-        text += "[[route]]\nrespond = { status = 200 }\n";
-        if let Some(hosts) = &route.hosts {
-            let _ = writeln!(text, "hosts = {hosts:?}");
+    for (number, route) in routes.iter().enumerate() {
+        let hosts = route.hosts.as_ref().map(|hosts| format!("hosts = {hosts:?}\n")).unwrap_or_default();
+        let common = format!("{hosts}{}\n", route.condition);
+        match route.grouped {
+            true => {
+                let _ = write!(text, "[[group]]\nname = \"g{number}\"\n{common}[[group.route]]\n");
+            }
+            false => {
+                let _ = write!(text, "[[route]]\n{common}");
+            }
         }
+        text += "respond = { status = 200 }\n";
         if let Some((key, path)) = route.path {
             let _ = writeln!(text, "{key} = \"{path}\"");
         }
-        let _ = writeln!(text, "{}", route.condition);
     }
     text
 }

@@ -5,6 +5,7 @@ use super::*;
 use crate::route::ValuePattern;
 
 mod claims;
+mod layers;
 mod tenants;
 mod tls;
 
