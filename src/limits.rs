@@ -17,6 +17,10 @@ pub const INTERIM_RESPONSES: u16 = 128;
 pub const UPGRADE_BYTES: usize = 30;
 /// Unread request body, bytes, that is read and dropped after an answer so that the connection can be kept.
 pub const DRAIN_BYTES: u64 = 64 * 1024;
+/// Most bytes that an exchange keeps of its request for the fields of its response; above: 431. There may be as many as connections.
+pub const KEPT_BYTES: usize = 4 * 1024;
+/// Most states of an expression whose groups are used. Each byte of a path may cost as many steps.
+pub const GROUP_STATES: usize = 512;
 /// Largest body of an error page, bytes: it is sent with each such answer.
 pub const ERROR_PAGE_BYTES: usize = 64 * 1024;
 /// Default of `listener.limits.handshakes`: at one worker, half of its receive buffers could hold a part of each.

@@ -84,7 +84,8 @@ impl<D: Driver> Engine<D> {
 
     /// What the answer to a refused request needs of it, if it has a route.
     pub fn keep_refused(&mut self, route: Option<&RouteOf>, asked: &RouteRequest<'_>) -> Option<Box<Kept>> {
-        route.and_then(|route| self.keep(&route.snapshot, route, asked))
+        // Where it is too much, the answer goes without those fields.
+        route.and_then(|route| self.keep(&route.snapshot, route, asked).ok().flatten())
     }
 
     /// Writes the answer to a refused request to the scratch buffer, and returns its status.

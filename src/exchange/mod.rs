@@ -264,7 +264,13 @@ impl<D: Driver> Engine<D> {
         let named = !request.authority.is_empty();
         let fallback = if named { &b""[..] } else { decision.snapshot.clusters[cluster.index()].host.as_bytes() };
         self.write_request(decision, route, asked, offer.is_some(), fallback);
-        let kept = self.keep(&decision.snapshot, route, asked);
+        let kept = match self.keep(&decision.snapshot, route, asked) {
+            Ok(kept) => kept,
+            Err(failure) => {
+                self.release_place(tenant);
+                return Err(failure);
+            }
+        };
         let entry = Exchange {
             stream,
             route: decision.route,

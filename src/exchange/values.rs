@@ -2,9 +2,10 @@
 //! variables stand (`route::template`).
 
 use super::request::AddressText;
-use super::{Engine, RouteRequest, client};
+use super::{Engine, Failure, RouteRequest, client};
 use crate::http::path::Forms;
-use crate::http::write_decimal;
+use crate::http::{FieldError, RequestError, write_decimal};
+use crate::limits::KEPT_BYTES;
 use crate::respond::write_parts;
 use crate::route::template::{Use, Values, Variable};
 use crate::route::{Captures, Route, Target, host_name};
@@ -118,9 +119,8 @@ pub struct Kept {
     host: usize,
 }
 
-/// Most memory that is kept of the ends of exchanges for the next ones: number of them, and bytes of each.
+/// How many of those that were used are kept for other exchanges.
 const SPARE_MAX: usize = 1024;
-const SPARE_BYTES_MAX: usize = 16 * 1024;
 
 impl Kept {
     /// Whether an authority is the one that the origin was sent, or the one that the client has sent.
@@ -146,10 +146,25 @@ pub fn appended_lines<'a>(route: &'a Route, kept: Option<&'a Kept>) -> &'a [u8] 
 
 impl<D: Driver> Engine<D> {
     /// What the response to a request of `route` needs of it.
+    ///
+    /// # Errors
+    /// It is more than [`KEPT_BYTES`].
     #[inline]
-    pub(super) fn keep(&mut self, snapshot: &Snapshot, route: &Route, asked: &RouteRequest<'_>) -> Option<Box<Kept>> {
+    pub(super) fn keep(
+        &mut self,
+        snapshot: &Snapshot,
+        route: &Route,
+        asked: &RouteRequest<'_>,
+    ) -> Result<Option<Box<Kept>>, Failure> {
         let plain = route.response_edits.appended().plain().is_some();
-        if plain && !route.restores.location { None } else { Some(self.keep_parts(snapshot, route, asked)) }
+        if plain && !route.restores.location {
+            return Ok(None);
+        }
+        let kept = self.keep_parts(snapshot, route, asked);
+        if kept.bytes.len() <= KEPT_BYTES {
+            return Ok(Some(kept));
+        }
+        Err(Failure::Request(RequestError::Fields(FieldError::TooLarge)))
     }
 
     #[cold]
@@ -176,7 +191,6 @@ impl<D: Driver> Engine<D> {
     #[inline]
     pub(super) fn spare(&mut self, kept: Option<Box<Kept>>) {
         if let Some(kept) = kept
-            && kept.bytes.capacity() <= SPARE_BYTES_MAX
             && self.spare.len() < SPARE_MAX
         {
             self.spare.push(kept);

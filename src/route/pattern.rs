@@ -10,6 +10,7 @@ use regex_automata::util::syntax;
 use regex_automata::{Anchored, Input};
 
 use super::template::CAPTURES_MAX;
+use crate::limits::GROUP_STATES;
 
 /// Largest automaton, bytes.
 const AUTOMATON_BYTES_MAX: usize = 1024 * 1024;
@@ -67,8 +68,13 @@ impl Groups {
         let states = thompson::Config::new().utf8(false).nfa_size_limit(Some(AUTOMATON_BYTES_MAX));
         let mut builder = pikevm::Builder::new();
         let built = builder.syntax(syntax::Config::new().unicode(false).utf8(false)).thompson(states);
-        let built = built.build(&format!(r"(?:{text})\z"));
-        built.map(|groups| Self(Box::new(groups))).map_err(|error| brief(&error.to_string()))
+        let groups = built.build(&format!(r"(?:{text})\z")).map_err(|error| brief(&error.to_string()))?;
+        match groups.get_nfa().states().len() {
+            count if count > GROUP_STATES => {
+                Err(format!("its groups need {count} states, and may have {GROUP_STATES}; make it simpler"))
+            }
+            _ => Ok(Self(Box::new(groups))),
+        }
     }
 
     /// Number of groups, without the whole.
@@ -184,6 +190,8 @@ mod tests {
             assert_eq!(all, found, "{text}");
         }
         assert_eq!(count_groups("/(a)(?:b)(?<c>d)"), Ok(2));
+        let error = count_groups("/([a-z]{100}){10}").unwrap_err();
+        assert!(error.starts_with("its groups need "), "{error}");
     }
 
     #[test]

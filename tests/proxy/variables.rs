@@ -88,6 +88,20 @@ fn answers_made_here_get_the_values() {
     assert_eq!(answer.field("x-b").as_deref(), Some("HEAD"), "{}", answer.head);
 }
 
+/// What is kept for the response has a bound, because there may be as many exchanges as connections.
+#[test]
+fn responses_repeat_no_more_of_a_request_than_may_be_kept() {
+    let (origin, requests) = Origin::recording(OK);
+    let route = "response_headers = { set = { x-a = \"${header.x}\" } }";
+    let proxy = Setup::to(&[&origin.address]).route(route).start();
+    for (length, status) in [(4000, 200), (5000, 431), (4000, 200)] {
+        let long = "x".repeat(length);
+        let answer = proxy.ask(&format!("GET / HTTP/1.1\r\nHost: a\r\nX: {long}\r\n\r\n"));
+        assert_eq!((answer.status(), answer.field("x-a")), (status, (status == 200).then_some(long)));
+    }
+    assert_eq!(requests.try_iter().count(), 2);
+}
+
 /// The head of a response may come after another request on the same connection was read into the same buffers, and after interim ones.
 #[test]
 fn values_are_those_of_the_request_that_is_answered() {
