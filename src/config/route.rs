@@ -4,6 +4,7 @@ use super::bounds::Bounds;
 use super::names::Names;
 use super::report::Problems;
 use super::section::{Found, Section, Text, texts};
+use super::tables::ROUTE;
 use super::{condition, field, host, listener, page, path, target};
 use crate::id::ClusterId;
 use crate::route::template::{Template, Variable};
@@ -28,12 +29,20 @@ pub(super) fn route(
 }
 
 /// Keys that have an effect on forwarded requests only.
-pub(super) const FORWARDED: [&str; 7] =
+const FORWARDED: [&str; 7] =
     ["timeout", "timeouts", "tunnel_idle", "rewrite", "rewrite_location", "cookie_path", "request_headers"];
 
 /// The route as far as `FORWARDED` is concerned: one that answers by itself inherits none of it.
-pub(super) fn forwarded(section: Section<'_>) -> Section<'_> {
+fn forwarded(section: Section<'_>) -> Section<'_> {
     if section.has("redirect") || section.has("respond") { section.alone() } else { section }
+}
+
+/// The route as far as `key` is concerned: what would do nothing is not inherited.
+pub(super) fn in_effect<'a>(section: Section<'a>, key: &str) -> Section<'a> {
+    let forwarded = if FORWARDED.contains(&key) { forwarded(section) } else { section };
+    let rewrite = forwarded.one("rewrite");
+    let maps = rewrite.has("path_prefix") || rewrite.has("add_prefix");
+    if key == "cookie_path" && !maps { section.alone() } else { forwarded }
 }
 
 struct Reader<'a> {
@@ -76,7 +85,7 @@ impl<'a> Reader<'a> {
             rewrite_path,
             rewrite_host,
             rewrite_location: forwarded.flag("rewrite_location"),
-            cookie_path: forwarded.flag("cookie_path"),
+            cookie_path: in_effect(section, "cookie_path").flag("cookie_path"),
             error_pages: page::pages(&section.many("error_pages"), self.problems),
             request_headers,
             response_headers,
@@ -114,8 +123,8 @@ impl<'a> Reader<'a> {
 
     /// Reports keys that map paths of the origin back to the client's where none are mapped.
     fn restores(&mut self, rewrite: Option<&PathEdit>) {
-        if self.section.alone().flag("cookie_path") && !matches!(rewrite, Some(PathEdit::Prefix(_) | PathEdit::Add(_)))
-        {
+        let own = self.section.alone();
+        if own.flag("cookie_path") && !matches!(rewrite, Some(PathEdit::Prefix(_) | PathEdit::Add(_))) {
             self.problems
                 .add(self.section.span("cookie_path"), "`cookie_path` does nothing where no prefix is replaced")
                 .help("leave it out, or add `rewrite = { path_prefix = \"/\" }`");
@@ -126,7 +135,8 @@ impl<'a> Reader<'a> {
     fn variables(&mut self) {
         let section = self.section;
         let groups = section.text("path_regex").map(|text| count_groups(text.value));
-        for text in section.templates() {
+        let texts = ROUTE.keys.iter().flat_map(|key| in_effect(section, key.name).templates(key.name));
+        for text in texts {
             let template = Template::compile(text.value);
             if let Some(variable) = template.variables().find(|variable| variable.is_of_error_alone()) {
                 self.problems
@@ -174,10 +184,10 @@ impl<'a> Reader<'a> {
         let Some(answer) = ["redirect", "respond"].into_iter().find(|name| self.section.has(name)) else { return };
         for name in FORWARDED {
             let own = self.section.alone();
-            // A flag that is off is as good as absent, and an empty table asks for nothing.
+            // A flag that is off is as good as absent, and so is an empty table.
             let off = own.find(name).is_some_and(|found| found.node.get_ref().as_bool() == Some(false));
-            let asks = !off && own.table(name).is_none_or(|table| !table.key_spans().is_empty());
-            if own.has(name) && asks {
+            let empty = own.table(name).is_some_and(|table| table.key_spans().is_empty());
+            if own.has(name) && !off && !empty {
                 self.problems
                     .add(own.span(name), format!("`{name}` does nothing beside `{answer}`"))
                     .help("leave it out: the request is not forwarded");

@@ -115,17 +115,26 @@ impl<'a> Section<'a> {
     /// The values of `name` in the section itself and in all layers, the nearest first.
     pub(super) fn all(&self, name: &str) -> impl Iterator<Item = Found<'a>> {
         debug_assert!(self.schema.key(name).is_some(), "{} has no key {name} in its schema", self.schema.title);
-        let own = self.table.and_then(|table| table.get(name));
-        let own = own.map(|node| Found { document: self.document, node, layer: None });
-        let inherited = self.layers.iter().filter_map(move |layer| {
+        let own = self.table.map(|table| (self.document, table, None));
+        let inherited = self.layers.iter().filter_map(|layer| {
             let holder = if layer.gives(self.under.unwrap_or(name)) { layer.section } else { return None };
             let table = match self.under {
                 Some(key) => holder.table?.get(key)?.get_ref().as_table()?,
                 None => holder.table?,
             };
-            Some(Found { document: holder.document, node: table.get(name)?, layer: Some(*layer) })
+            Some((holder.document, table, Some(*layer)))
         });
-        own.into_iter().chain(inherited.collect::<Vec<_>>())
+        // Of keys that exclude each other, a nearer one hides the farther ones.
+        let rivals =
+            self.schema.choices.iter().find(|choice| choice.keys.contains(&name)).map_or(&[][..], |it| it.keys);
+        let mut found = Vec::new();
+        for (document, table, layer) in own.into_iter().chain(inherited) {
+            found.extend(table.get(name).map(|node| Found { document, node, layer }));
+            if rivals.iter().any(|rival| table.contains_key(*rival)) {
+                break;
+            }
+        }
+        found.into_iter()
     }
 
     /// Whether its schema has a key `name`.
@@ -165,18 +174,18 @@ impl<'a> Section<'a> {
         self.schema.keys.iter().filter_map(|key| Some((key.name, self.find(key.name)?.at()))).collect()
     }
 
-    /// The strings among its values, and in tables among them, in which variables of the request stand.
-    pub(super) fn templates(&self) -> Vec<Text<'a>> {
-        let mut templates = Vec::new();
-        let mut values: Vec<_> = self.schema.keys.iter().flat_map(|key| self.all(key.name)).collect();
-        while let Some(found) = values.pop() {
+    /// The strings under `name`, and in tables below it, in which variables of the request stand.
+    pub(super) fn templates(&self, name: &str) -> Vec<Text<'a>> {
+        let mut texts = Vec::new();
+        let mut left: Vec<_> = self.all(name).collect();
+        while let Some(found) = left.pop() {
             match found.node.get_ref() {
-                DeValue::Table(table) => values.extend(table.values().map(|node| Found { node, ..found })),
-                DeValue::String(text) if first_variable(text).is_some() => templates.extend(found.text()),
+                DeValue::Table(table) => left.extend(table.values().map(|node| Found { node, ..found })),
+                DeValue::String(text) if first_variable(text).is_some() => texts.extend(found.text()),
                 _ => {}
             }
         }
-        templates
+        texts
     }
 
     /// The default of `name`: in the schema, and in this role.

@@ -256,8 +256,8 @@ fn default(section: Section<'_>, name: &str) -> Option<(String, String)> {
 
 /// The section in which a key is looked up: what would do nothing is not inherited.
 fn in_effect<'a>(section: Section<'a>, key: &Key, schema: &'static Table) -> Section<'a> {
-    if std::ptr::eq(schema, &ROUTE) && route::FORWARDED.contains(&key.name) {
-        return route::forwarded(section);
+    if std::ptr::eq(schema, &ROUTE) {
+        return route::in_effect(section, key.name);
     }
     let is_listener = std::ptr::eq(schema, &LISTENER);
     let bind = section.knows("bind").then(|| section.text("bind")?.value.parse().ok()).flatten();

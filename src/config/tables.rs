@@ -257,8 +257,6 @@ static ERROR_PAGES: Table = Table {
     choices: &[],
 };
 
-static ROUTE_ERROR_PAGES: Table = Table { title: "route.error_pages", ..ERROR_PAGES };
-
 static ROUTE_TIMEOUTS: Table = Table {
     title: "[route.timeouts]",
     doc: "In the place of those of listener and cluster: for uploads with pauses, long polls and event streams.",
@@ -278,6 +276,8 @@ static ROUTE_TIMEOUTS: Table = Table {
     ],
     choices: &[],
 };
+
+static ROUTE_ERROR_PAGES: Table = Table { title: "route.error_pages", ..ERROR_PAGES };
 
 static SPLIT: Table = Table {
     title: "route.split",

@@ -291,3 +291,57 @@ fn no_key_is_forgotten() {
         assert_eq!(GROUP.key(key.name).is_some(), !ROUTE_OWN.contains(&key.name), "{}", key.name);
     }
 }
+
+/// Of keys that exclude each other the nearest one counts, and what is of no use to a route is not asked of it.
+#[test]
+fn a_route_replaces_what_excludes_its_own() {
+    let groups = r#"
+        [defaults.route]
+        cookie_path = true
+        [[group]]
+        name = "shop"
+        rewrite = { path_prefix = "/v1", host = "inner" }
+        rewrite_location = true
+        request_headers = { set = { x-client = "${client.ip}" } }
+        error_pages = [{ html = "group" }]
+        [[group.route]]
+        name = "one"
+        path_prefix = "/one"
+        cluster = "app"
+        [[group.route]]
+        name = "two"
+        path_regex = "/two/(.*)"
+        rewrite = { path = "/new/${regex.1}" }
+        error_pages = [{ statuses = ["404"], html = "route" }]
+        cluster = "app"
+        [[group.route]]
+        name = "three"
+        path = "/three"
+        redirect = { path = "/one" }
+    "#;
+    let flat = r#"
+        [[route]]
+        name = "one"
+        path_prefix = "/one"
+        rewrite = { path_prefix = "/v1", host = "inner" }
+        rewrite_location = true
+        cookie_path = true
+        request_headers = { set = { x-client = "${client.ip}" } }
+        error_pages = [{ html = "group" }]
+        cluster = "app"
+        [[route]]
+        name = "two"
+        path_regex = "/two/(.*)"
+        rewrite = { path = "/new/${regex.1}", host = "inner" }
+        rewrite_location = true
+        request_headers = { set = { x-client = "${client.ip}" } }
+        error_pages = [{ statuses = ["404"], html = "route" }]
+        cluster = "app"
+        [[route]]
+        name = "three"
+        path = "/three"
+        error_pages = [{ html = "group" }]
+        redirect = { path = "/one" }
+    "#;
+    same(&[LISTENERS, groups, APP].concat(), &[LISTENERS, flat, APP].concat());
+}
