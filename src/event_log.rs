@@ -5,7 +5,7 @@ use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, LazyLock};
 use std::thread;
@@ -27,6 +27,9 @@ const FLUSH: Duration = Duration::from_secs(1);
 
 /// The log of this process.
 static PROCESS: LazyLock<EventLog> = LazyLock::new(|| EventLog::start(Stderr));
+
+/// Entries go nowhere; see [`silence`].
+static SILENT: AtomicBool = AtomicBool::new(false);
 
 /// How much an entry concerns the operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +72,11 @@ pub fn announce(text: impl fmt::Display) {
 /// Queues `text` as it is, for a person who tries cairn out. Otherwise like [`log`].
 pub fn print(text: impl fmt::Display) {
     PROCESS.queue(text.to_string());
+}
+
+/// Has all entries go nowhere from now on: for processes whose workers serve nobody, such as simulations of them.
+pub fn silence() {
+    SILENT.store(true, Ordering::Relaxed);
 }
 
 /// Number of entries dropped so far because stderr was not read.
@@ -139,6 +147,9 @@ impl EventLog {
     }
 
     fn queue(&self, mut entry: String) {
+        if SILENT.load(Ordering::Relaxed) {
+            return;
+        }
         let end = (0..=entry.len().min(ENTRY_BYTES)).rev().find(|end| entry.is_char_boundary(*end));
         entry.truncate(end.unwrap_or(0));
         entry.truncate(entry.trim_end().len());

@@ -34,8 +34,9 @@ thread_local! {
     static PLAYS: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Has panics of worlds be kept instead of printed.
+/// Has panics of worlds be kept instead of printed, and nothing be logged of what their workers run out of.
 pub(crate) fn catch_panics() {
+    cairn::event_log::silence();
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         if PLAYS.get() {
