@@ -28,6 +28,8 @@ pub struct Upstream {
     pub end: Option<End>,
     /// Whether a byte of the current response was received.
     pub answered: bool,
+    /// Bytes that the kernel had taken before the current exchange.
+    taken_before: u64,
     /// Bytes received since it was made.
     pub received: u64,
     /// The client connection that it belongs to, because its client has logged in on it, or was asked to.
@@ -97,6 +99,12 @@ impl Upstream {
     pub fn is_connected(&self) -> bool {
         self.connected
     }
+
+    /// Whether nothing of the current request was sent.
+    #[must_use]
+    pub fn is_untouched<D: Driver>(&self, ring: &Ring<D>) -> bool {
+        self.transport.taken(ring) == self.taken_before && !ring.is_sending(self.transport.socket())
+    }
 }
 
 impl Upstreams {
@@ -153,6 +161,7 @@ impl Upstreams {
             reused: false,
             end: None,
             answered: false,
+            taken_before: 0,
             received: 0,
             bound: None,
             connected: false,
@@ -170,6 +179,7 @@ impl Upstreams {
         connection.exchange = Some(exchange);
         connection.reused = true;
         connection.answered = false;
+        connection.taken_before = connection.transport.taken(ring);
         // The idle timer is not cleared: it has no effect while the connection is in use, and is set again afterwards.
         ring.return_sent(connection.transport.socket(), replay);
     }
@@ -252,12 +262,14 @@ impl Upstreams {
         }
     }
 
-    /// Takes in received bytes. If the connection is idle, it is closed: the bytes would be taken for the next response.
-    pub fn received<D: Driver>(&mut self, ring: &mut Ring<D>, index: u32, queue: Queue) {
-        let Some(connection) = self.table.get_mut(index as usize) else {
-            let mut queue = queue;
+    /// Takes in received bytes. If the connection is idle, it is closed: the bytes would be taken for the next response. If nothing of
+    /// the request was sent, they came before that and answer nothing either: to the exchange, an idle connection has ended.
+    pub fn received<D: Driver>(&mut self, ring: &mut Ring<D>, index: u32, mut queue: Queue) {
+        let Some(connection) = self.table.get_mut(index as usize) else { return queue.clear(ring.buffers.pieces()) };
+        if !connection.answered && connection.reused && connection.exchange.is_some() && connection.is_untouched(ring) {
+            connection.end.get_or_insert(End::Closed);
             return queue.clear(ring.buffers.pieces());
-        };
+        }
         connection.received += queue.bytes() as u64;
         // Without TLS receiving cannot fail.
         let _ = connection.transport.receive(ring, queue);

@@ -11,7 +11,7 @@ use crate::id::EndpointId;
 use crate::limits;
 use crate::runtime::{Stall, Tick};
 use crate::upstream::{AcquireOptions, End, Upstream};
-use crate::uring::{Driver, Fault, SocketId};
+use crate::uring::{Driver, Fault, Ring, SocketId};
 
 /// Number of endpoints that one exchange tries to connect to.
 const CONNECT_ATTEMPTS: u8 = 3;
@@ -74,9 +74,9 @@ pub(super) struct Tries {
 impl Tries {
     /// Whether a request may be sent once more because its connection, which an earlier exchange used, ended without a byte of
     /// response.
-    fn may_replay(&self, connection: &Upstream, end: End, method: Method) -> bool {
+    fn may_replay<D: Driver>(&self, ring: &Ring<D>, connection: &Upstream, end: End, method: Method) -> bool {
         let stale = connection.reused && !connection.answered && end != End::ResponseTimeout;
-        stale && !self.replayed && method.is_idempotent()
+        stale && !self.replayed && (method.is_idempotent() || connection.is_untouched(ring))
     }
 }
 
@@ -232,7 +232,8 @@ impl<D: Driver> Engine<D> {
         let Some(connection) = self.connection(id) else { return false };
         let exchange = &self.exchanges[id as usize];
         let socket = connection.transport.socket();
-        let waits = exchange.tries.may_replay(connection, end, exchange.method) && self.ring.is_sending(socket);
+        let waits =
+            exchange.tries.may_replay(&self.ring, connection, end, exchange.method) && self.ring.is_sending(socket);
         if waits {
             self.ring.cancel_send(socket);
         }
@@ -243,7 +244,8 @@ impl<D: Driver> Engine<D> {
     ///
     /// - After connecting failed: the next address of the endpoint, then another endpoint, because nothing was sent.
     /// - After a reused connection ended without a byte of response: one fresh connection, because an endpoint may close an idle
-    ///   connection at any time (RFC 9112 section 9.3.1). The method has to be idempotent, and the whole request still held.
+    ///   connection at any time (RFC 9112 section 9.3.1). The method has to be idempotent, and the whole request still held, or nothing
+    ///   of it was sent.
     fn free_place(&mut self, id: u32, end: End) -> Option<Place> {
         let exchange = &mut self.exchanges[id as usize];
         let State::Attempt(attempt) = &mut exchange.state else { return None };
@@ -251,7 +253,7 @@ impl<D: Driver> Engine<D> {
         let endpoint = attempt.endpoint;
         let unconnected = matches!(end, End::Broken(Fault::Connect(_)) | End::ConnectTimeout);
         if !unconnected || connection.is_connected() {
-            let free = exchange.tries.may_replay(connection, end, exchange.method);
+            let free = exchange.tries.may_replay(&self.ring, connection, end, exchange.method);
             exchange.tries.replayed |= free;
             return if free { Some(Place::Anywhere) } else { None };
         }
@@ -274,10 +276,11 @@ impl<D: Driver> Engine<D> {
 
     /// The whole request so far, sent or not. None when a part of it is no longer held, or the kernel is still reading it.
     fn take_request(&mut self, id: u32, place: Place) -> Option<Queue> {
-        let transport = &self.connection(id)?.transport;
-        let socket = transport.socket();
-        let taken = transport.taken(&self.ring);
+        let connection = self.connection(id)?;
+        let socket = connection.transport.socket();
+        let taken = connection.transport.taken(&self.ring);
         let held = match place {
+            Place::Anywhere if connection.is_untouched(&self.ring) => Queue::default(),
             Place::Anywhere => self.exchanges[id as usize].replay.take()?,
             Place::NextAddress(..) | Place::Elsewhere if taken == 0 => Queue::default(),
             // The kernel has taken a part of the request, which was not kept.

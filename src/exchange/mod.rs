@@ -525,10 +525,11 @@ impl<D: Driver> Engine<D> {
         let ring = &mut self.ring;
         match event {
             Event::Received(_, queue) => {
-                if let Some(exchange) = exchange.and_then(|id| self.exchanges.get_mut(id as usize)) {
+                self.upstreams.received(ring, index, queue);
+                let begun = self.upstreams.get(index).is_some_and(|connection| connection.answered);
+                if begun && let Some(exchange) = exchange.and_then(|id| self.exchanges.get_mut(id as usize)) {
                     exchange.replay.begin(&mut ring.buffers, false);
                 }
-                self.upstreams.received(ring, index, queue);
             }
             Event::Sent(_, _, mut sent) if !sent.is_empty() => {
                 let exchange = exchange.and_then(|id| self.exchanges.get_mut(id as usize));
