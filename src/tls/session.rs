@@ -272,9 +272,13 @@ impl Session {
         self.finished = true;
         self.state = match mem::replace(&mut self.state, State::Over(None)) {
             State::Handshake(mut handshake) => {
-                // Sends only what rustls has queued: it must not be shown bytes again.
+                // Sends only what rustls has queued: it must not be shown bytes again. Nothing, if a record was lost for want of a
+                // buffer: what follows it makes no sense.
                 let mut flight = None;
-                while handshake.wants_write() && handshake.step(&mut [], &mut flight, wire).1.is_ok() {}
+                let mut goes_on = error != Error::Buffers;
+                while goes_on && handshake.wants_write() {
+                    goes_on = handshake.step(&mut [], &mut flight, wire).1.is_ok();
+                }
                 if let Some(lease) = flight {
                     wire.send(lease);
                 }
