@@ -144,7 +144,8 @@ pub const ROUTE_NUMBERS: u32 = 1024 * 1024;
 pub const LEAVE: Duration = Duration::from_secs(10);
 /// See [`LEAVE`].
 pub const LEAVE_MIN: Duration = Duration::from_secs(1);
-/// How long a connection without any request is kept when the process is to end.
+/// How long a connection without any request is kept when the process is to end, and how long one that was closed while it was idle
+/// is read on.
 pub const FIRST_REQUEST: Duration = Duration::from_millis(500);
 /// Milliseconds of one tick of the timer wheel.
 pub const TICK_MS: u64 = 16;

@@ -130,7 +130,12 @@ impl Downstreams {
             }
             Phase::Drain => earliest.add(Wait::Drain, since, body),
             Phase::Flush => {}
-            Phase::Linger => earliest.add(Wait::Linger, since, limits::LINGER),
+            Phase::Linger => {
+                earliest.add(Wait::Linger, since, limits::LINGER);
+                if let Some(closes_at) = connection.closes_at {
+                    earliest.add(Wait::Linger, closes_at, Duration::ZERO);
+                }
+            }
         }
         if let Some(since) = unread {
             earliest.add(Wait::Read, since, body);

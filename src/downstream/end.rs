@@ -5,6 +5,7 @@ use super::{Admission, Downstream, Downstreams, Phase, Response, Step};
 use crate::buffer::Queue;
 use crate::exchange::{Engine, Failure, Kept, Record, Refused, RouteOf};
 use crate::forward::{Body, Chunking, Framing};
+use crate::limits;
 use crate::uring::Driver;
 
 /// How an exchange has ended.
@@ -110,7 +111,10 @@ impl Downstreams {
         let next = match &connection.current.body {
             // There may be another request before the client's FIN.
             Body::Done if read.is_ok() && !self.draining => Phase::Head,
-            Body::Done => Phase::Flush,
+            Body::Done => {
+                connection.closes_at = Some(engine.ring.clock().deadline(limits::FIRST_REQUEST));
+                Phase::Flush
+            }
             _ if read.is_err() || connection.transport.has_ended() => Phase::Flush,
             _ => {
                 // Receiving may have been paused for an origin that was slow.
@@ -122,8 +126,8 @@ impl Downstreams {
         Step::Again
     }
 
-    /// Waits until everything is sent, then closes the connection. If a request was not read to its end, the client first gets time to
-    /// read the answer, in [`Phase::Linger`] (RFC 9112 section 9.6).
+    /// Waits until everything is sent, then closes the connection. If a request was not read to its end, or the client may have sent
+    /// another one, it first gets time to read the answer, in [`Phase::Linger`] (RFC 9112 section 9.6).
     pub(super) fn flush<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32) -> Step {
         let connection = &mut self.table[id as usize];
         connection.transport.close_notify(&mut engine.ring);
@@ -135,7 +139,8 @@ impl Downstreams {
         if connection.transport.unsent(&engine.ring) > 0 {
             return Step::Wait;
         }
-        let clean = connection.current.body.is_done() && connection.begun.is_none();
+        let current = &connection.current;
+        let clean = current.body.is_done() && connection.begun.is_none() && !current.persists;
         if clean || connection.transport.has_ended() {
             self.remove(engine, id, false);
             return Step::Gone;

@@ -426,6 +426,7 @@ impl Current {
         Self {
             body: Body::new(request.body, trailers),
             keep_alive: keep_alive && request.keep_alive,
+            persists: request.keep_alive,
             version: request.version,
             method: request.method,
             format: accept.map_or(Format::Text, |field| Format::of(field.value.of(head))),

@@ -76,7 +76,7 @@ struct Downstream {
     scanned: usize,
     /// When the first byte arrived of a head that is not complete, or of a TLS record that may hold one.
     begun: Option<Tick>,
-    /// When the connection is closed unless a request has begun.
+    /// When the connection is closed unless a request has begun, or is no longer read on.
     closes_at: Option<Tick>,
     /// Since when the client has taken no byte although some wait to be sent to it.
     reading: Stall,
@@ -120,6 +120,8 @@ struct Current {
     expects: bool,
     /// The connection can take another request afterwards.
     keep_alive: bool,
+    /// The client believes so until it has read the response, and may have sent another request.
+    persists: bool,
     response: Response,
 }
 
@@ -203,6 +205,7 @@ impl Default for Current {
             arriving: Stall::default(),
             expects: false,
             keep_alive: false,
+            persists: false,
             response: Response::Awaited,
         }
     }

@@ -5,6 +5,7 @@ use super::{Current, Downstream, Downstreams, Phase, Step};
 use crate::buffer::Queue;
 use crate::exchange::{Engine, Failure};
 use crate::forward::Body;
+use crate::limits;
 use crate::tls::{self, Session};
 use crate::uring::Driver;
 
@@ -38,7 +39,10 @@ impl Downstreams {
 
     /// Closes an idle connection, after TLS's close_notify.
     pub(super) fn close_idle<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32) {
-        self.table[id as usize].enter(Phase::Flush, engine.ring.clock().tick());
+        let connection = &mut self.table[id as usize];
+        // Who asks for nothing is not waited for as long as who has just been answered.
+        connection.closes_at = Some(engine.ring.clock().deadline(limits::FIRST_REQUEST));
+        connection.enter(Phase::Flush, engine.ring.clock().tick());
         self.pump(engine, id);
     }
 
