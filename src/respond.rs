@@ -45,12 +45,12 @@ impl Format {
     /// The format that a client prefers, by its Accept (RFC 9110 section 12.5.1): the one of JSON and HTML that it names first.
     #[must_use]
     pub fn of(accept: &[u8]) -> Self {
-        let named = |name: &[u8]| memchr::memmem::find(accept, name).unwrap_or(usize::MAX);
-        match (named(b"json"), named(b"html")) {
-            (usize::MAX, usize::MAX) => Self::Text,
-            (json, html) if json < html => Self::Json,
-            _ => Self::Html,
-        }
+        let named = accept.windows(4).find_map(|word| match word {
+            b"json" => Some(Self::Json),
+            b"html" => Some(Self::Html),
+            _ => None,
+        });
+        named.unwrap_or(Self::Text)
     }
 }
 
@@ -314,6 +314,21 @@ mod tests {
         let mut out = Vec::new();
         write(&mut out);
         String::from_utf8(out).expect("ASCII")
+    }
+
+    #[test]
+    fn the_format_is_the_one_that_is_named_first() {
+        for (accept, format) in [
+            ("", Format::Text),
+            ("*/*", Format::Text),
+            ("text/plain, x/js", Format::Text),
+            ("text/html,application/json", Format::Html),
+            ("application/xhtml+xml", Format::Html),
+            ("application/problem+json, text/html", Format::Json),
+            ("image/jpeg, application/json;q=0.5", Format::Json),
+        ] {
+            assert_eq!(Format::of(accept.as_bytes()), format, "{accept}");
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::exchange::{Engine, Failure};
 use crate::id::{Owner, Timer};
 use crate::limits;
 use crate::runtime::{Clock, Tick};
+use crate::snapshot::ListenerSpec;
 use crate::uring::Driver;
 
 /// The progress that a client has to make.
@@ -69,12 +70,14 @@ impl Downstreams {
         if connection.transport.is_broken() {
             return self.remove(engine, id, true);
         }
-        let minimum = connection.minimum_rate(engine);
         let unread = connection.transport.unsent(&engine.ring) > 0 && !matches!(connection.phase, Phase::Tunnel(_));
         let now = engine.ring.clock().tick();
         let taken = connection.transport.taken(&engine.ring);
-        if unread && connection.download_rate.is_below(minimum, now, taken) {
-            return self.remove(engine, id, true);
+        if unread {
+            let minimum = connection.minimum_rate(engine);
+            if connection.download_rate.is_below(minimum, now, taken) {
+                return self.remove(engine, id, true);
+            }
         }
         let wait = self.wait(engine, id);
         engine.ring.set_timer(Timer::Connection(Owner::Downstream(id)), wait.map(|(at, _)| at));
@@ -118,7 +121,7 @@ impl Downstreams {
                 }
             }
             Phase::Tunnel(Tunnel { exchange, .. }) => {
-                let idle = engine.limits(exchange).tunnel_idle.unwrap_or(limits::TUNNEL_IDLE);
+                let idle = engine.tunnel_idle(exchange);
                 let moved = engine.ring.taken(socket).wrapping_add(engine.taken(exchange));
                 if let Some(since) = connection.current.arriving.observe(now, true, moved) {
                     earliest.add(Wait::Tunnel, since, idle);
@@ -184,17 +187,21 @@ impl Downstream {
     fn timeouts<D: Driver>(&self, engine: &Engine<D>) -> Timeouts {
         let spec = self.spec(engine);
         let idle = if self.last_snapshot.is_some() { spec.idle_timeout.min(limits::LEAVE) } else { spec.idle_timeout };
-        Timeouts { header: spec.header_timeout, body: self.body_timeout(engine), idle }
+        Timeouts { header: spec.header_timeout, body: self.body_timeout(engine, spec), idle }
     }
 
     /// How long the client may be silent in the middle of a body: what its exchange's route says, or else its listener.
-    fn body_timeout<D: Driver>(&self, engine: &Engine<D>) -> Duration {
+    fn body_timeout<D: Driver>(&self, engine: &Engine<D>, spec: &ListenerSpec) -> Duration {
         let own = self.phase.exchange().and_then(|exchange| engine.limits(exchange).body_timeout);
-        own.unwrap_or(self.spec(engine).body_timeout)
+        own.unwrap_or(spec.body_timeout)
     }
 
     /// The lowest rate at which the client may send its body and take its response.
     pub(super) fn minimum_rate<D: Driver>(&self, engine: &Engine<D>) -> MinimumRate {
-        MinimumRate::of(self.spec(engine), self.body_timeout(engine))
+        let spec = self.spec(engine);
+        match spec.body_rate {
+            0 => MinimumRate::ANY,
+            rate => MinimumRate { rate, grace: self.body_timeout(engine, spec) },
+        }
     }
 }

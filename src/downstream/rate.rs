@@ -5,15 +5,14 @@ use std::time::Duration;
 
 use crate::limits::TICK_MS;
 use crate::runtime::Tick;
-use crate::snapshot::ListenerSpec;
 
 /// The lowest rate that a listener accepts of its clients.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct MinimumRate {
     /// Bytes per second; 0: any rate is accepted.
-    rate: u64,
+    pub(super) rate: u64,
     /// How long something has to have waited for the client before its rate is checked.
-    grace: Duration,
+    pub(super) grace: Duration,
 }
 
 /// Measures the average rate of one direction of one exchange. Only time in which something waits for the client counts.
@@ -28,10 +27,8 @@ pub(super) struct RateMeter {
 }
 
 impl MinimumRate {
-    /// `body_timeout` is the listener's, or that of the route of the exchange.
-    pub(super) fn of(listener: &ListenerSpec, body_timeout: Duration) -> Self {
-        Self { rate: listener.body_rate, grace: body_timeout }
-    }
+    /// Any rate will do.
+    pub(super) const ANY: Self = Self { rate: 0, grace: Duration::ZERO };
 }
 
 impl RateMeter {

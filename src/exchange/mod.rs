@@ -123,8 +123,10 @@ struct Exchange {
     binds: bool,
     /// Number of interim responses so far.
     interims: u16,
-    /// The route's limits.
-    limits: RouteLimits,
+    /// Whether the route has limits of its own.
+    limited: bool,
+    /// How long it may be silent in both directions once it is a tunnel, milliseconds: the route is not known any more then.
+    tunnel_idle: u32,
     /// The route's `timeout`, which begins when the request has ended.
     timeout: Option<Duration>,
     /// When `timeout` is over; None until the request has ended.
@@ -146,6 +148,12 @@ impl Exchange {
     /// The attempt that is under way.
     fn attempt(&self) -> Option<&Attempt> {
         if let State::Attempt(attempt) = &self.state { Some(attempt) } else { None }
+    }
+
+    /// The limits that its route has of its own.
+    #[inline]
+    fn limits(&self) -> &RouteLimits {
+        if self.limited { &self.snapshot.router.routes()[self.route.index()].limits } else { &RouteLimits::NONE }
     }
 
     /// How far the response has come.
@@ -282,7 +290,8 @@ impl<D: Driver> Engine<D> {
             forwarding: Forwarding { cluster, endpoint: None, attempts: 0 },
             request_done: false,
             binds: http::binds_connection(head, &request.fields, FieldName::Authorization),
-            limits: route.limits,
+            limited: route.limits != RouteLimits::NONE,
+            tunnel_idle: route.limits.tunnel_idle.unwrap_or(limits::TUNNEL_IDLE).as_millis() as u32,
             timeout: route.timeout,
             deadline: None,
             interims: 0,
@@ -489,13 +498,20 @@ impl<D: Driver> Engine<D> {
         let exchange = &mut self.exchanges[id as usize];
         exchange.number = exchange.attempt().and_then(|attempt| exchange.snapshot.number(attempt.endpoint));
         exchange.snapshot = self.empty_snapshot.clone();
+        exchange.limited = false;
     }
 
     /// The limits that the route of an exchange has of its own.
     #[must_use]
     #[inline]
-    pub fn limits(&self, id: u32) -> RouteLimits {
-        self.exchanges.get(id as usize).map_or(RouteLimits::default(), |exchange| exchange.limits)
+    pub fn limits(&self, id: u32) -> &RouteLimits {
+        self.exchanges.get(id as usize).map_or(&RouteLimits::NONE, Exchange::limits)
+    }
+
+    /// How long a tunnel may be silent in both directions.
+    #[must_use]
+    pub fn tunnel_idle(&self, id: u32) -> Duration {
+        Duration::from_millis(self.exchanges[id as usize].tunnel_idle.into())
     }
 
     /// The route of an exchange.

@@ -115,6 +115,7 @@ impl<D: Driver> Engine<D> {
         if !connection.is_connected() {
             return Some(clock.deadline_from(since, Self::connect_timeout(exchange, endpoint)));
         }
+        let response_idle = exchange.limits().response_idle;
         let State::Attempt(attempt) = &mut exchange.state else { return None };
         let taken = connection.transport.taken(ring);
         let unsent = connection.transport.unsent(ring) > 0;
@@ -128,10 +129,12 @@ impl<D: Driver> Engine<D> {
         let answering = attempt.answering.observe(now, owes, connection.received);
         let whole = exchange.deadline.is_some() && attempt.stage == Stage::Waiting;
         let response = exchange.snapshot.clusters[exchange.cluster.index()].response_timeout;
-        let idle = exchange.limits.response_idle.filter(|_| attempt.stage == Stage::Body).unwrap_or(response);
+        let idle = if attempt.stage == Stage::Body { response_idle.unwrap_or(response) } else { response };
         let sending = sending.map(|since| clock.deadline_from(since, response));
-        let answering = answering.filter(|_| !whole).map(|since| clock.deadline_from(since, idle));
-        sending.into_iter().chain(answering).min()
+        match (sending, answering.filter(|_| !whole).map(|since| clock.deadline_from(since, idle))) {
+            (Some(sending), Some(answering)) => Some(sending.min(answering)),
+            (sending, answering) => sending.or(answering),
+        }
     }
 
     /// The connection of an exchange to its origin, while it has one.

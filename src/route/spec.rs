@@ -95,6 +95,9 @@ pub enum BodyLimit {
 }
 
 impl RouteLimits {
+    /// None of its own.
+    pub const NONE: Self = Self { body_bytes: None, body_timeout: None, response_idle: None, tunnel_idle: None };
+
     /// The limit of a request body where that of the listener is `listener`; 0: none.
     #[must_use]
     pub fn body_bytes(&self, listener: u64) -> u64 {
