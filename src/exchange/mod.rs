@@ -14,6 +14,7 @@ mod record;
 mod replay;
 mod request;
 mod request_id;
+mod state;
 mod tenancy;
 mod values;
 
@@ -27,12 +28,11 @@ use crate::cluster::Balancer;
 use crate::forward::{BodyEnd, Chunking, prepend_head};
 use crate::http::path::Forms;
 use crate::http::{self, FieldName, Fields, Method, ResponseHead};
-use crate::id::{ClusterId, RouteId, RouteNumber, StreamId, TenantId};
+use crate::id::{ClusterId, RouteId, RouteNumber, StreamId};
 use crate::limits;
 use crate::respond::DateLine;
 use crate::route::{Captures, Route, RouteLimits};
-use crate::runtime::Tick;
-use crate::snapshot::{LedgerNumber, Snapshot, SnapshotRef};
+use crate::snapshot::{Snapshot, SnapshotRef};
 use crate::telemetry::Counters;
 use crate::upstream::{End, HeadError, Upstreams};
 use crate::uring::{Driver, Event, Fault, Kernel, Ring};
@@ -47,6 +47,7 @@ use replay::Replay;
 use request::UpgradeOffer;
 pub use request::{Forwarded, Peer};
 pub use request_id::RequestId;
+use state::{Exchange, State};
 use tenancy::Tenancy;
 use values::write_host;
 pub use values::{Kept, RequestValues, appended_lines, find_captures, write_location};
@@ -93,82 +94,6 @@ pub struct Engine<D = Kernel> {
     /// Records, in the order in which exchanges ended.
     #[cfg(test)]
     pub finished: Vec<Record>,
-}
-
-/// One exchange.
-struct Exchange {
-    /// The client's stream that gets the response.
-    stream: StreamId,
-    /// The snapshot that the exchange began under. A tunnel, which may last for days, holds the empty one.
-    snapshot: SnapshotRef,
-    /// The ledger number of a tunnel's endpoint: while it is held, the ledger gives the id to no other endpoint.
-    number: Option<Arc<LedgerNumber>>,
-    route: RouteId,
-    /// The tenant whose quota of requests in flight it counts against.
-    tenant: Option<TenantId>,
-    cluster: ClusterId,
-    method: Method,
-    offer: UpgradeOffer,
-    state: State,
-    tries: Tries,
-    /// The part of its record that describes the origin's side.
-    forwarding: Forwarding,
-    /// The part of the request that was sent and may be sent again.
-    replay: Replay,
-    /// What its response needs of its request.
-    kept: Option<Box<Kept>>,
-    /// The whole request was queued for the origin.
-    request_done: bool,
-    /// The request or its response authenticates the connection itself (NTLM, Negotiate).
-    binds: bool,
-    /// Number of interim responses so far.
-    interims: u16,
-    /// Whether the route has limits of its own.
-    limited: bool,
-    /// How long it may be silent in both directions once it is a tunnel, milliseconds: the route is not known any more then.
-    tunnel_idle: u32,
-    /// The route's `timeout`, which begins when the request has ended.
-    timeout: Option<Duration>,
-    /// When `timeout` is over; None until the request has ended.
-    deadline: Option<Tick>,
-}
-
-/// The state of an exchange.
-#[derive(Debug)]
-enum State {
-    /// No attempt is under way; the next one is about to begin.
-    Between,
-    /// An attempt at an endpoint is under way.
-    Attempt(Attempt),
-    /// There will be no response.
-    Failed(Failure),
-}
-
-impl Exchange {
-    /// The attempt that is under way.
-    fn attempt(&self) -> Option<&Attempt> {
-        if let State::Attempt(attempt) = &self.state { Some(attempt) } else { None }
-    }
-
-    /// The limits that its route has of its own.
-    #[inline]
-    fn limits(&self) -> &RouteLimits {
-        if self.limited { &self.snapshot.router.routes()[self.route.index()].limits } else { &RouteLimits::NONE }
-    }
-
-    /// How far the response has come.
-    fn stage(&self) -> Stage {
-        self.attempt().map_or(Stage::Waiting, |attempt| attempt.stage)
-    }
-
-    /// Slot of the connection to the endpoint, or why there will be no response.
-    fn connection(&self) -> Result<u32, Failure> {
-        match &self.state {
-            State::Attempt(attempt) => Ok(attempt.connection),
-            State::Failed(failure) => Err(*failure),
-            State::Between => Err(Failure::Closed),
-        }
-    }
 }
 
 /// The route of a request, and the cluster that was chosen for it.

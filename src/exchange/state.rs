@@ -1,0 +1,90 @@
+//! One exchange while it lasts. Not here: what is done with it (`exchange`), and what stays of it (`record`).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::attempt::{Attempt, Stage, Tries};
+use super::replay::Replay;
+use super::request::UpgradeOffer;
+use super::{Failure, Forwarding, Kept};
+use crate::http::Method;
+use crate::id::{ClusterId, RouteId, StreamId, TenantId};
+use crate::route::RouteLimits;
+use crate::runtime::Tick;
+use crate::snapshot::{LedgerNumber, SnapshotRef};
+
+/// One exchange.
+pub(super) struct Exchange {
+    /// The client's stream that gets the response.
+    pub(super) stream: StreamId,
+    /// The snapshot that the exchange began under. A tunnel, which may last for days, holds the empty one.
+    pub(super) snapshot: SnapshotRef,
+    /// The ledger number of a tunnel's endpoint: while it is held, the ledger gives the id to no other endpoint.
+    pub(super) number: Option<Arc<LedgerNumber>>,
+    pub(super) route: RouteId,
+    /// The tenant whose quota of requests in flight it counts against.
+    pub(super) tenant: Option<TenantId>,
+    pub(super) cluster: ClusterId,
+    pub(super) method: Method,
+    pub(super) offer: UpgradeOffer,
+    pub(super) state: State,
+    pub(super) tries: Tries,
+    /// The part of its record that describes the origin's side.
+    pub(super) forwarding: Forwarding,
+    /// The part of the request that was sent and may be sent again.
+    pub(super) replay: Replay,
+    /// What its response needs of its request.
+    pub(super) kept: Option<Box<Kept>>,
+    /// The whole request was queued for the origin.
+    pub(super) request_done: bool,
+    /// The request or its response authenticates the connection itself (NTLM, Negotiate).
+    pub(super) binds: bool,
+    /// Number of interim responses so far.
+    pub(super) interims: u16,
+    /// Whether the route has limits of its own.
+    pub(super) limited: bool,
+    /// How long it may be silent in both directions once it is a tunnel, milliseconds: the route is not known any more then.
+    pub(super) tunnel_idle: u32,
+    /// The route's `timeout`, which begins when the request has ended.
+    pub(super) timeout: Option<Duration>,
+    /// When `timeout` is over; None until the request has ended.
+    pub(super) deadline: Option<Tick>,
+}
+
+/// The state of an exchange.
+#[derive(Debug)]
+pub(super) enum State {
+    /// No attempt is under way; the next one is about to begin.
+    Between,
+    /// An attempt at an endpoint is under way.
+    Attempt(Attempt),
+    /// There will be no response.
+    Failed(Failure),
+}
+
+impl Exchange {
+    /// The attempt that is under way.
+    pub(super) fn attempt(&self) -> Option<&Attempt> {
+        if let State::Attempt(attempt) = &self.state { Some(attempt) } else { None }
+    }
+
+    /// The limits that its route has of its own.
+    #[inline]
+    pub(super) fn limits(&self) -> &RouteLimits {
+        if self.limited { &self.snapshot.router.routes()[self.route.index()].limits } else { &RouteLimits::NONE }
+    }
+
+    /// How far the response has come.
+    pub(super) fn stage(&self) -> Stage {
+        self.attempt().map_or(Stage::Waiting, |attempt| attempt.stage)
+    }
+
+    /// Slot of the connection to the endpoint, or why there will be no response.
+    pub(super) fn connection(&self) -> Result<u32, Failure> {
+        match &self.state {
+            State::Attempt(attempt) => Ok(attempt.connection),
+            State::Failed(failure) => Err(*failure),
+            State::Between => Err(Failure::Closed),
+        }
+    }
+}
