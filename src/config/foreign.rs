@@ -134,6 +134,8 @@ pub(super) fn variable(text: &str) -> Option<&str> {
         }
         [b'%', b'[', ..] => rest.find(']').map(|end| &rest[..=end]),
         [b'%', b'{', ..] => rest.find('}').map(|end| &rest[..=end]),
+        // A percent-encoded byte of a path.
+        [b'%', high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => None,
         _ => {
             let name = rest[1..].bytes().take_while(|c| c.is_ascii_uppercase() || *c == b'_').count();
             let behind = &rest[name + 1..];
@@ -254,6 +256,7 @@ mod tests {
             ("100%[", None),
             ("%AB%CD", None),
             ("/caf%C3%A9", None),
+            ("/%EF%BF%BDA%EF%BF%BD", None),
             ("$hosting", None),
             ("$\u{e9}%\u{e9}", None),
         ] {
