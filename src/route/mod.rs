@@ -39,7 +39,7 @@ pub use edit::{AnswerEdits, Edits};
 pub use explain::{Considered, Verdict};
 pub use host::name as host_name;
 pub use page::ErrorPages;
-pub use pattern::{Captures, Groups, count_groups, try_expression};
+pub use pattern::{Captures, Groups, count_groups, expression_matches, try_expression};
 pub use rewrite::{PathRewrite, Rewrite};
 pub use spec::{
     ActionSpec, BodyLimit, ConditionsSpec, ErrorPageSpec, HeaderEdits, HostPattern, PathEdit, PathPattern, RouteLimits,

@@ -135,6 +135,14 @@ pub fn try_expression(text: &str) -> Result<usize, String> {
     Pattern::compile(text).map(|pattern| pattern.bytes())
 }
 
+/// Whether an expression, compiled as the router does, matches the whole of a value.
+///
+/// # Errors
+/// The problem, in one line.
+pub fn expression_matches(text: &str, value: &[u8]) -> Result<bool, String> {
+    Pattern::compile(text).map(|pattern| pattern.matches(value))
+}
+
 /// The message of a report: its last line. The lines before show the expression.
 fn brief(report: &str) -> String {
     let why = report.lines().last().unwrap_or_default().trim();
