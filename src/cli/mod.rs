@@ -4,6 +4,7 @@
 mod request;
 mod check;
 mod explain;
+mod import;
 mod remote;
 mod run;
 
@@ -46,6 +47,8 @@ enum Verb {
     Routes(remote::Target),
     /// Have the running process end what is under way, then end
     Drain(remote::Target),
+    /// Print cairn's configuration for that of nginx or HAProxy
+    Import(import::Arguments),
     /// Show configuration
     #[command(subcommand)]
     Config(ConfigVerb),
@@ -87,6 +90,7 @@ pub(crate) fn main() -> ExitCode {
         (Some(Verb::Status(arguments)), _) => remote::status(&arguments),
         (Some(Verb::Routes(target)), _) => remote::routes(&target),
         (Some(Verb::Drain(target)), _) => remote::drain(&target),
+        (Some(Verb::Import(arguments)), _) => import::run(&arguments),
         (Some(Verb::Config(verb)), _) => config(&verb),
         (None, None) => usage("a verb is missing"),
     }

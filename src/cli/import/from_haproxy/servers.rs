@@ -1,0 +1,170 @@
+//! Servers of a backend, and how one is chosen. Not here: which requests go there.
+
+use super::super::files::clipped;
+use super::super::haproxy::{Line, Section};
+use super::super::output::{self, string};
+use super::super::routes::{Cluster, duration};
+use super::super::valid::is_host;
+use super::super::words::ENV_OPEN;
+use super::{Translator, at};
+
+impl<'a> Translator<'a> {
+    /// The backend of a name: of two sections of a name, `listen` is one, too.
+    pub(super) fn backend(&self, name: &str) -> Option<&'a Section> {
+        self.sections.iter().find(|it| matches!(it.kind(), "backend" | "listen") && it.name() == name)
+    }
+
+    /// The cluster of a section, which is made if it does not exist. None: it has no server that cairn can reach.
+    pub(super) fn cluster(&mut self, section: &'a Section) -> Option<String> {
+        if let Some(known) = self.clusters.get(&section.head.id) {
+            return known.clone();
+        }
+        let found = self.new_cluster(section);
+        self.clusters.insert(section.head.id, found.clone());
+        found
+    }
+
+    fn new_cluster(&mut self, section: &'a Section) -> Option<String> {
+        let inherited = self.inherited(section);
+        let defaults: Vec<_> = inherited.iter().filter(|line| line.word(0) == "default-server").copied().collect();
+        let weight = defaults.iter().find_map(|line| {
+            let at = line.words.iter().position(|word| word.text == "weight")?;
+            line.word(at + 1).parse().ok()
+        });
+        let mut endpoints = Vec::new();
+        for line in &section.lines {
+            match line.word(0) {
+                "server" => endpoints.extend(self.server(line, 2, weight.unwrap_or(1))),
+                "server-template" => {
+                    let found = self.server(line, 3, weight.unwrap_or(1));
+                    if found.is_some() {
+                        self.notes.differs(
+                            at(line),
+                            "the addresses of the name are those of the moment when the configuration is loaded",
+                        );
+                    }
+                    endpoints.extend(found);
+                }
+                _ => {}
+            }
+        }
+        for line in defaults {
+            self.parameters(line, 1);
+        }
+        if endpoints.is_empty() {
+            return None;
+        }
+        if endpoints.iter().all(|(_, weight)| *weight == 0) {
+            endpoints.iter_mut().for_each(|(_, weight)| *weight = 1);
+        }
+        let mut keys = vec![("balance".to_owned(), string(self.balance(section)))];
+        if self.setting(section, &["option", "abortonclose"]).is_some() {
+            keys.push(("abort_on_close".to_owned(), "true".to_owned()));
+        }
+        for (name, key) in [("connect", "timeouts.connect"), ("server", "timeouts.response")] {
+            let time = self.time(section, name);
+            keys.extend(time.map(|time| (key.to_owned(), string(&duration(time)))));
+        }
+        let name = output::name(section.name(), &mut self.cluster_names);
+        let place = self.notes.files.place(section.head.span);
+        let shown = clipped(&cairn::printable::printable(section.name()), 100);
+        let heading = format!("{place}: {} {shown}", section.kind());
+        // Of a `listen` section, what is about requests stands with its routes.
+        let range = match section.kind() {
+            "listen" => (section.last(), section.last()),
+            _ => (section.head.id, section.last()),
+        };
+        self.plan.clusters.push(Cluster { range, heading, name: name.clone(), endpoints, keys });
+        Some(name)
+    }
+
+    fn balance(&mut self, section: &'a Section) -> &'static str {
+        let Some(line) = self.setting(section, &["balance"]) else { return "round_robin" };
+        match line.word(1) {
+            "roundrobin" | "static-rr" | "" => "round_robin",
+            "leastconn" => "least_request",
+            "random" | "random(2)" => "least_request",
+            _ => {
+                self.notes.left(at(line), "a client does not stay with one endpoint: round_robin is taken");
+                "round_robin"
+            }
+        }
+    }
+
+    fn server(&mut self, line: &'a Line, position: usize, weight: u32) -> Option<(String, u32)> {
+        let Some(address) = endpoint(line.word(position)) else {
+            self.notes.left(at(line), "an endpoint is IP:PORT, NAME:PORT or unix:/path");
+            return None;
+        };
+        let words = line.from(position + 1);
+        let value = |name: &str| {
+            let at = words.iter().position(|word| word.text == name)?;
+            words.get(at + 1).map(|word| word.text.as_str())
+        };
+        let has = |name: &str| words.iter().any(|word| word.text == name);
+        if has("ssl") {
+            self.notes.left(at(line), "cairn speaks no TLS towards endpoints yet");
+            return None;
+        }
+        if has("backup") {
+            self.notes
+                .left(at(line), "there are no endpoints that wait until others fail; it stands here with weight 0");
+            return Some((address, 0));
+        }
+        if has("disabled") {
+            return Some((address, 0));
+        }
+        self.parameters(line, position + 1);
+        Some((address, value("weight").and_then(|text| text.parse::<u16>().ok()).map_or(weight, u32::from)))
+    }
+
+    /// Says which parameters of a server mean nothing here.
+    fn parameters(&mut self, line: &'a Line, from: usize) {
+        let mut words = line.from(from).iter().map(|word| word.text.as_str());
+        while let Some(word) = words.next() {
+            let how = match word {
+                "check" | "agent-check" | "observe" => "there are no health checks yet",
+                "cookie" => "a client does not stay with one endpoint",
+                "maxconn" | "maxqueue" => "an endpoint has no limit of connections or requests",
+                "send-proxy" | "send-proxy-v2" => "the PROXY protocol is not spoken",
+                "resolvers" => "names are looked up when the configuration is loaded",
+                "slowstart" => "an endpoint has its whole share at once",
+                _ => continue,
+            };
+            self.notes.differs(at(line), &format!("{word}: {how}"));
+            if ["cookie", "maxconn", "maxqueue", "resolvers", "slowstart"].contains(&word) {
+                words.next();
+            }
+        }
+    }
+
+    /// Says which backends are left out.
+    pub(super) fn unused(&mut self) {
+        for section in self.sections.iter().filter(|it| it.kind() == "backend") {
+            let used = self.plan.clusters.iter().any(|it| it.range == (section.head.id, section.last()));
+            let answers = self.plan.bodies.iter().any(|it| (section.head.id..=section.last()).contains(&it.range.0));
+            if !used && !answers && self.speaks_http(section) {
+                self.notes.left(at(&section.head), "no route leads to it");
+            }
+        }
+        self.plan.clusters.sort_by_key(|cluster| cluster.range);
+    }
+}
+
+/// An address with its port.
+fn endpoint(text: &str) -> Option<String> {
+    let text = text.strip_prefix("ipv4@").or_else(|| text.strip_prefix("ipv6@")).unwrap_or(text);
+    if let Some(path) = text.strip_prefix("unix@").or_else(|| text.starts_with('/').then_some(text)) {
+        return path.starts_with('/').then(|| format!("unix:{path}"));
+    }
+    if text.contains(ENV_OPEN) {
+        return Some(text.to_owned());
+    }
+    let (host, port) = text.rsplit_once(':')?;
+    port.parse::<u16>().ok().filter(|port| *port > 0)?;
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    if bare.parse::<std::net::Ipv6Addr>().is_ok() {
+        return Some(format!("[{bare}]:{port}"));
+    }
+    is_host(host).then(|| text.to_owned())
+}

@@ -1,0 +1,167 @@
+//! `upstream` blocks and addresses behind `proxy_pass`. Not here: which requests go there.
+
+use super::super::files::clipped;
+use super::super::nginx::Directive;
+use super::super::output::{self, string};
+use super::super::routes::{Cluster, duration};
+use super::super::valid::is_host;
+use super::Translator;
+use super::scope::{at, milliseconds};
+
+impl<'a> Translator<'a> {
+    /// The name of the cluster for a host of `proxy_pass`, which is made if it does not exist. None: it is no address.
+    pub(super) fn cluster(&mut self, host: &str, user: &'a Directive) -> Option<String> {
+        let upstream = self.upstreams.iter().copied().find(|it| it.argument(0) == host);
+        if let Some(upstream) = upstream {
+            return self.upstream(upstream);
+        }
+        let (address, _) = endpoint(host)?;
+        if let Some(known) = self
+            .plan
+            .clusters
+            .iter()
+            .find(|it| it.endpoints == [(address.clone(), 1)] && it.heading.contains("proxy_pass"))
+        {
+            return Some(known.name.clone());
+        }
+        let name = output::name(host.trim_start_matches("unix:/"), &mut self.names);
+        let place = self.notes.files.place(user.span);
+        self.plan.clusters.push(Cluster {
+            range: (user.id, user.id),
+            heading: format!("{place}: proxy_pass"),
+            name: name.clone(),
+            endpoints: vec![(address, 1)],
+            keys: vec![("balance".to_owned(), "\"round_robin\"".to_owned())],
+        });
+        Some(name)
+    }
+
+    fn upstream(&mut self, upstream: &'a Directive) -> Option<String> {
+        let range = (upstream.id, upstream.last);
+        if let Some(known) = self.plan.clusters.iter().find(|cluster| cluster.range == range) {
+            return Some(known.name.clone());
+        }
+        let mut balance = "round_robin";
+        let mut keys = Vec::new();
+        let mut endpoints = Vec::new();
+        for directive in upstream.children() {
+            match directive.name.as_str() {
+                "server" => endpoints.extend(self.server_of_upstream(directive)),
+                "least_conn" | "least_time" => {
+                    balance = "least_request";
+                    if directive.name == "least_time" {
+                        self.notes.differs(at(directive), "least_request looks at requests under way alone");
+                    }
+                }
+                "random" => {
+                    let two = directive.argument(0) == "two";
+                    balance = if two { "least_request" } else { "random" };
+                }
+                "ip_hash" | "hash" | "sticky" => {
+                    self.notes.left(at(directive), "a client does not stay with one endpoint: round_robin is taken");
+                }
+                "keepalive" => match directive.argument(0).parse::<u32>() {
+                    Ok(count) => keys.push(("pool.max_idle".to_owned(), count.to_string())),
+                    Err(_) => self.notes.left(at(directive), "it is no number"),
+                },
+                "keepalive_timeout" => match milliseconds(directive.argument(0)) {
+                    Some(time @ 1..) => keys.push(("pool.idle".to_owned(), string(&duration(time)))),
+                    _ => self.notes.left(at(directive), "this time is above 0"),
+                },
+                "keepalive_requests" | "keepalive_time" => {
+                    self.notes
+                        .left(at(directive), "a connection to an endpoint has no bound but the time that it is idle");
+                }
+                _ => {}
+            }
+        }
+        if endpoints.is_empty() {
+            return None;
+        }
+        if endpoints.iter().all(|(_, weight)| *weight == 0) {
+            endpoints.iter_mut().for_each(|(_, weight)| *weight = 1);
+        }
+        let mut all = vec![("balance".to_owned(), string(balance))];
+        all.append(&mut keys);
+        let name = output::name(upstream.argument(0), &mut self.names);
+        let place = self.notes.files.place(upstream.span);
+        let shown = clipped(&cairn::printable::printable(upstream.argument(0)), 100);
+        let heading = format!("{place}: upstream {shown}");
+        self.plan.clusters.push(Cluster { range, heading, name: name.clone(), endpoints, keys: all });
+        Some(name)
+    }
+
+    fn server_of_upstream(&mut self, directive: &'a Directive) -> Option<(String, u32)> {
+        let Some((address, _)) = endpoint(directive.argument(0)) else {
+            self.notes.left(at(directive), "an endpoint is IP:PORT, NAME:PORT or unix:/path");
+            return None;
+        };
+        let mut weight = 1;
+        for parameter in directive.arguments.iter().skip(1) {
+            match parameter.split_once('=').unwrap_or((parameter, "")) {
+                ("weight", value) => weight = value.parse::<u16>().map_or(1, u32::from),
+                ("down", _) => return Some((address, 0)),
+                ("backup", _) => {
+                    self.notes.left(
+                        at(directive),
+                        "there are no endpoints that wait until others fail; it stands here with weight 0",
+                    );
+                    return Some((address, 0));
+                }
+                ("max_fails" | "fail_timeout", _) => {
+                    let how = "max_fails and fail_timeout: an endpoint that fails is not left out for a while";
+                    self.notes.differs(at(directive), how);
+                }
+                ("max_conns", _) => {
+                    self.notes.differs(at(directive), "max_conns: an endpoint has no limit of connections")
+                }
+                ("resolve", _) => {
+                    self.notes.differs(at(directive), "resolve: names are looked up when the configuration is loaded")
+                }
+                _ => {
+                    self.notes.differs(at(directive), &format!("{}: cairn has nothing like it", clipped(parameter, 40)))
+                }
+            }
+        }
+        Some((address, weight))
+    }
+
+    /// Adds the time-outs of clusters and routes, and says which upstreams are left out.
+    pub(super) fn clusters(&mut self) {
+        for cluster in &mut self.plan.clusters {
+            if let Some((connect, response)) = self.times.get(&cluster.name) {
+                cluster.keys.push(("timeouts.connect".to_owned(), string(&duration(*connect))));
+                cluster.keys.push(("timeouts.response".to_owned(), string(&duration(*response))));
+            }
+        }
+        for (body, cluster, wait) in &self.waits {
+            if self.times.get(cluster).is_some_and(|(_, response)| wait < response) {
+                let limits = &mut self.plan.bodies[*body].limits;
+                (limits.response, limits.idle) = (Some(*wait), Some(*wait));
+            }
+        }
+        for upstream in self.upstreams.clone() {
+            let range = (upstream.id, upstream.last);
+            if !self.plan.clusters.iter().any(|cluster| cluster.range == range) {
+                self.notes.left(at(upstream), "no route leads to it, or it has no server that cairn can reach");
+            }
+        }
+        self.plan.clusters.sort_by_key(|cluster| cluster.range);
+    }
+}
+
+/// An address with its port, 80 if there is none; and what a request's Host says of it.
+pub(super) fn endpoint(text: &str) -> Option<(String, String)> {
+    if text.starts_with("unix:/") {
+        return Some((text.trim_end_matches(':').to_owned(), "localhost".to_owned()));
+    }
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, port.parse::<u16>().ok().filter(|port| *port > 0)?),
+        _ => (text, 80),
+    };
+    let address = format!("{host}:{port}");
+    let inner = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let is_address = inner.is_some_and(|host| host.parse::<std::net::Ipv6Addr>().is_ok());
+    let shown = if port == 80 { host.to_owned() } else { address.clone() };
+    (is_address || is_host(host)).then_some((address, shown))
+}
