@@ -13,6 +13,8 @@ mod routes;
 mod rules;
 mod valid;
 mod words;
+#[cfg(test)]
+mod tests;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
