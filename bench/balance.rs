@@ -11,6 +11,7 @@ fn pick(criterion: &mut Criterion) {
     let endpoint = |at: usize, even: bool| EndpointSpec {
         address: format!("127.0.0.1:{}", 9000 + at).parse().expect("valid address"),
         others: Vec::new(),
+        tls_name: None,
         weight: if even { 1 } else { 1 + at as u16 },
     };
     for balance in [Balance::RoundRobin, Balance::Random, Balance::LeastRequest] {
@@ -18,6 +19,7 @@ fn pick(criterion: &mut Criterion) {
             let spec = ClusterSpec {
                 host: "localhost".into(),
                 name: "c".into(),
+                tls: None,
                 endpoints: (0..count).map(|at| endpoint(at, even)).collect(),
                 balance,
                 max_idle: 1,

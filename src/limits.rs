@@ -70,6 +70,8 @@ pub const BUFFERS_OFFERED_MIN: usize = 64;
 pub const BUFFERS_OFFERED_MAX: usize = 1024;
 /// Pieces below this size are joined into one TLS record when more follows: a record costs as much as copying so many bytes.
 pub const SEAL_PIECE_BYTES: usize = 4 * 1024;
+/// Tickets for TLS resumption that a worker keeps for each endpoint. Servers send two a handshake, as a rule, and each is used once.
+pub const ENDPOINT_TICKETS: usize = 16;
 /// TLS records without content, key updates among them, that a peer may send beyond what content and time pay for; above: the
 /// connection ends.
 pub const EMPTY_RECORDS: u32 = 32;

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::config::{Config, Watch};
 use crate::control::admin::{AdminError, AdminListeners, AdminState};
-use crate::control::{Compiler, Control, DrainEnd, tenant_complaints};
+use crate::control::{Compiler, Control, DrainEnd, insecure_clusters, tenant_complaints};
 use crate::event_log::{self, Level, announce, log};
 use crate::id::WorkerId;
 use crate::listener::{self, BoundAddresses, Sockets};
@@ -344,13 +344,14 @@ fn join(executors: Vec<Executor>, handles: &[WorkerHandle]) -> Result<(), Server
     })
 }
 
-/// Logs what is wrong with tenants' files, and the addresses of all listeners. Scripts and tests wait for these lines.
+/// Logs what is wrong with tenants' files, whose certificates are not checked, and the addresses of all listeners. Scripts and tests wait for these lines.
 fn log_start(config: &Config, served: Option<&Path>, snapshot: &Snapshot, bound: &BoundAddresses, workers: usize) {
     // An error cannot occur here: each worker has checked the variable.
     if let Some(workarounds) = Workarounds::needed().ok().filter(|workarounds| !workarounds.is_empty()) {
         log(Level::Info, format_args!("workarounds: {workarounds}"));
     }
-    tenant_complaints(config).iter().for_each(|complaint| log(Level::Warn, complaint));
+    let complaints = [tenant_complaints(config), insecure_clusters(None, config)];
+    complaints.iter().flatten().for_each(|complaint| log(Level::Warn, complaint));
     for (id, address) in bound {
         announce(format_args!("listener {} on {address}", snapshot.listener(*id).name));
     }

@@ -57,6 +57,35 @@ impl Shed {
     }
 }
 
+/// Why TLS with an endpoint has failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsFailure {
+    /// Its certificate is not believed.
+    Certificate,
+    /// It breaks the protocol, or hangs up during the handshake.
+    Protocol,
+    /// It has sent an alert.
+    Alert,
+    /// No buffer was free.
+    Buffers,
+}
+
+impl TlsFailure {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Certificate, Self::Protocol, Self::Alert, Self::Buffers];
+
+    /// Its name in metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Certificate => "certificate",
+            Self::Protocol => "protocol",
+            Self::Alert => "alert",
+            Self::Buffers => "buffers",
+        }
+    }
+}
+
 /// Everything that one worker counts.
 #[derive(Debug)]
 pub struct Counters {
@@ -72,6 +101,8 @@ pub struct Counters {
     pub tls_failures: Counter,
     /// Clients that were hung up on because of `limits.handshakes`.
     pub tls_refused: Counter,
+    /// Connections to endpoints on which TLS has failed, by [`TlsFailure`].
+    endpoint_tls_failures: [Counter; TlsFailure::ALL.len()],
     /// Version of the snapshot in use.
     pub version: Counter,
     /// Buffers that nobody holds and the kernel was not offered.
@@ -93,6 +124,7 @@ impl Default for Counters {
             tls_handshakes: Default::default(),
             tls_failures: Counter::default(),
             tls_refused: Counter::default(),
+            endpoint_tls_failures: Default::default(),
             version: Counter::default(),
             free_buffers: Counter::default(),
             starved_receives: Counter::default(),
@@ -126,6 +158,17 @@ impl Counters {
     #[must_use]
     pub fn sheds(&self) -> [u64; Shed::ALL.len()] {
         self.shed.each_ref().map(Counter::get)
+    }
+
+    /// Counts a connection to an endpoint on which TLS has failed.
+    pub fn fail_tls(&self, failure: TlsFailure) {
+        self.endpoint_tls_failures[failure as usize].add(1);
+    }
+
+    /// Connections to endpoints on which TLS has failed, in the order of [`TlsFailure::ALL`].
+    #[must_use]
+    pub fn endpoint_tls_failures(&self) -> [u64; TlsFailure::ALL.len()] {
+        self.endpoint_tls_failures.each_ref().map(Counter::get)
     }
 
     /// Counts a handshake of a client.

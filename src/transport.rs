@@ -57,13 +57,13 @@ impl Transport {
         outcome
     }
 
-    /// Whether a handshake is under way, before whose end nothing may be sent.
+    /// Whether a handshake is under way, before whose end nothing is sent.
     #[must_use]
     pub fn is_handshaking(&self) -> bool {
         self.session().is_some_and(Session::is_handshaking)
     }
 
-    /// Queues one piece for the peer; not during a handshake.
+    /// Queues one piece for the peer; not during the handshake of a server.
     pub fn send_piece<D: Driver>(&mut self, ring: &mut Ring<D>, piece: Lease) {
         if self.session.is_none() {
             return ring.send(self.socket, piece);
@@ -73,7 +73,7 @@ impl Transport {
         self.send(ring, &mut content);
     }
 
-    /// Queues `content` for the peer, encrypted if there is TLS; not during a handshake.
+    /// Queues `content` for the peer, encrypted if there is TLS; not during the handshake of a server. That of a client lets it wait.
     pub fn send<D: Driver>(&mut self, ring: &mut Ring<D>, content: &mut Queue) {
         let Some(session) = &mut self.session else { return ring.send_all(self.socket, content) };
         self.broken |= on_wire(ring, self.socket, |wire| session.send(wire, content)).is_err();
@@ -142,7 +142,23 @@ impl Transport {
     /// Bytes queued and not yet taken by the kernel.
     #[must_use]
     pub fn unsent<D: Driver>(&self, ring: &Ring<D>) -> usize {
-        ring.unsent(self.socket)
+        ring.unsent(self.socket) + self.waiting().map_or(0, Queue::bytes)
+    }
+
+    /// Number of pieces queued: an upper bound of the buffers that the queue pins.
+    #[must_use]
+    pub fn pinned<D: Driver>(&self, ring: &Ring<D>) -> usize {
+        ring.pinned(self.socket) + self.waiting().map_or(0, Queue::pieces)
+    }
+
+    /// What waits for the end of a client's handshake.
+    fn waiting(&self) -> Option<&Queue> {
+        self.session().and_then(Session::waiting)
+    }
+
+    /// Takes out what waits for the end of a client's handshake, of which nothing was sent; see [`Session::take_waiting`].
+    pub fn take_waiting(&mut self) -> Option<Queue> {
+        self.session.as_mut()?.take_waiting()
     }
 
     /// Bytes that the kernel has taken since the connection began, TLS records included.
@@ -154,7 +170,7 @@ impl Transport {
     /// Whether the queue is full, so that nothing should be added.
     #[must_use]
     pub fn is_full<D: Driver>(&self, ring: &Ring<D>) -> bool {
-        ring.is_full(self.socket)
+        ring.is_full(self.socket) || self.waiting().is_some_and(|it| ring.buffers.queue_limit().is_reached(it))
     }
 
     /// The socket, for calls on the ring.
@@ -166,6 +182,9 @@ impl Transport {
     /// Closes the connection; with RST if `reset`, so that the peer cannot take what it has received for a whole message.
     pub fn close<D: Driver>(mut self, ring: &mut Ring<D>, reset: bool) {
         self.input.clear(ring.buffers.pieces());
+        if let Some(mut waiting) = self.take_waiting() {
+            waiting.clear(ring.buffers.pieces());
+        }
         if reset { ring.abort(self.socket) } else { ring.close(self.socket) }
     }
 }

@@ -1,4 +1,4 @@
-//! Connections to endpoints: acquired from the pool or made, read as HTTP/1.1, released to the pool or closed.
+//! Connections to endpoints, with TLS or without: acquired from the pool or made, read as HTTP/1.1, released to the pool or closed.
 //! Not here: the choice of the endpoint, and what to do when it fails.
 
 use std::time::Duration;
@@ -11,6 +11,7 @@ use crate::http::{self, Fields, HeadLimits, Method, ResponseError, ResponseHead}
 use crate::id::{Address, EndpointId, Owner};
 use crate::limits;
 use crate::pool::Pool;
+use crate::tls::{self, Client, ServerName, Session};
 use crate::transport::Transport;
 use crate::uring::{Driver, Errno, Fault, Ring};
 
@@ -48,8 +49,12 @@ pub struct Upstream {
 /// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// The endpoint has sent FIN.
+    /// The endpoint has sent FIN; over TLS, close_notify.
     Closed,
+    /// The endpoint has sent FIN and no close_notify, so that something may be missing (RFC 8446 section 6.1).
+    Truncated,
+    /// TLS has failed.
+    Tls(tls::Error),
     /// connect(2) or recv(2) has failed.
     Broken(Fault),
     /// A deadline passed while connecting.
@@ -75,6 +80,19 @@ pub struct Upstreams {
     bound: Vec<Option<u32>>,
     /// By `EndpointId`: the position of the address to which a connection was last established.
     preferred: Vec<u8>,
+    /// By `EndpointId`: what connections to the endpoint share of TLS. None: there was none yet, or it speaks in the clear.
+    clients: Vec<Option<Client>>,
+}
+
+/// Where a new connection leads.
+#[derive(Clone, Copy, Debug)]
+pub struct Destination<'a> {
+    /// The address.
+    pub address: &'a Address,
+    /// Its position among the addresses of the endpoint.
+    pub position: usize,
+    /// The settings of TLS, and the name that is asked for; None: in the clear.
+    pub tls: Option<(&'a Client, &'a ServerName<'static>)>,
 }
 
 /// How a connection is to be acquired.
@@ -89,12 +107,18 @@ pub struct AcquireOptions {
 impl Default for Upstreams {
     /// No connections yet.
     fn default() -> Self {
-        Self { table: Slab::with_capacity(256), pool: Pool::default(), bound: Vec::new(), preferred: Vec::new() }
+        Self {
+            table: Slab::with_capacity(256),
+            pool: Pool::default(),
+            bound: Vec::new(),
+            preferred: Vec::new(),
+            clients: Vec::new(),
+        }
     }
 }
 
 impl Upstream {
-    /// Whether it has been established.
+    /// Whether it has been established, and its TLS handshake completed.
     #[must_use]
     pub fn is_connected(&self) -> bool {
         self.connected
@@ -112,6 +136,9 @@ impl Upstreams {
     pub fn apply<D: Driver>(&mut self, ring: &mut Ring<D>, bound: usize, stays: impl Fn(EndpointId) -> bool) {
         self.pool.reserve(bound);
         self.preferred.resize(bound.max(self.preferred.len()), 0);
+        self.clients.resize_with(bound.max(self.clients.len()), || None);
+        let numbered = (0..).map(EndpointId).zip(&mut self.clients);
+        numbered.filter(|(endpoint, _)| !stays(*endpoint)).for_each(|(_, client)| *client = None);
         let left: Vec<EndpointId> = self.pool.endpoints().filter(|endpoint| !stays(*endpoint)).collect();
         for endpoint in left {
             while let Some(index) = self.pool.top(endpoint) {
@@ -133,7 +160,7 @@ impl Upstreams {
     }
 
     /// A connection to `endpoint` for `exchange`: the idle one that was used last, or a new one if none is idle or `options` want it.
-    /// A new one is made to `address`, which is at `place` among the addresses of the endpoint.
+    /// A new one is made to `destination`.
     ///
     /// # Errors
     /// When no socket can be made.
@@ -141,7 +168,7 @@ impl Upstreams {
         &mut self,
         ring: &mut Ring<D>,
         endpoint: EndpointId,
-        (address, place): (&Address, usize),
+        destination: Destination<'_>,
         exchange: u32,
         options: AcquireOptions,
     ) -> Result<u32, Errno> {
@@ -151,26 +178,42 @@ impl Upstreams {
             self.reuse(ring, index, exchange, options.replay);
             return Ok(index);
         }
-        let entry = self.table.vacant_entry();
-        let index = entry.key() as u32;
-        let socket = ring.connect(address, Owner::Upstream(index))?;
-        entry.insert(Upstream {
-            transport: Transport::new(socket, None),
+        let index = self.table.vacant_key() as u32;
+        let socket = ring.connect(destination.address, Owner::Upstream(index))?;
+        let session = destination.tls.map(|(client, name)| self.session(endpoint, client, name));
+        let mut transport = Transport::new(socket, session);
+        let end = transport.begin(ring).err().map(End::Tls);
+        self.table.insert(Upstream {
+            transport,
             endpoint,
             exchange: Some(exchange),
             reused: false,
-            end: None,
+            end,
             answered: false,
             taken_before: 0,
             received: 0,
             bound: None,
             connected: false,
-            address: place as u8,
+            address: destination.position as u8,
             scanned: 0,
             body: Body::Done,
             keep_alive: true,
         });
         Ok(index)
+    }
+
+    /// A session of TLS with an endpoint. Its tickets are those of this endpoint under the same settings, of this worker alone: an
+    /// exchange of an earlier snapshot may come with other settings, even when the id has a new owner.
+    fn session(&mut self, endpoint: EndpointId, settings: &Client, name: &ServerName<'static>) -> Box<Session> {
+        if self.clients.len() <= endpoint.index() {
+            self.clients.resize_with(endpoint.index() + 1, || None);
+        }
+        let slot = &mut self.clients[endpoint.index()];
+        let client = match slot.take_if(|known| known.spec() == settings.spec()) {
+            Some(known) => slot.insert(known),
+            None => slot.insert(settings.apart()),
+        };
+        Box::new(Session::client(client, name.clone()))
     }
 
     /// Begins to use an idle connection.
@@ -181,7 +224,8 @@ impl Upstreams {
         connection.answered = false;
         connection.taken_before = connection.transport.taken(ring);
         // The idle timer is not cleared: it has no effect while the connection is in use, and is set again afterwards.
-        ring.return_sent(connection.transport.socket(), replay);
+        // What the ring would return is sealed.
+        ring.return_sent(connection.transport.socket(), replay && connection.transport.session().is_none());
     }
 
     /// The idle connection that belongs to a client connection, and its endpoint, if `leads` accepts that endpoint.
@@ -250,9 +294,12 @@ impl Upstreams {
         self.table.get(index as usize)
     }
 
-    /// Takes in that the connection is established.
+    /// Takes in that the connection is established. Over TLS, it is once the handshake is complete.
     pub fn connected(&mut self, index: u32) {
         if let Some(connection) = self.table.get_mut(index as usize) {
+            if connection.transport.is_handshaking() {
+                return;
+            }
             connection.connected = true;
             // The connection was established after its time-out, but before the attempt was ended: it is used all the same.
             connection.end.take_if(|end| *end == End::ConnectTimeout);
@@ -262,34 +309,80 @@ impl Upstreams {
         }
     }
 
-    /// Takes in received bytes. If the connection is idle, it is closed: the bytes would be taken for the next response. If nothing of
-    /// the request was sent, they came before that and answer nothing either: to the exchange, an idle connection has ended.
-    pub fn received<D: Driver>(&mut self, ring: &mut Ring<D>, index: u32, mut queue: Queue) {
-        let Some(connection) = self.table.get_mut(index as usize) else { return queue.clear(ring.buffers.pieces()) };
-        if !connection.answered && connection.reused && connection.exchange.is_some() && connection.is_untouched(ring) {
-            connection.end.get_or_insert(End::Closed);
-            return queue.clear(ring.buffers.pieces());
-        }
+    /// Takes in received bytes. If the connection is idle and they bring content, it is closed: that would be taken for the next
+    /// response. If nothing of the request was sent, it came before that and answers nothing either: to the exchange, an idle
+    /// connection has ended. Returns how TLS has failed, if it has now.
+    pub fn received<D: Driver>(&mut self, ring: &mut Ring<D>, index: u32, mut queue: Queue) -> Option<tls::Error> {
+        let Some(connection) = self.table.get_mut(index as usize) else {
+            queue.clear(ring.buffers.pieces());
+            return None;
+        };
+        let early =
+            !connection.answered && connection.reused && connection.exchange.is_some() && connection.is_untouched(ring);
         connection.received += queue.bytes() as u64;
-        // Without TLS receiving cannot fail.
-        let _ = connection.transport.receive(ring, queue);
-        if !connection.answered {
+        let (shaken, failed) = match connection.transport.receive(ring, queue) {
+            Ok(agreement) => (agreement.is_some(), None),
+            Err(error) => {
+                connection.end.get_or_insert(End::Tls(error));
+                (false, Some(error))
+            }
+        };
+        if connection.transport.has_ended() {
+            connection.end.get_or_insert(End::Closed);
+        }
+        let content = !connection.transport.input.is_empty();
+        if content && early {
+            connection.transport.input.clear(ring.buffers.pieces());
+            connection.end.get_or_insert(End::Closed);
+            return failed;
+        }
+        if content && !connection.answered {
             // A request is never sent again once a response has begun.
             connection.answered = true;
             ring.return_sent(connection.transport.socket(), false);
         }
-        if connection.exchange.is_none() {
+        if connection.exchange.is_none() && (content || connection.end.is_some()) {
             self.discard(ring, index);
+        } else if shaken {
+            self.connected(index);
         }
+        failed
     }
 
-    /// Takes in how the connection ended; an idle one is closed.
-    pub fn ended<D: Driver>(&mut self, ring: &mut Ring<D>, index: u32, end: End) {
-        let Some(connection) = self.table.get_mut(index as usize) else { return };
+    /// Takes in how the connection ended; an idle one is closed. Returns how TLS has failed, if that is the end.
+    pub fn ended<D: Driver>(&mut self, ring: &mut Ring<D>, index: u32, end: End) -> Option<tls::Error> {
+        let connection = self.table.get_mut(index as usize)?;
+        let end = match end {
+            End::Closed | End::Broken(Fault::Receive(_)) if connection.transport.is_handshaking() => {
+                End::Tls(tls::Error::Cut)
+            }
+            End::Closed if connection.transport.session().is_some() => End::Truncated,
+            end => end,
+        };
         connection.end.get_or_insert(end);
         if connection.exchange.is_none() {
             self.discard(ring, index);
         }
+        if let End::Tls(error) = end { Some(error) } else { None }
+    }
+
+    /// Queues content for the endpoint.
+    pub fn send<D: Driver>(&mut self, ring: &mut Ring<D>, index: u32, content: &mut Queue) {
+        let connection = &mut self.table[index as usize];
+        connection.transport.send(ring, content);
+        if connection.transport.is_broken() {
+            connection.end.get_or_insert(End::Tls(tls::Error::Buffers));
+        }
+    }
+
+    /// Sends FIN after what is queued; over TLS, after close_notify.
+    pub fn finish<D: Driver>(&mut self, ring: &mut Ring<D>, index: u32) {
+        self.table[index as usize].transport.finish(ring);
+    }
+
+    /// Takes out the request of a connection whose TLS handshake was not completed: nothing of it was sent.
+    pub fn take_waiting(&mut self, index: u32) -> Option<Queue> {
+        self.table.get_mut(index as usize)?.transport.take_waiting()
     }
 
     /// Releases a connection after an exchange. It becomes idle, in the pool or for the client connection that it belongs to, if its
@@ -299,11 +392,13 @@ impl Upstreams {
         let connection = &mut self.table[index as usize];
         let clean = connection.body.is_done()
             && connection.transport.input.is_empty()
-            && connection.transport.unsent(ring) == 0;
+            && connection.transport.unsent(ring) == 0
+            && !connection.transport.holds_part();
         let usable = connection.keep_alive
             && connection.connected
             && connection.end.is_none()
-            && !connection.transport.is_paused();
+            && !connection.transport.is_paused()
+            && !connection.transport.session().is_some_and(Session::is_worn);
         let kept = connection.bound.is_some() || self.pool.len(connection.endpoint) < max_idle;
         if !clean || !usable || !kept {
             return self.discard(ring, index);

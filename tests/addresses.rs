@@ -41,7 +41,7 @@ impl Proxy {
         let mut config = config::parse("test.toml", text).unwrap();
         let spec = |addresses: &&[SocketAddr]| {
             let mut addresses = addresses.iter().map(|address| Address::Inet(*address));
-            EndpointSpec { address: addresses.next().unwrap(), others: addresses.collect(), weight: 1 }
+            EndpointSpec { address: addresses.next().unwrap(), others: addresses.collect(), tls_name: None, weight: 1 }
         };
         config.snapshot.clusters[0].endpoints = endpoints.iter().map(spec).collect();
         let snapshot = Arc::new(config.compile(1, &mut Ledger::default()).unwrap());

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Crates with one importer, by path prefix under `src/`.
-const SOLE_IMPORTERS: [(&str, &str); 11] = [
+const SOLE_IMPORTERS: [(&str, &str); 12] = [
     ("glommio", "runtime/"),
     ("crossbeam", "runtime/"),
     ("io_uring", "uring/"),
@@ -16,6 +16,7 @@ const SOLE_IMPORTERS: [(&str, &str); 11] = [
     ("rustls", "tls/"),
     ("webpki", "tls/"),
     ("webpki_roots", "tls/"),
+    ("rustls_native_certs", "tls/"),
     ("aws_lc_rs", "tls/"),
 ];
 /// Where unsafe code may stand.

@@ -16,6 +16,7 @@ use shares::Shares;
 pub use spec::{Balance, ClusterSpec, EndpointSpec};
 
 use crate::id::{Address, ClusterId, EndpointId};
+use crate::tls::{Client, ServerName};
 
 /// A compiled cluster.
 #[derive(Debug)]
@@ -28,6 +29,8 @@ pub struct Cluster {
     pub endpoints: Box<[Endpoint]>,
     /// Host of requests that have none.
     pub host: Box<str>,
+    /// What connections to its endpoints share of TLS, without tickets; None: in the clear.
+    pub tls: Option<Client>,
     /// Policy by which an endpoint is chosen.
     pub balance: Balance,
     /// Idle connections kept per endpoint, over all workers.
@@ -52,6 +55,8 @@ pub struct Endpoint {
     pub address: Address,
     /// Further addresses.
     pub others: Box<[Address]>,
+    /// The name that TLS asks for; None: in the clear.
+    pub tls_name: Option<ServerName<'static>>,
     /// Share of the traffic; 0: none.
     pub weight: u16,
     /// The address as text.
@@ -82,7 +87,8 @@ impl Cluster {
         let endpoints = spec.endpoints.iter().zip(ids).map(|(endpoint, id)| {
             let name = endpoint.address.to_string().into();
             let (address, others) = (endpoint.address.clone(), endpoint.others.clone().into());
-            Endpoint { id: *id, address, others, weight: endpoint.weight, name }
+            let tls_name = endpoint.tls_name.clone();
+            Endpoint { id: *id, address, others, tls_name, weight: endpoint.weight, name }
         });
         let weights = spec.endpoints.iter().zip(ids).map(|(endpoint, id)| (*id, endpoint.weight));
         Self {
@@ -90,6 +96,7 @@ impl Cluster {
             name: spec.name.as_str().into(),
             endpoints: endpoints.collect(),
             host: spec.host.as_str().into(),
+            tls: spec.tls.as_ref().map(Client::new),
             balance: spec.balance,
             max_idle: spec.max_idle,
             idle: spec.idle,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::id::Address;
+use crate::tls::{ClientSpec, ServerName};
 
 /// One `[[cluster]]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +14,8 @@ pub struct ClusterSpec {
     pub endpoints: Vec<EndpointSpec>,
     /// Host and port of the first endpoint that has a host, as it is written. The Host of requests that have none.
     pub host: String,
+    /// `tls`; None: in the clear.
+    pub tls: Option<ClientSpec>,
     /// Policy by which an endpoint is chosen.
     pub balance: Balance,
     /// `pool.max_idle`: idle connections kept per endpoint, over all workers. Default 128.
@@ -35,6 +38,8 @@ pub struct EndpointSpec {
     pub address: Address,
     /// Further addresses of its name, in the order in which they are tried when no connection to `address` can be made.
     pub others: Vec<Address>,
+    /// The name that TLS asks for and that the certificate has to have; None: in the clear.
+    pub tls_name: Option<ServerName<'static>>,
     /// Share of the traffic, 0 (none) to 65,535; default 1.
     pub weight: u16,
 }

@@ -25,12 +25,14 @@ fn cluster(balance: Balance, weights: &[u16]) -> Vec<Cluster> {
     let endpoint = |(at, weight): (usize, &u16)| EndpointSpec {
         address: format!("127.0.0.1:{}", 9000 + at).parse().unwrap(),
         others: Vec::new(),
+        tls_name: None,
         weight: *weight,
     };
     let second = Duration::from_secs(1);
     let spec = ClusterSpec {
         host: "localhost".into(),
         name: "test".into(),
+        tls: None,
         endpoints: weights.iter().enumerate().map(endpoint).collect(),
         balance,
         max_idle: 1,

@@ -80,12 +80,10 @@ fn common(value: &str, error: &AddressError) -> Option<String> {
     }
     if let Some((scheme, rest)) = value.split_once("://") {
         let (address, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-        if scheme == "https" {
-            return Some("drop the scheme, and name a port on which it speaks HTTP without TLS".to_owned());
-        }
-        let port = if address.contains(':') { "" } else { ":80" };
+        let (usual, tls) = if scheme == "https" { (":443", ", and set up `tls` beside it") } else { (":80", "") };
+        let port = if address.contains(':') { "" } else { usual };
         let more = if path.len() > 1 { " and the path; a route changes paths with `rewrite`" } else { "" };
-        return Some(format!("drop the scheme{more}: \"{address}{port}\""));
+        return Some(format!("drop the scheme{more}{tls}: \"{address}{port}\""));
     }
     if port_beyond(value).is_some() {
         return Some(PORTS.to_owned());

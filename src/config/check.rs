@@ -109,7 +109,7 @@ impl Check<'_> {
         }
         match (&key.kind, node.get_ref()) {
             (Kind::Text | Kind::Template | Kind::Path, DeValue::String(_))
-            | (Kind::Flag | Kind::FlagOr(_), DeValue::Boolean(_)) => {}
+            | (Kind::Flag | Kind::FlagOr(_) | Kind::FlagOrOne(_), DeValue::Boolean(_)) => {}
             (Kind::Word(words) | Kind::FlagOr(words), DeValue::String(text)) => self.word(at, key, words, text),
             (Kind::Number(min, max), DeValue::Integer(number)) => {
                 if !unsigned(number).is_some_and(|number| (*min..=*max).contains(&number)) {
@@ -146,7 +146,7 @@ impl Check<'_> {
                     self.condition(key, item);
                 }
             }
-            (Kind::One(inner), DeValue::Table(table)) => self.table(at, table, inner),
+            (Kind::One(inner) | Kind::FlagOrOne(inner), DeValue::Table(table)) => self.table(at, table, inner),
             (Kind::Many(inner), DeValue::Array(items)) => {
                 for item in items.iter() {
                     match item.get_ref() {
@@ -259,6 +259,7 @@ impl Check<'_> {
             Kind::Fields | Kind::Conditions => "a table, name = value",
             Kind::TextsOr(_) => "an array of strings or tables",
             Kind::One(_) => "a table",
+            Kind::FlagOrOne(_) => "true, false or a table",
             Kind::Many(_) => "an array of tables",
         };
         let kind = match found {
@@ -271,6 +272,7 @@ impl Check<'_> {
             DeValue::Table(_) => "a table",
         };
         let help = match &key.kind {
+            Kind::FlagOrOne(table) => format!("write `{} = true` or {}", key.name, table.title),
             Kind::One(table) | Kind::Many(table) if table.title.starts_with('[') => format!("write {}", table.title),
             _ => match found {
                 DeValue::Integer(number) if matches!(key.kind, Kind::Time) && unsigned(number) != Some(0) => {
@@ -302,7 +304,7 @@ fn written(schema: &Table, key: &str) -> String {
 /// How to write a top-level key that was found in a table: in TOML, keys below a header belong to its table.
 fn top_level(key: &Key) -> String {
     match key.kind {
-        Kind::One(table) | Kind::Many(table) => {
+        Kind::One(table) | Kind::FlagOrOne(table) | Kind::Many(table) => {
             format!("`{}` is no part of another table: write {}", key.name, table.title)
         }
         _ => format!("`{}` is a key of the whole configuration: write it above the first [table]", key.name),

@@ -10,6 +10,7 @@ use super::external::External;
 use super::names::Names;
 use super::report::Problems;
 use super::section::{Section, Text};
+use super::tls::{self, ClusterTls};
 use crate::cluster::{Balance, ClusterSpec, EndpointSpec};
 use crate::id::Address;
 
@@ -39,10 +40,12 @@ impl Reader<'_> {
     fn cluster(&mut self, name: String) -> ClusterSpec {
         let section = self.section;
         let pool = section.one("pool");
+        let tls = tls::client(section, self.external, self.problems);
         ClusterSpec {
             name,
-            endpoints: self.endpoints(),
+            endpoints: self.endpoints(tls.as_ref()),
             host: host(section),
+            tls: tls.map(|tls| tls.spec),
             balance: match section.word("balance") {
                 "round_robin" => Balance::RoundRobin,
                 "random" => Balance::Random,
@@ -62,7 +65,7 @@ impl Reader<'_> {
         asked.unwrap_or_else(|| self.bounds.cut(timeouts.time(key)))
     }
 
-    fn endpoints(&mut self) -> Vec<EndpointSpec> {
+    fn endpoints(&mut self, tls: Option<&ClusterTls>) -> Vec<EndpointSpec> {
         let section = self.section;
         let items = section.texts_or_tables("endpoints");
         if section.length("endpoints") == Some(0) {
@@ -83,7 +86,8 @@ impl Reader<'_> {
             let Some(address) = addresses.next() else { continue };
             let others: Vec<_> = addresses.collect();
             let weight = u16::try_from(weight).unwrap_or(u16::MAX);
-            let endpoint = EndpointSpec { address, others, weight };
+            let tls_name = tls.and_then(|tls| tls.name_of(name_in(text.value), text, self.problems));
+            let endpoint = EndpointSpec { address, others, tls_name, weight };
             endpoint.addresses().for_each(|address| self.bounds.endpoint(address, text, self.problems));
             // Two names may share an address, but not all of them.
             let twice = endpoint.addresses().all(|address| known.contains(address));
@@ -149,6 +153,11 @@ fn host(cluster: Section<'_>) -> String {
     let items = cluster.texts_or_tables("endpoints").into_iter();
     let mut texts = items.filter_map(|item| item.map_or_else(|table| table.text("address"), Some));
     texts.find(|text| !text.value.starts_with("unix:")).map_or("localhost", |text| text.value).to_owned()
+}
+
+/// The host that a certificate may be for; empty for a Unix-domain socket.
+fn name_in(endpoint: &str) -> &str {
+    if endpoint.starts_with("unix:") { "" } else { host_of(endpoint) }
 }
 
 fn host_of(text: &str) -> &str {

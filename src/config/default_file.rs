@@ -28,7 +28,7 @@ const COMMENT_COLUMN: usize = 44;
 fn render(table: &Table, out: &mut String) {
     for key in table.keys {
         match &key.kind {
-            Kind::One(inner) | Kind::Many(inner) if inner.title.starts_with('[') => {
+            Kind::One(inner) | Kind::FlagOrOne(inner) | Kind::Many(inner) if inner.title.starts_with('[') => {
                 out.push('\n');
                 if let Preset::Example(text) = key.preset {
                     let _ = write!(out, "# {}\n{}", inner.doc, commented(text));

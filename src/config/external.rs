@@ -14,6 +14,7 @@ use super::confined::{self, LEADS_OUT};
 use super::file_stamps::{LookupPath, Stamp};
 use crate::id::Address;
 use crate::limits;
+use crate::tls::Authorities;
 
 /// Largest file to which a value may refer, bytes.
 const VALUE_BYTES_MAX: u64 = 1024 * 1024;
@@ -25,6 +26,7 @@ pub(super) struct External {
     confined: bool,
     files: HashMap<PathBuf, (LookupPath, Stamp, Result<String, String>)>,
     addresses: HashMap<String, Result<Vec<Address>, String>>,
+    authorities: Option<Authorities>,
 }
 
 /// Why a variable has no value, and the remedy.
@@ -82,6 +84,12 @@ impl External {
         let found = resolve(name);
         self.addresses.insert(name.to_owned(), found.clone());
         found
+    }
+
+    /// The public authorities that this machine trusts; if it has none, those that were public when this was built.
+    pub(super) fn public_authorities(&mut self) -> Authorities {
+        let found = || Authorities::of_machine().unwrap_or_else(Authorities::public);
+        self.authorities.get_or_insert_with(found).clone()
     }
 
     /// The files that were looked for, with their stamps from before they were opened.

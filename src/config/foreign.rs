@@ -14,6 +14,7 @@ const LISTENER: &str = "[[listener]]";
 const ROUTE: &str = "[[route]]";
 const CLUSTER: &str = "[[cluster]]";
 const DEFAULTS: &str = "[defaults]";
+const CLUSTER_TLS: &str = "[cluster.tls]";
 
 /// What cairn calls the key or section `name` that was found in the table with this title; None: no proxy is known to have it.
 pub(super) fn key(name: &str, title: &str) -> Option<Foreign> {
@@ -55,6 +56,10 @@ pub(super) fn key(name: &str, title: &str) -> Option<Foreign> {
             cure: "cairn has no such setting: it speaks HTTP, and has [defaults.listener], [defaults.route] and [defaults.cluster]",
             key: None,
         }),
+        (CLUSTER, "ssl" | "https" | "transport_socket") => same("tls"),
+        (CLUSTER_TLS, "sni" | "name" | "host" | "verifyhost") => same("server_name"),
+        (CLUSTER_TLS, "ca_file" | "trusted_ca" | "root_cas" | "validation_context") => same("ca"),
+        (CLUSTER_TLS, "verify" | "insecure_skip_verify") => same("insecure"),
         _ => None,
     };
     own.or_else(|| elsewhere(&name).map(|cure| Foreign { cure, key: None }))
@@ -106,6 +111,8 @@ fn elsewhere(name: &str) -> Option<&'static str> {
             "cairn calls it `certificates = [{ cert = \"…\", key = \"…\" }]`, in [listener.tls]"
         }
         "ssl_client_certificate" | "ssl_verify_client" => "cairn calls it `client_ca`, in [listener.tls]",
+        "proxy_ssl_trusted_certificate" | "proxy_ssl_verify" | "ca_file" => "cairn calls it `ca`, in [cluster.tls]",
+        "proxy_ssl_name" | "proxy_ssl_server_name" | "sni" => "cairn calls it `server_name`, in [cluster.tls]",
         "ssl_protocols" | "ssl_ciphers" => "cairn has nothing to choose there: TLS 1.3 and 1.2, without weak ciphers",
         "root" | "try_files" => "cairn serves no files; `respond`, in [[route]], answers with a text",
         "include" => "cairn reads `conf.d/*.toml` beside cairn.toml if it is given the directory",

@@ -115,6 +115,7 @@ fn kind(kind: &Kind) -> Value {
             only("present", json!({ "type": "boolean" })),
         ] } }),
         Kind::One(inner) => table(inner),
+        Kind::FlagOrOne(inner) => json!({ "anyOf": [{ "type": "boolean" }, table(inner)] }),
         Kind::Many(inner) => json!({ "type": "array", "items": table(inner) }),
     }
 }

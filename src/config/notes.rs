@@ -10,6 +10,7 @@ use crate::http::path::EncodedSlash;
 use crate::id::ListenerId;
 use crate::route::{ActionSpec, PathPattern, RouteSpec, Scheme};
 use crate::snapshot::{ListenerSpec, Snapshot};
+use crate::tls::Trust;
 
 /// What is worth a thought in a configuration that can be served.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -65,8 +66,29 @@ impl Config {
                 );
             }
         }
+        self.trusted(&mut notes);
         self.unused(&mut notes);
         notes
+    }
+
+    /// Clusters over TLS that take any certificate, or those of authorities that the configuration does not name.
+    fn trusted(&self, notes: &mut Notes) {
+        for (position, cluster) in self.snapshot.clusters.iter().enumerate() {
+            let (place, name) = (self.cluster_place(position), &cluster.name);
+            match cluster.tls.as_ref().map(|tls| &tls.trust) {
+                Some(Trust::Anyone) => notes.warn(
+                    &place,
+                    &format!(
+                        "cluster {name} takes any certificate (`insecure`): whoever is on the way can read and change what it carries; \
+                         name who signs its certificates in `ca`"
+                    ),
+                ),
+                Some(Trust::Authorities(authorities)) if authorities.is_default() => {
+                    let _ = writeln!(notes.text, "{place}: note: cluster {name} trusts {authorities}: `ca` names none");
+                }
+                _ => {}
+            }
+        }
     }
 
     /// Clusters to which no route leads.

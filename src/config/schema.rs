@@ -68,6 +68,8 @@ pub(super) enum Kind {
     TextsOr(&'static Table),
     /// A table.
     One(&'static Table),
+    /// `true`, which stands for the table with its defaults, `false`, or the table.
+    FlagOrOne(&'static Table),
     /// An array of tables.
     Many(&'static Table),
 }
@@ -139,7 +141,7 @@ impl Table {
     /// The table directly below this one that has the key `name`.
     pub(super) fn owner_below(&self, name: &str) -> Option<&'static Table> {
         self.keys.iter().find_map(|key| match key.kind {
-            Kind::One(table) if table.key(name).is_some() => Some(table),
+            Kind::One(table) | Kind::FlagOrOne(table) if table.key(name).is_some() => Some(table),
             _ => None,
         })
     }

@@ -43,6 +43,11 @@ impl<'a> Found<'a> {
         self.document.span(self.node)
     }
 
+    /// Directory to which a path is relative.
+    pub(super) fn directory(&self) -> &'a Path {
+        self.document.directory
+    }
+
     pub(super) fn text(&self) -> Option<Text<'a>> {
         as_text(self.document, self.node)
     }
@@ -385,7 +390,7 @@ impl<'a> Section<'a> {
 
     fn inner(&self, name: &str) -> &'static Table {
         match self.schema.key(name).map(|key| &key.kind) {
-            Some(Kind::One(table) | Kind::Many(table) | Kind::TextsOr(table)) => table,
+            Some(Kind::One(table) | Kind::FlagOrOne(table) | Kind::Many(table) | Kind::TextsOr(table)) => table,
             _ => self.schema,
         }
     }

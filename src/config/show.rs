@@ -16,7 +16,7 @@ use super::listener_tables::LISTENER;
 use super::report::{self, Problems, Source};
 use super::schema::{Key, Kind, Preset, Table};
 use super::section::{Edits, Found, Section, Text};
-use super::tables::{ROOT, ROUTE};
+use super::tables::{ROOT, ROUTE, SYSTEM};
 use super::{Config, Loader, Report, route, socket};
 
 /// Least column of the origins.
@@ -69,16 +69,19 @@ impl<'a> Show<'a> {
     /// Writes a table: its keys, then the tables below it. The root is one table in several files.
     fn body(&mut self, parts: &[Section<'a>], schema: &'static Table) {
         let Some(first) = parts.first() else { return };
-        let (tables, keys): (Vec<&Key>, Vec<&Key>) = schema
-            .keys
-            .iter()
-            .partition(|key| matches!(&key.kind, Kind::One(inner) | Kind::Many(inner) if inner.title.starts_with('[')));
+        let (tables, keys): (Vec<&Key>, Vec<&Key>) = schema.keys.iter().partition(|key| match &key.kind {
+            Kind::One(inner) | Kind::Many(inner) => inner.title.starts_with('['),
+            Kind::FlagOrOne(_) => first.flag(key.name) || first.table(key.name).is_some(),
+            _ => false,
+        });
         for key in keys {
             self.key(in_effect(*first, key, schema), key);
         }
         for key in tables {
             match &key.kind {
-                Kind::One(inner) => self.titled(in_effect(*first, key, schema).one(key.name), inner),
+                Kind::One(inner) | Kind::FlagOrOne(inner) => {
+                    self.titled(in_effect(*first, key, schema).one(key.name), inner)
+                }
                 Kind::Many(inner) => {
                     for section in parts.iter().flat_map(|part| part.many(key.name)) {
                         self.titled(section, inner);
@@ -207,9 +210,10 @@ impl<'a> Show<'a> {
                 let items = items.iter().map(|item| self.value(item, kind, owner)).collect::<Vec<_>>();
                 format!("[{}]", items.join(", "))
             }
-            (DeValue::Table(table), Kind::One(inner) | Kind::Many(inner) | Kind::TextsOr(inner)) => {
-                self.inline(owner.below(node, table, inner), inner)
-            }
+            (
+                DeValue::Table(table),
+                Kind::One(inner) | Kind::FlagOrOne(inner) | Kind::Many(inner) | Kind::TextsOr(inner),
+            ) => self.inline(owner.below(node, table, inner), inner),
             (DeValue::Table(table), kind) => {
                 let entries = table.iter().map(|(name, item)| {
                     let value = self.value(item, kind, owner);
@@ -234,7 +238,7 @@ impl<'a> Show<'a> {
         let written = owner.written(node).unwrap_or(text);
         let named = match (written.strip_prefix('@'), kind) {
             (Some(named), _) if !named.starts_with('@') => Some(("@", named)),
-            (_, Kind::Path) => Some(("", written)),
+            (_, Kind::Path) if written != SYSTEM => Some(("", written)),
             _ => None,
         };
         let base = self.documents.first().map_or(Path::new(""), |first| first.directory);

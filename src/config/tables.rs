@@ -16,6 +16,8 @@ pub(super) const LISTENERS_MAX: usize = 1024;
 const ADMIN_LISTEN: &str = "127.0.0.1:9901";
 /// Default of `admin.socket`.
 pub(super) const ADMIN_SOCKET: &str = "/run/cairn/admin.sock";
+/// Value of `ca` for the authorities that the machine trusts.
+pub(super) const SYSTEM: &str = "system";
 /// Most tenants.
 pub(super) const TENANTS_MAX: usize = 1024;
 /// Largest weight of one side of a split.
@@ -382,6 +384,12 @@ pub(super) static CLUSTER: Table = Table {
             Preset::Flag(false),
             "end a request whose client closes its side before the response begins",
         ),
+        key(
+            "tls",
+            Kind::FlagOrOne(&CLUSTER_TLS),
+            Preset::Absent,
+            "true: with the defaults of [cluster.tls]; false: none",
+        ),
         key("pool", Kind::One(&CLUSTER_POOL), Preset::Optional(""), ""),
         key("timeouts", Kind::One(&CLUSTER_TIMEOUTS), Preset::Optional(""), ""),
     ],
@@ -394,6 +402,32 @@ static ENDPOINT: Table = Table {
     keys: &[
         key("address", Kind::Text, Preset::Required("\"10.0.0.2:9000\""), "IP:PORT, NAME:PORT or unix:/path"),
         key("weight", Kind::Number(0, u16::MAX as u64), Preset::Number(1), "share of the traffic; 0: none"),
+    ],
+    choices: &[],
+};
+
+static CLUSTER_TLS: Table = Table {
+    title: "[cluster.tls]",
+    doc: "TLS 1.3 and 1.2 towards the endpoints; `tls=true` in [[cluster]] stands for these defaults. Changed files are reloaded.",
+    keys: &[
+        key(
+            "ca",
+            Kind::Path,
+            Preset::Word(SYSTEM),
+            "file with the authorities that are trusted, in PEM; \"system\": those of this machine, else Mozilla's as of the build",
+        ),
+        key(
+            "server_name",
+            Kind::Text,
+            Preset::Optional("\"orders.internal\""),
+            "the name that is asked for (SNI) and that the certificate has to have; absent: the host of the endpoint",
+        ),
+        key(
+            "insecure",
+            Kind::Flag,
+            Preset::Flag(false),
+            "take any certificate: whoever is on the way can read and change everything",
+        ),
     ],
     choices: &[],
 };
@@ -417,7 +451,7 @@ static CLUSTER_TIMEOUTS: Table = Table {
     title: "[cluster.timeouts]",
     doc: "",
     keys: &[
-        key("connect", Kind::Time, seconds(2), "to open a connection"),
+        key("connect", Kind::Time, seconds(2), "to open a connection, the TLS handshake included"),
         key(
             "response",
             Kind::Time,

@@ -1,4 +1,4 @@
-//! `[listener.tls]` to [`ServerSpec`], with the content of its files. Not here: PEM (`tls`).
+//! `[listener.tls]` to [`ServerSpec`] and `[cluster.tls]` to [`ClientSpec`], with the content of their files. Not here: PEM (`tls`).
 
 use std::fmt::Display;
 use std::path::Path;
@@ -6,7 +6,9 @@ use std::path::Path;
 use super::external::External;
 use super::report::{Problem, Problems, SourceSpan};
 use super::section::{Section, Text};
-use crate::tls::{Authorities, BadCertificates, BadKey, Chain, Identity, ServerSpec};
+use super::tables::SYSTEM;
+use crate::limits;
+use crate::tls::{Authorities, BadCertificates, BadKey, Chain, ClientSpec, Identity, ServerName, ServerSpec, Trust};
 
 /// The TLS settings of a listener; None: it has no TLS.
 pub(super) fn server(listener: Section<'_>, external: &mut External, problems: &mut Problems) -> Option<ServerSpec> {
@@ -23,6 +25,76 @@ pub(super) fn server(listener: Section<'_>, external: &mut External, problems: &
     let identities = section.many("certificates").into_iter().filter_map(|pair| reader.identity(pair)).collect();
     let client_ca = section.text("client_ca").and_then(|text| reader.authorities(text));
     Some(ServerSpec { identities, client_ca })
+}
+
+/// TLS towards the endpoints of a cluster.
+pub(super) struct ClusterTls {
+    pub(super) spec: ClientSpec,
+    /// `server_name`
+    name: Option<ServerName<'static>>,
+}
+
+/// The TLS settings of a cluster; None: it has no TLS, or settings with problems.
+pub(super) fn client(cluster: Section<'_>, external: &mut External, problems: &mut Problems) -> Option<ClusterTls> {
+    if cluster.table("tls").is_none() && !cluster.flag("tls") {
+        return None;
+    }
+    let section = cluster.one("tls");
+    let text = section.text("server_name");
+    let name = text.and_then(|text| server_name(text, problems));
+    let insecure = section.flag("insecure");
+    if insecure && section.has("ca") {
+        problems
+            .add(section.span("ca"), "`ca` and `insecure = true` exclude each other")
+            .note(section.span("insecure"), "no certificate is checked because of this")
+            .help("leave `insecure` out: `ca` takes certificates that a company or a test has made for itself");
+    }
+    // It may be inherited from another file.
+    let directory = section.find("ca").map_or(section.directory(), |found| found.directory());
+    let mut reader = Reader { directory, external, problems };
+    let trust = match section.text("ca") {
+        _ if insecure => Trust::Anyone,
+        Some(ca) if ca.value != SYSTEM => Trust::Authorities(reader.authorities(ca)?),
+        _ => Trust::Authorities(reader.external.public_authorities()),
+    };
+    if text.is_some() && name.is_none() {
+        return None;
+    }
+    let spec = ClientSpec {
+        trust,
+        identity: None,
+        protocols: &[b"http/1.1"],
+        post_quantum: true,
+        tickets: limits::ENDPOINT_TICKETS,
+    };
+    Some(ClusterTls { spec, name })
+}
+
+impl ClusterTls {
+    /// The name that TLS asks an endpoint for, whose host is `host`; None: it has none, which is reported.
+    pub(super) fn name_of(&self, host: &str, text: Text<'_>, problems: &mut Problems) -> Option<ServerName<'static>> {
+        if let Some(name) = &self.name {
+            return Some(name.clone());
+        }
+        let host = host.trim_start_matches('[').trim_end_matches(']').trim_end_matches('.');
+        let name = ServerName::try_from(host.to_owned()).ok();
+        if name.is_none() {
+            problems
+                .add(text.at, format!("\"{}\" has no name that a certificate could have", text.shown.escape_debug()))
+                .help("write `server_name = \"…\"` in [cluster.tls]: the name to ask for and to check");
+        }
+        name
+    }
+}
+
+fn server_name(text: Text<'_>, problems: &mut Problems) -> Option<ServerName<'static>> {
+    let name = ServerName::try_from(text.value.to_owned()).ok();
+    if name.is_none() {
+        problems
+            .add(text.at, format!("\"{}\" is not the name of a server", text.shown.escape_debug()))
+            .help("write a DNS name or an IP address, without scheme and port: \"orders.internal\"");
+    }
+    name
 }
 
 struct Reader<'a> {

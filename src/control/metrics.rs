@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::Status;
 use super::status::BufferStatus;
 use crate::config::TenantState;
-use crate::telemetry::Shed;
+use crate::telemetry::{Shed, TlsFailure};
 
 /// All metrics of the process.
 pub(super) fn text(status: &Status) -> String {
@@ -57,6 +57,11 @@ pub(super) fn text(status: &Status) -> String {
     let help = "Clients that were hung up on because of limits.handshakes.";
     let refused = [("{reason=\"too_many_handshakes\"}".to_owned(), tls.refused)];
     family("cairn_tls_handshakes_refused_total", "counter", help, &refused);
+    let failures = TlsFailure::ALL.iter().zip(status.endpoint_tls_failures);
+    let failures: Vec<_> =
+        failures.map(|(reason, count)| (format!("{{reason=\"{}\"}}", reason.name()), count)).collect();
+    let help = "Connections to endpoints on which TLS has failed, by why.";
+    family("cairn_upstream_tls_failures_total", "counter", help, &failures);
     let help = "Exchanges with an origin under way.";
     family("cairn_upstream_requests_in_flight", "gauge", help, &one(status.exchanges));
     buffers(status, &mut family);

@@ -33,7 +33,7 @@ pub use drain::{DrainEnd, DrainStatus};
 pub use guard::{GUARD_MAX, Guard, GuardEnd, GuardError};
 use guard::{GuardedReload, History};
 pub use plan::{Change, Plan};
-pub use prepare::{Compiler, tenant_complaints};
+pub use prepare::{Compiler, insecure_clusters, tenant_complaints};
 use reload::{ReloadRequest, Running};
 pub use reload::{Reloaded, Verdict};
 pub use routes::RouteLine;

@@ -7,10 +7,12 @@ use std::sync::Arc;
 
 use super::watch::{self, WatchState, WatcherUpdate};
 use super::{Control, plan};
+use crate::cluster::ClusterSpec;
 use crate::config::{Config, FileStamps, Loader, TenantReport, TenantState, Watch};
 use crate::limits::LISTENER_IDS;
 use crate::listener::{self, BoundAddresses, Sockets};
 use crate::snapshot::{Ledger, Snapshot};
+use crate::tls::Trust;
 
 /// Nice value of the thread that reads and compiles.
 const NICE: i32 = 10;
@@ -208,6 +210,19 @@ fn tenant_news(tenant: &TenantReport) -> (String, String) {
 pub fn tenant_complaints(config: &Config) -> Vec<String> {
     let broken = config.tenants.iter().filter(|tenant| tenant.problems.is_some()).map(tenant_news);
     broken.map(|(name, news)| format!("tenant {name} {}", news.trim_end())).collect()
+}
+
+/// The clusters of `config` that take any certificate, and did not in `before`, each with a warning.
+#[must_use]
+pub fn insecure_clusters(before: Option<&Config>, config: &Config) -> Vec<String> {
+    let insecure = |it: &&ClusterSpec| it.tls.as_ref().is_some_and(|tls| tls.trust == Trust::Anyone);
+    let known = |name: &str| {
+        let mut clusters = before.into_iter().flat_map(|before| &before.snapshot.clusters);
+        clusters.any(|it| it.name == name && insecure(&it))
+    };
+    let new = config.snapshot.clusters.iter().filter(insecure).filter(|it| !known(&it.name));
+    new.map(|it| format!("cluster {} takes any certificate (`insecure`): its endpoints are not authenticated", it.name))
+        .collect()
 }
 
 /// Absolute path of what `loader` loads.

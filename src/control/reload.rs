@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::guard::{Guard, GuardedReload, Rates};
-use super::prepare::{NewConfig, Outcome, Prepared, Request, tenant_changes};
+use super::prepare::{NewConfig, Outcome, Prepared, Request, insecure_clusters, tenant_changes};
 use super::watch::WatcherUpdate;
 use super::{Control, Reply};
 use crate::config::Config;
@@ -371,6 +371,8 @@ impl Control {
                         self.reload_counts.applied += 1;
                         self.reload_counts.problem = None;
                         self.rolled_back_config = None;
+                        let insecure = insecure_clusters(Some(&before), &self.config);
+                        insecure.iter().for_each(|warning| log(Level::Warn, warning));
                     }
                     _ => {}
                 }

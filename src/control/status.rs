@@ -9,7 +9,7 @@ use super::reload::Running;
 use super::{Control, DrainStatus};
 use crate::config::{Report, TenantState};
 use crate::event_log;
-use crate::telemetry::Shed;
+use crate::telemetry::{Shed, TlsFailure};
 
 /// Counts of reloads, by result.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,6 +57,9 @@ pub struct Status {
     pub connect_failures: u64,
     /// TLS handshakes of clients so far.
     pub handshakes: Handshakes,
+    /// Connections to endpoints on which TLS has failed so far, in the order of `telemetry::TlsFailure`.
+    #[serde(default)]
+    pub endpoint_tls_failures: [u64; TlsFailure::ALL.len()],
     /// Receive buffers of each worker.
     pub buffers: Vec<BufferStatus>,
     /// Connections shed for want of buffers so far, in the order of `telemetry::Shed`.
@@ -155,8 +158,10 @@ impl Control {
             free: worker.counters.free_buffers.get(),
             starved: worker.counters.starved_receives.get(),
         });
-        let mut shed = [0; Shed::ALL.len()];
+        let (mut shed, mut endpoint_tls_failures) = ([0; Shed::ALL.len()], [0; TlsFailure::ALL.len()]);
         for worker in &self.workers {
+            let failures = worker.counters.endpoint_tls_failures();
+            endpoint_tls_failures.iter_mut().zip(failures).for_each(|(sum, count)| *sum += count);
             shed.iter_mut().zip(worker.counters.sheds()).for_each(|(sum, count)| *sum += count);
         }
         Status {
@@ -173,6 +178,7 @@ impl Control {
             responses,
             connect_failures: sum(&|counters| counters.connect_failures.get()),
             handshakes,
+            endpoint_tls_failures,
             buffers: buffers.collect(),
             shed,
             listeners: self.bound.iter().map(listener).collect(),

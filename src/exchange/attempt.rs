@@ -10,7 +10,8 @@ use crate::http::Method;
 use crate::id::EndpointId;
 use crate::limits;
 use crate::runtime::{Stall, Tick};
-use crate::upstream::{AcquireOptions, End, Upstream};
+use crate::tls;
+use crate::upstream::{AcquireOptions, Destination, End, Upstream};
 use crate::uring::{Driver, Fault, Ring, SocketId};
 
 /// Number of endpoints that one exchange tries to connect to.
@@ -152,12 +153,13 @@ impl<D: Driver> Engine<D> {
         options: AcquireOptions,
     ) -> Result<(), Failure> {
         let exchange = &mut self.exchanges[id as usize];
-        let spec = exchange.snapshot.endpoint(endpoint).ok_or(Failure::NoEndpoint)?.1;
+        let (cluster, spec) = exchange.snapshot.endpoint(endpoint).ok_or(Failure::NoEndpoint)?;
+        let tls = cluster.tls.as_ref().zip(spec.tls_name.as_ref());
         let mut closed = false;
         let connection = loop {
             let position = round.position(spec.addresses());
-            let address = (spec.address_at(position), position);
-            match self.upstreams.acquire(&mut self.ring, endpoint, address, id, options) {
+            let destination = Destination { address: spec.address_at(position), position, tls };
+            match self.upstreams.acquire(&mut self.ring, endpoint, destination, id, options) {
                 Ok(connection) => break connection,
                 // A machine that lacks IPv6 is treated like a network that lacks it: the next address is tried.
                 Err(error) if error.is_of_family() => {
@@ -232,8 +234,9 @@ impl<D: Driver> Engine<D> {
         let Some(connection) = self.connection(id) else { return false };
         let exchange = &self.exchanges[id as usize];
         let socket = connection.transport.socket();
-        let waits =
-            exchange.tries.may_replay(&self.ring, connection, end, exchange.method) && self.ring.is_sending(socket);
+        let waits = exchange.tries.may_replay(&self.ring, connection, end, exchange.method)
+            && connection.transport.session().is_none()
+            && self.ring.is_sending(socket);
         if waits {
             self.ring.cancel_send(socket);
         }
@@ -242,7 +245,8 @@ impl<D: Driver> Engine<D> {
 
     /// Where another attempt can be made without the risk that the request is carried out twice.
     ///
-    /// - After connecting failed: the next address of the endpoint, then another endpoint, because nothing was sent.
+    /// - After connecting failed, TLS included: the next address of the endpoint, then another endpoint, because nothing was sent. A
+    ///   certificate that is not believed stands for the whole endpoint.
     /// - After a reused connection ended without a byte of response: one fresh connection, because an endpoint may close an idle
     ///   connection at any time (RFC 9112 section 9.3.1). The method has to be idempotent, and the whole request still held, or nothing
     ///   of it was sent.
@@ -251,15 +255,17 @@ impl<D: Driver> Engine<D> {
         let State::Attempt(attempt) = &mut exchange.state else { return None };
         let connection = self.upstreams.get(attempt.connection)?;
         let endpoint = attempt.endpoint;
-        let unconnected = matches!(end, End::Broken(Fault::Connect(_)) | End::ConnectTimeout);
-        if !unconnected || connection.is_connected() {
+        if connection.is_connected() {
             let free = exchange.tries.may_replay(&self.ring, connection, end, exchange.method);
             exchange.tries.replayed |= free;
             return if free { Some(Place::Anywhere) } else { None };
         }
+        if end == End::Tls(tls::Error::Buffers) {
+            return None;
+        }
         attempt.round.failed += 1;
         let addresses = exchange.snapshot.endpoint(endpoint).map_or(0, |(_, endpoint)| endpoint.addresses());
-        if usize::from(attempt.round.failed) < addresses {
+        if usize::from(attempt.round.failed) < addresses && end != End::Tls(tls::Error::Certificate) {
             return Some(Place::NextAddress(endpoint, attempt.round));
         }
         self.count_unconnected(id, endpoint).then_some(Place::Elsewhere)
@@ -276,7 +282,15 @@ impl<D: Driver> Engine<D> {
 
     /// The whole request so far, sent or not. None when a part of it is no longer held, or the kernel is still reading it.
     fn take_request(&mut self, id: u32, place: Place) -> Option<Queue> {
-        let connection = self.connection(id)?;
+        let index = self.exchanges[id as usize].connection().ok()?;
+        let connection = self.upstreams.get(index)?;
+        if connection.transport.session().is_some() {
+            // What the ring still holds is sealed.
+            return match place {
+                Place::Anywhere => self.exchanges[id as usize].replay.take(),
+                Place::NextAddress(..) | Place::Elsewhere => self.upstreams.take_waiting(index),
+            };
+        }
         let socket = connection.transport.socket();
         let taken = connection.transport.taken(&self.ring);
         let held = match place {
@@ -346,7 +360,11 @@ impl Exchange {
 /// The failure of an exchange whose connection has ended like this.
 fn cause(end: End) -> Failure {
     match end {
-        End::Closed => Failure::Closed,
+        End::Closed | End::Truncated => Failure::Closed,
+        End::Tls(tls::Error::Certificate) => Failure::TlsCertificate,
+        End::Tls(tls::Error::Refused) => Failure::TlsAlert,
+        End::Tls(tls::Error::Buffers) => Failure::Buffers,
+        End::Tls(_) => Failure::TlsProtocol,
         End::Broken(Fault::Connect(_)) => Failure::Connect,
         End::Broken(Fault::Receive(_) | Fault::Send(_)) => Failure::Reset,
         End::ConnectTimeout => Failure::ConnectTimeout,

@@ -48,6 +48,12 @@ pub enum Failure {
     Connect,
     /// Upstream: connecting took longer than `timeouts.connect`.
     ConnectTimeout,
+    /// Upstream: its certificate is not believed.
+    TlsCertificate,
+    /// Upstream: it does not speak TLS, or breaks its protocol, or hangs up during the handshake.
+    TlsProtocol,
+    /// Upstream: it has ended TLS with an alert, because of our certificate, or the lack of one, as a rule.
+    TlsAlert,
     /// Upstream: the connection ended before a response.
     Closed,
     /// Upstream: the connection was reset before a response.
@@ -96,6 +102,7 @@ impl Failure {
             Self::RequestHeadTimeout | Self::RequestBodyTimeout | Self::RequestBodySlow => Side::Downstream,
             Self::TenantRequests | Self::TenantRate | Self::NoRoute | Self::NoEndpoint => Side::Operator,
             Self::Connect | Self::ConnectTimeout | Self::Closed | Self::Reset => Side::Upstream,
+            Self::TlsCertificate | Self::TlsProtocol | Self::TlsAlert => Side::Upstream,
             Self::ResponseTimeout | Self::Response(_) | Self::ResponseBody => Side::Upstream,
             Self::Switch | Self::InterimFlood => Side::Upstream,
             Self::Descriptors | Self::Buffers | Self::Shed | Self::Connections => Side::Us,
@@ -146,6 +153,9 @@ impl Failure {
             Self::NoEndpoint => (503, "no_endpoint", "destination_unavailable"),
             Self::Connect => (502, "connect_failed", "connection_refused"),
             Self::ConnectTimeout => (504, "connect_timeout", "connection_timeout"),
+            Self::TlsCertificate => (502, "tls_certificate", "tls_certificate_error"),
+            Self::TlsProtocol => (502, "tls_protocol", "tls_protocol_error"),
+            Self::TlsAlert => (502, "tls_alert", "tls_alert_received"),
             Self::Closed => (502, "upstream_closed", "connection_terminated"),
             Self::Reset => (502, "upstream_reset", "connection_terminated"),
             Self::ResponseTimeout => (504, "response_timeout", "http_response_timeout"),

@@ -6,6 +6,7 @@
 
 mod attempt;
 mod client;
+mod connection;
 mod decide;
 mod failure;
 mod local;
@@ -35,7 +36,7 @@ use crate::route::{Captures, Route, RouteLimits};
 use crate::snapshot::{Snapshot, SnapshotRef};
 use crate::telemetry::Counters;
 use crate::upstream::{End, HeadError, Upstreams};
-use crate::uring::{Driver, Event, Fault, Kernel, Ring};
+use crate::uring::{Driver, Kernel, Ring};
 
 use attempt::{Attempt, Stage, Tries};
 pub use client::client_ip;
@@ -89,6 +90,8 @@ pub struct Engine<D = Kernel> {
     pub date: DateLine,
     /// The time of the ring's clock until which `date` is current.
     dated_until: Duration,
+    /// By `EndpointId`: the time of the ring's clock until which no further failure of TLS is logged.
+    tls_logged: Vec<Duration>,
     /// Workers that share the process-wide limits.
     workers: u32,
     /// Records, in the order in which exchanges ended.
@@ -152,6 +155,7 @@ impl<D: Driver> Engine<D> {
             allow: Vec::with_capacity(1024),
             page: Vec::new(),
             dated_until: Duration::ZERO,
+            tls_logged: Vec::new(),
             workers: workers as u32,
             #[cfg(test)]
             finished: Vec::new(),
@@ -166,6 +170,7 @@ impl<D: Driver> Engine<D> {
         let bound = snapshot.endpoint_bound();
         self.counters.version.set(snapshot.version);
         self.balancer.reserve(bound);
+        self.tls_logged.resize(bound.max(self.tls_logged.len()), Duration::ZERO);
         self.apply_tenants(&snapshot);
         self.upstreams.apply(&mut self.ring, bound, |endpoint| snapshot.endpoint(endpoint).is_some());
         std::mem::replace(&mut self.snapshot, SnapshotRef::new(snapshot, &mut self.balancer))
@@ -256,14 +261,6 @@ impl<D: Driver> Engine<D> {
         Forwarded { values, upgrade, fallback }.write(scratch);
     }
 
-    /// Queues bytes of the request.
-    pub fn send(&mut self, id: u32, out: &mut Queue) {
-        match self.connection(id).map(|connection| connection.transport.socket()) {
-            Some(socket) => self.ring.send_all(socket, out),
-            None => out.clear(self.ring.buffers.pieces()),
-        }
-    }
-
     /// Takes in that a part of the request was queued, or its end if `whole`: from then on the origin owes a response.
     pub fn request_sent(&mut self, id: u32, whole: bool) {
         if whole {
@@ -284,13 +281,6 @@ impl<D: Driver> Engine<D> {
     /// Takes in that a client connection has ended: no other client may use the upstream connection on which it has logged in.
     pub fn unbind(&mut self, downstream: u32) {
         self.upstreams.unbind(&mut self.ring, downstream);
-    }
-
-    /// Sends FIN to the origin after what is queued, because the client has ended its side of the tunnel.
-    pub fn end_upward(&mut self, id: u32) {
-        if let Some(socket) = self.connection(id).map(|connection| connection.transport.socket()) {
-            self.ring.finish(socket);
-        }
     }
 
     /// The next response head; None: it has not arrived. [`Engine::response`] holds its fields.
@@ -457,45 +447,6 @@ impl<D: Driver> Engine<D> {
         if kept.is_some() {
             self.exchanges[id as usize].kept = kept;
         }
-    }
-
-    /// Takes in an event of an upstream connection. Returns the stream of the exchange that uses it: the caller pumps that connection
-    /// and then calls [`Engine::arm_connection`].
-    pub fn on_event(&mut self, index: u32, event: Event) -> Option<StreamId> {
-        let exchange = self.upstreams.get(index)?.exchange;
-        let ring = &mut self.ring;
-        match event {
-            Event::Received(_, queue) => {
-                self.upstreams.received(ring, index, queue);
-                let begun = self.upstreams.get(index).is_some_and(|connection| connection.answered);
-                if begun && let Some(exchange) = exchange.and_then(|id| self.exchanges.get_mut(id as usize)) {
-                    exchange.replay.begin(&mut ring.buffers, false);
-                }
-            }
-            Event::Sent(_, _, mut sent) if !sent.is_empty() => {
-                let exchange = exchange.and_then(|id| self.exchanges.get_mut(id as usize));
-                let more = exchange.is_some_and(|exchange| exchange.replay.keep(&mut ring.buffers, &mut sent));
-                if !more {
-                    sent.clear(ring.buffers.pieces());
-                    self.upstreams.return_sent(ring, index, false);
-                }
-            }
-            Event::Connected(_) => self.upstreams.connected(index),
-            Event::Ended(_) => self.upstreams.ended(ring, index, End::Closed),
-            // The endpoint may have sent a response before it stopped reading: the exchange ends with what is received.
-            Event::Failed(_, Fault::Send(_)) => {}
-            Event::Failed(_, fault) => self.upstreams.ended(ring, index, End::Broken(fault)),
-            // The connection has been idle for too long.
-            Event::Expired(_) if exchange.is_none() => self.upstreams.discard(ring, index),
-            _ => {}
-        }
-        Some(self.exchanges.get(exchange? as usize)?.stream)
-    }
-
-    /// Whether a connection to an endpoint has ended.
-    #[must_use]
-    pub fn has_ended(&self, index: u32) -> bool {
-        self.upstreams.get(index).is_some_and(|connection| connection.end.is_some())
     }
 
     /// 32 uniformly distributed random bits; not for secrets.

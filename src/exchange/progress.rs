@@ -32,9 +32,9 @@ impl<D: Driver> Engine<D> {
     #[must_use]
     pub fn pinned(&self, id: u32) -> usize {
         let kept = self.exchanges[id as usize].replay.pieces();
-        kept + self.connection(id).map_or(0, |connection| {
-            self.ring.pinned(connection.transport.socket()) + connection.transport.input.pieces()
-        })
+        kept + self
+            .connection(id)
+            .map_or(0, |connection| connection.transport.pinned(&self.ring) + connection.transport.input.pieces())
     }
 
     /// Since when the origin has taken no byte of those queued for it; None: none is queued.
@@ -80,7 +80,7 @@ impl<D: Driver> Engine<D> {
         if self.has_passed(deadline) {
             let connected = self.upstreams.get(index).is_some_and(Upstream::is_connected);
             let end = if connected { End::ResponseTimeout } else { End::ConnectTimeout };
-            self.upstreams.ended(&mut self.ring, index, end);
+            self.on_end(index, Some(id), end);
         }
         self.arm(id);
         Some(stream)

@@ -4,7 +4,7 @@
 use crate::buffer::{Buffers, Queue};
 use crate::limits::{REPLAY_BYTES, REPLAY_PIECES};
 
-/// The pieces of one request that were sent and returned by the ring. They hold plain text, not TLS records.
+/// The pieces of one request that were sent: returned by the ring, or, over TLS, copied before they were sealed.
 #[derive(Debug, Default)]
 pub(super) struct Replay {
     /// Within `limits::REPLAY_BYTES` and `limits::REPLAY_PIECES`; empty unless `whole`.
@@ -36,6 +36,18 @@ impl Replay {
         self.whole
     }
 
+    /// Copies pieces that are about to be sealed, as long as all of them have room.
+    pub(super) fn copy(&mut self, buffers: &mut Buffers, content: &Queue) {
+        if !self.whole {
+            return;
+        }
+        let fits = self.pieces.bytes() + content.bytes() <= REPLAY_BYTES;
+        match if fits { copied(buffers, content) } else { None } {
+            Some(mut copy) => drop(self.keep(buffers, &mut copy)),
+            None => self.begin(buffers, false),
+        }
+    }
+
     /// Everything that was sent; None if a part was not kept.
     pub(super) fn take(&mut self) -> Option<Queue> {
         if !self.whole {
@@ -51,6 +63,29 @@ impl Replay {
     }
 }
 
+/// Copies `content` into as few buffers as hold it. None: not so many are free, or it takes more than `REPLAY_PIECES`.
+fn copied(buffers: &mut Buffers, content: &Queue) -> Option<Queue> {
+    let mut leases = [const { None }; REPLAY_PIECES];
+    let (mut room, mut count) = (0, 0);
+    while room < content.bytes() {
+        let lease = buffers.take()?;
+        room += lease.spare();
+        *leases.get_mut(count)? = Some(lease);
+        count += 1;
+    }
+    let mut at = 0;
+    for piece in content.iter(buffers.pieces()) {
+        let mut bytes = piece.bytes();
+        while let (false, Some(Some(lease))) = (bytes.is_empty(), leases.get_mut(at)) {
+            bytes = &bytes[lease.append(bytes)..];
+            at += usize::from(!bytes.is_empty());
+        }
+    }
+    let mut copy = Queue::default();
+    leases.into_iter().flatten().for_each(|lease| copy.push(buffers.pieces(), lease));
+    Some(copy)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -63,6 +98,30 @@ mod tests {
             queue.push(buffers.pieces(), lease);
         }
         queue
+    }
+
+    #[test]
+    fn copies_are_whole_or_gone() {
+        let mut buffers = Buffers::new().unwrap();
+        let free = buffers.pools()[0].available();
+        for (keeps, sizes, pieces) in [
+            (true, &[100, 200, 300][..], Some(1)),
+            (true, &[0], Some(0)),
+            (true, &[16_000, 16_000, 16_000, 16_000], Some(4)),
+            (true, &[16_000; REPLAY_BYTES / 16_000 + 1], None),
+            (false, &[100], None),
+        ] {
+            let mut replay = Replay::default();
+            replay.begin(&mut buffers, keeps);
+            let mut content = sent(&mut buffers, sizes);
+            replay.copy(&mut buffers, &content);
+            let taken = replay.take();
+            let expected = pieces.map(|count| (content.bytes(), count));
+            assert_eq!(taken.as_ref().map(|it| (it.bytes(), it.pieces())), expected, "{sizes:?}");
+            content.clear(buffers.pieces());
+            taken.into_iter().for_each(|mut queue| queue.clear(buffers.pieces()));
+            assert_eq!(buffers.pools()[0].available(), free);
+        }
     }
 
     #[test]

@@ -13,14 +13,14 @@ use std::sync::{Arc, Weak};
 use crate::id::{Address, EndpointId, ListenerId, RouteNumber, TenantId};
 use crate::limits::ROUTE_NUMBERS;
 use crate::runtime::Quota;
-use crate::tls::{Authorities, Tickets};
+use crate::tls::{Authorities, ClientSpec, ServerName, Tickets};
 
 /// The numbers of one process. Lives on the control thread.
 #[derive(Debug, Default)]
 pub struct Ledger {
     listeners: Numbers<Listened>,
     tickets: HashMap<(Listened, Option<Authorities>), Weak<Tickets>>,
-    endpoints: Numbers<(String, Vec<Address>)>,
+    endpoints: Numbers<(String, Vec<Address>, Option<Secured>)>,
     tenants: Numbers<String>,
     routes: Numbers<String>,
 }
@@ -35,6 +35,9 @@ pub(super) struct TooManyRoutes;
 
 /// What a listener is known by: see [`listened`].
 pub type Listened = (Address, bool, String);
+
+/// How an endpoint is spoken to over TLS: settings and name.
+type Secured = (ClientSpec, ServerName<'static>);
 
 /// A number in use. The last one to drop it, which is a snapshot's end as a rule, makes it free.
 #[derive(Debug)]
@@ -79,15 +82,18 @@ impl Ledger {
         tickets
     }
 
-    /// An endpoint is known by its cluster's name and its addresses; name servers give them in another order each time.
+    /// An endpoint is known by its cluster's name and its addresses, which name servers give in another order each time, and by all that
+    /// TLS believes of it and tells it: with other authorities, another certificate or another name it is another one, so that
+    /// connections and tickets from before the change are not used.
     pub(super) fn endpoint<'a>(
         &mut self,
         cluster: &str,
         addresses: impl IntoIterator<Item = &'a Address>,
+        tls: Option<Secured>,
     ) -> (EndpointId, Arc<LedgerNumber>) {
         let mut addresses: Vec<_> = addresses.into_iter().cloned().collect();
         addresses.sort_unstable();
-        let number = self.endpoints.number((cluster.to_owned(), addresses));
+        let number = self.endpoints.number((cluster.to_owned(), addresses, tls));
         (EndpointId(number.value), number)
     }
 
@@ -161,15 +167,15 @@ mod tests {
     fn a_number_is_kept_while_used_and_then_given_again() {
         let mut ledger = Ledger::default();
         let address = |port: u16| Address::Inet(([127, 0, 0, 1], port).into());
-        let (a, kept) = ledger.endpoint("a", [&address(1)]);
-        let (b, other) = ledger.endpoint("b", [&address(1)]);
+        let (a, kept) = ledger.endpoint("a", [&address(1)], None);
+        let (b, other) = ledger.endpoint("b", [&address(1)], None);
         assert_eq!((a, b), (EndpointId(0), EndpointId(1)));
         drop(other);
-        let (again, _kept) = ledger.endpoint("a", [&address(1)]);
-        let (c, _c) = ledger.endpoint("c", [&address(1)]);
+        let (again, _kept) = ledger.endpoint("a", [&address(1)], None);
+        let (c, _c) = ledger.endpoint("c", [&address(1)], None);
         assert_eq!((again, c), (EndpointId(0), EndpointId(1)), "the number of b is free, that of a is not");
         drop((kept, _kept));
-        let (d, _d) = ledger.endpoint("d", [&address(1)]);
+        let (d, _d) = ledger.endpoint("d", [&address(1)], None);
         assert_eq!(d, EndpointId(0));
         ledger.prune();
         assert_eq!(ledger.endpoints.known.len(), 2);

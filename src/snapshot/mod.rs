@@ -225,7 +225,8 @@ impl Snapshot {
             let id = ClusterId(index as u32);
             let mut ids = Vec::with_capacity(cluster.endpoints.len());
             for (endpoint, position) in cluster.endpoints.iter().zip(0..) {
-                let (endpoint, number) = ledger.endpoint(&cluster.name, endpoint.addresses());
+                let tls = cluster.tls.clone().zip(endpoint.tls_name.clone());
+                let (endpoint, number) = ledger.endpoint(&cluster.name, endpoint.addresses(), tls);
                 set(&mut endpoints, endpoint.index(), Seat { cluster: id, position, number });
                 ids.push(endpoint);
             }
@@ -378,11 +379,13 @@ mod tests {
         let cluster = |name: &str, ports: &[u16]| ClusterSpec {
             host: "localhost".into(),
             name: name.into(),
+            tls: None,
             endpoints: ports
                 .iter()
                 .map(|&port| EndpointSpec {
                     address: Address::Inet(([127, 0, 0, 1], port).into()),
                     others: Vec::new(),
+                    tls_name: None,
                     weight: 1,
                 })
                 .collect(),

@@ -24,6 +24,15 @@ pub struct Authorities {
     pub(super) certificates: Arc<[CertificateDer<'static>]>,
     hash: [u8; SHA256_OUTPUT_LEN],
     count: usize,
+    origin: Origin,
+}
+
+/// Where authorities come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    File,
+    Machine,
+    Build,
 }
 
 impl Authorities {
@@ -40,7 +49,7 @@ impl Authorities {
             roots.roots.push(anchor.to_owned());
         }
         let hash = identity::hash(certificates.iter().map(|certificate| &**certificate));
-        Self::new(roots, certificates.into(), hash)
+        Self::new(roots, certificates.into(), hash, Origin::File)
     }
 
     /// The public authorities that browsers trust, as of the build.
@@ -51,19 +60,37 @@ impl Authorities {
     pub fn public() -> Self {
         let roots = webpki_roots::TLS_SERVER_ROOTS.to_vec();
         let hash = identity::hash(roots.iter().map(|root| &*root.subject_public_key_info));
-        Self::new(RootCertStore { roots }, Arc::default(), hash).expect("there are public authorities")
+        Self::new(RootCertStore { roots }, Arc::default(), hash, Origin::Build).expect("there are public authorities")
+    }
+
+    /// The authorities that this machine trusts: those of SSL_CERT_FILE and SSL_CERT_DIR, or of where its distribution keeps them.
+    /// What cannot be read or used is left out. None: there is none.
+    #[must_use]
+    pub fn of_machine() -> Option<Self> {
+        let mut certificates = rustls_native_certs::load_native_certs().certs;
+        let mut roots = RootCertStore::empty();
+        certificates.retain(|certificate| roots.add(certificate.clone()).is_ok());
+        let hash = identity::hash(certificates.iter().map(|certificate| &**certificate));
+        Self::new(roots, certificates.into(), hash, Origin::Machine).ok()
+    }
+
+    /// Whether they are those of the machine or of the build: public ones, as a rule.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        self.origin != Origin::File
     }
 
     fn new(
         roots: RootCertStore,
         certificates: Arc<[CertificateDer<'static>]>,
         hash: [u8; SHA256_OUTPUT_LEN],
+        origin: Origin,
     ) -> Result<Self, BadCertificates> {
         let (count, roots) = (roots.len(), Arc::new(roots));
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), provider()).build();
         // Building fails only without any authority.
         let verifier = verifier.map_err(|_| BadCertificates::None)?;
-        Ok(Self { verifier, roots, certificates, hash, count })
+        Ok(Self { verifier, roots, certificates, hash, count, origin })
     }
 }
 
@@ -87,10 +114,15 @@ impl fmt::Debug for Authorities {
     }
 }
 
-/// Writes their number, and the first eight digits of their hash.
+/// Writes their number, where they come from, unless it is a file, and the first eight digits of their hash.
 impl fmt::Display for Authorities {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let noun = if self.count == 1 { "authority" } else { "authorities" };
-        write!(f, "{} {noun} #{}", self.count, identity::fingerprint(&self.hash))
+        let origin = match self.origin {
+            Origin::File => "",
+            Origin::Machine => " of this machine",
+            Origin::Build => " of Mozilla's list as of the build",
+        };
+        write!(f, "{} {noun}{origin} #{}", self.count, identity::fingerprint(&self.hash))
     }
 }

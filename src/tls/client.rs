@@ -20,7 +20,7 @@ use super::server::provider;
 use super::sessions::Sessions;
 
 /// How certificates of servers are verified.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Trust {
     /// The certificate has the name of the server, and a chain to one of these authorities; or it is itself one of theirs.
     Authorities(Authorities),
@@ -29,7 +29,7 @@ pub enum Trust {
 }
 
 /// Settings of connections to servers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ClientSpec {
     /// How servers are verified.
     pub trust: Trust,
@@ -47,6 +47,7 @@ pub struct ClientSpec {
 /// lock.
 pub struct Client {
     pub(super) config: Arc<ClientConfig>,
+    spec: Arc<ClientSpec>,
 }
 
 impl Client {
@@ -82,13 +83,42 @@ impl Client {
             None => builder.with_no_client_auth(),
         };
         config.alpn_protocols = spec.protocols.iter().map(|protocol| protocol.to_vec()).collect();
-        config.resumption = match spec.tickets {
-            0 => Resumption::disabled(),
-            tickets => Resumption::store(Arc::new(Sessions::new(tickets))),
-        };
+        config.resumption = resumption(spec);
         // `session` and `record` open and seal records by themselves.
         config.enable_secret_extraction = true;
-        Self { config: Arc::new(config) }
+        Self { config: Arc::new(config), spec: Arc::new(spec.clone()) }
+    }
+
+    /// A client with the same settings that shares no tickets with this one.
+    #[must_use]
+    pub fn apart(&self) -> Self {
+        let mut config = ClientConfig::clone(&self.config);
+        config.resumption = resumption(&self.spec);
+        Self { config: Arc::new(config), spec: Arc::clone(&self.spec) }
+    }
+
+    /// Its settings.
+    #[must_use]
+    pub fn spec(&self) -> &ClientSpec {
+        &self.spec
+    }
+}
+
+fn resumption(spec: &ClientSpec) -> Resumption {
+    match spec.tickets {
+        0 => Resumption::disabled(),
+        tickets => Resumption::store(Arc::new(Sessions::new(tickets))),
+    }
+}
+
+/// Writes who is believed, and who the client says it is.
+impl fmt::Display for ClientSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.trust {
+            Trust::Authorities(authorities) => write!(f, "trusts {authorities}")?,
+            Trust::Anyone => f.write_str("insecure: takes any certificate")?,
+        }
+        self.identity.as_ref().map_or(Ok(()), |identity| write!(f, " as {identity}"))
     }
 }
 

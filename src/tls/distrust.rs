@@ -1,6 +1,10 @@
 //! Why a peer's certificate was not believed, in words that lead to a cure. Not here: what is believed (`client`, `server`).
 
+use std::fmt;
+
 use rustls::{CertificateError, Error, OtherError};
+
+use crate::printable::printable;
 
 /// Why a certificate was not believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -20,6 +24,31 @@ pub enum Distrust {
     /// Anything else.
     #[error("its certificate cannot be verified")]
     Other,
+}
+
+/// Why a session has failed, with what rustls says of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reason {
+    distrust: Option<Distrust>,
+    error: super::Error,
+    detail: Option<String>,
+}
+
+impl Reason {
+    pub(super) fn new(error: super::Error, why: Option<&Error>) -> Self {
+        Self { distrust: why.and_then(Distrust::of), error, detail: why.map(ToString::to_string) }
+    }
+}
+
+/// Writes one line, though the peer may have had a say in it.
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.distrust {
+            Some(distrust) => write!(f, "{distrust}")?,
+            None => write!(f, "{}", self.error)?,
+        }
+        self.detail.as_ref().map_or(Ok(()), |detail| write!(f, ": {}", printable(detail)))
+    }
 }
 
 impl Distrust {

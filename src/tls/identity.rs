@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{self, SHA256, SHA256_OUTPUT_LEN};
@@ -126,6 +127,12 @@ impl PartialEq for Identity {
 }
 
 impl Eq for Identity {}
+
+impl Hash for Identity {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.certified.cert.hash(state);
+    }
+}
 
 /// Writes it without the key.
 impl fmt::Debug for Identity {

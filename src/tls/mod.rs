@@ -27,7 +27,7 @@ use crate::buffer::{Buffers, Lease, Queue};
 
 pub use authorities::Authorities;
 pub use client::{Client, ClientSpec, Trust};
-pub use distrust::Distrust;
+pub use distrust::{Distrust, Reason};
 pub use identity::{BadCertificates, BadKey, Chain, Identity};
 pub use server::{Server, ServerSpec};
 pub use session::Session;
@@ -132,6 +132,9 @@ pub enum Error {
     /// The peer: it has sent a fatal alert.
     #[error("the peer gave up")]
     Refused,
+    /// The peer: its connection ended before the handshake did.
+    #[error("the connection ended during the handshake")]
+    Cut,
     /// Us: no buffer is free.
     #[error("no buffer is free")]
     Buffers,
@@ -144,7 +147,7 @@ impl Error {
     /// The alert for the peer (RFC 8446 section 6.2).
     fn alert(self) -> Option<AlertDescription> {
         match self {
-            Self::Handshake | Self::Certificate | Self::PlainText | Self::Refused => None,
+            Self::Handshake | Self::Certificate | Self::PlainText | Self::Refused | Self::Cut => None,
             Self::Malformed => Some(AlertDescription::DecodeError),
             Self::TooLong => Some(AlertDescription::RecordOverflow),
             Self::Unexpected | Self::Flood => Some(AlertDescription::UnexpectedMessage),

@@ -3,7 +3,7 @@
 
 use std::{error, mem};
 
-use super::distrust::Distrust;
+use super::distrust::{Distrust, Reason};
 use super::handshake::{Handshake, Next};
 use super::traffic::{Traffic, append_contiguous};
 use super::{Agreement, Client, ClientHandshake, Error, Server, ServerName, Wire, record};
@@ -24,13 +24,16 @@ pub struct Session {
     finished: bool,
     /// What the client has shown; None before the end of the handshake, and for a server.
     client: Option<Box<ClientHandshake>>,
+    /// What a client sends before the end of its handshake, in plain text; None after the handshake, and for a server.
+    waiting: Option<Queue>,
 }
 
 #[allow(clippy::large_enum_variant, reason = "a session is boxed as a whole, and spends its life in the large variant")]
 enum State {
     Handshake(Handshake),
     Traffic(Traffic),
-    /// Broken, with the error of the handshake, if it broke there. Everything received or to be sent is dropped.
+    /// Broken, with the error of the handshake, if it broke there, or the alert of the peer. Everything received or to be sent is
+    /// dropped.
     Over(Option<rustls::Error>),
 }
 
@@ -38,18 +41,18 @@ impl Session {
     /// A session for an accepted connection.
     #[must_use]
     pub fn server(server: &Server) -> Self {
-        Self::new(Handshake::server(server))
+        Self::new(Handshake::server(server), None)
     }
 
     /// A session for a connection to the server `name`, which its certificate has to have. [`Session::begin`] has to follow.
     #[must_use]
     pub fn client(client: &Client, name: ServerName<'static>) -> Self {
-        Self::new(Handshake::client(client, name))
+        Self::new(Handshake::client(client, name), Some(Queue::default()))
     }
 
-    fn new(handshake: Result<Handshake, rustls::Error>) -> Self {
+    fn new(handshake: Result<Handshake, rustls::Error>, waiting: Option<Queue>) -> Self {
         let state = handshake.map_or_else(|why| State::Over(Some(why)), State::Handshake);
-        Self { state, held: None, seen: 0, begun: false, ended: false, finished: false, client: None }
+        Self { state, held: None, seen: 0, begun: false, ended: false, finished: false, client: None, waiting }
     }
 
     /// Whether the handshake is under way.
@@ -58,7 +61,19 @@ impl Session {
         matches!(self.state, State::Handshake(_))
     }
 
-    /// The error of the handshake, in more detail than [`Session::receive`] returns.
+    /// What waits for the end of a client's handshake.
+    #[must_use]
+    pub fn waiting(&self) -> Option<&Queue> {
+        self.waiting.as_ref()
+    }
+
+    /// Takes out what waits for the end of a client's handshake, even if that has failed. None: the handshake was completed, so that
+    /// a part may have been sent.
+    pub fn take_waiting(&mut self) -> Option<Queue> {
+        self.waiting.take()
+    }
+
+    /// The error of the handshake, or the alert by which the peer has ended the connection, in more detail than [`Session::receive`] returns.
     #[must_use]
     pub fn why(&self) -> Option<&(impl error::Error + 'static)> {
         let State::Over(why) = &self.state else { return None };
@@ -70,6 +85,13 @@ impl Session {
     pub fn distrust(&self) -> Option<Distrust> {
         let State::Over(why) = &self.state else { return None };
         why.as_ref().and_then(Distrust::of)
+    }
+
+    /// Why the session failed with `error`, in words, on one line.
+    #[must_use]
+    pub fn reason(&self, error: Error) -> Reason {
+        let State::Over(why) = &self.state else { return Reason::new(error, None) };
+        Reason::new(error, why.as_ref())
     }
 
     /// Sends the first message of a client's handshake. Does nothing for a server.
@@ -137,6 +159,12 @@ impl Session {
         if self.is_handshaking() {
             outcome = self.shake_hands(wire, received);
         }
+        if let Ok(Some(_)) = outcome
+            && let Some(mut waiting) = self.waiting.take()
+            && let Err(error) = self.send(wire, &mut waiting)
+        {
+            outcome = Err(error);
+        }
         if let (Ok(_), false, State::Traffic(traffic)) = (&outcome, self.ended, &mut self.state) {
             let opened = traffic.open(wire, &mut self.held, received, plain);
             match opened {
@@ -154,11 +182,15 @@ impl Session {
         outcome
     }
 
-    /// Seals and queues all of `out`; drops it if the connection is broken.
+    /// Seals and queues all of `out`; drops it if the connection is broken. Before the end of a client's handshake, it waits.
     ///
     /// # Errors
     /// No buffer is free, or the key has reached its limit.
     pub fn send(&mut self, wire: &mut Wire<'_>, out: &mut Queue) -> Result<(), Error> {
+        if let Some(waiting) = &mut self.waiting {
+            waiting.append(wire.buffers.pieces(), out);
+            return Ok(());
+        }
         let State::Traffic(traffic) = &mut self.state else {
             out.clear(wire.buffers.pieces());
             return Ok(());
@@ -289,7 +321,7 @@ impl Session {
                     // If no buffer is free, the peer gets no alert.
                     let _ = traffic.alert(wire, alert);
                 }
-                State::Over(None)
+                State::Over(traffic.refusal().map(rustls::Error::AlertReceived))
             }
             State::Over(why) => State::Over(why),
         };

@@ -37,6 +37,8 @@ pub(super) struct Traffic {
     key_update_end: u64,
     /// Whether we have sent close_notify, after which no key update may follow (RFC 8446 section 6.1).
     finished: bool,
+    /// The alert by which the peer has ended the connection.
+    refusal: Option<AlertDescription>,
     /// Charges for records without content, less credit for content and time.
     debt: u32,
     /// When time was credited last.
@@ -60,6 +62,7 @@ impl Traffic {
             key_update_owed: false,
             key_update_end: 0,
             finished: false,
+            refusal: None,
             debt: 0,
             paid: Duration::ZERO,
         };
@@ -69,6 +72,11 @@ impl Traffic {
     /// Whether an incomplete ticket has arrived.
     pub(super) fn holds_part(&self) -> bool {
         self.ticket.is_some()
+    }
+
+    /// The alert by which the peer has ended the connection.
+    pub(super) fn refusal(&self) -> Option<AlertDescription> {
+        self.refusal
     }
 
     /// Whether the connection must soon end, because TLS 1.2 has no key updates.
@@ -127,7 +135,10 @@ impl Traffic {
                 AlertDescription::UserCanceled => Ok(false),
                 // Warnings of TLS 1.2.
                 _ if level == 1 && !self.is_tls13() => Ok(false),
-                _ => Err(Error::Refused),
+                alert => {
+                    self.refusal = Some(alert);
+                    Err(Error::Refused)
+                }
             },
             (ContentType::Handshake, [_, ..]) if self.is_tls13() => self.take_messages(wire, content).map(|()| false),
             (ContentType::Handshake, content) if content == HELLO_REQUEST && self.keys.is_client() => {

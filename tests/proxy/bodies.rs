@@ -94,27 +94,33 @@ impl Framing {
 
 /// Answers `GET /LENGTH` with so many bytes, and anything else with the length of a body that is as it should be.
 pub(crate) fn origin(framing: Framing) -> Origin {
-    Origin::start(move |mut wire, _| {
-        while let Some(head) = wire.head() {
-            let mut check = Check::default();
-            wire.body(&head, &mut |part| check.see(part));
-            if head.starts_with("POST") {
-                let body = check.0.to_string();
-                wire.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
-                continue;
-            }
-            let length = head.split([' ', '/']).nth(2).unwrap().parse().unwrap();
-            wire.send(format!("HTTP/1.1 200 OK\r\n{}\r\n", framing.fields(length)));
-            framing.send(&mut wire, length);
-            if framing == Framing::Close {
-                return;
-            }
+    Origin::start(move |mut wire, _| serve(&mut wire, framing))
+}
+
+/// One connection to such an origin.
+pub(crate) fn serve<S: Read + Write>(wire: &mut Wire<S>, framing: Framing) {
+    while let Some(head) = wire.head() {
+        let mut check = Check::default();
+        wire.body(&head, &mut |part| check.see(part));
+        if head.starts_with("POST") {
+            let body = check.0.to_string();
+            wire.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
+            continue;
         }
-    })
+        let length = head.split([' ', '/']).nth(2).unwrap().parse().unwrap();
+        wire.send(format!("HTTP/1.1 200 OK\r\n{}\r\n", framing.fields(length)));
+        framing.send(wire, length);
+        if framing == Framing::Close {
+            return;
+        }
+    }
 }
 
 pub(crate) fn download(proxy: &Proxy, length: u64) {
-    let mut client = proxy.client();
+    download_over(&mut proxy.client(), length);
+}
+
+pub(crate) fn download_over(client: &mut Wire, length: u64) {
     client.send(format!("GET /{length} HTTP/1.1\r\nHost: a\r\n\r\n"));
     let head = client.head().unwrap();
     let mut check = Check::default();
@@ -123,9 +129,12 @@ pub(crate) fn download(proxy: &Proxy, length: u64) {
 }
 
 pub(crate) fn upload(proxy: &Proxy, framing: Framing, length: u64) {
-    let mut client = proxy.client();
+    upload_over(&mut proxy.client(), framing, length);
+}
+
+pub(crate) fn upload_over(client: &mut Wire, framing: Framing, length: u64) {
     client.send(format!("POST / HTTP/1.1\r\nHost: a\r\n{}\r\n", framing.fields(length)));
-    framing.send(&mut client, length);
+    framing.send(client, length);
     assert_eq!(client.message().unwrap().text(), length.to_string());
 }
 

@@ -26,35 +26,35 @@ const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
 const GET: &str = "GET /path HTTP/1.1\r\nHost: a.test\r\n\r\n";
 
 /// An authority, and files of certificates that it has signed.
-struct Authority {
-    issuer: CertifiedIssuer<'static, KeyPair>,
+pub(crate) struct Authority {
+    pub(crate) issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         Self { issuer: CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap() }
     }
 
     /// A certificate for these names with its key.
-    fn sign(&self, names: &[&str], key: &KeyPair) -> String {
+    pub(crate) fn sign(&self, names: &[&str], key: &KeyPair) -> String {
         let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
         CertificateParams::new(names).unwrap().signed_by(key, &self.issuer).unwrap().pem()
     }
 
     /// Writes `NAME.pem` and `NAME.key` to the folder.
-    fn write(&self, folder: &Path, name: &str, names: &[&str], key: &KeyPair) {
+    pub(crate) fn write(&self, folder: &Path, name: &str, names: &[&str], key: &KeyPair) {
         fs::write(folder.join(format!("{name}.pem")), self.sign(names, key)).unwrap();
         fs::write(folder.join(format!("{name}.key")), key.serialize_pem()).unwrap();
     }
 
     /// Writes what `client_ca` names.
-    fn write_ca(&self, folder: &Path) {
+    pub(crate) fn write_ca(&self, folder: &Path) {
         fs::write(folder.join("ca.pem"), self.issuer.pem()).unwrap();
     }
 
-    fn roots(&self) -> RootCertStore {
+    pub(crate) fn roots(&self) -> RootCertStore {
         let mut roots = RootCertStore::empty();
         roots.add(self.issuer.der().clone()).unwrap();
         roots

@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::control::routes;
 use crate::route::{ActionSpec, BodyLimit, ErrorPageSpec, HeaderEdits, RouteLimits, RouteSpec, template};
 use crate::snapshot::{ListenerSpec, TenantSpec, listened};
+use crate::tls::ServerName;
 
 /// Name, old value and new value, as text.
 type Aspects = Vec<(&'static str, String, String)>;
@@ -238,7 +239,10 @@ fn clusters(old: &Config, new: &Config, plan: &mut Plan) {
         word: "cluster",
         key: &|it| it.name.as_str(),
         name: &|it| it.name.clone(),
-        added: &count,
+        added: &|it| {
+            let tls = it.tls.as_ref().map(|tls| format!(" over TLS, {tls}"));
+            format!("{}{}", count(it), tls.unwrap_or_default())
+        },
         removed: &|it| format!("{}; requests under way end there", count(it)),
         aspects: &cluster_aspects,
     };
@@ -249,7 +253,9 @@ fn clusters(old: &Config, new: &Config, plan: &mut Plan) {
 }
 
 fn cluster_aspects(old: &ClusterSpec, new: &ClusterSpec) -> Aspects {
+    let tls = |it: &ClusterSpec| optional(it.tls.as_ref());
     vec![
+        ("tls", tls(old), tls(new)),
         ("balance", old.balance.name().to_owned(), new.balance.name().to_owned()),
         ("pool.max_idle", old.max_idle.to_string(), new.max_idle.to_string()),
         ("pool.idle", shown(&old.idle), shown(&new.idle)),
@@ -269,6 +275,7 @@ fn endpoints(old: &ClusterSpec, new: &ClusterSpec) -> Vec<Change> {
         added: &|it| format!("joins with weight {}", it.weight),
         removed: &|_| "leaves; requests under way end there, its idle connections are closed".to_owned(),
         aspects: &|was, it| {
+            let name = |it: &EndpointSpec| optional(it.tls_name.as_ref().map(ServerName::to_str));
             let addresses = |it: &EndpointSpec| {
                 let mut all: Vec<_> = it.addresses().collect();
                 all.sort_unstable();
@@ -276,6 +283,7 @@ fn endpoints(old: &ClusterSpec, new: &ClusterSpec) -> Vec<Change> {
             };
             vec![
                 ("weight", was.weight.to_string(), it.weight.to_string()),
+                ("server_name", name(was), name(it)),
                 ("addresses", addresses(was), addresses(it)),
             ]
         },

@@ -197,3 +197,18 @@ fn certificates_and_authorities_are_told_apart() {
     assert!(plan(&closed, &clear).ends_with(" → none\n1 changed\n"));
     assert_eq!(plan(&first, &first), "nothing would change\n");
 }
+
+#[test]
+fn clusters_say_whom_they_trust() {
+    let app = "endpoints = [\"127.0.0.1:9000\", \"127.0.0.1:9001\"]";
+    let other = "[[cluster]]\nname = \"other\"\nendpoints = [\"127.0.0.1:1\"]\ntls = { insecure = true }";
+    let found = plan(&[(app, &format!("{app}\ntls = {{ insecure = true, server_name = \"app.test\" }}\n{other}"))]);
+    let expected = "\
++ cluster other: 1 endpoint over TLS, insecure: takes any certificate
+~ cluster app: tls none → insecure: takes any certificate
+~ endpoint app 127.0.0.1:9000: server_name none → app.test
+~ endpoint app 127.0.0.1:9001: server_name none → app.test
+1 added, 3 changed
+";
+    assert_eq!(found, expected);
+}

@@ -1,0 +1,127 @@
+//! The connection of an exchange to its origin: what is sent over it, what comes of it, how TLS fails on it. Not here: the protocol (`tls`),
+//! and another attempt (`attempt`).
+
+use std::time::Duration;
+
+use super::{Engine, Exchange};
+use crate::buffer::Queue;
+use crate::event_log::{Level, log};
+use crate::id::{EndpointId, StreamId};
+use crate::telemetry::TlsFailure;
+use crate::tls::{self, Session};
+use crate::upstream::End;
+use crate::uring::{Driver, Event, Fault};
+
+/// How long no further failure of an endpoint's TLS is logged.
+const LOG_INTERVAL: Duration = Duration::from_secs(1);
+
+impl<D: Driver> Engine<D> {
+    /// Queues bytes of the request.
+    pub fn send(&mut self, id: u32, out: &mut Queue) {
+        let exchange = &mut self.exchanges[id as usize];
+        let index = exchange.connection().ok();
+        let Some((index, connection)) = index.and_then(|index| Some((index, self.upstreams.get(index)?))) else {
+            return out.clear(self.ring.buffers.pieces());
+        };
+        if connection.transport.session().is_some() {
+            exchange.replay.copy(&mut self.ring.buffers, out);
+        }
+        self.upstreams.send(&mut self.ring, index, out);
+    }
+
+    /// Sends FIN to the origin after what is queued, because the client has ended its side of the tunnel.
+    pub fn end_upward(&mut self, id: u32) {
+        if let Ok(index) = self.exchanges[id as usize].connection() {
+            self.upstreams.finish(&mut self.ring, index);
+        }
+    }
+
+    /// Takes in an event of an upstream connection. Returns the stream of the exchange that uses it: the caller pumps that connection
+    /// and then calls [`Engine::arm_connection`].
+    pub fn on_event(&mut self, index: u32, event: Event) -> Option<StreamId> {
+        let exchange = self.upstreams.get(index)?.exchange;
+        let ring = &mut self.ring;
+        match event {
+            Event::Received(_, queue) => {
+                let failed = self.upstreams.received(ring, index, queue);
+                self.on_received(index, exchange, failed);
+            }
+            Event::Sent(_, _, mut sent) if !sent.is_empty() => {
+                let exchange = exchange.and_then(|id| self.exchanges.get_mut(id as usize));
+                let more = exchange.is_some_and(|exchange| exchange.replay.keep(&mut ring.buffers, &mut sent));
+                if !more {
+                    sent.clear(ring.buffers.pieces());
+                    self.upstreams.return_sent(ring, index, false);
+                }
+            }
+            Event::Connected(_) => self.upstreams.connected(index),
+            Event::Ended(_) => self.on_end(index, exchange, End::Closed),
+            // The endpoint may have sent a response before it stopped reading: the exchange ends with what is received.
+            Event::Failed(_, Fault::Send(_)) => {}
+            Event::Failed(_, fault) => self.on_end(index, exchange, End::Broken(fault)),
+            // The connection has been idle for too long.
+            Event::Expired(_) if exchange.is_none() => self.upstreams.discard(ring, index),
+            _ => {}
+        }
+        Some(self.exchanges.get(exchange? as usize)?.stream)
+    }
+
+    /// Whether a connection to an endpoint has ended.
+    #[must_use]
+    pub fn has_ended(&self, index: u32) -> bool {
+        self.upstreams.get(index).is_some_and(|connection| connection.end.is_some())
+    }
+
+    /// Takes in what received bytes of a connection have brought, which the exchange `id` uses. `failed`: how TLS has failed.
+    fn on_received(&mut self, index: u32, id: Option<u32>, failed: Option<tls::Error>) {
+        let Some(id) = id else { return };
+        if self.upstreams.get(index).is_some_and(|connection| connection.answered)
+            && let Some(exchange) = self.exchanges.get_mut(id as usize)
+        {
+            // A request is never sent again once a response has begun.
+            exchange.replay.begin(&mut self.ring.buffers, false);
+        }
+        if let Some(error) = failed {
+            self.count_tls_failure(index, id, error);
+        }
+    }
+
+    /// Takes in how a connection has ended, which the exchange `id` uses.
+    pub(super) fn on_end(&mut self, index: u32, id: Option<u32>, end: End) {
+        let failed = self.upstreams.ended(&mut self.ring, index, end);
+        if let (Some(error), Some(id)) = (failed, id) {
+            self.count_tls_failure(index, id, error);
+        }
+    }
+
+    /// Counts that TLS towards an endpoint has failed, and logs why, at most once a second for each endpoint.
+    fn count_tls_failure(&mut self, index: u32, id: u32, error: tls::Error) {
+        self.counters.fail_tls(failure_of(error));
+        let (Some(exchange), Some(connection)) = (self.exchanges.get(id as usize), self.upstreams.get(index)) else {
+            return;
+        };
+        let now = self.ring.clock().now();
+        let Some(until) = self.tls_logged.get_mut(connection.endpoint.index()) else { return };
+        if now < *until {
+            return;
+        }
+        *until = now + LOG_INTERVAL;
+        log_tls_failure(exchange, connection.endpoint, connection.transport.session(), error);
+    }
+}
+
+/// What a failure of TLS is counted as.
+fn failure_of(error: tls::Error) -> TlsFailure {
+    match error {
+        tls::Error::Certificate => TlsFailure::Certificate,
+        tls::Error::Refused => TlsFailure::Alert,
+        tls::Error::Buffers => TlsFailure::Buffers,
+        _ => TlsFailure::Protocol,
+    }
+}
+
+fn log_tls_failure(exchange: &Exchange, endpoint: EndpointId, session: Option<&Session>, error: tls::Error) {
+    let (Some((cluster, endpoint)), Some(session)) = (exchange.snapshot.endpoint(endpoint), session) else { return };
+    let (cluster, endpoint, reason) = (&cluster.name, &endpoint.name, session.reason(error));
+    log(Level::Warn, format_args!("cluster {cluster}, endpoint {endpoint}: TLS failed: {reason}"));
+}
