@@ -141,8 +141,10 @@ impl Transport {
 
     /// Bytes queued and not yet taken by the kernel.
     #[must_use]
+    #[inline]
     pub fn unsent<D: Driver>(&self, ring: &Ring<D>) -> usize {
-        ring.unsent(self.socket) + self.waiting().map_or(0, Queue::bytes)
+        let queued = ring.unsent(self.socket);
+        if self.session.is_none() { queued } else { queued + self.waiting().map_or(0, Queue::bytes) }
     }
 
     /// Number of pieces queued: an upper bound of the buffers that the queue pins.
@@ -152,6 +154,7 @@ impl Transport {
     }
 
     /// What waits for the end of a client's handshake.
+    #[inline(never)]
     fn waiting(&self) -> Option<&Queue> {
         self.session().and_then(Session::waiting)
     }
@@ -169,8 +172,11 @@ impl Transport {
 
     /// Whether the queue is full, so that nothing should be added.
     #[must_use]
+    #[inline]
     pub fn is_full<D: Driver>(&self, ring: &Ring<D>) -> bool {
-        ring.is_full(self.socket) || self.waiting().is_some_and(|it| ring.buffers.queue_limit().is_reached(it))
+        let limit = || ring.buffers.queue_limit();
+        ring.is_full(self.socket)
+            || (self.session.is_some() && self.waiting().is_some_and(|waiting| limit().is_reached(waiting)))
     }
 
     /// The socket, for calls on the ring.

@@ -423,6 +423,25 @@ static CLUSTER_TLS: Table = Table {
             "the name that is asked for (SNI) and that the certificate has to have; absent: the host of the endpoint",
         ),
         key(
+            "cert",
+            Kind::Path,
+            Preset::Optional("\"client.pem\""),
+            "shown to endpoints that ask for a certificate; in PEM, with those that lead to its authority",
+        ),
+        key("key", Kind::Path, Preset::Optional("\"client-key.pem\""), "its private key, in PEM, not encrypted"),
+        key(
+            "pin",
+            Kind::Texts,
+            Preset::Optional("[\"sha256/d6qzRu9zOECb90Uez27xWltNsj0e1Md7GkYYkVoZWmM=\"]"),
+            "hashes of public keys (RFC 7469): the endpoint's has to be one of them, besides all else",
+        ),
+        key(
+            "spiffe_id",
+            Kind::Texts,
+            Preset::Optional("[\"spiffe://corp/ns/shop/*\"]"),
+            "the certificate has to have one of these IDs, whatever its name; /*: any below",
+        ),
+        key(
             "insecure",
             Kind::Flag,
             Preset::Flag(false),

@@ -2,13 +2,16 @@
 
 use std::fmt::Display;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::external::External;
 use super::report::{Problem, Problems, SourceSpan};
 use super::section::{Section, Text};
 use super::tables::SYSTEM;
 use crate::limits;
-use crate::tls::{Authorities, BadCertificates, BadKey, Chain, ClientSpec, Identity, ServerName, ServerSpec, Trust};
+use crate::tls::{
+    Authorities, BadCertificates, BadKey, Chain, ClientSpec, Identity, Pin, ServerName, ServerSpec, SpiffeId, Trust,
+};
 
 /// The TLS settings of a listener; None: it has no TLS.
 pub(super) fn server(listener: Section<'_>, external: &mut External, problems: &mut Problems) -> Option<ServerSpec> {
@@ -43,15 +46,11 @@ pub(super) fn client(cluster: Section<'_>, external: &mut External, problems: &m
     let text = section.text("server_name");
     let name = text.and_then(|text| server_name(text, problems));
     let insecure = section.flag("insecure");
-    if insecure && section.has("ca") {
-        problems
-            .add(section.span("ca"), "`ca` and `insecure = true` exclude each other")
-            .note(section.span("insecure"), "no certificate is checked because of this")
-            .help("leave `insecure` out: `ca` takes certificates that a company or a test has made for itself");
-    }
-    // It may be inherited from another file.
-    let directory = section.find("ca").map_or(section.directory(), |found| found.directory());
-    let mut reader = Reader { directory, external, problems };
+    exclude(section, insecure, problems);
+    let (pins, spiffe_ids) = (pins(section, problems), spiffe_ids(section, problems));
+    let mut reader = Reader { directory: section.directory(), external, problems };
+    let identity = reader.own_identity(section);
+    reader.directory = directory(section, "ca");
     let trust = match section.text("ca") {
         _ if insecure => Trust::Anyone,
         Some(ca) if ca.value != SYSTEM => Trust::Authorities(reader.authorities(ca)?),
@@ -62,7 +61,9 @@ pub(super) fn client(cluster: Section<'_>, external: &mut External, problems: &m
     }
     let spec = ClientSpec {
         trust,
-        identity: None,
+        pins,
+        spiffe_ids,
+        identity,
         protocols: &[b"http/1.1"],
         post_quantum: true,
         tickets: limits::ENDPOINT_TICKETS,
@@ -87,6 +88,50 @@ impl ClusterTls {
     }
 }
 
+/// Reports what is asked of a certificate that is not looked at.
+fn exclude(section: Section<'_>, insecure: bool, problems: &mut Problems) {
+    for key in ["ca", "pin", "spiffe_id"].into_iter().filter(|key| insecure && section.has(key)) {
+        problems
+            .add(section.span(key), format!("`{key}` and `insecure = true` exclude each other"))
+            .note(section.span("insecure"), "no certificate is checked because of this")
+            .help("leave `insecure` out: `ca` takes certificates that a company or a test has made for itself");
+    }
+}
+
+fn pins(section: Section<'_>, problems: &mut Problems) -> Arc<[Pin]> {
+    let mut read = |text: Text<'_>| {
+        let pin = Pin::parse(text.value);
+        if pin.is_none() {
+            problems
+                .add(text.at, format!("\"{}\" is not the hash of a key", text.shown.escape_debug()))
+                .help(
+                    "write \"sha256/…\", with what this prints: openssl x509 -in CERT -noout -pubkey | openssl pkey -pubin -outform der | \
+                     openssl dgst -sha256 -binary | base64",
+                );
+        }
+        pin
+    };
+    section.texts("pin").into_iter().filter_map(&mut read).collect()
+}
+
+fn spiffe_ids(section: Section<'_>, problems: &mut Problems) -> Arc<[SpiffeId]> {
+    let mut read = |text: Text<'_>| {
+        let id = SpiffeId::parse(text.value);
+        if id.is_none() {
+            problems
+                .add(text.at, format!("\"{}\" is not a SPIFFE ID", text.shown.escape_debug()))
+                .help("write \"spiffe://DOMAIN/PATH\", with /* at the end for all below, without query and port");
+        }
+        id
+    };
+    section.texts("spiffe_id").into_iter().filter_map(&mut read).collect()
+}
+
+/// Directory of a path, which may be inherited from another file.
+fn directory<'a>(section: Section<'a>, key: &str) -> &'a Path {
+    section.find(key).map_or(section.directory(), |found| found.directory())
+}
+
 fn server_name(text: Text<'_>, problems: &mut Problems) -> Option<ServerName<'static>> {
     let name = ServerName::try_from(text.value.to_owned()).ok();
     if name.is_none() {
@@ -103,9 +148,23 @@ struct Reader<'a> {
     problems: &'a mut Problems,
 }
 
-impl Reader<'_> {
-    fn identity(&mut self, pair: Section<'_>) -> Option<Identity> {
+impl<'a> Reader<'a> {
+    /// The certificate that a cluster shows to its endpoints.
+    fn own_identity(&mut self, section: Section<'a>) -> Option<Identity> {
+        for (key, other) in [("cert", "key"), ("key", "cert")] {
+            if section.has(key) && !section.has(other) {
+                self.problems
+                    .add(section.span(key), format!("`{key}` has no `{other}` beside it"))
+                    .help("name the file of the certificate in `cert`, and that of its private key in `key`; one file may be both");
+            }
+        }
+        self.identity(section)
+    }
+
+    fn identity(&mut self, pair: Section<'a>) -> Option<Identity> {
+        self.directory = directory(pair, "cert");
         let chain = pair.text("cert").and_then(|cert| self.chain(cert));
+        self.directory = directory(pair, "key");
         let key = pair.text("key")?;
         // Read even if the certificate has problems, so that those of both are reported at once.
         let pem = self.read(key, "the private key of the certificate");

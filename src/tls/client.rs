@@ -4,16 +4,17 @@ use std::fmt;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{Resumption, WebPkiServerVerifier, verify_server_name};
+use rustls::client::{Resumption, WebPkiServerVerifier, verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::crypto::aws_lc_rs::kx_group;
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::sign::SingleCertAndKey;
 use rustls::version::{TLS12, TLS13};
-use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme, SupportedProtocolVersion};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme, SupportedProtocolVersion};
 
 use super::authorities::Authorities;
+use super::demand::{Pin, SpiffeId};
 use super::distrust::Distrust;
 use super::identity::Identity;
 use super::server::provider;
@@ -22,7 +23,8 @@ use super::sessions::Sessions;
 /// How certificates of servers are verified.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Trust {
-    /// The certificate has the name of the server, and a chain to one of these authorities; or it is itself one of theirs.
+    /// The certificate has the name of the server, or one of the SPIFFE IDs, and a chain to one of these authorities; or it is itself
+    /// one of theirs.
     Authorities(Authorities),
     /// Any certificate whose key the server has: the server is not authenticated.
     Anyone,
@@ -33,6 +35,10 @@ pub enum Trust {
 pub struct ClientSpec {
     /// How servers are verified.
     pub trust: Trust,
+    /// Keys of which the certificate has to be; empty: any. Only with authorities.
+    pub pins: Arc<[Pin]>,
+    /// SPIFFE IDs of which the certificate has to have one, whatever its name; empty: its name counts. Only with authorities.
+    pub spiffe_ids: Arc<[SpiffeId]>,
     /// Certificate for servers that ask for one.
     pub identity: Option<Identity>,
     /// Protocols that are offered by ALPN (RFC 7301), in order of preference.
@@ -69,7 +75,7 @@ impl Client {
         let builder = builder.expect("aws-lc has cipher suites for both versions");
         let builder = match &spec.trust {
             Trust::Authorities(authorities) => {
-                let verifier = AuthorityVerifier::new(authorities, Arc::clone(&provider));
+                let verifier = AuthorityVerifier::new(authorities, spec, Arc::clone(&provider));
                 builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
             }
             Trust::Anyone => {
@@ -118,6 +124,12 @@ impl fmt::Display for ClientSpec {
             Trust::Authorities(authorities) => write!(f, "trusts {authorities}")?,
             Trust::Anyone => f.write_str("insecure: takes any certificate")?,
         }
+        if !self.pins.is_empty() {
+            write!(f, " with the keys {:?}", self.pins)?;
+        }
+        for (id, nth) in self.spiffe_ids.iter().zip(0..) {
+            write!(f, "{} {id}", if nth == 0 { " for" } else { " or" })?;
+        }
         self.identity.as_ref().map_or(Ok(()), |identity| write!(f, " as {identity}"))
     }
 }
@@ -133,16 +145,52 @@ impl fmt::Debug for Client {
 #[derive(Debug)]
 struct AuthorityVerifier {
     chains: Arc<WebPkiServerVerifier>,
+    roots: Arc<RootCertStore>,
     authorities: Arc<[CertificateDer<'static>]>,
+    pins: Arc<[Pin]>,
+    spiffe_ids: Arc<[SpiffeId]>,
+    algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl AuthorityVerifier {
     /// # Panics
     /// Never: there is an authority.
-    fn new(authorities: &Authorities, provider: Arc<CryptoProvider>) -> Self {
+    fn new(authorities: &Authorities, spec: &ClientSpec, provider: Arc<CryptoProvider>) -> Self {
+        let algorithms = provider.signature_verification_algorithms;
         let chains = WebPkiServerVerifier::builder_with_provider(Arc::clone(&authorities.roots), provider).build();
         let chains = chains.expect("there is an authority");
-        Self { chains, authorities: Arc::clone(&authorities.certificates) }
+        Self {
+            chains,
+            roots: Arc::clone(&authorities.roots),
+            authorities: Arc::clone(&authorities.certificates),
+            pins: Arc::clone(&spec.pins),
+            spiffe_ids: Arc::clone(&spec.spiffe_ids),
+            algorithms,
+        }
+    }
+
+    /// Verifies the chain, and the name where no SPIFFE ID stands in its place.
+    fn verify_chain(
+        &self,
+        certificate: &CertificateDer<'_>,
+        chain: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        staple: &[u8],
+        now: UnixTime,
+    ) -> Result<(), rustls::Error> {
+        let named = self.spiffe_ids.is_empty();
+        let verified = if named {
+            self.chains.verify_server_cert(certificate, chain, name, staple, now).map(|_| ())
+        } else {
+            let parsed = ParsedCertificate::try_from(certificate)?;
+            verify_server_cert_signed_by_trust_anchor(&parsed, &self.roots, chain, now, self.algorithms.all)
+        };
+        let Err(error) = &verified else { return verified };
+        // The time of a certificate is checked before its kind, so this one's is right.
+        if Distrust::of(error) == Some(Distrust::Authority) && self.authorities.contains(certificate) {
+            return if named { verify_server_name(&ParsedCertificate::try_from(certificate)?, name) } else { Ok(()) };
+        }
+        verified
     }
 }
 
@@ -155,14 +203,14 @@ impl ServerCertVerifier for AuthorityVerifier {
         staple: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let verified = self.chains.verify_server_cert(certificate, chain, name, staple, now);
-        let Err(error) = &verified else { return verified };
-        // The time of a certificate is checked before its kind, so this one's is right.
-        if Distrust::of(error) == Some(Distrust::Authority) && self.authorities.contains(certificate) {
-            verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
-            return Ok(ServerCertVerified::assertion());
+        self.verify_chain(certificate, chain, name, staple, now)?;
+        if !self.spiffe_ids.is_empty() && !SpiffeId::is_any_of(&self.spiffe_ids, certificate) {
+            return Err(Distrust::SpiffeId.error());
         }
-        verified
+        if !self.pins.is_empty() && !self.pins.iter().any(|pin| pin.is_of(certificate)) {
+            return Err(Distrust::Pin.error());
+        }
+        Ok(ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(

@@ -1,6 +1,7 @@
 //! Why a peer's certificate was not believed, in words that lead to a cure. Not here: what is believed (`client`, `server`).
 
 use std::fmt;
+use std::sync::Arc;
 
 use rustls::{CertificateError, Error, OtherError};
 
@@ -18,6 +19,12 @@ pub enum Distrust {
     /// It is for other names.
     #[error("its certificate is for another name")]
     Name,
+    /// It is of another key than those that are pinned.
+    #[error("its certificate is of none of the pinned keys")]
+    Pin,
+    /// It has none of the SPIFFE IDs that are asked for.
+    #[error("its certificate has none of the SPIFFE IDs that are asked for")]
+    SpiffeId,
     /// Its time is over, or has not come.
     #[error("its certificate is not valid at this time")]
     Time,
@@ -52,6 +59,11 @@ impl fmt::Display for Reason {
 }
 
 impl Distrust {
+    /// The error that has this reason.
+    pub(super) fn error(self) -> Error {
+        Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(self))))
+    }
+
     /// The reason in `error`; None: it is not about a certificate.
     pub(super) fn of(error: &Error) -> Option<Self> {
         let Error::InvalidCertificate(why) = error else { return None };
@@ -62,6 +74,7 @@ impl Distrust {
             | CertificateError::ExpiredContext { .. }
             | CertificateError::NotValidYet
             | CertificateError::NotValidYetContext { .. } => Self::Time,
+            CertificateError::Other(OtherError(why)) if why.is::<Self>() => *why.downcast_ref::<Self>()?,
             CertificateError::Other(OtherError(why))
                 if matches!(why.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity)) =>
             {

@@ -3,6 +3,7 @@
 
 mod authorities;
 mod client;
+mod demand;
 mod distrust;
 mod handshake;
 mod identity;
@@ -27,6 +28,7 @@ use crate::buffer::{Buffers, Lease, Queue};
 
 pub use authorities::Authorities;
 pub use client::{Client, ClientSpec, Trust};
+pub use demand::{Pin, SpiffeId};
 pub use distrust::{Distrust, Reason};
 pub use identity::{BadCertificates, BadKey, Chain, Identity};
 pub use server::{Server, ServerSpec};

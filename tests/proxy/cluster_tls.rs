@@ -41,6 +41,13 @@ impl Site {
         format!("tls = {{ ca = \"{}/ca.pem\"{keys} }}", self.folder.path().display())
     }
 
+    /// Writes `NAME.pem` and `NAME.key`, and returns what names them as a cluster's own.
+    fn own(&self, name: &str) -> String {
+        self.authority.write(self.folder.path(), name, &[name], &KeyPair::generate().unwrap());
+        let folder = self.folder.path().display();
+        format!(", server_name = \"a.test\", cert = \"{folder}/{name}.pem\", key = \"{folder}/{name}.key\"")
+    }
+
     /// A certificate of the authority for these names.
     fn identity(&self, names: &[&str]) -> Identity {
         let key = KeyPair::generate().unwrap();
@@ -505,4 +512,183 @@ fn reloads_under_load_lose_nothing() {
         }
         clients.into_iter().for_each(|client| client.join().unwrap());
     });
+}
+
+/// `pin` of a certificate.
+fn pin(cert: &str) -> String {
+    let cert = CertificateDer::from_pem_slice(cert.as_bytes()).unwrap();
+    let key = webpki::EndEntityCert::try_from(&cert).unwrap().subject_public_key_info();
+    let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &key);
+    format!("sha256/{}", base64(hash.as_ref()))
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let digit = |group: &[u8], nth: usize| {
+        let bits = group.iter().chain(&[0, 0]).take(3).fold(0_u32, |bits, byte| (bits << 8) | u32::from(*byte));
+        if nth <= group.len() { char::from(DIGITS[(bits >> (18 - 6 * nth) & 63) as usize]) } else { '=' }
+    };
+    bytes.chunks(3).flat_map(|group| (0..4).map(move |nth| digit(group, nth))).collect()
+}
+
+#[test]
+fn a_pinned_key_is_the_only_one_that_is_believed() {
+    let site = Site::new();
+    let (right, other) = (site.identity(&["a.test"]), site.identity(&["a.test"]));
+    for version in BOTH {
+        for (pins, status) in [
+            (vec![pin(&right.cert)], 200),
+            (vec![pin(&other.cert), pin(&right.cert)], 200),
+            (vec![pin(&other.cert)], 502),
+        ] {
+            let origin = right.origin(&[version], |wire, _| answer(wire));
+            let keys = site.tls(&format!(", server_name = \"a.test\", pin = {pins:?}"));
+            let proxy = Setup::to(&[&origin.address]).cluster(&keys).start();
+            assert_eq!(proxy.ask(GET).status(), status);
+            if status == 502 {
+                proxy.said(&format!(
+                    "cairn: cluster app, endpoint {}: TLS failed: its certificate is of none of the pinned keys",
+                    origin.address
+                ));
+            }
+        }
+        // A pin stands in for nothing else.
+        let (origin, ends) = reporting(right.config(&[version], None));
+        let keys = site.tls(&format!(", server_name = \"b.test\", pin = [{:?}]", pin(&right.cert)));
+        let proxy = Setup::to(&[&origin.address]).cluster(&keys).start();
+        assert_eq!(refusal(&proxy), refused("tls_certificate", "tls_certificate_error"));
+        assert!(matches!(next(&ends), End::Clean(bytes) | End::Reset(bytes) if bytes.is_empty()));
+    }
+}
+
+#[test]
+fn a_spiffe_id_stands_in_for_the_name() {
+    let site = Site::new();
+    let with = |ids: &[&str], authority: &Authority| {
+        let mut params = CertificateParams::new(["elsewhere.test".to_owned()]).unwrap();
+        params.subject_alt_names.extend(ids.iter().map(|id| rcgen::SanType::URI((*id).try_into().unwrap())));
+        Identity::of(params, authority)
+    };
+    let shop = with(&["spiffe://corp/ns/shop"], &site.authority);
+    let asked = "its certificate has none of the SPIFFE IDs that are asked for";
+    let unknown = "its certificate is of an authority that is not believed";
+    for (identity, ids, words) in [
+        (&shop, &["spiffe://corp/ns/shop"][..], None),
+        (&shop, &["spiffe://corp/ns/bank", "spiffe://corp/ns/*"], None),
+        (&shop, &["spiffe://corp/ns/shop/*"], Some(asked)),
+        (&shop, &["spiffe://other/ns/shop"], Some(asked)),
+        (&site.identity(&["a.test"]), &["spiffe://corp/ns/shop"], Some(asked)),
+        (
+            &with(&["spiffe://corp/ns/shop", "spiffe://corp/ns/bank"], &site.authority),
+            &["spiffe://corp/*"],
+            Some(asked),
+        ),
+        (&with(&["spiffe://corp/ns/shop"], &Authority::new()), &["spiffe://corp/*"], Some(unknown)),
+    ] {
+        for version in BOTH {
+            let origin = identity.origin(&[version], |wire, _| answer(wire));
+            let keys = site.tls(&format!(", server_name = \"a.test\", spiffe_id = {ids:?}"));
+            let proxy = Setup::to(&[&origin.address]).cluster(&keys).start();
+            let answer = proxy.ask(GET);
+            match words {
+                None => assert_eq!(answer.text(), "hi", "{ids:?}"),
+                Some(words) => {
+                    assert_eq!((answer.status(), &*answer.reason()), (502, "tls_certificate"));
+                    proxy.said(&format!("cairn: cluster app, endpoint {}: TLS failed: {words}", origin.address));
+                }
+            }
+        }
+    }
+}
+
+/// An origin for clients of an authority, that reports of each request the handshake and whose certificate came with it.
+fn guarded(
+    site: &Site,
+    version: &'static SupportedProtocolVersion,
+) -> (Origin, Receiver<(bool, CertificateDer<'static>)>) {
+    let (sender, seen) = mpsc::channel();
+    let origin = start(site.identity(&["a.test"]).config(&[version], Some(&site.authority)), move |wire, _| {
+        while wire.message().is_some() {
+            let shown = wire.stream.conn.peer_certificates().unwrap()[0].clone().into_owned();
+            // The test may be over.
+            let _ = sender.send((wire.stream.conn.handshake_kind() == Some(HandshakeKind::Resumed), shown));
+            wire.send(OK);
+        }
+    });
+    (origin, seen)
+}
+
+#[test]
+fn a_cluster_shows_its_own_certificate_and_no_other() {
+    let site = Site::new();
+    let shown = |name: &str| CertificateDer::from_pem_file(site.folder.path().join(format!("{name}.pem"))).unwrap();
+    for version in BOTH {
+        let (origin, seen) = guarded(&site, version);
+        let one = format!("pool.max_idle = 0\n{}", site.tls(&site.own("one")));
+        let other = format!(
+            "[[route]]\npath = \"/other\"\ncluster = \"other\"\n[[cluster]]\nname = \"other\"\nendpoints = [\"{}\"]\n\
+             pool.max_idle = 0\n{}",
+            origin.address,
+            site.tls(&site.own("other"))
+        );
+        let proxy = Setup::to(&[&origin.address]).cluster(&one).more(&other).start();
+        for (path, name, resumed) in
+            [("/path", "one", false), ("/other", "other", false), ("/path", "one", true), ("/other", "other", true)]
+        {
+            assert_eq!(proxy.ask(&GET.replace("/path", path)).text(), "hi");
+            assert_eq!(next(&seen), (resumed, shown(name)), "{path}");
+        }
+    }
+}
+
+#[test]
+fn a_renewed_certificate_is_shown_by_itself() {
+    let site = Site::new();
+    let (origin, seen) = guarded(&site, &TLS13);
+    let keys = site.tls(&site.own("one"));
+    let watching = Setup::to(&[&origin.address]).cluster(&keys).text().replace("watch = false", "watch = true");
+    let proxy = Proxy::start(&watching, &[]);
+    let path = site.folder.path().join("one.pem");
+    let mut shown = CertificateDer::from_pem_file(&path).unwrap();
+    for _ in 0..3 {
+        assert_eq!(proxy.ask(GET).text(), "hi");
+        assert_eq!(next(&seen), (false, shown.clone()), "no session is resumed under the other certificate");
+        // While one of both is new the reload is refused.
+        let key = KeyPair::generate().unwrap();
+        let pem = site.authority.sign(&["one"], &key);
+        fs::write(site.folder.path().join("one.key"), key.serialize_pem()).unwrap();
+        fs::write(&path, &pem).unwrap();
+        proxy.said("cairn: files have changed: reloaded");
+        shown = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
+    }
+}
+
+/// Certificates of both sides change all the time, and nobody notices.
+#[test]
+fn certificates_change_under_load() {
+    let site = Site::new();
+    let (origin, _seen) = guarded(&site, &TLS13);
+    let text = |name: &str| Setup::to(&[&origin.address]).cluster(&site.tls(&site.own(name))).managed().text();
+    let proxy = Proxy::start(&text("0"), &[]);
+    let address = proxy.address("public");
+    std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..3)
+            .map(|_| {
+                scope.spawn(move || {
+                    for _ in 0..200 {
+                        let mut client = Wire::connect(address);
+                        client.send(GET);
+                        assert_eq!(client.message().unwrap().text(), "hi");
+                    }
+                })
+            })
+            .collect();
+        let (begun, mut reloads) = (std::time::Instant::now(), 0);
+        while clients.iter().any(|client| !client.is_finished()) && begun.elapsed() < PATIENCE {
+            reloads += 1;
+            proxy.reload(&text(&reloads.to_string()));
+        }
+        clients.into_iter().for_each(|client| client.join().unwrap());
+    });
+    assert_eq!(proxy.status()["endpoint_tls_failures"], serde_json::json!([0, 0, 0, 0]));
 }

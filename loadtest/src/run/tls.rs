@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use cairn::id::Owner;
@@ -67,7 +68,9 @@ fn cure(why: Distrust, ca: Option<&Path>) -> String {
         ),
         (Distrust::Name, _) => "write the URL with a name that it has".to_owned(),
         (Distrust::Time, _) => "renew it, or set the clock".to_owned(),
-        (Distrust::Other, _) => return "--insecure takes any certificate".to_owned(),
+        (Distrust::Other | Distrust::Pin | Distrust::SpiffeId, _) => {
+            return "--insecure takes any certificate".to_owned();
+        }
     };
     format!("{help}, --insecure takes any")
 }
@@ -85,7 +88,15 @@ pub(super) fn spec(arguments: &TlsArguments) -> Result<ClientSpec, TlsError> {
         }
     };
     let tickets = if arguments.resume { TICKETS } else { 0 };
-    Ok(ClientSpec { trust, identity: None, protocols: &[b"http/1.1"], post_quantum: false, tickets })
+    Ok(ClientSpec {
+        trust,
+        pins: Arc::default(),
+        spiffe_ids: Arc::default(),
+        identity: None,
+        protocols: &[b"http/1.1"],
+        post_quantum: false,
+        tickets,
+    })
 }
 
 /// Performs trial handshakes with hosts, one after the other.

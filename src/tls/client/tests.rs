@@ -1,7 +1,7 @@
 //! Sessions of clients against sessions of servers, in memory, and against a server of rustls.
 
 use std::io::{Read, Write};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
@@ -40,7 +40,15 @@ fn server(wants: bool) -> Server {
 
 fn spec() -> ClientSpec {
     let trust = believing(&AUTHORITY);
-    ClientSpec { trust, identity: None, protocols: &[b"http/1.1"], post_quantum: false, tickets: 4 }
+    ClientSpec {
+        trust,
+        pins: Arc::default(),
+        spiffe_ids: Arc::default(),
+        identity: None,
+        protocols: &[b"http/1.1"],
+        post_quantum: false,
+        tickets: 4,
+    }
 }
 
 fn client(version: &'static SupportedProtocolVersion) -> Client {
