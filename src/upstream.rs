@@ -81,7 +81,14 @@ pub struct Upstreams {
     /// By `EndpointId`: the position of the address to which a connection was last established.
     preferred: Vec<u8>,
     /// By `EndpointId`: what connections to the endpoint share of TLS. None: there was none yet, or it speaks in the clear.
-    clients: Vec<Option<Client>>,
+    clients: Vec<Option<EndpointClient>>,
+}
+
+/// What connections of this worker to one endpoint share of TLS.
+struct EndpointClient {
+    client: Client,
+    /// When the first certificate expires for which one of its tickets may stand, seconds since 1970.
+    until: u64,
 }
 
 /// Where a new connection leads.
@@ -180,7 +187,8 @@ impl Upstreams {
         }
         let index = self.table.vacant_key() as u32;
         let socket = ring.connect(destination.address, Owner::Upstream(index))?;
-        let session = destination.tls.map(|(client, name)| self.session(endpoint, client, name));
+        let now = ring.wall_seconds();
+        let session = destination.tls.map(|(client, name)| self.session(endpoint, client, name, now));
         let mut transport = Transport::new(socket, session);
         let end = transport.begin(ring).err().map(End::Tls);
         self.table.insert(Upstream {
@@ -203,17 +211,26 @@ impl Upstreams {
     }
 
     /// A session of TLS with an endpoint. Its tickets are those of this endpoint under the same settings, of this worker alone: an
-    /// exchange of an earlier snapshot may come with other settings, even when the id has a new owner.
-    fn session(&mut self, endpoint: EndpointId, settings: &Client, name: &ServerName<'static>) -> Box<Session> {
+    /// exchange of an earlier snapshot may come with other settings, even when the id has a new owner. And a server that is resumed does
+    /// not show its certificate again, so that no ticket outlives one.
+    fn session(
+        &mut self,
+        endpoint: EndpointId,
+        settings: &Client,
+        name: &ServerName<'static>,
+        now: u64,
+    ) -> Box<Session> {
         if self.clients.len() <= endpoint.index() {
             self.clients.resize_with(endpoint.index() + 1, || None);
         }
         let slot = &mut self.clients[endpoint.index()];
-        let client = match slot.take_if(|known| known.spec() == settings.spec()) {
-            Some(known) => slot.insert(known),
-            None => slot.insert(settings.apart()),
+        let known = slot.take().filter(|known| now <= known.until && known.client.spec() == settings.spec());
+        let fresh = || {
+            let client = settings.apart();
+            EndpointClient { until: client.own_end(), client }
         };
-        Box::new(Session::client(client, name.clone()))
+        let known = slot.insert(known.unwrap_or_else(fresh));
+        Box::new(Session::client(&known.client, name.clone()))
     }
 
     /// Begins to use an idle connection.
@@ -344,6 +361,10 @@ impl Upstreams {
         if connection.exchange.is_none() && (content || connection.end.is_some()) {
             self.discard(ring, index);
         } else if shaken {
+            let end = connection.transport.session().map(Session::server_end);
+            if let (Some(end), Some(Some(client))) = (end, self.clients.get_mut(connection.endpoint.index())) {
+                client.until = client.until.min(end);
+            }
             self.connected(index);
         }
         failed

@@ -19,6 +19,7 @@ use super::distrust::Distrust;
 use super::identity::Identity;
 use super::server::provider;
 use super::sessions::Sessions;
+use super::tickets::first_end;
 
 /// How certificates of servers are verified.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -93,6 +94,13 @@ impl Client {
         // `session` and `record` open and seal records by themselves.
         config.enable_secret_extraction = true;
         Self { config: Arc::new(config), spec: Arc::new(spec.clone()) }
+    }
+
+    /// When the first of its own certificates expires, in seconds since 1970: tickets stand for them, too.
+    #[must_use]
+    pub fn own_end(&self) -> u64 {
+        let own = self.spec.identity.iter().flat_map(|own| &own.certified.cert).map(|certificate| &**certificate);
+        first_end(own, UnixTime::now().as_secs()).unwrap_or(0)
     }
 
     /// A client with the same settings that shares no tickets with this one.

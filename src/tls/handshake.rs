@@ -4,13 +4,14 @@
 use std::sync::Arc;
 
 use rustls::client::UnbufferedClientConnection;
-use rustls::pki_types::CertificateDer;
+use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
 use rustls::{CommonState, ExtractedSecrets, HandshakeKind, ProtocolVersion};
 use x509_cert::der::Decode;
 
 use super::keys::Keys;
+use super::tickets::first_end;
 use super::{Agreement, Client, ClientHandshake, Error, Server, ServerName, Wire, resolver};
 use crate::buffer::Lease;
 
@@ -115,6 +116,13 @@ impl Handshake {
             sni: std::mem::take(&mut self.sni),
             subject: certificate.map(|certificate| subject(certificate)).unwrap_or_default(),
         }))
+    }
+
+    /// When the first certificate expires that the server has shown and that counts, in seconds since 1970; 0 if one cannot be read.
+    pub(super) fn server_end(&self) -> u64 {
+        let Side::Client(connection) = &self.side else { return u64::MAX };
+        let chain = connection.peer_certificates().unwrap_or_default();
+        first_end(chain.iter().map(|certificate| &**certificate), UnixTime::now().as_secs()).unwrap_or(0)
     }
 
     /// The result: secrets of both directions, the state that derives further ones, and what was negotiated.

@@ -24,6 +24,8 @@ pub struct Session {
     finished: bool,
     /// What the client has shown; None before the end of the handshake, and for a server.
     client: Option<Box<ClientHandshake>>,
+    /// When the first certificate of the server expires, seconds since 1970.
+    server_end: u64,
     /// What a client sends before the end of its handshake, in plain text; None after the handshake, and for a server.
     waiting: Option<Queue>,
 }
@@ -52,13 +54,29 @@ impl Session {
 
     fn new(handshake: Result<Handshake, rustls::Error>, waiting: Option<Queue>) -> Self {
         let state = handshake.map_or_else(|why| State::Over(Some(why)), State::Handshake);
-        Self { state, held: None, seen: 0, begun: false, ended: false, finished: false, client: None, waiting }
+        Self {
+            state,
+            held: None,
+            seen: 0,
+            begun: false,
+            ended: false,
+            finished: false,
+            client: None,
+            server_end: u64::MAX,
+            waiting,
+        }
     }
 
     /// Whether the handshake is under way.
     #[must_use]
     pub fn is_handshaking(&self) -> bool {
         matches!(self.state, State::Handshake(_))
+    }
+
+    /// When the first certificate expires that the server has shown, in seconds since 1970: the end of what its tickets stand for.
+    #[must_use]
+    pub fn server_end(&self) -> u64 {
+        self.server_end
     }
 
     /// What waits for the end of a client's handshake.
@@ -238,6 +256,7 @@ impl Session {
             }
             let State::Handshake(mut handshake) = mem::replace(&mut self.state, State::Over(None)) else { break };
             self.client = handshake.client_handshake();
+            self.server_end = handshake.server_end();
             let (traffic, agreement) = Traffic::after(handshake).map_err(|_| Error::Handshake)?;
             self.state = State::Traffic(traffic);
             return Ok(Some(agreement));

@@ -75,7 +75,12 @@ impl ProducesTickets for Tickets {
 /// When the first certificate in a session expires; never, if there is none. None: they cannot be read, so there must be no ticket.
 /// Certificates that have expired already were not needed to verify the client.
 fn expiry(session: &[u8], now: u64) -> Option<u64> {
-    let ends = certificates(session)?.into_iter().map(not_after).collect::<Option<Vec<_>>>()?;
+    first_end(certificates(session)?.into_iter(), now)
+}
+
+/// When the first of these certificates expires that have not; never, if there is none. None: they cannot be read.
+pub(super) fn first_end<'a>(certificates: impl Iterator<Item = &'a [u8]>, now: u64) -> Option<u64> {
+    let ends = certificates.map(not_after).collect::<Option<Vec<_>>>()?;
     Some(ends.into_iter().filter(|end| *end >= now).min().unwrap_or(u64::MAX))
 }
 

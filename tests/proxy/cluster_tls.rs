@@ -5,6 +5,7 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use rustls::pki_types::pem::PemObject;
@@ -448,6 +449,25 @@ fn sessions_are_resumed() {
             let full = seen == Some(HandshakeKind::Full) || seen == Some(HandshakeKind::FullWithHelloRetryRequest);
             assert_eq!(full, kind == HandshakeKind::Full, "{path}: {seen:?}");
         }
+    }
+}
+
+/// A server that is resumed does not show its certificate again.
+#[test]
+fn no_session_outlives_a_certificate() {
+    let site = Site::new();
+    for version in BOTH {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let mut params = CertificateParams::new(["a.test".to_owned()]).unwrap();
+        params.not_after = date_time_ymd(1970, 1, 1) + Duration::from_secs(now.as_secs() + 4);
+        let (origin, kinds) = kinds(Identity::of(params, &site.authority).config(&[version], None));
+        let keys = format!("pool.max_idle = 0\n{}", site.tls(", server_name = \"a.test\""));
+        let proxy = Setup::to(&[&origin.address]).cluster(&keys).start();
+        assert_eq!([(); 2].map(|()| proxy.ask(GET).text().to_owned()), ["hi", "hi"]);
+        assert_eq!([(); 2].map(|()| next(&kinds)).map(|kind| kind == Some(HandshakeKind::Resumed)), [false, true]);
+        // It is resumed until then.
+        let answer = poll(|| Some(proxy.ask(GET)).filter(|answer| answer.status() != 200));
+        assert_eq!((answer.status(), &*answer.reason()), (502, "tls_certificate"));
     }
 }
 
