@@ -15,8 +15,8 @@ use cairn::id::WorkerId;
 use cairn::snapshot::Ledger;
 use cairn::worker::{Order, Worker};
 use cairn::{config, listener, runtime};
-use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::pki_types::{PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 
 /// Allocations by threads that called [`watch`].
 static COUNT: AtomicU64 = AtomicU64::new(0);
@@ -65,9 +65,9 @@ const REQUESTS: [&[u8]; 4] = [
 const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nServer: origin\r\n\r\nok";
 
 /// Answers every request, whose end is an empty line or the known body, with the same response.
-fn origin(listener: &TcpListener) {
+fn origin<S: Read + Write + Send + 'static>(listener: &TcpListener, open: impl Fn(TcpStream) -> S) {
     for stream in listener.incoming() {
-        let mut stream = stream.expect("a connection");
+        let mut stream = open(stream.expect("a connection"));
         std::thread::spawn(move || {
             let (mut buffer, mut seen) = ([0; 4096], Vec::new());
             while let Ok(count @ 1..) = stream.read(&mut buffer) {
@@ -99,8 +99,8 @@ fn exchange(client: &mut (impl Read + Write), request: &[u8]) {
     assert!(response.starts_with(b"HTTP/1.1 200 OK\r\n"));
 }
 
-/// A certificate for example.com in a folder, as a listener names it, and a client that believes it.
-fn secure(folder: &Path) -> (String, ClientConfig) {
+/// A certificate for example.com in a folder, as a listener and as a cluster name it, a client that believes it, and a server that has it.
+fn secure(folder: &Path) -> (String, String, ClientConfig, ServerConfig) {
     let key = rcgen::KeyPair::generate().expect("a key");
     let params = rcgen::CertificateParams::new(vec!["example.com".into()]).expect("a name");
     let certificate = params.self_signed(&key).expect("a certificate");
@@ -110,7 +110,11 @@ fn secure(folder: &Path) -> (String, ClientConfig) {
     let mut roots = RootCertStore::empty();
     roots.add(certificate.der().clone()).expect("a certificate");
     let keys = format!("tls.certificates = [{{ cert = {cert:?}, key = {path:?} }}]");
-    (keys, ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
+    let client = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
+    let server = ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate.der().clone()], key);
+    let trust = format!("tls = {{ ca = {cert:?}, server_name = \"example.com\" }}");
+    (keys, trust, client, server.expect("a certificate with its key"))
 }
 
 /// Allocations of the worker while it serves ten thousand exchanges on a warm connection.
@@ -128,16 +132,26 @@ fn allocations(mut client: impl Read + Write) -> u64 {
 
 #[test]
 fn ten_thousand_warm_exchanges_allocate_nothing() {
-    let upstream = TcpListener::bind("127.0.0.1:0").expect("an origin");
+    let [upstream, secured] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("an origin"));
     let folder = tempfile::tempdir().expect("a folder");
-    let (keys, tls) = secure(folder.path());
+    let (keys, trust, tls, server) = secure(folder.path());
     let text = format!(
         "[[listener]]\nname = \"l\"\nbind = \"127.0.0.1:0\"\n\
-         [[listener]]\nname = \"s\"\nbind = \"127.0.0.1:0\"\n{keys}\n[[route]]\nname = \"r\"\nhosts = [\"example.com\", \"[::1]\"]\n\
-         path_prefix = \"/\"\ncluster = \"c\"\n[[cluster]]\nname = \"c\"\nendpoints = [\"{}\"]\n",
-        upstream.local_addr().expect("an address")
+         [[listener]]\nname = \"s\"\nbind = \"127.0.0.1:0\"\n{keys}\n[[listener]]\nname = \"o\"\nbind = \"127.0.0.1:0\"\n\
+         [[route]]\nname = \"r\"\nlisteners = [\"l\", \"s\"]\nhosts = [\"example.com\", \"[::1]\"]\n\
+         path_prefix = \"/\"\ncluster = \"c\"\n[[cluster]]\nname = \"c\"\nendpoints = [\"{}\"]\n\
+         [[route]]\nname = \"t\"\nlisteners = [\"o\"]\ncluster = \"t\"\n[[cluster]]\nname = \"t\"\nendpoints = [\"{}\"]\n{trust}\n",
+        upstream.local_addr().expect("an address"),
+        secured.local_addr().expect("an address")
     );
-    std::thread::spawn(move || origin(&upstream));
+    std::thread::spawn(move || origin(&upstream, |stream| stream));
+    let server = Arc::new(server);
+    std::thread::spawn(move || {
+        origin(&secured, |stream| {
+            let connection = ServerConnection::new(Arc::clone(&server)).expect("a server");
+            StreamOwned::new(connection, stream)
+        });
+    });
     let snapshot = Arc::new(
         config::parse("test.toml", &text).expect("valid").compile(1, &mut Ledger::default()).expect("compiles"),
     );
@@ -159,6 +173,7 @@ fn ten_thousand_warm_exchanges_allocate_nothing() {
     let name = ServerName::try_from("example.com").expect("a name");
     let tls = ClientConnection::new(Arc::new(tls), name).expect("a client");
     assert_eq!(allocations(StreamOwned::new(tls, connect(1))), 0, "over TLS");
+    assert_eq!(allocations(connect(2)), 0, "over TLS to the origin");
 
     handle.order(Order::Stop);
     executor.join().expect("no panic").expect("no fault");
