@@ -138,6 +138,7 @@ impl Client {
         let tls = around.scenario.listeners[plan.listener].tls;
         self.session = tls.then(|| Box::new(tls::client()));
         self.link = link;
+        self.answered = around.net.now;
         self.flush_session();
         tell!(around.net, "client {} connects to listener {}", self.number, plan.listener);
         link

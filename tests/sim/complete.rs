@@ -3,8 +3,23 @@
 use std::os::fd::IntoRawFd;
 
 use cairn::buffer::ProvidedRing;
+use cairn::limits;
 
-use crate::net::{LinkId, Net, tell};
+use crate::net::{Link, LinkId, Net, Spoiled, tell};
+
+/// Bytes that a receive puts in one buffer.
+const PAYLOAD: usize = limits::BUFFER_BYTES - limits::BUFFER_HEADROOM - limits::BUFFER_TAILROOM;
+/// What a receive gives on a connection that was reset.
+const FAILED: i32 = -libc::ECONNRESET;
+
+impl Link {
+    /// The completion with this tag says that no further request can go over it.
+    fn spoil(&mut self, tag: u64) {
+        if self.spoiled == Spoiled::No {
+            self.spoiled = Spoiled::Told(tag);
+        }
+    }
+}
 
 impl Net {
     /// Completes a receive as far as it has come.
@@ -43,7 +58,15 @@ impl Net {
             return self.end_receive(link, tag, -libc::ENOBUFS);
         };
         self.links[link].to_worker.bytes.drain(..filled);
-        self.links[link].delivered += filled as u64;
+        let it = &mut self.links[link];
+        it.delivered += filled as u64;
+        it.brought.bytes += filled;
+        it.brought.buffers += filled.div_ceil(PAYLOAD);
+        self.most.bytes = self.most.bytes.max(it.brought.bytes);
+        self.most.buffers = self.most.buffers.max(it.brought.buffers);
+        if it.talk.is_some_and(|talk| talk < it.delivered) {
+            it.spoil(tag);
+        }
         tell!(self, "{}: worker receives {filled} bytes", self.name(link));
         let ends = self.plan.ends_multishot;
         let more = !self.fault(ends) || cancelled;
@@ -64,7 +87,11 @@ impl Net {
         if result < 0 {
             tell!(self, "{}: receive ends: {}", self.name(link), std::io::Error::from_raw_os_error(-result));
         }
-        self.links[link].receive = None;
+        let it = &mut self.links[link];
+        it.receive = None;
+        if matches!(result, 0 | FAILED) {
+            it.spoil(tag);
+        }
         self.complete(tag, result, None, false);
         self.close_if_idle(link);
     }

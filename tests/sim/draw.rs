@@ -1,4 +1,4 @@
-//! Draws a scenario from a seed. Each seed switches many features off ("swarm"), so that those that are left meet often.
+//! Draws a scenario from a seed. Not here: which features it has (`swarm`).
 
 use std::time::Duration;
 
@@ -7,28 +7,13 @@ use crate::scenario::{
     Action, AnswerFraming, AnswerPlan, Body, ClientEnd, ClientFault, ClientPlan, ClusterPlan, Connects, EndpointPlan,
     ExchangePlan, KernelPlan, ListenerPlan, NEVER, OperatorPlan, OriginFault, Pace, Scenario, Target,
 };
+use crate::swarm::Swarm;
 
 /// Pieces in which a peer moves one body, at most.
 const PIECES: usize = 500;
 const MILLISECOND: Duration = Duration::from_millis(1);
-
-/// Which features a seed has.
-struct Swarm {
-    client_faults: bool,
-    origin_faults: bool,
-    bad_endpoints: bool,
-    slow: bool,
-    /// Buffers are few, and clients that hold them many.
-    short: bool,
-    tunnels: bool,
-    large: bool,
-    huge: bool,
-    tls: bool,
-    operator: bool,
-    odd_requests: bool,
-    /// Waits are as long as time-outs, to the tick.
-    exact: bool,
-}
+/// In worlds about idle connections, clients pause for multiples of this, and origins wait for about as long.
+const BEAT: Duration = Duration::from_millis(20);
 
 pub(crate) fn draw(seed: u64) -> Scenario {
     let mut random = Random::new(seed, 0);
@@ -38,39 +23,19 @@ pub(crate) fn draw(seed: u64) -> Scenario {
     let clusters: Vec<_> = (0..random.within(1..=3)).map(|_| cluster(&mut random, &swarm)).collect();
     let mut scenario =
         Scenario { seed, kernel, listeners, clusters, clients: vec![], exchanges: vec![], operator: vec![] };
-    for number in 0..random.within(1..=12) {
+    // Much to be moved takes long.
+    for number in 0..random.within(1..=if swarm.bulk { 4 } else { 12 }) {
         let mut random = Random::new(seed, 1 + number as u64);
         add_client(&mut scenario, &mut random, &swarm);
     }
     for listener in 0..scenario.listeners.len() {
         add_probe(&mut scenario, listener);
     }
-    if swarm.operator {
-        scenario.operator = (0..random.within(1..=3)).map(|_| operator(&mut random, &scenario)).collect();
+    if swarm.operations > 0 {
+        scenario.operator =
+            (0..random.within(1..=swarm.operations)).map(|_| operator(&mut random, &scenario)).collect();
     }
     scenario
-}
-
-impl Swarm {
-    fn draw(random: &mut Random) -> Self {
-        // One seed in five is without any fault: what goes wrong there is never excused.
-        let quiet = random.chance(20);
-        let short = !quiet && random.chance(8);
-        Self {
-            client_faults: !quiet && random.chance(50),
-            origin_faults: !quiet && random.chance(50),
-            bad_endpoints: !quiet && random.chance(40),
-            slow: short || (!quiet && random.chance(40)),
-            short,
-            tunnels: random.chance(25),
-            large: short || random.chance(30),
-            huge: random.chance(4),
-            tls: random.chance(12),
-            operator: !quiet && random.chance(30),
-            odd_requests: random.chance(50),
-            exact: !quiet && random.chance(40),
-        }
-    }
 }
 
 fn kernel(random: &mut Random, swarm: &Swarm) -> KernelPlan {
@@ -79,15 +44,16 @@ fn kernel(random: &mut Random, swarm: &Swarm) -> KernelPlan {
         delay: Duration::from_micros(random.pick(&[0, 20, 200, 2_000])),
         short_receives: rate(random),
         short_sends: rate(random),
+        slow_sends: if random.chance(if swarm.pooled { 20 } else { 70 }) { 0 } else { random.pick(&[20, 90]) },
         single_bytes: random.chance(20),
         ends_multishot: rate(random),
         transient: if random.chance(70) { 0 } else { random.pick(&[1, 10]) },
         bundles: random.chance(60),
-        misses_ends: random.chance(30),
-        completions: if random.chance(80) { 4096 } else { random.within(1..=6) },
+        misses_ends: random.chance(if swarm.overflows { 70 } else { 30 }),
+        completions: if swarm.overflows { random.within(1..=6) } else { 4096 },
         buffers: if swarm.short { random.pick(&[144, 160, 192]) } else { 2048 },
-        descriptors: (swarm.slow && random.chance(20)).then(|| random.within(6..=24)),
-        window: random.pick(&[4 << 10, 64 << 10, 1 << 20]),
+        descriptors: swarm.few_descriptors.then(|| random.within(6..=24)),
+        window: if swarm.bulk { 4 << 10 } else { random.pick(&[4 << 10, 64 << 10, 1 << 20]) },
         harsh_resets: random.chance(50),
     }
 }
@@ -102,7 +68,7 @@ fn listener(random: &mut Random, swarm: &Swarm, number: usize) -> ListenerPlan {
         header: seconds(random, &[1, 5]),
         body: seconds(random, &[1, 5]),
         idle: seconds(random, &[1, 5, 75]),
-        requests: if random.chance(85) { 0 } else { random.within(1..=4) },
+        requests: if random.chance(if swarm.ends { 40 } else { 85 }) { 0 } else { random.within(1..=4) },
         handshakes: if random.chance(70) { 0 } else { random.within(1..=2) },
         connections: if random.chance(90) { 0 } else { random.within(1..=4) },
         body_rate: if random.chance(85) { 0 } else { 1000 },
@@ -111,13 +77,13 @@ fn listener(random: &mut Random, swarm: &Swarm, number: usize) -> ListenerPlan {
 
 fn cluster(random: &mut Random, swarm: &Swarm) -> ClusterPlan {
     ClusterPlan {
-        endpoints: (0..random.within(1..=3)).map(|_| endpoint(random, swarm)).collect(),
+        endpoints: (0..random.within(1..=if swarm.pooled { 1 } else { 3 })).map(|_| endpoint(random, swarm)).collect(),
         balance: random.pick(&["least_request", "round_robin", "random"]),
         connect: Duration::from_millis(random.pick(&[500, 2000])),
         response: seconds(random, &[1, 5]),
         idle: seconds(random, &[1, 55]),
-        max_idle: random.pick(&[0, 1, 2, 128]),
-        abort_on_close: random.chance(20),
+        max_idle: if swarm.pooled || swarm.few_descriptors { 128 } else { random.pick(&[0, 1, 2, 128]) },
+        abort_on_close: random.chance(if swarm.ends { 50 } else { 20 }),
         timeout: random.chance(30).then(|| seconds(random, &[1, 2])),
     }
 }
@@ -126,17 +92,27 @@ fn endpoint(random: &mut Random, swarm: &Swarm) -> EndpointPlan {
     let bad = swarm.bad_endpoints && random.chance(50);
     let late = Duration::from_millis(random.pick(&[490, 500, 516, 2000, 2016]));
     let kinds = [Connects::Refused, Connects::Silent, Connects::Late(late), Connects::Flapping(300 * MILLISECOND)];
-    let closes = swarm.origin_faults && random.chance(30);
-    let slow = swarm.slow && random.chance(30);
+    let closes = swarm.pooled && random.chance(70) || swarm.origin_faults && random.chance(30);
+    let talks = swarm.pooled && random.chance(50) || swarm.origin_faults && random.chance(10);
+    let slow = swarm.slow && random.chance(if swarm.bulk { 50 } else { 30 });
+    let idles = |random: &mut Random| match random.below(4) {
+        0 => random.time(300 * MILLISECOND),
+        1 => Duration::ZERO,
+        _ => BEAT * random.below(4) as u32 + random.time(5 * MILLISECOND),
+    };
     EndpointPlan {
         connects: if bad { random.pick(&kinds) } else { Connects::Up },
-        closes_idle: closes.then(|| random.time(300 * MILLISECOND)),
+        closes_idle: closes.then(|| idles(random)),
+        closes_together: swarm.pooled && random.chance(50),
+        talks: talks.then(|| if random.chance(50) { Duration::ZERO } else { idles(random) }),
         reads: if slow { Pace { chunk: 5000, gap: 300 * MILLISECOND } } else { Pace::PROMPT },
     }
 }
 
-fn calm_pace(random: &mut Random) -> Pace {
-    match random.below(4) {
+fn calm_pace(random: &mut Random, swarm: &Swarm) -> Pace {
+    match random.below(if swarm.ends { 2 } else { 4 }) {
+        // Pieces that are too long to be joined, and fill no buffer.
+        _ if swarm.bulk => Pace { chunk: 2_100 + random.below(2_000), gap: Duration::from_micros(300) },
         0 => Pace { chunk: 1 + random.below(7), gap: Duration::from_micros(4) },
         1 => Pace { chunk: 500 + random.length(4000), gap: Duration::from_micros(300) },
         _ => Pace::PROMPT,
@@ -145,33 +121,39 @@ fn calm_pace(random: &mut Random) -> Pace {
 
 fn add_client(scenario: &mut Scenario, random: &mut Random, swarm: &Swarm) {
     let listener = random.below(scenario.listeners.len());
-    let slow = swarm.slow && random.chance(if swarm.short { 90 } else { 40 });
+    let slow = swarm.slow && random.chance(if swarm.short || swarm.bulk { 90 } else { 40 });
     let faulty = swarm.client_faults && random.chance(50);
     let patience = scenario.listeners[listener].clone();
-    let crawl = |random: &mut Random| Pace { chunk: 1 + random.length(20_000), gap: random.time(2 * patience.body) };
-    let (mut writes, mut reads) = (calm_pace(random), calm_pace(random));
-    if slow && random.chance(50) {
+    let gap = if swarm.bulk { 300 * MILLISECOND } else { 2 * patience.body };
+    let crawl = |random: &mut Random| Pace { chunk: 1 + random.length(20_000), gap: random.time(gap) };
+    let (mut writes, mut reads) = (calm_pace(random, swarm), calm_pace(random, swarm));
+    if slow && random.chance(if swarm.bulk { 10 } else { 50 }) {
         writes = crawl(random);
     } else if slow {
         reads = crawl(random);
     }
     let waits = [patience.header, patience.body, patience.idle];
+    let alone = match swarm {
+        Swarm { ends: true, .. } => 20,
+        Swarm { pooled: true, .. } => 40,
+        _ => 70,
+    };
     let fault = faulty.then(|| (random.length(3000), client_fault(random, &waits)));
     let mut client = ClientPlan {
         start: random.time(400 * MILLISECOND),
         listener,
         exchanges: Vec::new(),
-        depth: if random.chance(70) { 1 } else { random.within(2..=6) },
+        depth: if random.chance(alone) { 1 } else { random.within(2..=6) },
         writes,
         reads,
         calm: !slow && !faulty,
-        end: random.pick(&[
-            ClientEnd::Close,
-            ClientEnd::Close,
-            ClientEnd::HalfClose,
-            ClientEnd::Idle,
-            ClientEnd::Reset,
-        ]),
+        end: match random.below(5) {
+            0..=1 if swarm.ends => ClientEnd::HalfClose,
+            0..=1 => ClientEnd::Close,
+            2 => ClientEnd::HalfClose,
+            3 => ClientEnd::Idle,
+            _ => ClientEnd::Reset,
+        },
         fault,
     };
     for _ in 0..random.within(1..=6) {
@@ -259,15 +241,23 @@ fn exchange(scenario: &Scenario, random: &mut Random, swarm: &Swarm, listener: &
     let target = match random.below(12) {
         0 => Target::Own,
         1 if odd => Target::Nowhere,
+        2 if swarm.ends => Target::Own,
+        3 if swarm.ends => Target::Nowhere,
         _ => Target::Cluster(random.below(scenario.clusters.len())),
     };
     let most = match random.below(4) {
         0 if swarm.huge => 4_000_000,
-        1 | 2 if swarm.large => 300_000,
+        1 | 2 if swarm.large || swarm.bulk => 300_000,
         _ => 20_000,
     };
-    let method = random.pick(&["GET", "GET", "GET", "HEAD", "POST", "POST", "PUT", "DELETE"]);
+    let forwarded = matches!(target, Target::Cluster(_));
+    // The body of a request that is answered here is dropped.
+    let method = match random.pick(&["GET", "GET", "GET", "HEAD", "POST", "POST", "PUT", "DELETE"]) {
+        _ if swarm.ends && !forwarded => "POST",
+        method => method,
+    };
     let body = match (method, random.below(4)) {
+        ("POST", 2) if !forwarded => Body::Length(random.length(most)),
         ("POST" | "PUT", 0 | 1) => Body::Length(random.length(most)),
         ("POST" | "PUT", _) => {
             let bytes = random.length(most);
@@ -276,12 +266,13 @@ fn exchange(scenario: &Scenario, random: &mut Random, swarm: &Swarm, listener: &
         ("DELETE", 0) => Body::Length(random.length(100)),
         _ => Body::None,
     };
-    let forwarded = matches!(target, Target::Cluster(_));
-    let tunnel = (swarm.tunnels && forwarded && random.chance(30)).then(|| (random.length(most), random.length(most)));
+    let tunnel = (forwarded && random.chance(swarm.tunnels)).then(|| (random.length(most), random.length(most)));
     let (method, body) = if tunnel.is_some() { ("GET", Body::None) } else { (method, body) };
     let pause = if swarm.exact && random.chance(20) {
         exact(random, &[listener.idle])
-    } else if random.chance(70) {
+    } else if swarm.pooled && random.chance(60) {
+        BEAT * random.below(4) as u32
+    } else if random.chance(if swarm.operations > 3 { 40 } else { 70 }) {
         Duration::ZERO
     } else {
         random.time(300 * MILLISECOND)
@@ -292,7 +283,10 @@ fn exchange(scenario: &Scenario, random: &mut Random, swarm: &Swarm, listener: &
         body,
         padding: if random.chance(80) { 0 } else { random.length(9000) },
         expects: odd && body != Body::None && random.chance(20),
-        http10: odd && tunnel.is_none() && !matches!(body, Body::Chunked(..)) && random.chance(10),
+        http10: odd
+            && tunnel.is_none()
+            && !matches!(body, Body::Chunked(..))
+            && random.chance(if swarm.ends { 30 } else { 10 }),
         logs_in: odd && tunnel.is_none() && random.chance(8),
         close: odd && tunnel.is_none() && random.chance(8),
         tunnel,
@@ -307,11 +301,13 @@ fn answer(scenario: &Scenario, random: &mut Random, swarm: &Swarm, target: Targe
     let faulty = swarm.origin_faults && random.chance(30);
     let delay = match random.below(10) {
         0 if swarm.exact => exact(random, &[response]),
+        1..=5 if swarm.operations > 3 => random.time(400 * MILLISECOND),
         1..=3 => random.time(100 * MILLISECOND),
         _ => Duration::ZERO,
     };
     let bytes = random.length(most);
     let framing = match random.below(10) {
+        0..=1 if swarm.ends => AnswerFraming::Close,
         0..=4 => AnswerFraming::Length,
         5..=8 => AnswerFraming::Chunked(bytes / 300 + 1 + random.length(9000), random.chance(30)),
         _ => AnswerFraming::Close,
@@ -322,7 +318,7 @@ fn answer(scenario: &Scenario, random: &mut Random, swarm: &Swarm, target: Targe
         status: random.pick(&[200, 200, 200, 200, 204, 304, 404, 500, 503]),
         framing,
         bytes,
-        writes: calm_pace(random).at_least(bytes / PIECES),
+        writes: calm_pace(random, swarm).at_least(bytes / PIECES),
         early: random.chance(10),
         close: random.chance(15),
         fault: faulty.then(|| (random.length(2000), origin_fault(random, response))),

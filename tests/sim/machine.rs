@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use cairn::buffer::{Buffers, ProvidedRing, Queue};
 use cairn::id::Address;
-use cairn::limits::SEND_PIECES;
+use cairn::limits::{self, SEND_PIECES};
 use cairn::uring::{Completion, Driver, Operation, StartError, Waker};
 use socket2::SockAddr;
 
-use crate::net::{Event, LinkId, Name, Net, Peer, Pending, tell};
+use crate::net::{Event, LinkId, Name, Net, Peer, Pending, Spoiled, tell};
 use crate::scenario::Connects;
 use crate::world::World;
 
@@ -22,6 +22,9 @@ use crate::world::World;
 const EPOCH: i64 = 1_700_000_000;
 /// Completions that come within this time of the first are handed over together.
 const BATCH: Duration = Duration::from_micros(100);
+
+/// Turns whose receives a queue may hold above its bounds: until its source was paused.
+const TURNS_ABOVE: usize = 4;
 
 /// The machine of one worker.
 pub(crate) struct Machine {
@@ -106,7 +109,8 @@ impl Driver for Machine {
         let IpAddr::V4(ip) = address.ip() else { return Err(io::ErrorKind::Unsupported.into()) };
         let [_, cluster, _, endpoint] = ip.octets();
         let net = &mut self.world.borrow_mut().net;
-        if net.is_out_of_descriptors() {
+        net.lacks_socket = net.is_out_of_descriptors();
+        if net.lacks_socket {
             return Err(io::Error::from_raw_os_error(libc::EMFILE));
         }
         let peer = Peer::Origin(usize::from(cluster), usize::from(endpoint) - 1);
@@ -156,6 +160,16 @@ impl Driver for Machine {
         let link = net.link_of(socket.as_raw_fd()).map(|link| &net.links[link]);
         link.is_some_and(|link| link.to_worker.fin && link.to_worker.bytes.is_empty() && !link.to_worker.reset)
     }
+}
+
+/// The exchange whose request head begins these bytes for an origin.
+fn request_of(bytes: &[u8]) -> Option<u32> {
+    let mut words = bytes[..bytes.len().min(64)].split(|byte| *byte == b' ');
+    let (method, path) = (words.next()?, words.next()?);
+    if !matches!(method, b"GET" | b"HEAD" | b"POST" | b"PUT" | b"DELETE") || !path.starts_with(b"/c") {
+        return None;
+    }
+    std::str::from_utf8(path).ok()?.rsplit('/').next()?.parse().ok()
 }
 
 impl World {
@@ -321,10 +335,50 @@ impl Net {
         let Some(link) = self.link_of(socket) else { return };
         let mut bytes = Vec::with_capacity(out.bytes());
         buffers.iter(out).take(SEND_PIECES).for_each(|lease| bytes.extend_from_slice(lease.bytes()));
+        self.check_queue(link, out, buffers);
+        if let Some(exchange) = request_of(&bytes) {
+            self.begin_request(link, exchange);
+        }
         if self.links[link].send.replace((Pending::new(tag), bytes)).is_some() {
             return self.violate(format!("two sends on {}", self.name(link)));
         }
         self.complete_send(link);
+    }
+
+    /// The worker sends the head of a request.
+    fn begin_request(&mut self, link: LinkId, exchange: u32) {
+        if self.links[link].spoiled == Spoiled::Known {
+            self.violate(format!("request {exchange} is sent to {}, which can take none", self.name(link)));
+        }
+        let sent_over = self.sent_over.entry(exchange).or_default();
+        sent_over.push(link);
+        sent_over.dedup();
+        // Sent again once, and before that nothing was sent where nobody could be connected to.
+        if sent_over.len() > 2 {
+            self.violate(format!("request {exchange} is sent over a third connection"));
+        }
+    }
+
+    /// What waits to be sent is within its bounds, and small pieces have been joined.
+    fn check_queue(&mut self, link: LinkId, out: &Queue, buffers: &Buffers) {
+        let (mut held, mut first, mut spare) = (0, 0, 0);
+        for lease in buffers.iter(out) {
+            let (at, length) = (lease.as_ptr() as usize, lease.bytes().len());
+            // A chunked body may be in many pieces of one buffer.
+            if held == 0 || !(first..first + limits::BUFFER_BYTES).contains(&at) {
+                (held, first) = (held + 1, at);
+            }
+            if length <= limits::COALESCE_BYTES && spare >= length + limits::BUFFER_TAILROOM {
+                self.violate(format!("{length} bytes for {} have a buffer of their own", self.name(link)));
+            }
+            spare = lease.spare();
+        }
+        let (bytes, most) = (out.bytes(), self.most);
+        if bytes > limits::QUEUE_BYTES + TURNS_ABOVE * most.bytes
+            || held > limits::QUEUE_PIECES + TURNS_ABOVE * (most.buffers + 1)
+        {
+            self.violate(format!("{bytes} bytes in {held} buffers wait to be sent to {}", self.name(link)));
+        }
     }
 
     /// Cancels operations. Each may still complete as if nothing had been asked.

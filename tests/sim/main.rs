@@ -15,6 +15,7 @@ mod random;
 mod response;
 mod scenario;
 mod shrink;
+mod swarm;
 mod tls;
 mod world;
 

@@ -16,6 +16,9 @@ use crate::scenario::KernelPlan;
 /// A connection, by its place among all that there ever were.
 pub(crate) type LinkId = usize;
 
+/// How long a slow send takes at most.
+const SLOW_SEND: Duration = Duration::from_millis(5);
+
 /// Something that is to happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Event {
@@ -67,6 +70,23 @@ impl Pending {
     }
 }
 
+/// Whether a connection to an origin can take no further request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Spoiled {
+    No,
+    /// The completion that says so has this tag.
+    Told(u64),
+    /// The worker has taken that in.
+    Known,
+}
+
+/// What receives have brought.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Brought {
+    pub(crate) bytes: usize,
+    pub(crate) buffers: usize,
+}
+
 /// A connection between the worker and a peer.
 #[derive(Debug)]
 pub(crate) struct Link {
@@ -79,6 +99,10 @@ pub(crate) struct Link {
     pub(crate) send: Option<(Pending, Vec<u8>)>,
     /// A FIN went untold, until something is received anew.
     pub(crate) fin_missed: bool,
+    /// It can take no further request: its origin has ended it, or has talked without being asked.
+    pub(crate) spoiled: Spoiled,
+    /// Where in the origin's bytes it has talked without being asked.
+    pub(crate) talk: Option<u64>,
     /// The worker has its descriptor and has not closed it.
     pub(crate) held: bool,
     /// The worker has done something with it.
@@ -92,6 +116,8 @@ pub(crate) struct Link {
     pub(crate) peer_due: bool,
     /// Bytes that the worker has received.
     pub(crate) delivered: u64,
+    /// What it has received in this turn.
+    pub(crate) brought: Brought,
 }
 
 /// A listening socket of the worker.
@@ -136,6 +162,14 @@ pub(crate) struct Net {
     pub(crate) woken: bool,
     /// How late connections to an endpoint stand.
     pub(crate) late: BTreeMap<(usize, usize), Duration>,
+    /// The connections over which the worker has sent each exchange's request.
+    pub(crate) sent_over: BTreeMap<u32, Vec<LinkId>>,
+    /// The most that one turn has brought on one connection.
+    pub(crate) most: Brought,
+    /// The worker has found no descriptor for its last socket.
+    pub(crate) lacks_socket: bool,
+    /// When the worker had begun to drain.
+    pub(crate) drains: Option<Duration>,
     /// Descriptors that the worker has.
     pub(crate) descriptors: usize,
     /// No fault happens any more.
@@ -182,6 +216,10 @@ impl Net {
             waker: None,
             woken: false,
             late: BTreeMap::new(),
+            sent_over: BTreeMap::new(),
+            most: Brought::default(),
+            lacks_socket: false,
+            drains: None,
             descriptors: 0,
             settled: false,
             active: Duration::ZERO,
@@ -270,6 +308,8 @@ impl Net {
             receive: None,
             send: None,
             fin_missed: false,
+            spoiled: Spoiled::No,
+            talk: None,
             held: false,
             touched: false,
             closing: false,
@@ -278,6 +318,7 @@ impl Net {
             closed_by_peer: false,
             peer_due: false,
             delivered: 0,
+            brought: Brought::default(),
         });
         (link, descriptor)
     }
@@ -329,7 +370,7 @@ impl Net {
         self.active = self.now;
         if self.links[link].closed_by_worker {
             // Nobody is there: a reset comes back.
-            let harsh = self.plan.harsh_resets && self.random.chance(20);
+            let harsh = self.plan.harsh_resets && self.random.chance(50);
             let pipe = &mut self.links[link].to_peer;
             pipe.reset = true;
             if harsh {
@@ -408,7 +449,9 @@ impl Net {
         let Some((pending, _)) = &mut it.send else { return };
         let ready = broken || it.to_peer.bytes.len() < window || pending.cancelled;
         if ready && !std::mem::replace(&mut pending.due, true) {
-            let at = self.now + self.delay();
+            let slow = self.fault(self.plan.slow_sends);
+            let more = if slow { self.random.time(SLOW_SEND) } else { Duration::ZERO };
+            let at = self.now + more + self.delay();
             self.schedule(at, Event::Send(link));
         }
     }

@@ -52,6 +52,11 @@ impl Operator {
         (operator, sockets)
     }
 
+    /// Whether the configuration has an endpoint now.
+    pub(crate) fn has(&self, cluster: usize, endpoint: usize) -> bool {
+        !self.state.removed_clusters.contains(&cluster) && (endpoint == 0 || !self.state.shrunk.contains(&cluster))
+    }
+
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
         Arc::clone(&self.snapshots[self.snapshots.len() - 1])
     }

@@ -139,6 +139,11 @@ impl Oracle {
                 if scenario.is_clean(number, exchange) {
                     self.judge_clean(net, scenario, exchange);
                 }
+                let refused = self.exchanges[exchange as usize].outcome == Outcome::Complete { status: 502, own: true };
+                let sent = net.sent_over.contains_key(&exchange);
+                if refused && !sent && self.disturbed.is_none() && scenario.is_reachable(exchange) {
+                    net.violate(format!("exchange {exchange} has failed, though nothing of it was sent"));
+                }
             }
         }
     }

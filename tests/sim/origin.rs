@@ -15,6 +15,11 @@ use crate::scenario::{
 /// What opens a tunnel.
 const SWITCH: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: sim\r\n\r\n";
 
+/// How often an origin closes connections that it closes at the same moments.
+const MOMENTS: Duration = Duration::from_millis(20);
+/// What is said to nobody.
+const TALK: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nX-Talk: yes\r\nContent-Length: 0\r\n\r\n";
+
 pub(crate) struct Origin {
     link: LinkId,
     random: Random,
@@ -36,6 +41,10 @@ pub(crate) struct Origin {
     gone: bool,
     /// When it has last answered.
     idle_since: Option<Duration>,
+    /// It has said what nobody asked for.
+    talked: bool,
+    /// The way up of a tunnel has ended.
+    ended: bool,
 }
 
 /// A request that is being read, or was read and is being answered.
@@ -79,6 +88,8 @@ impl Origin {
             finished: false,
             gone: false,
             idle_since: None,
+            talked: false,
+            ended: false,
         }
     }
 
@@ -91,6 +102,7 @@ impl Origin {
         self.wakes = self.wakes.filter(|at| *at > net.now);
         self.read(net, oracle, scenario);
         self.write(net, scenario);
+        self.talk_if_idle(net);
         self.close_if_idle(net);
     }
 
@@ -132,8 +144,12 @@ impl Origin {
             if opened && !garbled && !reset && received < up && !ends_early(scenario, exchange) {
                 net.violate(format!("{received} of {up} bytes of tunnel {exchange} look whole"));
             }
-            if opened && !reset && self.answer.is_some() {
+            if opened && !reset && (self.answer.is_some() || !self.ended) {
                 // Its own way goes on.
+                self.ended = true;
+                if self.answer.is_none() {
+                    self.end_tunnel(net);
+                }
                 return;
             }
         }
@@ -340,10 +356,9 @@ impl Origin {
         tell!(net, "{}: has answered request {}", net.name(self.link), request.exchange);
         let ends = plan.close || plan.framing == AnswerFraming::Close;
         match request.framing {
-            Framing::Tunnel => {
-                net.finish(self.link);
-                self.finished = true;
-            }
+            // Through some tunnels it says nothing of its end before it knows of the other's.
+            Framing::Tunnel if request.exchange % 4 == 0 && !self.ended => {}
+            Framing::Tunnel => self.end_tunnel(net),
             Framing::Length(0) | Framing::Chunked(Chunks::Done) => {
                 self.request = None;
                 self.idle_since = Some(net.now);
@@ -360,16 +375,42 @@ impl Origin {
         }
     }
 
+    fn end_tunnel(&mut self, net: &mut Net) {
+        if !std::mem::replace(&mut self.finished, true) {
+            net.finish(self.link);
+        }
+    }
+
+    /// Sends what nobody has asked for.
+    fn talk_if_idle(&mut self, net: &mut Net) {
+        let (Some(since), Some(after)) = (self.idle_since, self.endpoint.talks) else { return };
+        if self.gone || self.talked || net.settled {
+            return;
+        }
+        if net.now < since + after {
+            return self.wake_at(net, since + after);
+        }
+        tell!(net, "{}: talks to nobody", net.name(self.link));
+        self.talked = true;
+        let link = &mut net.links[self.link];
+        link.talk = Some(link.delivered + link.to_worker.bytes.len() as u64);
+        net.write(self.link, TALK);
+    }
+
     fn close_if_idle(&mut self, net: &mut Net) {
         let (Some(since), Some(after)) = (self.idle_since, self.endpoint.closes_idle) else { return };
         if self.gone || net.settled {
             return;
         }
-        if net.now >= since + after {
+        let mut at = since + after;
+        if self.endpoint.closes_together {
+            at = MOMENTS * (at.as_nanos().div_ceil(MOMENTS.as_nanos()) as u32);
+        }
+        if net.now >= at {
             tell!(net, "{}: closes its idle connection", net.name(self.link));
             self.leave(net);
         } else {
-            self.wake_at(net, since + after);
+            self.wake_at(net, at);
         }
     }
 }

@@ -21,6 +21,8 @@ pub(crate) struct Response {
     /// Bytes of content that came.
     received: usize,
     interims: usize,
+    /// An origin has said it to nobody.
+    is_talk: bool,
     /// A tunnel was opened and its way up has not begun.
     opened: bool,
 }
@@ -48,6 +50,7 @@ impl Response {
             from_origin: false,
             received: 0,
             interims: 0,
+            is_talk: false,
             opened: false,
         }
     }
@@ -156,6 +159,7 @@ impl Response {
                 "content-length" => size = value.parse::<usize>().ok(),
                 "transfer-encoding" => coded = value.eq_ignore_ascii_case("chunked"),
                 "connection" => self.closes |= value.eq_ignore_ascii_case("close"),
+                "x-talk" => self.is_talk = true,
                 "x-id" => id = value.parse::<u32>().ok(),
                 _ => {}
             }
@@ -203,6 +207,13 @@ impl Response {
             return if plan.tunnel.is_some() { Ok(()) } else { Err("a tunnel that nobody wants".to_owned()) };
         }
         around.oracle.heads += 1;
+        if self.is_talk && !around.net.sent_over.contains_key(&self.exchange) {
+            return Err("what an origin had said before it was asked".to_owned());
+        }
+        let begun = around.oracle.exchanges[self.exchange as usize].begun;
+        if !self.closes && around.net.drains.is_some_and(|drains| drains < begun) {
+            return Err("the connection is to be kept, though the worker drains".to_owned());
+        }
         if self.from_origin && self.status != plan.answer.status {
             return Err(format!("status {} instead of {}", self.status, plan.answer.status));
         }

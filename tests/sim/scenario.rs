@@ -35,6 +35,8 @@ pub(crate) struct KernelPlan {
     pub(crate) short_receives: usize,
     /// Sends take less than they could.
     pub(crate) short_sends: usize,
+    /// Sends take long although there is room.
+    pub(crate) slow_sends: usize,
     /// Some of the transfers above move a single byte.
     pub(crate) single_bytes: bool,
     /// Multishot operations end without reason, in so many of a hundred cases.
@@ -90,6 +92,10 @@ pub(crate) struct EndpointPlan {
     pub(crate) connects: Connects,
     /// Idle connections are closed after about so long.
     pub(crate) closes_idle: Option<Duration>,
+    /// It closes those that it closes at all at the same moments, as one that is restarted does.
+    pub(crate) closes_together: bool,
+    /// So long after an answer it sends what nobody has asked for: that it waits no longer.
+    pub(crate) talks: Option<Duration>,
     /// It reads requests as slowly as this.
     pub(crate) reads: Pace,
 }
@@ -308,6 +314,10 @@ impl Scenario {
         if client.end == ClientEnd::HalfClose && cluster.abort_on_close {
             return false;
         }
+        if cluster.endpoints.iter().any(|endpoint| endpoint.talks.is_some()) {
+            // What it says to nobody may come as somebody begins to ask.
+            return false;
+        }
         let closes = cluster.endpoints.iter().any(|endpoint| endpoint.closes_idle.is_some());
         if closes && (!self.is_idempotent(exchange) || plan.body != Body::None) {
             return false;
@@ -316,6 +326,12 @@ impl Scenario {
             < cluster.timeout.unwrap_or(cluster.response).min(cluster.response);
         let early = answer.early && plan.body.bytes() > 0;
         prompt && !early && answer.fault.is_none() && cluster.is_clean()
+    }
+
+    /// Whether every endpoint of an exchange's cluster takes connections at once.
+    pub(crate) fn is_reachable(&self, exchange: u32) -> bool {
+        let Target::Cluster(cluster) = self.exchanges[exchange as usize].target else { return false };
+        self.clusters[cluster].endpoints.iter().all(|endpoint| endpoint.connects == Connects::Up)
     }
 
     /// The number of the client that sends an exchange.

@@ -93,7 +93,8 @@ fn simplify(scenario: &mut Scenario, step: usize) -> Option<bool> {
         9 => set(&mut kernel.delay, Duration::ZERO),
         10 => set(&mut kernel.window, 1 << 20),
         11 => set(&mut kernel.descriptors, None),
-        _ => return simplify_peers(scenario, step - 12),
+        12 => set(&mut kernel.slow_sends, 0),
+        _ => return simplify_peers(scenario, step - 13),
     };
     Some(plain)
 }

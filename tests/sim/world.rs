@@ -11,7 +11,7 @@ use cairn::limits;
 use cairn::worker::Load;
 
 use crate::client::{Client, Surroundings};
-use crate::net::{Event, LinkId, Name, Net, Peer, tell};
+use crate::net::{Brought, Event, Link, LinkId, Name, Net, Peer, Spoiled, tell};
 use crate::operator::Operator;
 use crate::oracle::Oracle;
 use crate::origin::Origin;
@@ -29,6 +29,10 @@ pub(crate) struct World {
     pools: [&'static Pool; 2],
     /// Buffers that something holds.
     held: usize,
+    /// Idle connections may belong to clients that have logged in on them, and make no room for others.
+    binds: bool,
+    /// Connections to origins that were idle after the last turn.
+    idle: usize,
     /// Turns since time went on for more than a moment.
     turns: usize,
     since: Duration,
@@ -76,6 +80,8 @@ impl World {
             operator: None,
             pools,
             held: 0,
+            binds: scenario.exchanges.iter().any(|exchange| exchange.logs_in),
+            idle: 0,
             turns: 0,
             since: Duration::ZERO,
             idle_turns: 0,
@@ -146,6 +152,7 @@ impl World {
     /// What has to be true whenever the worker waits. `offered`: buffers that receives may fill, of each group.
     pub(crate) fn before_wait(&mut self, offered: [usize; 2]) {
         self.drop_untouched();
+        self.net.end_turn();
         self.net.settled = self.is_over();
         let held = self.pools[0].capacity() - self.pools[0].available() - offered[0] - offered[1];
         let open = self.net.links.iter().filter(|link| link.held || link.closing && !link.closed_by_worker).count();
@@ -202,6 +209,40 @@ impl World {
         if load.exchanges > load.downstreams || load.sockets < clients + origins {
             self.net.violate(format!("{load:?}"));
         }
+        // One of each connection, those of endpoints that are used included, and two of each exchange.
+        if load.timers > load.downstreams + load.upstreams + 2 * load.exchanges {
+            self.net.violate(format!("timers of nothing are set: {load:?}"));
+        }
+        // Of the connections that were idle, every exchange has taken one at most.
+        if std::mem::take(&mut self.net.lacks_socket) && !self.binds && self.idle > load.exchanges {
+            let text = format!("an exchange finds no descriptor, though {} connections were idle", self.idle);
+            self.net.violate(text);
+        }
+        self.idle = load.upstreams - load.exchanges.min(load.upstreams);
+        let useless =
+            |link: &Link| link.held && link.spoiled == Spoiled::Known && matches!(link.peer, Peer::Origin(..));
+        if let Some(link) = self.net.links.iter().position(useless).filter(|_| load.exchanges == 0) {
+            self.net.violate(format!("{} is kept, which can take no request", self.net.name(link)));
+        }
+        self.after_orders(load);
+    }
+
+    /// What has to be true once the worker has heard of everything that the operator wants.
+    fn after_orders(&mut self, load: &Load) {
+        let Self { net, operator: Some(operator), .. } = self else { return };
+        if operator.drained.is_some() {
+            net.drains.get_or_insert(net.now);
+        }
+        let Some(handle) = operator.handle.as_ref().filter(|_| net.waker.is_some() && !net.woken) else { return };
+        let (version, wanted) = (handle.counters.version.get(), operator.snapshot().version);
+        if version != wanted {
+            net.violate(format!("the worker goes on under snapshot {version} instead of {wanted}"));
+        }
+        let mut idle = net.links.iter().filter(|link| link.held && load.exchanges == 0).map(|link| link.peer);
+        let gone = idle.find(|peer| matches!(*peer, Peer::Origin(cluster, at) if !operator.has(cluster, at)));
+        if let Some(Peer::Origin(cluster, endpoint)) = gone {
+            net.violate(format!("an idle connection to endpoint {cluster}.{endpoint} is kept, which is gone"));
+        }
     }
 
     /// The last clients come: whatever has happened, they have to be served.
@@ -251,6 +292,19 @@ impl World {
 }
 
 impl Net {
+    /// A turn is over. Notes which connections the worker knows to take no further request: it has had the completion that says so, and
+    /// whatever it had queued before was submitted.
+    fn end_turn(&mut self) {
+        let Self { links, completions, early, .. } = self;
+        for link in links {
+            link.brought = Brought::default();
+            let Spoiled::Told(tag) = link.spoiled else { continue };
+            if !completions.iter().chain(&*early).any(|completion| completion.tag == tag) {
+                link.spoiled = Spoiled::Known;
+            }
+        }
+    }
+
     /// Whether the worker has yet to be told of an accepted descriptor.
     fn is_on_its_way(&self, descriptor: RawFd) -> bool {
         self.completions.iter().chain(&self.early).any(|completion| completion.result == descriptor)
