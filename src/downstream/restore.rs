@@ -43,8 +43,7 @@ fn write_location(value: &[u8], rewrite: Option<&PathRewrite>, kept: Option<&Kep
     let Some(path) = own_path(value, kept) else { return write_parts(out, &[value]) };
     match rewrite.map(|rewrite| rewrite.restore(path)) {
         None => write_parts(out, &[path]),
-        // A path that begins with `//` would be read as a host.
-        Some(Some((prefix, rest))) if prefix.is_empty() && rest.starts_with(b"//") => write_parts(out, &[value]),
+        Some(Some((prefix, rest))) if prefix.is_empty() && names_host(rest) => write_parts(out, &[value]),
         Some(Some((b"", b""))) => write_parts(out, &[b"/"]),
         Some(Some((prefix, rest))) => write_parts(out, &[prefix, rest]),
         // No path of the client leads there.
@@ -62,8 +61,13 @@ fn own_path<'a>(value: &'a [u8], kept: Option<&Kept>) -> Option<&'a [u8]> {
     let end = rest.iter().position(|byte| b"/?#".contains(byte)).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(end);
     let path = if path.is_empty() { &b"/"[..] } else { path };
-    (kept.is_some_and(|kept| kept.names(authority)) && path.starts_with(b"/") && !path.starts_with(b"//"))
-        .then_some(path)
+    (kept.is_some_and(|kept| kept.names(authority)) && path.starts_with(b"/") && !names_host(path)).then_some(path)
+}
+
+/// Whether browsers would read what stands behind the first slash of a path as a host: they take `\` for `/`, and leave tabs out (WHATWG
+/// URL section 4.4).
+fn names_host(path: &[u8]) -> bool {
+    path.iter().skip(1).find(|byte| **byte != b'\t').is_some_and(|byte| b"/\\".contains(byte))
 }
 
 /// Writes a cookie whose Path, if it has one, is one of the client's (RFC 6265 section 4.1.2.4).

@@ -232,6 +232,8 @@ fn an_origin_that_does_not_know_its_prefix_is_corrected() {
         ("Location: http://other.example/login", "http://other.example/login"),
         ("Location: login", "login"),
         ("Location: http://internal:9000//b.example/", "http://internal:9000//b.example/"),
+        ("Location: http://internal:9000/\\b.example/", "http://internal:9000/\\b.example/"),
+        ("Location: http://internal:9000/\t/b.example/", "http://internal:9000/\t/b.example/"),
         ("Content-Location: /a.json", "/shop/a.json"),
         ("Set-Cookie: a=1; Path=/; Secure", "a=1; Path=/shop; Secure"),
         ("Set-Cookie: a=\"x; path=/y\"; HttpOnly;path=/cart", "a=\"x; Path=/shop/y\"; HttpOnly; Path=/shop/cart"),
