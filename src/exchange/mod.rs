@@ -45,8 +45,8 @@ pub use failure::{Failure, Side};
 pub use local::{LocalResponse, Refused};
 pub use record::{Forwarding, Record};
 use replay::Replay;
-use request::UpgradeOffer;
 pub use request::{Forwarded, Peer};
+use request::{UpgradeOffer, check_made, target};
 pub use request_id::RequestId;
 use state::{Exchange, State};
 use tenancy::Tenancy;
@@ -77,6 +77,8 @@ pub struct Engine<D = Kernel> {
     exchanges: Slab<Exchange>,
     /// The forms of the path of the request that was routed last.
     paths: Forms,
+    /// The forms of the path that was made for an origin last, if it was made of variables.
+    made: Forms,
     /// What the groups of an expression have matched of it, for routes that ask for that.
     captures: Captures,
     /// Memory for what responses need of their requests.
@@ -150,6 +152,7 @@ impl<D: Driver> Engine<D> {
             tenancies: Vec::new(),
             exchanges: Slab::with_capacity(1024),
             paths: Forms::with_capacity(limits::REQUEST_LINE_BYTES),
+            made: Forms::with_capacity(0),
             captures: Captures::new(),
             spare: Vec::new(),
             allow: Vec::with_capacity(1024),
@@ -201,8 +204,8 @@ impl<D: Driver> Engine<D> {
         // The request is forwarded as HTTP/1.1, which requires Host. An HTTP/1.0 request may lack it.
         let named = !request.authority.is_empty();
         let fallback = if named { &b""[..] } else { decision.snapshot.clusters[cluster.index()].host.as_bytes() };
-        self.write_request(decision, route, asked, offer.is_some(), fallback);
-        let kept = match self.keep(&decision.snapshot, route, asked) {
+        let written = self.write_request(decision, route, asked, offer.is_some(), fallback);
+        let kept = match written.and_then(|()| self.keep(&decision.snapshot, route, asked)) {
             Ok(kept) => kept,
             Err(failure) => {
                 self.release_place(tenant);
@@ -250,7 +253,7 @@ impl<D: Driver> Engine<D> {
         asked: &RouteRequest<'_>,
         offered: bool,
         fallback: &[u8],
-    ) {
+    ) -> Result<(), Failure> {
         let RouteRequest { request, head, .. } = *asked;
         let received = request.path(head);
         find_captures(&mut self.captures, route, self.paths.normal(received));
@@ -259,6 +262,14 @@ impl<D: Driver> Engine<D> {
         let upgrade = request.upgrade.filter(|_| offered).map(|protocols| protocols.of(head));
         let values = RequestValues { asked: *asked, snapshot: &decision.snapshot, route, paths, captures };
         Forwarded { values, upgrade, fallback }.write(scratch);
+        let rewrite = route.rewrite.as_ref().and_then(|rewrite| rewrite.path.as_ref());
+        match rewrite.filter(|rewrite| rewrite.has_variables() && request.method != Method::Connect) {
+            Some(_) => {
+                let rules = decision.snapshot.listener(asked.listener).path_rules();
+                check_made(target(&self.scratch), rules, &mut self.made).map_err(Failure::Path)
+            }
+            None => Ok(()),
+        }
     }
 
     /// Takes in that a part of the request was queued, or its end if `whole`: from then on the origin owes a response.

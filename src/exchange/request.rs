@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use crate::http::path::{EncodedSlash, Forms, PathError, Rules};
 use crate::http::{
     BodyFraming, ENDS_HERE, Field, FieldName, Method, RequestHead, Version, is_claim, parse_decimal, write_decimal,
 };
@@ -358,6 +359,25 @@ impl Forwarded<'_> {
         write_parts(out, element);
         if out.len() == first { out.truncate(start) } else { out.extend_from_slice(b"\r\n") }
     }
+}
+
+/// The target of a request head.
+pub(super) fn target(head: &[u8]) -> &[u8] {
+    head.split(|byte| *byte == b' ').nth(1).unwrap_or_default()
+}
+
+/// Refuses a target that was made of variables if its path is not where it seems to be: a value such as `../admin` would lead out of
+/// the directory in which it was put, and an origin may decode `%00`. `forms` is memory for that.
+#[cold]
+pub(super) fn check_made(target: &[u8], rules: Rules, forms: &mut Forms) -> Result<(), PathError> {
+    let path = target.split(|byte| *byte == b'?').next().unwrap_or_default();
+    let encoded_slash = match rules.encoded_slash {
+        EncodedSlash::Refuse => EncodedSlash::Refuse,
+        // Nothing is decoded any more.
+        EncodedSlash::Keep | EncodedSlash::Decode => EncodedSlash::Keep,
+    };
+    forms.read(path, Rules { encoded_slash, normalize: false, ..rules })?;
+    if forms.forwarded(path) == path { Ok(()) } else { Err(PathError::Ambiguous) }
 }
 
 #[cfg(test)]

@@ -59,7 +59,8 @@ pub enum PathError {
     Backslash,
     /// `%2f` where it is refused, or next to a dot segment: some origins treat it as a separator.
     EncodedSlash,
-    /// `..` behind an empty segment, or behind a name with `%2f`: what it removes depends on merging and decoding.
+    /// `..` behind an empty segment, or behind a name with `%2f`: what it removes depends on merging and decoding. Also a dot segment
+    /// that a variable has brought into the path for an origin.
     Ambiguous,
     /// Dot segments lead above the root.
     AboveRoot,

@@ -82,6 +82,13 @@ impl PathRewrite {
         }
     }
 
+    /// Whether the new path is made of values that a client may have chosen.
+    #[must_use]
+    #[inline]
+    pub fn has_variables(&self) -> bool {
+        self.template().plain().is_none()
+    }
+
     /// Writes the new path for one that the route has matched, of which `forwarded` is what goes on unchanged, and `rewritable` what a
     /// prefix can be taken from. The `*` of OPTIONS stays.
     pub fn write(&self, forwarded: &[u8], rewritable: &[u8], values: &impl Values, out: &mut Vec<u8>) {

@@ -174,6 +174,35 @@ fn paths_and_hosts_are_made_of_values() {
     assert_eq!(got.field("x-forwarded-prefix").as_deref(), Some("/outer/api"), "a trusted proxy has taken away more");
 }
 
+/// (route keys, target, value of X-Tenant, target that the origin gets; empty: 400)
+#[test]
+fn values_do_not_lead_out_of_the_path_in_which_they_stand() {
+    let (origin, requests) = Origin::recording(OK);
+    for (route, target, tenant, received) in [
+        ("path_regex = \"/v(.*)\"\nrewrite.path = \"/api/${regex.1}\"", "/v../admin", "", ""),
+        ("path_regex = \"/v(.*)\"\nrewrite.path = \"/api/${regex.1}\"", "/v..;a/admin", "", ""),
+        ("path_regex = \"/v(.*)\"\nrewrite.path = \"/api/${regex.1}\"", "/v.", "", ""),
+        ("path_regex = \"/v(.*)\"\nrewrite.path = \"/api/${regex.1}\"", "/v..a/b", "", "/api/..a/b"),
+        ("rewrite.path = \"/t/${header.x-tenant}/home\"", "/", "../admin?", ""),
+        ("rewrite.path = \"/t/${header.x-tenant}/home\"", "/", "%2e%2e/admin", ""),
+        ("rewrite.path = \"/t/${header.x-tenant}/home\"", "/", "a%00", ""),
+        ("rewrite.path = \"/t/${header.x-tenant}/home\"", "/", "%zz", ""),
+        ("rewrite.path = \"/t/${header.x-tenant}/home\"", "/?a=../b", "a/b", "/t/a/b/home?a=../b"),
+        ("rewrite.add_prefix = \"/t/${header.x-tenant}\"", "/x", "a/..", ""),
+        ("rewrite.add_prefix = \"/t/${header.x-tenant}\"", "/x//y", "a", "/t/a/x//y"),
+    ] {
+        let proxy = Setup::to(&[&origin.address]).route(route).start();
+        let answer = proxy.ask(&format!("GET {target} HTTP/1.1\r\nHost: a\r\nX-Tenant: {tenant}\r\n\r\n"));
+        if received.is_empty() {
+            assert_eq!(answer.status(), 400, "{route} {target} {tenant}");
+            assert!(requests.try_recv().is_err(), "{route} {target} {tenant}");
+        } else {
+            let got = next(&requests);
+            assert_eq!(got.line().split(' ').nth(1), Some(received), "{route}");
+        }
+    }
+}
+
 /// (route keys, target, Location)
 #[test]
 fn redirects_keep_what_they_are_told_to() {
