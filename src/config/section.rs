@@ -293,13 +293,17 @@ impl<'a> Section<'a> {
         entries.filter_map(|(name, value)| Some((name, as_condition(value)?))).collect()
     }
 
-    /// Names and values of the table under `name`, in the order of the file. Each name is that of the nearest layer which has it.
+    /// Names and values of the table under `name`, in the order of the file. Each name is that of the nearest layer which has it; those
+    /// of header fields are the same in any letter case.
     pub(super) fn entries(&self, name: &str) -> Entries<'a> {
         let mut entries: Entries<'a> = Vec::new();
+        let fields = name == "headers";
+        let same = |one: &str, other: &str| one == other || fields && one.eq_ignore_ascii_case(other);
         for found in self.all(name) {
+            let nearer = entries.len();
             for (name, node) in found.table().into_iter().flat_map(|table| table.iter()) {
                 let name = key_text(found.document, name);
-                if !entries.iter().any(|(nearer, _)| nearer.value == name.value) {
+                if !entries[..nearer].iter().any(|(nearer, _)| same(nearer.value, name.value)) {
                     entries.push((name, Found { node, ..found }));
                 }
             }

@@ -41,7 +41,7 @@ fn a_route_has_what_its_group_and_the_defaults_have() {
         hosts = ["shop.example", "*.shop.example"]
         listeners = ["public"]
         client_ip = ["10.0.0.0/8"]
-        headers = { x-a = "1", x-b = "2" }
+        headers = { x-a = "1", X-B = "2" }
         not = { methods = ["PUT"], headers = { x-d = "1" } }
         timeouts = { body = "20s" }
         body_bytes = "1MiB"
