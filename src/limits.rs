@@ -21,6 +21,8 @@ pub const DRAIN_BYTES: u64 = 64 * 1024;
 pub const KEPT_BYTES: usize = 4 * 1024;
 /// Most states of an expression whose groups are used. Each byte of a path may cost as many steps.
 pub const GROUP_STATES: usize = 512;
+/// Most variables in the texts of one route: a header field of the client's may take the place of each.
+pub const ROUTE_VARIABLES: usize = 64;
 /// Largest body of an error page, bytes: it is sent with each such answer.
 pub const ERROR_PAGE_BYTES: usize = 64 * 1024;
 /// Default of `listener.limits.handshakes`: at one worker, half of its receive buffers could hold a part of each.

@@ -7,6 +7,7 @@ use super::section::{Found, Section, Text, texts};
 use super::tables::ROUTE;
 use super::{condition, field, host, listener, page, path, target};
 use crate::id::ClusterId;
+use crate::limits::ROUTE_VARIABLES;
 use crate::route::template::{Template, Variable};
 use crate::route::{ActionSpec, BodyLimit, HeaderEdits, PathEdit, PathPattern, RouteLimits, RouteSpec, count_groups};
 
@@ -136,8 +137,16 @@ impl<'a> Reader<'a> {
         let section = self.section;
         let groups = section.text("path_regex").map(|text| count_groups(text.value));
         let texts = ROUTE.keys.iter().flat_map(|key| in_effect(section, key.name).templates(key.name));
+        let mut count = 0;
         for text in texts {
             let template = Template::compile(text.value);
+            let before = count;
+            count += template.variables().count();
+            if before <= ROUTE_VARIABLES && count > ROUTE_VARIABLES {
+                self.problems
+                    .add(text.at, format!("the route has more than {ROUTE_VARIABLES} variables"))
+                    .help("each may be replaced by all that a client has sent: use less of them");
+            }
             if let Some(variable) = template.variables().find(|variable| variable.is_of_error_alone()) {
                 self.problems
                     .add(text.at, format!("`${{{variable}}}` has no value here"))
