@@ -149,7 +149,7 @@ impl Found {
         reversed.then_some((first, second))
     }
 
-    /// Pairs for whose shared requests there is no rule, nor an earlier one for more than these.
+    /// Pairs for whose shared requests there is no rule that cairn takes, nor an earlier one for more than these.
     fn conflicts(&self, conflicts: &mut Conflicts) {
         for a in 0..self.rules.len() {
             for b in 0..a {
@@ -158,8 +158,9 @@ impl Found {
                     Overlap::Unsayable => {}
                     Overlap::Nothing => continue,
                     Overlap::Match(overlap) => {
-                        // Not there if there were not rounds enough.
-                        if self.at.get(&overlap).is_none_or(|at| self.rules[*at].order > first.order) {
+                        // Not there if there were not rounds enough. An expression below a prefix is there, and is not taken.
+                        let late = self.at.get(&overlap).is_none_or(|at| self.rules[*at].order > first.order);
+                        if late || overlap.rank(&second.matches) == Ordering::Less {
                             conflicts.insert((first.body, second.body));
                         }
                         continue;
@@ -264,6 +265,14 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn an_expression_that_a_prefix_hides_is_told() {
+        let expression = Match { path: Path::Regex("/x/y.*".to_owned()), ..Match::default() };
+        let mut conflicts = Conflicts::new();
+        resolved(rules(&[expression, path("/x"), Match::default()]), &mut conflicts);
+        assert_eq!(conflicts, Conflicts::from([(0, 1)]));
     }
 
     #[test]
