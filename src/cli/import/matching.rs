@@ -86,7 +86,15 @@ impl Path {
                 let slash = format!("{prefix}/");
                 match () {
                     () if start.starts_with(&slash) => Some(Self::Regex(regex.clone())),
-                    () if slash.starts_with(&start) => return None,
+                    () if slash.starts_with(&start) => {
+                        // What goes on without a slash is no whole segment.
+                        let behind = regex.strip_prefix(&expression::literal(&start)).unwrap_or_default();
+                        let apart = behind.trim_start_matches('(').starts_with("[^/]");
+                        if !apart || !slash[start.len()..].starts_with('/') {
+                            return None;
+                        }
+                        None
+                    }
                     () => None,
                 }
             }
@@ -298,6 +306,9 @@ mod tests {
             ("/a", "~/a/.*", Some(Some("~/a/.*"))),
             ("/a", "~/a.*", None),
             ("/a", r"~.*\.png", None),
+            ("/a", "~/a([^/].*)", Some(None)),
+            ("/a/b", "~/a[^/].*", Some(None)),
+            ("/ab", "~/a[^/].*", None),
             ("=/a.png", r"~.*\.png", Some(Some("=/a.png"))),
             ("=/a.gif", r"~.*\.png", Some(None)),
             ("~/a.*", "~/b.*", Some(None)),

@@ -68,11 +68,12 @@ impl Condition {
         }
         let mut found = Self::default();
         for term in terms {
-            let read = match clause(&term, facts, &mut found.differs) {
+            let read = match clause(&term, facts, widens, &mut found.differs) {
                 Err(why) if widens => {
-                    let known = |it: &Literal| it.tests.iter().all(|test| tested(test, facts, &mut Vec::new()).is_ok());
+                    let known =
+                        |it: &Literal| it.tests.iter().all(|test| tested(test, facts, false, &mut Vec::new()).is_ok());
                     let known: Vec<_> = term.into_iter().filter(known).collect();
-                    let wider = clause(&known, facts, &mut found.differs)?;
+                    let wider = clause(&known, facts, widens, &mut found.differs)?;
                     if wider.as_ref().is_some_and(Clause::is_always) {
                         return Err(why);
                     }
@@ -196,13 +197,13 @@ fn predefined(name: &str) -> Option<Vec<Vec<Word>>> {
 }
 
 /// One alternative; None: it never holds.
-fn clause(term: &[Literal], facts: &Facts, differs: &mut Vec<String>) -> Result<Option<Clause>, String> {
+fn clause(term: &[Literal], facts: &Facts, widens: bool, differs: &mut Vec<String>) -> Result<Option<Clause>, String> {
     let mut found = Clause { when: vec![Match::default()], unless: Vec::new() };
     for literal in term {
         let mut alternatives = Vec::new();
         let mut known = false;
         for test in &literal.tests {
-            match tested(test, facts, differs)? {
+            match tested(test, facts, widens && !literal.negated, differs)? {
                 Tested::Known(holds) => known |= holds,
                 Tested::Alternatives(more) => alternatives.extend(more),
             }
@@ -272,7 +273,8 @@ fn read(words: &[Word]) -> Result<Test<'_>, String> {
     Ok(Test { sample: name.to_owned(), argument, matching: matching.to_owned(), insensitive, patterns })
 }
 
-fn tested(words: &[Word], facts: &Facts, differs: &mut Vec<String>) -> Result<Tested, String> {
+/// `whole`: none of the paths that begin with a text may be left out.
+fn tested(words: &[Word], facts: &Facts, whole: bool, differs: &mut Vec<String>) -> Result<Tested, String> {
     let test = read(words)?;
     let one = |matches: Match| Ok(Tested::Alternatives(vec![matches]));
     match (test.sample.as_str(), test.argument.as_str()) {
@@ -295,7 +297,7 @@ fn tested(words: &[Word], facts: &Facts, differs: &mut Vec<String>) -> Result<Te
             }
         }
         ("hdr" | "fhdr", "host") => host(&test, differs).map(Tested::Alternatives),
-        ("path" | "url" | "pathq", "") => path(&test, differs).map(Tested::Alternatives),
+        ("path" | "url" | "pathq", "") => path(&test, whole, differs).map(Tested::Alternatives),
         ("hdr" | "fhdr", name) if !name.is_empty() => {
             if !conditional(name) {
                 return Err("no condition on this field can hold".to_owned());
@@ -370,7 +372,8 @@ fn joined(expressions: Vec<String>) -> String {
     }
 }
 
-fn path(test: &Test<'_>, differs: &mut Vec<String>) -> Result<Vec<Match>, String> {
+/// `whole`: as [`tested`] has it.
+fn path(test: &Test<'_>, whole: bool, differs: &mut Vec<String>) -> Result<Vec<Match>, String> {
     let mut found = Vec::new();
     let mut expressions = Vec::new();
     let literal = |text: &str| expression::literal(text);
@@ -382,10 +385,13 @@ fn path(test: &Test<'_>, differs: &mut Vec<String>) -> Result<Vec<Match>, String
             "str" => expressions.push(literal(pattern)),
             "beg" if *pattern == "/" => push(Path::Any),
             "beg" if is_path && !test.insensitive => {
-                differs.push(match pattern.strip_suffix('/') {
-                    Some(bare) => format!("cairn takes {bare}, too"),
-                    None => format!("HAProxy takes paths that go on without a slash, too, such as {pattern}x"),
-                });
+                match pattern.strip_suffix('/') {
+                    Some(bare) => differs.push(format!("cairn takes {bare}, too")),
+                    None if whole => expressions.push(format!("{}[^/].*", literal(pattern))),
+                    None => {
+                        differs.push(format!("HAProxy takes paths that go on without a slash, too, such as {pattern}x"))
+                    }
+                }
                 push(Path::prefix(pattern));
             }
             "beg" => expressions.push(format!("{}.*", literal(pattern))),

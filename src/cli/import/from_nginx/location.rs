@@ -56,6 +56,8 @@ impl Place<'_> {
 struct Location<'a> {
     place: Place<'a>,
     path: Path,
+    /// Of a prefix whose requests are not all served: the paths that go on without a slash, which nginx takes, too.
+    longer: Option<Path>,
     /// Position among expressions, or length.
     rank: (u8, usize),
 }
@@ -84,18 +86,21 @@ impl<'a> Translator<'a> {
         let has_root = locations.iter().any(|it| it.path == Path::Any);
         let exact: Vec<_> =
             locations.iter().filter(|it| it.place.kind == Kind::Exact).map(|it| it.path.clone()).collect();
-        for Location { place, path, .. } in locations {
+        for Location { place, path, longer, .. } in locations {
             let slash = self.slash_redirect(&place, &path, &exact);
             let inner = self.location_cases(&place, 0);
             cases.extend(slash);
-            let with_path = |matches: &Match| match matches.and(&Match { path: path.clone(), ..Match::default() }) {
-                Overlap::Match(matches) => Some(matches),
-                Overlap::Nothing | Overlap::Unsayable => None,
-            };
+            let paths: Vec<&Path> = std::iter::once(&path).chain(&longer).collect();
+            let with =
+                |matches: &Match, path: &Path| match matches.and(&Match { path: path.clone(), ..Match::default() }) {
+                    Overlap::Match(matches) => Some(matches),
+                    Overlap::Nothing | Overlap::Unsayable => None,
+                };
+            let with_path = |matches: &Match| paths.iter().filter_map(|path| with(matches, path)).collect::<Vec<_>>();
             for case in inner {
                 let all = case.when.len() + case.unless.len();
-                let when: Vec<_> = case.when.iter().filter_map(with_path).collect();
-                let unless: Vec<_> = case.unless.iter().filter_map(with_path).collect();
+                let when: Vec<_> = case.when.iter().flat_map(with_path).collect();
+                let unless: Vec<_> = case.unless.iter().flat_map(with_path).collect();
                 if when.len() + unless.len() < all && matches!(path, Path::Regex(_)) {
                     self.plan.conflicts.insert((case.body, case.body));
                 }
@@ -137,7 +142,7 @@ impl<'a> Translator<'a> {
             let (kind, path, rank) = match read {
                 Ok(read) => read,
                 Err(why) => {
-                    self.notes.left(at(directive), &why);
+                    self.left_out(directive, &why);
                     continue;
                 }
             };
@@ -155,7 +160,7 @@ impl<'a> Translator<'a> {
                 place.scope.facts.captures = super::redirect::groups(pattern);
             }
             self.locations(&place, label, found, depth + 1);
-            found.push(Location { place, path, rank });
+            found.push(Location { place, path, longer: None, rank });
         }
     }
 
@@ -176,6 +181,8 @@ impl<'a> Translator<'a> {
                 if let Ok(path) = encoded(&pattern) {
                     location.path = Path::Regex(format!("{}(.*)", expression::literal(&path)));
                 }
+            } else if let Some(longer) = longer(&pattern).filter(|_| restricts(&location.place)) {
+                location.longer = Some(longer);
             } else if !pattern.ends_with('/') {
                 let how = format!("nginx takes paths that go on without a slash, too, such as {pattern}x");
                 self.notes.conflict(id, &how);
@@ -289,6 +296,11 @@ impl<'a> Translator<'a> {
         false
     }
 
+    /// A block is not imported. What it would keep out comes in.
+    fn left_out(&mut self, directive: &Directive, why: &str) {
+        if closes(directive) { self.notes.open(at(directive), why) } else { self.notes.left(at(directive), why) }
+    }
+
     /// The cases of an `if`.
     fn tested(&mut self, place: &Place<'a>, directive: &'a Directive, cases: &mut Vec<Case>, depth: usize) {
         let found = Test::of(directive).and_then(|test| {
@@ -303,7 +315,7 @@ impl<'a> Translator<'a> {
         });
         let found = match found {
             Ok(found) => found,
-            Err(why) => return self.notes.left(at(directive), &why),
+            Err(why) => return self.left_out(directive, &why),
         };
         for (condition, bound) in found {
             let mut inner = place.at_directive(directive, self.notes.files);
@@ -397,4 +409,26 @@ fn at_location(location: &Location<'_>) -> usize {
 /// The prefix of a location; the root is any path.
 fn prefix(pattern: &str) -> Result<Path, String> {
     encoded(pattern).map(|path| Path::prefix(&path))
+}
+
+/// The paths that go on behind a prefix without a slash; None: it has one at its end.
+fn longer(pattern: &str) -> Option<Path> {
+    let path = encoded(pattern).ok().filter(|_| !pattern.ends_with('/'))?;
+    Some(Path::Regex(format!("{}([^/].*)", expression::literal(&path))))
+}
+
+/// Whether something in a location may keep requests out.
+fn restricts(place: &Place<'_>) -> bool {
+    const NAMES: [&str; 9] =
+        ["allow", "deny", "return", "if", "internal", "limit_except", "auth_basic", "auth_request", "auth_jwt"];
+    place.scope.innermost().iter().any(|it| NAMES.contains(&it.name.as_str()))
+}
+
+/// Whether something in a block keeps requests out.
+fn closes(directive: &Directive) -> bool {
+    directive.children().iter().any(|it| match it.name.as_str() {
+        "deny" | "internal" | "auth_basic" | "auth_request" => true,
+        "return" => it.argument(0).starts_with('4'),
+        _ => closes(it),
+    })
 }
