@@ -31,6 +31,8 @@ pub(super) enum Kind {
 #[derive(Clone, Debug)]
 pub(super) struct Place<'a> {
     pub(super) scope: Scope<'a>,
+    /// What stands in the location itself, also where the scope is that of an `if` inside of it.
+    pub(super) location: &'a [Directive],
     pub(super) range: Range,
     pub(super) heading: String,
     pub(super) name: String,
@@ -69,6 +71,7 @@ impl<'a> Translator<'a> {
         let range = (server.id, server.last);
         let place = Place {
             scope: scope.clone(),
+            location: scope.innermost(),
             range,
             heading,
             name: label.to_owned(),
@@ -149,6 +152,7 @@ impl<'a> Translator<'a> {
             let quote = clipped(self.notes.files.quote(directive.span).trim_end_matches([' ', '{']), 100);
             let place = Place {
                 scope: outer.scope.inside(directive.children()),
+                location: directive.children(),
                 range: (directive.id, directive.last),
                 heading: format!("{}: {quote}", self.notes.files.place(directive.span)),
                 name: format!("{label} {pattern}"),
@@ -225,8 +229,14 @@ impl<'a> Translator<'a> {
         if self.rewrites(place, &mut cases, depth) {
             return cases;
         }
-        let innermost = place.scope.innermost();
-        if innermost.iter().any(|it| it.name == "internal") {
+        cases.extend(self.guarded(place));
+        cases
+    }
+
+    /// What a location serves, for those who may come in.
+    fn guarded(&mut self, place: &Place<'a>) -> Vec<Case> {
+        let mut cases = Vec::new();
+        if place.location.iter().any(|it| it.name == "internal") {
             let body = self.answered(place, 404);
             cases.push(Case { when: vec![Match::default()], unless: Vec::new(), body });
             return cases;
@@ -238,7 +248,7 @@ impl<'a> Translator<'a> {
         }
         let content = self.content(place);
         let content = self.allowed(place, content);
-        let limit = innermost.iter().find(|it| it.name == "limit_except");
+        let limit = place.location.iter().find(|it| it.name == "limit_except");
         let Some(limit) = limit else {
             cases.extend(content);
             return cases;
@@ -326,7 +336,7 @@ impl<'a> Translator<'a> {
             let mut own = Vec::new();
             let ends = self.rewrites(&inner, &mut own, depth + 1);
             if !ends && inner.scope.innermost().iter().any(|it| it.name == "proxy_pass") && place.kind != Kind::None {
-                own.extend(self.content(&inner));
+                own.extend(self.guarded(&inner));
             }
             if own.is_empty() {
                 return self
@@ -364,14 +374,8 @@ impl<'a> Translator<'a> {
 
     /// Who may come in, by `allow` and `deny` in their order: the cases of those who may not, up to those of all others.
     fn allowed(&mut self, place: &Place<'a>, content: Vec<Case>) -> Vec<Case> {
-        let mut rules: Vec<_> = place.scope.all("allow").into_iter().chain(place.scope.all("deny")).collect();
-        let own = place.scope.innermost();
-        if own.iter().any(|it| it.name == "allow" || it.name == "deny") {
-            rules.retain(|rule| own.iter().any(|it| it.id == rule.id));
-        }
-        rules.sort_by_key(|rule| rule.id);
         let mut cases = Vec::new();
-        for rule in rules {
+        for rule in place.scope.all_among(&["allow", "deny"]) {
             let network = match rule.argument(0) {
                 "all" => Some(Match::default()),
                 text => canonical(text).map(|network| Match { client_ip: vec![network], ..Match::default() }),

@@ -81,7 +81,13 @@ impl<'a> Scope<'a> {
 
     /// All directives of a name on the innermost level that has any: they replace those of outer levels.
     pub(super) fn all(&self, name: &str) -> Vec<&'a Directive> {
-        let of_level = |level: &&'a [Directive]| level.iter().filter(|it| it.name == name).collect::<Vec<_>>();
+        self.all_among(&[name])
+    }
+
+    /// The same of several names, those of one level replacing all those of outer levels.
+    pub(super) fn all_among(&self, names: &[&str]) -> Vec<&'a Directive> {
+        let named = |it: &&'a Directive| names.contains(&it.name.as_str());
+        let of_level = |level: &&'a [Directive]| level.iter().filter(named).collect::<Vec<_>>();
         self.levels.iter().rev().map(of_level).find(|found| !found.is_empty()).unwrap_or_default()
     }
 
