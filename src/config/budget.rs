@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
+use super::files::FILE_BYTES_MAX;
 use super::report::{Problems, SourceSpan};
 use super::section::{Section, Text};
 use crate::route::try_expression;
@@ -66,6 +67,24 @@ impl Budget {
         }
         for route in routes.iter().take(self.routes) {
             self.name(route.span("hosts"), route.length("hosts").unwrap_or(0), problems);
+        }
+        !self.is_over()
+    }
+
+    /// Counts what routes and clusters inherit, each as if it were written there: a file without defaults can have no more of it either.
+    /// False: it is too much, and the caller reads no further.
+    pub(super) fn inherited(&self, sections: &[Section<'_>], problems: &mut Problems) -> bool {
+        let mut bytes = 0_u64;
+        for section in sections {
+            bytes = bytes.saturating_add(section.inheritable_bytes());
+            if bytes > FILE_BYTES_MAX && !self.spent.over.replace(true) {
+                problems
+                    .add(section.at, format!("with what it inherits the file has more than {FILE_BYTES_MAX} bytes"))
+                    .help("let [defaults] and groups hold less, or write it where it is needed");
+            }
+            if self.is_over() {
+                break;
+            }
         }
         !self.is_over()
     }

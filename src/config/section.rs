@@ -112,6 +112,17 @@ impl<'a> Section<'a> {
         self.over(&[])
     }
 
+    /// Bytes of all that it may inherit, as if it were written in the section.
+    pub(super) fn inheritable_bytes(&self) -> u64 {
+        let of_layer = |layer: &Layer<'a>| {
+            let entries = layer.section.table.into_iter().flat_map(|table| table.iter());
+            let given =
+                entries.filter(|(name, _)| self.schema.key(name.get_ref()).is_some() && layer.gives(name.get_ref()));
+            given.map(|(name, node)| name.get_ref().len() as u64 + bytes(node)).sum::<u64>()
+        };
+        self.layers.iter().map(of_layer).sum()
+    }
+
     /// The value of `name`, its own or inherited.
     pub(super) fn find(&self, name: &str) -> Option<Found<'a>> {
         self.all(name).next()
@@ -403,6 +414,18 @@ impl<'a> Section<'a> {
 /// The strings among the values.
 pub(super) fn texts<'a>(entries: &Entries<'a>) -> Vec<(Text<'a>, Text<'a>)> {
     entries.iter().filter_map(|(name, value)| Some((*name, value.text()?))).collect()
+}
+
+/// Bytes of a value: of its texts, and a few for each other value.
+fn bytes(node: &Spanned<DeValue<'_>>) -> u64 {
+    const OTHER: u64 = 8;
+    OTHER
+        + match node.get_ref() {
+            DeValue::String(text) => text.len() as u64,
+            DeValue::Array(items) => items.iter().map(bytes).sum(),
+            DeValue::Table(table) => table.iter().map(|(name, node)| name.get_ref().len() as u64 + bytes(node)).sum(),
+            _ => 0,
+        }
 }
 
 fn as_text<'a>(document: &'a Document<'a>, node: &'a Spanned<DeValue<'a>>) -> Option<Text<'a>> {

@@ -231,7 +231,12 @@ impl Tenant {
         layers.check(problems);
         let routes: Vec<_> = layers.routes(&roots).iter().map(|grouped| grouped.route).collect();
         let clusters = layers.clusters(&roots);
-        if budget.is_some_and(|budget| !budget.routes(&routes, problems)) {
+        let affordable = |budget: &Budget, problems: &mut Problems| {
+            budget.routes(&routes, problems)
+                && budget.inherited(&routes, problems)
+                && budget.inherited(&clusters, problems)
+        };
+        if budget.is_some_and(|budget| !affordable(budget, problems)) {
             return TenantConfig::default();
         }
         let scope = |first| Scope { tenant: self.name.clone(), first };

@@ -457,6 +457,12 @@ fn a_file_costs_no_more_than_it_may() {
             }
         }
     }
+    let inherited = |bytes: usize| {
+        let page = format!("[defaults.route]\nerror_pages = [{{ text = \"{}\" }}]\n", "x".repeat(bytes));
+        judged(&company, "", &(page + &routes(1000)))
+    };
+    assert_eq!(inherited(16_000), None);
+    assert!(inherited(17_000).is_some_and(|report| report.contains("with what it inherits the file has more than")));
     let names = |count: usize| {
         let names: Vec<_> = (0..count).map(|at| format!("\"localhost:{}\"", at + 1)).collect();
         format!("[[cluster]]\nname = \"app\"\nendpoints = [{}]\n", names.join(", "))
