@@ -42,16 +42,37 @@ pub enum Format {
 }
 
 impl Format {
-    /// The format that a client prefers, by its Accept (RFC 9110 section 12.5.1): the one of JSON and HTML that it names first.
+    /// The format that a client prefers, by its Accept (RFC 9110 section 12.5.1): of JSON, HTML and plain text the one with the highest
+    /// weight, and of those the first.
     #[must_use]
     pub fn of(accept: &[u8]) -> Self {
-        let named = accept.windows(4).find_map(|word| match word {
-            b"json" => Some(Self::Json),
-            b"html" => Some(Self::Html),
-            _ => None,
-        });
-        named.unwrap_or(Self::Text)
+        let named = accept.windows(4).any(|word| word == b"json" || word == b"html");
+        if !named {
+            return Self::Text;
+        }
+        let mut best = (Self::Text, 0);
+        for element in accept.split(|byte| *byte == b',') {
+            let mut parts = element.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
+            let media_type = parts.next().unwrap_or_default();
+            let format = match media_type {
+                it if it.ends_with(b"json") => Self::Json,
+                it if it.ends_with(b"html") || it.ends_with(b"xhtml+xml") => Self::Html,
+                b"text/plain" => Self::Text,
+                _ => continue,
+            };
+            let weight = parts.find_map(|part| part.strip_prefix(b"q=")).map_or(1000, weight);
+            if weight > best.1 {
+                best = (format, weight);
+            }
+        }
+        best.0
     }
+}
+
+/// A weight in thousandths (RFC 9110 section 12.4.2): `0.5` is 500.
+fn weight(text: &[u8]) -> u32 {
+    let digit = |at: usize| text.get(at).filter(|byte| byte.is_ascii_digit()).map_or(0, |byte| u32::from(byte - b'0'));
+    digit(0) * 1000 + digit(2) * 100 + digit(3) * 10 + digit(4)
 }
 
 /// The body of an answer that the operator has written.
@@ -317,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn the_format_is_the_one_that_is_named_first() {
+    fn the_format_is_the_one_with_the_highest_weight() {
         for (accept, format) in [
             ("", Format::Text),
             ("*/*", Format::Text),
@@ -326,6 +347,12 @@ mod tests {
             ("application/xhtml+xml", Format::Html),
             ("application/problem+json, text/html", Format::Json),
             ("image/jpeg, application/json;q=0.5", Format::Json),
+            ("application/json;q=0.1, text/html", Format::Html),
+            ("text/html;q=0.5,application/json", Format::Json),
+            ("text/plain, text/html;q=0.1", Format::Text),
+            ("text/html;q=0, */*", Format::Text),
+            ("text/html ; level=1; q=0.25, application/json;q=0.3", Format::Json),
+            ("text/html,application/xhtml+xml,application/json;q=0.9,*/*;q=0.8", Format::Html),
         ] {
             assert_eq!(Format::of(accept.as_bytes()), format, "{accept}");
         }

@@ -199,7 +199,7 @@ impl<'a> Explanation<'a> {
 
     /// Prints the limits that the route has of its own.
     fn limits(&mut self, route: &Route) {
-        let RouteLimits { body_bytes, body_timeout, response_idle, tunnel_idle } = route.limits;
+        let RouteLimits { body_bytes, body_timeout, response_idle, tunnel_idle, within_listener: _ } = route.limits;
         if body_bytes.is_some() {
             let listener = self.snapshot.listener(self.asked.listener).body_bytes;
             match route.limits.body_bytes(listener) {
@@ -321,7 +321,7 @@ impl<'a> Explanation<'a> {
             Verdict::Chosen => return,
             Verdict::Unmet(Unmet::Fails(condition)) => self.fails(condition, spec),
             Verdict::Unmet(Unmet::Not(condition)) => format!("its `not` excludes it: {}", self.met(condition)),
-            Verdict::Shadowed(by) => format!("fits too, but {} is more specific", routes[by.index()].name),
+            Verdict::Shadowed(by) => format!("fits too, but {} comes before it", routes[by.index()].name),
         };
         self.rows.row("not", format_args!("{}, {place}: {why}", spec.name));
     }

@@ -100,6 +100,7 @@ impl<'a> Reader<'a> {
         RouteLimits {
             body_bytes: bytes.map(if bounds.is_tenant() { BodyLimit::Besides } else { BodyLimit::Instead }),
             body_timeout: bounds.timeout(timeouts, "body", self.problems),
+            within_listener: bounds.is_tenant() && timeouts.has("body"),
             response_idle: bounds.timeout(timeouts, "idle", self.problems),
             tunnel_idle: bounds.timeout(forwarded, "tunnel_idle", self.problems),
         }

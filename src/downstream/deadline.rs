@@ -192,8 +192,10 @@ impl Downstream {
 
     /// How long the client may be silent in the middle of a body: what its exchange's route says, or else its listener.
     fn body_timeout<D: Driver>(&self, engine: &Engine<D>, spec: &ListenerSpec) -> Duration {
-        let own = self.phase.exchange().and_then(|exchange| engine.limits(exchange).body_timeout);
-        own.unwrap_or(spec.body_timeout)
+        match self.phase.exchange() {
+            Some(exchange) => engine.limits(exchange).body_timeout(spec.body_timeout),
+            None => spec.body_timeout,
+        }
     }
 
     /// The lowest rate at which the client may send its body and take its response.

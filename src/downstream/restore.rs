@@ -55,13 +55,14 @@ fn write_location(value: &[u8], rewrite: Option<&PathRewrite>, kept: Option<&Kep
 fn own_path<'a>(value: &'a [u8], kept: Option<&Kept>) -> Option<&'a [u8]> {
     let behind_scheme = ["http://", "https://", "//"].iter().find_map(|scheme| {
         let (start, rest) = value.split_at_checked(scheme.len())?;
-        start.eq_ignore_ascii_case(scheme.as_bytes()).then_some(rest)
+        start.eq_ignore_ascii_case(scheme.as_bytes()).then_some((scheme.starts_with("https"), rest))
     });
-    let Some(rest) = behind_scheme else { return value.starts_with(b"/").then_some(value) };
+    let Some((secure, rest)) = behind_scheme else { return value.starts_with(b"/").then_some(value) };
     let end = rest.iter().position(|byte| b"/?#".contains(byte)).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(end);
     let path = if path.is_empty() { &b"/"[..] } else { path };
-    (kept.is_some_and(|kept| kept.names(authority)) && path.starts_with(b"/") && !names_host(path)).then_some(path)
+    let own = kept.is_some_and(|kept| kept.leads_to_origin(authority, secure));
+    (own && path.starts_with(b"/") && !names_host(path)).then_some(path)
 }
 
 /// Whether browsers would read what stands behind the first slash of a path as a host: they take `\` for `/`, and leave tabs out (WHATWG

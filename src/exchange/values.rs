@@ -8,7 +8,7 @@ use crate::http::{FieldError, RequestError, write_decimal};
 use crate::limits::KEPT_BYTES;
 use crate::respond::write_parts;
 use crate::route::template::{Use, Values, Variable};
-use crate::route::{Captures, Route, Target, host_name};
+use crate::route::{Captures, Route, Scheme, Target, host_name};
 use crate::snapshot::{ListenerSpec, Snapshot};
 use crate::uring::Driver;
 
@@ -117,19 +117,23 @@ pub struct Kept {
     lines: usize,
     /// Where the origin's Host ends.
     host: usize,
+    /// Whether the client speaks https.
+    secure: bool,
 }
 
 /// How many of those that were used are kept for other exchanges.
 const SPARE_MAX: usize = 1024;
 
 impl Kept {
-    /// Whether an authority is the one that the origin was sent, or the one that the client has sent.
+    /// Whether a reference with this authority leads to the origin itself: it is the one that the origin was sent, or that the client has
+    /// sent. `secure`: the reference is one of https. It sends a client of http to another port, where it names what the client knows.
     #[must_use]
-    pub fn names(&self, authority: &[u8]) -> bool {
-        let [origin, client] = [self.lines..self.host, self.host..self.bytes.len()];
-        [origin, client]
-            .into_iter()
-            .any(|known| self.bytes.get(known).is_some_and(|known| known.eq_ignore_ascii_case(authority)))
+    pub fn leads_to_origin(&self, authority: &[u8], secure: bool) -> bool {
+        let [origin, client] = [self.lines..self.host, self.host..self.bytes.len()].map(|known| {
+            let known = self.bytes.get(known).unwrap_or_default();
+            known.eq_ignore_ascii_case(authority)
+        });
+        if client { !secure || self.secure } else { origin }
     }
 }
 
@@ -183,6 +187,7 @@ impl<D: Driver> Engine<D> {
             None => kept.bytes.extend_from_slice(client),
         }
         kept.host = kept.bytes.len();
+        kept.secure = client::scheme(asked.peer, asked.request, asked.head) == Scheme::Https;
         kept.bytes.extend_from_slice(client);
         kept
     }

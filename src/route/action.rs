@@ -149,7 +149,7 @@ impl Redirect {
             Some(query) if query.is_empty() => {}
             Some(query) => {
                 out.push(b'?');
-                query.write(Use::Path, values, out);
+                query.write(Use::Query, values, out);
             }
             None => {
                 for part in target.query.iter().flat_map(|query| [b"?", *query]) {

@@ -79,6 +79,8 @@ pub struct RouteLimits {
     pub body_bytes: Option<BodyLimit>,
     /// `timeouts.body`; None: the listener's.
     pub body_timeout: Option<Duration>,
+    /// Whether the listener's time-out of bodies holds besides, which the owner of the route cannot lift.
+    pub within_listener: bool,
     /// `timeouts.idle`: between reads of the response after its head; None: the cluster's `timeouts.response`.
     pub response_idle: Option<Duration>,
     /// How long a tunnel may be silent in both directions; None: `limits::TUNNEL_IDLE`.
@@ -96,7 +98,18 @@ pub enum BodyLimit {
 
 impl RouteLimits {
     /// None of its own.
-    pub const NONE: Self = Self { body_bytes: None, body_timeout: None, response_idle: None, tunnel_idle: None };
+    pub const NONE: Self =
+        Self { body_bytes: None, body_timeout: None, within_listener: false, response_idle: None, tunnel_idle: None };
+
+    /// How long a client may be silent in a body where the listener allows `listener`.
+    #[must_use]
+    pub fn body_timeout(&self, listener: Duration) -> Duration {
+        match self.body_timeout {
+            None => listener,
+            Some(own) if self.within_listener => own.min(listener),
+            Some(own) => own,
+        }
+    }
 
     /// The limit of a request body where that of the listener is `listener`; 0: none.
     #[must_use]

@@ -131,8 +131,10 @@ pub trait Values {
 pub enum Use {
     /// As the value of a field.
     Field,
-    /// As a path or a query: what cannot stand there is percent-encoded (RFC 3986 section 3.3).
+    /// As a path: what cannot stand there is percent-encoded (RFC 3986 section 3.3).
     Path,
+    /// As a query: so is what separates parameters, but for the query of the request.
+    Query,
     /// As a host: what cannot stand there becomes `-`.
     Host,
 }
@@ -189,7 +191,9 @@ impl Template {
             values.write(variable, out);
             match usage {
                 Use::Field => {}
-                Use::Path => encode(start, out),
+                Use::Path => encode(start, out, is_path),
+                Use::Query if *variable == Variable::RequestQuery => encode(start, out, is_path),
+                Use::Query => encode(start, out, is_parameter),
                 Use::Host => out[start..].iter_mut().filter(|byte| !is_host(**byte)).for_each(|byte| *byte = b'-'),
             }
         }
@@ -260,20 +264,20 @@ pub fn fill<T: fmt::Display>(marked: &str, value: impl Fn(&str) -> T) -> String 
 }
 
 /// Percent-encodes what follows `start`, where it needs that. Escapes that are there stay.
-fn encode(start: usize, out: &mut Vec<u8>) {
+fn encode(start: usize, out: &mut Vec<u8>, stays: impl Fn(u8) -> bool) {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-    if out[start..].iter().all(|byte| is_path(*byte)) {
+    if out[start..].iter().all(|byte| stays(*byte)) {
         return;
     }
     // From the end, so that each byte is moved once.
-    let extra = 2 * out[start..].iter().filter(|byte| !is_path(**byte)).count();
+    let extra = 2 * out[start..].iter().filter(|byte| !stays(**byte)).count();
     let mut from = out.len();
     out.resize(from + extra, 0);
     let mut to = out.len();
     while from > start {
         from -= 1;
         let byte = out[from];
-        if is_path(byte) {
+        if stays(byte) {
             to -= 1;
             out[to] = byte;
         } else {
@@ -286,6 +290,11 @@ fn encode(start: usize, out: &mut Vec<u8>) {
 /// Whether a byte may stand in a path or a query (RFC 3986 sections 3.3 and 3.4), or begins an escape.
 fn is_path(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/?%".contains(&byte)
+}
+
+/// Whether a byte may stand in the value of a parameter.
+fn is_parameter(byte: u8) -> bool {
+    is_path(byte) && !b"&=+;?".contains(&byte)
 }
 
 /// Whether a byte may stand in a host with a port.

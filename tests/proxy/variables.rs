@@ -238,13 +238,18 @@ fn redirects_keep_what_they_are_told_to() {
             "/a?q=1",
             "http://login.example/?to=/a&q=1",
         ),
+        (
+            "path = \"/a\"\nredirect = { path = \"/b\", query = \"u=${header.x-u}&role=user\" }",
+            "/a",
+            "http://a.example:81/b?u=a%26role%3Dadmin%23x&role=user",
+        ),
         ("path_prefix = \"/a\"\nredirect = { add_prefix = \"/de\" }", "/a/b", "http://a.example:81/de/a/b"),
     ] {
         let text = Setup::to(&[&origin.address])
             .text()
             .replace("[[route]]\ncluster = \"app\"", &format!("[[route]]\n{route}"));
         let proxy = crate::harness::Proxy::start(&text, &[]);
-        let answer = proxy.ask(&format!("GET {target} HTTP/1.1\r\nHost: a.example:81\r\n\r\n"));
+        let answer = proxy.ask(&format!("GET {target} HTTP/1.1\r\nHost: a.example:81\r\nX-U: a&role=admin#x\r\n\r\n"));
         assert_eq!((answer.status(), answer.field("location").as_deref()), (308, Some(location)), "{route}");
     }
 }
@@ -258,6 +263,9 @@ fn an_origin_that_does_not_know_its_prefix_is_corrected() {
         ("Location: http://internal:9000/login", "/shop/login"),
         ("location: HTTPS://INTERNAL:9000", "/shop/"),
         ("Location: //a.example/x", "/shop/x"),
+        ("Location: http://a.example/x", "/shop/x"),
+        // The client, which speaks http, is to come again with https.
+        ("Location: https://a.example/x", "https://a.example/x"),
         ("Location: http://other.example/login", "http://other.example/login"),
         ("Location: login", "login"),
         ("Location: http://internal:9000//b.example/", "http://internal:9000//b.example/"),

@@ -135,9 +135,11 @@ impl Oracle {
     /// What has to be true of every exchange once all is over.
     pub(crate) fn judge(&self, net: &mut Net, scenario: &Scenario) {
         for (number, client) in scenario.clients.iter().enumerate() {
-            for &exchange in &client.exchanges {
+            for (position, &exchange) in client.exchanges.iter().enumerate() {
                 if scenario.is_clean(number, exchange) {
-                    self.judge_clean(net, scenario, exchange);
+                    // Those before it on the connection, up to the depth of the pipeline, are answered first.
+                    let first = (position + 1).saturating_sub(client.depth.max(1));
+                    self.judge_clean(net, scenario, exchange, &client.exchanges[first..=position]);
                 }
                 let refused = self.exchanges[exchange as usize].outcome == Outcome::Complete { status: 502, own: true };
                 let sent = net.sent_over.contains_key(&exchange);
@@ -149,7 +151,7 @@ impl Oracle {
     }
 
     /// An exchange that nothing stood in the way of has succeeded.
-    fn judge_clean(&self, net: &mut Net, scenario: &Scenario, exchange: u32) {
+    fn judge_clean(&self, net: &mut Net, scenario: &Scenario, exchange: u32, pipeline: &[u32]) {
         let known = &self.exchanges[exchange as usize];
         let plan = &scenario.exchanges[exchange as usize];
         // What an origin has read is brought to its end, whatever the operator does.
@@ -161,7 +163,9 @@ impl Oracle {
         let own = !matches!(plan.target, crate::scenario::Target::Cluster(_));
         match known.outcome {
             Outcome::Complete { own: by_worker, .. } if by_worker == own => {
-                let patience = plan.answer.delay + scenario.connecting_time(plan) + Duration::from_secs(4);
+                let plans = pipeline.iter().map(|exchange| &scenario.exchanges[*exchange as usize]);
+                let waits: Duration = plans.map(|plan| plan.answer.delay + scenario.connecting_time(plan)).sum();
+                let patience = waits + Duration::from_secs(4);
                 let took = known.ended.unwrap_or_default().saturating_sub(known.begun);
                 if !scenario.kernel.is_tedious() && took > patience {
                     net.violate(format!("exchange {exchange} took {took:?}, and nothing was in its way"));
