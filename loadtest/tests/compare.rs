@@ -58,7 +58,8 @@ fn fake(folder: &Path, name: &str, script: &str) -> PathBuf {
 }
 
 /// One of each kind.
-const SCENARIOS: [&str; 7] = ["small", "upload-64k", "close", "tls-small", "tls-handshake", "tls-resumed", "open-30"];
+const SCENARIOS: [&str; 8] =
+    ["small", "upload-64k", "close", "tls-small", "tls-handshake", "tls-resumed", "tls-both-small", "open-30"];
 
 #[test]
 fn whatever_is_installed_is_measured_and_recorded() {

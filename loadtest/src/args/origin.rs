@@ -1,6 +1,7 @@
 //! What `origin` takes. Not here: what it answers.
 
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use cairn::id::Address;
@@ -43,6 +44,9 @@ pub(crate) struct OriginArguments {
     /// Field that each answer gets, to tell origins apart
     #[arg(long, value_name = "NAME: VALUE", value_parser = field)]
     pub(crate) header: Option<String>,
+    /// Speak TLS, with the certificates and the key of this file, in PEM
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tls: Option<PathBuf>,
     /// Status of every answer
     #[arg(long, value_name = "CODE", default_value_t = 200, value_parser = clap::value_parser!(u16).range(200..=599))]
     pub(crate) status: u16,

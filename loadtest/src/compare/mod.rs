@@ -12,6 +12,7 @@ mod scenario;
 mod table;
 mod tls;
 
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -140,8 +141,9 @@ struct Testbed {
     proxy_cpu: usize,
     folder: TempDir,
     identity: Identity,
-    origin: SocketAddr,
-    _origin: Process,
+    /// In the clear, and over TLS.
+    origins: [SocketAddr; 2],
+    _origins: [Process; 2],
 }
 
 /// A running proxy.
@@ -155,16 +157,23 @@ struct Contender<'a> {
 
 impl Testbed {
     fn new(rivals: Vec<Rival>, method: Method, proxy_cpu: usize, origin_cpus: &[usize]) -> Result<Self, CompareError> {
-        let folder = tempfile::tempdir()?;
-        let origin = process::free_address()?;
-        let list: Vec<String> = origin_cpus.iter().map(usize::to_string).collect();
-        let mut command = Command::new(std::env::current_exe()?);
-        command.args(["origin", "--listen", &origin.to_string(), "--size", &scenario::SMALL_BYTES.to_string()]);
-        command.args(["--cpus", &list.join(","), "--threads", &list.len().to_string()]);
-        let failed = |error: ProcessError| CompareError::Origin(error.to_string());
-        let mut process = Process::start(command, origin_cpus, folder.path().join("origin.log")).map_err(failed)?;
-        process.wait_for(origin).map_err(failed)?;
-        Ok(Self { rivals, method, proxy_cpu, folder, identity: Identity::new()?, origin, _origin: process })
+        let (folder, identity) = (tempfile::tempdir()?, Identity::new()?);
+        identity.write(folder.path())?;
+        let start = |name: &str, arguments: &[OsString]| -> Result<(SocketAddr, Process), CompareError> {
+            let origin = process::free_address()?;
+            let list: Vec<String> = origin_cpus.iter().map(usize::to_string).collect();
+            let mut command = Command::new(std::env::current_exe()?);
+            command.args(["origin", "--listen", &origin.to_string(), "--size", &scenario::SMALL_BYTES.to_string()]);
+            command.args(["--cpus", &list.join(","), "--threads", &list.len().to_string()]).args(arguments);
+            let failed = |error: ProcessError| CompareError::Origin(error.to_string());
+            let mut process = Process::start(command, origin_cpus, folder.path().join(name)).map_err(failed)?;
+            process.wait_for(origin).map_err(failed)?;
+            Ok((origin, process))
+        };
+        let plain = start("origin.log", &[])?;
+        let tls = start("origin-tls.log", &["--tls".into(), tls::both(folder.path()).into()])?;
+        let (origins, _origins) = ([plain.0, tls.0], [plain.1, tls.1]);
+        Ok(Self { rivals, method, proxy_cpu, folder, identity, origins, _origins })
     }
 
     /// Runs one scenario: starts and checks all proxies, then measures them in turn until all repetitions are done or `stop` is
@@ -218,7 +227,9 @@ impl Testbed {
     fn start(&self, rival: &Rival, scenario: &Scenario) -> Result<(SocketAddr, PathBuf, Process), String> {
         let prepare = || -> io::Result<_> {
             let (address, folder) = (process::free_address()?, self.folder(rival, scenario)?);
-            let places = Places { listen: address, origin: self.origin, folder: &folder, tls: scenario.tls.is_some() };
+            let &Scenario { tls, origin_tls, .. } = scenario;
+            let origin = self.origins[usize::from(origin_tls)];
+            let places = Places { listen: address, origin, folder: &folder, tls: tls.is_some(), origin_tls };
             Ok((address, rival.command(&places)?, folder))
         };
         let (address, command, folder) = prepare().map_err(|error| error.to_string())?;
@@ -230,7 +241,7 @@ impl Testbed {
         let folder = self.folder.path().join(scenario.name).join(rival.name());
         std::fs::create_dir_all(&folder)?;
         open_to_all(self.folder.path())?;
-        if scenario.tls.is_some() {
+        if scenario.tls.is_some() || scenario.origin_tls {
             self.identity.write(&folder)?;
         }
         Ok(folder)

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::tls::ORIGIN_NAME;
 use crate::args::CompareArguments;
 
 /// One kind of proxy.
@@ -121,13 +122,20 @@ pub(super) struct Places<'a> {
     pub(super) folder: &'a Path,
     /// Whether it listens for TLS, which selects lines of the template.
     pub(super) tls: bool,
+    /// Whether the origin speaks TLS, which selects lines, too.
+    pub(super) origin_tls: bool,
 }
 
 fn fill_in(template: &str, places: &Places<'_>) -> String {
-    let (chosen, other) = if places.tls { ("@TLS@", "@PLAIN@") } else { ("@PLAIN@", "@TLS@") };
-    let lines = template.lines().filter(|line| !line.starts_with(other));
-    let text: String = lines.map(|line| line.strip_prefix(chosen).unwrap_or(line).to_owned() + "\n").collect();
-    let mut text = text.replace("@DIR@", &places.folder.to_string_lossy());
+    let Places { tls, origin_tls, .. } = *places;
+    let marks =
+        [("@TLS@", tls), ("@PLAIN@", !tls), ("@ORIGIN_OVER_TLS@", origin_tls), ("@ORIGIN_IN_CLEAR@", !origin_tls)];
+    let chosen = |line| {
+        let marked = marks.iter().find_map(|(mark, holds)| Some((str::strip_prefix(line, mark)?, *holds)));
+        marked.map_or(Some(line), |(rest, holds)| holds.then_some(rest))
+    };
+    let text: String = template.lines().filter_map(chosen).map(|line| line.to_owned() + "\n").collect();
+    let mut text = text.replace("@ORIGIN_NAME@", ORIGIN_NAME).replace("@DIR@", &places.folder.to_string_lossy());
     for (name, address) in [("LISTEN", places.listen), ("ORIGIN", places.origin)] {
         text = text.replace(&format!("@{name}@"), &address.to_string());
         text = text.replace(&format!("@{name}_IP@"), &address.ip().to_string());
@@ -169,12 +177,15 @@ mod tests {
     #[test]
     fn templates_are_filled_in_whole() {
         let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
-        for (kind, tls) in KINDS.iter().flat_map(|kind| [(kind, false), (kind, true)]) {
-            let places = Places { listen: address(81), origin: address(82), folder: Path::new("/a folder"), tls };
+        let cases = [(false, false), (true, false), (false, true), (true, true)];
+        for (kind, (tls, origin_tls)) in KINDS.iter().flat_map(|kind| cases.map(|case| (kind, case))) {
+            let (listen, origin, folder) = (address(81), address(82), Path::new("/a folder"));
+            let places = Places { listen, origin, folder, tls, origin_tls };
             let text = fill_in(kind.template, &places);
             // "@type" is Envoy's own.
             assert!(!text.replace("\"@type\"", "").contains('@'), "{text}");
             assert!(text.contains("81") && text.contains("82"), "{}", kind.name);
+            assert_eq!(text.contains(ORIGIN_NAME), origin_tls, "{text}");
             assert_eq!(text.contains("/a folder/key.pem") || text.contains("/a folder/both.pem"), tls, "{text}");
         }
     }

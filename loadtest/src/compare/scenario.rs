@@ -32,8 +32,10 @@ pub(super) struct Scenario {
     pub(super) idle: usize,
     /// Open loop at this share of the best peer's peak; None: closed loop.
     pub(super) share: Option<f64>,
-    /// Handshakes, over TLS; None: without TLS.
+    /// Handshakes of clients, over TLS; None: without TLS.
     pub(super) tls: Option<Handshakes>,
+    /// The proxies speak TLS to the origin.
+    pub(super) origin_tls: bool,
 }
 
 /// Defaults of a scenario.
@@ -47,10 +49,11 @@ const PLAIN: Scenario = Scenario {
     idle: 0,
     share: None,
     tls: None,
+    origin_tls: false,
 };
 
 /// All scenarios, in the order of their runs.
-pub(super) const ALL: [Scenario; 14] = [
+pub(super) const ALL: [Scenario; 17] = [
     PLAIN,
     Scenario { name: "64k", title: "GET of 64 KiB, 64 connections", path: "/size/65536", length: 64 << 10, ..PLAIN },
     Scenario { name: "1m", title: "GET of 1 MiB, 64 connections", path: "/size/1048576", length: 1 << 20, ..PLAIN },
@@ -95,6 +98,27 @@ pub(super) const ALL: [Scenario; 14] = [
         title: "a resumed TLS session and a GET of 64 bytes on each connection, 64 at a time",
         load: &["-c", "64", "--close", "--resume"],
         tls: Some(Handshakes::Resumed),
+        ..PLAIN
+    },
+    Scenario {
+        name: "tls-origin-small",
+        title: "GET of 64 bytes, 64 keep-alive connections, over TLS to the origin",
+        origin_tls: true,
+        ..PLAIN
+    },
+    Scenario {
+        name: "tls-origin-1m",
+        title: "GET of 1 MiB, 64 connections, over TLS to the origin",
+        path: "/size/1048576",
+        length: 1 << 20,
+        origin_tls: true,
+        ..PLAIN
+    },
+    Scenario {
+        name: "tls-both-small",
+        title: "GET of 64 bytes over TLS, 64 keep-alive connections, and over TLS to the origin",
+        tls: Some(Handshakes::Once),
+        origin_tls: true,
         ..PLAIN
     },
     Scenario {
@@ -143,7 +167,7 @@ impl Scenario {
 
     /// Description of requests, connections and key, on one line.
     pub(super) fn describe(&self) -> String {
-        let key = self.tls.map_or(String::new(), |_| format!(", key {KEY}"));
+        let key = if self.tls.is_some() || self.origin_tls { format!(", key {KEY}") } else { String::new() };
         format!("{}{key}", self.title)
     }
 

@@ -15,7 +15,10 @@ pub(super) const KEY: &str = "ECDSA P-256";
 /// Handshakes of a hundred that may be full where they should resume: servers change their keys.
 const FULL_PERCENT: u64 = 2;
 
-/// A certificate for 127.0.0.1, signed by itself, and its key, as PEM.
+/// The name of the origin in the certificate.
+pub(super) const ORIGIN_NAME: &str = "origin.test";
+
+/// A certificate for 127.0.0.1 and the origin, signed by itself, and its key, as PEM.
 #[derive(Debug)]
 pub(super) struct Identity {
     certificate: String,
@@ -36,7 +39,7 @@ pub(super) enum Handshakes {
 impl Identity {
     pub(super) fn new() -> Result<Self, rcgen::Error> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-        let certificate = CertificateParams::new(vec!["127.0.0.1".into()])?.self_signed(&key)?;
+        let certificate = CertificateParams::new(vec!["127.0.0.1".into(), ORIGIN_NAME.into()])?.self_signed(&key)?;
         Ok(Self { certificate: certificate.pem(), key: key.serialize_pem() })
     }
 
@@ -44,8 +47,13 @@ impl Identity {
     pub(super) fn write(&self, folder: &Path) -> io::Result<()> {
         std::fs::write(authority(folder), &self.certificate)?;
         std::fs::write(folder.join("key.pem"), &self.key)?;
-        std::fs::write(folder.join("both.pem"), [&*self.certificate, &*self.key].concat())
+        std::fs::write(both(folder), [&*self.certificate, &*self.key].concat())
     }
+}
+
+/// Certificate and key in a folder.
+pub(super) fn both(folder: &Path) -> PathBuf {
+    folder.join("both.pem")
 }
 
 /// The certificate in a folder is its own authority.

@@ -6,6 +6,7 @@ use cairn::buffer::{Lease, Queue};
 use cairn::forward::{Body, Chunking, Trailers, join};
 use cairn::http::{self, Fields, HeadLimits, RequestHead};
 use cairn::limits;
+use cairn::tls::Session;
 use cairn::transport::Transport;
 use cairn::uring::{Ring, SocketId};
 
@@ -43,6 +44,8 @@ pub(super) struct Connection {
     body: Body,
     receipt: Receipt,
     phase: Phase,
+    /// TLS has failed.
+    broken: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -79,9 +82,9 @@ pub(super) enum Next {
 struct Exhausted;
 
 impl Connection {
-    pub(super) fn new(socket: SocketId) -> Self {
-        let (body, receipt) = (Body::Done, Receipt::new());
-        Self { transport: Transport::new(socket, None), scanned: 0, body, receipt, phase: Phase::Head }
+    pub(super) fn new(socket: SocketId, session: Option<Box<Session>>) -> Self {
+        let (body, receipt, transport) = (Body::Done, Receipt::new(), Transport::new(socket, session));
+        Self { transport, scanned: 0, body, receipt, phase: Phase::Head, broken: false }
     }
 
     pub(super) fn socket(&self) -> SocketId {
@@ -93,8 +96,7 @@ impl Connection {
     }
 
     pub(super) fn receive(&mut self, ring: &mut Ring, bytes: Queue) {
-        // Without TLS, receiving cannot fail.
-        let _ = self.transport.receive(ring, bytes);
+        self.broken |= self.transport.receive(ring, bytes).is_err();
     }
 
     pub(super) fn end(&mut self) {
@@ -117,6 +119,9 @@ impl Connection {
 
     /// Does all that can be done with the bytes that have arrived and the room to send. Counts the requests that it answers.
     pub(super) fn pump(&mut self, ring: &mut Ring, service: &mut Service<'_>) -> Next {
+        if self.broken || self.transport.is_broken() {
+            return Next::Close;
+        }
         loop {
             let stepped = match self.phase {
                 Phase::Head => self.read_head(ring, service),

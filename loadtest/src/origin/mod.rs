@@ -10,11 +10,13 @@ use std::collections::BinaryHeap;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use cairn::http::RequestHead;
 use cairn::id::{Address, ListenerId, Owner, Timer};
+use cairn::tls::{self, Chain, Identity, ServerSpec, Session, Tickets};
 use cairn::uring::{self, BindError, Event, Ring};
 use slab::Slab;
 
@@ -34,6 +36,8 @@ pub(crate) enum OriginError {
     Crew(#[from] CrewError),
     #[error(transparent)]
     Bind(#[from] BindError),
+    #[error("cannot speak TLS with {}: {why}", .file.display())]
+    Tls { file: PathBuf, why: String },
 }
 
 /// What one thread has done.
@@ -50,17 +54,28 @@ pub(crate) fn origin(arguments: &OriginArguments) -> Result<String, OriginError>
     crew::provide_descriptors(0)?;
     let (sockets, address) = open(&arguments.listen, threads)?;
     let answers = Arc::new(Answers::new(arguments));
+    let tls = arguments.tls.as_deref().map(tls_server).transpose()?;
     let announce = move || {
         // Nobody to tell when stderr is closed.
         let _ = writeln!(io::stderr(), "cairn-load: origin on {address}");
     };
     let job = move |(thread, socket): (u64, OwnedFd), ring, stop: &Stop| {
-        Origin::new(ring, socket, &answers, thread).run(stop)
+        Origin::new(ring, socket, &answers, tls.as_ref(), thread).run(stop)
     };
     let served = crew::work((0..).zip(sockets).collect(), &cpus, job, announce, || {})?;
     let (requests, connections) =
         served.iter().fold((0, 0), |sum, one| (sum.0 + one.requests, sum.1 + one.connections));
     Ok(format!("{requests} requests on {connections} connections\n"))
+}
+
+/// What all connections share of TLS.
+fn tls_server(file: &Path) -> Result<tls::Server, OriginError> {
+    let failed = |why: String| OriginError::Tls { file: file.to_owned(), why };
+    let pem = std::fs::read_to_string(file).map_err(|error| failed(error.to_string()))?;
+    let chain = Chain::from_pem(&pem).map_err(|error| failed(error.to_string()))?;
+    let identity = Identity::new(chain, &pem).map_err(|error| failed(error.to_string()))?;
+    let spec = ServerSpec { identities: [identity].into(), client_ca: None };
+    Ok(tls::Server::new(&spec, Arc::new(Tickets::new())))
 }
 
 /// A listening socket for each thread, all on one address.
@@ -85,6 +100,8 @@ fn open(listen: &Address, threads: usize) -> Result<(Vec<OwnedFd>, Address), Bin
 struct Origin<'a> {
     ring: Ring,
     service: Service<'a>,
+    /// None: in the clear.
+    tls: Option<&'a tls::Server>,
     connections: Slab<Connection>,
     /// Answers that wait, by when they are due. The wheel's ticks are too long for them.
     waiting: BinaryHeap<Reverse<(Duration, u32)>>,
@@ -92,10 +109,10 @@ struct Origin<'a> {
 }
 
 impl<'a> Origin<'a> {
-    fn new(mut ring: Ring, socket: OwnedFd, answers: &'a Answers, thread: u64) -> Self {
+    fn new(mut ring: Ring, socket: OwnedFd, answers: &'a Answers, tls: Option<&'a tls::Server>, thread: u64) -> Self {
         ring.listen(ListenerId(0), socket);
         let service = Service { answers, random: Random::new(thread), head: RequestHead::new(), requests: 0 };
-        Self { ring, service, connections: Slab::with_capacity(1024), waiting: BinaryHeap::new(), accepted: 0 }
+        Self { ring, service, tls, connections: Slab::with_capacity(1024), waiting: BinaryHeap::new(), accepted: 0 }
     }
 
     fn run(mut self, stop: &Stop) -> io::Result<Served> {
@@ -122,7 +139,8 @@ impl<'a> Origin<'a> {
             Event::Accepted(_, descriptor) => {
                 let entry = self.connections.vacant_entry();
                 let socket = self.ring.add(descriptor, Owner::Downstream(entry.key() as u32));
-                entry.insert(Connection::new(socket));
+                let session = self.tls.map(|server| Box::new(Session::server(server)));
+                entry.insert(Connection::new(socket, session));
                 self.accepted += 1;
             }
             Event::Received(Owner::Downstream(id), bytes) => {

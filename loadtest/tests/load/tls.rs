@@ -15,7 +15,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::harness::{command, read_report};
+use crate::harness::{Origin, command, read_report};
 
 /// A server for `localhost` whose authority is in a file.
 struct Server {
@@ -192,4 +192,26 @@ fn certificates_are_checked_unless_told_otherwise() {
     }
     let report = read_report(&command(&["run", &number, "-n", "5", "--json", "--insecure"]).output().unwrap());
     assert_eq!((&report["answered"], &signed.run("/5 -n 5 -c 1")["answered"]), (&5.into(), &5.into()));
+}
+
+#[test]
+fn the_origin_speaks_tls_where_it_is_told_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = KeyPair::generate().unwrap();
+    let certificate = CertificateParams::new(vec!["localhost".into()]).unwrap().self_signed(&key).unwrap();
+    let both = folder.path().join("both.pem");
+    fs::write(&both, format!("{}{}", certificate.pem(), key.serialize_pem())).unwrap();
+    let both = both.to_str().unwrap();
+    let origin = Origin::start(&["--threads", "1", "--tls", both]);
+    let url = origin.url.replace("http://127.0.0.1", "https://localhost");
+    for path in ["/", "/size/100000", "/receipt"] {
+        let url = format!("{url}{path}");
+        let all =
+            ["run", &url, "--json", "--threads", "1", "--ca", both, "-n", "50", "-c", "2", "--body-size", "70000"];
+        assert_eq!(read_report(&command(&all).output().unwrap())["answered"], 50, "{path}");
+    }
+    fs::write(both, certificate.pem()).unwrap();
+    let output = command(&["origin", "--tls", both]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("both.pem: it holds no private key"), "{said}");
 }
