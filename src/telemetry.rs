@@ -101,6 +101,8 @@ pub struct Counters {
     pub tls_failures: Counter,
     /// Clients that were hung up on because of `limits.handshakes`.
     pub tls_refused: Counter,
+    /// Handshakes with endpoints, by version and resumption, as those of clients.
+    endpoint_tls_handshakes: [[Counter; 2]; 2],
     /// Connections to endpoints on which TLS has failed, by [`TlsFailure`].
     endpoint_tls_failures: [Counter; TlsFailure::ALL.len()],
     /// Version of the snapshot in use.
@@ -124,6 +126,7 @@ impl Default for Counters {
             tls_handshakes: Default::default(),
             tls_failures: Counter::default(),
             tls_refused: Counter::default(),
+            endpoint_tls_handshakes: Default::default(),
             endpoint_tls_failures: Default::default(),
             version: Counter::default(),
             free_buffers: Counter::default(),
@@ -158,6 +161,17 @@ impl Counters {
     #[must_use]
     pub fn sheds(&self) -> [u64; Shed::ALL.len()] {
         self.shed.each_ref().map(Counter::get)
+    }
+
+    /// Counts a handshake with an endpoint.
+    pub fn endpoint_handshake(&self, tls13: bool, resumed: bool) {
+        self.endpoint_tls_handshakes[usize::from(tls13)][usize::from(resumed)].add(1);
+    }
+
+    /// Handshakes with endpoints, in the order of [`Counters::handshakes`].
+    #[must_use]
+    pub fn endpoint_handshakes(&self) -> [[u64; 2]; 2] {
+        self.endpoint_tls_handshakes.each_ref().map(|version| version.each_ref().map(Counter::get))
     }
 
     /// Counts a connection to an endpoint on which TLS has failed.

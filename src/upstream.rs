@@ -11,7 +11,7 @@ use crate::http::{self, Fields, HeadLimits, Method, ResponseError, ResponseHead}
 use crate::id::{Address, EndpointId, Owner};
 use crate::limits;
 use crate::pool::Pool;
-use crate::tls::{self, Client, ServerName, Session};
+use crate::tls::{self, Agreement, Client, ServerName, Session};
 use crate::transport::Transport;
 use crate::uring::{Driver, Errno, Fault, Ring};
 
@@ -328,22 +328,27 @@ impl Upstreams {
 
     /// Takes in received bytes. If the connection is idle and they bring content, it is closed: that would be taken for the next
     /// response. If nothing of the request was sent, it came before that and answers nothing either: to the exchange, an idle
-    /// connection has ended. Returns how TLS has failed, if it has now.
-    pub fn received<D: Driver>(&mut self, ring: &mut Ring<D>, index: u32, mut queue: Queue) -> Option<tls::Error> {
+    /// connection has ended. Returns what a handshake has agreed on, once.
+    ///
+    /// # Errors
+    /// TLS has failed; the connection has ended.
+    pub fn received<D: Driver>(
+        &mut self,
+        ring: &mut Ring<D>,
+        index: u32,
+        mut queue: Queue,
+    ) -> Result<Option<Agreement>, tls::Error> {
         let Some(connection) = self.table.get_mut(index as usize) else {
             queue.clear(ring.buffers.pieces());
-            return None;
+            return Ok(None);
         };
         let early =
             !connection.answered && connection.reused && connection.exchange.is_some() && connection.is_untouched(ring);
         connection.received += queue.bytes() as u64;
-        let (shaken, failed) = match connection.transport.receive(ring, queue) {
-            Ok(agreement) => (agreement.is_some(), None),
-            Err(error) => {
-                connection.end.get_or_insert(End::Tls(error));
-                (false, Some(error))
-            }
-        };
+        let outcome = connection.transport.receive(ring, queue);
+        if let Err(error) = outcome {
+            connection.end.get_or_insert(End::Tls(error));
+        }
         if connection.transport.has_ended() {
             connection.end.get_or_insert(End::Closed);
         }
@@ -351,7 +356,7 @@ impl Upstreams {
         if content && early {
             connection.transport.input.clear(ring.buffers.pieces());
             connection.end.get_or_insert(End::Closed);
-            return failed;
+            return outcome;
         }
         if content && !connection.answered {
             // A request is never sent again once a response has begun.
@@ -360,14 +365,14 @@ impl Upstreams {
         }
         if connection.exchange.is_none() && (content || connection.end.is_some()) {
             self.discard(ring, index);
-        } else if shaken {
+        } else if let Ok(Some(_)) = outcome {
             let end = connection.transport.session().map(Session::server_end);
             if let (Some(end), Some(Some(client))) = (end, self.clients.get_mut(connection.endpoint.index())) {
                 client.until = client.until.min(end);
             }
             self.connected(index);
         }
-        failed
+        outcome
     }
 
     /// Takes in how the connection ended; an idle one is closed. Returns how TLS has failed, if that is the end.

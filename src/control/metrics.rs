@@ -57,11 +57,7 @@ pub(super) fn text(status: &Status) -> String {
     let help = "Clients that were hung up on because of limits.handshakes.";
     let refused = [("{reason=\"too_many_handshakes\"}".to_owned(), tls.refused)];
     family("cairn_tls_handshakes_refused_total", "counter", help, &refused);
-    let failures = TlsFailure::ALL.iter().zip(status.endpoint_tls_failures);
-    let failures: Vec<_> =
-        failures.map(|(reason, count)| (format!("{{reason=\"{}\"}}", reason.name()), count)).collect();
-    let help = "Connections to endpoints on which TLS has failed, by why.";
-    family("cairn_upstream_tls_failures_total", "counter", help, &failures);
+    endpoint_tls(status, &mut family);
     let help = "Exchanges with an origin under way.";
     family("cairn_upstream_requests_in_flight", "gauge", help, &one(status.exchanges));
     buffers(status, &mut family);
@@ -79,6 +75,24 @@ pub(super) fn text(status: &Status) -> String {
     let help = "Lines for stderr that were dropped, because nobody read it.";
     family("cairn_events_dropped_total", "counter", help, &one(status.events_dropped));
     out
+}
+
+/// TLS towards endpoints.
+fn endpoint_tls(status: &Status, family: &mut impl FnMut(&str, &str, &str, &[(String, u64)])) {
+    let kinds = ["1.2", "1.3"].into_iter().zip(status.endpoint_tls_handshakes);
+    let kind = |(version, counts): (&str, [u64; 2])| {
+        [false, true]
+            .map(|resumed| (format!("{{version=\"{version}\",resumed=\"{resumed}\"}}"), counts[usize::from(resumed)]))
+    };
+    let kinds: Vec<_> = kinds.flat_map(kind).collect();
+    family("cairn_upstream_tls_handshakes_total", "counter", "TLS handshakes with endpoints.", &kinds);
+    let failures = TlsFailure::ALL.iter().zip(status.endpoint_tls_failures);
+    let failures: Vec<_> =
+        failures.map(|(reason, count)| (format!("{{reason=\"{}\"}}", reason.name()), count)).collect();
+    let help = "Connections to endpoints on which TLS has failed, by why.";
+    family("cairn_upstream_tls_failures_total", "counter", help, &failures);
+    let insecure = [(String::new(), status.insecure_clusters as u64)];
+    family("cairn_insecure_clusters", "gauge", "Clusters that take any certificate.", &insecure);
 }
 
 /// Receive buffers, and the connections that were shed for want of them.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::prepare::insecure_clusters;
 use super::reload::Running;
 use super::{Control, DrainStatus};
 use crate::config::{Report, TenantState};
@@ -57,6 +58,12 @@ pub struct Status {
     pub connect_failures: u64,
     /// TLS handshakes of clients so far.
     pub handshakes: Handshakes,
+    /// TLS handshakes with endpoints so far: of TLS 1.2 and 1.3, full and resumed.
+    #[serde(default)]
+    pub endpoint_tls_handshakes: [[u64; 2]; 2],
+    /// Clusters that take any certificate.
+    #[serde(default)]
+    pub insecure_clusters: usize,
     /// Connections to endpoints on which TLS has failed so far, in the order of `telemetry::TlsFailure`.
     #[serde(default)]
     pub endpoint_tls_failures: [u64; TlsFailure::ALL.len()],
@@ -158,6 +165,8 @@ impl Control {
             free: worker.counters.free_buffers.get(),
             starved: worker.counters.starved_receives.get(),
         });
+        let shaken = |tls13: usize, resumed: usize| sum(&|counters| counters.endpoint_handshakes()[tls13][resumed]);
+        let endpoint_tls_handshakes = [0, 1].map(|tls13| [0, 1].map(|resumed| shaken(tls13, resumed)));
         let (mut shed, mut endpoint_tls_failures) = ([0; Shed::ALL.len()], [0; TlsFailure::ALL.len()]);
         for worker in &self.workers {
             let failures = worker.counters.endpoint_tls_failures();
@@ -178,6 +187,8 @@ impl Control {
             responses,
             connect_failures: sum(&|counters| counters.connect_failures.get()),
             handshakes,
+            endpoint_tls_handshakes,
+            insecure_clusters: insecure_clusters(None, &self.config).len(),
             endpoint_tls_failures,
             buffers: buffers.collect(),
             shed,

@@ -8,7 +8,7 @@ use crate::buffer::Queue;
 use crate::event_log::{Level, log};
 use crate::id::{EndpointId, StreamId};
 use crate::telemetry::TlsFailure;
-use crate::tls::{self, Session};
+use crate::tls::{self, Agreement, Session};
 use crate::upstream::End;
 use crate::uring::{Driver, Event, Fault};
 
@@ -43,8 +43,8 @@ impl<D: Driver> Engine<D> {
         let ring = &mut self.ring;
         match event {
             Event::Received(_, queue) => {
-                let failed = self.upstreams.received(ring, index, queue);
-                self.on_received(index, exchange, failed);
+                let outcome = self.upstreams.received(ring, index, queue);
+                self.on_received(index, exchange, outcome);
             }
             Event::Sent(_, _, mut sent) if !sent.is_empty() => {
                 let exchange = exchange.and_then(|id| self.exchanges.get_mut(id as usize));
@@ -72,8 +72,8 @@ impl<D: Driver> Engine<D> {
         self.upstreams.get(index).is_some_and(|connection| connection.end.is_some())
     }
 
-    /// Takes in what received bytes of a connection have brought, which the exchange `id` uses. `failed`: how TLS has failed.
-    fn on_received(&mut self, index: u32, id: Option<u32>, failed: Option<tls::Error>) {
+    /// Takes in what received bytes of a connection have brought, which the exchange `id` uses. `outcome`: that of a TLS handshake.
+    fn on_received(&mut self, index: u32, id: Option<u32>, outcome: Result<Option<Agreement>, tls::Error>) {
         let Some(id) = id else { return };
         if self.upstreams.get(index).is_some_and(|connection| connection.answered)
             && let Some(exchange) = self.exchanges.get_mut(id as usize)
@@ -81,8 +81,10 @@ impl<D: Driver> Engine<D> {
             // A request is never sent again once a response has begun.
             exchange.replay.begin(&mut self.ring.buffers, false);
         }
-        if let Some(error) = failed {
-            self.count_tls_failure(index, id, error);
+        match outcome {
+            Ok(None) => {}
+            Ok(Some(agreement)) => self.counters.endpoint_handshake(agreement.tls13, agreement.resumed),
+            Err(error) => self.count_tls_failure(index, id, error),
         }
     }
 
