@@ -187,6 +187,37 @@ fn explain_knows_which_listeners_speak_https() {
     assert!(explain(&["https://a.example/x"]).2.contains("no listener speaks https"));
 }
 
+/// `ca = "system"` is what is trusted by default, and whose authorities these are is said.
+#[test]
+fn a_cluster_says_that_it_speaks_tls_and_whom_it_trusts() {
+    let folder = tempfile::tempdir().unwrap();
+    let other = "[[route]]\npath = \"/b\"\ncluster = \"b\"\n[[cluster]]\nname = \"b\"\nendpoints = [\"127.0.0.1:2\"]\ntls = false\n";
+    let text_of = format!(
+        "[[listener]]\nname = \"l\"\nbind = \"127.0.0.1:80\"\n[[route]]\ncluster = \"a\"\n[[cluster]]\nname = \"a\"\n\
+         endpoints = [\"127.0.0.1:1\"]\ntls = true\n{other}[defaults.cluster.tls]\nserver_name = \"a.test\"\n"
+    );
+    fs::write(folder.path().join("cairn.toml"), text_of).unwrap();
+    let said = |arguments: &[&str]| {
+        let output = cairn(folder.path(), &[arguments, &["-c", "cairn.toml"]].concat());
+        assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()), "{arguments:?}");
+        text(&output.stdout)
+    };
+    let notes = said(&["check"]);
+    let note = notes.lines().nth(1).unwrap();
+    assert!(note.starts_with("cairn.toml:6: note: cluster a trusts "), "{notes}");
+    assert!(note.contains("authorities of this machine #") || note.contains("as of the build #"), "{notes}");
+    assert_eq!(notes.lines().count(), 2, "{notes}");
+    let shown = said(&["config", "show"]);
+    let tls = shown.split("\n[cluster.tls]\n").nth(1).unwrap();
+    let keys: Vec<_> = tls.lines().take(3).map(|line| line.split("  ").next().unwrap()).collect();
+    assert_eq!(keys, ["ca = \"system\"", "server_name = \"a.test\"", "insecure = false"], "{shown}");
+    assert_eq!((shown.matches("[cluster.tls]").count(), shown.matches("tls = false").count()), (1, 1), "{shown}");
+    let explained = said(&["explain", "GET", "/"]);
+    assert!(explained.contains("a, least_request, TLS"), "{explained}");
+    let explained = said(&["explain", "GET", "/b"]);
+    assert!(explained.contains("b, least_request\n"), "{explained}");
+}
+
 #[test]
 fn a_missing_file_is_invalid_and_missing_arguments_are_wrong_usage() {
     let output = cairn(Path::new(ROOT), &["check", "-c", "nowhere.toml"]);

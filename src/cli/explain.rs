@@ -251,7 +251,8 @@ impl<'a> Explanation<'a> {
 
     fn cluster(&mut self, id: ClusterId, share: &str) {
         let Some(cluster) = self.snapshot.clusters.get(id.index()) else { return };
-        self.rows.row("cluster", format_args!("{}, {}{share}", cluster.name, cluster.balance.name()));
+        let tls = if cluster.tls.is_some() { ", TLS" } else { "" };
+        self.rows.row("cluster", format_args!("{}, {}{tls}{share}", cluster.name, cluster.balance.name()));
         let sum: u64 = cluster.endpoints.iter().map(|endpoint| u64::from(endpoint.weight)).sum();
         for endpoint in &cluster.endpoints {
             let others: String = endpoint.others.iter().map(|other| format!(" or {other}")).collect();

@@ -103,7 +103,8 @@ impl<'a> Translator<'a> {
         };
         let has = |name: &str| words.iter().any(|word| word.text == name);
         if has("ssl") {
-            self.notes.left(at(line), "cairn speaks no TLS towards endpoints yet");
+            self.notes
+                .left(at(line), "write `tls` in the cluster by hand: see [cluster.tls] in `cairn config default`");
             return None;
         }
         if has("backup") {

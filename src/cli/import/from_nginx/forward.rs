@@ -189,7 +189,9 @@ impl<'a> Translator<'a> {
         let cluster = target.as_ref().and_then(|(host, _)| self.cluster(host, directive));
         let (Some((host, uri)), Some(cluster)) = (target, cluster) else {
             let why = match text.starts_with("https://") {
-                true => "cairn speaks no TLS towards endpoints yet; here it is 501",
+                true => {
+                    "write a cluster with `tls` by hand, see [cluster.tls] in `cairn config default`; here it is 501"
+                }
                 false => "it is no address that cairn can reach; here it is 501",
             };
             self.notes.left(at(directive), why);

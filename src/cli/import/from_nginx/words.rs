@@ -192,7 +192,9 @@ pub(super) fn reason(name: &str) -> Option<&'static str> {
         _ if begins(&["proxy_next_upstream"]) => {
             "another endpoint is tried when connecting has failed, and nothing else is tried again"
         }
-        _ if begins(&["proxy_ssl"]) => "cairn speaks no TLS towards endpoints yet",
+        _ if begins(&["proxy_ssl"]) => {
+            "write `tls` in the cluster by hand: see [cluster.tls] in `cairn config default`"
+        }
         _ if begins(&["ssl_stapling", "ssl_trusted", "ssl_crl", "ssl_ocsp"]) => {
             "there is no OCSP, nor revocation lists"
         }
