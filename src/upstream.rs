@@ -284,13 +284,12 @@ impl Upstreams {
         self.discard(ring, index);
     }
 
-    /// Closes an idle connection, so that its descriptor can be reused: one to the endpoint that has most of them. False: none is
-    /// idle.
-    pub fn close_idle<D: Driver>(&mut self, ring: &mut Ring<D>) -> bool {
+    /// Closes an idle connection, if there is one, so that its descriptor can be reused: one to the endpoint that has most of them.
+    pub fn close_idle<D: Driver>(&mut self, ring: &mut Ring<D>) {
         let most = self.pool.endpoints().max_by_key(|endpoint| self.pool.len(*endpoint));
-        let Some(index) = most.and_then(|endpoint| self.pool.top(endpoint)) else { return false };
-        self.discard(ring, index);
-        true
+        if let Some(index) = most.and_then(|endpoint| self.pool.top(endpoint)) {
+            self.discard(ring, index);
+        }
     }
 
     /// Connections that there are, idle ones among them.

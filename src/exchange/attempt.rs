@@ -168,8 +168,9 @@ impl<D: Driver> Engine<D> {
                         return Err(Failure::Connect);
                     }
                 }
-                // No descriptor is left: an idle connection to some endpoint is closed, once.
-                Err(_) if !closed && self.upstreams.close_idle(&mut self.ring) => {
+                // No descriptor is left: an idle connection to some endpoint is closed, and what this turn has closed, once.
+                Err(_) if !closed => {
+                    self.upstreams.close_idle(&mut self.ring);
                     self.ring.submit_closes();
                     closed = true;
                 }

@@ -135,8 +135,13 @@ impl Driver for Machine {
         let Some(Some(Name::Listener(index))) = net.names.get(listener.as_raw_fd() as usize).copied() else {
             return Vec::new();
         };
-        let waiting: Vec<_> = net.listeners[index].arrived.drain(..).collect();
-        waiting.into_iter().map(|(link, descriptor)| net.hand_over(link, descriptor)).collect()
+        let mut accepted = Vec::new();
+        while !net.is_out_of_descriptors()
+            && let Some((link, descriptor)) = net.listeners[index].arrived.pop_front()
+        {
+            accepted.push(net.hand_over(link, descriptor));
+        }
+        accepted
     }
 
     fn shut_down(&mut self, socket: BorrowedFd<'_>) {

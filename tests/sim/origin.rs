@@ -390,6 +390,10 @@ impl Origin {
         if net.now < since + after {
             return self.wake_at(net, since + after);
         }
+        if net.room(self.link) < TALK.len() {
+            // What it has answered is still on its way.
+            return;
+        }
         tell!(net, "{}: talks to nobody", net.name(self.link));
         self.talked = true;
         let link = &mut net.links[self.link];
