@@ -81,7 +81,8 @@ pub(super) fn value(text: Text<'_>, problems: &mut Problems) {
     }
 }
 
-/// Whether `text` is a token (RFC 9110 section 5.6.2).
-pub(super) fn is_token(text: &str) -> bool {
+/// Whether `text` is a token (RFC 9110 section 5.6.2): the name of a field or a cookie, or a method.
+#[must_use]
+pub fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|c| c.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&c))
 }

@@ -186,22 +186,47 @@ fn is_nginx(name: &str) -> bool {
     capture || NAMES.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
+/// The name of the variable of cairn that has the value of nginx's `$name`; None: it has none, or one by the rule of `$http_NAME` and of
+/// captures.
+#[must_use]
+pub fn of_nginx(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "remote_addr" | "realip_remote_addr" => "client.ip",
+        "remote_port" => "client.port",
+        "host" => "request.host",
+        "http_host" => "header.host",
+        "uri" | "document_uri" => "request.path",
+        "args" | "query_string" => "request.query",
+        "request_method" => "request.method",
+        "request_id" => "request.id",
+        "scheme" => "request.scheme",
+        "ssl_protocol" => "tls.version",
+        "ssl_server_name" => "tls.sni",
+        "ssl_client_s_dn" => "tls.client.subject",
+        _ => return None,
+    })
+}
+
 /// The variable of cairn that has the same value.
 pub(super) fn own_variable(variable: &str) -> Option<String> {
-    let named = match variable.trim_start_matches('$') {
-        "remote_addr" | "realip_remote_addr" | "%[src]" | "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%" => "client.ip",
-        "remote_port" | "%[src_port]" => "client.port",
-        "host" | "%[req.hdr(host),field(1,:)]" => "request.host",
-        "http_host" | "%[req.hdr(host)]" | "%REQ(:authority)%" => "header.host",
-        "uri" | "document_uri" | "%[path]" | "%REQ(:path)%" => "request.path",
-        "args" | "query_string" | "%[query]" => "request.query",
+    let name = variable.trim_start_matches('$');
+    if let Some(named) = of_nginx(name) {
+        return Some(format!("${{{named}}}"));
+    }
+    let named = match name {
+        "%[src]" | "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%" => "client.ip",
+        "%[src_port]" => "client.port",
+        "%[req.hdr(host),field(1,:)]" => "request.host",
+        "%[req.hdr(host)]" | "%REQ(:authority)%" => "header.host",
+        "%[path]" | "%REQ(:path)%" => "request.path",
+        "%[query]" => "request.query",
         "request_uri" | "%[url]" | "%[pathq]" => return Some("${request.path}?${request.query}".to_owned()),
-        "request_method" | "%[method]" | "%REQ(:method)%" => "request.method",
-        "request_id" | "%[unique-id]" | "%REQ(x-request-id)%" => "request.id",
-        "scheme" | "%REQ(:scheme)%" => "request.scheme",
-        "ssl_protocol" | "%[ssl_fc_protocol]" | "%DOWNSTREAM_TLS_VERSION%" => "tls.version",
-        "ssl_server_name" | "%[ssl_fc_sni]" | "%REQUESTED_SERVER_NAME%" => "tls.sni",
-        "ssl_client_s_dn" | "%[ssl_c_s_dn]" | "%DOWNSTREAM_PEER_SUBJECT%" => "tls.client.subject",
+        "%[method]" | "%REQ(:method)%" => "request.method",
+        "%[unique-id]" | "%REQ(x-request-id)%" => "request.id",
+        "%REQ(:scheme)%" => "request.scheme",
+        "%[ssl_fc_protocol]" | "%DOWNSTREAM_TLS_VERSION%" => "tls.version",
+        "%[ssl_fc_sni]" | "%REQUESTED_SERVER_NAME%" => "tls.sni",
+        "%[ssl_c_s_dn]" | "%DOWNSTREAM_PEER_SUBJECT%" => "tls.client.subject",
         other => {
             let field = other.strip_prefix("http_").map(|name| name.replace('_', "-"));
             let field = field.or_else(|| Some(other.strip_prefix("%[req.hdr(")?.strip_suffix(")]")?.to_owned()));

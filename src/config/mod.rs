@@ -55,7 +55,9 @@ use std::time::Duration;
 
 pub use admin::{AdminHosts, AdminSpec, admin_socket};
 pub use default_file::document;
+pub use field::is_token;
 pub use file_stamps::{FileStamps, WatchSet};
+pub use foreign::of_nginx;
 pub use json_schema::json_schema;
 pub use loader::Loader;
 pub use nearest::nearest;

@@ -6,9 +6,9 @@
 use std::fmt;
 
 /// Stands before the name of a variable.
-const OPEN: char = '\u{1}';
+pub const OPEN: char = '\u{1}';
 /// Stands behind the name of a variable.
-const CLOSE: char = '\u{2}';
+pub const CLOSE: char = '\u{2}';
 /// Largest number of a capture.
 pub const CAPTURES_MAX: usize = 9;
 

@@ -140,6 +140,11 @@ struct Lexer<'a> {
 /// Where in the line, what, and the remedy.
 type Fault = (usize, String, &'static str);
 
+/// A quotation that begins at `at` and does not end on its line.
+fn open_quotation(at: usize) -> Fault {
+    (at, "the quotation does not end".to_owned(), "close it with the same mark, on this line")
+}
+
 impl Lexer<'_> {
     fn next(&mut self) -> Option<char> {
         let c = self.text[self.at..].chars().next()?;
@@ -187,13 +192,7 @@ impl Lexer<'_> {
             match self.next() {
                 Some('\'') => return Ok(()),
                 Some(c) => word.text.push(words::shown(c)),
-                None => {
-                    return Err((
-                        at,
-                        "the quotation does not end".to_owned(),
-                        "close it with the same mark, on this line",
-                    ));
-                }
+                None => return Err(open_quotation(at)),
             }
         }
     }
@@ -207,13 +206,7 @@ impl Lexer<'_> {
                 Some('\\') => self.escape(begin, word)?,
                 Some('$') => self.variable(begin, word)?,
                 Some(c) => word.text.push(words::shown(c)),
-                None => {
-                    return Err((
-                        at,
-                        "the quotation does not end".to_owned(),
-                        "close it with the same mark, on this line",
-                    ));
-                }
+                None => return Err(open_quotation(at)),
             }
         }
     }

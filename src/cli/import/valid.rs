@@ -2,10 +2,12 @@
 
 use std::net::Ipv4Addr;
 
+use cairn::config::is_token;
 use cairn::http::path::{Forms, Rules};
 use cairn::http::{FieldName, ends_here, hop_by_hop};
+use cairn::route::template::fill;
 
-use super::words::{ENV_CLOSE, ENV_OPEN, pieces};
+use super::words::{self, pieces};
 
 /// Longest path, bytes.
 const PATH_BYTES_MAX: usize = 4096;
@@ -30,7 +32,7 @@ pub(super) fn is_authority(text: &str) -> bool {
 
 /// A text with something in place of each variable.
 fn without_variables(text: &str) -> String {
-    pieces(text).enumerate().map(|(at, piece)| if at % 2 == 0 { piece } else { "x" }).collect()
+    fill(text, |_| "x")
 }
 
 /// A decoded path as it is on the wire. Variables stay.
@@ -52,7 +54,7 @@ pub(super) fn encoded(path: &str) -> Result<String, String> {
     for (at, piece) in pieces(path).enumerate() {
         match at % 2 {
             0 => text.push_str(&encode(piece)),
-            _ => text.extend([&ENV_OPEN.to_string(), piece, &ENV_CLOSE.to_string()]),
+            _ => text.push_str(&words::variable(piece)),
         }
     }
     if is_path(&without_variables(&text)) {
@@ -96,11 +98,6 @@ pub(super) fn conditional(name: &str) -> bool {
 pub(super) fn is_value(text: &str) -> bool {
     let text = without_variables(text);
     text.trim_matches([' ', '\t']) == text && !text.chars().any(|c| c.is_control() && c != '\t')
-}
-
-/// Whether a text is a token: the name of a field, a cookie or a method.
-pub(super) fn is_token(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|c| c.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&c))
 }
 
 #[cfg(test)]

@@ -1,9 +1,6 @@
 //! References inside of words: variables of the environment, and those of a request. Not here: the grammars, or writing (`output`).
 
-/// Begins the name of a variable inside a word.
-pub(super) const ENV_OPEN: char = '\u{1}';
-/// Ends it.
-pub(super) const ENV_CLOSE: char = '\u{2}';
+pub(super) use cairn::route::template::{CLOSE as ENV_CLOSE, OPEN as ENV_OPEN, mark as variable};
 
 /// Begins a word that names a file whose content is meant.
 pub(super) const FILE: char = '\u{3}';
@@ -11,11 +8,6 @@ pub(super) const FILE: char = '\u{3}';
 /// A character of a file as it stands in a word: those that mark references cannot be forged.
 pub(super) fn shown(c: char) -> char {
     if matches!(c, ENV_OPEN | ENV_CLOSE | FILE | '\0') { char::REPLACEMENT_CHARACTER } else { c }
-}
-
-/// A variable of the request, or of the environment, as it stands in a word.
-pub(super) fn variable(name: &str) -> String {
-    format!("{ENV_OPEN}{name}{ENV_CLOSE}")
 }
 
 /// Whether a word holds a variable of the request, which have a dot in their names.

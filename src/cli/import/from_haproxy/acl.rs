@@ -1,11 +1,12 @@
 //! Conditions of HAProxy: `if`, `unless`, `acl` and anonymous ones. Not here: what happens if they hold.
 
+use cairn::config::is_token;
 use std::collections::BTreeMap;
 
 use super::super::expression;
 use super::super::haproxy::Word;
 use super::super::matching::{Host, Match, Overlap, Path, Value, canonical};
-use super::super::valid::{conditional, is_host, is_path, is_token, is_value};
+use super::super::valid::{conditional, is_host, is_path, is_value};
 use super::Facts;
 
 /// Most alternatives of one condition.

@@ -154,14 +154,7 @@ pub(super) fn prefix(pattern: &str, to: &str, capture: &str) -> Option<NewPath> 
         None => (inner.strip_suffix("(.*)")?.to_owned(), capture),
     };
     let to = to.strip_suffix(capture)?;
-    let literal = expression::prefix(&inner);
-    let plain = expression::literal(&literal) == inner && !to.contains(['\\', '%', '?']);
-    let whole = literal.ends_with('/') == to.ends_with('/');
-    let verbatim = to.to_owned();
-    let to = if to.len() > 1 { to.trim_end_matches('/') } else { to };
-    let to = if to.is_empty() { "/" } else { to };
-    let found = NewPath::Prefix { from: literal.clone(), to: to.to_owned(), verbatim };
-    (plain && whole && literal.len() > 1 && literal.starts_with('/') && encoded(to).is_ok()).then_some(found)
+    new_prefix(&inner, to)
 }
 
 /// The same of `%[path,regsub(^/api,)]` and the like.
@@ -170,8 +163,13 @@ pub(super) fn substitution(text: &str) -> Option<NewPath> {
     let mut parts = arguments.split(',').map(|part| part.trim_matches(['"', '\'']));
     let (pattern, to) = (parts.next()?, parts.next().unwrap_or_default());
     let inner = pattern.strip_prefix('^')?;
-    let literal = expression::prefix(inner);
-    let plain = expression::literal(&literal) == inner && !to.contains(['\\', '%', '?']);
+    new_prefix(inner, to)
+}
+
+/// What replaces the prefix that an expression is with `to`; None: it is more than a prefix, or another one than routes replace.
+fn new_prefix(expression: &str, to: &str) -> Option<NewPath> {
+    let literal = expression::prefix(expression);
+    let plain = expression::literal(&literal) == expression && !to.contains(['\\', '%', '?']);
     let whole = literal.ends_with('/') == to.ends_with('/');
     let verbatim = to.to_owned();
     let to = if to.len() > 1 { to.trim_end_matches('/') } else { to };

@@ -3,8 +3,9 @@
 use super::super::expression;
 use super::super::matching::{Host, Match, Path, Value, canonical, network};
 use super::super::nginx::Directive;
-use super::super::valid::{conditional, encoded, is_host, is_token, is_value};
+use super::super::valid::{conditional, encoded, is_host, is_value};
 use super::scope::{Piece, Scope, pieces};
+use cairn::config::is_token;
 
 /// One alternative of `when` holds, and none of `unless`.
 #[derive(Clone, Debug, Default)]

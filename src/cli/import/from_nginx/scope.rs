@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cairn::config::SourceSpan;
+use cairn::config::{SourceSpan, of_nginx};
 
 use super::super::nginx::Directive;
 use super::super::valid::conditional;
@@ -151,27 +151,13 @@ impl<'a> Scope<'a> {
         if known.is_some() {
             return known;
         }
-        let named = match name {
-            "remote_addr" | "realip_remote_addr" => "client.ip",
-            "remote_port" => "client.port",
-            "host" => "request.host",
-            "http_host" => "header.host",
-            "uri" | "document_uri" => "request.path",
-            "args" | "query_string" => "request.query",
-            "request_method" => "request.method",
-            "request_id" => "request.id",
-            "scheme" => "request.scheme",
-            "ssl_protocol" => "tls.version",
-            "ssl_server_name" => "tls.sni",
-            "ssl_client_s_dn" => "tls.client.subject",
-            _ => {
-                let field = name.strip_prefix("http_").map(|field| field.replace('_', "-"));
-                let field = field.filter(|field| conditional(field)).map(|field| format!("header.{field}"));
-                let group = name.parse::<u8>().ok().filter(|group| (1..=9).contains(group) && facts.captures >= *group);
-                return field.or_else(|| Some(format!("regex.{}", group?))).map(|name| words::variable(&name));
-            }
-        };
-        Some(words::variable(named))
+        if let Some(named) = of_nginx(name) {
+            return Some(words::variable(named));
+        }
+        let field = name.strip_prefix("http_").map(|field| field.replace('_', "-"));
+        let field = field.filter(|field| conditional(field)).map(|field| format!("header.{field}"));
+        let group = name.parse::<u8>().ok().filter(|group| (1..=9).contains(group) && facts.captures >= *group);
+        field.or_else(|| Some(format!("regex.{}", group?))).map(|name| words::variable(&name))
     }
 }
 
