@@ -84,8 +84,10 @@ impl<D: Driver> Engine<D> {
 
     /// What the answer to a refused request needs of it, if it has a route.
     pub fn keep_refused(&mut self, route: Option<&RouteOf>, asked: &RouteRequest<'_>) -> Option<Box<Kept>> {
+        let route = route?;
+        find_captures(&mut self.captures, route, self.paths.normal(asked.request.path(asked.head)));
         // Where it is too much, the answer goes without those fields.
-        route.and_then(|route| self.keep(&route.snapshot, route, asked).ok().flatten())
+        self.keep(&route.snapshot, route, asked).ok().flatten()
     }
 
     /// Writes the answer to a refused request to the scratch buffer, and returns its status.

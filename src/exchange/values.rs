@@ -149,7 +149,7 @@ pub fn appended_lines<'a>(route: &'a Route, kept: Option<&'a Kept>) -> &'a [u8] 
 }
 
 impl<D: Driver> Engine<D> {
-    /// What the response to a request of `route` needs of it.
+    /// What the response to a request of `route` needs of it; its captures have been found.
     ///
     /// # Errors
     /// It is more than [`KEPT_BYTES`].
@@ -176,7 +176,6 @@ impl<D: Driver> Engine<D> {
         let mut kept = self.spare.pop().unwrap_or_default();
         let asked = *asked;
         let Self { paths, captures, .. } = self;
-        find_captures(captures, route, paths.normal(asked.request.path(asked.head)));
         let values = RequestValues { asked, snapshot, route, paths, captures };
         kept.bytes.clear();
         route.response_edits.appended().write(Use::Field, &values, &mut kept.bytes);
