@@ -58,7 +58,7 @@ pub(super) fn explain(arguments: &Arguments) -> ExitCode {
     if let Some(name) = arguments.listener.as_deref().filter(|_| !snapshot.listeners().any(|(_, it)| wanted(it))) {
         usage(&format!("there is no listener named {name}"));
     }
-    let speaks = |listener: &ListenerSpec| scheme.is_none_or(|asked| asked == self::scheme(listener));
+    let speaks = |listener: &ListenerSpec| scheme.is_none_or(|asked| asked == listener.scheme().text());
     let asked = |listener: &ListenerSpec| wanted(listener) && speaks(listener);
     if let Some(scheme) = scheme.filter(|_| !snapshot.listeners().any(|(_, it)| asked(it))) {
         match &arguments.listener {
@@ -100,11 +100,6 @@ pub(super) fn explain(arguments: &Arguments) -> ExitCode {
         found |= Explanation { snapshot: &snapshot, config: &config, asked, paths, rows: &mut rows }.print();
     }
     print(&rows.0, if found { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// The scheme that a listener serves.
-fn scheme(listener: &ListenerSpec) -> &'static str {
-    if listener.tls.is_some() { "https" } else { "http" }
 }
 
 /// Rows of a label and a text.

@@ -1,16 +1,12 @@
 //! Requests that would come back to this process: endpoints that are its own listeners, and redirects to their own route.
 //! Not here: what loops through other processes.
 
-use std::net::IpAddr;
-
 use super::report::Problems;
 use super::section::Section;
 use crate::cluster::ClusterSpec;
 use crate::id::{Address, ClusterId};
 use crate::route::template::first_variable;
-use crate::route::{
-    ActionSpec, ConditionsSpec, HeaderEdits, HostPattern, PathEdit, PathPattern, Request, RouteSpec, Scheme,
-};
+use crate::route::{ActionSpec, ConditionsSpec, HeaderEdits, HostPattern, PathEdit, PathPattern, RouteSpec, Sample};
 use crate::snapshot::{ListenerSpec, Snapshot, SnapshotSpec};
 
 /// An endpoint of a cluster to which a route forwards, and which is a listener that serves the route.
@@ -134,14 +130,14 @@ pub(super) fn own_redirect<'a>(spec: &'a SnapshotSpec, position: usize, snapshot
         None => route.hosts.iter().map(sample).collect(),
     };
     let numbered = spec.listeners.iter().enumerate().filter(|(at, it)| serves(route, *at, it));
-    let mut same = numbered.filter(|(_, it)| scheme.as_deref().is_none_or(|asked| asked == self::scheme(it).text()));
+    let mut same = numbered.filter(|(_, it)| scheme.as_deref().is_none_or(|asked| asked == it.scheme().text()));
     let found = same.find(|(_, listener)| {
         let id = snapshot.listeners().find(|(_, known)| known.name == listener.name).map(|(id, _)| id);
         hosts.iter().filter(|host| leads_to(host, listener)).any(|host| {
             let method = methods.first().map_or("GET", String::as_str);
             // What a redirect does not change stays as the route has it.
-            let scheme = only.filter(|_| scheme.is_none()).unwrap_or_else(|| self::scheme(listener));
-            let request = Sample { method, host, path, scheme, port: listener.port() };
+            let scheme = only.filter(|_| scheme.is_none()).unwrap_or_else(|| listener.scheme());
+            let request = Sample { method, scheme, port: listener.port(), ..Sample::get(host, path) };
             let taken = id.and_then(|id| snapshot.router.find(id, &request));
             taken.is_some_and(|taken| taken.id.index() == position)
         })
@@ -157,55 +153,8 @@ fn sample(pattern: &HostPattern) -> String {
     }
 }
 
-fn scheme(listener: &ListenerSpec) -> Scheme {
-    if listener.tls.is_some() { Scheme::Https } else { Scheme::Http }
-}
-
 /// Whether the port of `host`, if it names one, is the listener's.
 fn leads_to(host: &str, listener: &ListenerSpec) -> bool {
     let port = host.rsplit_once(':').map(|(_, port)| port).filter(|port| !port.ends_with(']'));
     port.is_none_or(|port| matches!(&listener.bind, Address::Inet(inet) if inet.port().to_string() == port))
-}
-
-/// A request without fields.
-struct Sample<'a> {
-    method: &'a str,
-    host: &'a str,
-    path: &'a str,
-    scheme: Scheme,
-    port: Option<u16>,
-}
-
-impl Request for Sample<'_> {
-    fn method(&self) -> &[u8] {
-        self.method.as_bytes()
-    }
-
-    fn host(&self) -> &[u8] {
-        self.host.as_bytes()
-    }
-
-    fn path(&self) -> &[u8] {
-        self.path.as_bytes()
-    }
-
-    fn query(&self) -> Option<&[u8]> {
-        None
-    }
-
-    fn header(&self, _name: &[u8]) -> impl Iterator<Item = &[u8]> {
-        std::iter::empty()
-    }
-
-    fn client_ip(&self) -> Option<IpAddr> {
-        None
-    }
-
-    fn scheme(&self) -> Scheme {
-        self.scheme
-    }
-
-    fn port(&self) -> Option<u16> {
-        self.port
-    }
 }

@@ -142,7 +142,7 @@ impl Config {
         let listeners: Vec<_> = named.map(|(listener, _)| listener).collect();
         let speaks = |it: &ListenerSpec, scheme: Scheme| {
             // A trusted proxy may say that its client speaks otherwise; so may who comes on a Unix-domain socket.
-            (it.tls.is_some() == (scheme == Scheme::Https)) || it.port().is_none() || !it.trusted_proxies.is_empty()
+            it.scheme() == scheme || it.port().is_none() || !it.trusted_proxies.is_empty()
         };
         match (route.conditions.port, route.conditions.scheme) {
             (Some(port), _) if !listeners.iter().any(|it| it.port() == Some(port)) => {

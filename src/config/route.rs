@@ -9,7 +9,7 @@ use super::{condition, field, host, listener, page, path, target};
 use crate::id::ClusterId;
 use crate::limits::ROUTE_VARIABLES;
 use crate::route::template::{Template, Variable};
-use crate::route::{ActionSpec, BodyLimit, HeaderEdits, PathEdit, PathPattern, RouteLimits, RouteSpec, count_groups};
+use crate::route::{ActionSpec, HeaderEdits, PathEdit, PathPattern, RouteLimits, RouteSpec, count_groups};
 
 /// Names to which routes refer, and bounds of their values.
 #[derive(Clone, Copy, Debug)]
@@ -96,11 +96,10 @@ impl<'a> Reader<'a> {
     fn limits(&mut self, forwarded: Section<'_>) -> RouteLimits {
         let (section, bounds) = (self.section, self.context.bounds);
         let timeouts = forwarded.one("timeouts");
-        let bytes = section.has("body_bytes").then(|| section.size("body_bytes"));
         RouteLimits {
-            body_bytes: bytes.map(if bounds.is_tenant() { BodyLimit::Besides } else { BodyLimit::Instead }),
+            body_bytes: section.has("body_bytes").then(|| section.size("body_bytes")),
             body_timeout: bounds.timeout(timeouts, "body", self.problems),
-            within_listener: bounds.is_tenant() && timeouts.has("body"),
+            within_listener: bounds.is_tenant() && (section.has("body_bytes") || timeouts.has("body")),
             response_idle: bounds.timeout(timeouts, "idle", self.problems),
             tunnel_idle: bounds.timeout(forwarded, "tunnel_idle", self.problems),
         }

@@ -38,8 +38,7 @@ pub(super) fn scheme(peer: &Peer, request: &RequestHead, head: &[u8]) -> Scheme 
     match first {
         Some(told) if told.eq_ignore_ascii_case(b"https") => Scheme::Https,
         Some(told) if told.eq_ignore_ascii_case(b"http") => Scheme::Http,
-        _ if peer.secure => Scheme::Https,
-        _ => Scheme::Http,
+        _ => peer.scheme(),
     }
 }
 

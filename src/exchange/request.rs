@@ -8,6 +8,7 @@ use crate::http::{
 };
 use crate::limits::UPGRADE_BYTES;
 use crate::respond::{write_fields, write_parts};
+use crate::route::Scheme;
 use crate::route::template::Use;
 
 use super::{RequestValues, RouteRequest, write_host};
@@ -88,8 +89,8 @@ impl Peer {
 
     /// The scheme of its connection.
     #[must_use]
-    pub fn scheme(&self) -> &'static [u8] {
-        if self.secure { b"https" } else { b"http" }
+    pub fn scheme(&self) -> Scheme {
+        if self.secure { Scheme::Https } else { Scheme::Http }
     }
 
     /// The address; None: a Unix-domain socket. Kept as text alone, which each request needs; few need this.
@@ -309,7 +310,7 @@ impl Forwarded<'_> {
             self.write_list(b"x-forwarded-for: ", FieldName::XForwardedFor, &[peer], out);
         }
         if makes(FieldName::XForwardedProto) {
-            write_parts(out, &[b"x-forwarded-proto: ", self.asked().peer.scheme(), b"\r\n"]);
+            write_parts(out, &[b"x-forwarded-proto: ", self.asked().peer.scheme().text().as_bytes(), b"\r\n"]);
         }
         let original = self.asked().request.authority.of(self.asked().head);
         if makes(FieldName::XForwardedHost) && !original.is_empty() {
@@ -339,7 +340,7 @@ impl Forwarded<'_> {
             (true, true) => (b"]\"", b";proto="),
         };
         let node = if peer.is_empty() { b"unknown" } else { peer };
-        let element = [open, node, close, original, behind, self.asked().peer.scheme()];
+        let element = [open, node, close, original, behind, self.asked().peer.scheme().text().as_bytes()];
         self.write_list(b"forwarded: ", FieldName::Forwarded, &element, out);
     }
 

@@ -20,6 +20,7 @@ mod page;
 mod pattern;
 mod query;
 mod rewrite;
+mod sample;
 mod spec;
 pub mod template;
 mod tree;
@@ -41,9 +42,10 @@ pub use host::name as host_name;
 pub use page::ErrorPages;
 pub use pattern::{Captures, Groups, count_groups, expression_matches, try_expression};
 pub use rewrite::{PathRewrite, Rewrite};
+pub use sample::Sample;
 pub use spec::{
-    ActionSpec, BodyLimit, ConditionsSpec, ErrorPageSpec, HeaderEdits, HostPattern, PathEdit, PathPattern, RouteLimits,
-    RouteSpec, Scheme, StatusPattern, ValuePattern,
+    ActionSpec, ConditionsSpec, ErrorPageSpec, HeaderEdits, HostPattern, PathEdit, PathPattern, RouteLimits, RouteSpec,
+    Scheme, StatusPattern, ValuePattern,
 };
 use tree::{NodeId, Rule, Tree};
 

@@ -75,25 +75,16 @@ impl RouteSpec {
 /// Limits of a route on its exchanges, each in the place of another one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RouteLimits {
-    /// `body_bytes`; None: the listener's.
-    pub body_bytes: Option<BodyLimit>,
+    /// `body_bytes`; 0: no limit; None: the listener's.
+    pub body_bytes: Option<u64>,
     /// `timeouts.body`; None: the listener's.
     pub body_timeout: Option<Duration>,
-    /// Whether the listener's time-out of bodies holds besides, which the owner of the route cannot lift.
+    /// Whether those of the listener hold besides, which the owner of the route cannot lift.
     pub within_listener: bool,
     /// `timeouts.idle`: between reads of the response after its head; None: the cluster's `timeouts.response`.
     pub response_idle: Option<Duration>,
     /// How long a tunnel may be silent in both directions; None: `limits::TUNNEL_IDLE`.
     pub tunnel_idle: Option<Duration>,
-}
-
-/// Most bytes of a request body; 0: no limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BodyLimit {
-    /// In the place of the listener's.
-    Instead(u64),
-    /// Besides the listener's, which the owner of the route cannot lift.
-    Besides(u64),
 }
 
 impl RouteLimits {
@@ -116,9 +107,9 @@ impl RouteLimits {
     pub fn body_bytes(&self, listener: u64) -> u64 {
         match self.body_bytes {
             None => listener,
-            Some(BodyLimit::Instead(own)) => own,
-            Some(BodyLimit::Besides(own)) if own == 0 || listener == 0 => own.max(listener),
-            Some(BodyLimit::Besides(own)) => own.min(listener),
+            Some(own) if !self.within_listener => own,
+            Some(own) if own == 0 || listener == 0 => own.max(listener),
+            Some(own) => own.min(listener),
         }
     }
 }
@@ -298,4 +289,29 @@ pub struct HeaderEdits {
     pub add: Vec<(String, String)>,
     /// Dropped, lower case.
     pub remove: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// (own, the listener's, which counts, which counts in a tenant's route); 0: no limit of bytes.
+    #[test]
+    fn a_tenant_does_not_lift_what_the_listener_limits() {
+        for (own, listener, alone, within) in
+            [(None, 5, 5, 5), (Some(3), 5, 3, 3), (Some(9), 5, 9, 5), (Some(0), 5, 0, 5), (Some(9), 0, 9, 9)]
+        {
+            for (within_listener, counts) in [(false, alone), (true, within)] {
+                let limits = RouteLimits { body_bytes: own, within_listener, ..RouteLimits::NONE };
+                assert_eq!(limits.body_bytes(listener), counts, "{own:?} {listener}");
+            }
+        }
+        for (own, alone, within) in [(None, 5, 5), (Some(3), 3, 3), (Some(9), 9, 5)] {
+            for (within_listener, counts) in [(false, alone), (true, within)] {
+                let body_timeout = own.map(Duration::from_secs);
+                let limits = RouteLimits { body_timeout, within_listener, ..RouteLimits::NONE };
+                assert_eq!(limits.body_timeout(Duration::from_secs(5)), Duration::from_secs(counts), "{own:?}");
+            }
+        }
+    }
 }

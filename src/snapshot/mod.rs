@@ -12,7 +12,7 @@ pub use ledger::{Ledger, LedgerNumber, Listened, listened};
 use crate::cluster::{Balancer, Cluster, ClusterSpec, Endpoint, RoundRobinState, Tried};
 use crate::http::path::{self, EncodedSlash};
 use crate::id::{Address, ClusterId, EndpointId, ListenerId, Network, RouteId, RouteNumber, TenantId};
-use crate::route::{BuildError, ErrorPageSpec, ErrorPages, RouteSpec, Router};
+use crate::route::{BuildError, ErrorPageSpec, ErrorPages, RouteSpec, Router, Scheme};
 use crate::runtime::Quota;
 use crate::tls;
 use crate::uring::BindOptions;
@@ -181,6 +181,12 @@ impl ListenerSpec {
             Address::Inet(bind) => Some(bind.port()),
             Address::Unix(_) => None,
         }
+    }
+
+    /// How its clients speak.
+    #[must_use]
+    pub fn scheme(&self) -> Scheme {
+        if self.tls.is_some() { Scheme::Https } else { Scheme::Http }
     }
 
     /// How it reads paths.

@@ -4,7 +4,7 @@
 use std::cell::Cell;
 use std::fmt::Write;
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -12,7 +12,7 @@ use proptest::test_runner::{Config as Settings, RngAlgorithm, TestRng, TestRunne
 
 use super::super::{Loader, TenantState};
 use crate::id::ListenerId;
-use crate::route::{Request, Scheme};
+use crate::route::Sample;
 use crate::snapshot::Ledger;
 
 const HOSTS: [&str; 6] = ["*", "a.example", "*.a.example", "b.a.example", "*.example", "c.b.a.example"];
@@ -20,7 +20,7 @@ const REQUEST_HOSTS: [&str; 5] = ["a.example", "b.a.example", "c.b.a.example", "
 const PATHS: [&str; 7] = ["/", "/x", "/x/", "/x/y", "/xy", "/y", "/y/x"];
 const LISTENERS: [&str; 2] = ["first", "second"];
 
-/// All of them hold for [`Asked`].
+/// All of them hold for the requests that are tried.
 const CONDITIONS: [&str; 5] = [
     "",
     "methods = [\"GET\"]",
@@ -46,40 +46,8 @@ struct Lines {
     grouped: bool,
 }
 
-struct Asked<'a> {
-    host: &'a str,
-    path: &'a str,
-}
-
-impl Request for Asked<'_> {
-    fn method(&self) -> &[u8] {
-        b"GET"
-    }
-    fn host(&self) -> &[u8] {
-        self.host.as_bytes()
-    }
-    fn path(&self) -> &[u8] {
-        self.path.as_bytes()
-    }
-    fn query(&self) -> Option<&[u8]> {
-        None
-    }
-    fn header(&self, _: &[u8]) -> impl Iterator<Item = &[u8]> {
-        std::iter::empty()
-    }
-    fn client_ip(&self) -> Option<IpAddr> {
-        Some(Ipv4Addr::LOCALHOST.into())
-    }
-    fn scheme(&self) -> Scheme {
-        Scheme::Http
-    }
-    fn port(&self) -> Option<u16> {
-        None
-    }
-}
-
 impl Claim {
-    fn holds(&self, listener: usize, request: &Asked<'_>) -> bool {
+    fn holds(&self, listener: usize, request: &Sample<'_>) -> bool {
         let host = match self.host.strip_prefix('*') {
             Some("") => true,
             Some(suffix) => request.host.ends_with(suffix),
@@ -180,7 +148,7 @@ fn no_route_of_a_tenant_takes_a_request_outside_of_its_claims() {
         let router = snapshot.unwrap().router;
         for (listener, host) in (0..2).flat_map(|listener| REQUEST_HOSTS.map(|host| (listener, host))) {
             for path in PATHS.into_iter().chain(["/x/y/z", "/z", "/X", "*"]) {
-                let request = Asked { host, path };
+                let request = Sample { client_ip: Some(Ipv4Addr::LOCALHOST.into()), ..Sample::get(host, path) };
                 let Some(route) = router.find(ListenerId(listener as u16), &request) else { continue };
                 let Some(tenant) = specs[route.id.index()].tenant else { continue };
                 taken.set(taken.get() + 1);

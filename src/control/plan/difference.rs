@@ -9,7 +9,7 @@ use super::{Change, Plan, Sign};
 use crate::cluster::{ClusterSpec, EndpointSpec};
 use crate::config::Config;
 use crate::control::routes;
-use crate::route::{ActionSpec, BodyLimit, ErrorPageSpec, HeaderEdits, RouteLimits, RouteSpec, template};
+use crate::route::{ActionSpec, ErrorPageSpec, HeaderEdits, RouteLimits, RouteSpec, template};
 use crate::snapshot::{ListenerSpec, TenantSpec, listened};
 use crate::tls::ServerName;
 
@@ -193,7 +193,7 @@ fn pages(pages: &[ErrorPageSpec]) -> String {
 }
 
 fn body(limits: &RouteLimits) -> String {
-    optional(limits.body_bytes.map(|(BodyLimit::Instead(bytes) | BodyLimit::Besides(bytes))| bytes))
+    optional(limits.body_bytes)
 }
 
 /// A hash that stands for a value that may be secret. It is seeded per process, so the value cannot be guessed from it.

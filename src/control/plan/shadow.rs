@@ -2,12 +2,11 @@
 //! Not here: which items differ (`difference`).
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 
 use super::{Plan, Sign};
 use crate::config::Config;
 use crate::id::ListenerId;
-use crate::route::{ConditionsSpec, HostPattern, PathPattern, Request, RouteSpec, Router, Scheme, ValuePattern};
+use crate::route::{ConditionsSpec, HostPattern, PathPattern, RouteSpec, Router, Sample, ValuePattern};
 
 /// Differences between the two routers.
 #[derive(Debug, Default)]
@@ -20,19 +19,10 @@ pub(super) struct Shadows {
     lost: Vec<(String, String)>,
 }
 
-/// A request that satisfies the conditions of one route.
-struct Sample<'a> {
+/// A request that satisfies the conditions of one route, and the listener that gets it.
+struct Typical<'a> {
     listener: ListenerId,
-    method: &'a str,
-    host: String,
-    path: &'a str,
-    query: String,
-    headers: Vec<(&'a str, &'a str)>,
-    /// The value of Cookie; empty: none.
-    cookies: String,
-    client_ip: Option<IpAddr>,
-    scheme: Scheme,
-    port: Option<u16>,
+    request: Sample<'a>,
 }
 
 pub(super) fn shadows(old: &Config, new: &Config) -> Shadows {
@@ -43,10 +33,11 @@ pub(super) fn shadows(old: &Config, new: &Config) -> Shadows {
         config.snapshot.routes.iter().enumerate().map(|(at, route)| (route.name.clone(), at)).collect()
     };
     let (old_names, new_names) = (names(old), names(new));
-    let find =
-        |router: &Router, sample: &Sample<'_>| router.find(sample.listener, sample).map(|route| route.name.to_string());
+    let find = |router: &Router, typical: &Typical<'_>| {
+        router.find(typical.listener, &typical.request).map(|route| route.name.to_string())
+    };
     for route in &new.snapshot.routes {
-        let Some(sample) = Sample::of(new, route) else { continue };
+        let Some(sample) = Typical::of(new, route) else { continue };
         if !old_names.contains_key(&route.name) {
             shadows.before.insert(route.name.clone(), find(&old_router, &sample));
             continue;
@@ -57,7 +48,7 @@ pub(super) fn shadows(old: &Config, new: &Config) -> Shadows {
         }
     }
     for route in old.snapshot.routes.iter().filter(|route| !new_names.contains_key(&route.name)) {
-        if let Some(sample) = Sample::of(old, route) {
+        if let Some(sample) = Typical::of(old, route) {
             shadows.after.insert(route.name.clone(), find(&new_router, &sample));
         }
     }
@@ -92,7 +83,7 @@ impl Shadows {
     }
 }
 
-impl<'a> Sample<'a> {
+impl<'a> Typical<'a> {
     /// None if a condition of the route is a regular expression, or is excluded by another one.
     fn of(config: &Config, route: &'a RouteSpec) -> Option<Self> {
         let ConditionsSpec { client_ip, methods, headers, query, cookies, scheme, port: _ } = &route.conditions;
@@ -118,8 +109,7 @@ impl<'a> Sample<'a> {
             named && route.conditions.port.is_none_or(|asked| it.port() == Some(asked))
         });
         let (listener, id) = serving.next()?;
-        let sample = Self {
-            listener: ListenerId(id),
+        let request = Sample {
             method: methods.first().map_or("GET", String::as_str),
             host: match route.hosts.first() {
                 Some(HostPattern::Exact(name)) => name.clone(),
@@ -135,58 +125,21 @@ impl<'a> Sample<'a> {
             headers: values(headers)?,
             cookies: pairs(values(cookies)?, "; "),
             client_ip: client_ip.first().map(|network| network.address),
-            scheme: scheme.unwrap_or(if listener.tls.is_some() { Scheme::Https } else { Scheme::Http }),
+            scheme: scheme.unwrap_or_else(|| listener.scheme()),
             port: listener.port(),
         };
-        sample.may_pass(&route.not).then_some(sample)
-    }
-
-    /// Whether none of the conditions holds, as far as it can be told without compiling them: other routes than the usual would need
-    /// a sample that is made for them.
-    fn may_pass(&self, not: &ConditionsSpec) -> bool {
-        let absent = |conditions: &[(String, ValuePattern)]| {
-            conditions.iter().any(|(_, it)| *it == ValuePattern::Present(false))
-        };
-        let method = not.methods.iter().any(|method| method == self.method);
-        let client = self.client_ip.is_some_and(|client| not.client_ip.iter().any(|it| it.contains(client)));
-        let connection = not.scheme == Some(self.scheme) || not.port.is_some() && not.port == self.port;
-        let named = absent(&not.headers) || absent(&not.query) || absent(&not.cookies);
-        !(method || client || connection || named)
+        may_pass(&request, &route.not).then_some(Self { listener: ListenerId(id), request })
     }
 }
 
-impl Request for Sample<'_> {
-    fn method(&self) -> &[u8] {
-        self.method.as_bytes()
-    }
-
-    fn host(&self) -> &[u8] {
-        self.host.as_bytes()
-    }
-
-    fn path(&self) -> &[u8] {
-        self.path.as_bytes()
-    }
-
-    fn query(&self) -> Option<&[u8]> {
-        (!self.query.is_empty()).then_some(self.query.as_bytes())
-    }
-
-    fn header(&self, name: &[u8]) -> impl Iterator<Item = &[u8]> {
-        let cookies = Some(self.cookies.as_bytes()).filter(|cookies| name == b"cookie" && !cookies.is_empty());
-        let fields = self.headers.iter().filter(move |(known, _)| known.as_bytes() == name);
-        fields.map(|(_, value)| value.as_bytes()).chain(cookies)
-    }
-
-    fn client_ip(&self) -> Option<IpAddr> {
-        self.client_ip
-    }
-
-    fn scheme(&self) -> Scheme {
-        self.scheme
-    }
-
-    fn port(&self) -> Option<u16> {
-        self.port
-    }
+/// Whether none of the conditions holds, as far as it can be told without compiling them: other routes than the usual would need a
+/// sample that is made for them.
+fn may_pass(request: &Sample<'_>, not: &ConditionsSpec) -> bool {
+    let absent =
+        |conditions: &[(String, ValuePattern)]| conditions.iter().any(|(_, it)| *it == ValuePattern::Present(false));
+    let method = not.methods.iter().any(|method| method == request.method);
+    let client = request.client_ip.is_some_and(|client| not.client_ip.iter().any(|it| it.contains(client)));
+    let connection = not.scheme == Some(request.scheme) || not.port.is_some() && not.port == request.port;
+    let named = absent(&not.headers) || absent(&not.query) || absent(&not.cookies);
+    !(method || client || connection || named)
 }
