@@ -1,9 +1,13 @@
 //! Cost of picking an endpoint. Each case checks its choices before it is timed. Not here: routing, connecting.
 
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::Duration;
 
-use cairn::cluster::{Balance, Balancer, Cluster, ClusterSpec, EndpointSpec, RoundRobinState, Tried};
+use cairn::cluster::{
+    Balance, Balancer, Cluster, ClusterSpec, ClusterState, ClusterViews, EndpointSpec, EndpointState, OutlierSpec,
+    Tried,
+};
 use cairn::id::{ClusterId, EndpointId};
 use criterion::{Criterion, criterion_group, criterion_main};
 
@@ -13,6 +17,7 @@ fn pick(criterion: &mut Criterion) {
         others: Vec::new(),
         tls_name: None,
         weight: if even { 1 } else { 1 + at as u16 },
+        backup: false,
     };
     for balance in [Balance::RoundRobin, Balance::Random, Balance::LeastRequest] {
         for (case, count, even) in [("1", 1, true), ("64", 64, true), ("64 weighted", 64, false)] {
@@ -27,17 +32,22 @@ fn pick(criterion: &mut Criterion) {
                 connect_timeout: Duration::ZERO,
                 response_timeout: Duration::ZERO,
                 abort_on_close: false,
+                outlier: OutlierSpec::OFF,
+                health: None,
+                panic_threshold: 0.5,
+                slow_start: Duration::ZERO,
             };
-            let ids: Vec<_> = (0..count as u32).map(EndpointId).collect();
-            let clusters = [Cluster::build(ClusterId(0), &spec, &ids)];
-            let mut balancer = Balancer::new(1);
-            balancer.reserve(count);
-            let turns = RoundRobinState::new(&clusters, &mut balancer);
+            let known = |id: u32| (EndpointId(id), Arc::new(EndpointState::new(1)));
+            let known: Vec<_> = (0..count as u32).map(known).collect();
+            let clusters = [Cluster::build(ClusterId(0), &spec, ClusterState::default(), &known)];
+            let mut balancer = Balancer::new(0, 1);
+            balancer.apply(&clusters);
+            let turns = ClusterViews::new(&clusters, &mut balancer);
             check(&mut balancer, &turns, &clusters[0], count, even, &format!("{balance:?}/{case}"));
             criterion.bench_function(&format!("cluster/pick/{balance:?}/{case}"), |bencher| {
                 bencher.iter(|| {
                     let picked =
-                        balancer.pick(black_box(&clusters[0]), &turns, &Tried::default()).expect("an endpoint");
+                        balancer.pick(black_box(&clusters[0]), &turns, &Tried::default(), false).expect("an endpoint");
                     balancer.begin(picked);
                     balancer.end(picked);
                     picked
@@ -48,10 +58,10 @@ fn pick(criterion: &mut Criterion) {
 }
 
 /// Every endpoint is picked, in proportion to its weight within a half.
-fn check(balancer: &mut Balancer, turns: &RoundRobinState, cluster: &Cluster, count: usize, even: bool, case: &str) {
+fn check(balancer: &mut Balancer, turns: &ClusterViews, cluster: &Cluster, count: usize, even: bool, case: &str) {
     let mut picks = vec![0u32; count];
     for _ in 0..1000 * count {
-        let picked = balancer.pick(cluster, turns, &Tried::default()).expect("an endpoint");
+        let picked = balancer.pick(cluster, turns, &Tried::default(), false).expect("an endpoint");
         picks[picked.index()] += 1;
     }
     let weights: u32 = if even { count as u32 } else { (1..=count as u32).sum() };

@@ -55,6 +55,9 @@ const _: () = assert!(HEAD_BYTES_MAX < u16::MAX as usize);
 const _: () = assert!(REQUEST_LINE_BYTES < HEADER_BYTES);
 const _: () = assert!(HEADER_COUNT <= HEADER_COUNT_MAX);
 
+/// Most attempts of a request that a route can ask for besides the first one.
+pub const RETRIES_MAX: u8 = 10;
+
 /// Bytes of one receive buffer: one whole TLS record (RFC 8446 section 5.2: 16 KiB + 256 + 5) behind its headroom. Not a
 /// multiple of a page, so that the heads of different connections fall into different cache sets.
 pub const BUFFER_BYTES: usize = 17 * 1024;

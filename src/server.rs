@@ -137,6 +137,7 @@ impl Server {
         require_descriptors(&config, workers, limit)?;
         // Compiling takes time, and so does binding to an address that a process leaves only now.
         let prepared = self.prepare(move || {
+            compiler.serve_with(workers);
             let snapshot = Arc::new(compiler.compile(&config, 1).map_err(ServerError::Config)?);
             let (sockets, bound) = listener::open(snapshot.listeners(), workers, &Vec::new())?;
             Ok(Startup { config, compiler, snapshot, cpus, sockets, bound })

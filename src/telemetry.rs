@@ -86,6 +86,61 @@ impl TlsFailure {
     }
 }
 
+/// Why a request was sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetryReason {
+    /// A reused connection had ended.
+    Stale,
+    /// No connection could be made.
+    Connect,
+    /// The connection ended before a response.
+    Reset,
+    /// One try took too long.
+    Timeout,
+    /// The status of the response.
+    Status,
+}
+
+impl RetryReason {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Stale, Self::Connect, Self::Reset, Self::Timeout, Self::Status];
+
+    /// Its name in metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Stale => "stale",
+            Self::Connect => "connect",
+            Self::Reset => "reset",
+            Self::Timeout => "timeout",
+            Self::Status => "status",
+        }
+    }
+}
+
+/// Why a request was not sent again, although its route asks for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetryRefusal {
+    /// The route's budget is used up.
+    Budget,
+    /// The request is too large to be kept, or buffers are short.
+    NotHeld,
+}
+
+impl RetryRefusal {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Budget, Self::NotHeld];
+
+    /// Its name in metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Budget => "budget",
+            Self::NotHeld => "not_held",
+        }
+    }
+}
+
 /// Everything that one worker counts.
 #[derive(Debug)]
 pub struct Counters {
@@ -105,6 +160,10 @@ pub struct Counters {
     endpoint_tls_handshakes: [[Counter; 2]; 2],
     /// Connections to endpoints on which TLS has failed, by [`TlsFailure`].
     endpoint_tls_failures: [Counter; TlsFailure::ALL.len()],
+    /// Requests that were sent again, by [`RetryReason`].
+    retries: [Counter; RetryReason::ALL.len()],
+    /// Requests that were not sent again although their routes ask for it, by [`RetryRefusal`].
+    refused_retries: [Counter; RetryRefusal::ALL.len()],
     /// Version of the snapshot in use.
     pub version: Counter,
     /// Buffers that nobody holds and the kernel was not offered.
@@ -128,6 +187,8 @@ impl Default for Counters {
             tls_refused: Counter::default(),
             endpoint_tls_handshakes: Default::default(),
             endpoint_tls_failures: Default::default(),
+            retries: Default::default(),
+            refused_retries: Default::default(),
             version: Counter::default(),
             free_buffers: Counter::default(),
             starved_receives: Counter::default(),
@@ -183,6 +244,28 @@ impl Counters {
     #[must_use]
     pub fn endpoint_tls_failures(&self) -> [u64; TlsFailure::ALL.len()] {
         self.endpoint_tls_failures.each_ref().map(Counter::get)
+    }
+
+    /// Counts a request that is sent again.
+    pub fn count_retry(&self, reason: RetryReason) {
+        self.retries[reason as usize].add(1);
+    }
+
+    /// Requests that were sent again, in the order of [`RetryReason::ALL`].
+    #[must_use]
+    pub fn retries(&self) -> [u64; RetryReason::ALL.len()] {
+        self.retries.each_ref().map(Counter::get)
+    }
+
+    /// Counts a request that is not sent again although its route asks for it.
+    pub fn refuse_retry(&self, why: RetryRefusal) {
+        self.refused_retries[why as usize].add(1);
+    }
+
+    /// Requests that were not sent again, in the order of [`RetryRefusal::ALL`].
+    #[must_use]
+    pub fn refused_retries(&self) -> [u64; RetryRefusal::ALL.len()] {
+        self.refused_retries.each_ref().map(Counter::get)
     }
 
     /// Counts a handshake of a client.

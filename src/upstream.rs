@@ -107,7 +107,7 @@ pub struct Destination<'a> {
 pub struct AcquireOptions {
     /// A new connection is made even if one is idle.
     pub fresh: bool,
-    /// The ring returns pieces that were sent on a reused connection, because they may be sent again.
+    /// The ring returns pieces that were sent, because they may be sent again.
     pub replay: bool,
 }
 
@@ -191,6 +191,8 @@ impl Upstreams {
         let session = destination.tls.map(|(client, name)| self.session(endpoint, client, name, now));
         let mut transport = Transport::new(socket, session);
         let end = transport.begin(ring).err().map(End::Tls);
+        // What the ring would return is sealed.
+        ring.return_sent(socket, options.replay && transport.session().is_none());
         self.table.insert(Upstream {
             transport,
             endpoint,

@@ -145,7 +145,7 @@ impl<D: Driver> Worker<D> {
         let (waker, downstreams) = (ring.waker(), Downstreams::new(workers));
         // Different in each worker, so that balancers do not march in step.
         let seed = ring.random();
-        let engine = Engine::new(ring, snapshot, workers, seed);
+        let engine = Engine::new(ring, snapshot, id, workers, seed);
         let counters = Arc::clone(&engine.counters);
         let [buffers, _] = engine.ring.buffers.pools();
         counters.free_buffers.set(buffers.available() as u64);

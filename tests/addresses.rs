@@ -41,7 +41,9 @@ impl Proxy {
         let mut config = config::parse("test.toml", text).unwrap();
         let spec = |addresses: &&[SocketAddr]| {
             let mut addresses = addresses.iter().map(|address| Address::Inet(*address));
-            EndpointSpec { address: addresses.next().unwrap(), others: addresses.collect(), tls_name: None, weight: 1 }
+            let address = addresses.next().unwrap();
+            let others = addresses.collect();
+            EndpointSpec { address, others, tls_name: None, weight: 1, backup: false }
         };
         config.snapshot.clusters[0].endpoints = endpoints.iter().map(spec).collect();
         let snapshot = Arc::new(config.compile(1, &mut Ledger::default()).unwrap());

@@ -324,7 +324,9 @@ fn only_verbs_that_do_something_are_listed() {
     let help = text(&cairn(Path::new(ROOT), &["--help"]).stdout);
     let verbs = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
     let verbs: Vec<_> = verbs.filter_map(|line| line.split_whitespace().next()).collect();
-    let expected =
-        ["run", "check", "explain", "plan", "reload", "status", "routes", "drain", "import", "config", "help"];
+    let expected = [
+        "run", "check", "explain", "plan", "reload", "status", "routes", "endpoint", "drain", "import", "config",
+        "help",
+    ];
     assert_eq!(verbs, expected);
 }

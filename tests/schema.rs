@@ -21,6 +21,7 @@ fn problem(schema: &Value, value: &Value) -> Option<String> {
                 "string" => value.is_string(),
                 "boolean" => value.is_boolean(),
                 "integer" => value.is_i64() || value.is_u64(),
+                "number" => value.is_number(),
                 other => panic!("the validator does not know the type {other}"),
             },
             "properties" => {

@@ -45,6 +45,9 @@ enum Verb {
     Status(remote::StatusArguments),
     /// List the routes of the running process
     Routes(remote::Target),
+    /// Drain an endpoint of the running process, have it back, or weigh it differently
+    #[command(subcommand)]
+    Endpoint(remote::EndpointVerb),
     /// Have the running process end what is under way, then end
     Drain(remote::Target),
     /// Print cairn's configuration for that of nginx or HAProxy
@@ -89,6 +92,7 @@ pub(crate) fn main() -> ExitCode {
         (Some(Verb::Reload(arguments)), _) => remote::reload(&arguments),
         (Some(Verb::Status(arguments)), _) => remote::status(&arguments),
         (Some(Verb::Routes(target)), _) => remote::routes(&target),
+        (Some(Verb::Endpoint(verb)), _) => remote::endpoint(&verb),
         (Some(Verb::Drain(target)), _) => remote::drain(&target),
         (Some(Verb::Import(arguments)), _) => import::run(&arguments),
         (Some(Verb::Config(verb)), _) => config(&verb),

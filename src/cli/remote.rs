@@ -154,6 +154,53 @@ pub(super) fn routes(target: &Target) -> ExitCode {
     })
 }
 
+/// What `endpoint` takes.
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum EndpointVerb {
+    /// Send it no new requests; what is under way ends
+    Drain(EndpointArguments),
+    /// Give it its share again, by the weight of the configuration, whatever was held against it
+    Ready(EndpointArguments),
+    /// Give it another weight, until `ready` or the end of the process; 0: none
+    Weight {
+        #[command(flatten)]
+        arguments: EndpointArguments,
+        /// From 0 to 65535
+        weight: u16,
+    },
+}
+
+/// Which endpoint is meant.
+#[derive(Debug, clap::Args)]
+pub(super) struct EndpointArguments {
+    #[command(flatten)]
+    target: Target,
+    /// Name of the cluster
+    cluster: String,
+    /// Its address, as `status` shows it
+    address: String,
+}
+
+/// Success if the endpoint is there.
+pub(super) fn endpoint(verb: &EndpointVerb) -> ExitCode {
+    let (arguments, order, weight) = match verb {
+        EndpointVerb::Drain(arguments) => (arguments, "drain", None),
+        EndpointVerb::Ready(arguments) => (arguments, "ready", None),
+        EndpointVerb::Weight { arguments, weight } => (arguments, "weight", Some(weight)),
+    };
+    let EndpointArguments { target, cluster, address } = arguments;
+    let mut query = Serializer::new(String::new());
+    query.append_pair("cluster", cluster).append_pair("address", address).append_pair("order", order);
+    if let Some(weight) = weight {
+        query.append_pair("weight", &weight.to_string());
+    }
+    match ask(target, Method::POST, &target.naming(&format!("/endpoint?{}", query.finish()))) {
+        Ok((StatusCode::OK, done)) => print(&String::from_utf8_lossy(&done), ExitCode::SUCCESS),
+        Ok((_, problem)) => fail(&format!("{}\n", String::from_utf8_lossy(&problem).trim_end())),
+        Err(problem) => fail(&format!("{problem}\n")),
+    }
+}
+
 /// Success if the process has begun to drain.
 pub(super) fn drain(target: &Target) -> ExitCode {
     match ask(target, Method::POST, &target.naming("/drain")) {

@@ -1,9 +1,12 @@
 //! One worker's state for choosing endpoints: round-robin positions, randomness, requests in flight. Not here: the choice (one
 //! policy a file).
 
-use std::cell::Cell;
+use std::sync::Arc;
 
 use super::round_robin::RoundRobin;
+use super::shares::Shares;
+use super::state::{EndpointState, Outcome};
+use super::view::{ClusterViews, View};
 use super::{Balance, Cluster, least_request, random};
 use crate::id::EndpointId;
 
@@ -13,25 +16,11 @@ const DRAWS: u32 = 8;
 /// State that a worker keeps over all snapshots. It grows when a snapshot is applied, and at no other time.
 #[derive(Debug)]
 pub struct Balancer {
-    /// Requests of this worker in flight, by `EndpointId`.
-    in_flight: Vec<u32>,
+    /// Position of the worker among all of them.
+    worker: usize,
+    /// By `EndpointId`.
+    states: Vec<Option<Arc<EndpointState>>>,
     random: Random,
-}
-
-/// Round-robin position of each cluster of one snapshot, on one worker.
-#[derive(Debug)]
-pub struct RoundRobinState(Box<[Cell<RoundRobin>]>);
-
-impl RoundRobinState {
-    /// Begins each round at a random position, so that workers do not choose the same endpoints at the same time.
-    #[must_use]
-    pub fn new(clusters: &[Cluster], balancer: &mut Balancer) -> Self {
-        let round = |cluster: &Cluster| {
-            let point = balancer.random.below(cluster.shares.total());
-            Cell::new(RoundRobin::new(&cluster.shares, point))
-        };
-        Self(clusters.iter().map(round).collect())
-    }
 }
 
 /// Endpoints that an exchange has tried, at most [`Tried::CAPACITY`]; later ones are not remembered.
@@ -65,81 +54,115 @@ impl Tried {
 }
 
 impl Balancer {
-    /// Equal seeds give equal choices; each worker has its own.
+    /// The one of a worker. Equal seeds give equal choices; each worker has its own.
     #[must_use]
-    pub fn new(seed: u64) -> Self {
-        Self { in_flight: Vec::new(), random: Random::new(seed) }
+    pub fn new(worker: usize, seed: u64) -> Self {
+        Self { worker, states: Vec::new(), random: Random::new(seed) }
     }
 
-    /// Makes room for the endpoints below `bound`.
-    pub fn reserve(&mut self, bound: usize) {
-        if self.in_flight.len() < bound {
-            self.in_flight.resize(bound, 0);
+    /// Takes in the endpoints of clusters. Those of earlier ones stay known until their ids are given again.
+    pub fn apply(&mut self, clusters: &[Cluster]) {
+        for endpoint in clusters.iter().flat_map(|cluster| &cluster.endpoints) {
+            if self.states.len() <= endpoint.id.index() {
+                self.states.resize(endpoint.id.index() + 1, None);
+            }
+            self.states[endpoint.id.index()] = Some(Arc::clone(&endpoint.state));
         }
     }
 
-    /// An endpoint for the next request, not yet tried if possible. None: all weights are 0. `rounds` belongs to
-    /// the snapshot of `cluster`.
-    pub fn pick(&mut self, cluster: &Cluster, rounds: &RoundRobinState, tried: &Tried) -> Option<EndpointId> {
-        let shares = cluster.shares.list();
-        if let [only] = shares {
-            return Some(only.endpoint);
-        }
-        let mut picked = self.draw(cluster, rounds)?;
-        if tried.is_empty() {
-            return Some(picked);
-        }
-        for _ in 1..DRAWS {
-            if !tried.contains(picked) {
+    /// An endpoint for the next request, not yet tried if possible. `probe`: the request may be tried again, so that it may go to an
+    /// ejected endpoint of which is to be seen whether it is well. None: no endpoint takes traffic. `views` belong to the snapshot of
+    /// `cluster`.
+    pub fn pick(&mut self, cluster: &Cluster, views: &ClusterViews, tried: &Tried, probe: bool) -> Option<EndpointId> {
+        let Self { states, random, .. } = self;
+        views.with(cluster, random, |view, random| {
+            if let Some(probed) = view.probe(cluster, probe) {
+                return Some(probed);
+            }
+            let (shares, rounds) = view.parts(cluster);
+            if let [only] = shares.list() {
+                return Some(only.endpoint);
+            }
+            let mut picked = draw(cluster.balance, shares, rounds, random, states)?;
+            if tried.is_empty() {
                 return Some(picked);
             }
-            picked = self.draw(cluster, rounds)?;
-        }
-        // The endpoints already tried have nearly all of the weight.
-        let from = self.random.below(shares.len() as u32) as usize;
-        let in_line = shares.iter().cycle().skip(from).take(Tried::CAPACITY + 1);
-        let mut others = in_line.map(|share| share.endpoint).filter(|endpoint| !tried.contains(*endpoint));
-        Some(others.next().unwrap_or(picked))
+            for _ in 1..DRAWS {
+                if !tried.contains(picked) {
+                    return Some(picked);
+                }
+                picked = draw(cluster.balance, shares, rounds, random, states)?;
+            }
+            // The endpoints already tried have nearly all of the weight.
+            let list = shares.list();
+            let from = random.below(list.len() as u32) as usize;
+            let in_line = list.iter().cycle().skip(from).take(list.len().min(Tried::CAPACITY + 1));
+            let mut others = in_line.map(|share| share.endpoint).filter(|endpoint| !tried.contains(*endpoint));
+            Some(others.next().unwrap_or(picked))
+        })?
     }
 
-    fn draw(&mut self, cluster: &Cluster, rounds: &RoundRobinState) -> Option<EndpointId> {
-        match cluster.balance {
-            Balance::RoundRobin => {
-                let place = rounds.0.get(cluster.id.index())?;
-                let mut round = place.get();
-                let picked = round.pick(&cluster.shares);
-                place.set(round);
-                picked
-            }
-            Balance::Random => random::pick(&cluster.shares, &mut self.random),
-            Balance::LeastRequest => least_request::pick(&cluster.shares, &mut self.random, &self.in_flight),
-        }
+    /// Whether an endpoint is in use that was not tried.
+    #[must_use]
+    pub fn has_untried(&mut self, cluster: &Cluster, views: &ClusterViews, tried: &Tried) -> bool {
+        let untried = |view: &mut View, _: &mut Random| {
+            view.parts(cluster).0.list().iter().any(|share| !tried.contains(share.endpoint))
+        };
+        views.with(cluster, &mut self.random, untried).unwrap_or(false)
     }
 
     /// A request to the endpoint begins.
+    #[inline]
     pub fn begin(&mut self, endpoint: EndpointId) {
-        if let Some(count) = self.in_flight.get_mut(endpoint.index()) {
-            *count = count.saturating_add(1);
+        if let Some(state) = self.state(endpoint) {
+            state.begin(self.worker);
         }
     }
 
     /// A request to the endpoint has ended, with or without success.
+    #[inline]
     pub fn end(&mut self, endpoint: EndpointId) {
-        if let Some(count) = self.in_flight.get_mut(endpoint.index()) {
-            debug_assert!(*count > 0, "every end has its begin");
-            *count = count.saturating_sub(1);
+        if let Some(state) = self.state(endpoint) {
+            state.end(self.worker);
         }
     }
 
-    /// Requests of this worker in flight to the endpoint.
+    /// Counts how an attempt has turned out. Returns the number of failures in a row, over all workers.
+    pub fn observe(&self, endpoint: EndpointId, outcome: Outcome) -> u32 {
+        self.state(endpoint).map_or(0, |state| state.observe(self.worker, outcome))
+    }
+
+    /// The state of an endpoint.
     #[must_use]
-    pub fn in_flight(&self, endpoint: EndpointId) -> u32 {
-        self.in_flight.get(endpoint.index()).copied().unwrap_or(0)
+    #[inline]
+    pub fn state(&self, endpoint: EndpointId) -> Option<&EndpointState> {
+        self.states.get(endpoint.index())?.as_deref()
     }
 
     /// 32 even random bits, for `route::Split::pick`.
     pub fn random(&mut self) -> u32 {
         self.random.next()
+    }
+
+    pub(super) fn random_mut(&mut self) -> &mut Random {
+        &mut self.random
+    }
+}
+
+fn draw(
+    balance: Balance,
+    shares: &Shares,
+    round: &mut RoundRobin,
+    random: &mut Random,
+    states: &[Option<Arc<EndpointState>>],
+) -> Option<EndpointId> {
+    match balance {
+        Balance::RoundRobin => round.pick(shares),
+        Balance::Random => random::pick(shares, random),
+        Balance::LeastRequest => {
+            let known = |endpoint: EndpointId| states.get(endpoint.index()).and_then(Option::as_deref);
+            least_request::pick(shares, random, |endpoint| known(endpoint).map_or(0, EndpointState::in_flight))
+        }
     }
 }
 

@@ -4,16 +4,23 @@ mod balancer;
 mod least_request;
 mod random;
 mod round_robin;
+mod selection;
 mod shares;
 mod spec;
+mod state;
 #[cfg(test)]
 mod tests;
+mod view;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-pub use balancer::{Balancer, RoundRobinState, Tried};
+pub use balancer::{Balancer, Tried};
+pub use selection::{Level, Selection};
 use shares::Shares;
-pub use spec::{Balance, ClusterSpec, EndpointSpec};
+pub use spec::{Balance, CheckKind, ClusterSpec, EndpointSpec, HealthSpec, HttpCheck, OutlierSpec};
+pub use state::{ClusterState, EndpointState, Hold, Outcome, RAMP};
+pub use view::ClusterViews;
 
 use crate::id::{Address, ClusterId, EndpointId};
 use crate::tls::{Client, ServerName};
@@ -43,6 +50,17 @@ pub struct Cluster {
     pub response_timeout: Duration,
     /// Whether a client that sends FIN before the response begins is taken to have gone.
     pub abort_on_close: bool,
+    /// When endpoints are ejected because of what comes of requests.
+    pub outlier: OutlierSpec,
+    /// How endpoints are checked; None: not at all.
+    pub health: Option<Arc<HealthSpec>>,
+    /// Share of the endpoints that have to be usable; where fewer are, all are used.
+    pub panic_threshold: f64,
+    /// Time in which an endpoint that has come back gets its full weight; 0: at once.
+    pub slow_start: Duration,
+    /// What is known of it, the same in every snapshot that has a cluster of its name.
+    pub state: ClusterState,
+    /// The shares of all endpoints that are no backups.
     shares: Shares,
 }
 
@@ -59,8 +77,12 @@ pub struct Endpoint {
     pub tls_name: Option<ServerName<'static>>,
     /// Share of the traffic; 0: none.
     pub weight: u16,
+    /// Whether it is used only where too few others are usable.
+    pub backup: bool,
     /// The address as text.
     pub name: Box<str>,
+    /// What is known of it, the same in every snapshot that has the endpoint.
+    pub state: Arc<EndpointState>,
 }
 
 impl Endpoint {
@@ -81,20 +103,28 @@ impl Endpoint {
 }
 
 impl Cluster {
-    /// Compiles a cluster whose endpoints have these ids, one each.
+    /// Compiles a cluster whose endpoints have these ids and states, one each.
     #[must_use]
-    pub fn build(id: ClusterId, spec: &ClusterSpec, ids: &[EndpointId]) -> Self {
-        let endpoints = spec.endpoints.iter().zip(ids).map(|(endpoint, id)| {
+    pub fn build(
+        id: ClusterId,
+        spec: &ClusterSpec,
+        state: ClusterState,
+        known: &[(EndpointId, Arc<EndpointState>)],
+    ) -> Self {
+        let endpoints = spec.endpoints.iter().zip(known).map(|(endpoint, (id, state))| {
             let name = endpoint.address.to_string().into();
             let (address, others) = (endpoint.address.clone(), endpoint.others.clone().into());
-            let tls_name = endpoint.tls_name.clone();
-            Endpoint { id: *id, address, others, tls_name, weight: endpoint.weight, name }
+            let (tls_name, state) = (endpoint.tls_name.clone(), Arc::clone(state));
+            let (weight, backup) = (endpoint.weight, endpoint.backup);
+            Endpoint { id: *id, address, others, tls_name, weight, backup, name, state }
         });
-        let weights = spec.endpoints.iter().zip(ids).map(|(endpoint, id)| (*id, endpoint.weight));
+        let endpoints: Box<[Endpoint]> = endpoints.collect();
+        let primaries = endpoints.iter().filter(|endpoint| !endpoint.backup);
+        let shares = Shares::new(primaries.map(|endpoint| (endpoint.id, u32::from(endpoint.weight))));
         Self {
             id,
             name: spec.name.as_str().into(),
-            endpoints: endpoints.collect(),
+            endpoints,
             host: spec.host.as_str().into(),
             tls: spec.tls.as_ref().map(Client::new),
             balance: spec.balance,
@@ -103,7 +133,12 @@ impl Cluster {
             connect_timeout: spec.connect_timeout,
             response_timeout: spec.response_timeout,
             abort_on_close: spec.abort_on_close,
-            shares: Shares::new(weights),
+            outlier: spec.outlier,
+            health: spec.health.clone().map(Arc::new),
+            panic_threshold: spec.panic_threshold,
+            slow_start: spec.slow_start,
+            state,
+            shares,
         }
     }
 }

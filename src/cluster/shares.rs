@@ -23,14 +23,15 @@ pub(super) struct Share {
 }
 
 impl Shares {
-    /// Weights are divided by their common divisor: only their proportion counts.
-    pub(super) fn new(weights: impl Iterator<Item = (EndpointId, u16)>) -> Self {
-        let weighted = weights.map(|(endpoint, weight)| (endpoint, u32::from(weight)));
-        let weighted: Vec<_> = weighted.filter(|(_, weight)| *weight > 0).collect();
+    /// Weights are divided by their common divisor: only their proportion counts. Where the sum would not fit, they lose their lowest bits.
+    pub(super) fn new(weights: impl Iterator<Item = (EndpointId, u32)>) -> Self {
+        let weighted: Vec<_> = weights.filter(|(_, weight)| *weight > 0).collect();
         let divisor = weighted.iter().fold(0, |divisor, (_, weight)| common_divisor(divisor, *weight)).max(1);
+        let sum: u64 = weighted.iter().map(|(_, weight)| u64::from(weight / divisor)).sum();
+        let excess = (u64::BITS - sum.leading_zeros()).saturating_sub(u32::BITS - 1);
         let mut total = 0;
         let share = |&(endpoint, weight): &(EndpointId, u32)| {
-            let share = Share { endpoint, start: total, weight: weight / divisor };
+            let share = Share { endpoint, start: total, weight: ((weight / divisor) >> excess).max(1) };
             total += share.weight;
             share
         };

@@ -6,7 +6,7 @@ use crate::id::Address;
 use crate::tls::{ClientSpec, ServerName};
 
 /// One `[[cluster]]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ClusterSpec {
     /// Unique name.
     pub name: String,
@@ -29,6 +29,83 @@ pub struct ClusterSpec {
     /// Whether a client that sends FIN before the response begins is taken to have gone. Default false: it may only have
     /// finished sending (RFC 9112 section 9.6).
     pub abort_on_close: bool,
+    /// `outlier`
+    pub outlier: OutlierSpec,
+    /// `health`; None: endpoints are not checked.
+    pub health: Option<HealthSpec>,
+    /// `panic_threshold`: share of the endpoints that have to be usable, 0 to 1; where fewer are, all are used. Default 0.5.
+    pub panic_threshold: f64,
+    /// `slow_start`: time in which an endpoint that has come back gets its full weight; 0: at once.
+    pub slow_start: Duration,
+}
+
+/// `[cluster.health]`: how endpoints are checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthSpec {
+    /// What is done.
+    pub kind: CheckKind,
+    /// Between checks.
+    pub interval: Duration,
+    /// Of one check.
+    pub timeout: Duration,
+    /// Good checks in a row that bring an endpoint back.
+    pub rise: u32,
+    /// Failed checks in a row that take an endpoint out.
+    pub fall: u32,
+    /// Whether an endpoint is used before its first check.
+    pub initial_up: bool,
+}
+
+/// What a check does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CheckKind {
+    /// Makes a connection.
+    Tcp,
+    /// Sends a request.
+    Http(HttpCheck),
+}
+
+/// The request of a check, and its good answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpCheck {
+    /// Path and query.
+    pub path: String,
+    /// Host.
+    pub host: String,
+    /// Method.
+    pub method: String,
+    /// Further fields.
+    pub headers: Vec<(String, String)>,
+    /// Statuses.
+    pub expect: Vec<std::ops::RangeInclusive<u16>>,
+    /// What the beginning of the body has to hold.
+    pub body: Option<String>,
+}
+
+/// `[cluster.outlier]`: when endpoints are ejected because of what comes of requests.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct OutlierSpec {
+    /// Failures in a row; 0: never.
+    pub consecutive_failures: u32,
+    /// Share of the attempts of the last ten seconds that have failed, 0 to 1; 0: never.
+    pub failure_rate: f64,
+    /// Attempts in that time from which on the share counts.
+    pub min_volume: u32,
+    /// How long, the first time; the n-th time n times as long.
+    pub ejection: Duration,
+    /// Largest share of the endpoints that are ejected at a time, 0 to 1; one always may be, if another is usable.
+    pub max_ejected: f64,
+}
+
+impl OutlierSpec {
+    /// No ejection.
+    pub const OFF: Self = Self {
+        consecutive_failures: 0,
+        failure_rate: 0.0,
+        min_volume: 0,
+        ejection: Duration::from_secs(10),
+        max_ejected: 0.5,
+    };
 }
 
 /// One endpoint.
@@ -42,6 +119,8 @@ pub struct EndpointSpec {
     pub tls_name: Option<ServerName<'static>>,
     /// Share of the traffic, 0 (none) to 65,535; default 1.
     pub weight: u16,
+    /// Whether it is used only where too few others are usable.
+    pub backup: bool,
 }
 
 impl EndpointSpec {

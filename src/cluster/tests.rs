@@ -5,19 +5,23 @@ use super::*;
 /// A balancer and the turns of one snapshot.
 struct Chooser {
     balancer: Balancer,
-    rounds: RoundRobinState,
+    views: ClusterViews,
 }
 
 impl Chooser {
     fn new(clusters: &[Cluster], seed: u64) -> Self {
-        let mut balancer = Balancer::new(seed);
-        balancer.reserve(clusters.iter().map(|cluster| cluster.endpoints.len()).sum());
-        let rounds = RoundRobinState::new(clusters, &mut balancer);
-        Self { balancer, rounds }
+        let mut balancer = Balancer::new(0, seed);
+        balancer.apply(clusters);
+        let views = ClusterViews::new(clusters, &mut balancer);
+        Self { balancer, views }
     }
 
     fn pick(&mut self, cluster: &Cluster, tried: &Tried) -> Option<EndpointId> {
-        self.balancer.pick(cluster, &self.rounds, tried)
+        self.balancer.pick(cluster, &self.views, tried, false)
+    }
+
+    fn in_flight(&self, endpoint: u32) -> u32 {
+        self.balancer.state(EndpointId(endpoint)).unwrap().in_flight()
     }
 }
 
@@ -27,6 +31,7 @@ fn cluster(balance: Balance, weights: &[u16]) -> Vec<Cluster> {
         others: Vec::new(),
         tls_name: None,
         weight: *weight,
+        backup: false,
     };
     let second = Duration::from_secs(1);
     let spec = ClusterSpec {
@@ -40,9 +45,14 @@ fn cluster(balance: Balance, weights: &[u16]) -> Vec<Cluster> {
         connect_timeout: second,
         response_timeout: second,
         abort_on_close: false,
+        outlier: OutlierSpec::OFF,
+        health: None,
+        panic_threshold: 0.5,
+        slow_start: Duration::ZERO,
     };
-    let ids: Vec<_> = (0..weights.len() as u32).map(EndpointId).collect();
-    vec![Cluster::build(ClusterId(0), &spec, &ids)]
+    let known = |id: u32| (EndpointId(id), Arc::new(EndpointState::new(1)));
+    let known: Vec<_> = (0..weights.len() as u32).map(known).collect();
+    vec![Cluster::build(ClusterId(0), &spec, ClusterState::default(), &known)]
 }
 
 fn picks(balance: Balance, weights: &[u16], count: usize) -> Vec<usize> {
@@ -130,8 +140,8 @@ fn least_request_prefers_the_less_busy() {
     chooser.balancer.end(EndpointId(0));
     chooser.balancer.end(EndpointId(1));
     chooser.balancer.end(EndpointId(1));
-    assert_eq!(chooser.balancer.in_flight(EndpointId(0)), 0);
-    assert_eq!(chooser.balancer.in_flight(EndpointId(1)), 0);
+    assert_eq!(chooser.in_flight(0), 0);
+    assert_eq!(chooser.in_flight(1), 0);
 }
 
 #[test]
@@ -143,7 +153,7 @@ fn least_request_fills_by_weight() {
         chooser.balancer.begin(endpoint);
     }
     for (endpoint, weight) in [(0, 1000.0), (1, 2000.0), (2, 5000.0)] {
-        let count = f64::from(chooser.balancer.in_flight(EndpointId(endpoint)));
+        let count = f64::from(chooser.in_flight(endpoint));
         assert!((count / weight - 1.0).abs() < 0.02, "{endpoint}: {count}");
     }
 }
@@ -184,4 +194,80 @@ fn one_endpoint_is_always_picked_and_none_never() {
         let clusters = cluster(balance, &[0, 0]);
         assert_eq!(Chooser::new(&clusters, 0).pick(&clusters[0], &Tried::default()), None);
     }
+}
+
+fn hold(endpoints: &[Endpoint], hold: Hold) {
+    endpoints.iter().for_each(|endpoint| _ = endpoint.state.set(hold, true));
+}
+
+/// Each endpoint by its number of picks among 6,000, after a change of the states.
+fn picked_after(weights: &[u16], backups: &[usize], change: impl Fn(&[Endpoint])) -> (Level, Vec<usize>) {
+    let mut clusters = cluster(Balance::Random, weights);
+    let endpoints = &mut clusters[0].endpoints;
+    backups.iter().for_each(|at| endpoints[*at].backup = true);
+    let primaries = endpoints.iter().filter(|endpoint| !endpoint.backup);
+    clusters[0].shares = Shares::new(primaries.map(|endpoint| (endpoint.id, u32::from(endpoint.weight))));
+    let mut chooser = Chooser::new(&clusters, 11);
+    assert!(chooser.pick(&clusters[0], &Tried::default()).is_some());
+    change(&clusters[0].endpoints);
+    clusters[0].state.change();
+    let picks: Vec<_> =
+        (0..6000).filter_map(|_| chooser.pick(&clusters[0], &Tried::default())).map(EndpointId::index).collect();
+    (Selection::of(&clusters[0]).level, counts(&picks, weights.len()))
+}
+
+#[test]
+fn what_is_held_gets_no_traffic_while_enough_are_usable() {
+    type Change = fn(&[Endpoint]);
+    type Case = (&'static str, &'static [u16], &'static [usize], Change, Level, [usize; 4]);
+    let cases: [Case; 11] = [
+        ("all well", &[1, 1, 1], &[], |_| {}, Level::Primary, [2000, 2000, 2000, 0]),
+        ("one down", &[1, 1, 1], &[], |it| hold(&it[..1], Hold::Down), Level::Primary, [0, 3000, 3000, 0]),
+        ("half ejected", &[1, 1], &[], |it| hold(&it[..1], Hold::Ejected), Level::Primary, [0, 6000, 0, 0]),
+        ("two of three down", &[1, 1, 1], &[], |it| hold(&it[..2], Hold::Down), Level::Panic, [2000, 2000, 2000, 0]),
+        ("two drained", &[1, 1, 1], &[], |it| hold(&it[..2], Hold::Drained), Level::Primary, [0, 0, 6000, 0]),
+        ("a backup rests", &[1, 1, 1], &[2], |_| {}, Level::Primary, [3000, 3000, 0, 0]),
+        ("a backup stands in", &[1, 1, 1], &[2], |it| hold(&it[..2], Hold::Down), Level::Backup, [0, 0, 6000, 0]),
+        ("a backup joins", &[1, 1, 1, 2], &[3], |it| hold(&it[..2], Hold::Down), Level::Backup, [0, 0, 2000, 4000]),
+        ("another weight", &[1, 1], &[], |it| it[0].state.set_weight(Some(5)), Level::Primary, [5000, 1000, 0, 0]),
+        ("a weight of 0", &[1, 1], &[], |it| it[0].state.set_weight(Some(0)), Level::Primary, [0, 6000, 0, 0]),
+        ("a part of it", &[1, 1], &[], |it| _ = it[0].state.set_ramp(RAMP / 4), Level::Primary, [1200, 4800, 0, 0]),
+    ];
+    for (what, weights, backups, change, level, expected) in cases {
+        let (found, picked) = picked_after(weights, backups, change);
+        assert_eq!(found, level, "{what}");
+        for (count, expected) in picked.iter().zip(expected) {
+            assert!(count.abs_diff(expected) <= 200, "{what}: {picked:?} for {expected:?}");
+            assert!(expected > 0 || *count == 0, "{what}: {picked:?}");
+        }
+    }
+}
+
+#[test]
+fn one_request_is_a_probe() {
+    let clusters = cluster(Balance::RoundRobin, &[1, 1]);
+    let mut chooser = Chooser::new(&clusters, 1);
+    let ejected = &clusters[0].endpoints[0].state;
+    ejected.set(Hold::Probing, true);
+    ejected.allow_probe(true);
+    clusters[0].state.change();
+    let tried = Tried::default();
+    let mut pick = |probe| chooser.balancer.pick(&clusters[0], &chooser.views, &tried, probe).unwrap().index();
+    assert_eq!([pick(false), pick(false), pick(true), pick(true), pick(true)], [1, 1, 0, 1, 1]);
+}
+
+#[test]
+fn failures_in_a_row_are_counted_over_all_workers() {
+    let state = EndpointState::new(2);
+    let streaks = [(0, Outcome::Failed), (1, Outcome::Failed), (0, Outcome::Answered), (1, Outcome::Failed)]
+        .map(|(worker, outcome)| state.observe(worker, outcome));
+    assert_eq!((streaks, state.outcomes()), ([1, 2, 0, 1], (1, 3)));
+}
+
+#[test]
+fn sums_of_weights_fit() {
+    let many = (0..100_000).map(|id| (EndpointId(id), 65_535 * 16 - id % 2));
+    let shares = Shares::new(many);
+    assert_eq!(shares.list().len(), 100_000);
+    assert!(shares.total() < u32::MAX / 2 + 100_000);
 }

@@ -118,6 +118,13 @@ impl Check<'_> {
                         .help(format!("{min} to {max}: {}", key.doc));
                 }
             }
+            (Kind::Ratio | Kind::RatioOrOne(_), DeValue::Float(_) | DeValue::Integer(_)) => {
+                if ratio(node.get_ref()).is_none() {
+                    self.problems
+                        .add(at, format!("`{}` is out of range", key.name))
+                        .help(format!("0.0 to 1.0: {}", key.doc));
+                }
+            }
             (Kind::Size(min, max), DeValue::String(_) | DeValue::Integer(_)) => {
                 self.size(at, key, *min, *max, node.get_ref());
             }
@@ -146,7 +153,9 @@ impl Check<'_> {
                     self.condition(key, item);
                 }
             }
-            (Kind::One(inner) | Kind::FlagOrOne(inner), DeValue::Table(table)) => self.table(at, table, inner),
+            (Kind::One(inner) | Kind::FlagOrOne(inner) | Kind::RatioOrOne(inner), DeValue::Table(table)) => {
+                self.table(at, table, inner);
+            }
             (Kind::Many(inner), DeValue::Array(items)) => {
                 for item in items.iter() {
                     match item.get_ref() {
@@ -251,6 +260,8 @@ impl Check<'_> {
         let expected = match key.kind {
             Kind::Text | Kind::Template | Kind::Path | Kind::Word(_) => "a string",
             Kind::Number(..) => "an integer",
+            Kind::Ratio => "a fraction from 0.0 to 1.0",
+            Kind::RatioOrOne(_) => "a fraction from 0.0 to 1.0, or a table",
             Kind::Size(..) => "a size",
             Kind::Time => "a duration in a string",
             Kind::Flag => "true or false",
@@ -314,6 +325,16 @@ fn top_level(key: &Key) -> String {
 /// The integer, if it is not negative and fits.
 pub(super) fn unsigned(number: &DeInteger<'_>) -> Option<u64> {
     u64::from_str_radix(number.as_str(), number.radix()).ok()
+}
+
+/// The fraction, if it is one from 0 to 1.
+pub(super) fn ratio(value: &DeValue<'_>) -> Option<f64> {
+    let number = match value {
+        DeValue::Float(number) => number.as_str().replace('_', "").parse().ok()?,
+        DeValue::Integer(number) => unsigned(number)? as f64,
+        _ => return None,
+    };
+    (0.0..=1.0).contains(&number).then_some(number)
 }
 
 /// The bytes of a size in either form.

@@ -7,11 +7,12 @@ use ahash::{HashSet, HashSetExt};
 use super::address;
 use super::bounds::Bounds;
 use super::external::External;
+use super::health;
 use super::names::Names;
 use super::report::Problems;
 use super::section::{Section, Text};
 use super::tls::{self, ClusterTls};
-use crate::cluster::{Balance, ClusterSpec, EndpointSpec};
+use crate::cluster::{Balance, ClusterSpec, EndpointSpec, OutlierSpec};
 use crate::id::Address;
 
 /// All clusters, in file order.
@@ -41,10 +42,12 @@ impl Reader<'_> {
         let section = self.section;
         let pool = section.one("pool");
         let tls = tls::client(section, self.external, self.problems);
+        let host = host(section);
         ClusterSpec {
             name,
             endpoints: self.endpoints(tls.as_ref()),
-            host: host(section),
+            health: health::health(section, &host, self.bounds, self.problems),
+            host,
             tls: tls.map(|tls| tls.spec),
             balance: match section.word("balance") {
                 "round_robin" => Balance::RoundRobin,
@@ -56,6 +59,9 @@ impl Reader<'_> {
             connect_timeout: self.timeout("connect"),
             response_timeout: self.timeout("response"),
             abort_on_close: section.flag("abort_on_close"),
+            outlier: outlier(section.one("outlier")),
+            panic_threshold: section.ratio("panic_threshold").unwrap_or_default(),
+            slow_start: section.optional_time("slow_start").unwrap_or_default(),
         }
     }
 
@@ -76,10 +82,10 @@ impl Reader<'_> {
         let mut known = HashSet::with_capacity(items.len());
         let mut endpoints: Vec<EndpointSpec> = Vec::with_capacity(items.len());
         for item in &items {
-            let (text, weight) = match item {
-                Ok(text) => (Some(*text), 1),
+            let (text, weight, backup) = match item {
+                Ok(text) => (Some(*text), 1, false),
                 // An invalid weight has been reported, and is none of 0.
-                Err(table) => (table.text("address"), table.valid_number("weight").unwrap_or(1)),
+                Err(table) => (table.text("address"), table.valid_number("weight").unwrap_or(1), table.flag("backup")),
             };
             let Some(text) = text else { continue };
             let mut addresses = self.addresses(text).into_iter();
@@ -87,7 +93,7 @@ impl Reader<'_> {
             let others: Vec<_> = addresses.collect();
             let weight = u16::try_from(weight).unwrap_or(u16::MAX);
             let tls_name = tls.and_then(|tls| tls.name_of(name_in(text.value), text, self.problems));
-            let endpoint = EndpointSpec { address, others, tls_name, weight };
+            let endpoint = EndpointSpec { address, others, tls_name, weight, backup };
             endpoint.addresses().for_each(|address| self.bounds.endpoint(address, text, self.problems));
             // Two names may share an address, but not all of them.
             let twice = endpoint.addresses().all(|address| known.contains(address));
@@ -103,6 +109,14 @@ impl Reader<'_> {
             self.problems
                 .add(section.span("endpoints"), "every endpoint has weight 0, so none gets traffic")
                 .help("give at least one a weight from 1 to 65535");
+        }
+        if !endpoints.is_empty() && endpoints.iter().all(|endpoint| endpoint.backup) {
+            self.problems
+                .add(
+                    section.span("endpoints"),
+                    "every endpoint is a backup, so there is none that it could stand in for",
+                )
+                .help("leave `backup = true` out of at least one");
         }
         endpoints
     }
@@ -145,6 +159,18 @@ impl Reader<'_> {
             Some(budget) => budget.look_up(text, self.problems, ask),
             None => Some(ask()),
         }
+    }
+}
+
+fn outlier(section: Section<'_>) -> OutlierSpec {
+    let count = |key: &str| u32::try_from(section.number(key)).unwrap_or(u32::MAX);
+    let ratio = |key: &str| section.ratio(key).unwrap_or_default();
+    OutlierSpec {
+        consecutive_failures: count("consecutive_failures"),
+        failure_rate: ratio("failure_rate"),
+        min_volume: count("min_volume"),
+        ejection: section.time("ejection"),
+        max_ejected: ratio("max_ejected"),
     }
 }
 

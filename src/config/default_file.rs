@@ -67,11 +67,11 @@ fn render_key(table: &Table, key: &Key, out: &mut String) {
     } else {
         writeln!(out, "# {}: {}\n{line}", key.name, key.doc)
     };
-    if let Kind::One(inner) | Kind::Many(inner) | Kind::TextsOr(inner) = &key.kind {
+    if let Kind::One(inner) | Kind::RatioOrOne(inner) | Kind::Many(inner) | Kind::TextsOr(inner) = &key.kind {
         for key in inner.keys {
             let preset = key.preset;
             let default = if preset.is_default() { format!("; default {}", preset.example()) } else { String::new() };
-            let _ = writeln!(out, "#   {:14}{}{default}", key.name, key.doc);
+            let _ = writeln!(out, "#   {:13} {}{default}", key.name, key.doc);
         }
     }
 }

@@ -85,6 +85,7 @@ fn default(preset: Preset) -> Option<Value> {
     match preset {
         Preset::Word(word) => Some(word.into()),
         Preset::Number(number) => Some(number.into()),
+        Preset::Ratio(ratio) => Some(ratio.into()),
         Preset::Flag(flag) => Some(flag.into()),
         Preset::Size(bytes) => Some(unit::size_text(bytes).into()),
         Preset::Time(time) => Some(unit::duration_text(time).into()),
@@ -100,6 +101,8 @@ fn kind(kind: &Kind) -> Value {
         Kind::Text | Kind::Template | Kind::Path => text(),
         Kind::Word(words) => json!({ "anyOf": [{ "enum": words }, { "type": "string", "pattern": REFERENCE }] }),
         Kind::Number(min, max) => integer(*min, *max),
+        Kind::Ratio => ratio(),
+        Kind::RatioOrOne(inner) => json!({ "anyOf": [ratio(), table(inner)] }),
         Kind::Size(min, max) => json!({ "anyOf": [with_unit("B|KiB|MiB|GiB|"), integer(*min, *max)] }),
         Kind::Time => with_unit("ms|s|m|h"),
         Kind::Flag => json!({ "type": "boolean" }),
@@ -131,4 +134,8 @@ fn integer(min: u64, max: u64) -> Value {
         schema["maximum"] = max.into();
     }
     schema
+}
+/// A fraction from 0 to 1.
+fn ratio() -> Value {
+    json!({ "type": "number", "minimum": 0, "maximum": 1 })
 }

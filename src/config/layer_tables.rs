@@ -1,9 +1,10 @@
 //! The keys of `[defaults.*]` and `[[group]]`: those of the tables whose items inherit from them, but for what each item has to have of
 //! its own. Not here: inheriting (`layers`).
 
+use super::cluster_tables::CLUSTER;
 use super::listener_tables::LISTENER;
 use super::schema::{Key, Kind, Preset, Table};
-use super::tables::{CLUSTER, ROUTE, key};
+use super::tables::{ROUTE, key};
 
 /// What a route inherits from nothing.
 pub(super) const ROUTE_OWN: &[&str] =

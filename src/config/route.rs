@@ -5,7 +5,7 @@ use super::names::Names;
 use super::report::Problems;
 use super::section::{Found, Section, Text, texts};
 use super::tables::ROUTE;
-use super::{condition, field, host, listener, page, path, target};
+use super::{condition, field, host, listener, page, path, retry, target};
 use crate::id::ClusterId;
 use crate::limits::ROUTE_VARIABLES;
 use crate::route::template::{Template, Variable};
@@ -30,8 +30,8 @@ pub(super) fn route(
 }
 
 /// Keys that have an effect on forwarded requests only.
-const FORWARDED: [&str; 7] =
-    ["timeout", "timeouts", "tunnel_idle", "rewrite", "rewrite_location", "cookie_path", "request_headers"];
+const FORWARDED: [&str; 8] =
+    ["timeout", "timeouts", "retry", "tunnel_idle", "rewrite", "rewrite_location", "cookie_path", "request_headers"];
 
 /// The route as far as `FORWARDED` is concerned: one that answers by itself inherits none of it.
 fn forwarded(section: Section<'_>) -> Section<'_> {
@@ -44,6 +44,11 @@ pub(super) fn in_effect<'a>(section: Section<'a>, key: &str) -> Section<'a> {
     let rewrite = forwarded.one("rewrite");
     let maps = rewrite.has("path_prefix") || rewrite.has("add_prefix");
     if key == "cookie_path" && !maps { section.alone() } else { forwarded }
+}
+
+/// Whether a table of the route has no effect, defaults included: the route answers by itself.
+pub(super) fn is_idle(section: Section<'_>, key: &str) -> bool {
+    FORWARDED.contains(&key) && (section.has("redirect") || section.has("respond"))
 }
 
 struct Reader<'a> {
@@ -71,6 +76,7 @@ impl<'a> Reader<'a> {
         let response_headers = self.edits(section, "response_headers");
         let timeout = self.context.bounds.timeout(forwarded, "timeout", self.problems);
         let limits = self.limits(forwarded);
+        let retry = retry::retry(forwarded, self.context.bounds, self.problems);
         self.effects();
         Some(RouteSpec {
             name,
@@ -83,6 +89,7 @@ impl<'a> Reader<'a> {
             action: self.action()?,
             timeout,
             limits,
+            retry,
             rewrite_path,
             rewrite_host,
             rewrite_location: forwarded.flag("rewrite_location"),

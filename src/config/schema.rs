@@ -50,6 +50,10 @@ pub(super) enum Kind {
     Word(&'static [&'static str]),
     /// An integer from the first to the second.
     Number(u64, u64),
+    /// A fraction from 0 to 1.
+    Ratio,
+    /// A fraction from 0 to 1, or a table.
+    RatioOrOne(&'static Table),
     /// Bytes: `"16KiB"` or an integer, from the first to the second.
     Size(u64, u64),
     /// A duration from 1 ms to [`TIME_MAX`].
@@ -87,6 +91,7 @@ pub(super) enum Preset {
     Example(&'static str),
     Word(&'static str),
     Number(u64),
+    Ratio(f64),
     Size(u64),
     Time(Duration),
     Flag(bool),
@@ -121,6 +126,7 @@ impl Preset {
             Self::Absent | Self::Example(_) => String::new(),
             Self::Word(word) => format!("\"{word}\""),
             Self::Number(number) => number.to_string(),
+            Self::Ratio(ratio) => format!("{ratio:?}"),
             Self::Size(bytes) => format!("\"{}\"", unit::size_text(bytes)),
             Self::Time(time) => format!("\"{}\"", unit::duration_text(time)),
             Self::Flag(flag) => flag.to_string(),
@@ -141,7 +147,9 @@ impl Table {
     /// The table directly below this one that has the key `name`.
     pub(super) fn owner_below(&self, name: &str) -> Option<&'static Table> {
         self.keys.iter().find_map(|key| match key.kind {
-            Kind::One(table) | Kind::FlagOrOne(table) if table.key(name).is_some() => Some(table),
+            Kind::One(table) | Kind::FlagOrOne(table) | Kind::RatioOrOne(table) if table.key(name).is_some() => {
+                Some(table)
+            }
             _ => None,
         })
     }

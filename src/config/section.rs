@@ -7,7 +7,7 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
-use super::check::{size, unsigned};
+use super::check::{ratio, size, unsigned};
 use super::files::Document;
 use super::layers::Layer;
 use super::report::SourceSpan;
@@ -255,6 +255,15 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// The fraction, or its default; None: it has neither, or a table, or an invalid value.
+    pub(super) fn ratio(&self, name: &str) -> Option<f64> {
+        match (self.value(name), self.preset(name)) {
+            (Some(value), _) => ratio(value),
+            (None, Preset::Ratio(number)) => Some(number),
+            _ => None,
+        }
+    }
+
     pub(super) fn flag(&self, name: &str) -> bool {
         match (self.value(name), self.preset(name)) {
             (Some(DeValue::Boolean(flag)), _) => *flag,
@@ -405,7 +414,13 @@ impl<'a> Section<'a> {
 
     fn inner(&self, name: &str) -> &'static Table {
         match self.schema.key(name).map(|key| &key.kind) {
-            Some(Kind::One(table) | Kind::FlagOrOne(table) | Kind::Many(table) | Kind::TextsOr(table)) => table,
+            Some(
+                Kind::One(table)
+                | Kind::FlagOrOne(table)
+                | Kind::RatioOrOne(table)
+                | Kind::Many(table)
+                | Kind::TextsOr(table),
+            ) => table,
             _ => self.schema,
         }
     }

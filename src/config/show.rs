@@ -8,6 +8,7 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::check::unsigned;
+use super::cluster_tables::SYSTEM;
 use super::external::External;
 use super::files::{self, Document};
 use super::layer_tables::GROUP;
@@ -16,7 +17,7 @@ use super::listener_tables::LISTENER;
 use super::report::{self, Problems, Source};
 use super::schema::{Key, Kind, Preset, Table};
 use super::section::{Edits, Found, Section, Text};
-use super::tables::{ROOT, ROUTE, SYSTEM};
+use super::tables::{ROOT, ROUTE};
 use super::{Config, Loader, Report, route, socket};
 
 /// Least column of the origins.
@@ -78,6 +79,9 @@ impl<'a> Show<'a> {
             self.key(in_effect(*first, key, schema), key);
         }
         for key in tables {
+            if std::ptr::eq(schema, &ROUTE) && route::is_idle(*first, key.name) {
+                continue;
+            }
             match &key.kind {
                 Kind::One(inner) | Kind::FlagOrOne(inner) => {
                     self.titled(in_effect(*first, key, schema).one(key.name), inner)
@@ -165,6 +169,7 @@ impl<'a> Show<'a> {
         let (value, merged) = match &key.kind {
             Kind::One(inner) if edits(inner) => (self.edits(&section.edits(key.name), section), true),
             Kind::One(inner) => (self.inline(section.one(key.name), inner), true),
+            Kind::RatioOrOne(inner) if nearest.table().is_some() => (self.inline(section.one(key.name), inner), true),
             Kind::Fields | Kind::Conditions => (self.fields(&section.entries(key.name), &key.kind, section), true),
             kind => (self.value(nearest.node, kind, section.holder(nearest)), false),
         };
@@ -212,7 +217,11 @@ impl<'a> Show<'a> {
             }
             (
                 DeValue::Table(table),
-                Kind::One(inner) | Kind::FlagOrOne(inner) | Kind::Many(inner) | Kind::TextsOr(inner),
+                Kind::One(inner)
+                | Kind::FlagOrOne(inner)
+                | Kind::RatioOrOne(inner)
+                | Kind::Many(inner)
+                | Kind::TextsOr(inner),
             ) => self.inline(owner.below(node, table, inner), inner),
             (DeValue::Table(table), kind) => {
                 let entries = table.iter().map(|(name, item)| {
@@ -221,7 +230,8 @@ impl<'a> Show<'a> {
                 });
                 braced(entries.collect())
             }
-            (DeValue::Float(_) | DeValue::Datetime(_), _) => String::new(),
+            (DeValue::Float(number), _) => number.as_str().to_owned(),
+            (DeValue::Datetime(_), _) => String::new(),
         }
     }
 

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use super::cluster_tables::CLUSTER;
 use super::condition_tables;
 use super::layer_tables::{DEFAULTS, DEFAULTS_EXAMPLE, GROUP, GROUP_EXAMPLE, TENANT_FILE_DEFAULTS, TENANT_FILE_GROUP};
 use super::listener_tables::LISTENER;
+use super::resilience_tables::RETRY;
 use super::schema::{Choice, Key, Kind, Preset, Table};
 
 /// Loopback (RFC 1122, RFC 4291), private (RFC 1918) and unique local (RFC 4193) ranges.
@@ -16,8 +18,6 @@ pub(super) const LISTENERS_MAX: usize = 1024;
 const ADMIN_LISTEN: &str = "127.0.0.1:9901";
 /// Default of `admin.socket`.
 pub(super) const ADMIN_SOCKET: &str = "/run/cairn/admin.sock";
-/// Value of `ca` for the authorities that the machine trusts.
-pub(super) const SYSTEM: &str = "system";
 /// Most tenants.
 pub(super) const TENANTS_MAX: usize = 1024;
 /// Largest weight of one side of a split.
@@ -170,7 +170,7 @@ pub(super) static ROUTE: Table = Table {
             "timeout",
             Kind::Time,
             Preset::Optional("\"30s\""),
-            "to the first response byte; 504 above; absent: the cluster's timeouts.response",
+            "from the end of the request to the first response byte, over all tries; 504 above; absent: as long as they take",
         ),
         key(
             "body_bytes",
@@ -225,6 +225,7 @@ pub(super) static ROUTE: Table = Table {
             "sent downstream, on redirects and errors made here too",
         ),
         key("timeouts", Kind::One(&ROUTE_TIMEOUTS), Preset::Optional(""), ""),
+        key("retry", Kind::One(&RETRY), Preset::Absent, ""),
     ],
     choices: &[
         Choice { keys: &["path", "path_prefix", "path_regex"], required: false },
@@ -358,128 +359,6 @@ const EDIT_KEYS: &[Key] = &[
 static REQUEST_HEADERS: Table = Table { title: "route.request_headers", doc: "", keys: EDIT_KEYS, choices: &[] };
 
 static RESPONSE_HEADERS: Table = Table { title: "route.response_headers", doc: "", keys: EDIT_KEYS, choices: &[] };
-
-pub(super) static CLUSTER: Table = Table {
-    title: "[[cluster]]",
-    doc: "A named set of endpoints and how they are used.",
-    keys: &[
-        key("name", Kind::Text, Preset::Required("\"orders\""), "unique; for routes, logs and metrics"),
-        key(
-            "endpoints",
-            Kind::TextsOr(&ENDPOINT),
-            Preset::Required(
-                "[\"127.0.0.1:9000\", { address = \"127.0.0.1:9001\", weight = 2 }, \"unix:/run/app.sock\"]",
-            ),
-            "IP:PORT, NAME:PORT (looked up when the file is loaded; its addresses are tried in turn) or unix:/path",
-        ),
-        key(
-            "balance",
-            Kind::Word(&["least_request", "round_robin", "random"]),
-            Preset::Word("least_request"),
-            "least_request (the less busy of two) | round_robin | random; all by weight",
-        ),
-        key(
-            "abort_on_close",
-            Kind::Flag,
-            Preset::Flag(false),
-            "end a request whose client closes its side before the response begins",
-        ),
-        key(
-            "tls",
-            Kind::FlagOrOne(&CLUSTER_TLS),
-            Preset::Absent,
-            "true: with the defaults of [cluster.tls]; false: none",
-        ),
-        key("pool", Kind::One(&CLUSTER_POOL), Preset::Optional(""), ""),
-        key("timeouts", Kind::One(&CLUSTER_TIMEOUTS), Preset::Optional(""), ""),
-    ],
-    choices: &[],
-};
-
-static ENDPOINT: Table = Table {
-    title: "cluster.endpoints",
-    doc: "",
-    keys: &[
-        key("address", Kind::Text, Preset::Required("\"10.0.0.2:9000\""), "IP:PORT, NAME:PORT or unix:/path"),
-        key("weight", Kind::Number(0, u16::MAX as u64), Preset::Number(1), "share of the traffic; 0: none"),
-    ],
-    choices: &[],
-};
-
-static CLUSTER_TLS: Table = Table {
-    title: "[cluster.tls]",
-    doc: "TLS 1.3 and 1.2 towards the endpoints; `tls=true` in [[cluster]] stands for these defaults. Changed files are reloaded.",
-    keys: &[
-        key(
-            "ca",
-            Kind::Path,
-            Preset::Word(SYSTEM),
-            "file with the authorities that are trusted, in PEM; \"system\": those of this machine, else Mozilla's as of the build",
-        ),
-        key(
-            "server_name",
-            Kind::Text,
-            Preset::Optional("\"orders.internal\""),
-            "the name that is asked for (SNI) and that the certificate has to have; absent: the host of the endpoint",
-        ),
-        key(
-            "cert",
-            Kind::Path,
-            Preset::Optional("\"client.pem\""),
-            "shown to endpoints that ask for a certificate; in PEM, with those that lead to its authority",
-        ),
-        key("key", Kind::Path, Preset::Optional("\"client-key.pem\""), "its private key, in PEM, not encrypted"),
-        key(
-            "pin",
-            Kind::Texts,
-            Preset::Optional("[\"sha256/d6qzRu9zOECb90Uez27xWltNsj0e1Md7GkYYkVoZWmM=\"]"),
-            "hashes of public keys (RFC 7469): the endpoint's has to be one of them, besides all else",
-        ),
-        key(
-            "spiffe_id",
-            Kind::Texts,
-            Preset::Optional("[\"spiffe://corp/ns/shop/*\"]"),
-            "the certificate has to have one of these IDs, whatever its name; /*: any below",
-        ),
-        key(
-            "insecure",
-            Kind::Flag,
-            Preset::Flag(false),
-            "take any certificate: whoever is on the way can read and change everything",
-        ),
-    ],
-    choices: &[],
-};
-
-static CLUSTER_POOL: Table = Table {
-    title: "[cluster.pool]",
-    doc: "",
-    keys: &[
-        key(
-            "max_idle",
-            Kind::Number(0, u32::MAX as u64),
-            Preset::Number(128),
-            "idle connections kept per endpoint, over all workers; 0: none",
-        ),
-        key("idle", Kind::Time, seconds(55), "how long an idle connection is kept"),
-    ],
-    choices: &[],
-};
-
-static CLUSTER_TIMEOUTS: Table = Table {
-    title: "[cluster.timeouts]",
-    doc: "",
-    keys: &[
-        key("connect", Kind::Time, seconds(2), "to open a connection, the TLS handshake included"),
-        key(
-            "response",
-            Kind::Time,
-            seconds(30),
-            "from the end of the request to the first response byte, and between reads of the response; 504 above",
-        ),
-    ],
-    choices: &[],
-};
 
 static TENANT: Table = Table {
     title: "[[tenant]]",

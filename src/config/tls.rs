@@ -4,10 +4,10 @@ use std::fmt::Display;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::cluster_tables::SYSTEM;
 use super::external::External;
 use super::report::{Problem, Problems, SourceSpan};
 use super::section::{Section, Text};
-use super::tables::SYSTEM;
 use crate::limits;
 use crate::tls::{
     Authorities, BadCertificates, BadKey, Chain, ClientSpec, Identity, Pin, ServerName, ServerSpec, SpiffeId, Trust,

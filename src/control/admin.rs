@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::prepare::is_same_file;
 use super::serving::{self, check_host};
-use super::{ControlRequest, Guard, GuardEnd, GuardError, Verdict};
+use super::{ControlRequest, EndpointOrder, Guard, GuardEnd, GuardError, Verdict};
 use crate::config::{AdminHosts, AdminSpec};
 use crate::event_log::{Level, log};
 use crate::printable::printable;
@@ -285,6 +285,7 @@ fn command_paths(state: AdminState) -> Router {
             post(async |State(state): State<AdminState>| end_guard(&state, GuardEnd::RollBack).await),
         )
         .route("/plan", post(plan))
+        .route("/endpoint", post(endpoint))
         .route("/drain", post(async |State(state)| answer(&state, ControlRequest::Drain).await))
         .with_state(state)
 }
@@ -292,13 +293,13 @@ fn command_paths(state: AdminState) -> Router {
 /// The paths of [`command_paths`], each answered 403, for the address.
 fn forbidden_paths() -> Router {
     let refuse = || post(async || (StatusCode::FORBIDDEN, "only on the admin socket\n"));
-    let paths = ["/reload", "/reload/accept", "/reload/rollback", "/plan", "/drain"];
+    let paths = ["/reload", "/reload/accept", "/reload/rollback", "/plan", "/endpoint", "/drain"];
     paths.into_iter().fold(Router::new(), |router, path| router.route(path, refuse()))
 }
 
 const HELP: &str = "\
 cairn: /status /routes /config /metrics /ready /live
-on the admin socket also POST /reload /reload/accept /reload/rollback /plan /drain
+on the admin socket also POST /reload /reload/accept /reload/rollback /plan /endpoint /drain
 ";
 
 /// The answer when the control thread takes no requests any more: 503.
@@ -317,6 +318,34 @@ async fn answer<T>(
     let (reply, answer) = oneshot::channel();
     state.asks.send(ask(reply)).await.map_err(|_| ControlEnded)?;
     answer.await.map_err(|_| ControlEnded)
+}
+
+/// Query parameters of `/endpoint`.
+#[derive(Debug, Deserialize)]
+struct EndpointQuery {
+    cluster: String,
+    address: String,
+    /// `drain`, `ready` or `weight`.
+    order: String,
+    /// 0 to 65535, for `weight`.
+    weight: Option<u16>,
+}
+
+async fn endpoint(
+    State(state): State<AdminState>,
+    Query(query): Query<EndpointQuery>,
+) -> Result<Response, ControlEnded> {
+    let order = match (query.order.as_str(), query.weight) {
+        ("drain", None) => EndpointOrder::Drain,
+        ("ready", None) => EndpointOrder::Ready,
+        ("weight", Some(weight)) => EndpointOrder::Weight(weight),
+        _ => return Ok((StatusCode::BAD_REQUEST, "order is drain, ready, or weight with a weight\n").into_response()),
+    };
+    let ask = |reply| ControlRequest::Endpoint(query.cluster, query.address, order, reply);
+    Ok(match answer(&state, ask).await? {
+        Ok(done) => format!("{done}\n").into_response(),
+        Err(problem) => (StatusCode::NOT_FOUND, format!("{problem}\n")).into_response(),
+    })
 }
 
 async fn ready(State(state): State<AdminState>) -> Response {

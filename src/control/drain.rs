@@ -10,7 +10,7 @@ use tokio::signal::unix::Signal;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval_at};
 
-use super::{Control, ControlRequest};
+use super::{Control, ControlRequest, health};
 use crate::event_log::{Level, log};
 
 /// How often what is left is logged.
@@ -89,8 +89,12 @@ impl Control {
     pub async fn drain(&mut self, asks: &mut mpsc::Receiver<ControlRequest>, hangup: &mut Signal) -> Infallible {
         let mut report = interval_at(tokio::time::Instant::now() + REPORT, REPORT);
         report.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (bell, mut pulse) = (self.bell.clone(), health::pulse());
         loop {
             tokio::select! {
+                () = bell.heard() => self.review_endpoints(),
+                judgement = self.checks.next() => self.judge_endpoint(&judgement),
+                _ = pulse.tick(), if self.watches_endpoints => self.review_endpoints(),
                 Some(ask) = asks.recv() => match ask {
                     // Dropping the reply says that the process ends.
                     ControlRequest::Reload(..) | ControlRequest::EndGuard(..) => {

@@ -2,10 +2,10 @@
 
 use std::fmt::Write;
 
-use super::Status;
 use super::status::BufferStatus;
+use super::{ClusterStatus, EndpointStatus, EndpointsUsed, Status};
 use crate::config::TenantState;
-use crate::telemetry::{Shed, TlsFailure};
+use crate::telemetry::{RetryReason, RetryRefusal, Shed, TlsFailure};
 
 /// All metrics of the process.
 pub(super) fn text(status: &Status) -> String {
@@ -58,6 +58,8 @@ pub(super) fn text(status: &Status) -> String {
     let refused = [("{reason=\"too_many_handshakes\"}".to_owned(), tls.refused)];
     family("cairn_tls_handshakes_refused_total", "counter", help, &refused);
     endpoint_tls(status, &mut family);
+    endpoints(status, &mut family);
+    retries(status, &mut family);
     let help = "Exchanges with an origin under way.";
     family("cairn_upstream_requests_in_flight", "gauge", help, &one(status.exchanges));
     buffers(status, &mut family);
@@ -75,6 +77,40 @@ pub(super) fn text(status: &Status) -> String {
     let help = "Lines for stderr that were dropped, because nobody read it.";
     family("cairn_events_dropped_total", "counter", help, &one(status.events_dropped));
     out
+}
+
+/// The state of clusters and endpoints.
+fn endpoints(status: &Status, family: &mut impl FnMut(&str, &str, &str, &[(String, u64)])) {
+    let each = |value: fn(&EndpointStatus) -> u64| -> Vec<_> {
+        let pairs = status.clusters.iter().flat_map(|it| it.endpoints.iter().map(move |endpoint| (it, endpoint)));
+        let labels = |(cluster, endpoint): (&ClusterStatus, &EndpointStatus)| {
+            let (cluster, address) = (escaped(&cluster.name), escaped(&endpoint.address));
+            (format!("{{cluster=\"{cluster}\",endpoint=\"{address}\"}}"), value(endpoint))
+        };
+        pairs.map(labels).collect()
+    };
+    let help = "1 if nothing keeps the endpoint from traffic: no health check, no ejection, no operator.";
+    family("cairn_endpoint_healthy", "gauge", help, &each(|it| u64::from(it.is_usable())));
+    let help = "Attempts that the endpoint has answered, and not with 502, 503 or 504.";
+    family("cairn_endpoint_answered_total", "counter", help, &each(|it| it.answered));
+    let help = "Attempts at the endpoint that have failed: no connection, hung up, too slow, 502, 503 or 504.";
+    family("cairn_endpoint_failed_total", "counter", help, &each(|it| it.failed));
+    family("cairn_endpoint_in_flight", "gauge", "Attempts at the endpoint under way.", &each(|it| it.in_flight.into()));
+    let panics = status.clusters.iter().map(|cluster| {
+        (format!("{{cluster=\"{}\"}}", escaped(&cluster.name)), u64::from(cluster.uses == EndpointsUsed::All))
+    });
+    let help = "1 if all endpoints are used, because too few are usable.";
+    family("cairn_cluster_panic", "gauge", help, &panics.collect::<Vec<_>>());
+}
+
+/// Requests that were sent again, and those that were not.
+fn retries(status: &Status, family: &mut impl FnMut(&str, &str, &str, &[(String, u64)])) {
+    let reason = |(name, count): (&str, u64)| (format!("{{reason=\"{name}\"}}"), count);
+    let made = RetryReason::ALL.iter().map(|reason| reason.name()).zip(status.retries).map(reason);
+    family("cairn_retries_total", "counter", "Requests that were sent again, by why.", &made.collect::<Vec<_>>());
+    let refused = RetryRefusal::ALL.iter().map(|reason| reason.name()).zip(status.refused_retries).map(reason);
+    let help = "Requests that were not sent again although their routes ask for it, by why.";
+    family("cairn_retries_refused_total", "counter", help, &refused.collect::<Vec<_>>());
 }
 
 /// TLS towards endpoints.

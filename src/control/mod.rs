@@ -5,9 +5,12 @@
 //! [`ControlRequest`] each; it answers one after the other, at once: what takes longer, a reload first of all, runs beside it.
 
 pub mod admin;
+mod checks;
+mod clusters;
 pub mod demo;
 mod drain;
 mod guard;
+mod health;
 mod metrics;
 mod plan;
 mod prepare;
@@ -25,13 +28,19 @@ use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config::{Config, Loader};
+use crate::event_log::{Level, log};
 use crate::listener::{self, BoundAddresses};
+use crate::runtime::Bell;
 use crate::snapshot::Snapshot;
 use crate::worker::WorkerHandle;
+use checks::{Checks, Judgement};
+pub use clusters::{ClusterStatus, EndpointStatus, EndpointsUsed};
 use drain::Drain;
 pub use drain::{DrainEnd, DrainStatus};
 pub use guard::{GUARD_MAX, Guard, GuardEnd, GuardError};
 use guard::{GuardedReload, History};
+pub use health::EndpointOrder;
+use health::Health;
 pub use plan::{Change, Plan};
 pub use prepare::{Compiler, insecure_clusters, tenant_complaints};
 use reload::{ReloadRequest, Running};
@@ -64,6 +73,8 @@ pub enum ControlRequest {
     Metrics(Reply<String>),
     /// The configuration that is served, with the origin of every value.
     Config(Reply<Result<String, String>>),
+    /// What an operator has an endpoint do: names of the cluster and of the endpoint. The reply says what was done, or why not.
+    Endpoint(String, String, EndpointOrder, Reply<Result<String, String>>),
     /// Drain, then end.
     Drain(Reply<()>),
 }
@@ -93,6 +104,12 @@ pub struct Control {
     watcher: Option<Watcher>,
     /// The drain under way.
     drain: Option<Drain>,
+    health: Health,
+    checks: Checks,
+    /// Whether endpoints have to be looked at again without being asked.
+    watches_endpoints: bool,
+    /// Rung by workers when an endpoint has failed too often.
+    bell: Bell,
     started: Instant,
 }
 
@@ -109,6 +126,7 @@ impl Control {
     ) -> Self {
         let mut control = Self {
             plan_loader: compiler.plan_loader(),
+            bell: compiler.bell(),
             compiler: Some(compiler),
             config: Arc::new(config),
             snapshots: vec![snapshot],
@@ -123,6 +141,9 @@ impl Control {
             deferred: false,
             watcher: None,
             drain: None,
+            health: Health::default(),
+            checks: Checks::default(),
+            watches_endpoints: true,
             started: Instant::now(),
         };
         control.watch();
@@ -139,6 +160,7 @@ impl Control {
     pub async fn run(&mut self, asks: &mut mpsc::Receiver<ControlRequest>, hangup: &mut Signal) {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let (bell, mut pulse) = (self.bell.clone(), health::pulse());
         loop {
             tokio::select! {
                 Some(ask) = asks.recv() => {
@@ -149,6 +171,9 @@ impl Control {
                     }
                     self.answer(ask);
                 }
+                () = bell.heard() => self.review_endpoints(),
+                judgement = self.checks.next() => self.judge_endpoint(&judgement),
+                _ = pulse.tick(), if self.watches_endpoints => self.review_endpoints(),
                 _ = hangup.recv() => self.request_reload(ReloadRequest::hangup()),
                 () = watch::changed(&mut self.watcher) => self.request_reload(ReloadRequest::changed()),
                 step = reload::next_step(&mut self.running) => self.step(step),
@@ -173,8 +198,36 @@ impl Control {
             ControlRequest::Routes(reply) => beside(reply, move || routes::lines(&config)),
             ControlRequest::Metrics(reply) => drop(reply.send(metrics::text(&self.status()))),
             ControlRequest::Config(reply) => beside(reply, move || config.show().map_err(|report| report.to_string())),
+            ControlRequest::Endpoint(cluster, endpoint, order, reply) => {
+                // The requester may have hung up.
+                let _ = reply.send(self.order_endpoint(&cluster, &endpoint, order));
+            }
             ControlRequest::Drain(_) => {}
         }
+    }
+
+    /// Judges the endpoints of the configuration that is served.
+    pub(super) fn review_endpoints(&mut self) {
+        if let Some(snapshot) = self.snapshots.last() {
+            self.checks.follow(snapshot);
+            self.watches_endpoints = self.health.review(snapshot, Instant::now());
+        }
+    }
+
+    /// Takes in what the checks of an endpoint say.
+    fn judge_endpoint(&mut self, judgement: &Judgement) {
+        if let Some(snapshot) = self.snapshots.last() {
+            self.health.judge(snapshot, judgement, Instant::now());
+            self.watches_endpoints = true;
+        }
+    }
+
+    fn order_endpoint(&mut self, cluster: &str, endpoint: &str, order: EndpointOrder) -> Result<String, String> {
+        let Some(snapshot) = self.snapshots.last() else { return Err("nothing is served".to_owned()) };
+        let done = self.health.order(snapshot, (cluster, endpoint), order, Instant::now())?;
+        log(Level::Info, &done);
+        self.watches_endpoints = true;
+        Ok(done)
     }
 
     /// Drops snapshots that no worker uses any more, so that workers spend no time on it.

@@ -11,6 +11,7 @@ use crate::cluster::ClusterSpec;
 use crate::config::{Config, FileStamps, Loader, TenantReport, TenantState, Watch};
 use crate::limits::LISTENER_IDS;
 use crate::listener::{self, BoundAddresses, Sockets};
+use crate::runtime::Bell;
 use crate::snapshot::{Ledger, Snapshot};
 use crate::tls::Trust;
 
@@ -23,6 +24,7 @@ pub struct Compiler {
     /// None for the demo, whose configuration is no file.
     loader: Option<Loader>,
     ledger: Ledger,
+    bell: Bell,
 }
 
 /// What [`Compiler::prepare`] is to do.
@@ -83,7 +85,17 @@ impl Compiler {
     /// A compiler of what `loader` loads.
     #[must_use]
     pub fn new(loader: Option<Loader>) -> Self {
-        Self { loader, ledger: Ledger::default() }
+        Self { loader, ledger: Ledger::default(), bell: Bell::default() }
+    }
+
+    /// Prepares for a process with so many workers, before anything is compiled.
+    pub fn serve_with(&mut self, workers: usize) {
+        self.ledger = Ledger::new(workers, self.bell.clone());
+    }
+
+    /// What workers ring when an endpoint has failed too often.
+    pub(super) fn bell(&self) -> Bell {
+        self.bell.clone()
     }
 
     /// Compiles a configuration that was loaded.

@@ -318,6 +318,7 @@ impl Control {
         let version = snapshot.version;
         self.snapshots.push(snapshot);
         self.config = Arc::new(config);
+        self.review_endpoints();
         let message = summary;
         running.outcome = Some(Reloaded { verdict: Verdict::Applied, version, message, tenants: Vec::new() });
         let workers = self.workers.clone();

@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::prepare::insecure_clusters;
 use super::reload::Running;
-use super::{Control, DrainStatus};
+use super::{ClusterStatus, Control, DrainStatus};
 use crate::config::{Report, TenantState};
 use crate::event_log;
-use crate::telemetry::{Shed, TlsFailure};
+use crate::telemetry::{RetryReason, RetryRefusal, Shed, TlsFailure};
 
 /// Counts of reloads, by result.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,6 +71,15 @@ pub struct Status {
     pub buffers: Vec<BufferStatus>,
     /// Connections shed for want of buffers so far, in the order of `telemetry::Shed`.
     pub shed: [u64; Shed::ALL.len()],
+    /// Requests that were sent again so far, in the order of `telemetry::RetryReason`.
+    #[serde(default)]
+    pub retries: [u64; RetryReason::ALL.len()],
+    /// Requests that were not sent again although their routes ask for it so far, in the order of `telemetry::RetryRefusal`.
+    #[serde(default)]
+    pub refused_retries: [u64; RetryRefusal::ALL.len()],
+    /// Clusters and their endpoints.
+    #[serde(default)]
+    pub clusters: Vec<ClusterStatus>,
     /// Open listeners.
     pub listeners: Vec<ListenerStatus>,
     /// Reloads so far.
@@ -168,7 +177,10 @@ impl Control {
         let shaken = |tls13: usize, resumed: usize| sum(&|counters| counters.endpoint_handshakes()[tls13][resumed]);
         let endpoint_tls_handshakes = [0, 1].map(|tls13| [0, 1].map(|resumed| shaken(tls13, resumed)));
         let (mut shed, mut endpoint_tls_failures) = ([0; Shed::ALL.len()], [0; TlsFailure::ALL.len()]);
+        let (mut retries, mut refused_retries) = ([0; RetryReason::ALL.len()], [0; RetryRefusal::ALL.len()]);
         for worker in &self.workers {
+            retries.iter_mut().zip(worker.counters.retries()).for_each(|(sum, count)| *sum += count);
+            refused_retries.iter_mut().zip(worker.counters.refused_retries()).for_each(|(sum, count)| *sum += count);
             let failures = worker.counters.endpoint_tls_failures();
             endpoint_tls_failures.iter_mut().zip(failures).for_each(|(sum, count)| *sum += count);
             shed.iter_mut().zip(worker.counters.sheds()).for_each(|(sum, count)| *sum += count);
@@ -192,6 +204,9 @@ impl Control {
             endpoint_tls_failures,
             buffers: buffers.collect(),
             shed,
+            retries,
+            refused_retries,
+            clusters: self.snapshot().map_or_else(Vec::new, |it| it.clusters.iter().map(ClusterStatus::of).collect()),
             listeners: self.bound.iter().map(listener).collect(),
             reloads: self.reload_counts.clone(),
             tenants: self.tenants(),
@@ -241,6 +256,10 @@ impl fmt::Display for Status {
             let counts = format_args!("{full} full handshakes, {resumed} resumed, {failed} failed, {refused} refused");
             row("TLS", counts)?;
         }
+        let (retried, refused) = (self.retries.iter().sum::<u64>(), self.refused_retries.iter().sum::<u64>());
+        if retried + refused > 0 {
+            row("retries", format_args!("{retried} requests were sent again, {refused} were not, to spare endpoints"))?;
+        }
         let (starved, shed) = (self.buffers.iter().map(|it| it.starved).sum::<u64>(), self.shed.iter().sum::<u64>());
         if starved + shed > 0 {
             row("buffers", format_args!("short: {starved} receives wait, {shed} connections shed"))?;
@@ -250,6 +269,9 @@ impl fmt::Display for Status {
         }
         for ListenerStatus { name, address, connections } in &self.listeners {
             row("listener", format_args!("{name} on {address}, {connections} connections"))?;
+        }
+        for cluster in &self.clusters {
+            write!(f, "{cluster}")?;
         }
         for tenant in &self.tenants {
             write!(f, "{tenant}")?;

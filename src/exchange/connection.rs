@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Engine, Exchange};
+use super::{Engine, Exchange, Stage, State};
 use crate::buffer::Queue;
 use crate::event_log::{Level, log};
 use crate::id::{EndpointId, StreamId};
@@ -19,10 +19,17 @@ impl<D: Driver> Engine<D> {
     /// Queues bytes of the request.
     pub fn send(&mut self, id: u32, out: &mut Queue) {
         let exchange = &mut self.exchanges[id as usize];
+        if let State::Backoff(backoff) = &mut exchange.state {
+            return backoff.request.append(self.ring.buffers.pieces(), out);
+        }
         let index = exchange.connection().ok();
         let Some((index, connection)) = index.and_then(|index| Some((index, self.upstreams.get(index)?))) else {
             return out.clear(self.ring.buffers.pieces());
         };
+        if connection.answered {
+            // What is sent now is not kept, so that what was kept is not the whole request any more.
+            exchange.replay.begin(&mut self.ring.buffers, false);
+        }
         if connection.transport.session().is_some() {
             exchange.replay.copy(&mut self.ring.buffers, out);
         }
@@ -75,11 +82,16 @@ impl<D: Driver> Engine<D> {
     /// Takes in what received bytes of a connection have brought, which the exchange `id` uses. `outcome`: that of a TLS handshake.
     fn on_received(&mut self, index: u32, id: Option<u32>, outcome: Result<Option<Agreement>, tls::Error>) {
         let Some(id) = id else { return };
-        if self.upstreams.get(index).is_some_and(|connection| connection.answered)
+        if let Some(connection) = self.upstreams.get(index).filter(|connection| connection.answered)
             && let Some(exchange) = self.exchanges.get_mut(id as usize)
         {
-            // A request is never sent again once a response has begun.
-            exchange.replay.begin(&mut self.ring.buffers, false);
+            // A request is never sent again once a response has begun to go to the client. Its status is judged before that; what the
+            // kernel has not taken by now is not kept, though.
+            let sent = connection.transport.unsent(&self.ring) == 0;
+            let judged = sent && exchange.stage() == Stage::Waiting && exchange.may_retry();
+            if !judged || !exchange.retry().on.has_statuses() {
+                exchange.replay.begin(&mut self.ring.buffers, false);
+            }
         }
         match outcome {
             Ok(None) => {}

@@ -5,6 +5,7 @@
 //! [`Engine::response_head`] and [`Engine::response_body`] bring the response → [`Engine::close`] → [`Engine::finish`].
 
 mod attempt;
+mod budget;
 mod client;
 mod connection;
 mod decide;
@@ -12,6 +13,7 @@ mod failure;
 mod local;
 mod progress;
 mod record;
+mod recover;
 mod replay;
 mod request;
 mod request_id;
@@ -25,11 +27,11 @@ use std::time::Duration;
 use slab::Slab;
 
 use crate::buffer::{Lease, Queue};
-use crate::cluster::Balancer;
+use crate::cluster::{Balancer, Outcome};
 use crate::forward::{BodyEnd, Chunking, prepend_head};
 use crate::http::path::Forms;
 use crate::http::{self, FieldName, Fields, Method, ResponseHead};
-use crate::id::{ClusterId, RouteId, RouteNumber, StreamId};
+use crate::id::{ClusterId, RouteId, RouteNumber, StreamId, WorkerId};
 use crate::limits;
 use crate::respond::DateLine;
 use crate::route::{Captures, Route, RouteLimits};
@@ -38,12 +40,14 @@ use crate::telemetry::Counters;
 use crate::upstream::{End, HeadError, Upstreams};
 use crate::uring::{Driver, Kernel, Ring};
 
-use attempt::{Attempt, Stage, Tries};
+use attempt::{Attempt, Stage};
+use budget::RetryBudget;
 pub use client::client_ip;
 pub use decide::{Refusal, RouteRequest, Routed, decide};
 pub use failure::{Failure, Side};
 pub use local::{LocalResponse, Refused};
 pub use record::{Forwarding, Record};
+use recover::Tries;
 use replay::Replay;
 pub use request::{Forwarded, Peer};
 use request::{UpgradeOffer, check_made, target};
@@ -74,6 +78,8 @@ pub struct Engine<D = Kernel> {
     balancer: Balancer,
     /// The quota leases of each tenant, by `TenantId`.
     tenancies: Vec<Option<Tenancy>>,
+    /// By `RouteNumber`.
+    budgets: Vec<RetryBudget>,
     exchanges: Slab<Exchange>,
     /// The forms of the path of the request that was routed last.
     paths: Forms,
@@ -135,8 +141,8 @@ pub enum HeadKind {
 impl<D: Driver> Engine<D> {
     /// The engine of one of `workers` workers, with its first snapshot.
     #[must_use]
-    pub fn new(ring: Ring<D>, snapshot: Arc<Snapshot>, workers: usize, seed: u64) -> Self {
-        let mut balancer = Balancer::new(seed);
+    pub fn new(ring: Ring<D>, snapshot: Arc<Snapshot>, worker: WorkerId, workers: usize, seed: u64) -> Self {
+        let mut balancer = Balancer::new(usize::from(worker.0), seed);
         let empty_snapshot = SnapshotRef::new(Arc::new(Snapshot::empty()), &mut balancer);
         let mut engine = Self {
             date: DateLine::at(ring.wall_seconds()),
@@ -150,6 +156,7 @@ impl<D: Driver> Engine<D> {
             empty_snapshot,
             balancer,
             tenancies: Vec::new(),
+            budgets: Vec::new(),
             exchanges: Slab::with_capacity(1024),
             paths: Forms::with_capacity(limits::REQUEST_LINE_BYTES),
             made: Forms::with_capacity(0),
@@ -172,7 +179,8 @@ impl<D: Driver> Engine<D> {
     pub fn apply(&mut self, snapshot: Arc<Snapshot>) -> SnapshotRef {
         let bound = snapshot.endpoint_bound();
         self.counters.version.set(snapshot.version);
-        self.balancer.reserve(bound);
+        self.balancer.apply(&snapshot.clusters);
+        self.budgets.resize_with(snapshot.route_bound().max(self.budgets.len()), RetryBudget::default);
         self.tls_logged.resize(bound.max(self.tls_logged.len()), Duration::ZERO);
         self.apply_tenants(&snapshot);
         self.upstreams.apply(&mut self.ring, bound, |endpoint| snapshot.endpoint(endpoint).is_some());
@@ -234,6 +242,11 @@ impl<D: Driver> Engine<D> {
             snapshot: decision.snapshot.clone(),
             number: None,
         };
+        if route.retry.attempts > 0
+            && let Some(budget) = self.budgets.get_mut(decision.snapshot.route_number(decision.route).0 as usize)
+        {
+            budget.count(self.ring.clock().now());
+        }
         let id = self.exchanges.insert(entry) as u32;
         if let Err(failure) = self.attempt(id, false) {
             let mut exchange = self.exchanges.remove(id as usize);
@@ -300,15 +313,29 @@ impl<D: Driver> Engine<D> {
     /// When there will be no response. The caller then closes the exchange.
     pub fn response_head(&mut self, id: u32) -> Result<Option<Head>, Failure> {
         let exchange = &self.exchanges[id as usize];
+        if exchange.backoff().is_some() {
+            return Ok(None);
+        }
         let index = exchange.connection()?;
         match self.upstreams.read_head(&mut self.ring, index, exchange.method, &mut self.response) {
-            Err(HeadError::Invalid(error)) => Err(Failure::Response(error)),
+            Err(HeadError::Invalid(error)) => {
+                if let Some(attempt) = exchange.attempt() {
+                    self.observe(id, attempt.endpoint, Outcome::Failed);
+                }
+                Err(Failure::Response(error))
+            }
             Err(HeadError::Exhausted) => Err(Failure::Buffers),
             Ok(None) => match self.upstreams.get(index).and_then(|connection| connection.end) {
                 Some(end) => self.recover(id, end).map(|()| None),
                 None => Ok(None),
             },
             Ok(Some((lease, length))) => {
+                if self.response.status >= 200 {
+                    self.observe_status(id, &lease.bytes()[..length]);
+                    if self.retries_status(id) {
+                        return self.exchanges[id as usize].failure().map_or(Ok(None), Err);
+                    }
+                }
                 let kind = self.classify_head(id, &lease.bytes()[..length])?;
                 Ok(Some(Head { lease, length, kind }))
             }
@@ -334,6 +361,8 @@ impl<D: Driver> Engine<D> {
             }
             _ => exchange.method == Method::Connect && (200..300).contains(&status),
         };
+        // A request is never sent again once a response has begun to go to the client.
+        exchange.replay.begin(&mut self.ring.buffers, false);
         exchange.binds |=
             status == 401 && http::binds_connection(head, &self.response.fields, FieldName::WwwAuthenticate);
         if let State::Attempt(attempt) = &mut exchange.state {
@@ -390,6 +419,10 @@ impl<D: Driver> Engine<D> {
         self.disarm(id, exchange.timeout);
         self.counters.exchanges.set(self.exchanges.len() as u64);
         self.release_place(exchange.tenant);
+        match &mut exchange.state {
+            State::Backoff(backoff) => backoff.request.clear(self.ring.buffers.pieces()),
+            State::Attempt(_) | State::Between | State::Failed(_) => {}
+        }
         if let State::Attempt(attempt) = &exchange.state {
             self.release(&exchange, attempt, complete);
         }

@@ -16,10 +16,11 @@ impl<D: Driver> Engine<D> {
         self.connection(id).map_or(0, |connection| connection.transport.unsent(&self.ring))
     }
 
-    /// Whether the queue for the origin is full, so that nothing should be added.
+    /// Whether the queue for the origin is full, or there is none between two attempts, so that nothing should be added.
     #[must_use]
     pub fn is_full(&self, id: u32) -> bool {
-        self.connection(id).is_some_and(|connection| connection.transport.is_full(&self.ring))
+        let waits = self.exchanges.get(id as usize).is_some_and(|exchange| exchange.backoff().is_some());
+        waits || self.connection(id).is_some_and(|connection| connection.transport.is_full(&self.ring))
     }
 
     /// Bytes of the connection to the origin that the kernel has taken.
@@ -31,7 +32,8 @@ impl<D: Driver> Engine<D> {
     /// Number of pieces that the exchange and its connection to the origin hold: an upper bound of the buffers that they pin.
     #[must_use]
     pub fn pinned(&self, id: u32) -> usize {
-        let kept = self.exchanges[id as usize].replay.pieces();
+        let exchange = &self.exchanges[id as usize];
+        let kept = exchange.replay.pieces() + exchange.backoff().map_or(0, |backoff| backoff.request.pieces());
         kept + self
             .connection(id)
             .map_or(0, |connection| connection.transport.pinned(&self.ring) + connection.transport.input.pieces())
@@ -72,8 +74,17 @@ impl<D: Driver> Engine<D> {
     pub fn expire(&mut self, timer: Timer) -> Option<StreamId> {
         let (Timer::Attempt(id) | Timer::Exchange(id)) = timer else { return None };
         let exchange = self.exchanges.get(id as usize)?;
-        let index = exchange.connection().ok()?;
         let stream = exchange.stream;
+        if let Some(backoff) = exchange.backoff() {
+            let (over, expired) = (self.has_passed(Some(backoff.until)), self.has_passed(exchange.deadline));
+            if over || expired {
+                self.resume(id, expired);
+            } else {
+                self.arm(id);
+            }
+            return Some(stream);
+        }
+        let index = exchange.connection().ok()?;
         // Progress may have moved the deadline since the timer was set.
         let deadline =
             if let Timer::Attempt(_) = timer { self.attempt_deadline(id) } else { self.exchange_deadline(id) };
@@ -94,21 +105,27 @@ impl<D: Driver> Engine<D> {
     /// When the route's `timeout` for the response is over. None once the response has begun, and while receiving it is paused
     /// because the client has to read first.
     pub(super) fn exchange_deadline(&self, id: u32) -> Option<Tick> {
-        let connection = self.connection(id)?;
         let exchange = &self.exchanges[id as usize];
+        if exchange.backoff().is_some() {
+            return exchange.deadline;
+        }
+        let connection = self.connection(id)?;
         let waits =
             !connection.is_connected() || (exchange.stage() == Stage::Waiting && !connection.transport.is_paused());
         exchange.deadline.filter(|_| waits)
     }
 
     /// When the attempt ends unless the origin makes progress. The origin has to connect, then to take the request, then to begin its
-    /// response, then to continue it. While the client has to send or to read first, the origin owes nothing. If the route has a
-    /// `timeout`, that bounds the time until the response begins instead of the cluster's `response_timeout`; if it has `timeouts.idle`,
-    /// that bounds each silence afterwards.
+    /// response, then to continue it. While the client has to send or to read first, the origin owes nothing. If the route has
+    /// `retry.per_try_timeout`, that bounds the time until the response begins instead of the cluster's `response_timeout`; if it has
+    /// `timeouts.idle`, that bounds each silence afterwards.
     fn attempt_deadline(&mut self, id: u32) -> Option<Tick> {
         let ring = &self.ring;
         let clock = ring.clock();
         let exchange = &mut self.exchanges[id as usize];
+        if let Some(backoff) = exchange.backoff() {
+            return Some(backoff.until);
+        }
         let State::Attempt(Attempt { endpoint, connection, since, .. }) = exchange.state else { return None };
         let connection = self.upstreams.get(connection)?;
         let now = clock.tick();
@@ -116,6 +133,7 @@ impl<D: Driver> Engine<D> {
             return Some(clock.deadline_from(since, Self::connect_timeout(exchange, endpoint)));
         }
         let response_idle = exchange.limits().response_idle;
+        let per_try = exchange.retry().per_try_timeout;
         let State::Attempt(attempt) = &mut exchange.state else { return None };
         let taken = connection.transport.taken(ring);
         let unsent = connection.transport.unsent(ring) > 0;
@@ -127,11 +145,11 @@ impl<D: Driver> Engine<D> {
         let paused = connection.transport.is_paused();
         let owes = exchange.request_done && !unsent && !paused;
         let answering = attempt.answering.observe(now, owes, connection.received);
-        let whole = exchange.deadline.is_some() && attempt.stage == Stage::Waiting;
         let response = exchange.snapshot.clusters[exchange.cluster.index()].response_timeout;
-        let idle = if attempt.stage == Stage::Body { response_idle.unwrap_or(response) } else { response };
+        let own = if attempt.stage == Stage::Body { response_idle } else { per_try };
+        let idle = own.unwrap_or(response);
         let sending = sending.map(|since| clock.deadline_from(since, response));
-        match (sending, answering.filter(|_| !whole).map(|since| clock.deadline_from(since, idle))) {
+        match (sending, answering.map(|since| clock.deadline_from(since, idle))) {
             (Some(sending), Some(answering)) => Some(sending.min(answering)),
             (sending, answering) => sending.or(answering),
         }

@@ -57,6 +57,11 @@ impl Replay {
         Some(std::mem::take(&mut self.pieces))
     }
 
+    /// Whether everything that was sent is kept.
+    pub(super) fn is_whole(&self) -> bool {
+        self.whole
+    }
+
     /// Number of pieces kept: an upper bound of the buffers that they pin.
     pub(super) fn pieces(&self) -> usize {
         self.pieces.pieces()

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::attempt::{Attempt, Stage, Tries};
+use super::attempt::{Attempt, Stage};
+use super::recover::Tries;
 use super::replay::Replay;
 use super::request::UpgradeOffer;
 use super::{Failure, Forwarding, Kept};
+use crate::buffer::Queue;
 use crate::http::Method;
 use crate::id::{ClusterId, RouteId, StreamId, TenantId};
 use crate::route::RouteLimits;
@@ -58,8 +60,18 @@ pub(super) enum State {
     Between,
     /// An attempt at an endpoint is under way.
     Attempt(Attempt),
+    /// The last attempt has failed, and the next one is made after a while.
+    Backoff(Backoff),
     /// There will be no response.
     Failed(Failure),
+}
+
+/// A wait between two attempts.
+#[derive(Debug)]
+pub(super) struct Backoff {
+    /// The whole request so far.
+    pub(super) request: Queue,
+    pub(super) until: Tick,
 }
 
 impl Exchange {
@@ -79,12 +91,22 @@ impl Exchange {
         self.attempt().map_or(Stage::Waiting, |attempt| attempt.stage)
     }
 
+    /// The wait before its next attempt.
+    pub(super) fn backoff(&self) -> Option<&Backoff> {
+        if let State::Backoff(backoff) = &self.state { Some(backoff) } else { None }
+    }
+
+    /// Why there will be no response.
+    pub(super) fn failure(&self) -> Option<Failure> {
+        if let State::Failed(failure) = &self.state { Some(*failure) } else { None }
+    }
+
     /// Slot of the connection to the endpoint, or why there will be no response.
     pub(super) fn connection(&self) -> Result<u32, Failure> {
         match &self.state {
             State::Attempt(attempt) => Ok(attempt.connection),
             State::Failed(failure) => Err(*failure),
-            State::Between => Err(Failure::Closed),
+            State::Between | State::Backoff(_) => Err(Failure::Closed),
         }
     }
 }

@@ -44,6 +44,12 @@ impl Method {
         }
     }
 
+    /// Its bit in a set of methods; 0 for [`Method::Other`], which is in none.
+    #[must_use]
+    pub fn bit(self) -> u16 {
+        if self == Self::Other { 0 } else { 1 << self as u16 }
+    }
+
     /// Whether the method is idempotent (RFC 9110 section 9.2.2). Unknown methods count as not idempotent.
     pub fn is_idempotent(self) -> bool {
         match self {

@@ -134,6 +134,7 @@ fn route(id: RouteId, spec: &RouteSpec) -> Result<Route, (&'static str, String)>
         action,
         timeout: spec.timeout,
         limits: spec.limits,
+        retry: spec.retry,
         rewrite,
         restores: Restores { location: spec.rewrite_location, cookies: spec.cookie_path },
         names_method: !spec.conditions.methods.is_empty(),

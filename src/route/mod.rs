@@ -19,6 +19,7 @@ mod network;
 mod page;
 mod pattern;
 mod query;
+mod retry;
 mod rewrite;
 mod sample;
 mod spec;
@@ -41,6 +42,7 @@ pub use explain::{Considered, Verdict};
 pub use host::name as host_name;
 pub use page::ErrorPages;
 pub use pattern::{Captures, Groups, count_groups, expression_matches, try_expression};
+pub use retry::{Retry, RetryOn};
 pub use rewrite::{PathRewrite, Rewrite};
 pub use sample::Sample;
 pub use spec::{
@@ -80,10 +82,12 @@ pub struct Route {
     pub tenant: Option<TenantId>,
     /// What to do with its requests.
     pub action: Action,
-    /// Time from the end of the request head to the first response byte; None: the cluster's `response_timeout`.
+    /// Time from the end of the request to the first response byte, over all attempts; None: as long as they take.
     pub timeout: Option<Duration>,
     /// Limits of its own.
     pub limits: RouteLimits,
+    /// When its requests are sent again.
+    pub retry: Retry,
     /// New path and host.
     pub rewrite: Option<Rewrite>,
     /// What is given the form that the client knows in responses.

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::template;
+use super::{Retry, template};
 use crate::id::{ClusterId, ListenerId, Network, TenantId};
 
 /// One `[[route]]`.
@@ -26,10 +26,12 @@ pub struct RouteSpec {
     pub not: ConditionsSpec,
     /// What to do with its requests.
     pub action: ActionSpec,
-    /// From the end of the request head to the first response byte; above: 504. None: the cluster's `timeouts.response`.
+    /// From the end of the request to the first response byte, over all attempts; above: 504. None: as long as they take.
     pub timeout: Option<Duration>,
     /// Limits of its own.
     pub limits: RouteLimits,
+    /// When its requests are sent again.
+    pub retry: Retry,
     /// What `rewrite` does to the path.
     pub rewrite_path: Option<PathEdit>,
     /// `rewrite.host`: replaces Host; a template.
@@ -61,6 +63,7 @@ impl RouteSpec {
             action,
             timeout: None,
             limits: RouteLimits::default(),
+            retry: Retry::NEVER,
             rewrite_path: None,
             rewrite_host: None,
             rewrite_location: false,

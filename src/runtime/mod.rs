@@ -1,13 +1,15 @@
 //! Executors, pinning, the mailbox, the turn clock and the timer wheel; the only importer of glommio and crossbeam.
 //! Not here: sockets. A worker's ring blocks the executor when nothing is runnable, so no glommio timer or I/O is used.
 
-mod quota;
+mod bell;
 mod clock;
 mod executor;
 mod mailbox;
+mod quota;
 mod stall;
 mod wheel;
 
+pub use bell::Bell;
 pub use clock::Clock;
 pub use executor::{Background, ExecutorError, ExecutorHandle, allowed_cpus, spawn};
 pub use mailbox::Mailbox;

@@ -10,9 +10,10 @@ use std::hash::Hash;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Weak};
 
+use crate::cluster::{ClusterState, EndpointState};
 use crate::id::{Address, EndpointId, ListenerId, RouteNumber, TenantId};
 use crate::limits::ROUTE_NUMBERS;
-use crate::runtime::Quota;
+use crate::runtime::{Bell, Quota};
 use crate::tls::{Authorities, ClientSpec, ServerName, Tickets};
 
 /// The numbers of one process. Lives on the control thread.
@@ -23,6 +24,14 @@ pub struct Ledger {
     endpoints: Numbers<(String, Vec<Address>, Option<Secured>)>,
     tenants: Numbers<String>,
     routes: Numbers<String>,
+    /// By cluster and addresses: what is known of endpoints. TLS is no part of the key: a new certificate makes none well.
+    states: HashMap<(String, Vec<Address>), Weak<EndpointState>>,
+    /// By name.
+    clusters: HashMap<String, ClusterState>,
+    /// Workers that have to do with endpoints; 0: one.
+    workers: usize,
+    /// Rung by workers when an endpoint has failed too often.
+    bell: Bell,
 }
 
 /// The routes of all snapshots that are in use have taken all numbers.
@@ -60,6 +69,12 @@ struct Numbers<K> {
 }
 
 impl Ledger {
+    /// The ledger of a process with so many workers, which ring `bell` when an endpoint has failed too often.
+    #[must_use]
+    pub fn new(workers: usize, bell: Bell) -> Self {
+        Self { workers, bell, ..Self::default() }
+    }
+
     /// A listener is known by what [`listened`] says.
     pub(super) fn listener(&mut self, bind: &Address, dual_stack: bool, name: &str) -> (ListenerId, Arc<LedgerNumber>) {
         let number = self.listeners.number(listened(bind, dual_stack, name));
@@ -90,11 +105,22 @@ impl Ledger {
         cluster: &str,
         addresses: impl IntoIterator<Item = &'a Address>,
         tls: Option<Secured>,
-    ) -> (EndpointId, Arc<LedgerNumber>) {
+    ) -> (EndpointId, Arc<LedgerNumber>, Arc<EndpointState>) {
         let mut addresses: Vec<_> = addresses.into_iter().cloned().collect();
         addresses.sort_unstable();
-        let number = self.endpoints.number((cluster.to_owned(), addresses, tls));
-        (EndpointId(number.value), number)
+        let key = (cluster.to_owned(), addresses);
+        let state = self.states.get(&key).and_then(Weak::upgrade).unwrap_or_else(|| {
+            let state = Arc::new(EndpointState::new(self.workers));
+            self.states.insert(key.clone(), Arc::downgrade(&state));
+            state
+        });
+        let number = self.endpoints.number((key.0, key.1, tls));
+        (EndpointId(number.value), number, state)
+    }
+
+    /// What is known of a cluster as a whole. It is known by its name.
+    pub(super) fn cluster(&mut self, name: &str) -> ClusterState {
+        self.clusters.entry(name.to_owned()).or_insert_with(|| ClusterState::new(self.bell.clone())).clone()
     }
 
     /// A tenant is known by its name.
@@ -116,6 +142,8 @@ impl Ledger {
         self.endpoints.prune();
         self.tenants.prune();
         self.routes.prune();
+        self.states.retain(|_, state| state.strong_count() > 0);
+        self.clusters.retain(|_, state| !state.is_forgotten());
     }
 }
 
@@ -167,15 +195,15 @@ mod tests {
     fn a_number_is_kept_while_used_and_then_given_again() {
         let mut ledger = Ledger::default();
         let address = |port: u16| Address::Inet(([127, 0, 0, 1], port).into());
-        let (a, kept) = ledger.endpoint("a", [&address(1)], None);
-        let (b, other) = ledger.endpoint("b", [&address(1)], None);
+        let (a, kept, _) = ledger.endpoint("a", [&address(1)], None);
+        let (b, other, _) = ledger.endpoint("b", [&address(1)], None);
         assert_eq!((a, b), (EndpointId(0), EndpointId(1)));
         drop(other);
-        let (again, _kept) = ledger.endpoint("a", [&address(1)], None);
-        let (c, _c) = ledger.endpoint("c", [&address(1)], None);
+        let (again, _kept, _) = ledger.endpoint("a", [&address(1)], None);
+        let (c, _c, _) = ledger.endpoint("c", [&address(1)], None);
         assert_eq!((again, c), (EndpointId(0), EndpointId(1)), "the number of b is free, that of a is not");
         drop((kept, _kept));
-        let (d, _d) = ledger.endpoint("d", [&address(1)], None);
+        let (d, _d, _) = ledger.endpoint("d", [&address(1)], None);
         assert_eq!(d, EndpointId(0));
         ledger.prune();
         assert_eq!(ledger.endpoints.known.len(), 2);

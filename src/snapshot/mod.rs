@@ -9,7 +9,7 @@ use std::time::Duration;
 
 pub use ledger::{Ledger, LedgerNumber, Listened, listened};
 
-use crate::cluster::{Balancer, Cluster, ClusterSpec, Endpoint, RoundRobinState, Tried};
+use crate::cluster::{Balancer, Cluster, ClusterSpec, ClusterViews, Endpoint, Tried};
 use crate::http::path::{self, EncodedSlash};
 use crate::id::{Address, ClusterId, EndpointId, ListenerId, Network, RouteId, RouteNumber, TenantId};
 use crate::route::{BuildError, ErrorPageSpec, ErrorPages, RouteSpec, Router, Scheme};
@@ -42,8 +42,8 @@ pub struct Snapshot {
 struct RouteNumbers {
     /// By `RouteId`, apart from the holds, so that requests find them close together.
     numbers: Box<[RouteNumber]>,
-    /// What keeps them from being given to others.
-    _holds: Box<[Arc<LedgerNumber>]>,
+    /// What keeps them from being given to others, and what all workers share of limits on them.
+    holds: Box<[Arc<LedgerNumber>]>,
 }
 
 /// A listener.
@@ -79,21 +79,27 @@ pub struct SnapshotRef(Rc<Shared>);
 struct Shared {
     /// The one reference of a worker that other threads see.
     snapshot: Arc<Snapshot>,
-    /// Where the rounds of this worker stand.
-    turns: RoundRobinState,
+    /// What this worker sees of the clusters.
+    views: ClusterViews,
 }
 
 impl SnapshotRef {
     /// Takes hold of a snapshot; `balancer` chooses where its rounds begin.
     #[must_use]
     pub fn new(snapshot: Arc<Snapshot>, balancer: &mut Balancer) -> Self {
-        let turns = RoundRobinState::new(&snapshot.clusters, balancer);
-        Self(Rc::new(Shared { snapshot, turns }))
+        let views = ClusterViews::new(&snapshot.clusters, balancer);
+        Self(Rc::new(Shared { snapshot, views }))
     }
 
-    /// An endpoint of `cluster` for the next request; one not yet tried if there is one. None where all weights are 0.
-    pub fn pick(&self, cluster: ClusterId, tried: &Tried, balancer: &mut Balancer) -> Option<EndpointId> {
-        balancer.pick(self.clusters.get(cluster.index())?, &self.0.turns, tried)
+    /// An endpoint of `cluster` for the next request, as [`Balancer::pick`] says.
+    pub fn pick(&self, cluster: ClusterId, tried: &Tried, probe: bool, balancer: &mut Balancer) -> Option<EndpointId> {
+        balancer.pick(self.clusters.get(cluster.index())?, &self.0.views, tried, probe)
+    }
+
+    /// Whether an endpoint of `cluster` is in use that was not tried.
+    pub fn has_untried(&self, cluster: ClusterId, tried: &Tried, balancer: &mut Balancer) -> bool {
+        let cluster = self.clusters.get(cluster.index());
+        cluster.is_some_and(|cluster| balancer.has_untried(cluster, &self.0.views, tried))
     }
 }
 
@@ -229,14 +235,14 @@ impl Snapshot {
         let (mut clusters, mut endpoints) = (Vec::with_capacity(spec.clusters.len()), Vec::new());
         for (index, cluster) in spec.clusters.iter().enumerate() {
             let id = ClusterId(index as u32);
-            let mut ids = Vec::with_capacity(cluster.endpoints.len());
+            let mut known = Vec::with_capacity(cluster.endpoints.len());
             for (endpoint, position) in cluster.endpoints.iter().zip(0..) {
                 let tls = cluster.tls.clone().zip(endpoint.tls_name.clone());
-                let (endpoint, number) = ledger.endpoint(&cluster.name, endpoint.addresses(), tls);
+                let (endpoint, number, state) = ledger.endpoint(&cluster.name, endpoint.addresses(), tls);
                 set(&mut endpoints, endpoint.index(), Seat { cluster: id, position, number });
-                ids.push(endpoint);
+                known.push((endpoint, state));
             }
-            clusters.push(Cluster::build(id, cluster, &ids));
+            clusters.push(Cluster::build(id, cluster, ledger.cluster(&cluster.name), &known));
         }
         let error_pages = ErrorPages::compile(&spec.error_pages);
         let (listeners, endpoints, tenants) = (listeners.into(), endpoints.into(), tenants.into());
@@ -314,6 +320,21 @@ impl Snapshot {
         self.routes.numbers[id.index()]
     }
 
+    /// What all workers share of the retries of a route of this one's router.
+    ///
+    /// # Panics
+    /// When the id is another snapshot's and above all of this one.
+    #[must_use]
+    pub fn route_quota(&self, id: RouteId) -> &Quota {
+        &self.routes.holds[id.index()].quota
+    }
+
+    /// Above the number of every route of this snapshot.
+    #[must_use]
+    pub fn route_bound(&self) -> usize {
+        self.routes.numbers.iter().map(|number| number.0 as usize + 1).max().unwrap_or(0)
+    }
+
     /// A tenant, unless only another snapshot has it.
     #[must_use]
     pub fn tenant(&self, id: TenantId) -> Option<&Tenant> {
@@ -361,7 +382,7 @@ impl RouteNumbers {
             numbers.push(number);
             holds.push(hold);
         }
-        Ok(Self { numbers: numbers.into(), _holds: holds.into() })
+        Ok(Self { numbers: numbers.into(), holds: holds.into() })
     }
 }
 
@@ -376,7 +397,7 @@ fn set<T>(table: &mut Vec<Option<T>>, index: usize, value: T) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::{Balance, EndpointSpec};
+    use crate::cluster::{Balance, EndpointSpec, OutlierSpec};
     use crate::route::{ActionSpec, HostPattern};
 
     #[test]
@@ -393,6 +414,7 @@ mod tests {
                     others: Vec::new(),
                     tls_name: None,
                     weight: 1,
+                    backup: false,
                 })
                 .collect(),
             balance: Balance::default(),
@@ -401,6 +423,10 @@ mod tests {
             connect_timeout: Duration::from_secs(2),
             response_timeout: Duration::from_secs(30),
             abort_on_close: false,
+            outlier: OutlierSpec::OFF,
+            health: None,
+            panic_threshold: 0.5,
+            slow_start: Duration::ZERO,
         };
         let mut build = |version, clusters: &[ClusterSpec]| {
             let spec = SnapshotSpec { clusters: clusters.to_vec(), ..SnapshotSpec::default() };

@@ -1,7 +1,7 @@
 //! TLS settings of connections to servers. Not here: the state of a connection, and the name of its server (`session`).
 
-use std::fmt;
 use std::sync::Arc;
+use std::{fmt, io};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier, verify_server_cert_signed_by_trust_anchor, verify_server_name};
@@ -12,6 +12,9 @@ use rustls::server::ParsedCertificate;
 use rustls::sign::SingleCertAndKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme, SupportedProtocolVersion};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use super::authorities::Authorities;
 use super::demand::{Pin, SpiffeId};
@@ -109,6 +112,20 @@ impl Client {
         let mut config = ClientConfig::clone(&self.config);
         config.resumption = resumption(&self.spec);
         Self { config: Arc::new(config), spec: Arc::clone(&self.spec) }
+    }
+
+    /// Opens TLS on a stream of the control thread's, which is not a worker's: a check of an endpoint. Nothing is resumed.
+    ///
+    /// # Errors
+    /// When the handshake fails.
+    pub async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        name: &ServerName<'static>,
+        stream: S,
+    ) -> io::Result<TlsStream<S>> {
+        let mut config = ClientConfig::clone(&self.config);
+        config.resumption = Resumption::disabled();
+        TlsConnector::from(Arc::new(config)).connect(name.clone(), stream).await
     }
 
     /// Its settings.

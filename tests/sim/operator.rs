@@ -163,7 +163,7 @@ impl State {
             let cluster = if removed { 0 } else { number };
             let _ = write!(
                 text,
-                "[[route]]\nname = \"r{number}\"\npath_prefix = \"/c{number}\"\ncluster = \"c{cluster}\"\n{timeout}"
+                "[[route]]\nname = \"r{number}\"\npath_prefix = \"/c{number}\"\ncluster = \"c{cluster}\"\nretry = {{ attempts = 0 }}\n{timeout}"
             );
             if removed {
                 continue;

@@ -1,0 +1,252 @@
+//! What the process knows of one endpoint, and of one cluster as a whole. One state each for all workers and all snapshots: the control
+//! thread decides it, workers read it without a lock; what workers observe travels the other way as counts.
+//! Not here: the decisions (`control`), and which endpoints are in use (`selection`).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+
+use crate::runtime::Bell;
+
+/// Stands for no weight of an operator's.
+const NO_WEIGHT: u32 = u32::MAX;
+
+/// Parts in which an endpoint that has just come back gets its weight.
+pub const RAMP: u8 = 16;
+
+/// Why an endpoint is kept from traffic; several reasons may hold at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Hold {
+    /// Its health checks fail.
+    Down = 1,
+    /// Too many attempts at it have failed: it is ejected for a while.
+    Ejected = 2,
+    /// An operator has drained it.
+    Drained = 4,
+    /// Its ejection is over, and one request is to show whether it is well.
+    Probing = 8,
+}
+
+/// The state of one endpoint.
+#[derive(Debug)]
+pub struct EndpointState {
+    /// One bit for each [`Hold`].
+    holds: AtomicU8,
+    /// Parts of its weight that it gets, 1 to [`RAMP`].
+    ramp: AtomicU8,
+    /// Its weight by an operator's word, or [`NO_WEIGHT`].
+    weight: AtomicU32,
+    /// Whether one request may be sent to it although it is held for probing.
+    probe: AtomicBool,
+    /// Failures in a row, over all workers.
+    streak: AtomicU32,
+    /// Seconds for which it has asked to be left alone, by Retry-After of a failure; 0: it has not.
+    retry_after: AtomicU32,
+    /// By worker.
+    cells: Box<[Cell]>,
+}
+
+/// What one worker has under way at one endpoint, and has seen of it; it alone writes.
+#[derive(Debug, Default)]
+struct Cell {
+    in_flight: AtomicU32,
+    answered: AtomicU64,
+    failed: AtomicU64,
+}
+
+/// How an attempt at an endpoint has turned out, as far as that says something of the endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It has answered, and not with 502, 503 or 504.
+    Answered,
+    /// It could not be connected to, has hung up, was too slow, or has answered 502, 503 or 504.
+    Failed,
+}
+
+impl EndpointState {
+    /// The state of an endpoint of which nothing is known yet, for so many workers.
+    #[must_use]
+    pub fn new(workers: usize) -> Self {
+        Self {
+            holds: AtomicU8::new(0),
+            ramp: AtomicU8::new(RAMP),
+            weight: AtomicU32::new(NO_WEIGHT),
+            probe: AtomicBool::new(false),
+            streak: AtomicU32::new(0),
+            retry_after: AtomicU32::new(0),
+            cells: std::iter::repeat_with(Cell::default).take(workers.max(1)).collect(),
+        }
+    }
+
+    /// Whether a reason holds.
+    #[must_use]
+    pub fn has(&self, hold: Hold) -> bool {
+        self.holds.load(Ordering::Relaxed) & hold as u8 != 0
+    }
+
+    /// Whether nothing keeps it from traffic.
+    #[must_use]
+    pub fn is_usable(&self) -> bool {
+        self.holds.load(Ordering::Relaxed) == 0
+    }
+
+    /// Sets whether a reason holds; for the control thread. Returns whether that is new.
+    pub fn set(&self, hold: Hold, holds: bool) -> bool {
+        let before = self.holds.load(Ordering::Relaxed);
+        let after = if holds { before | hold as u8 } else { before & !(hold as u8) };
+        self.holds.store(after, Ordering::Relaxed);
+        before != after
+    }
+
+    /// Parts of its weight that it gets, 1 to [`RAMP`].
+    #[must_use]
+    pub fn ramp(&self) -> u8 {
+        self.ramp.load(Ordering::Relaxed)
+    }
+
+    /// Sets [`EndpointState::ramp`]; for the control thread. Returns whether that is new.
+    pub fn set_ramp(&self, parts: u8) -> bool {
+        let parts = parts.clamp(1, RAMP);
+        self.ramp.swap(parts, Ordering::Relaxed) != parts
+    }
+
+    /// Its weight by an operator's word.
+    #[must_use]
+    pub fn weight(&self) -> Option<u16> {
+        u16::try_from(self.weight.load(Ordering::Relaxed)).ok()
+    }
+
+    /// Sets [`EndpointState::weight`]; for the control thread.
+    pub fn set_weight(&self, weight: Option<u16>) {
+        self.weight.store(weight.map_or(NO_WEIGHT, u32::from), Ordering::Relaxed);
+    }
+
+    /// Allows one request to be sent to it although it is held for probing, or none; for the control thread.
+    pub fn allow_probe(&self, allowed: bool) {
+        self.probe.store(allowed, Ordering::Relaxed);
+    }
+
+    /// Takes the place of that request. False: another one has it.
+    pub fn take_probe(&self) -> bool {
+        self.probe.load(Ordering::Relaxed) && self.probe.swap(false, Ordering::Relaxed)
+    }
+
+    /// Counts an attempt of a worker's. Returns the number of failures in a row, over all workers.
+    pub fn observe(&self, worker: usize, outcome: Outcome) -> u32 {
+        let cell = self.cell(worker);
+        match outcome {
+            Outcome::Answered => {
+                add(&cell.answered);
+                // Workers share this one, so that it is written only where it changes.
+                if self.streak.load(Ordering::Relaxed) != 0 {
+                    self.streak.store(0, Ordering::Relaxed);
+                }
+                0
+            }
+            Outcome::Failed => {
+                add(&cell.failed);
+                self.streak.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+            }
+        }
+    }
+
+    /// Failures in a row, over all workers.
+    #[must_use]
+    pub fn streak(&self) -> u32 {
+        self.streak.load(Ordering::Relaxed)
+    }
+
+    /// Begins to count failures in a row anew; for the control thread.
+    pub fn reset_streak(&self) {
+        self.streak.store(0, Ordering::Relaxed);
+    }
+
+    /// Notes for how many seconds the endpoint asks to be left alone.
+    pub fn note_retry_after(&self, seconds: u32) {
+        self.retry_after.store(seconds, Ordering::Relaxed);
+    }
+
+    /// Takes out the seconds for which the endpoint asks to be left alone; 0: it does not.
+    pub fn take_retry_after(&self) -> u32 {
+        self.retry_after.swap(0, Ordering::Relaxed)
+    }
+
+    /// Attempts that were answered, and attempts that have failed, of all workers.
+    #[must_use]
+    pub fn outcomes(&self) -> (u64, u64) {
+        let sum = |count: fn(&Cell) -> &AtomicU64| self.cells.iter().map(|it| count(it).load(Ordering::Relaxed)).sum();
+        (sum(|cell| &cell.answered), sum(|cell| &cell.failed))
+    }
+
+    /// Attempts under way, of all workers.
+    #[must_use]
+    #[inline]
+    pub fn in_flight(&self) -> u32 {
+        self.cells.iter().map(|cell| cell.in_flight.load(Ordering::Relaxed)).sum()
+    }
+
+    /// An attempt of a worker begins.
+    #[inline]
+    pub fn begin(&self, worker: usize) {
+        let count = &self.cell(worker).in_flight;
+        count.store(count.load(Ordering::Relaxed).saturating_add(1), Ordering::Relaxed);
+    }
+
+    /// An attempt of a worker has ended.
+    #[inline]
+    pub fn end(&self, worker: usize) {
+        let count = &self.cell(worker).in_flight;
+        let before = count.load(Ordering::Relaxed);
+        debug_assert!(before > 0, "every end has its begin");
+        count.store(before.saturating_sub(1), Ordering::Relaxed);
+    }
+
+    #[inline]
+    fn cell(&self, worker: usize) -> &Cell {
+        &self.cells[worker % self.cells.len()]
+    }
+}
+
+/// Adds one to a count that one thread writes.
+fn add(count: &AtomicU64) {
+    count.store(count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+}
+
+/// The state of one cluster.
+#[derive(Clone, Debug, Default)]
+pub struct ClusterState {
+    /// Counts changes of the states of its endpoints, so that a worker sees that there was one.
+    changes: Arc<AtomicU64>,
+    bell: Bell,
+}
+
+impl ClusterState {
+    /// The state of a cluster whose workers ring `bell`.
+    #[must_use]
+    pub fn new(bell: Bell) -> Self {
+        Self { changes: Arc::default(), bell }
+    }
+
+    /// Changes of the states of its endpoints so far.
+    #[must_use]
+    #[inline]
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    /// Says that the state of an endpoint has changed; for the control thread, after the change.
+    pub fn change(&self) {
+        self.changes.fetch_add(1, Ordering::Release);
+    }
+
+    /// Has the control thread look at the states of its endpoints.
+    pub fn ring(&self) {
+        self.bell.ring();
+    }
+
+    /// Whether nobody else holds it.
+    #[must_use]
+    pub fn is_forgotten(&self) -> bool {
+        Arc::strong_count(&self.changes) == 1
+    }
+}

@@ -1,0 +1,83 @@
+//! `[cluster.health]` to [`HealthSpec`]. Not here: checking (`control`).
+
+use std::ops::RangeInclusive;
+
+use super::bounds::Bounds;
+use super::report::Problems;
+use super::section::{Section, Text};
+use crate::cluster::{CheckKind, HealthSpec, HttpCheck};
+
+/// Reads the health checks of a cluster; None: it has none. `host` is what is asked for where no other is named.
+pub(super) fn health(cluster: Section<'_>, host: &str, bounds: &Bounds, problems: &mut Problems) -> Option<HealthSpec> {
+    if !cluster.flag("health") && cluster.table("health").is_none() {
+        return None;
+    }
+    let section = cluster.one("health");
+    let kind = match section.word("kind") {
+        "tcp" => {
+            only_http(section, problems);
+            CheckKind::Tcp
+        }
+        _ => CheckKind::Http(http(section, host, problems)),
+    };
+    let interval = bounds.timeout(section, "interval", problems).unwrap_or_else(|| section.time("interval"));
+    let timeout = bounds.timeout(section, "timeout", problems).unwrap_or_else(|| section.time("timeout"));
+    let count = |key: &str| u32::try_from(section.number(key)).unwrap_or(u32::MAX);
+    let initial_up = section.word("initial") != "down";
+    Some(HealthSpec { kind, interval, timeout, rise: count("rise"), fall: count("fall"), initial_up })
+}
+
+/// Reports keys of a check that asks for nothing.
+fn only_http(section: Section<'_>, problems: &mut Problems) {
+    for key in ["path", "host", "method", "headers", "expect", "body"] {
+        if section.alone().has(key) {
+            problems
+                .add(section.span(key), format!("`{key}` does nothing where only a connection is made"))
+                .help("leave it out, or write `kind = \"http\"`");
+        }
+    }
+}
+
+fn http(section: Section<'_>, host: &str, problems: &mut Problems) -> HttpCheck {
+    let path = section.word("path");
+    let plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
+    if !path.starts_with('/') || !plain(path) {
+        problems
+            .add(section.span("path"), format!("\"{}\" is not a path", path.escape_debug()))
+            .help("it begins with / and has no spaces: \"/healthz\"");
+    }
+    let named = section.text("host");
+    if let Some(text) = named.filter(|text| text.value.is_empty() || !plain(text.value)) {
+        problems
+            .add(text.at, format!("\"{}\" is not a host", text.shown.escape_debug()))
+            .help("write a name, with a port if it needs one");
+    }
+    let expect: Vec<_> = section.texts("expect").into_iter().filter_map(|text| statuses(text, problems)).collect();
+    if section.length("expect") == Some(0) {
+        problems.add(section.span("expect"), "no answer would be good").help("write at least one status: [\"2xx\"]");
+    }
+    HttpCheck {
+        path: path.to_owned(),
+        host: named.map_or(host, |text| text.value).to_owned(),
+        method: section.word("method").to_owned(),
+        headers: super::field::fields(&section.fields("headers"), problems),
+        expect,
+        body: section.text("body").map(|text| text.value.to_owned()),
+    }
+}
+
+/// `200` or `2xx`.
+fn statuses(text: Text<'_>, problems: &mut Problems) -> Option<RangeInclusive<u16>> {
+    let class = text.value.strip_suffix("xx").and_then(|class| class.parse::<u16>().ok());
+    let range = match class {
+        Some(class) => class.saturating_mul(100)..=class.saturating_mul(100).saturating_add(99),
+        None => text.value.parse().map(|status| status..=status).unwrap_or(0..=0),
+    };
+    if (200..600).contains(range.start()) {
+        return Some(range);
+    }
+    problems
+        .add(text.at, format!("\"{}\" is no status of an answer", text.shown.escape_debug()))
+        .help("write \"200\", or \"2xx\" to \"5xx\"");
+    None
+}

@@ -1,0 +1,322 @@
+//! Health checks: each endpoint of a cluster that asks for it has a task that asks the endpoint how it does, once for the process.
+//! Not here: what follows from a judgement (`health`).
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Empty};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1;
+use hyper::header::{HOST, HeaderName, HeaderValue, USER_AGENT};
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::AbortHandle;
+use tokio::time::{sleep, timeout};
+
+use crate::cluster::{CheckKind, Cluster, Endpoint, HealthSpec, Hold, HttpCheck};
+use crate::id::Address;
+use crate::snapshot::Snapshot;
+
+/// Checks under way at a time: each takes a descriptor.
+const AT_ONCE: usize = 64;
+/// Shortest time between two checks of an endpoint.
+const INTERVAL_MIN: Duration = Duration::from_millis(100);
+/// Bytes of an answer's head.
+const HEAD_BYTES: usize = 16 * 1024;
+/// Bytes of an answer's body that are looked at.
+const BODY_BYTES: usize = 64 * 1024;
+
+/// Names of a cluster and of an endpoint.
+type Names = (Box<str>, Box<str>);
+
+/// All checks of the process.
+#[derive(Debug)]
+pub(super) struct Checks {
+    running: HashMap<Names, Running>,
+    /// Version of the snapshot whose endpoints are checked.
+    version: u64,
+    results: mpsc::UnboundedReceiver<Judgement>,
+    results_to: mpsc::UnboundedSender<Judgement>,
+    at_once: Arc<Semaphore>,
+}
+
+/// The checks of one endpoint.
+#[derive(Debug)]
+struct Running {
+    task: AbortHandle,
+    /// Everything that they depend on.
+    checked: Arc<Checked>,
+}
+
+/// An endpoint as it is checked.
+#[derive(Debug)]
+struct Checked {
+    names: Names,
+    spec: Arc<HealthSpec>,
+    addresses: Vec<Address>,
+    tls: Option<(crate::tls::Client, crate::tls::ServerName<'static>)>,
+}
+
+/// A change of what is thought of an endpoint.
+#[derive(Debug)]
+pub(super) struct Judgement {
+    pub(super) cluster: Box<str>,
+    pub(super) endpoint: Box<str>,
+    /// None: its checks are good.
+    pub(super) problem: Option<String>,
+}
+
+/// Counts checks until they suffice for a change.
+#[derive(Clone, Copy, Debug)]
+struct Judge {
+    /// None: no check has ended yet.
+    up: Option<bool>,
+    /// Checks in a row that speak against it.
+    against: u32,
+}
+
+impl Default for Checks {
+    fn default() -> Self {
+        let (results_to, results) = mpsc::unbounded_channel();
+        let at_once = Arc::new(Semaphore::new(AT_ONCE));
+        Self { running: HashMap::new(), version: 0, results, results_to, at_once }
+    }
+}
+
+impl Checks {
+    /// Checks the endpoints of a snapshot, and no others any more.
+    pub(super) fn follow(&mut self, snapshot: &Snapshot) {
+        if self.version == snapshot.version {
+            return;
+        }
+        self.version = snapshot.version;
+        let mut before = std::mem::take(&mut self.running);
+        for cluster in &snapshot.clusters {
+            for endpoint in &cluster.endpoints {
+                self.follow_endpoint(cluster, endpoint, &mut before);
+            }
+        }
+        before.into_values().for_each(|running| running.task.abort());
+    }
+
+    fn follow_endpoint(&mut self, cluster: &Cluster, endpoint: &Endpoint, before: &mut HashMap<Names, Running>) {
+        let names = (cluster.name.clone(), endpoint.name.clone());
+        let Some(spec) = &cluster.health else {
+            // It is not known any more how it does.
+            if endpoint.state.set(Hold::Down, false) {
+                cluster.state.change();
+            }
+            return;
+        };
+        let checked = Arc::new(Checked {
+            names: names.clone(),
+            spec: Arc::clone(spec),
+            addresses: (0..endpoint.addresses()).map(|at| endpoint.address_at(at).clone()).collect(),
+            tls: cluster.tls.as_ref().map(crate::tls::Client::apart).zip(endpoint.tls_name.clone()),
+        });
+        let known = before.remove(&names);
+        if let Some(running) = known {
+            if running.checked.is_same(&checked) {
+                self.running.insert(names, running);
+                return;
+            }
+            running.task.abort();
+        } else if !spec.initial_up && endpoint.state.set(Hold::Down, true) {
+            cluster.state.change();
+        }
+        let task = run(Arc::clone(&checked), self.results_to.clone(), Arc::clone(&self.at_once));
+        self.running.insert(names, Running { task: tokio::spawn(task).abort_handle(), checked });
+    }
+
+    /// Waits for the next change. Cancel-safe.
+    pub(super) async fn next(&mut self) -> Judgement {
+        match self.results.recv().await {
+            Some(judgement) => judgement,
+            // The sender is held here.
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl Checked {
+    fn is_same(&self, other: &Self) -> bool {
+        let tls = |it: &Self| it.tls.as_ref().map(|(client, name)| (client.spec().clone(), name.clone()));
+        self.spec == other.spec && self.addresses == other.addresses && tls(self) == tls(other)
+    }
+}
+
+impl Judge {
+    /// Takes in a check. Returns whether it changes what is thought.
+    fn take(&mut self, good: bool, spec: &HealthSpec) -> bool {
+        let Some(up) = self.up else {
+            self.up = Some(good);
+            return true;
+        };
+        if up == good {
+            self.against = 0;
+            return false;
+        }
+        self.against += 1;
+        let enough = self.against >= if good { spec.rise } else { spec.fall };
+        if enough {
+            *self = Self { up: Some(good), against: 0 };
+        }
+        enough
+    }
+
+    /// Time until the next check: shorter while a change is under way.
+    fn pause(self, spec: &HealthSpec) -> Duration {
+        let interval = if self.against > 0 { spec.interval / 4 } else { spec.interval };
+        interval.max(INTERVAL_MIN)
+    }
+}
+
+/// Checks an endpoint for ever, and sends what changes.
+async fn run(checked: Arc<Checked>, results: mpsc::UnboundedSender<Judgement>, at_once: Arc<Semaphore>) {
+    let spec = &checked.spec;
+    let mut judge = Judge { up: None, against: 0 };
+    loop {
+        let Ok(place) = at_once.acquire().await else { return };
+        let checking = timeout(spec.timeout, check(&checked));
+        let result = checking.await.unwrap_or_else(|_| Err(format!("no good answer within {:?}", spec.timeout)));
+        drop(place);
+        if judge.take(result.is_ok(), spec) {
+            let (cluster, endpoint) = checked.names.clone();
+            if results.send(Judgement { cluster, endpoint, problem: result.err() }).is_err() {
+                return;
+            }
+        }
+        // A tenth more or less, so that many endpoints are not checked at once.
+        let tenth = 0.9 + 0.2 * (RandomState::new().hash_one(()) as f64 / u64::MAX as f64);
+        sleep(judge.pause(spec).mul_f64(tenth)).await;
+    }
+}
+
+/// One check, over the first address that can be connected to.
+async fn check(checked: &Checked) -> Result<(), String> {
+    let mut problem = "it has no address".to_owned();
+    for address in &checked.addresses {
+        let checking = match address {
+            Address::Inet(address) => match TcpStream::connect(address).await {
+                Ok(stream) => Some(check_on(checked, stream).await),
+                Err(error) => {
+                    problem = format!("no connection: {error}");
+                    None
+                }
+            },
+            Address::Unix(path) => match UnixStream::connect(path).await {
+                Ok(stream) => Some(check_on(checked, stream).await),
+                Err(error) => {
+                    problem = format!("no connection: {error}");
+                    None
+                }
+            },
+        };
+        if let Some(result) = checking {
+            return result;
+        }
+    }
+    Err(problem)
+}
+
+async fn check_on<S>(checked: &Checked, stream: S) -> Result<(), String>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    match &checked.tls {
+        None => ask(&checked.spec, stream).await,
+        Some((client, name)) => {
+            let stream = client.connect(name, stream).await.map_err(|error| format!("TLS failed: {error}"))?;
+            ask(&checked.spec, stream).await
+        }
+    }
+}
+
+/// Does on a connection what the check asks for.
+async fn ask<S>(spec: &HealthSpec, stream: S) -> Result<(), String>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let CheckKind::Http(check) = &spec.kind else { return Ok(()) };
+    let mut http = http1::Builder::new();
+    http.max_buf_size(HEAD_BYTES);
+    let begun = http.handshake::<_, Empty<Bytes>>(TokioIo::new(stream)).await;
+    let (mut sender, connection) = begun.map_err(|error| error.to_string())?;
+    let request = request(check).map_err(|error| error.to_string())?;
+    let answer = async {
+        let answer = sender.send_request(request).await.map_err(|error| format!("no answer: {error}"))?;
+        judge_answer(check, answer).await
+    };
+    // Drives the connection. If that fails, the answer fails, too.
+    let carry = async {
+        let _ = connection.await;
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        biased;
+        answer = answer => answer,
+        () = carry => Err(io::Error::from(io::ErrorKind::UnexpectedEof).to_string()),
+    }
+}
+
+fn request(check: &HttpCheck) -> Result<Request<Empty<Bytes>>, hyper::http::Error> {
+    let mut request = Request::builder().method(check.method.as_str()).uri(&check.path);
+    request = request.header(HOST, &check.host);
+    let named = |name: &HeaderName| check.headers.iter().any(|(known, _)| name.as_str().eq_ignore_ascii_case(known));
+    if !named(&USER_AGENT) {
+        request = request.header(USER_AGENT, "cairn-health");
+    }
+    for (name, value) in &check.headers {
+        request = request.header(HeaderName::from_bytes(name.as_bytes())?, HeaderValue::from_str(value)?);
+    }
+    request.body(Empty::new())
+}
+
+/// Judges status and, where that is asked for, the beginning of the body.
+async fn judge_answer(check: &HttpCheck, answer: Response<Incoming>) -> Result<(), String> {
+    let status = answer.status().as_u16();
+    if !check.expect.iter().any(|range| range.contains(&status)) {
+        return Err(format!("it has answered {status}"));
+    }
+    let Some(wanted) = &check.body else { return Ok(()) };
+    let (mut body, mut seen) = (answer.into_body(), Vec::new());
+    while seen.len() < BODY_BYTES {
+        let Some(frame) = body.frame().await else { break };
+        let frame = frame.map_err(|error| format!("its answer is cut: {error}"))?;
+        let Some(data) = frame.data_ref() else { break };
+        seen.extend_from_slice(&data[..data.len().min(BODY_BYTES - seen.len())]);
+    }
+    let found = seen.windows(wanted.len().max(1)).any(|part| part == wanted.as_bytes()) || wanted.is_empty();
+    if found { Ok(()) } else { Err("its answer does not hold what it should".to_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_check_decides_and_then_several_in_a_row() {
+        let second = Duration::from_secs(1);
+        let spec = HealthSpec {
+            kind: CheckKind::Tcp,
+            interval: 4 * second,
+            timeout: second,
+            rise: 2,
+            fall: 3,
+            initial_up: true,
+        };
+        let mut judge = Judge { up: None, against: 0 };
+        let checks = [true, false, false, true, false, false, false, true, true, false];
+        let changes = checks.map(|good| judge.take(good, &spec));
+        assert_eq!(changes, [true, false, false, false, false, false, true, false, true, false]);
+        assert_eq!(judge.pause(&spec), second);
+        assert!(!judge.take(true, &spec));
+        assert_eq!(judge.pause(&spec), 4 * second);
+    }
+}

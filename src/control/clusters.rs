@@ -1,0 +1,119 @@
+//! The state of clusters and their endpoints, for `cairn status`, `/status` and `/metrics`. Not here: what decides it (`health`).
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cluster::{Cluster, Endpoint, Hold, Level, Selection};
+
+/// A cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterStatus {
+    /// Unique name.
+    pub name: String,
+    /// Which of its endpoints are in use.
+    pub uses: EndpointsUsed,
+    /// Its endpoints, in file order.
+    pub endpoints: Vec<EndpointStatus>,
+}
+
+/// Which endpoints of a cluster are in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndpointsUsed {
+    /// The usable ones that are no backups.
+    Usable,
+    /// Backups besides, because too few others are usable.
+    Backups,
+    /// All, because too few are usable (`panic_threshold`).
+    All,
+}
+
+/// An endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndpointStatus {
+    /// Its address.
+    pub address: String,
+    /// Why it is kept from traffic: `down`, `ejected`, `probing`, `drained`; empty: it is usable.
+    pub held: Vec<String>,
+    /// Its weight, by the configuration or an operator's word.
+    pub weight: u16,
+    /// Whether the weight is an operator's word.
+    pub weight_is_set: bool,
+    /// Whether it is used only where too few others are usable.
+    pub backup: bool,
+    /// Attempts under way.
+    pub in_flight: u32,
+    /// Attempts that were answered, and not with 502, 503 or 504.
+    pub answered: u64,
+    /// Attempts that have failed.
+    pub failed: u64,
+}
+
+impl ClusterStatus {
+    /// The state of a cluster now.
+    pub(super) fn of(cluster: &Cluster) -> Self {
+        let uses = match Selection::of(cluster).level {
+            Level::Primary => EndpointsUsed::Usable,
+            Level::Backup => EndpointsUsed::Backups,
+            Level::Panic => EndpointsUsed::All,
+        };
+        let endpoints = cluster.endpoints.iter().map(EndpointStatus::of).collect();
+        Self { name: cluster.name.to_string(), uses, endpoints }
+    }
+}
+
+impl EndpointStatus {
+    fn of(endpoint: &Endpoint) -> Self {
+        let state = &endpoint.state;
+        let holds =
+            [(Hold::Down, "down"), (Hold::Ejected, "ejected"), (Hold::Probing, "probing"), (Hold::Drained, "drained")];
+        let held = holds.into_iter().filter(|(hold, _)| state.has(*hold)).map(|(_, name)| name.to_owned()).collect();
+        let (answered, failed) = state.outcomes();
+        Self {
+            address: endpoint.name.to_string(),
+            held,
+            weight: state.weight().unwrap_or(endpoint.weight),
+            weight_is_set: state.weight().is_some(),
+            backup: endpoint.backup,
+            in_flight: state.in_flight(),
+            answered,
+            failed,
+        }
+    }
+
+    /// Whether nothing but the weight keeps it from traffic.
+    #[must_use]
+    pub fn is_usable(&self) -> bool {
+        self.held.is_empty()
+    }
+}
+
+/// Clusters with an endpoint that is not simply in use; others say nothing.
+impl fmt::Display for ClusterStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, uses, endpoints } = self;
+        let told = |it: &&EndpointStatus| !it.is_usable() || it.weight_is_set;
+        if *uses == EndpointsUsed::Usable && !endpoints.iter().any(|it| told(&it)) {
+            return Ok(());
+        }
+        let (usable, all) = (endpoints.iter().filter(|it| it.is_usable()).count(), endpoints.len());
+        let but = match uses {
+            EndpointsUsed::Usable => "",
+            EndpointsUsed::Backups => "; backups are used, because too few others are usable",
+            EndpointsUsed::All => "; all are used, because too few are usable (panic_threshold)",
+        };
+        writeln!(f, "{:<14}{name}: {usable} of {all} endpoints are usable{but}", "cluster")?;
+        for it in endpoints.iter().filter(told) {
+            let EndpointStatus { address, weight, in_flight, answered, failed, .. } = it;
+            let held = if it.is_usable() { "usable".to_owned() } else { it.held.join(", ") };
+            let set = if it.weight_is_set { format!(", weight set to {weight}") } else { String::new() };
+            writeln!(
+                f,
+                "{:<14}{address} is {held}{set}: {in_flight} under way, {answered} answered, {failed} failed",
+                ""
+            )?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,326 @@
+//! Health of endpoints, one state each for the process: which are ejected because requests to them fail, and what operators have said.
+//! Workers count what comes of attempts; here it is judged. Not here: which endpoints are in use then (`cluster`), and health checks.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use tokio::time::{Interval, MissedTickBehavior, interval};
+
+use super::checks::Judgement;
+use crate::cluster::{Cluster, Endpoint, Hold, OutlierSpec, RAMP};
+use crate::event_log::{Level, log};
+use crate::snapshot::Snapshot;
+
+/// How often endpoints are looked at while one of them is not simply well.
+const INTERVAL: Duration = Duration::from_millis(200);
+/// The time over which the share of failures is taken.
+const WINDOW: Duration = Duration::from_secs(10);
+/// Longest ejection.
+const EJECTION_MAX: Duration = Duration::from_secs(300);
+/// How often changes of one endpoint are logged.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
+
+/// What is known of all endpoints besides their states.
+#[derive(Debug, Default)]
+pub(super) struct Health {
+    /// By the names of cluster and endpoint.
+    watched: HashMap<(Box<str>, Box<str>), Watched>,
+    /// Version of the snapshot whose endpoints these are.
+    version: u64,
+}
+
+/// What an operator has an endpoint do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndpointOrder {
+    /// Get no new requests.
+    Drain,
+    /// Get its share again, by the weight of the configuration, whatever was held against it.
+    Ready,
+    /// Get another weight than the configuration's.
+    Weight(u16),
+}
+
+/// What is known of one endpoint besides its state.
+#[derive(Debug)]
+struct Watched {
+    phase: Phase,
+    /// Ejections since it was well for long.
+    ejections: u32,
+    /// When it was last readmitted, or first seen.
+    well_since: Instant,
+    /// Whether it gets a part of its weight only, since `well_since`.
+    ramps: bool,
+    /// Attempts answered and failed, at moments of the last [`WINDOW`].
+    samples: VecDeque<(Instant, (u64, u64))>,
+    changes: ChangeLog,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Well,
+    Ejected {
+        until: Instant,
+    },
+    /// One request may show whether it is well; with the outcomes before.
+    Probing {
+        since: Instant,
+        before: (u64, u64),
+    },
+}
+
+/// Bounds the lines about one endpoint.
+#[derive(Debug, Default)]
+struct ChangeLog {
+    next: Option<Instant>,
+    /// Changes that were not logged.
+    left_out: u32,
+}
+
+/// Ticks when endpoints are to be looked at.
+pub(super) fn pulse() -> Interval {
+    let mut pulse = interval(INTERVAL);
+    pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    pulse
+}
+
+impl Health {
+    /// Looks at all endpoints of the snapshot that is served. Returns whether it has to be called again after [`INTERVAL`].
+    pub(super) fn review(&mut self, snapshot: &Snapshot, now: Instant) -> bool {
+        if self.version != snapshot.version {
+            self.version = snapshot.version;
+            self.forget(snapshot);
+        }
+        let mut busy = false;
+        for cluster in &snapshot.clusters {
+            let mut changed = false;
+            for endpoint in &cluster.endpoints {
+                let watched = self.watched(cluster, endpoint, now);
+                changed |= watched.review(cluster, endpoint, now);
+                busy |= watched.phase != Phase::Well || watched.ramps || cluster.outlier.failure_rate > 0.0;
+            }
+            if changed {
+                cluster.state.change();
+            }
+        }
+        busy
+    }
+
+    /// Forgets endpoints that a snapshot does not have.
+    fn forget(&mut self, snapshot: &Snapshot) {
+        let pairs = snapshot.clusters.iter().flat_map(|it| it.endpoints.iter().map(move |endpoint| (it, endpoint)));
+        let known: std::collections::HashSet<(&str, &str)> =
+            pairs.map(|(cluster, endpoint)| (&*cluster.name, &*endpoint.name)).collect();
+        self.watched.retain(|(cluster, endpoint), _| known.contains(&(&**cluster, &**endpoint)));
+    }
+
+    fn watched(&mut self, cluster: &Cluster, endpoint: &Endpoint, now: Instant) -> &mut Watched {
+        let names = (cluster.name.clone(), endpoint.name.clone());
+        self.watched.entry(names).or_insert_with(|| Watched::new(now))
+    }
+
+    /// Takes in what the checks of an endpoint say. One that comes back is used as if it had never been ejected: it has been away.
+    pub(super) fn judge(&mut self, snapshot: &Snapshot, judgement: &Judgement, now: Instant) {
+        let Some(cluster) = snapshot.clusters.iter().find(|it| it.name == judgement.cluster) else { return };
+        let Some(endpoint) = cluster.endpoints.iter().find(|it| it.name == judgement.endpoint) else { return };
+        let down = judgement.problem.is_some();
+        if !endpoint.state.set(Hold::Down, down) {
+            return;
+        }
+        let watched = self.watched(cluster, endpoint, now);
+        match &judgement.problem {
+            Some(problem) => watched.log(cluster, endpoint, now, &format!("is down: {problem}")),
+            None => {
+                watched.readmit(cluster, endpoint, now);
+                watched.log(cluster, endpoint, now, "is up: its checks are good");
+            }
+        }
+        cluster.state.change();
+    }
+
+    /// Follows an operator's order.
+    ///
+    /// # Errors
+    /// There is no such cluster or endpoint.
+    pub(super) fn order(
+        &mut self,
+        snapshot: &Snapshot,
+        (cluster, address): (&str, &str),
+        order: EndpointOrder,
+        now: Instant,
+    ) -> Result<String, String> {
+        let found = snapshot.clusters.iter().find(|it| *it.name == *cluster);
+        let cluster = found.ok_or_else(|| {
+            let names: Vec<_> = snapshot.clusters.iter().map(|it| &*it.name).collect();
+            format!("there is no cluster {cluster}; there are {}", names.join(", "))
+        })?;
+        let found = cluster.endpoints.iter().find(|it| *it.name == *address);
+        let endpoint = found.ok_or_else(|| {
+            let names: Vec<_> = cluster.endpoints.iter().map(|it| &*it.name).collect();
+            format!("cluster {} has no endpoint {address}; it has {}", cluster.name, names.join(", "))
+        })?;
+        let state = &endpoint.state;
+        let done = match order {
+            EndpointOrder::Drain => {
+                state.set(Hold::Drained, true);
+                format!("is drained: it gets no new requests; {} are under way", state.in_flight())
+            }
+            EndpointOrder::Ready => {
+                state.set(Hold::Drained, false);
+                state.set_weight(None);
+                self.watched(cluster, endpoint, now).clear(cluster, endpoint, now);
+                format!("is ready, with weight {}", endpoint.weight)
+            }
+            EndpointOrder::Weight(weight) => {
+                state.set_weight(Some(weight));
+                format!("has weight {weight}; in the configuration it is {}", endpoint.weight)
+            }
+        };
+        cluster.state.change();
+        Ok(format!("cluster {}, endpoint {} {done}", cluster.name, endpoint.name))
+    }
+}
+
+impl Watched {
+    fn new(now: Instant) -> Self {
+        let (samples, changes) = (VecDeque::new(), ChangeLog::default());
+        Self { phase: Phase::Well, ejections: 0, well_since: now, ramps: false, samples, changes }
+    }
+
+    /// Judges the endpoint. Returns whether its state has changed.
+    fn review(&mut self, cluster: &Cluster, endpoint: &Endpoint, now: Instant) -> bool {
+        match self.phase {
+            Phase::Well => {
+                let ramped = self.ramps && self.ramp(cluster, endpoint, now);
+                let fault = self.fault(&cluster.outlier, endpoint, now);
+                let Some(fault) = fault.filter(|_| may_eject(cluster, endpoint)) else { return ramped };
+                self.eject(cluster, endpoint, &fault, now);
+                true
+            }
+            Phase::Ejected { until } if now < until => false,
+            Phase::Ejected { .. } => {
+                self.probe(endpoint, now);
+                true
+            }
+            Phase::Probing { since, before } => {
+                let (answered, failed) = endpoint.state.outcomes();
+                // Without a request that may be tried again, nothing is to be learned by waiting longer.
+                let over = now >= since + cluster.outlier.ejection;
+                if answered > before.0 || (over && failed == before.1) {
+                    self.readmit(cluster, endpoint, now);
+                    let why = if answered > before.0 { "it has answered" } else { "no request has come to try it" };
+                    self.log(cluster, endpoint, now, &format!("is used again: {why}"));
+                    return true;
+                }
+                if failed > before.1 {
+                    self.eject(cluster, endpoint, "it has failed again", now);
+                }
+                failed > before.1
+            }
+        }
+    }
+
+    /// Why the endpoint should be ejected.
+    fn fault(&mut self, outlier: &OutlierSpec, endpoint: &Endpoint, now: Instant) -> Option<String> {
+        let streak = endpoint.state.streak();
+        if outlier.consecutive_failures > 0 && streak >= outlier.consecutive_failures {
+            return Some(format!("{streak} failures in a row"));
+        }
+        if outlier.failure_rate == 0.0 {
+            return None;
+        }
+        let outcomes = endpoint.state.outcomes();
+        self.samples.push_back((now, outcomes));
+        // One sample that is older than the window stays: what has come since is counted from it.
+        while self.samples.get(1).is_some_and(|(at, _)| now.duration_since(*at) >= WINDOW) {
+            self.samples.pop_front();
+        }
+        let (_, first) = *self.samples.front()?;
+        let (answered, failed) = (outcomes.0 - first.0, outcomes.1 - first.1);
+        let all = answered + failed;
+        let rate = failed as f64 / all.max(1) as f64;
+        (all >= u64::from(outlier.min_volume) && rate >= outlier.failure_rate)
+            .then(|| format!("{failed} of {all} attempts have failed in {} s", WINDOW.as_secs()))
+    }
+
+    /// Ejects it, each time longer, and at least for as long as it has asked for itself.
+    fn eject(&mut self, cluster: &Cluster, endpoint: &Endpoint, fault: &str, now: Instant) {
+        let (state, ejection) = (&endpoint.state, cluster.outlier.ejection);
+        let long = ejection.saturating_mul(self.ejections.saturating_mul(2));
+        if self.phase == Phase::Well && now.duration_since(self.well_since) > long {
+            self.ejections = 0;
+        }
+        self.ejections = self.ejections.saturating_add(1);
+        let asked = Duration::from_secs(state.take_retry_after().into());
+        let lasts = ejection.saturating_mul(self.ejections).max(asked).min(EJECTION_MAX);
+        state.set(Hold::Ejected, true);
+        state.set(Hold::Probing, false);
+        state.allow_probe(false);
+        state.reset_streak();
+        self.samples.clear();
+        self.phase = Phase::Ejected { until: now + lasts };
+        self.log(cluster, endpoint, now, &format!("is ejected for {lasts:?}: {fault}"));
+    }
+
+    /// Lets one request show whether it is well.
+    fn probe(&mut self, endpoint: &Endpoint, now: Instant) {
+        let state = &endpoint.state;
+        state.reset_streak();
+        self.phase = Phase::Probing { since: now, before: state.outcomes() };
+        state.allow_probe(true);
+        state.set(Hold::Probing, true);
+    }
+
+    /// Has it used again, at first with a part of its weight where the cluster starts slowly.
+    fn readmit(&mut self, cluster: &Cluster, endpoint: &Endpoint, now: Instant) {
+        let state = &endpoint.state;
+        state.allow_probe(false);
+        state.reset_streak();
+        state.set(Hold::Ejected, false);
+        state.set(Hold::Probing, false);
+        (self.phase, self.well_since) = (Phase::Well, now);
+        self.samples.clear();
+        self.ramps = !cluster.slow_start.is_zero();
+        state.set_ramp(if self.ramps { 1 } else { RAMP });
+    }
+
+    /// Has it used with its whole weight, and forgets what was held against it.
+    fn clear(&mut self, cluster: &Cluster, endpoint: &Endpoint, now: Instant) {
+        if self.phase != Phase::Well {
+            self.readmit(cluster, endpoint, now);
+        }
+        (self.ejections, self.ramps) = (0, false);
+        endpoint.state.set_ramp(RAMP);
+    }
+
+    /// Gives it as much of its weight as the time since it came back allows. Returns whether that is new.
+    fn ramp(&mut self, cluster: &Cluster, endpoint: &Endpoint, now: Instant) -> bool {
+        let part = now.duration_since(self.well_since).as_secs_f64() / cluster.slow_start.as_secs_f64();
+        self.ramps = part < 1.0;
+        let parts = if self.ramps { 1 + (part * f64::from(RAMP)) as u8 } else { RAMP };
+        endpoint.state.set_ramp(parts)
+    }
+
+    fn log(&mut self, cluster: &Cluster, endpoint: &Endpoint, now: Instant, what: &str) {
+        if self.changes.next.is_some_and(|next| now < next) {
+            self.changes.left_out += 1;
+            return;
+        }
+        self.changes.next = Some(now + LOG_INTERVAL);
+        let before = match std::mem::take(&mut self.changes.left_out) {
+            0 => String::new(),
+            count => format!(" ({count} changes before that were not logged)"),
+        };
+        log(Level::Warn, format_args!("cluster {}, endpoint {} {what}{before}", cluster.name, endpoint.name));
+    }
+}
+
+/// Whether an endpoint may be ejected: never the last usable one, and not more than the cluster allows, but always one.
+fn may_eject(cluster: &Cluster, endpoint: &Endpoint) -> bool {
+    let counts = |it: &&Endpoint| it.weight > 0 && !it.state.has(Hold::Drained);
+    let others = || cluster.endpoints.iter().filter(counts).filter(|it| it.id != endpoint.id);
+    let most = ((others().count() + 1) as f64 * cluster.outlier.max_ejected) as usize;
+    let ejected = others().filter(|it| it.state.has(Hold::Ejected)).count();
+    others().any(|it| it.state.is_usable()) && ejected < most.max(1)
+}

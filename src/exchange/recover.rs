@@ -1,0 +1,439 @@
+//! Another attempt after one that has failed: whether, where and when. What may be sent again is decided here alone, from facts: what
+//! was received, what was sent and is still held, the method, what went wrong, and what the route's retries leave.
+//! Not here: making an attempt (`attempt`), and how many retries a route may have (`budget`).
+
+use super::attempt::{Attempt, Round};
+use super::state::Backoff;
+use super::{Engine, Exchange, Failure, Stage, State};
+use crate::buffer::Queue;
+use crate::cluster::{Outcome, Tried};
+use crate::http::{Method, parse_decimal};
+use crate::id::EndpointId;
+use crate::route::{Retry, RetryOn};
+use crate::telemetry::{RetryReason, RetryRefusal};
+use crate::tls;
+use crate::upstream::{AcquireOptions, End, Upstream};
+use crate::uring::{Driver, Fault, Ring, SocketId};
+
+/// Number of endpoints that one exchange tries to connect to.
+const CONNECT_ATTEMPTS: u8 = 3;
+/// Longest time for which an endpoint is left alone at its own request, seconds.
+const RETRY_AFTER_MAX: u64 = 300;
+
+/// The attempts of an exchange before the one under way.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Tries {
+    /// Endpoints at which an attempt has failed.
+    pub(super) failed: Tried,
+    /// Number of attempts that ended because an endpoint could not be connected to.
+    unconnected: u8,
+    /// The request was sent again on a fresh connection, which happens once at most without the route's asking for it.
+    replayed: bool,
+    /// Number of attempts that the route's retries have brought.
+    retries: u8,
+}
+
+impl Tries {
+    /// Whether a request may be sent once more because its connection, which an earlier exchange used, ended without a byte of
+    /// response.
+    fn may_replay<D: Driver>(&self, ring: &Ring<D>, connection: &Upstream, end: End, method: Method) -> bool {
+        !self.replayed && is_stale(connection, end) && (method.is_idempotent() || connection.is_untouched(ring))
+    }
+
+    /// Whether the route's retries leave another attempt.
+    fn has_retry(&self, retry: &Retry) -> bool {
+        self.retries < retry.attempts
+    }
+}
+
+/// Where and when the next attempt of an exchange is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// At an endpoint that was not tried if there is one, else at any.
+    Anywhere,
+    /// At the same endpoint, under its next address.
+    NextAddress(EndpointId, Round),
+    /// At an endpoint that was not tried.
+    Elsewhere,
+    /// At any endpoint, after a while: all were tried.
+    Later,
+}
+
+impl<D: Driver> Engine<D> {
+    /// The attempt ended before a response: begins another one if the request may be sent again. Else returns why there will be no
+    /// response.
+    pub(super) fn recover(&mut self, id: u32, end: End) -> Result<(), Failure> {
+        if self.reclaims(id, end) {
+            return Ok(());
+        }
+        let failure = cause(end);
+        let expired = self.has_passed(self.exchange_deadline(id));
+        self.observe_end(id, end);
+        let free = self.free_place(id, end);
+        let place = free.or_else(|| if expired { None } else { self.retry_place(id, end) });
+        let Some(place) = place else { return Err(self.fail(id, failure)) };
+        let held = if expired { None } else { self.take_request(id) };
+        let Some(request) = held else { return Err(self.fail(id, failure)) };
+        self.repeat(id, request, place).map_err(|again| {
+            // The cause of the last attempt's failure tells the operator more than that no endpoint is left.
+            let exhausted = place != Place::Anywhere && again == Failure::NoEndpoint;
+            self.fail(id, if exhausted { failure } else { again })
+        })
+    }
+
+    /// A final response head has come, and none of it has gone to the client: whether its status is one after which the route's
+    /// requests are sent again. If so, the attempt has ended and another one has begun.
+    pub(super) fn retries_status(&mut self, id: u32) -> bool {
+        let exchange = &self.exchanges[id as usize];
+        let (status, retry) = (self.response.status, exchange.retry());
+        let (may, lasts) = (retry.on.has_status(status), exchange.interims == 0);
+        if !may || !lasts || !retry.allows(exchange.method) || !exchange.tries.has_retry(retry) {
+            return false;
+        }
+        let Some(attempt) = exchange.attempt() else { return false };
+        let endpoint = attempt.endpoint;
+        self.exchanges[id as usize].tries.failed.insert(endpoint);
+        // The one that has answered so would hardly answer better at once.
+        if !self.has_untried(id) || self.has_passed(self.exchange_deadline(id)) {
+            return false;
+        }
+        if !self.is_held(id) {
+            self.counters.refuse_retry(RetryRefusal::NotHeld);
+            return false;
+        }
+        if !self.take_budget(id, RetryReason::Status) {
+            return false;
+        }
+        let Some(request) = self.take_request(id) else { return false };
+        match self.repeat(id, request, Place::Elsewhere) {
+            Ok(()) => true,
+            Err(failure) => {
+                self.fail(id, failure);
+                true
+            }
+        }
+    }
+
+    /// Whether the kernel still reads a part of a request that is to be sent again. It is asked to stop, and the completion of the send
+    /// leads to [`Engine::recover`] once more: only then is it known what was sent.
+    fn reclaims(&mut self, id: u32, end: End) -> bool {
+        let Some(connection) = self.connection(id) else { return false };
+        let exchange = &self.exchanges[id as usize];
+        let socket = connection.transport.socket();
+        let again = exchange.tries.may_replay(&self.ring, connection, end, exchange.method)
+            || exchange.retries_after(&self.ring, connection, end);
+        let waits = again && connection.transport.session().is_none() && self.ring.is_sending(socket);
+        if waits {
+            self.ring.cancel_send(socket);
+        }
+        waits
+    }
+
+    /// Where another attempt can be made without the risk that the request is carried out twice.
+    ///
+    /// - After connecting failed, TLS included: the next address of the endpoint, then another endpoint, because nothing was sent. A
+    ///   certificate that is not believed stands for the whole endpoint.
+    /// - After a reused connection ended without a byte of response: one fresh connection, because an endpoint may close an idle
+    ///   connection at any time (RFC 9112 section 9.3.1). The method has to be idempotent, and the whole request still held, or nothing
+    ///   of it was sent. It leads to another endpoint if there is one: this one may be going down.
+    fn free_place(&mut self, id: u32, end: End) -> Option<Place> {
+        let exchange = &mut self.exchanges[id as usize];
+        let State::Attempt(attempt) = &mut exchange.state else { return None };
+        let connection = self.upstreams.get(attempt.connection)?;
+        let endpoint = attempt.endpoint;
+        if connection.is_connected() {
+            let free = exchange.tries.may_replay(&self.ring, connection, end, exchange.method);
+            exchange.tries.replayed |= free;
+            exchange.tries.failed.insert(endpoint);
+            if free {
+                self.counters.count_retry(RetryReason::Stale);
+            }
+            return free.then_some(Place::Anywhere);
+        }
+        if end == End::Tls(tls::Error::Buffers) {
+            return None;
+        }
+        attempt.round.failed += 1;
+        let addresses = exchange.snapshot.endpoint(endpoint).map_or(0, |(_, endpoint)| endpoint.addresses());
+        if usize::from(attempt.round.failed) < addresses && end != End::Tls(tls::Error::Certificate) {
+            return Some(Place::NextAddress(endpoint, attempt.round));
+        }
+        (self.count_unconnected(id, endpoint) && self.has_untried(id)).then_some(Place::Elsewhere)
+    }
+
+    /// Where and when the route's retries make another attempt.
+    fn retry_place(&mut self, id: u32, end: End) -> Option<Place> {
+        let connection = self.connection(id)?;
+        let exchange = &self.exchanges[id as usize];
+        if !exchange.retries_after(&self.ring, connection, end) {
+            return None;
+        }
+        let same = exchange.retry().same_endpoint;
+        let elsewhere = self.has_untried(id);
+        if !elsewhere && !same {
+            return None;
+        }
+        if !self.is_held(id) {
+            self.counters.refuse_retry(RetryRefusal::NotHeld);
+            return None;
+        }
+        if !self.take_budget(id, reason(end)) {
+            return None;
+        }
+        Some(if elsewhere { Place::Elsewhere } else { Place::Later })
+    }
+
+    /// Takes the place of a retry in the route's budget. False: there is none.
+    fn take_budget(&mut self, id: u32, reason: RetryReason) -> bool {
+        let now = self.ring.clock().now();
+        let exchange = &mut self.exchanges[id as usize];
+        let number = exchange.snapshot.route_number(exchange.route);
+        let (retry, quota) = (exchange.retry(), exchange.snapshot.route_quota(exchange.route));
+        let taken = self.budgets.get_mut(number.0 as usize).is_some_and(|budget| budget.take(retry, quota, now));
+        if taken {
+            exchange.tries.retries += 1;
+            self.counters.count_retry(reason);
+        } else {
+            self.counters.refuse_retry(RetryRefusal::Budget);
+        }
+        taken
+    }
+
+    /// Counts that no address of an endpoint could be connected to. Returns whether another endpoint may be tried.
+    pub(super) fn count_unconnected(&mut self, id: u32, endpoint: EndpointId) -> bool {
+        self.counters.connect_failures.add(1);
+        self.observe(id, endpoint, Outcome::Failed);
+        let tries = &mut self.exchanges[id as usize].tries;
+        tries.failed.insert(endpoint);
+        tries.unconnected += 1;
+        tries.unconnected < CONNECT_ATTEMPTS
+    }
+
+    /// Whether an endpoint is in use at which this exchange has not failed.
+    pub(super) fn has_untried(&mut self, id: u32) -> bool {
+        let exchange = &self.exchanges[id as usize];
+        exchange.snapshot.has_untried(exchange.cluster, &exchange.tries.failed, &mut self.balancer)
+    }
+
+    /// Counts what the end of an attempt before its response says of the endpoint. That an idle connection was closed says nothing.
+    fn observe_end(&mut self, id: u32, end: End) {
+        let Some(connection) = self.connection(id) else { return };
+        let (endpoint, connected) = (connection.endpoint, connection.is_connected());
+        // Where no connection could be made, `count_unconnected` counts it, for all addresses of the endpoint.
+        if connected && !is_stale(connection, end) && end != End::Tls(tls::Error::Buffers) {
+            self.observe(id, endpoint, Outcome::Failed);
+        }
+    }
+
+    /// Counts what a final response says of the endpoint.
+    pub(super) fn observe_status(&mut self, id: u32, head: &[u8]) {
+        let Some(attempt) = self.exchanges[id as usize].attempt() else { return };
+        let endpoint = attempt.endpoint;
+        let failed = matches!(self.response.status, 502..=504);
+        if failed {
+            let after = self.response.fields.named(head, b"retry-after").next();
+            let seconds = after.and_then(|field| parse_decimal(field.value.of(head)));
+            if let (Some(seconds), Some(state)) = (seconds, self.balancer.state(endpoint)) {
+                state.note_retry_after(seconds.min(RETRY_AFTER_MAX) as u32);
+            }
+        }
+        self.observe(id, endpoint, if failed { Outcome::Failed } else { Outcome::Answered });
+    }
+
+    /// Counts how an attempt has turned out, and has the control thread look where that may lead to an ejection.
+    pub(super) fn observe(&mut self, id: u32, endpoint: EndpointId, outcome: Outcome) {
+        let streak = self.balancer.observe(endpoint, outcome);
+        if streak == 0 {
+            return;
+        }
+        let exchange = &self.exchanges[id as usize];
+        let Some(cluster) = exchange.snapshot.clusters.get(exchange.cluster.index()) else { return };
+        let most = cluster.outlier.consecutive_failures;
+        if most > 0 && streak.is_multiple_of(most) {
+            cluster.state.ring();
+        }
+    }
+
+    /// Whether the whole request so far could be sent again.
+    fn is_held(&self, id: u32) -> bool {
+        let Some(connection) = self.connection(id) else { return false };
+        let transport = &connection.transport;
+        let exchange = &self.exchanges[id as usize];
+        match (connection.is_connected(), transport.session().is_some()) {
+            (true, _) if connection.is_untouched(&self.ring) => true,
+            (true, true) => exchange.replay.is_whole(),
+            (true, false) => exchange.replay.is_whole() && !self.ring.is_sending(transport.socket()),
+            (false, true) => true,
+            (false, false) => transport.taken(&self.ring) == 0,
+        }
+    }
+
+    /// The whole request so far, sent or not. None when a part of it is no longer held, or the kernel is still reading it.
+    fn take_request(&mut self, id: u32) -> Option<Queue> {
+        let index = self.exchanges[id as usize].connection().ok()?;
+        let connection = self.upstreams.get(index)?;
+        let connected = connection.is_connected();
+        if connection.transport.session().is_some() {
+            // What the ring still holds is sealed.
+            return if connected {
+                self.exchanges[id as usize].replay.take()
+            } else {
+                self.upstreams.take_waiting(index)
+            };
+        }
+        let socket = connection.transport.socket();
+        let untouched = if connected {
+            connection.is_untouched(&self.ring)
+        } else if connection.transport.taken(&self.ring) == 0 {
+            true
+        } else {
+            // The kernel has taken a part of the request, which was not kept.
+            return None;
+        };
+        let held = if untouched { Queue::default() } else { self.exchanges[id as usize].replay.take()? };
+        self.join_unsent(socket, held)
+    }
+
+    /// Appends the bytes that were queued and not sent to `held`.
+    fn join_unsent(&mut self, socket: SocketId, mut held: Queue) -> Option<Queue> {
+        let Some(mut unsent) = self.ring.take_unsent(socket) else {
+            held.clear(self.ring.buffers.pieces());
+            return None;
+        };
+        held.append(self.ring.buffers.pieces(), &mut unsent);
+        Some(held)
+    }
+
+    /// Ends the attempt and makes another one with the same request, or waits before that.
+    fn repeat(&mut self, id: u32, mut request: Queue, place: Place) -> Result<(), Failure> {
+        self.end_attempt(id);
+        let options = AcquireOptions { fresh: true, replay: self.keeps_request(id, true) };
+        let begun = match place {
+            Place::NextAddress(endpoint, round) => self.attempt_from(id, endpoint, round, options),
+            Place::Elsewhere if !self.has_untried(id) => Err(Failure::NoEndpoint),
+            Place::Elsewhere | Place::Anywhere => self.attempt(id, true),
+            Place::Later => {
+                self.wait(id, request);
+                return Ok(());
+            }
+        };
+        if let Err(failure) = begun {
+            request.clear(self.ring.buffers.pieces());
+            return Err(failure);
+        }
+        self.send(id, &mut request);
+        self.arm(id);
+        Ok(())
+    }
+
+    /// Waits before the next attempt. The wait doubles with each retry; half of it is random, so that exchanges that failed together
+    /// do not come back together.
+    fn wait(&mut self, id: u32, request: Queue) {
+        let random = f64::from(self.balancer.random()) / f64::from(u32::MAX);
+        let exchange = &mut self.exchanges[id as usize];
+        let doubled = exchange.retry().backoff * (1 << exchange.tries.retries.saturating_sub(1).min(10));
+        let until = self.ring.clock().deadline(doubled.mul_f64(0.5 + random / 2.0));
+        exchange.state = State::Backoff(Backoff { request, until });
+        self.arm(id);
+    }
+
+    /// The wait before the next attempt is over, or the time for the whole exchange: begins the attempt, or gives up.
+    pub(super) fn resume(&mut self, id: u32, expired: bool) {
+        let before = std::mem::replace(&mut self.exchanges[id as usize].state, State::Between);
+        let State::Backoff(Backoff { mut request, .. }) = before else {
+            self.exchanges[id as usize].state = before;
+            return;
+        };
+        let begun = if expired { Err(Failure::ResponseTimeout) } else { self.attempt(id, true) };
+        match begun {
+            Ok(()) => {
+                self.send(id, &mut request);
+                self.arm(id);
+            }
+            Err(failure) => {
+                request.clear(self.ring.buffers.pieces());
+                self.fail(id, failure);
+            }
+        }
+    }
+
+    /// Ends the attempt and closes its connection.
+    pub(super) fn end_attempt(&mut self, id: u32) {
+        let before = std::mem::replace(&mut self.exchanges[id as usize].state, State::Between);
+        if let State::Attempt(Attempt { endpoint, connection, .. }) = before {
+            self.balancer.end(endpoint);
+            self.upstreams.discard(&mut self.ring, connection);
+        }
+    }
+
+    /// Ends the attempt, and with it the exchange's chance of a response.
+    fn fail(&mut self, id: u32, failure: Failure) -> Failure {
+        self.end_attempt(id);
+        self.exchanges[id as usize].state = State::Failed(failure);
+        failure
+    }
+}
+
+impl Exchange {
+    /// When its route's requests are sent again.
+    #[inline]
+    pub(super) fn retry(&self) -> &Retry {
+        self.snapshot.router.routes().get(self.route.index()).map_or(&Retry::NEVER, |route| &route.retry)
+    }
+
+    /// Whether the route's retries leave an attempt after the origin may have seen the request.
+    #[inline]
+    pub(super) fn may_retry(&self) -> bool {
+        let retry = self.retry();
+        retry.allows(self.method) && self.tries.has_retry(retry)
+    }
+
+    /// Whether the route's retries make another attempt after an end of a connection before a response.
+    fn retries_after<D: Driver>(&self, ring: &Ring<D>, connection: &Upstream, end: End) -> bool {
+        let retry = self.retry();
+        let unseen = !connection.is_connected() || connection.is_untouched(ring);
+        let begun = connection.answered || self.interims > 0 || self.stage() != Stage::Waiting;
+        !begun && self.tries.has_retry(retry) && retry.on.has(event(end)) && (unseen || retry.allows(self.method))
+    }
+}
+
+/// Whether a connection has ended that an earlier exchange used, before anything came for this one: the endpoint may have closed it while
+/// it was idle.
+fn is_stale(connection: &Upstream, end: End) -> bool {
+    connection.reused && !connection.answered && end != End::ResponseTimeout
+}
+
+/// What the route's retries call an end.
+fn event(end: End) -> RetryOn {
+    match end {
+        End::Closed | End::Truncated | End::Broken(Fault::Receive(_) | Fault::Send(_)) => RetryOn::RESET,
+        End::Broken(Fault::Connect(_)) | End::ConnectTimeout => RetryOn::CONNECT,
+        End::Tls(tls::Error::Certificate | tls::Error::Buffers) => RetryOn::NOTHING,
+        End::Tls(_) => RetryOn::CONNECT.and(RetryOn::RESET),
+        End::ResponseTimeout => RetryOn::TIMEOUT,
+    }
+}
+
+/// What a retry after an end is counted as.
+fn reason(end: End) -> RetryReason {
+    match end {
+        End::ResponseTimeout => RetryReason::Timeout,
+        End::Broken(Fault::Connect(_)) | End::ConnectTimeout | End::Tls(_) => RetryReason::Connect,
+        End::Closed | End::Truncated | End::Broken(_) => RetryReason::Reset,
+    }
+}
+
+/// The failure of an exchange whose connection has ended like this.
+pub(super) fn cause(end: End) -> Failure {
+    match end {
+        End::Closed | End::Truncated => Failure::Closed,
+        End::Tls(tls::Error::Certificate) => Failure::TlsCertificate,
+        End::Tls(tls::Error::Refused) => Failure::TlsAlert,
+        End::Tls(tls::Error::Buffers) => Failure::Buffers,
+        End::Tls(_) => Failure::TlsProtocol,
+        End::Broken(Fault::Connect(_)) => Failure::Connect,
+        End::Broken(Fault::Receive(_) | Fault::Send(_)) => Failure::Reset,
+        End::ConnectTimeout => Failure::ConnectTimeout,
+        End::ResponseTimeout => Failure::ResponseTimeout,
+    }
+}
