@@ -83,7 +83,12 @@ impl Balancer {
             if let [only] = shares.list() {
                 return Some(only.endpoint);
             }
-            let mut picked = draw(cluster.balance, shares, rounds, random, states)?;
+            // A second try at another endpoint does not take the place of a first one in the round.
+            let balance = match cluster.balance {
+                Balance::RoundRobin if !tried.is_empty() => Balance::Random,
+                balance => balance,
+            };
+            let mut picked = draw(balance, shares, rounds, random, states)?;
             if tried.is_empty() {
                 return Some(picked);
             }
@@ -91,7 +96,7 @@ impl Balancer {
                 if !tried.contains(picked) {
                     return Some(picked);
                 }
-                picked = draw(cluster.balance, shares, rounds, random, states)?;
+                picked = draw(balance, shares, rounds, random, states)?;
             }
             // The endpoints already tried have nearly all of the weight.
             let list = shares.list();

@@ -125,7 +125,10 @@ impl Health {
         let Some(cluster) = snapshot.clusters.iter().find(|it| it.name == judgement.cluster) else { return };
         let Some(endpoint) = cluster.endpoints.iter().find(|it| it.name == judgement.endpoint) else { return };
         let down = judgement.problem.is_some();
-        if !endpoint.state.set(Hold::Down, down) {
+        let changed = endpoint.state.set(Hold::Down, down);
+        if changed {
+            cluster.state.change();
+        } else if !down {
             return;
         }
         let watched = self.watched(cluster, endpoint, now);
@@ -133,10 +136,10 @@ impl Health {
             Some(problem) => watched.log(cluster, endpoint, now, &format!("is down: {problem}")),
             None => {
                 watched.readmit(cluster, endpoint, now);
+                cluster.state.change();
                 watched.log(cluster, endpoint, now, "is up: its checks are good");
             }
         }
-        cluster.state.change();
     }
 
     /// Follows an operator's order.

@@ -20,6 +20,7 @@ mod logins;
 mod pages;
 mod paths;
 mod reload;
+mod resilience;
 mod scarcity;
 mod sockets;
 mod tenants;

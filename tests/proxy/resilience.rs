@@ -1,0 +1,361 @@
+//! Endpoints that fail: retries, ejection, health checks, and what operators say of endpoints. Not here: failures of a cluster's only
+//! endpoint (`failures`).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use crate::harness::{Message, Origin, Proxy, Setup, closed, poll};
+
+const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+const POST: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi";
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood";
+const UNAVAILABLE: &str = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 3\r\n\r\nbad";
+
+/// An origin that can be sick, and counts the requests that it reads.
+struct Sick {
+    origin: Origin,
+    sick: Arc<AtomicBool>,
+    requests: Arc<AtomicUsize>,
+}
+
+/// What a sick origin does with a request.
+#[derive(Clone, Copy)]
+enum Symptom {
+    Unavailable,
+    HangsUp,
+    Silent,
+}
+
+impl Sick {
+    fn new(symptom: Symptom) -> Self {
+        let (sick, requests) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicUsize::new(0)));
+        let (ill, read) = (Arc::clone(&sick), Arc::clone(&requests));
+        let origin = Origin::start(move |mut wire, _| {
+            while let Some(request) = wire.message() {
+                let check = request.line().starts_with("GET /health ");
+                read.fetch_add(usize::from(!check), Ordering::SeqCst);
+                match symptom {
+                    _ if !ill.load(Ordering::SeqCst) => wire.send(OK),
+                    Symptom::Unavailable => wire.send(UNAVAILABLE),
+                    Symptom::HangsUp => return,
+                    // Until the proxy hangs up.
+                    Symptom::Silent => drop(wire.message()),
+                }
+            }
+        });
+        Self { origin, sick, requests }
+    }
+
+    fn requests(&self) -> usize {
+        self.requests.load(Ordering::SeqCst)
+    }
+
+    fn cure(&self) {
+        self.sick.store(false, Ordering::SeqCst);
+    }
+}
+
+/// Both endpoints in turn, so that every other request begins at the sick one.
+fn setup(sick: &Sick, well: &Origin) -> Setup {
+    Setup::to(&[&sick.origin.address, &well.address]).cluster("balance = \"round_robin\"").managed()
+}
+
+fn answers(proxy: &Proxy, request: &str, count: usize) -> Vec<Message> {
+    (0..count).map(|_| proxy.ask(request)).collect()
+}
+
+fn statuses(proxy: &Proxy, request: &str, count: usize) -> Vec<u16> {
+    answers(proxy, request, count).iter().map(Message::status).collect()
+}
+
+/// The endpoint of the cluster `app` at a position, as `cairn status` has it.
+fn endpoint(proxy: &Proxy, at: usize) -> serde_json::Value {
+    proxy.status()["clusters"][0]["endpoints"][at].clone()
+}
+
+fn held(proxy: &Proxy, at: usize) -> Vec<String> {
+    serde_json::from_value(endpoint(proxy, at)["held"].clone()).unwrap()
+}
+
+const NO_EJECTION: &str = "outlier = { consecutive_failures = 0 }";
+
+#[test]
+fn a_request_that_may_be_repeated_goes_to_another_endpoint() {
+    for symptom in [Symptom::Unavailable, Symptom::HangsUp, Symptom::Silent] {
+        let (sick, well) = (Sick::new(symptom), Origin::answering(OK));
+        let retry = "retry = { on = [\"reset\", \"503\", \"timeout\"], per_try_timeout = \"300ms\", budget = 1.0 }";
+        let proxy = setup(&sick, &well).cluster(NO_EJECTION).route(retry).start();
+        assert_eq!(statuses(&proxy, GET, 6), [200; 6]);
+        assert_eq!(sick.requests(), 3);
+        let told = &proxy.status()["retries"];
+        let sum: u64 = told.as_array().unwrap().iter().map(|count| count.as_u64().unwrap()).sum();
+        assert_eq!(sum, 3, "{told}");
+    }
+}
+
+#[test]
+fn what_the_origin_may_have_carried_out_is_never_sent_twice() {
+    for (symptom, status) in [(Symptom::Unavailable, 503), (Symptom::HangsUp, 502), (Symptom::Silent, 504)] {
+        let (sick, (well, received)) = (Sick::new(symptom), Origin::recording(OK));
+        let retry = "retry = { on = [\"reset\", \"503\", \"timeout\"], per_try_timeout = \"300ms\", budget = 1.0 }";
+        let proxy = setup(&sick, &well).cluster(NO_EJECTION).route(retry).start();
+        let mut found = statuses(&proxy, POST, 4);
+        found.sort_unstable();
+        assert_eq!(found, [200, 200, status, status]);
+        assert_eq!((sick.requests(), received.try_iter().count()), (2, 2));
+    }
+}
+
+#[test]
+fn a_post_that_cannot_have_been_seen_goes_to_another_endpoint() {
+    let ((_socket, nobody), well) = (closed(), Origin::answering(OK));
+    let proxy = Setup::to(&[&nobody, &well.address]).cluster("balance = \"round_robin\"").start();
+    assert_eq!(statuses(&proxy, POST, 4), [200; 4]);
+}
+
+#[test]
+fn an_operator_may_have_any_method_repeated() {
+    let (sick, well) = (Sick::new(Symptom::Unavailable), Origin::answering(OK));
+    let retry = "retry = { methods = [\"POST\"], budget = 1.0 }";
+    let proxy = setup(&sick, &well).cluster(NO_EJECTION).route(retry).start();
+    assert_eq!(statuses(&proxy, POST, 4), [200; 4]);
+    let mut found = statuses(&proxy, GET, 2);
+    found.sort_unstable();
+    assert_eq!(found, [200, 503]);
+}
+
+/// The body is sent again whole; above what is kept, the answer is the origin's.
+#[test]
+fn a_body_is_sent_again_as_it_was() {
+    let (sick, (well, received)) = (Sick::new(Symptom::Unavailable), Origin::recording(OK));
+    let proxy = setup(&sick, &well).cluster(NO_EJECTION).route("retry = { budget = 1.0 }").start();
+    for (size, expected) in [(10, [200, 200]), (40_000, [200, 200]), (1 << 20, [200, 503])] {
+        let body: String = ('a'..='z').cycle().take(size).collect();
+        let put = format!("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: {size}\r\n\r\n{body}");
+        let mut found = statuses(&proxy, &put, 2);
+        found.sort_unstable();
+        assert_eq!(found, expected, "{size}");
+        let whole = received.try_iter().map(|message| assert_eq!(message.text(), body)).count();
+        assert_eq!(whole, expected.iter().filter(|status| **status == 200).count(), "{size}");
+    }
+    assert_eq!(proxy.status()["refused_retries"][1], 1);
+}
+
+#[test]
+fn without_another_endpoint_the_same_one_is_tried_again_where_asked() {
+    let origin = Origin::start(|mut wire, number| {
+        wire.message();
+        if number % 3 == 2 {
+            wire.send(OK);
+        }
+    });
+    let retry = "retry = { attempts = 2, same_endpoint = true, backoff = \"1ms\", budget = 1.0 }";
+    let proxy = Setup::to(&[&origin.address]).cluster(NO_EJECTION).route(retry).start();
+    assert_eq!(statuses(&proxy, GET, 2), [200; 2]);
+    assert_eq!(origin.connections(), 6);
+    let proxy = Setup::to(&[&origin.address]).cluster(NO_EJECTION).route("retry = { attempts = 2 }").start();
+    assert_eq!(proxy.ask(GET).status(), 502);
+    assert_eq!(origin.connections(), 7);
+}
+
+#[test]
+fn a_wait_between_two_attempts_ends_with_the_client_or_with_its_time() {
+    let origin = Origin::start(|mut wire, _| drop(wire.message()));
+    let retry = "retry = { same_endpoint = true, backoff = \"1h\", budget = 1.0 }";
+    let setup = Setup::to(&[&origin.address]).cluster(NO_EJECTION).route(retry).managed();
+    let proxy = setup.clone().route("timeout = \"200ms\"").start();
+    let answer = proxy.ask(GET);
+    assert_eq!((answer.status(), &*answer.reason()), (504, "response_timeout"));
+    let proxy = setup.cluster("abort_on_close = true").start();
+    let mut client = proxy.client();
+    client.send(POST.replace("POST", "PUT").trim_end_matches("hi"));
+    poll(|| (proxy.status()["exchanges"] == 1).then_some(()));
+    client.send("hi");
+    poll(|| (proxy.status()["retries"][2] == 1).then_some(()));
+    drop(client);
+    poll(|| (proxy.status()["exchanges"] == 0).then_some(()));
+}
+
+/// Of 100 requests that all fail, a fifth is tried again, and a few besides.
+#[test]
+fn retries_stay_within_their_budget() {
+    let (one, other) = (Sick::new(Symptom::Unavailable), Sick::new(Symptom::Unavailable));
+    let proxy = setup(&one, &other.origin).cluster(NO_EJECTION).start();
+    assert_eq!(statuses(&proxy, GET, 100), [503; 100]);
+    let sent = one.requests() + other.requests();
+    // Three a second besides, however long the requests have taken.
+    let status = proxy.status();
+    let besides = 3 * (1 + status["uptime_seconds"].as_u64().unwrap() as usize);
+    assert!((101..=121 + besides).contains(&sent), "{sent}");
+    assert_eq!(status["refused_retries"][0].as_u64().unwrap() as usize, 200 - sent);
+}
+
+#[test]
+fn an_endpoint_that_fails_again_and_again_is_ejected_and_tried_by_one_request() {
+    let (sick, well) = (Sick::new(Symptom::Unavailable), Origin::answering(OK));
+    let proxy = setup(&sick, &well)
+        .cluster("outlier = { consecutive_failures = 3, ejection = \"1s\" }")
+        .route("retry = { budget = 1.0 }")
+        .start();
+    assert_eq!(statuses(&proxy, GET, 6), [200; 6]);
+    proxy.said(&format!("cairn: cluster app, endpoint {} is ejected for 1s: 3 failures in a row", sick.origin.address));
+    assert_eq!(sick.requests(), 3);
+    // It gets nothing now but one request when the time is over, which fails, too.
+    poll(|| {
+        assert_eq!(proxy.ask(GET).status(), 200);
+        (sick.requests() > 3).then_some(())
+    });
+    sick.cure();
+    let before = sick.requests();
+    poll(|| {
+        assert_eq!(proxy.ask(GET).status(), 200);
+        held(&proxy, 0).is_empty().then_some(())
+    });
+    assert!(sick.requests() > before);
+}
+
+#[test]
+fn the_last_usable_endpoint_is_never_ejected() {
+    let (one, other) = (Sick::new(Symptom::Unavailable), Sick::new(Symptom::Unavailable));
+    let proxy = setup(&one, &other.origin)
+        .cluster("outlier = { consecutive_failures = 2, ejection = \"1h\", max_ejected = 1.0 }")
+        .route("retry = { attempts = 0 }")
+        .start();
+    assert_eq!(statuses(&proxy, GET, 20), [503; 20]);
+    let usable = poll(|| {
+        let usable = [0, 1].map(|at| held(&proxy, at).is_empty());
+        (usable != [true; 2]).then_some(usable)
+    });
+    assert_ne!(usable, [false; 2]);
+}
+
+#[test]
+fn checks_take_an_endpoint_out_and_bring_it_back() {
+    let (sick, well) = (Sick::new(Symptom::Unavailable), Origin::answering(OK));
+    let health = "health = { path = \"/health\", interval = \"400ms\", rise = 1, fall = 1 }";
+    let proxy = setup(&sick, &well).cluster(NO_EJECTION).cluster(health).start();
+    let address = &sick.origin.address;
+    proxy.said(&format!("cairn: cluster app, endpoint {address} is down: it has answered 503"));
+    assert_eq!(statuses(&proxy, POST, 6), [200; 6]);
+    assert_eq!((sick.requests(), held(&proxy, 0)), (0, vec!["down".to_owned()]));
+    sick.cure();
+    poll(|| held(&proxy, 0).is_empty().then_some(()));
+    assert_eq!(statuses(&proxy, POST, 6), [200; 6]);
+    assert_eq!(sick.requests(), 3);
+}
+
+#[test]
+fn checks_fail_for_what_is_silent_odd_or_not_there() {
+    let (_socket, nobody) = closed();
+    let silent = Origin::start(|mut wire, _| while wire.message().is_some() {});
+    let odd = Origin::start(|mut wire, _| wire.send("SSH-2.0-x\r\n"));
+    let moved = Origin::answering("HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\n\r\n");
+    let endless = Origin::start(|mut wire, _| {
+        wire.message();
+        wire.send("HTTP/1.1 200 OK\r\nContent-Length: 1073741824\r\n\r\n");
+        (0..1 << 20).for_each(|_| wire.send(&"x".repeat(1024)));
+    });
+    for (address, why) in [
+        (&nobody, "no connection"),
+        (&silent.address, "no good answer within 400ms"),
+        (&odd.address, "no answer"),
+        (&moved.address, "it has answered 302"),
+        (&endless.address, "its answer does not hold what it should"),
+    ] {
+        let well = Origin::answering(OK);
+        let proxy = Setup::to(&[address, &well.address])
+            .cluster("health = { timeout = \"400ms\", body = \"good\", initial = \"down\" }")
+            .managed()
+            .start();
+        let line = proxy.said(&format!("cairn: cluster app, endpoint {address} is down: "));
+        assert!(line.contains(why), "{line}");
+    }
+}
+
+#[test]
+fn until_its_first_check_an_endpoint_is_what_the_operator_says() {
+    let well = Origin::answering(OK);
+    let proxy = Setup::to(&[&well.address]).cluster("health = { initial = \"down\" }").managed().start();
+    proxy.said(&format!("cairn: cluster app, endpoint {} is up: its checks are good", well.address));
+    assert_eq!(proxy.ask(GET).status(), 200);
+}
+
+#[test]
+fn backups_stand_in_for_what_is_down() {
+    let (sick, backup) = (Sick::new(Symptom::Unavailable), Origin::answering(OK));
+    let text = Setup::to(&[]).cluster("health = { interval = \"400ms\", rise = 1, fall = 1 }").cluster(NO_EJECTION);
+    let both = format!("endpoints = [{:?}, {{ address = {:?}, backup = true }}]", sick.origin.address, backup.address);
+    let proxy = Proxy::start(&text.managed().text().replace("endpoints = []", &both), &[]);
+    poll(|| (held(&proxy, 0) == ["down"]).then_some(()));
+    assert_eq!(statuses(&proxy, POST, 4), [200; 4]);
+    assert_eq!(proxy.status()["clusters"][0]["uses"], "backups");
+    let before = backup.connections();
+    sick.cure();
+    poll(|| held(&proxy, 0).is_empty().then_some(()));
+    let seen = sick.requests();
+    assert_eq!(statuses(&proxy, POST, 4), [200; 4]);
+    assert_eq!(sick.requests(), seen + 4);
+    assert!(backup.connections() > 0 && before > 0);
+}
+
+#[test]
+fn operators_drain_weigh_and_have_back() {
+    let one = Origin::answering("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n1");
+    let two = Origin::answering("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n2");
+    let setup = Setup::to(&[&one.address, &two.address]).cluster("balance = \"round_robin\"").managed();
+    let proxy = setup.start();
+    let order = |arguments: &[&str]| {
+        let output = proxy.verb(&[&["endpoint"], arguments].concat());
+        (output.status.success(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
+    };
+    let ones = || answers(&proxy, GET, 12).iter().filter(|answer| answer.text() == "1").count();
+    assert_eq!(ones(), 6);
+    let drained =
+        format!("cluster app, endpoint {} is drained: it gets no new requests; 0 are under way\n", one.address);
+    assert_eq!(order(&["drain", "app", &one.address]), (true, drained));
+    assert_eq!(ones(), 0);
+    let shown = String::from_utf8(proxy.verb(&["status"]).stdout).unwrap();
+    assert!(shown.contains("app: 1 of 2 endpoints are usable\n"), "{shown}");
+    // It is kept over a reload.
+    proxy.reload(&setup.clone().route("timeout = \"9s\"").text());
+    assert_eq!(ones(), 0);
+    assert!(order(&["ready", "app", &one.address]).0);
+    assert_eq!(ones(), 6);
+    assert!(order(&["weight", "app", &one.address, "5"]).0);
+    assert_eq!(ones(), 10);
+    assert!(order(&["ready", "app", &one.address]).0);
+    assert_eq!(ones(), 6);
+    let (good, said) = order(&["drain", "ap", &one.address]);
+    assert!(!good && said.contains("there is no cluster ap; there are app"), "{said}");
+    let (good, said) = order(&["drain", "app", "127.0.0.1:1"]);
+    assert!(!good && said.contains(&one.address), "{said}");
+}
+
+#[test]
+fn the_state_of_endpoints_is_measured() {
+    let (sick, well) = (Sick::new(Symptom::Unavailable), Origin::answering(OK));
+    let proxy = setup(&sick, &well)
+        .cluster("outlier = { consecutive_failures = 2, ejection = \"1h\" }")
+        .route("retry = { budget = 1.0 }")
+        .start();
+    assert_eq!(statuses(&proxy, GET, 4), [200; 4]);
+    let metrics = poll(|| {
+        let mut admin = crate::harness::Wire::connect(proxy.admin());
+        admin.send("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let text = admin.message().unwrap().text().to_owned();
+        let ejected = format!("cairn_endpoint_healthy{{cluster=\"app\",endpoint=\"{}\"}} 0", sick.origin.address);
+        text.contains(&ejected).then_some(text)
+    });
+    let failed = format!("cairn_endpoint_failed_total{{cluster=\"app\",endpoint=\"{}\"}} ", sick.origin.address);
+    for start in [&*failed, "cairn_retries_total{reason=\"status\"} "] {
+        let line = metrics.lines().find_map(|line| line.strip_prefix(start));
+        assert_eq!(line.and_then(|count| count.parse().ok()), Some(sick.requests()), "{start}");
+    }
+    for line in [
+        format!("cairn_endpoint_answered_total{{cluster=\"app\",endpoint=\"{}\"}} 4", well.address),
+        format!("cairn_endpoint_healthy{{cluster=\"app\",endpoint=\"{}\"}} 1", well.address),
+        "cairn_cluster_panic{cluster=\"app\"} 0".to_owned(),
+    ] {
+        assert!(metrics.contains(&format!("{line}\n")), "{line} is not in\n{metrics}");
+    }
+}
