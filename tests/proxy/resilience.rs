@@ -253,7 +253,7 @@ fn checks_fail_for_what_is_silent_odd_or_not_there() {
     let endless = Origin::start(|mut wire, _| {
         wire.message();
         wire.send("HTTP/1.1 200 OK\r\nContent-Length: 1073741824\r\n\r\n");
-        (0..1 << 20).for_each(|_| wire.send(&"x".repeat(1024)));
+        (0..1 << 20).for_each(|_| wire.send("x".repeat(1024)));
     });
     for (address, why) in [
         (&nobody, "no connection"),
