@@ -24,6 +24,8 @@ pub(super) enum Path {
     Exact(String),
     /// Whole segments, without a slash at the end.
     Prefix(String),
+    /// The same paths, written as an expression: cairn tries prefixes first, and an expression stands before this one.
+    Behind(String),
     /// Of the whole path.
     Regex(String),
 }
@@ -73,15 +75,24 @@ impl Path {
             (Self::Any, path) | (path, Self::Any) => Some(path.clone()),
             (a, b) if a == b => Some(a.clone()),
             (Self::Exact(_), Self::Exact(_)) => None,
-            (Self::Exact(path), Self::Prefix(prefix)) | (Self::Prefix(prefix), Self::Exact(path)) => {
+            (Self::Exact(path), Self::Prefix(prefix) | Self::Behind(prefix))
+            | (Self::Prefix(prefix) | Self::Behind(prefix), Self::Exact(path)) => {
                 is_below(path, prefix).then(|| Self::Exact(path.clone()))
             }
             (Self::Exact(path), Self::Regex(regex)) | (Self::Regex(regex), Self::Exact(path)) => {
                 expression::matches(regex, path).then(|| Self::Exact(path.clone()))
             }
-            (Self::Prefix(a), Self::Prefix(b)) if is_below(a, b) => Some(self.clone()),
-            (Self::Prefix(a), Self::Prefix(b)) => is_below(b, a).then(|| other.clone()),
-            (Self::Prefix(prefix), Self::Regex(regex)) | (Self::Regex(regex), Self::Prefix(prefix)) => {
+            (Self::Prefix(a), Self::Behind(b)) | (Self::Behind(b), Self::Prefix(a)) if a == b => {
+                Some(Self::Prefix(a.clone()))
+            }
+            (Self::Prefix(a) | Self::Behind(a), Self::Prefix(b) | Self::Behind(b)) if is_below(a, b) => {
+                Some(self.clone())
+            }
+            (Self::Prefix(a) | Self::Behind(a), Self::Prefix(b) | Self::Behind(b)) => {
+                is_below(b, a).then(|| other.clone())
+            }
+            (Self::Prefix(prefix) | Self::Behind(prefix), Self::Regex(regex))
+            | (Self::Regex(regex), Self::Prefix(prefix) | Self::Behind(prefix)) => {
                 let start = expression::prefix(regex);
                 let slash = format!("{prefix}/");
                 match () {
@@ -108,11 +119,16 @@ impl Path {
         })
     }
 
+    /// Whether it is written as an expression.
+    pub(super) fn is_expression(&self) -> bool {
+        matches!(self, Self::Regex(_) | Self::Behind(_))
+    }
+
     /// Class and, of prefixes, length: the greater one is taken.
     fn rank(&self) -> (u8, usize) {
         match self {
             Self::Any => (0, 0),
-            Self::Regex(_) => (1, 0),
+            Self::Regex(_) | Self::Behind(_) => (1, 0),
             Self::Prefix(prefix) => (2, prefix.matches('/').count()),
             Self::Exact(_) => (3, 0),
         }

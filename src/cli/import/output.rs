@@ -41,7 +41,7 @@ pub(super) struct Notes<'a> {
     said: BTreeSet<(usize, String)>,
     /// Directives that were not imported, by position.
     left: BTreeSet<usize>,
-    /// Those that restrict who may do what.
+    /// Those that restrict who may do what and do not, or not always: the place, and which of the two.
     open: BTreeMap<usize, String>,
     /// Those that mean something else.
     differing: BTreeSet<usize>,
@@ -66,8 +66,15 @@ impl<'a> Notes<'a> {
 
     /// A directive that restricts access is not imported, and nothing stands in its place.
     pub(super) fn open(&mut self, (id, span): (usize, SourceSpan), why: &str) {
-        self.open.insert(id, format!("{}: {}", self.files.place(span), self.files.quote(span)));
+        let (place, quote) = (self.files.place(span), self.files.quote(span));
+        self.open.insert(id, format!("{place}: {quote} restricts access and is not imported"));
         self.left((id, span), why);
+    }
+
+    /// What restricts access stands there, and some requests that it is for are not kept out.
+    pub(super) fn weaker(&mut self, id: usize, heading: &str, how: &str) {
+        self.open.entry(id).or_insert_with(|| format!("{heading} restricts access, and not for all: {how}"));
+        self.conflict(id, heading, how);
     }
 
     /// A directive is imported and means something else.
@@ -76,11 +83,11 @@ impl<'a> Notes<'a> {
         self.say((id, span), "differs", how);
     }
 
-    /// What stands at a position means something else beside others.
-    pub(super) fn conflict(&mut self, id: usize, how: &str) {
+    /// What stands at a position means something else beside others. `heading`: what it is.
+    pub(super) fn conflict(&mut self, id: usize, heading: &str, how: &str) {
         self.differing.insert(id);
         if self.said.insert((id, how.to_owned())) {
-            self.comments.push((id, vec![format!("  differs: {how}")]));
+            self.comments.push((id, vec![heading.to_owned(), format!("  differs: {how}")]));
         }
     }
 
@@ -103,7 +110,7 @@ impl<'a> Notes<'a> {
         }
         text.push('\n');
         for line in self.open.values() {
-            let _ = writeln!(text, "warning: {line} restricts access and is not imported");
+            let _ = writeln!(text, "warning: {line}");
         }
         text
     }

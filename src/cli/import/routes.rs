@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::expression;
 use super::matching::{Host, Match, Path, Value};
 use super::output::{self, Block, Range, array, string, strings, table};
 use super::rules::{Conflicts, Order, Rule, resolved};
@@ -92,6 +93,11 @@ pub(super) struct Limits {
 }
 
 impl Body {
+    /// Whether it keeps requests out.
+    pub(super) fn refuses(&self) -> bool {
+        matches!(self.action, Action::Respond { status: 400.., .. })
+    }
+
     /// Whether it uses what the expression of its path captures.
     pub(super) fn captures(&self) -> bool {
         let of_path = |path: &Option<NewPath>| match path {
@@ -277,6 +283,7 @@ impl Plan {
             Path::Any => {}
             Path::Exact(path) => block.key("path", string(path)),
             Path::Prefix(path) => block.key("path_prefix", string(path)),
+            Path::Behind(prefix) => block.key("path_regex", string(&behind(prefix, body))),
             Path::Regex(regex) => block.key("path_regex", string(regex)),
         }
         if !matches.methods.is_empty() {
@@ -367,6 +374,9 @@ fn new_path(path: &Path, new: &NewPath) -> (String, String) {
         (NewPath::Prefix { verbatim, .. }, Path::Regex(_)) => {
             ("path", format!("{verbatim}{}", words::variable("regex.1")))
         }
+        (NewPath::Prefix { from, to, .. }, Path::Behind(_)) => {
+            ("path", format!("{}{}", replacement(path, from, to), words::variable("regex.1")))
+        }
         (NewPath::Prefix { from, to, .. }, _) => ("path_prefix", replacement(path, from, to)),
     };
     (key.to_owned(), string(&text))
@@ -375,7 +385,7 @@ fn new_path(path: &Path, new: &NewPath) -> (String, String) {
 /// What replaces the path of a route so that `from` becomes `to`: the route may be more specific than the rule was.
 fn replacement(path: &Path, from: &str, to: &str) -> String {
     let matched = match path {
-        Path::Exact(path) | Path::Prefix(path) => path,
+        Path::Exact(path) | Path::Prefix(path) | Path::Behind(path) => path,
         Path::Any | Path::Regex(_) => from,
     };
     let rest = matched.strip_prefix(from.trim_end_matches('/')).unwrap_or_default();
@@ -384,6 +394,14 @@ fn replacement(path: &Path, from: &str, to: &str) -> String {
         (_, "") => to.to_owned(),
         (to, rest) => format!("{to}/{rest}"),
     }
+}
+
+/// The expression for the paths of a prefix. Its group is what follows what replaces the prefix.
+fn behind(prefix: &str, body: &Body) -> String {
+    let path = Path::Behind(prefix.to_owned());
+    let to_root =
+        matches!(&body.path, Some(NewPath::Prefix { from, to, .. }) if replacement(&path, from, to).ends_with('/'));
+    format!("{}{}", expression::literal(prefix), if to_root { "(?:/(.*))?" } else { "(/.*)?" })
 }
 
 fn edits(key: &str, edits: &Edits, block: &mut Block) {

@@ -32,7 +32,7 @@ pub(super) struct Rule {
 }
 
 /// Pairs of bodies of which cairn takes the second for some requests that meet the first before. The pair of the same body twice:
-/// there are too many rules.
+/// some of its rules are not there.
 pub(super) type Conflicts = BTreeSet<(usize, usize)>;
 
 /// Rules without exceptions: where a case has some, what follows it stands before it, too, for those that the exceptions match.
@@ -43,24 +43,26 @@ pub(super) fn without_exceptions(cases: &[Case], conflicts: &mut Conflicts) -> V
         let mut all = Vec::new();
         for when in &case.when {
             for unless in &case.unless {
-                excepted(case.body, when.and(unless), &rest, &mut all, conflicts);
+                excepted(case.body, when.and(unless), unless, &rest, &mut all, conflicts);
             }
         }
         all.extend(case.when.iter().map(|when| (when.clone(), case.body)));
         all.append(&mut rest);
         if all.len() > RULES_MAX {
             conflicts.insert((case.body, case.body));
-            all.truncate(RULES_MAX);
+            conflicts.extend(all.drain(RULES_MAX..).map(|(_, body)| (body, body)));
         }
         rest = all;
     }
     rest
 }
 
-/// Adds what follows for requests that an exception matches, up to what holds for all of them.
+/// Adds what follows for requests that an exception matches, up to what holds for all of them. Where no route can say what the
+/// exception and its condition have in common, that is what follows for the exception alone, for which the body is never taken.
 fn excepted(
     body: usize,
     exception: Overlap,
+    alone: &Match,
     rest: &[(Match, usize)],
     all: &mut Vec<(Match, usize)>,
     conflicts: &mut Conflicts,
@@ -68,10 +70,7 @@ fn excepted(
     let exception = match exception {
         Overlap::Match(exception) => exception,
         Overlap::Nothing => return,
-        Overlap::Unsayable => {
-            conflicts.insert((body, body));
-            return;
-        }
+        Overlap::Unsayable => alone.clone(),
     };
     for (matches, next) in rest {
         match exception.and(matches) {
@@ -84,13 +83,14 @@ fn excepted(
             }
             Overlap::Nothing => {}
             Overlap::Unsayable => {
-                conflicts.insert((body, *next));
+                conflicts.insert((*next, body));
             }
         }
     }
 }
 
-/// Adds rules for what two have in common where the more specific one is not the earlier one. The result has each match once.
+/// Adds rules for what two have in common where the more specific one is not the earlier one, and writes prefixes behind expressions
+/// as such. The result has each match once.
 pub(super) fn resolved(mut rules: Vec<Rule>, conflicts: &mut Conflicts) -> Vec<Rule> {
     rules.sort_by_key(|rule| rule.order);
     let mut found = Found::default();
@@ -100,13 +100,22 @@ pub(super) fn resolved(mut rules: Vec<Rule>, conflicts: &mut Conflicts) -> Vec<R
         }
     }
     for _ in 0..ROUNDS_MAX {
-        if !found.round(conflicts) {
+        let changed = found.prefixes_behind_expressions();
+        if !found.round(conflicts) && !changed {
             break;
         }
     }
+    found.prefixes_behind_expressions();
     found.conflicts(conflicts);
     found.rules.sort_by_key(|rule| rule.order);
     found.rules
+}
+
+impl Rule {
+    /// Its path, and all other conditions of both.
+    fn with_conditions_of(&self, other: &Self) -> Overlap {
+        self.matches.and(&Match { path: Path::Any, ..other.matches.clone() })
+    }
 }
 
 #[derive(Default)]
@@ -141,6 +150,32 @@ impl Found {
         }
     }
 
+    /// Writes each prefix as an expression that meets one before it: cairn takes the prefix first. Returns whether there was one.
+    fn prefixes_behind_expressions(&mut self) -> bool {
+        self.rules.sort_by_key(|rule| rule.order);
+        let mut changed = false;
+        for at in 0..self.rules.len() {
+            let rule = &self.rules[at];
+            let Path::Prefix(prefix) = &rule.matches.path else { continue };
+            let hides = |first: &Rule| {
+                first.matches.path.is_expression()
+                    && first.order < rule.order
+                    && first.body != rule.body
+                    && first.matches.and(&rule.matches) != Overlap::Nothing
+            };
+            if self.rules[..at].iter().any(hides) {
+                self.rules[at].matches.path = Path::Behind(prefix.clone());
+                changed = true;
+            }
+        }
+        // Positions have changed, and of two rules that are the same now the earlier one stays.
+        self.at.clear();
+        for rule in std::mem::take(&mut self.rules) {
+            self.add(rule);
+        }
+        changed
+    }
+
     /// Two rules of which cairn takes the second where both match.
     fn reversed(&self, a: usize, b: usize) -> Option<(&Rule, &Rule)> {
         let (first, second) = if self.rules[b].order < self.rules[a].order { (b, a) } else { (a, b) };
@@ -166,14 +201,15 @@ impl Found {
                         continue;
                     }
                 }
-                let wider = Match { path: Path::Any, ..first.matches.clone() };
                 let said = |overlap: &Match| {
                     let says = |rule: &&Rule| {
                         rule.order <= first.order && rule.matches.and(overlap) == Overlap::Match(overlap.clone())
                     };
-                    self.rules.iter().filter(says).any(|it| it.matches.rank(&second.matches) == Ordering::Greater)
+                    self.rules.iter().filter(says).any(|it| it.matches.rank(&second.matches) != Ordering::Less)
                 };
-                if !matches!(wider.and(&second.matches), Overlap::Match(overlap) if said(&overlap)) {
+                // One for the path of either, with all other conditions, is as good as one for both.
+                let either = [first.with_conditions_of(second), second.with_conditions_of(first)];
+                if !either.iter().any(|it| matches!(it, Overlap::Match(overlap) if said(overlap))) {
                     conflicts.insert((first.body, second.body));
                 }
             }
@@ -186,7 +222,11 @@ impl Found {
         for a in 0..self.rules.len() {
             for b in 0..a {
                 let Some((first, second)) = self.reversed(a, b) else { continue };
-                if let Overlap::Match(overlap) = first.matches.and(&second.matches) {
+                let overlap = match first.matches.and(&second.matches) {
+                    Overlap::Unsayable => first.with_conditions_of(second),
+                    overlap => overlap,
+                };
+                if let Overlap::Match(overlap) = overlap {
                     let rule = Rule { matches: overlap, order: first.order, body: first.body };
                     changed |= self.add(rule);
                 }
@@ -267,12 +307,54 @@ mod tests {
         }
     }
 
+    fn expression(text: &str) -> Match {
+        Match { path: Path::Regex(text.to_owned()), ..Match::default() }
+    }
+
     #[test]
-    fn an_expression_that_a_prefix_hides_is_told() {
-        let expression = Match { path: Path::Regex("/x/y.*".to_owned()), ..Match::default() };
+    fn a_prefix_behind_an_expression_is_written_as_one() {
+        let behind = Match { path: Path::Behind("/x".to_owned()), ..Match::default() };
+        for regex in ["/x/y.*", ".*y"] {
+            let mut conflicts = Conflicts::new();
+            let list = [path("/x/a/b"), expression(regex), path("/x"), path("/z/a"), Match::default()];
+            let found = resolved(rules(&list), &mut conflicts);
+            assert!(conflicts.is_empty(), "{conflicts:?}");
+            let paths: Vec<_> = found.iter().map(|rule| &rule.matches).collect();
+            let other = if regex == ".*y" { Path::Behind("/z/a".to_owned()) } else { Path::prefix("/z/a") };
+            let other = Match { path: other, ..Match::default() };
+            assert_eq!(paths, [&list[0], &list[1], &behind, &other, &list[4]]);
+        }
+    }
+
+    /// A host comes before a path: what is denied on any host is denied there, too, although no route can say what both paths share.
+    #[test]
+    fn an_expression_stands_before_more_special_rules() {
+        let special = all(&[&path("/x"), &host("a"), &header("h")]);
+        let list = [expression(".*y"), special.clone(), all(&[&expression("/x.*"), &host("b")]), Match::default()];
         let mut conflicts = Conflicts::new();
-        resolved(rules(&[expression, path("/x"), Match::default()]), &mut conflicts);
-        assert_eq!(conflicts, Conflicts::from([(0, 1)]));
+        let found = resolved(rules(&list), &mut conflicts);
+        assert!(conflicts.is_empty(), "{conflicts:?}");
+        for (conditions, other) in [(all(&[&host("a"), &header("h")]), 1), (host("b"), 2)] {
+            let denied = all(&[&expression(".*y"), &conditions]);
+            let at = |wanted: &dyn Fn(&Rule) -> bool| found.iter().position(wanted).unwrap();
+            let first = at(&|rule| rule.matches == denied && rule.body == 0);
+            let second = at(&|rule| rule.body == other);
+            assert!(first < second && denied.rank(&found[second].matches) == Ordering::Equal);
+        }
+    }
+
+    #[test]
+    fn expressions_of_which_both_must_hold_are_told() {
+        let cases = [
+            Case { when: vec![expression("/x.*")], unless: vec![expression(".*y")], body: 0 },
+            Case { when: vec![expression(".*z")], unless: vec![], body: 1 },
+            Case { when: vec![Match::default()], unless: vec![], body: 2 },
+        ];
+        let mut conflicts = Conflicts::new();
+        let list = without_exceptions(&cases, &mut conflicts);
+        assert_eq!(conflicts, Conflicts::from([(1, 0)]));
+        let expected = [(expression(".*y"), 2), (expression("/x.*"), 0), (expression(".*z"), 1), (Match::default(), 2)];
+        assert_eq!(list, expected);
     }
 
     #[test]

@@ -177,7 +177,7 @@ impl<'a> Translator<'a> {
             let pattern = location.place.pattern.clone();
             let own = Match { path: location.path.clone(), ..Match::default() };
             let meets = |path: &Path| own.and(&Match { path: path.clone(), ..Match::default() }) != Overlap::Nothing;
-            let id = at_location(location);
+            let (id, heading) = (at_location(location), &location.place.heading);
             if location.path == Path::Any {
                 continue;
             }
@@ -189,9 +189,9 @@ impl<'a> Translator<'a> {
                 location.longer = Some(longer);
             } else if !pattern.ends_with('/') {
                 let how = format!("nginx takes paths that go on without a slash, too, such as {pattern}x");
-                self.notes.conflict(id, &how);
+                self.notes.conflict(id, heading, &how);
             } else if location.place.scope.one("proxy_pass").is_none() {
-                self.notes.conflict(id, &format!("cairn takes {}, too", pattern.trim_end_matches('/')));
+                self.notes.conflict(id, heading, &format!("cairn takes {}, too", pattern.trim_end_matches('/')));
             }
         }
     }

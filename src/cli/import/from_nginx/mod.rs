@@ -249,12 +249,15 @@ impl<'a> Translator<'a> {
     /// Says at both places where cairn takes another one of two locations.
     fn conflicts(&mut self) {
         for (first, second) in self.plan.conflicts.clone() {
-            let (id, other) = (self.plan.bodies[first].range.0, &self.plan.bodies[second].heading);
+            let (body, other) = (&self.plan.bodies[first], &self.plan.bodies[second]);
             let how = match first == second {
                 true => "its conditions do not all fit into routes".to_owned(),
-                false => format!("where both match, nginx takes this one and cairn takes {other}"),
+                false => format!("where both match, nginx takes this one and cairn takes {}", other.heading),
             };
-            self.notes.conflict(id, &how);
+            match body.refuses() && (first == second || !other.refuses()) {
+                true => self.notes.weaker(body.range.0, &body.heading, &how),
+                false => self.notes.conflict(body.range.0, &body.heading, &how),
+            }
         }
     }
 
