@@ -9,6 +9,8 @@ pub const HEAD_BYTES_MAX: usize = 60 * 1024;
 pub const HEADER_BYTES: usize = 16 * 1024;
 /// Longest request line (RFC 9112 section 3 recommends at least 8000 octets); above: 414.
 pub const REQUEST_LINE_BYTES: usize = 8 * 1024;
+/// Longest head of a request as it is forwarded, bytes, with what a route puts in the place of variables; above: 431.
+pub const FORWARDED_HEAD_BYTES: usize = 2 * HEAD_BUFFER_BYTES;
 /// Longest response head; above: 502.
 pub const RESPONSE_HEAD_BYTES: usize = 48 * 1024;
 /// Interim responses (1xx) relayed for one request; above: 502.

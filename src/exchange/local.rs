@@ -52,7 +52,7 @@ impl<D: Driver> Engine<D> {
         match &route.action {
             Action::Respond(answer) => {
                 respond::write_status_line(answer.status, out);
-                answer.head.write(Use::Field, &values, out);
+                answer.head.write(Use::Lines, &values, out);
                 respond::write_rest(answer.status, &answer.body, answer.dated, style, out);
                 answer.status
             }
@@ -64,7 +64,7 @@ impl<D: Driver> Engine<D> {
                     write_location(&values, redirect, out);
                     out.extend_from_slice(b"\r\n");
                 }
-                edits.appended().write(Use::Field, &values, out);
+                edits.appended().write(Use::Lines, &values, out);
                 let dated = edits.names() & FieldName::Date.bit() == 0;
                 respond::write_rest(redirect.status, b"", dated, style, out);
                 redirect.status
@@ -101,7 +101,7 @@ impl<D: Driver> Engine<D> {
         let found = of_route.or_else(|| snapshot.error_pages.find(answer.status, style.format));
         let page = found.map(|(media_type, body)| {
             self.page.clear();
-            body.write(Use::Field, &PageValues { answer, id }, &mut self.page);
+            body.write(Use::Text, &PageValues { answer, id }, &mut self.page);
             respond::Page { media_type, body: &self.page }
         });
         let out = &mut self.scratch;

@@ -275,6 +275,9 @@ impl<D: Driver> Engine<D> {
         let upgrade = request.upgrade.filter(|_| offered).map(|protocols| protocols.of(head));
         let values = RequestValues { asked: *asked, snapshot: &decision.snapshot, route, paths, captures };
         Forwarded { values, upgrade, fallback }.write(scratch);
+        if scratch.len() > limits::FORWARDED_HEAD_BYTES {
+            return Err(Failure::Request(http::RequestError::Fields(http::FieldError::TooLarge)));
+        }
         let rewrite = route.rewrite.as_ref().and_then(|rewrite| rewrite.path.as_ref());
         match rewrite.filter(|rewrite| rewrite.has_variables() && request.method != Method::Connect) {
             Some(_) => {

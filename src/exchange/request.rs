@@ -216,7 +216,7 @@ impl Forwarded<'_> {
         if let Some(prefix) = stripped.filter(|_| !edits.removes(PREFIX)) {
             self.write_prefix(prefix, out);
         }
-        edits.appended().write(Use::Field, &self.values, out);
+        edits.appended().write(Use::Lines, &self.values, out);
         out.extend_from_slice(b"\r\n");
     }
 

@@ -178,7 +178,7 @@ impl<D: Driver> Engine<D> {
         let Self { paths, captures, .. } = self;
         let values = RequestValues { asked, snapshot, route, paths, captures };
         kept.bytes.clear();
-        route.response_edits.appended().write(Use::Field, &values, &mut kept.bytes);
+        route.response_edits.appended().write(Use::Lines, &values, &mut kept.bytes);
         kept.lines = kept.bytes.len();
         let client = asked.request.authority.of(asked.head);
         match route.rewrite.as_ref().and_then(|rewrite| rewrite.host.as_ref()) {

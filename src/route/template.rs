@@ -129,8 +129,10 @@ pub trait Values {
 /// How a text is used, which decides what of a value has to be changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Use {
-    /// As the value of a field.
-    Field,
+    /// As text.
+    Text,
+    /// As field lines, each with its CRLF: those are left out whose whole value is empty variables.
+    Lines,
     /// As a path: what cannot stand there is percent-encoded (RFC 3986 section 3.3).
     Path,
     /// As a query: so is what separates parameters, but for the query of the request.
@@ -184,13 +186,19 @@ impl Template {
     #[inline]
     pub fn write(&self, usage: Use, values: &impl Values, out: &mut Vec<u8>) {
         let mut written = 0;
-        for (at, variable) in &self.variables {
+        for (position, (at, variable)) in self.variables.iter().enumerate() {
             out.extend_from_slice(&self.text[written..*at]);
             written = *at;
             let start = out.len();
             values.write(variable, out);
             match usage {
-                Use::Field => {}
+                Use::Text => {}
+                Use::Lines => {
+                    let last = self.variables.get(position + 1).is_none_or(|(next, _)| next != at);
+                    if last && self.text[*at..].starts_with(b"\r\n") && drop_empty_line(out) {
+                        written += 2;
+                    }
+                }
                 Use::Path => encode(start, out, is_path),
                 Use::Query if *variable == Variable::RequestQuery => encode(start, out, is_path),
                 Use::Query => encode(start, out, is_parameter),
@@ -241,10 +249,15 @@ pub fn mark_known(text: &str, takes: impl Fn(&Variable) -> bool) -> String {
     marked + rest
 }
 
+/// The names of what is marked as variables in a text of a configuration.
+pub fn variables_of(marked: &str) -> impl Iterator<Item = &str> {
+    parts(marked).filter_map(|part| if let Part::Variable(name) = part { Some(name) } else { None })
+}
+
 /// The first variable in a text of a configuration, by its name.
 #[must_use]
 pub fn first_variable(marked: &str) -> Option<&str> {
-    parts(marked).find_map(|part| if let Part::Variable(name) = part { Some(name) } else { None })
+    variables_of(marked).next()
 }
 
 /// A text of a configuration as an operator writes it, `${client.ip}`.
@@ -261,6 +274,17 @@ pub fn fill<T: fmt::Display>(marked: &str, value: impl Fn(&str) -> T) -> String 
         Part::Variable(name) => value(name).to_string(),
     };
     parts(marked).map(part).collect()
+}
+
+/// Takes away a field line at the end, without its CRLF, if its value is empty. True: it was.
+fn drop_empty_line(out: &mut Vec<u8>) -> bool {
+    // Whatever is written before begins on a line of its own.
+    let start = out.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    let empty = out[start..].strip_suffix(b": ").is_some_and(|name| !name.contains(&b':'));
+    if empty {
+        out.truncate(start);
+    }
+    empty
 }
 
 /// Percent-encodes what follows `start`, where it needs that. Escapes that are there stay.
@@ -332,11 +356,30 @@ mod tests {
             (format!("{ip}/"), "7/"),
             (format!("a{}b", mark("no.such")), "ab"),
         ] {
-            assert_eq!(write(&text, Use::Field, "7"), written);
+            assert_eq!(write(&text, Use::Text, "7"), written);
         }
         assert_eq!(first_variable(&format!("a{ip}")), Some("client.ip"));
         assert_eq!(first_variable("a\u{1}b"), None);
         assert_eq!(shown(&format!("a{ip}b")), "a${client.ip}b");
+    }
+
+    #[test]
+    fn a_field_without_a_value_is_left_out() {
+        let v = mark("header.a");
+        for (text, empty, full) in [
+            (format!("a: {v}\r\nb: 1\r\n"), "b: 1\r\n", "a: 7\r\nb: 1\r\n"),
+            (format!("b: 1\r\na: {v}{v}\r\n"), "b: 1\r\n", "b: 1\r\na: 77\r\n"),
+            (format!("a: {v}\r\nb: {v}\r\n"), "", "a: 7\r\nb: 7\r\n"),
+            (format!("a: b: {v}\r\n"), "a: b: \r\n", "a: b: 7\r\n"),
+            (format!("a: {v}x\r\nb: x{v}\r\n"), "a: x\r\nb: x\r\n", "a: 7x\r\nb: x7\r\n"),
+            ("a: \r\n".to_owned(), "a: \r\n", "a: \r\n"),
+        ] {
+            for (value, written) in [("", empty), ("7", full)] {
+                let mut out = b"z: \r\n".to_vec();
+                Template::compile(&text).write(Use::Lines, &Always(value), &mut out);
+                assert_eq!(String::from_utf8(out).unwrap(), format!("z: \r\n{written}"), "{text}");
+            }
+        }
     }
 
     #[test]

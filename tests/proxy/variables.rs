@@ -102,6 +102,37 @@ fn responses_repeat_no_more_of_a_request_than_may_be_kept() {
     assert_eq!(requests.try_iter().count(), 2);
 }
 
+/// As nginx has it, a field whose value is empty is not sent; nor is one with the same name that the client sent.
+#[test]
+fn a_field_without_a_value_is_not_sent() {
+    let edits = "{ set = { x-a = \"${header.x-user}\", x-b = \"b\" }, add = { x-c = \"${request.query}${tls.sni}\" } }";
+    let route = format!("request_headers = {edits}\nresponse_headers = {edits}");
+    let request = "GET /a HTTP/1.1\r\nHost: a\r\nX-A: forged\r\n\r\n";
+    let (got, answer) = exchange("", &route, request, OK);
+    for message in [&got, &answer] {
+        let fields = ["x-a", "x-b", "x-c"].map(|name| message.field(name));
+        assert_eq!(fields, [None, Some("b".to_owned()), None], "{}", message.head);
+    }
+    let edits = "response_headers = { set = { x-a = \"${header.x-user}\", x-b = \"b\" } }";
+    let route = format!("[[route]]\npath = \"/a\"\nredirect = {{ path = \"/b\" }}\n{edits}");
+    let answer = Setup::to(&["127.0.0.1:1"]).route(&route).start().ask(request);
+    assert_eq!((answer.status(), answer.field("x-a"), answer.field("x-b").as_deref()), (308, None, Some("b")));
+}
+
+/// A head that is too large because of what stands for its variables is the client's fault, and takes no buffer from others.
+#[test]
+fn a_head_that_grows_too_large_is_refused() {
+    let (origin, requests) = Origin::recording(OK);
+    let fields: Vec<_> = (0..60).map(|at| format!("x-{at} = \"${{header.x}}\"")).collect();
+    let route = format!("request_headers.set = {{ {} }}", fields.join(", "));
+    let proxy = Setup::to(&[&origin.address]).route(&route).start();
+    for (length, status) in [(1000, 200), (3000, 431), (15_000, 431), (1000, 200)] {
+        let answer = proxy.ask(&format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(length)));
+        assert_eq!(answer.status(), status, "{length}: {}", answer.head);
+    }
+    assert_eq!(requests.try_iter().count(), 2);
+}
+
 /// The head of a response may come after another request on the same connection was read into the same buffers, and after interim ones.
 #[test]
 fn values_are_those_of_the_request_that_is_answered() {
