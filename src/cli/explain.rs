@@ -36,8 +36,8 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "NAME")]
     listener: Option<String>,
     /// The address from which the request comes: that of the client, unless a trusted proxy's X-Forwarded-For names another
-    #[arg(long, visible_alias = "client-ip", value_name = "IP", default_value = "127.0.0.1")]
-    from: IpAddr,
+    #[arg(long, alias = "from", value_name = "IP", default_value = "127.0.0.1")]
+    client_ip: IpAddr,
 }
 
 /// Success if a listener has a route for the request.
@@ -81,7 +81,7 @@ pub(super) fn explain(arguments: &Arguments) -> ExitCode {
             }
         };
         // Clients of a Unix-domain socket have no address.
-        let address = Some((arguments.from, 0)).filter(|_| matches!(listener.bind, Address::Inet(_)));
+        let address = Some((arguments.client_ip, 0)).filter(|_| matches!(listener.bind, Address::Inet(_)));
         let peer = listener.peer(address);
         let asked = RouteRequest {
             request: &request,
@@ -94,7 +94,7 @@ pub(super) fn explain(arguments: &Arguments) -> ExitCode {
         let client = exchange::client_ip(&peer, &request, head.as_bytes(), listener);
         if client != peer.address() {
             let client = client.map_or_else(|| "unknown".to_owned(), |client| client.to_string());
-            rows.row("client", format_args!("{client}, as {} says", arguments.from));
+            rows.row("client", format_args!("{client}, as {} says", arguments.client_ip));
         }
         let paths = Forms::with_capacity(REQUEST_LINE_BYTES);
         found |= Explanation { snapshot: &snapshot, config: &config, asked, paths, rows: &mut rows }.print();

@@ -11,7 +11,7 @@ use super::nearest::nearest;
 use super::report::{Problems, SourceSpan};
 use super::schema::{self, Key, Kind, Preset, Table};
 use super::unit;
-use crate::route::template::first_variable;
+use crate::route::template::{Variable, first_variable, variables_of};
 
 /// Reports everything in a file that `schema` does not allow.
 pub(super) fn document(document: &Document<'_>, schema: &'static Table, problems: &mut Problems) {
@@ -104,11 +104,12 @@ impl Check<'_> {
 
     fn value(&mut self, key: &'static Key, node: &Spanned<DeValue<'_>>) {
         let at = self.span(node);
-        if !matches!(key.kind, Kind::Template | Kind::Fields) {
-            self.without_variables(node, matches!(key.kind, Kind::Conditions));
+        match key.kind {
+            Kind::Template | Kind::Page | Kind::Fields => self.known_variables(key, node),
+            _ => self.without_variables(node, matches!(key.kind, Kind::Conditions)),
         }
         match (&key.kind, node.get_ref()) {
-            (Kind::Text | Kind::Template | Kind::Path, DeValue::String(_))
+            (Kind::Text | Kind::Template | Kind::Page | Kind::Path, DeValue::String(_))
             | (Kind::Flag | Kind::FlagOr(_) | Kind::FlagOrOne(_), DeValue::Boolean(_)) => {}
             (Kind::Word(words) | Kind::FlagOr(words), DeValue::String(text)) => self.word(at, key, words, text),
             (Kind::Number(min, max), DeValue::Integer(number)) => {
@@ -169,6 +170,33 @@ impl Check<'_> {
                 self.table(at, table, inner);
             }
             (_, other) => self.mismatch(at, key, other),
+        }
+    }
+
+    /// Reports variables that do not exist. Which there are is said for the place: those of a page, or those of a request.
+    fn known_variables(&mut self, key: &Key, node: &Spanned<DeValue<'_>>) {
+        match node.get_ref() {
+            DeValue::String(text) => {
+                let unknown = variables_of(text).find(|name| Variable::parse(name).is_none());
+                let Some(name) = unknown else { return };
+                let here = |variable: &Variable| match key.kind {
+                    Kind::Page => variable.is_of_error(),
+                    _ => !variable.is_of_error_alone(),
+                };
+                let known = |name: &&str| match Variable::parse(name) {
+                    Some(variable) => here(&variable),
+                    // `header.NAME`
+                    None => !matches!(key.kind, Kind::Page),
+                };
+                let names: Vec<_> = Variable::names().filter(known).collect();
+                let help = match nearest(name, names.iter().copied()) {
+                    Some(known) => format!("did you mean ${{{known}}}?"),
+                    None => format!("there are {}; ${{env.NAME}} is of the environment", names.join(", ")),
+                };
+                self.problems.add(self.span(node), format!("there is no variable {name}")).help(help).alone();
+            }
+            DeValue::Table(table) => table.values().for_each(|value| self.known_variables(key, value)),
+            _ => {}
         }
     }
 
@@ -258,7 +286,7 @@ impl Check<'_> {
 
     fn mismatch(&mut self, at: SourceSpan, key: &Key, found: &DeValue<'_>) {
         let expected = match key.kind {
-            Kind::Text | Kind::Template | Kind::Path | Kind::Word(_) => "a string",
+            Kind::Text | Kind::Template | Kind::Page | Kind::Path | Kind::Word(_) => "a string",
             Kind::Number(..) => "an integer",
             Kind::Ratio => "a fraction from 0.0 to 1.0",
             Kind::RatioOrOne(_) => "a fraction from 0.0 to 1.0, or a table",

@@ -12,6 +12,7 @@ pub(super) struct Foreign {
 /// Title of the table in which a word has another meaning than elsewhere.
 const LISTENER: &str = "[[listener]]";
 const ROUTE: &str = "[[route]]";
+const ROUTE_TIMEOUTS: &str = "[route.timeouts]";
 const CLUSTER: &str = "[[cluster]]";
 const DEFAULTS: &str = "[defaults]";
 const CLUSTER_TLS: &str = "[cluster.tls]";
@@ -45,6 +46,14 @@ pub(super) fn key(name: &str, title: &str) -> Option<Foreign> {
         }
         (ROUTE, "weighted_clusters") => same("split"),
         (ROUTE, "client_max_body_size") => same("body_bytes"),
+        (ROUTE, "limits") => Some(Foreign {
+            cure: "a route has `body_bytes = \"10MiB\"`; other limits are those of a listener, in [listener.limits]",
+            key: Some("body_bytes"),
+        }),
+        (ROUTE_TIMEOUTS, "response") => Some(Foreign {
+            cure: "a route calls it `timeout`, in [[route]]: to the first byte of the response; `idle` is between reads after its head",
+            key: None,
+        }),
         (ROUTE, "proxy_read_timeout" | "stream_idle_timeout" | "idle_timeout") => Some(Foreign {
             cure: "cairn calls it `timeouts = { idle = \"1h\" }` between reads of the response, and `timeout` before its first byte",
             key: Some("timeouts"),

@@ -10,7 +10,6 @@ use toml::de::{DeTable, DeValue};
 
 use super::budget::Budget;
 use super::external::{External, VariableError};
-use super::nearest::nearest;
 use super::report::{Problems, SourceSpan};
 use crate::route::template::{Variable, mark};
 
@@ -144,24 +143,20 @@ fn variable(name: &str, external: &External) -> Result<String, ReferenceError> {
             help: help.into(),
         });
     }
-    if Variable::parse(name).is_some() {
+    // Where it stands says which ones there are (`check`).
+    if Variable::parse(name).is_some() || looks_like_variable(name) {
         return Ok(mark(name));
-    }
-    if name.contains('.') {
-        let names: Vec<_> = Variable::names().collect();
-        let help = match nearest(name, names.iter().copied()) {
-            Some(known) => format!("did you mean ${{{known}}}?"),
-            None => format!("of a request there are {}; ${{env.NAME}} is of the environment", names.join(", ")),
-        };
-        return Err(ReferenceError {
-            what: format!("there is no variable {}", name.escape_debug()),
-            help: help.into(),
-        });
     }
     Err(ReferenceError {
         what: "`${` does not begin a reference".to_owned(),
         help: "write ${NAME} with the name of a variable, or $${ for a literal ${".into(),
     })
+}
+
+/// Whether a name is one that a variable of the request could have.
+fn looks_like_variable(name: &str) -> bool {
+    let known = |c: u8| c.is_ascii_alphanumeric() || b".-_".contains(&c);
+    name.contains('.') && !name.starts_with("env.") && name.bytes().all(known)
 }
 
 /// Whether `name` is a valid name of a shell variable.
@@ -201,6 +196,7 @@ mod tests {
             ("${env.}", None),
             ("for=${client.ip}", Some(format!("for={}", mark("client.ip")))),
             ("$${client.ip}", Some("${client.ip}".to_owned())),
+            ("${client.addr}", Some(mark("client.addr"))),
             ("${client.i p}", None),
         ];
         for (text, expected) in cases {

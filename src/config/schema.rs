@@ -44,6 +44,8 @@ pub(super) enum Kind {
     Text,
     /// A string in which variables of the request may stand.
     Template,
+    /// A string in which variables of an error may stand.
+    Page,
     /// A path, relative to the file that holds it.
     Path,
     /// One of these strings.

@@ -240,22 +240,17 @@ static ERROR_PAGES: Table = Table {
         key("statuses", Kind::Texts, Preset::Optional("[\"404\", \"5xx\"]"), "that it is for; absent: all"),
         key(
             "html",
-            Kind::Template,
+            Kind::Page,
             Preset::Optional("\"<h1>${error.status} ${error.title}</h1>\""),
             "a text, or @ and a file; with ${error.status}, ${error.title}, ${error.reason}, ${request.id}",
         ),
         key(
             "json",
-            Kind::Template,
+            Kind::Page,
             Preset::Optional("'{\"error\":\"${error.reason}\",\"request\":\"${request.id}\"}'"),
             "for clients that prefer JSON",
         ),
-        key(
-            "text",
-            Kind::Template,
-            Preset::Optional("\"${error.status} ${error.title}\\n\""),
-            "for others; absent: html",
-        ),
+        key("text", Kind::Page, Preset::Optional("\"${error.status} ${error.title}\\n\""), "for others; absent: html"),
     ],
     choices: &[],
 };

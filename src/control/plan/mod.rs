@@ -5,6 +5,7 @@ mod shadow;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -16,6 +17,9 @@ use crate::config::Loader;
 use crate::printable::printable;
 use crate::snapshot::Ledger;
 pub(super) use difference::difference;
+
+/// Names that are shown of items that change in the same way.
+const NAMES_SHOWN: usize = 8;
 
 /// All changes that a reload would make.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,13 +83,26 @@ impl fmt::Display for Plan {
         if let Some(note) = &self.note {
             writeln!(f, "{note}")?;
         }
+        // A default that has changed changes many items in the same way, which is said once.
+        let mut same: HashMap<(&str, &str), Vec<&str>> = HashMap::new();
+        for Change { kind, name, text, .. } in self.changes.iter().filter(|it| it.sign == Sign::Changed) {
+            same.entry((kind, text)).or_default().push(name);
+        }
         for Change { sign, kind, name, text } in &self.changes {
-            let sign = match sign {
-                Sign::Added => '+',
-                Sign::Removed => '-',
-                Sign::Changed => '~',
-            };
-            writeln!(f, "{sign} {kind} {name}: {text}")?;
+            match sign {
+                Sign::Added => writeln!(f, "+ {kind} {name}: {text}")?,
+                Sign::Removed => writeln!(f, "- {kind} {name}: {text}")?,
+                Sign::Changed => {
+                    let Some(names) = same.remove(&(&**kind, &**text)) else { continue };
+                    let shown = &names[..names.len().min(NAMES_SHOWN)];
+                    write!(f, "~ {kind} {}", shown.join(", "))?;
+                    match names.len() - shown.len() {
+                        0 => {}
+                        more => write!(f, " and {more} more")?,
+                    }
+                    writeln!(f, ": {text}")?;
+                }
+            }
         }
         writeln!(f, "{}", self.summary())
     }

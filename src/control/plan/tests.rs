@@ -206,9 +206,22 @@ fn clusters_say_whom_they_trust() {
     let expected = "\
 + cluster other: 1 endpoint over TLS, insecure: takes any certificate
 ~ cluster app: tls none → insecure: takes any certificate
-~ endpoint app 127.0.0.1:9000: server_name none → app.test
-~ endpoint app 127.0.0.1:9001: server_name none → app.test
+~ endpoint app 127.0.0.1:9000, app 127.0.0.1:9001: server_name none → app.test
 1 added, 3 changed
 ";
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn what_changes_for_many_is_said_once() {
+    let all = "name = \"all\"";
+    let found = plan(&[("[workers]", "[defaults.route]\ntimeout = \"7s\"\n[workers]")]);
+    assert_eq!(found, "~ route all, orders: timeout none → 7s\n2 changed\n");
+    let many: String =
+        (0..9).map(|at| format!("name = \"r{at}\"\npath = \"/{at}\"\ncluster = \"app\"\n[[route]]\n")).collect();
+    let old = BASE.replacen(all, &format!("{many}{all}"), 1);
+    let new = old.replacen("[workers]", "[defaults.route]\ntimeout = \"7s\"\n[workers]", 1);
+    let found = difference(&config(&old), &config(&new), &|_| 0).to_string();
+    let expected = "~ route r0, r1, r2, r3, r4, r5, r6, r7 and 3 more: timeout none → 7s\n11 changed\n";
     assert_eq!(found, expected);
 }
