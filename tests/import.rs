@@ -518,7 +518,7 @@ fn either_proxy_is_told_by_the_text() {
     assert_eq!(said(haproxy, &[]), of("HAProxy"));
     assert_eq!(said("server { listen 80; }", &[]), of("nginx"));
     assert_eq!(said("upstream backend { server a:1; }", &[]), of("nginx"));
-    assert_eq!(said("", &["--from", "haproxy"]), of("HAProxy"));
+    assert_eq!(said("daemon\n", &["--from", "haproxy"]).0, 1);
     assert_eq!(said(haproxy, &["--from", "nginx"]).0, 1);
     assert_eq!(said("", &["--from", "apache"]).0, 2);
     assert_eq!(import(folder.path(), &[]).status.code(), Some(2));
@@ -530,6 +530,38 @@ fn either_proxy_is_told_by_the_text() {
         (output.status.code(), text(&output.stderr)),
         (Some(1), "/dev/zero: error: it is no plain file\n".to_owned())
     );
+}
+
+/// What would serve nothing is not imported in silence.
+#[test]
+fn what_is_missing_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let nothing =
+        "there is nothing in it to import: neither a `server` of nginx nor a `frontend` or `listen` of HAProxy";
+    for content in ["", "\n \n", "# nginx\n", "  # haproxy"] {
+        fs::write(folder.path().join("empty.conf"), content).unwrap();
+        for from in [&[][..], &["--from", "nginx"], &["--from", "haproxy"]] {
+            let output = import(folder.path(), &[&["empty.conf"], from].concat());
+            let said = format!("empty.conf: error: {nothing}\n");
+            assert_eq!(
+                (output.status.code(), text(&output.stdout), text(&output.stderr)),
+                (Some(1), String::new(), said)
+            );
+        }
+    }
+    for (content, missing) in [
+        (
+            "events {}\nhttp { upstream a { server 10.0.0.1:80; } }\n",
+            "there is no `server` with `listen` that can be imported",
+        ),
+        ("backend b\n  server s 10.0.0.1:80\n", "there is no `frontend` or `listen` with `bind` that can be imported"),
+    ] {
+        fs::write(folder.path().join("part.conf"), content).unwrap();
+        let output = import(folder.path(), &["part.conf"]);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(0));
+        assert!(said.ends_with(&format!("warning: part.conf: nothing would be served: {missing}\n")), "{said}");
+    }
 }
 
 /// A document that cannot be written is an error.

@@ -76,6 +76,11 @@ fn import(path: &Path, from: Option<Proxy>, reader: Reader) -> Result<Import, Re
 fn imported(mut files: Files, file: usize, path: &Path, from: Option<Proxy>) -> Result<Import, Report> {
     let name = path.display().to_string();
     let mut problems = Problems::default();
+    if is_blank(files.text(file)) {
+        let why =
+            "there is nothing in it to import: neither a `server` of nginx nor a `frontend` or `listen` of HAProxy";
+        return Err(Report::unreadable(vec![(name, why.to_owned())]));
+    }
     let from = from.unwrap_or_else(|| told(files.text(file)));
     let (document, summary) = match from {
         Proxy::Nginx => {
@@ -85,7 +90,7 @@ fn imported(mut files: Files, file: usize, path: &Path, from: Option<Proxy>) -> 
                 return Err(Report::new(&files.sources, problems));
             }
             let (plan, notes, total) = from_nginx::translate(&files, &directives);
-            (notes.document(&plan.blocks()), notes.summary(&name, total))
+            (notes.document(&plan.blocks()), notes.summary(&name, total, plan.missing("`server` with `listen`")))
         }
         Proxy::Haproxy => {
             let sections = haproxy::parse(&files, file, &mut problems);
@@ -93,10 +98,16 @@ fn imported(mut files: Files, file: usize, path: &Path, from: Option<Proxy>) -> 
                 return Err(Report::new(&files.sources, problems));
             }
             let (plan, notes, total) = from_haproxy::translate(&files, &sections);
-            (notes.document(&plan.blocks()), notes.summary(&name, total))
+            let missing = plan.missing("`frontend` or `listen` with `bind`");
+            (notes.document(&plan.blocks()), notes.summary(&name, total, missing))
         }
     };
     Ok(Import { document, summary })
+}
+
+/// Whether there is nothing but comments in a text.
+fn is_blank(text: &str) -> bool {
+    text.lines().all(|line| line.split('#').next().is_none_or(|line| line.trim().is_empty()))
 }
 
 /// Whose configuration a text is: HAProxy's begins with a section, in a line of its own.

@@ -99,8 +99,8 @@ impl<'a> Notes<'a> {
         }
     }
 
-    /// The summary, for stderr.
-    pub(super) fn summary(&self, name: &str, total: usize) -> String {
+    /// The summary, for stderr. `missing`: what it takes to serve something, and is not there.
+    pub(super) fn summary(&self, name: &str, total: usize, missing: Option<String>) -> String {
         let mut text = format!("{name}: {} of {total} directives are imported", total.saturating_sub(self.left.len()));
         if !self.left.is_empty() {
             let _ = write!(text, "; {} not, see \"not imported\"", self.left.len());
@@ -111,6 +111,9 @@ impl<'a> Notes<'a> {
         text.push('\n');
         for line in self.open.values() {
             let _ = writeln!(text, "warning: {line}");
+        }
+        if let Some(missing) = missing {
+            let _ = writeln!(text, "warning: {name}: {missing}");
         }
         text
     }

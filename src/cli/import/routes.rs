@@ -209,6 +209,15 @@ impl Plan {
         self.clusters.retain(|cluster| used.contains(&cluster.name));
     }
 
+    /// What is not there where nothing would be served. `listener`: what becomes one.
+    pub(super) fn missing(&self, listener: &str) -> Option<String> {
+        match (self.listeners.is_empty(), self.bodies.is_empty()) {
+            (true, _) => Some(format!("nothing would be served: there is no {listener} that can be imported")),
+            (false, true) => Some("nothing would be served: no request has an answer that can be imported".to_owned()),
+            (false, false) => None,
+        }
+    }
+
     /// All tables, in order.
     pub(super) fn blocks(&self) -> Vec<Block> {
         let head = Block { range: (0, usize::MAX), heading: self.heading.clone(), ..Block::default() };
