@@ -121,9 +121,8 @@ impl<'a> Translator<'a> {
     }
 
     /// A path relative to a folder that `global` names.
-    fn base(&self, key: &str, path: &str) -> String {
-        let lines = self.sections.iter().filter(|it| it.kind() == "global").flat_map(|it| &it.lines);
-        match lines.filter(|line| line.word(0) == key).map(|line| line.word(1)).next_back() {
+    pub(super) fn base(&self, key: &str, path: &str) -> String {
+        match self.global(key) {
             Some(folder) if !path.starts_with('/') => format!("{}/{path}", folder.trim_end_matches('/')),
             _ => path.to_owned(),
         }

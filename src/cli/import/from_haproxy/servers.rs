@@ -8,6 +8,9 @@ use super::super::valid::is_host;
 use super::super::words::ENV_OPEN;
 use super::{Translator, at};
 
+/// Keys of a cluster, each with its value as it is written.
+type Keys = Vec<(String, String)>;
+
 impl<'a> Translator<'a> {
     /// The backend of a name: of two sections of a name, `listen` is one, too.
     pub(super) fn backend(&self, name: &str) -> Option<&'a Section> {
@@ -32,7 +35,12 @@ impl<'a> Translator<'a> {
             line.word(at + 1).parse().ok()
         });
         let mut endpoints = Vec::new();
+        let mut tls: Option<Keys> = None;
         for line in &section.lines {
+            let is_server = matches!(line.word(0), "server" | "server-template");
+            if is_server && !self.has_tls_of(&mut tls, line, &defaults) {
+                continue;
+            }
             match line.word(0) {
                 "server" => endpoints.extend(self.server(line, 2, weight.unwrap_or(1))),
                 "server-template" => {
@@ -61,6 +69,7 @@ impl<'a> Translator<'a> {
         if self.setting(section, &["option", "abortonclose"]).is_some() {
             keys.push(("abort_on_close".to_owned(), "true".to_owned()));
         }
+        keys.extend(tls.unwrap_or_default());
         for (name, key) in [("connect", "timeouts.connect"), ("server", "timeouts.response")] {
             let time = self.time(section, name);
             keys.extend(time.map(|time| (key.to_owned(), string(&duration(time)))));
@@ -102,11 +111,6 @@ impl<'a> Translator<'a> {
             words.get(at + 1).map(|word| word.text.as_str())
         };
         let has = |name: &str| words.iter().any(|word| word.text == name);
-        if has("ssl") {
-            self.notes
-                .left(at(line), "write `tls` in the cluster by hand: see [cluster.tls] in `cairn config default`");
-            return None;
-        }
         if has("backup") {
             self.notes
                 .left(at(line), "there are no endpoints that wait until others fail; it stands here with weight 0");
@@ -117,6 +121,69 @@ impl<'a> Translator<'a> {
         }
         self.parameters(line, position + 1);
         Some((address, value("weight").and_then(|text| text.parse::<u16>().ok()).map_or(weight, u32::from)))
+    }
+
+    /// Whether a server speaks TLS as the first one of its backend does; where it is the first, `tls` becomes what it does.
+    fn has_tls_of(&mut self, tls: &mut Option<Keys>, line: &'a Line, defaults: &[&'a Line]) -> bool {
+        let own = self.tls(line, defaults);
+        let same = tls.get_or_insert_with(|| own.clone()) == &own;
+        if !same {
+            self.notes
+                .left(at(line), "all endpoints of a cluster speak TLS in the same way: write a cluster for this one");
+        }
+        same
+    }
+
+    /// The keys of a cluster for how a server speaks TLS; empty: it does not.
+    fn tls(&mut self, line: &'a Line, defaults: &[&'a Line]) -> Keys {
+        let all = || std::iter::once(line).chain(defaults.iter().copied());
+        let has = |name: &str| all().any(|line| line.words.iter().any(|word| word.text == name));
+        let value = |name: &str| {
+            let of = |line: &'a Line| line.words.iter().position(|word| word.text == name).map(|at| line.word(at + 1));
+            all().find_map(of)
+        };
+        let off = line.words.iter().any(|word| word.text == "no-ssl");
+        if !has("ssl") || off {
+            return Keys::new();
+        }
+        let mut keys = Keys::new();
+        let verify = value("verify").unwrap_or_else(|| self.global("ssl-server-verify").unwrap_or("required"));
+        let name = value("verifyhost").or_else(|| {
+            let text = value("sni")?.strip_prefix("str(")?.strip_suffix(')')?;
+            Some(text.trim_matches(['"', '\''].as_slice()))
+        });
+        match (verify, value("ca-file")) {
+            ("none", _) => {
+                keys.push(("tls.insecure".to_owned(), "true".to_owned()));
+                let how = "verify none: HAProxy takes any certificate here, as `insecure = true` does: leave it out, with `ca`, to check who answers";
+                self.notes.differs(at(line), how);
+            }
+            (_, Some("@system-ca") | None) => keys.push(("tls.ca".to_owned(), string("system"))),
+            (_, Some(file)) => keys.push(("tls.ca".to_owned(), string(&self.base("ca-base", file)))),
+        }
+        match (name.filter(|name| is_host(name)), value("sni")) {
+            (Some(name), _) => keys.push(("tls.server_name".to_owned(), string(name))),
+            (None, Some(_)) => self.notes.differs(at(line), "sni: the name is a text, the same for all requests"),
+            (None, None) if verify != "none" => {
+                let how = "HAProxy does not look at the name in the certificate; cairn asks for that of the endpoint: `server_name` is another";
+                self.notes.differs(at(line), how);
+            }
+            (None, None) => {}
+        }
+        if let Some(file) = value("crt") {
+            let file = string(&self.base("crt-base", file));
+            keys.extend([("tls.cert".to_owned(), file.clone()), ("tls.key".to_owned(), file)]);
+        }
+        if value("crl-file").is_some() {
+            self.notes.open(at(line), "crl-file: there are no revocation lists for endpoints");
+        }
+        keys
+    }
+
+    /// The first word of a setting of `global`.
+    pub(super) fn global(&self, key: &str) -> Option<&'a str> {
+        let lines = self.sections.iter().filter(|it| it.kind() == "global").flat_map(|it| &it.lines);
+        lines.filter(|line| line.word(0) == key).map(|line| line.word(1)).next_back()
     }
 
     /// Says which parameters of a server mean nothing here.

@@ -9,7 +9,7 @@ use super::super::valid::{editable, encoded, is_authority, is_value};
 use super::super::words;
 use super::location::{Kind, Place};
 use super::scope::{Piece, at, milliseconds, pieces};
-use super::{Translator, listen, upstream};
+use super::{Translator, listen, tls, upstream};
 
 /// Fields that cairn writes or passes on by itself, and what nginx's users write into them.
 const BY_ITSELF: &[(&str, &[&str])] = &[
@@ -174,32 +174,30 @@ impl<'a> Translator<'a> {
         Case { when: vec![Match::default()], unless: Vec::new(), body: self.body(body) }
     }
 
-    /// What is forwarded to `http://HOST[/PATH]`.
+    /// What is forwarded to `http://HOST[/PATH]`, or https.
     fn forwarded(&mut self, place: &Place<'a>, directive: &'a Directive, text: &str) -> usize {
-        let target = text.strip_prefix("http://").map(|rest| match rest.strip_prefix("unix:") {
+        let target = tls::scheme(text).map(|(port, rest)| match rest.strip_prefix("unix:") {
             Some(unix) => match unix.split_once(':') {
-                Some((path, uri)) => (format!("unix:{path}"), uri.to_owned()),
-                None => (rest.to_owned(), String::new()),
+                Some((path, uri)) => (port, format!("unix:{path}"), uri.to_owned()),
+                None => (port, rest.to_owned(), String::new()),
             },
             None => {
                 let end = rest.find('/').unwrap_or(rest.len());
-                (rest[..end].to_owned(), rest[end..].to_owned())
+                (port, rest[..end].to_owned(), rest[end..].to_owned())
             }
         });
-        let cluster = target.as_ref().and_then(|(host, _)| self.cluster(host, directive));
-        let (Some((host, uri)), Some(cluster)) = (target, cluster) else {
-            let why = match text.starts_with("https://") {
-                true => {
-                    "write a cluster with `tls` by hand, see [cluster.tls] in `cairn config default`; here it is 501"
-                }
-                false => "it is no address that cairn can reach; here it is 501",
-            };
-            self.notes.left(at(directive), why);
+        let cluster = target.as_ref().and_then(|(port, host, _)| {
+            let encrypted = *port == upstream::HTTPS;
+            let keys = if encrypted { self.endpoint_tls(&place.scope, host, directive) } else { tls::Keys::new() };
+            self.cluster(host, *port, keys, directive)
+        });
+        let (Some((port, host, uri)), Some(cluster)) = (target, cluster) else {
+            self.notes.left(at(directive), "it is no address that cairn can reach; here it is 501");
             return self.answered(place, 501);
         };
         let mut body = place.body(Action::Cluster(cluster.clone()));
         body.path = self.replaced(place, directive, &uri);
-        body.host = self.host(place, &host);
+        body.host = self.host(place, &host, port);
         let mut body = self.with_edits(place, body, true);
         let upgrades = |it: &&Directive| it.argument(0).eq_ignore_ascii_case("upgrade");
         let upgrades = place.scope.all("proxy_set_header").iter().any(upgrades);
@@ -283,14 +281,15 @@ impl<'a> Translator<'a> {
         }
     }
 
-    /// What replaces Host; None: it is kept.
-    fn host(&mut self, place: &Place<'a>, target: &str) -> Option<String> {
+    /// What replaces Host; None: it is kept. `port`: of the scheme of `target`.
+    fn host(&mut self, place: &Place<'a>, target: &str, port: u16) -> Option<String> {
         let set =
             place.scope.all("proxy_set_header").into_iter().find(|it| it.argument(0).eq_ignore_ascii_case("host"));
         let Some(directive) = set else {
             // $proxy_host: the name of the upstream, or the host of an address.
             let known = self.upstreams.iter().any(|it| it.argument(0) == target);
-            let host = if known { Some(target.to_owned()) } else { upstream::endpoint(target).map(|(_, host)| host) };
+            let host =
+                if known { Some(target.to_owned()) } else { upstream::endpoint(target, port).map(|(_, host)| host) };
             return host.filter(|host| is_authority(host));
         };
         let text = place.scope.substituted(directive.argument(1));
@@ -303,7 +302,7 @@ impl<'a> Translator<'a> {
                 }
                 None
             }
-            "$proxy_host" => upstream::endpoint(target).map(|(_, host)| host),
+            "$proxy_host" => upstream::endpoint(target, port).map(|(_, host)| host),
             text => match place.scope.value(text) {
                 Ok(host) if is_authority(&host) => Some(host),
                 _ => {

@@ -6,6 +6,7 @@ mod listen;
 mod location;
 mod redirect;
 mod scope;
+mod tls;
 mod upstream;
 mod words;
 

@@ -7,23 +7,30 @@ use super::super::routes::{Cluster, duration};
 use super::super::valid::is_host;
 use super::Translator;
 use super::scope::{at, milliseconds};
+use super::tls::Keys;
+
+/// The port of `http://`.
+pub(super) const HTTP: u16 = 80;
+/// The port of `https://`.
+pub(super) const HTTPS: u16 = 443;
 
 impl<'a> Translator<'a> {
-    /// The name of the cluster for a host of `proxy_pass`, which is made if it does not exist. None: it is no address.
-    pub(super) fn cluster(&mut self, host: &str, user: &'a Directive) -> Option<String> {
+    /// The name of the cluster for a host of `proxy_pass`, which is made if it does not exist. None: it is no address. `port`: where the
+    /// host names none.
+    pub(super) fn cluster(&mut self, host: &str, port: u16, tls: Keys, user: &'a Directive) -> Option<String> {
         let upstream = self.upstreams.iter().copied().find(|it| it.argument(0) == host);
         if let Some(upstream) = upstream {
-            return self.upstream(upstream);
+            return self.upstream(upstream, tls);
         }
-        let (address, _) = endpoint(host)?;
-        if let Some(known) = self
-            .plan
-            .clusters
-            .iter()
-            .find(|it| it.endpoints == [(address.clone(), 1)] && it.heading.contains("proxy_pass"))
-        {
+        let (address, _) = endpoint(host, port)?;
+        let same = |it: &&Cluster| {
+            it.endpoints == [(address.clone(), 1)] && it.heading.contains("proxy_pass") && has_tls(it, &tls)
+        };
+        if let Some(known) = self.plan.clusters.iter().find(same) {
             return Some(known.name.clone());
         }
+        let mut keys = vec![("balance".to_owned(), "\"round_robin\"".to_owned())];
+        keys.extend(tls);
         let name = output::name(host.trim_start_matches("unix:/"), &mut self.names);
         let place = self.notes.files.place(user.span);
         self.plan.clusters.push(Cluster {
@@ -31,14 +38,15 @@ impl<'a> Translator<'a> {
             heading: format!("{place}: proxy_pass"),
             name: name.clone(),
             endpoints: vec![(address, 1)],
-            keys: vec![("balance".to_owned(), "\"round_robin\"".to_owned())],
+            keys,
         });
         Some(name)
     }
 
-    fn upstream(&mut self, upstream: &'a Directive) -> Option<String> {
+    fn upstream(&mut self, upstream: &'a Directive, tls: Keys) -> Option<String> {
         let range = (upstream.id, upstream.last);
-        if let Some(known) = self.plan.clusters.iter().find(|cluster| cluster.range == range) {
+        if let Some(known) = self.plan.clusters.iter().find(|cluster| cluster.range == range && has_tls(cluster, &tls))
+        {
             return Some(known.name.clone());
         }
         let mut balance = "round_robin";
@@ -83,6 +91,7 @@ impl<'a> Translator<'a> {
         }
         let mut all = vec![("balance".to_owned(), string(balance))];
         all.append(&mut keys);
+        all.extend(tls);
         let name = output::name(upstream.argument(0), &mut self.names);
         let place = self.notes.files.place(upstream.span);
         let shown = clipped(&cairn::printable::printable(upstream.argument(0)), 100);
@@ -92,7 +101,7 @@ impl<'a> Translator<'a> {
     }
 
     fn server_of_upstream(&mut self, directive: &'a Directive) -> Option<(String, u32)> {
-        let Some((address, _)) = endpoint(directive.argument(0)) else {
+        let Some((address, _)) = endpoint(directive.argument(0), HTTP) else {
             self.notes.left(at(directive), "an endpoint is IP:PORT, NAME:PORT or unix:/path");
             return None;
         };
@@ -150,18 +159,23 @@ impl<'a> Translator<'a> {
     }
 }
 
-/// An address with its port, 80 if there is none; and what a request's Host says of it.
-pub(super) fn endpoint(text: &str) -> Option<(String, String)> {
+/// Whether a cluster has these keys of TLS, and no others.
+fn has_tls(cluster: &Cluster, tls: &Keys) -> bool {
+    cluster.keys.iter().filter(|(key, _)| key.starts_with("tls")).eq(tls)
+}
+
+/// An address with its port, `usual` if there is none; and what a request's Host says of it.
+pub(super) fn endpoint(text: &str, usual: u16) -> Option<(String, String)> {
     if text.starts_with("unix:/") {
         return Some((text.trim_end_matches(':').to_owned(), "localhost".to_owned()));
     }
     let (host, port) = match text.rsplit_once(':') {
         Some((host, port)) if !port.ends_with(']') => (host, port.parse::<u16>().ok().filter(|port| *port > 0)?),
-        _ => (text, 80),
+        _ => (text, usual),
     };
     let address = format!("{host}:{port}");
     let inner = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     let is_address = inner.is_some_and(|host| host.parse::<std::net::Ipv6Addr>().is_ok());
-    let shown = if port == 80 { host.to_owned() } else { address.clone() };
+    let shown = if port == usual { host.to_owned() } else { address.clone() };
     (is_address || is_host(host)).then_some((address, shown))
 }

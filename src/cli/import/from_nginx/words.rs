@@ -63,6 +63,10 @@ const NEEDLESS: &[&str] = &[
     "underscores_in_headers",
     "ignore_invalid_headers",
     "chunked_transfer_encoding",
+    "proxy_ssl_protocols",
+    "proxy_ssl_ciphers",
+    "proxy_ssl_session_reuse",
+    "proxy_ssl_verify_depth",
     "ssl_protocols",
     "ssl_ciphers",
     "ssl_prefer_server_ciphers",
@@ -154,6 +158,12 @@ const TRANSLATED: &[&str] = &[
     "stub_status",
     "ssl",
     "http2",
+    "proxy_ssl_verify",
+    "proxy_ssl_trusted_certificate",
+    "proxy_ssl_name",
+    "proxy_ssl_server_name",
+    "proxy_ssl_certificate",
+    "proxy_ssl_certificate_key",
 ];
 
 /// Why a directive is not imported; None: it needs nothing, or a translator looks at it.
@@ -192,9 +202,9 @@ pub(super) fn reason(name: &str) -> Option<&'static str> {
         _ if begins(&["proxy_next_upstream"]) => {
             "another endpoint is tried when connecting has failed, and nothing else is tried again"
         }
-        _ if begins(&["proxy_ssl"]) => {
-            "write `tls` in the cluster by hand: see [cluster.tls] in `cairn config default`"
-        }
+        "proxy_ssl_password_file" => "keys are not encrypted: see `cairn config default`",
+        "proxy_ssl_crl" => "there are no revocation lists for endpoints",
+        _ if begins(&["proxy_ssl"]) => "there is nothing to choose there",
         _ if begins(&["ssl_stapling", "ssl_trusted", "ssl_crl", "ssl_ocsp"]) => {
             "there is no OCSP, nor revocation lists"
         }
@@ -216,5 +226,6 @@ pub(super) fn restricts(name: &str) -> bool {
         && !name.ends_with("_level")
         && !name.ends_with("_status")
         || name == "auth_jwt"
+        || name == "proxy_ssl_crl"
         || name == "modsecurity"
 }
