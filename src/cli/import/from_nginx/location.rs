@@ -262,8 +262,12 @@ impl<'a> Translator<'a> {
         if methods.iter().any(|method| method == "GET") {
             methods.push("HEAD".to_owned());
         }
+        // nginx knows no others.
+        methods.retain(|method| method.bytes().all(|c| c.is_ascii_uppercase()));
         methods.sort();
         methods.dedup();
+        // Without any, which nginx refuses, all are denied.
+        let content = content.into_iter().filter(|_| !methods.is_empty()).collect::<Vec<_>>();
         let allowed = Match { methods, ..Match::default() };
         for case in content {
             let when = case.when.iter().filter_map(|it| match it.and(&allowed) {
