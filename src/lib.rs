@@ -18,6 +18,7 @@ pub mod forward;
 pub mod respond;
 pub mod telemetry;
 pub mod http;
+pub mod proxy_protocol;
 pub mod transport;
 pub mod tls;
 pub mod uring;

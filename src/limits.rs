@@ -35,6 +35,11 @@ pub const HANDSHAKE_GRACE: Duration = Duration::from_secs(1);
 pub const HEADER_COUNT: usize = 100;
 /// Largest value of `listener.limits.header_count`: the size of the parser's field table.
 pub const HEADER_COUNT_MAX: usize = 256;
+/// Longest header of version 1 of the PROXY protocol, bytes: what its specification says.
+pub const PROXY_V1_BYTES: usize = 107;
+/// Longest header of version 2 that is read, bytes; above: the connection is closed. The addresses of Unix-domain sockets take 232, TLVs
+/// such as those of cloud providers and of TLS some hundred.
+pub const PROXY_V2_BYTES: usize = 4 * 1024;
 /// Longest field name, bytes; above: 431.
 pub const FIELD_NAME_BYTES: usize = 256;
 /// Longest chunk-size line with its extensions, bytes (RFC 9112 section 7.1.1).
