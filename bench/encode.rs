@@ -44,7 +44,7 @@ fn requests(criterion: &mut Criterion) {
         assert_eq!(parsed, Ok(Some(text.len())));
         let id = RequestId::new(b"0123456789abcdef0123456789abcdef");
         let (head, listener) = (text.as_bytes(), ListenerId(0));
-        let asked = RouteRequest { request: &request, head, listener, peer: &peer, tls: None, id: &id };
+        let asked = RouteRequest { request: &request, head, listener, peer: &peer, tls: None, arrival: None, id: &id };
         let (mut paths, captures) = (Forms::with_capacity(1024), Captures::new());
         assert!(paths.read(request.path(head), Rules::default()).is_ok());
         let route = &snapshot.router.routes()[0];

@@ -57,6 +57,35 @@ impl Shed {
     }
 }
 
+/// Why a connection was closed because of its PROXY header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyRefusal {
+    /// It comes from nobody who may send one, and one is required.
+    Untrusted,
+    /// It begins with something else.
+    Missing,
+    /// It begins with what looks like one and is none.
+    Malformed,
+    /// Its end did not come in time, or not at all.
+    Incomplete,
+}
+
+impl ProxyRefusal {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Untrusted, Self::Missing, Self::Malformed, Self::Incomplete];
+
+    /// Its name in metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Untrusted => "untrusted",
+            Self::Missing => "missing",
+            Self::Malformed => "malformed",
+            Self::Incomplete => "incomplete",
+        }
+    }
+}
+
 /// Why TLS with an endpoint has failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TlsFailure {
@@ -170,6 +199,8 @@ pub struct Counters {
     pub free_buffers: Counter,
     /// Sockets whose receive waits for buffers.
     pub starved_receives: Counter,
+    /// Connections closed because of their PROXY header, by [`ProxyRefusal`].
+    proxied_refused: [Counter; ProxyRefusal::ALL.len()],
     /// Connections shed for want of buffers, by [`Shed`].
     shed: [Counter; Shed::ALL.len()],
     /// Open connections, by `ListenerId`.
@@ -192,6 +223,7 @@ impl Default for Counters {
             version: Counter::default(),
             free_buffers: Counter::default(),
             starved_receives: Counter::default(),
+            proxied_refused: Default::default(),
             shed: Default::default(),
             connections: std::iter::repeat_with(Counter::default).take(LISTENER_IDS).collect(),
         }
@@ -211,6 +243,17 @@ impl Counters {
     pub fn responses(&self) -> [u64; 4] {
         let [_, classes @ ..] = &self.responses;
         classes.each_ref().map(Counter::get)
+    }
+
+    /// Counts a connection that was closed because of its PROXY header.
+    pub fn refuse_proxied(&self, reason: ProxyRefusal) {
+        self.proxied_refused[reason as usize].add(1);
+    }
+
+    /// Such connections so far, in the order of [`ProxyRefusal`].
+    #[must_use]
+    pub fn proxied_refused(&self) -> [u64; ProxyRefusal::ALL.len()] {
+        self.proxied_refused.each_ref().map(Counter::get)
     }
 
     /// Counts a connection that was shed.

@@ -27,6 +27,12 @@ impl Transport {
         Self { socket, session, input: Queue::default(), paused: false, ended: false, broken: false }
     }
 
+    /// Puts a TLS session on a transport that has had none, of whose bytes none is left in [`Transport::input`].
+    pub fn secure(&mut self, session: Box<Session>) {
+        debug_assert!(self.session.is_none() && self.input.is_empty());
+        self.session = Some(session);
+    }
+
     /// Begins a TLS handshake as the client; does nothing without TLS. The first message is sent when the socket is connected.
     ///
     /// # Errors

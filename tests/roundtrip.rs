@@ -118,7 +118,7 @@ proptest! {
         let upgrade = request.upgrade.map(|protocols| protocols.of(text));
         let route = &SNAPSHOT.router.routes()[usize::from(edited)];
         let id = RequestId::new(b"0123456789abcdef0123456789abcdef");
-        let asked = RouteRequest { request: &request, head: text, listener: ListenerId(0), peer: &peer, tls: None, id: &id };
+        let asked = RouteRequest { request: &request, head: text, listener: ListenerId(0), peer: &peer, tls: None, arrival: None, id: &id };
         let captures = Captures::new();
         let values = RequestValues { asked, snapshot: &SNAPSHOT, route, paths: &forms, captures: &captures };
         let forwarded = Forwarded { values, upgrade, fallback: b"" };

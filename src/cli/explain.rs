@@ -89,6 +89,7 @@ pub(super) fn explain(arguments: &Arguments) -> ExitCode {
             listener: id,
             peer: &peer,
             tls: None,
+            arrival: None,
             id: &RequestId::new(b"-"),
         };
         let client = exchange::client_ip(&peer, &request, head.as_bytes(), listener);

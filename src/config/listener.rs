@@ -11,7 +11,7 @@ use super::tables::LISTENERS_MAX;
 use super::tls;
 use crate::http::path::EncodedSlash;
 use crate::id::{Address, ListenerId};
-use crate::snapshot::ListenerSpec;
+use crate::snapshot::{ListenerSpec, ProxyProtocol};
 use crate::uring::BindOptions;
 
 /// All listeners, in file order.
@@ -43,6 +43,7 @@ fn listener(section: Section<'_>, name: String, bind: Address, problems: &mut Pr
     let limits = section.one("limits");
     let timeouts = section.one("timeouts");
     let trusted = section.texts("trusted_proxies").into_iter();
+    let proxy_protocol = proxy_protocol(section, &bind, problems);
     ListenerSpec {
         name,
         bind,
@@ -60,6 +61,7 @@ fn listener(section: Section<'_>, name: String, bind: Address, problems: &mut Pr
         trusted_proxies: trusted.filter_map(|text| network::range(text, problems)).collect(),
         strict_paths: section.flag("strict_paths"),
         normalize_path: section.flag("normalize_path"),
+        proxy_protocol,
         encoded_slash: match section.word("encoded_slash") {
             "refuse" => EncodedSlash::Refuse,
             "decode" => EncodedSlash::Decode,
@@ -67,6 +69,21 @@ fn listener(section: Section<'_>, name: String, bind: Address, problems: &mut Pr
         },
         tls: None,
     }
+}
+
+fn proxy_protocol(section: Section<'_>, bind: &Address, problems: &mut Problems) -> ProxyProtocol {
+    let found = match section.word("proxy_protocol") {
+        "require" => ProxyProtocol::Require,
+        "optional" => ProxyProtocol::Optional,
+        _ => ProxyProtocol::Off,
+    };
+    let nobody = matches!(bind, Address::Inet(_)) && section.texts("trusted_proxies").is_empty();
+    if found != ProxyProtocol::Off && nobody {
+        problems
+            .add(section.span("proxy_protocol"), "there is no proxy that may send a PROXY header")
+            .help("name those in front: `trusted_proxies = [\"10.0.0.5\"]`; what others send is not believed");
+    }
+    found
 }
 
 /// The listeners that `section` names; empty: all.

@@ -43,6 +43,12 @@ pub(super) static LISTENER: Table = Table {
             "address ranges whose forwarding fields are believed; absent: none at the edge, private ones behind it",
         ),
         key(
+            "proxy_protocol",
+            Kind::Word(&["off", "optional", "require"]),
+            Preset::Word("off"),
+            "connections of trusted_proxies begin with a PROXY header (v1 or v2): optional (they may) | require (and no others are let in)",
+        ),
+        key(
             "strict_paths",
             Kind::Flag,
             Preset::ByRole(&[Preset::Flag(true), Preset::Flag(false), Preset::Flag(false)]),

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::status::BufferStatus;
 use super::{ClusterStatus, EndpointStatus, EndpointsUsed, Status};
 use crate::config::TenantState;
-use crate::telemetry::{RetryReason, RetryRefusal, Shed, TlsFailure};
+use crate::telemetry::{ProxyRefusal, RetryReason, RetryRefusal, Shed, TlsFailure};
 
 /// All metrics of the process.
 pub(super) fn text(status: &Status) -> String {
@@ -57,6 +57,7 @@ pub(super) fn text(status: &Status) -> String {
     let help = "Clients that were hung up on because of limits.handshakes.";
     let refused = [("{reason=\"too_many_handshakes\"}".to_owned(), tls.refused)];
     family("cairn_tls_handshakes_refused_total", "counter", help, &refused);
+    proxied(status, &mut family);
     endpoint_tls(status, &mut family);
     endpoints(status, &mut family);
     retries(status, &mut family);
@@ -111,6 +112,14 @@ fn retries(status: &Status, family: &mut impl FnMut(&str, &str, &str, &[(String,
     let refused = RetryRefusal::ALL.iter().map(|reason| reason.name()).zip(status.refused_retries).map(reason);
     let help = "Requests that were not sent again although their routes ask for it, by why.";
     family("cairn_retries_refused_total", "counter", help, &refused.collect::<Vec<_>>());
+}
+
+/// PROXY headers of clients.
+fn proxied(status: &Status, family: &mut impl FnMut(&str, &str, &str, &[(String, u64)])) {
+    let refused = ProxyRefusal::ALL.iter().zip(status.proxied_refused);
+    let refused: Vec<_> = refused.map(|(reason, count)| (format!("{{reason=\"{}\"}}", reason.name()), count)).collect();
+    let help = "Connections closed because of their PROXY header, by why.";
+    family("cairn_proxy_protocol_refused_total", "counter", help, &refused);
 }
 
 /// TLS towards endpoints.

@@ -10,7 +10,7 @@ use super::reload::Running;
 use super::{ClusterStatus, Control, DrainStatus};
 use crate::config::{Report, TenantState};
 use crate::event_log;
-use crate::telemetry::{RetryReason, RetryRefusal, Shed, TlsFailure};
+use crate::telemetry::{ProxyRefusal, RetryReason, RetryRefusal, Shed, TlsFailure};
 
 /// Counts of reloads, by result.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,6 +69,8 @@ pub struct Status {
     pub endpoint_tls_failures: [u64; TlsFailure::ALL.len()],
     /// Receive buffers of each worker.
     pub buffers: Vec<BufferStatus>,
+    /// Connections closed because of their PROXY header so far, in the order of `telemetry::ProxyRefusal`.
+    pub proxied_refused: [u64; ProxyRefusal::ALL.len()],
     /// Connections shed for want of buffers so far, in the order of `telemetry::Shed`.
     pub shed: [u64; Shed::ALL.len()],
     /// Requests that were sent again so far, in the order of `telemetry::RetryReason`.
@@ -176,6 +178,7 @@ impl Control {
         });
         let shaken = |tls13: usize, resumed: usize| sum(&|counters| counters.endpoint_handshakes()[tls13][resumed]);
         let endpoint_tls_handshakes = [0, 1].map(|tls13| [0, 1].map(|resumed| shaken(tls13, resumed)));
+        let mut proxied_refused = [0; ProxyRefusal::ALL.len()];
         let (mut shed, mut endpoint_tls_failures) = ([0; Shed::ALL.len()], [0; TlsFailure::ALL.len()]);
         let (mut retries, mut refused_retries) = ([0; RetryReason::ALL.len()], [0; RetryRefusal::ALL.len()]);
         for worker in &self.workers {
@@ -183,6 +186,8 @@ impl Control {
             refused_retries.iter_mut().zip(worker.counters.refused_retries()).for_each(|(sum, count)| *sum += count);
             let failures = worker.counters.endpoint_tls_failures();
             endpoint_tls_failures.iter_mut().zip(failures).for_each(|(sum, count)| *sum += count);
+            let refused = worker.counters.proxied_refused();
+            proxied_refused.iter_mut().zip(refused).for_each(|(sum, count)| *sum += count);
             shed.iter_mut().zip(worker.counters.sheds()).for_each(|(sum, count)| *sum += count);
         }
         Status {
@@ -203,6 +208,7 @@ impl Control {
             insecure_clusters: insecure_clusters(None, &self.config).len(),
             endpoint_tls_failures,
             buffers: buffers.collect(),
+            proxied_refused,
             shed,
             retries,
             refused_retries,

@@ -13,11 +13,14 @@ use crate::id::{Owner, Timer};
 use crate::limits;
 use crate::runtime::{Clock, Tick};
 use crate::snapshot::ListenerSpec;
+use crate::telemetry::ProxyRefusal;
 use crate::uring::Driver;
 
 /// The progress that a client has to make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wait {
+    /// The end of the PROXY header before all else.
+    ProxyHeader,
     /// The end of its TLS handshake.
     Handshake,
     /// The end of a request head, since its first byte.
@@ -94,6 +97,7 @@ impl Downstreams {
         let mut earliest = Earliest { clock, wait: None };
         let unread = connection.reading.observe(now, engine.ring.unsent(socket) > 0, engine.ring.taken(socket));
         match connection.phase {
+            Phase::ProxyHeader => earliest.add(Wait::ProxyHeader, since, header),
             Phase::Handshake => earliest.add(Wait::Handshake, since, header),
             Phase::Head => {
                 connection.notice_beginning(now);
@@ -154,6 +158,7 @@ impl Downstreams {
                 Wait::Body => Failure::RequestBodyTimeout,
                 // No request has begun, so that there is nothing to answer.
                 Wait::Idle | Wait::Record => return self.close_idle(engine, id),
+                Wait::ProxyHeader => return self.refuse_proxied(engine, id, ProxyRefusal::Incomplete),
                 Wait::Handshake | Wait::Linger => return self.remove(engine, id, false),
                 Wait::Read | Wait::Drain | Wait::Tunnel => return self.remove(engine, id, true),
             },

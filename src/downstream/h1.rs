@@ -94,7 +94,8 @@ impl Downstreams {
         let (listener, peer) = (connection.listener, &connection.peer);
         let tls = connection.transport.session().and_then(Session::client_handshake);
         engine.identify(request, head, peer, &mut connection.id);
-        let asked = RouteRequest { request, head, listener, peer, tls, id: &connection.id };
+        let arrival = connection.arrival();
+        let asked = RouteRequest { request, head, listener, peer, tls, arrival, id: &connection.id };
         let opened = engine.decide(&snapshot, &asked).and_then(|decision| {
             let opened = engine.open(&decision, &asked, StreamId { connection: id, stream: 0 });
             match opened {

@@ -5,6 +5,7 @@ mod deadline;
 mod end;
 mod h1;
 mod handshakes;
+mod proxied;
 mod rate;
 pub mod response;
 mod restore;
@@ -17,14 +18,15 @@ use std::time::Duration;
 
 use slab::Slab;
 
-use crate::exchange::{Engine, Failure, Peer, Record, RequestId};
+use crate::exchange::{Arrival, Engine, Failure, Peer, Record, RequestId};
 use crate::forward::{Body, Framing};
 use crate::http::{Method, RequestHead, Version};
 use crate::id::{ListenerId, Owner};
 use crate::limits;
 use crate::respond::Format;
 use crate::runtime::{QuotaLease, Stall, Tick};
-use crate::snapshot::{ListenerSpec, SnapshotRef};
+use crate::snapshot::{ListenerSpec, ProxyProtocol, SnapshotRef};
+use crate::telemetry::ProxyRefusal;
 use crate::tls;
 use crate::transport::Transport;
 use crate::uring::{Driver, Event};
@@ -68,6 +70,8 @@ struct Downstream {
     /// Version of the snapshot that `peer` was made under.
     version: u64,
     peer: Peer,
+    /// What is known of how it came, where somebody may ask for that.
+    arrival: Option<Box<Arrival>>,
     admission: Admission,
     phase: Phase,
     /// When the phase began.
@@ -137,6 +141,8 @@ enum Response {
 /// The state of a client connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
+    /// A PROXY header is awaited, or is being received.
+    ProxyHeader,
     /// The TLS handshake is under way.
     Handshake,
     /// The connection is idle, or a head is being received.
@@ -176,7 +182,7 @@ impl Phase {
     fn exchange(self) -> Option<u32> {
         match self {
             Self::Exchange(exchange) | Self::Tunnel(Tunnel { exchange, .. }) => Some(exchange),
-            Self::Handshake | Self::Head | Self::Drain | Self::Flush | Self::Linger => None,
+            Self::ProxyHeader | Self::Handshake | Self::Head | Self::Drain | Self::Flush | Self::Linger => None,
         }
     }
 }
@@ -238,37 +244,37 @@ impl Downstreams {
         let last_snapshot = self.retired.iter().find(gone).map(|(_, held)| held.clone());
         let snapshot = last_snapshot.as_ref().unwrap_or(engine.snapshot());
         debug_assert!(snapshot.has_listener(listener), "it is kept while connections may be accepted");
-        let handshakes = snapshot.listener(listener).handshakes;
-        if snapshot.tls(listener).is_some() && !self.admits_handshake(engine, listener, handshakes) {
+        let spec = snapshot.listener(listener);
+        let (handshakes, trusted) = (spec.handshakes, spec.trusts(address.map(|(address, _)| address)));
+        let proxied = spec.proxy_protocol != ProxyProtocol::Off && trusted;
+        if spec.proxy_protocol == ProxyProtocol::Require && !trusted {
+            return engine.counters.refuse_proxied(ProxyRefusal::Untrusted);
+        }
+        // Behind a PROXY header, a handshake has not begun.
+        let encrypted = snapshot.tls(listener).is_some();
+        if encrypted && !proxied && !self.admits_handshake(engine, listener, handshakes) {
             return;
         }
         let snapshot = last_snapshot.as_ref().unwrap_or(engine.snapshot());
         let spec = snapshot.listener(listener);
         let version = snapshot.version;
-        let session = snapshot.tls(listener).map(|server| Box::new(tls::Session::server(server)));
+        let server = snapshot.tls(listener).filter(|_| !proxied);
+        let session = server.map(|server| Box::new(tls::Session::server(server)));
         let peer = spec.peer(address);
-        let cap = spec.connections;
-        if self.counts.len() <= listener.index() {
-            self.counts.resize_with(listener.index() + 1, Default::default);
-        }
-        let (count, quota) = &mut self.counts[listener.index()];
-        let admission = match cap {
-            0 => Admission::Unlimited,
-            cap if quota.take(snapshot.quota(listener), cap, self.workers) => Admission::Placed,
-            _ => Admission::Refused,
-        };
+        let admission = self.admit(engine, snapshot, listener);
         let admitted = admission != Admission::Refused;
-        let tally = if admitted { count } else { &mut self.refused };
-        *tally += 1;
         // The request of a refused client counts as unread, so that closing waits until the client has had time to read the answer.
-        let lingers = !admitted && *tally <= limits::REFUSED_CONNECTIONS;
-        engine.counters.set_connections(listener, self.counts[listener.index()].0);
+        let lingers = !admitted && self.refused <= limits::REFUSED_CONNECTIONS;
         let unread = if lingers { Body::Close } else { Body::Done };
         let closes_at = self.first_request_by(engine);
         let entry = self.table.vacant_entry();
         let id = entry.key() as u32;
         let socket = engine.ring.add(descriptor, Owner::Downstream(id));
-        let phase = if session.is_some() { Phase::Handshake } else { Phase::Head };
+        let phase = match session {
+            _ if proxied => Phase::ProxyHeader,
+            Some(_) => Phase::Handshake,
+            None => Phase::Head,
+        };
         self.accepted += 1;
         entry.insert(Downstream {
             transport: Transport::new(socket, session),
@@ -277,6 +283,7 @@ impl Downstreams {
             last_snapshot,
             version,
             peer,
+            arrival: None,
             admission,
             phase,
             since: engine.ring.clock().tick(),
@@ -294,12 +301,29 @@ impl Downstreams {
         }
         if admitted {
             self.arm(engine, id);
-        } else if phase == Phase::Handshake {
+        } else if encrypted {
             // A client that expects TLS cannot be answered in plain text.
             self.remove(engine, id, false);
         } else if self.refuse(engine, id, Failure::Connections) == Step::Again {
             self.pump(engine, id);
         }
+    }
+
+    /// Counts a new connection of a listener.
+    fn admit<D: Driver>(&mut self, engine: &Engine<D>, snapshot: &SnapshotRef, listener: ListenerId) -> Admission {
+        if self.counts.len() <= listener.index() {
+            self.counts.resize_with(listener.index() + 1, Default::default);
+        }
+        let (count, quota) = &mut self.counts[listener.index()];
+        let admission = match snapshot.listener(listener).connections {
+            0 => Admission::Unlimited,
+            cap if quota.take(snapshot.quota(listener), cap, self.workers) => Admission::Placed,
+            _ => Admission::Refused,
+        };
+        let tally = if admission == Admission::Refused { &mut self.refused } else { count };
+        *tally += 1;
+        engine.counters.set_connections(listener, self.counts[listener.index()].0);
+        admission
     }
 
     /// Takes in an event of a client connection.
@@ -333,6 +357,7 @@ impl Downstreams {
         loop {
             let Some(connection) = self.table.get_mut(id as usize) else { return };
             let step = match connection.phase {
+                Phase::ProxyHeader => self.await_proxy_header(engine, id),
                 Phase::Handshake => self.shake_hands(engine, id),
                 Phase::Head => self.read_head(engine, id),
                 Phase::Exchange(exchange) => match self.forward_request(engine, id, exchange) {

@@ -13,6 +13,9 @@ impl Downstreams {
     /// Takes in received bytes, through TLS if the listener has it.
     pub(super) fn receive<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32, received: Queue) {
         let connection = &mut self.table[id as usize];
+        if connection.phase == Phase::ProxyHeader {
+            return self.receive_proxied(engine, id, received);
+        }
         match connection.transport.receive(&mut engine.ring, received) {
             Ok(None) => self.pump(engine, id),
             Ok(Some(agreement)) => {

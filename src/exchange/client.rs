@@ -5,8 +5,18 @@ use std::net::IpAddr;
 
 use super::Peer;
 use crate::http::{FieldName, RequestHead};
+use crate::proxy_protocol::End;
 use crate::route::Scheme;
 use crate::snapshot::ListenerSpec;
+
+/// What is known of how a client's connection came.
+#[derive(Clone, Debug, Default)]
+pub struct Arrival {
+    /// Where the client has connected to; None: it is not known.
+    pub destination: Option<End>,
+    /// The name that a proxy in front was asked for, in TLS's SNI or otherwise; empty: it says none.
+    pub authority: Box<str>,
+}
 
 /// The address of the client. That of the peer, unless the peer is a trusted proxy: then the last one in X-Forwarded-For that is no
 /// trusted proxy's, or the first one if all are. None: a Unix-domain socket, or a proxy that names its client by no address.

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use super::{Decision, Engine, Failure, Peer, RequestId, RouteOf, client};
+use super::{Arrival, Decision, Engine, Failure, Peer, RequestId, RouteOf, client};
 use crate::http::path::{Forms, PathError};
 use crate::http::{BodyFraming, Field, FieldName, Method, RequestError, RequestHead, parse_decimal};
 use crate::id::{ListenerId, RouteId};
@@ -26,6 +26,8 @@ pub struct RouteRequest<'a> {
     pub peer: &'a Peer,
     /// What its sender has shown in the TLS handshake; None without TLS.
     pub tls: Option<&'a ClientHandshake>,
+    /// How its connection came; None: nothing is known of that.
+    pub arrival: Option<&'a Arrival>,
     /// Its identifier.
     pub id: &'a RequestId,
 }

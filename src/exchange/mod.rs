@@ -42,7 +42,7 @@ use crate::uring::{Driver, Kernel, Ring};
 
 use attempt::{Attempt, Stage};
 use budget::RetryBudget;
-pub use client::client_ip;
+pub use client::{Arrival, client_ip};
 pub use decide::{Refusal, RouteRequest, Routed, decide};
 pub use failure::{Failure, Side};
 pub use local::{LocalResponse, Refused};

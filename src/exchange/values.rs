@@ -94,7 +94,11 @@ impl Values for RequestValues<'_> {
             Variable::RequestPath => self.paths.forwarded(self.received()),
             Variable::RequestQuery => request.query.map_or(b"", |query| query.of(head)),
             Variable::TlsVersion => tls.map_or(b"", |tls| tls.version().as_bytes()),
-            Variable::TlsSni => tls.map_or(b"", |tls| tls.sni.as_bytes()),
+            // Of TLS that has ended at a proxy in front, that one says it.
+            Variable::TlsSni => match (tls, self.asked.arrival) {
+                (Some(tls), _) => tls.sni.as_bytes(),
+                (None, arrival) => arrival.map_or(b"", |arrival| arrival.authority.as_bytes()),
+            },
             Variable::TlsClientSubject => tls.map_or(b"", |tls| tls.subject.as_bytes()),
             // Pages have them.
             Variable::ErrorStatus | Variable::ErrorTitle | Variable::ErrorReason => b"",

@@ -137,6 +137,30 @@ pub struct TenantSpec {
     pub requests_per_second: u32,
 }
 
+/// Whether connections of trusted proxies begin with a PROXY header.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ProxyProtocol {
+    /// None does.
+    #[default]
+    Off,
+    /// They may.
+    Optional,
+    /// They do, and no others are let in.
+    Require,
+}
+
+impl ProxyProtocol {
+    /// As it is written in a configuration.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Optional => "optional",
+            Self::Require => "require",
+        }
+    }
+}
+
 /// One `[[listener]]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenerSpec {
@@ -173,6 +197,8 @@ pub struct ListenerSpec {
     pub strict_paths: bool,
     /// Forward the normal form of paths.
     pub normalize_path: bool,
+    /// `proxy_protocol`
+    pub proxy_protocol: ProxyProtocol,
     /// What `%2f` in paths is.
     pub encoded_slash: EncodedSlash,
     /// `tls`; None: in the clear.

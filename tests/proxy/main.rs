@@ -19,6 +19,7 @@ mod limits;
 mod logins;
 mod pages;
 mod paths;
+mod proxy_protocol;
 mod reload;
 mod resilience;
 mod scarcity;

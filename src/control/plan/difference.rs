@@ -112,6 +112,8 @@ fn listener_aspects(old: &ListenerSpec, new: &ListenerSpec) -> Aspects {
     };
     let mut aspects: Aspects = vec![("name", old.name.clone(), new.name.clone())];
     aspects.push(("trusted_proxies", networks(old), networks(new)));
+    let protocol = |it: &ListenerSpec| it.proxy_protocol.name().to_owned();
+    aspects.push(("proxy_protocol", protocol(old), protocol(new)));
     aspects.push(("mode and owner", old.options.file.to_string(), new.options.file.to_string()));
     aspects.push(("strict paths", shown(&old.strict_paths), shown(&new.strict_paths)));
     aspects.push(("normalize_path", shown(&old.normalize_path), shown(&new.normalize_path)));
