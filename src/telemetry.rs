@@ -86,6 +86,32 @@ impl ProxyRefusal {
     }
 }
 
+/// Why the handshake of a client has failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HandshakeFailure {
+    /// Its certificate is not believed.
+    Certificate,
+    /// It has shown no certificate, and needs one.
+    NoCertificate,
+    /// Anything else: it breaks the protocol, does not believe our certificate, or hangs up.
+    Other,
+}
+
+impl HandshakeFailure {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Certificate, Self::NoCertificate, Self::Other];
+
+    /// Its name in metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Certificate => "certificate",
+            Self::NoCertificate => "no_certificate",
+            Self::Other => "other",
+        }
+    }
+}
+
 /// Why TLS with an endpoint has failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TlsFailure {
@@ -181,8 +207,8 @@ pub struct Counters {
     pub exchanges: Counter,
     /// Handshakes of clients, by version (1.2, 1.3) and by whether a ticket was resumed.
     tls_handshakes: [[Counter; 2]; 2],
-    /// Handshakes that came to nothing.
-    pub tls_failures: Counter,
+    /// Handshakes of clients that came to nothing, by [`HandshakeFailure`].
+    tls_failures: [Counter; HandshakeFailure::ALL.len()],
     /// Clients that were hung up on because of `limits.handshakes`.
     pub tls_refused: Counter,
     /// Handshakes with endpoints, by version and resumption, as those of clients.
@@ -214,7 +240,7 @@ impl Default for Counters {
             connect_failures: Counter::default(),
             exchanges: Counter::default(),
             tls_handshakes: Default::default(),
-            tls_failures: Counter::default(),
+            tls_failures: Default::default(),
             tls_refused: Counter::default(),
             endpoint_tls_handshakes: Default::default(),
             endpoint_tls_failures: Default::default(),
@@ -320,6 +346,17 @@ impl Counters {
     #[must_use]
     pub fn handshakes(&self) -> [[u64; 2]; 2] {
         self.tls_handshakes.each_ref().map(|version| version.each_ref().map(Counter::get))
+    }
+
+    /// Counts a handshake of a client that came to nothing.
+    pub fn fail_handshake(&self, failure: HandshakeFailure) {
+        self.tls_failures[failure as usize].add(1);
+    }
+
+    /// Handshakes of clients that came to nothing, in the order of [`HandshakeFailure::ALL`].
+    #[must_use]
+    pub fn failed_handshakes(&self) -> [u64; HandshakeFailure::ALL.len()] {
+        self.tls_failures.each_ref().map(Counter::get)
     }
 
     /// Sets the number of open connections of a listener.

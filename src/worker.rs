@@ -227,10 +227,10 @@ impl<D: Driver> Worker<D> {
         for (id, _) in before.listeners().filter(|(id, _)| !now.has_listener(*id)) {
             self.downstreams.retire_listener(engine, id, &before);
         }
-        let client_ca = |snapshot: &Snapshot, id| snapshot.tls(id).and_then(|tls| tls.client_ca().cloned());
+        let admission = |snapshot: &Snapshot, id| Some(snapshot.tls(id)?.clients()?.admission());
         for (id, _) in now.listeners().filter(|(id, _)| before.has_listener(*id)) {
-            let asked = client_ca(&now, id);
-            if asked.is_some() && asked != client_ca(&before, id) {
+            let asked = admission(&now, id);
+            if asked.is_some() && asked != admission(&before, id) {
                 self.downstreams.distrust(engine, id);
             }
         }

@@ -18,6 +18,8 @@ use crate::tls::Authorities;
 
 /// Largest file to which a value may refer, bytes.
 const VALUE_BYTES_MAX: u64 = 1024 * 1024;
+/// Largest file of revocation lists, bytes: some 300,000 entries.
+const LARGE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// Results so far; failures are results, too.
 #[derive(Clone, Debug, Default)]
@@ -44,6 +46,15 @@ impl External {
 
     /// Content of the file `name` in `directory`, without its final newline.
     pub(super) fn file(&mut self, directory: &Path, name: &Path) -> Result<String, String> {
+        self.read(directory, name, VALUE_BYTES_MAX)
+    }
+
+    /// The same for a file that may be large.
+    pub(super) fn large_file(&mut self, directory: &Path, name: &Path) -> Result<String, String> {
+        self.read(directory, name, LARGE_BYTES_MAX)
+    }
+
+    fn read(&mut self, directory: &Path, name: &Path, most: u64) -> Result<String, String> {
         let path = directory.join(name);
         if let Some((.., known)) = self.files.get(&path) {
             return known.clone();
@@ -54,7 +65,7 @@ impl External {
         let Some(lookup) = lookup else { return Err(LEADS_OUT.to_owned()) };
         let stamp = Stamp::of(&lookup);
         let file = if self.confined { confined::open(directory, name) } else { open(&path) };
-        let content = file.and_then(|file| text(file, VALUE_BYTES_MAX)).map_err(|error| error.to_string());
+        let content = file.and_then(|file| text(file, most)).map_err(|error| error.to_string());
         let content = content.map(|text| match text.strip_suffix("\r\n").or(text.strip_suffix('\n')) {
             Some(line) => line.to_owned(),
             None => text,

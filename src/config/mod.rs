@@ -51,6 +51,7 @@ mod tables;
 mod target;
 mod tenant;
 mod tls;
+mod tls_notes;
 mod unit;
 
 use std::net::SocketAddr;
@@ -174,6 +175,12 @@ impl Config {
     #[must_use]
     pub fn route_place(&self, position: usize) -> String {
         self.source_map.header(position).map(|span| report::line(&self.sources, span)).unwrap_or_default()
+    }
+
+    /// `file:line` of the listener at `position`; empty if there is none.
+    #[must_use]
+    pub fn listener_place(&self, position: usize) -> String {
+        self.source_map.listener_header(position).map(|span| report::line(&self.sources, span)).unwrap_or_default()
     }
 
     /// `file:line` of the cluster at `position`; empty if there is none.

@@ -22,7 +22,7 @@ pub struct Notes {
 }
 
 impl Notes {
-    fn warn(&mut self, place: &str, message: &str) {
+    pub(super) fn warn(&mut self, place: &str, message: &str) {
         let _ = writeln!(self.text, "{place}: warning: {message}");
         self.warnings += 1;
     }
@@ -67,6 +67,7 @@ impl Config {
             }
         }
         self.trusted(&mut notes);
+        self.tls_notes(&mut notes);
         self.unused(&mut notes);
         notes
     }

@@ -73,6 +73,7 @@ pub(super) fn read(sources: &[Source], external: &mut External, problems: &mut P
         error_pages: page::pages(&all("error_pages"), problems),
     };
     clusters.iter().for_each(|cluster| source_map.cluster(*cluster));
+    listeners.iter().for_each(|listener| source_map.listener(*listener));
     if problems.is_empty() {
         loops::report(&snapshot, &clusters, problems);
     }

@@ -294,7 +294,8 @@ impl<'a> Section<'a> {
 
     pub(super) fn texts(&self, name: &str) -> Vec<Text<'a>> {
         if let Some(found) = self.find(name) {
-            return found.items().iter().filter_map(|item| as_text(found.document, item)).collect();
+            let one = found.text().into_iter();
+            return one.chain(found.items().iter().filter_map(|item| as_text(found.document, item))).collect();
         }
         match self.preset(name) {
             Preset::Texts(texts) => texts.iter().map(|text| Text { value: text, shown: text, at: self.at }).collect(),

@@ -248,7 +248,7 @@ impl<'a> Show<'a> {
         let written = owner.written(node).unwrap_or(text);
         let named = match (written.strip_prefix('@'), kind) {
             (Some(named), _) if !named.starts_with('@') => Some(("@", named)),
-            (_, Kind::Path) if written != SYSTEM => Some(("", written)),
+            (_, Kind::Path | Kind::PathOrPaths) if written != SYSTEM => Some(("", written)),
             _ => None,
         };
         let base = self.documents.first().map_or(Path::new(""), |first| first.directory);

@@ -15,6 +15,8 @@ pub(super) struct SourceMap {
     routes: Vec<RouteSpans>,
     /// Headers of clusters, by position.
     clusters: Vec<SourceSpan>,
+    /// Headers of listeners, by position.
+    listeners: Vec<SourceSpan>,
     /// Values of references, each with the reference as it is written.
     secrets: HashMap<String, String>,
 }
@@ -41,6 +43,16 @@ impl SourceMap {
     /// Adds the next cluster.
     pub(super) fn cluster(&mut self, section: Section<'_>) {
         self.clusters.push(section.at);
+    }
+
+    /// Adds the next listener.
+    pub(super) fn listener(&mut self, section: Section<'_>) {
+        self.listeners.push(section.at);
+    }
+
+    /// Place of the header of the listener at `position`.
+    pub(super) fn listener_header(&self, position: usize) -> Option<SourceSpan> {
+        self.listeners.get(position).copied()
     }
 
     /// Place of the header of the cluster at `position`.

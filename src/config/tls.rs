@@ -10,7 +10,8 @@ use super::report::{Problem, Problems, SourceSpan};
 use super::section::{Section, Text};
 use crate::limits;
 use crate::tls::{
-    Authorities, BadCertificates, BadKey, Chain, ClientSpec, Identity, Pin, ServerName, ServerSpec, SpiffeId, Trust,
+    Authorities, BadCertificates, BadKey, BadRevocationLists, Chain, ClientAuth, ClientSpec, Identity, Pin,
+    RevocationList, ServerName, ServerSpec, SpiffeId, Trust,
 };
 
 /// The TLS settings of a listener; None: it has no TLS.
@@ -26,8 +27,8 @@ pub(super) fn server(listener: Section<'_>, external: &mut External, problems: &
     }
     let mut reader = Reader { directory: section.directory(), external, problems };
     let identities = section.many("certificates").into_iter().filter_map(|pair| reader.identity(pair)).collect();
-    let client_ca = section.text("client_ca").and_then(|text| reader.authorities(text));
-    Some(ServerSpec { identities, client_ca })
+    let clients = reader.clients(section);
+    Some(ServerSpec { clients, ..ServerSpec::new(identities) })
 }
 
 /// TLS towards the endpoints of a cluster.
@@ -181,8 +182,34 @@ impl<'a> Reader<'a> {
         Authorities::from_pem(&pem).map_err(|error| self.bad_certificates(client_ca, &error)).ok()
     }
 
+    /// What is asked of the clients of a listener.
+    fn clients(&mut self, section: Section<'a>) -> Option<ClientAuth> {
+        for key in ["client_auth", "crl"].into_iter().filter(|key| section.has(key) && !section.has("client_ca")) {
+            self.problems
+                .add(section.span(key), format!("`{key}` says nothing without `client_ca`"))
+                .help("name the authorities that sign the certificates of clients: client_ca = \"ca.pem\"");
+        }
+        self.directory = directory(section, "crl");
+        let names = section.texts("crl");
+        let lists: Vec<_> = names.iter().filter_map(|name| self.revocation(*name)).flatten().collect();
+        self.directory = directory(section, "client_ca");
+        let authorities = section.text("client_ca").and_then(|text| self.authorities(text))?;
+        Some(ClientAuth::new(authorities, section.word("client_auth") != "request", lists))
+    }
+
+    fn revocation(&mut self, name: Text<'_>) -> Option<Vec<RevocationList>> {
+        let content = self.external.large_file(self.directory, Path::new(name.value));
+        let pem = self.content(name, "lists of revoked certificates", content)?;
+        RevocationList::from_pem(&pem).map_err(|error| self.bad_lists(name, &error)).ok()
+    }
+
     fn read(&mut self, name: Text<'_>, what: &str) -> Option<String> {
         let content = self.external.file(self.directory, Path::new(name.value));
+        self.content(name, what, content)
+    }
+
+    /// What a file holds; reports why it cannot be read.
+    fn content(&mut self, name: Text<'_>, what: &str, content: Result<String, String>) -> Option<String> {
         let unreadable = |why| {
             self.problems
                 .add(name.at, format!("the file \"{}\" cannot be read: {why}", name.shown.escape_debug()))
@@ -196,6 +223,21 @@ impl<'a> Reader<'a> {
             BadCertificates::None => "it needs sections that begin with -----BEGIN CERTIFICATE-----",
             BadCertificates::NotPem(_) => "copy it again, with the lines -----BEGIN …----- and -----END …-----",
             BadCertificates::Unusable(..) => "it has to be of X.509 version 3; `openssl x509 -text -in FILE` shows it",
+        };
+        self.bad(name, error).help(help);
+    }
+
+    fn bad_lists(&mut self, name: Text<'_>, error: &BadRevocationLists) {
+        let help = match error {
+            BadRevocationLists::None => {
+                "it needs sections that begin with -----BEGIN X509 CRL-----; of DER this makes one: openssl crl -inform der -in FILE"
+            }
+            BadRevocationLists::NotPem(_) => {
+                "copy it again, with the lines -----BEGIN X509 CRL----- and -----END X509 CRL-----"
+            }
+            BadRevocationLists::Unusable(..) => {
+                "it has to be whole, of version 2, with a number and the time of the next one; `openssl crl -text -in FILE` shows it"
+            }
         };
         self.bad(name, error).help(help);
     }

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::status::BufferStatus;
 use super::{ClusterStatus, EndpointStatus, EndpointsUsed, Status};
 use crate::config::TenantState;
-use crate::telemetry::{ProxyRefusal, RetryReason, RetryRefusal, Shed, TlsFailure};
+use crate::telemetry::{HandshakeFailure, ProxyRefusal, RetryReason, RetryRefusal, Shed, TlsFailure};
 
 /// All metrics of the process.
 pub(super) fn text(status: &Status) -> String {
@@ -52,8 +52,11 @@ pub(super) fn text(status: &Status) -> String {
     let kinds =
         kinds.map(|(version, resumed, count)| (format!("{{version=\"{version}\",resumed=\"{resumed}\"}}"), count));
     family("cairn_tls_handshakes_total", "counter", "TLS handshakes of clients.", &kinds);
-    let help = "TLS handshakes of clients that came to nothing.";
-    family("cairn_tls_handshake_failures_total", "counter", help, &one(tls.failed));
+    let help = "TLS handshakes of clients that came to nothing, by why.";
+    let failures = HandshakeFailure::ALL.iter().zip(tls.failures);
+    let failures: Vec<_> =
+        failures.map(|(reason, count)| (format!("{{reason=\"{}\"}}", reason.name()), count)).collect();
+    family("cairn_tls_handshake_failures_total", "counter", help, &failures);
     let help = "Clients that were hung up on because of limits.handshakes.";
     let refused = [("{reason=\"too_many_handshakes\"}".to_owned(), tls.refused)];
     family("cairn_tls_handshakes_refused_total", "counter", help, &refused);

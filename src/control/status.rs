@@ -10,7 +10,7 @@ use super::reload::Running;
 use super::{ClusterStatus, Control, DrainStatus};
 use crate::config::{Report, TenantState};
 use crate::event_log;
-use crate::telemetry::{ProxyRefusal, RetryReason, RetryRefusal, Shed, TlsFailure};
+use crate::telemetry::{HandshakeFailure, ProxyRefusal, RetryReason, RetryRefusal, Shed, TlsFailure};
 
 /// Counts of reloads, by result.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,6 +105,9 @@ pub struct Handshakes {
     pub tls13_resumed: u64,
     /// Failed.
     pub failed: u64,
+    /// Of these, by `telemetry::HandshakeFailure`, in its order.
+    #[serde(default)]
+    pub failures: [u64; HandshakeFailure::ALL.len()],
     /// Connections closed because too many handshakes were under way (`limits.handshakes`).
     #[serde(default)]
     pub refused: u64,
@@ -169,7 +172,8 @@ impl Control {
             tls12_resumed: kind(0, 1),
             tls13_full: kind(1, 0),
             tls13_resumed: kind(1, 1),
-            failed: sum(&|counters| counters.tls_failures.get()),
+            failed: sum(&|counters| counters.failed_handshakes().iter().sum()),
+            failures: [0, 1, 2].map(|reason| sum(&|counters| counters.failed_handshakes()[reason])),
             refused: sum(&|counters| counters.tls_refused.get()),
         };
         let buffers = self.workers.iter().map(|worker| BufferStatus {
@@ -256,7 +260,7 @@ impl fmt::Display for Status {
         let [ok, moved, refusals, errors] = self.responses;
         row("answers", format_args!("{ok} 2xx, {moved} 3xx, {refusals} 4xx, {errors} 5xx"))?;
         row("exchanges", format_args!("{} under way, {} connect failures", self.exchanges, self.connect_failures))?;
-        let Handshakes { tls12_full, tls12_resumed, tls13_full, tls13_resumed, failed, refused } = self.handshakes;
+        let Handshakes { tls12_full, tls12_resumed, tls13_full, tls13_resumed, failed, refused, .. } = self.handshakes;
         let (full, resumed) = (tls12_full + tls13_full, tls12_resumed + tls13_resumed);
         if full + resumed + failed + refused > 0 {
             let counts = format_args!("{full} full handshakes, {resumed} resumed, {failed} failed, {refused} refused");

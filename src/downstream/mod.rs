@@ -45,6 +45,8 @@ pub struct Downstreams {
     refused: u32,
     /// Handshakes under way, by listener.
     handshakes: Vec<Handshakes>,
+    /// By listener: the time of the ring's clock until which no further client that is not believed is logged.
+    distrust_logged: Vec<Duration>,
     /// Number of connections that were accepted so far.
     accepted: u64,
     /// Workers that share the process-wide limits.
@@ -227,6 +229,7 @@ impl Downstreams {
             retired: Vec::new(),
             refused: 0,
             handshakes: Vec::new(),
+            distrust_logged: Vec::new(),
             accepted: 0,
             workers: workers as u32,
             request: RequestHead::new(),
@@ -439,8 +442,8 @@ impl Downstreams {
         self.arm(engine, id);
     }
 
-    /// Ends the connections of a listener whose `client_ca` has changed: their clients have not shown a certificate that it accepts
-    /// now. Connections without an exchange are closed at once, the others after their exchange.
+    /// Ends the connections of a listener that lets in other clients than before, because of `client_ca`, `client_auth` or `crl`: theirs
+    /// have not shown a certificate that it accepts now. Connections without an exchange are closed at once, the others after their exchange.
     pub fn distrust<D: Driver>(&mut self, engine: &mut Engine<D>, listener: ListenerId) {
         let mut early = Vec::new();
         for (id, connection) in self.table.iter_mut().filter(|(_, connection)| connection.listener == listener) {

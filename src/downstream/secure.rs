@@ -1,13 +1,20 @@
 //! TLS of client connections: received bytes, handshakes, and failures of TLS. Not here: the protocol (`tls`).
 
+use std::time::Duration;
+
 use super::end::Outcome;
 use super::{Current, Downstream, Downstreams, Phase, Step};
 use crate::buffer::Queue;
+use crate::event_log::{Level, log};
 use crate::exchange::{Engine, Failure};
 use crate::forward::Body;
 use crate::limits;
-use crate::tls::{self, Session};
+use crate::telemetry::HandshakeFailure;
+use crate::tls::{self, Distrust, Session};
 use crate::uring::Driver;
+
+/// How often a listener logs at most why a client is not believed.
+const LOG_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Downstreams {
     /// Takes in received bytes, through TLS if the listener has it.
@@ -52,6 +59,7 @@ impl Downstreams {
     /// Ends a connection on which TLS has failed. The client was sent an alert; if it has sent plain HTTP, it is answered in plain
     /// HTTP.
     fn fail_tls<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32, error: tls::Error) {
+        self.log_distrust(engine, id, error);
         let connection = &mut self.table[id as usize];
         connection.count_handshake(engine);
         if let Some(record) = &mut connection.current.record {
@@ -81,11 +89,42 @@ impl Downstreams {
     }
 }
 
+impl Downstreams {
+    /// Logs why the certificate of a client is not believed, or that it has none, at most once a second for each listener.
+    fn log_distrust<D: Driver>(&mut self, engine: &Engine<D>, id: u32, error: tls::Error) {
+        let connection = &self.table[id as usize];
+        let Some(session) = connection.transport.session().filter(|session| session.distrust().is_some()) else {
+            return;
+        };
+        let index = connection.listener.index();
+        if self.distrust_logged.len() <= index {
+            self.distrust_logged.resize(index + 1, Duration::ZERO);
+        }
+        let now = engine.ring.clock().now();
+        if now < self.distrust_logged[index] {
+            return;
+        }
+        self.distrust_logged[index] = now + LOG_INTERVAL;
+        let (listener, reason) = (&connection.spec(engine).name, session.reason(error));
+        match std::str::from_utf8(connection.peer.text()) {
+            Ok(client) if !client.is_empty() => {
+                log(Level::Warn, format_args!("listener {listener}, client {client}: TLS failed: {reason}"));
+            }
+            _ => log(Level::Warn, format_args!("listener {listener}: TLS failed: {reason}")),
+        }
+    }
+}
+
 impl Downstream {
     /// Counts a failed handshake, if one has begun and is not complete.
     pub(super) fn count_handshake<D: Driver>(&self, engine: &Engine<D>) {
-        if self.phase == Phase::Handshake && self.transport.session().is_some_and(Session::has_begun) {
-            engine.counters.tls_failures.add(1);
+        let Some(session) = self.transport.session().filter(|session| session.has_begun()) else { return };
+        if self.phase == Phase::Handshake {
+            engine.counters.fail_handshake(match session.distrust() {
+                Some(Distrust::Missing) => HandshakeFailure::NoCertificate,
+                Some(_) => HandshakeFailure::Certificate,
+                None => HandshakeFailure::Other,
+            });
         }
     }
 

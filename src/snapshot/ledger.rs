@@ -14,13 +14,13 @@ use crate::cluster::{ClusterState, EndpointState};
 use crate::id::{Address, EndpointId, ListenerId, RouteNumber, TenantId};
 use crate::limits::ROUTE_NUMBERS;
 use crate::runtime::{Bell, Quota};
-use crate::tls::{Authorities, ClientSpec, ServerName, Tickets};
+use crate::tls::{Admission, ClientSpec, ServerName, Tickets};
 
 /// The numbers of one process. Lives on the control thread.
 #[derive(Debug, Default)]
 pub struct Ledger {
     listeners: Numbers<Listened>,
-    tickets: HashMap<(Listened, Option<Authorities>), Weak<Tickets>>,
+    tickets: HashMap<(Listened, Option<Admission>), Weak<Tickets>>,
     endpoints: Numbers<(String, Vec<Address>, Option<Secured>)>,
     tenants: Numbers<String>,
     routes: Numbers<String>,
@@ -86,9 +86,10 @@ impl Ledger {
     ///
     /// A changed certificate leaves them good, as users of other proxies know it: a renewal would else cost a full handshake of
     /// every client at once, and a ticket proves that this process has shaken hands with the client under that name before, which
-    /// stays true. Other authorities mean other clients, whose certificates are not asked for again when they resume.
-    pub(super) fn tickets(&mut self, bind: &Address, name: &str, client_ca: Option<&Authorities>) -> Arc<Tickets> {
-        let key = (listened(bind, false, name), client_ca.cloned());
+    /// stays true. Other authorities mean other clients, and further entries in revocation lists fewer, whose certificates are not asked
+    /// for again when they resume.
+    pub(super) fn tickets(&mut self, bind: &Address, name: &str, clients: Option<Admission>) -> Arc<Tickets> {
+        let key = (listened(bind, false, name), clients);
         if let Some(known) = self.tickets.get(&key).and_then(Weak::upgrade) {
             return known;
         }
@@ -252,23 +253,24 @@ mod tests {
 
     #[test]
     fn tickets_belong_to_a_listener_and_its_client_ca() {
+        use crate::tls::{Authorities, ClientAuth};
         use rcgen::{CertificateParams, KeyPair};
         let authority = || {
             let certificate = CertificateParams::default().self_signed(&KeyPair::generate().unwrap()).unwrap();
-            Authorities::from_pem(&certificate.pem()).unwrap()
+            ClientAuth::new(Authorities::from_pem(&certificate.pem()).unwrap(), true, Vec::new()).admission()
         };
         let (one, other) = (authority(), authority());
         let mut ledger = Ledger::default();
         let at = |text: &str| text.parse::<Address>().unwrap();
-        let kept = ledger.tickets(&at("[::1]:80"), "a", Some(&one));
-        let same = ledger.tickets(&at("[::1]:80"), "renamed", Some(&one.clone()));
+        let kept = ledger.tickets(&at("[::1]:80"), "a", Some(one.clone()));
+        let same = ledger.tickets(&at("[::1]:80"), "renamed", Some(one.clone()));
         assert!(Arc::ptr_eq(&kept, &same));
-        for (bind, client_ca) in [("[::1]:81", Some(&one)), ("[::1]:80", Some(&other)), ("[::1]:80", None)] {
-            let others = ledger.tickets(&at(bind), "a", client_ca);
+        for (bind, clients) in [("[::1]:81", Some(one.clone())), ("[::1]:80", Some(other)), ("[::1]:80", None)] {
+            let others = ledger.tickets(&at(bind), "a", clients);
             assert!(!Arc::ptr_eq(&kept, &others), "{bind}");
         }
         ledger.prune();
         assert_eq!(ledger.tickets.len(), 1, "what no snapshot and no connection has is forgotten");
-        assert!(Arc::ptr_eq(&kept, &ledger.tickets(&at("[::1]:80"), "a", Some(&one))));
+        assert!(Arc::ptr_eq(&kept, &ledger.tickets(&at("[::1]:80"), "a", Some(one.clone()))));
     }
 }

@@ -239,9 +239,10 @@ impl Snapshot {
         for spec in spec.listeners {
             let (id, number) = ledger.listener(&spec.bind, spec.options.dual_stack, &spec.name);
             ids.push(id);
-            let tls = spec.tls.as_ref();
-            let tls =
-                tls.map(|tls| tls::Server::new(tls, ledger.tickets(&spec.bind, &spec.name, tls.client_ca.as_ref())));
+            let tls = spec.tls.as_ref().map(|tls| {
+                let clients = tls.clients.as_ref().map(tls::ClientAuth::admission);
+                tls::Server::new(tls, ledger.tickets(&spec.bind, &spec.name, clients))
+            });
             set(&mut listeners, id.index(), Listener { spec, number, tls });
         }
         for listener in spec.routes.iter_mut().flat_map(|route| &mut route.listeners) {

@@ -7,18 +7,14 @@ use std::sync::Arc;
 use aws_lc_rs::digest::SHA256_OUTPUT_LEN;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
-use rustls::server::WebPkiClientVerifier;
-use rustls::server::danger::ClientCertVerifier;
+use x509_cert::der::{Decode, Encode};
 
 use super::identity::{self, BadCertificates};
-use super::server::provider;
 
 /// Certificates of authorities. Equal if all certificates are.
 #[derive(Clone)]
 pub struct Authorities {
-    /// Verifies certificates of clients.
-    pub(super) verifier: Arc<dyn ClientCertVerifier>,
-    /// Roots to verify certificates of servers.
+    /// Roots to verify certificates.
     pub(super) roots: Arc<RootCertStore>,
     /// The certificates themselves, where they are known.
     pub(super) certificates: Arc<[CertificateDer<'static>]>,
@@ -86,11 +82,17 @@ impl Authorities {
         hash: [u8; SHA256_OUTPUT_LEN],
         origin: Origin,
     ) -> Result<Self, BadCertificates> {
-        let (count, roots) = (roots.len(), Arc::new(roots));
-        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), provider()).build();
-        // Building fails only without any authority.
-        let verifier = verifier.map_err(|_| BadCertificates::None)?;
-        Ok(Self { verifier, roots, certificates, hash, count, origin })
+        if roots.is_empty() {
+            return Err(BadCertificates::None);
+        }
+        Ok(Self { count: roots.len(), roots: Arc::new(roots), certificates, hash, origin })
+    }
+
+    /// Their names, in DER and as text (RFC 4514).
+    pub(super) fn names(&self) -> impl Iterator<Item = (Vec<u8>, String)> {
+        let parsed = self.certificates.iter().filter_map(|it| x509_cert::Certificate::from_der(it).ok());
+        parsed
+            .filter_map(|it| Some((it.tbs_certificate.subject.to_der().ok()?, it.tbs_certificate.subject.to_string())))
     }
 }
 

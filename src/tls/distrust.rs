@@ -28,6 +28,15 @@ pub enum Distrust {
     /// Its time is over, or has not come.
     #[error("its certificate is not valid at this time")]
     Time,
+    /// A list of revoked certificates has it.
+    #[error("its certificate is revoked")]
+    Revoked,
+    /// There are such lists, but no current one that says whether it is revoked.
+    #[error("whether its certificate is revoked is unknown: `crl` has no current list of its authority")]
+    Revocation,
+    /// There is none.
+    #[error("it has shown no certificate")]
+    Missing,
     /// Anything else.
     #[error("its certificate cannot be verified")]
     Other,
@@ -66,8 +75,16 @@ impl Distrust {
 
     /// The reason in `error`; None: it is not about a certificate.
     pub(super) fn of(error: &Error) -> Option<Self> {
-        let Error::InvalidCertificate(why) = error else { return None };
+        let why = match error {
+            Error::InvalidCertificate(why) => why,
+            Error::NoCertificatesPresented => return Some(Self::Missing),
+            _ => return None,
+        };
         Some(match why {
+            CertificateError::Revoked => Self::Revoked,
+            CertificateError::UnknownRevocationStatus
+            | CertificateError::ExpiredRevocationList
+            | CertificateError::ExpiredRevocationListContext { .. } => Self::Revocation,
             CertificateError::UnknownIssuer | CertificateError::BadSignature => Self::Issuer,
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => Self::Name,
             CertificateError::Expired

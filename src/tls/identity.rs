@@ -164,7 +164,7 @@ pub(super) fn certificates(text: &str) -> Result<Vec<CertificateDer<'static>>, B
 
 /// The text without byte-order marks. Some editors write one at the beginning, which hides the first section; joined files have
 /// them in the middle.
-fn without_byte_order_marks(text: &str) -> Cow<'_, str> {
+pub(super) fn without_byte_order_marks(text: &str) -> Cow<'_, str> {
     if text.contains('\u{feff}') { text.replace('\u{feff}', "").into() } else { text.into() }
 }
 
@@ -183,7 +183,7 @@ pub(super) fn fingerprint(hash: &[u8; SHA256_OUTPUT_LEN]) -> String {
 }
 
 /// The problem of a PEM text, without any of its content.
-fn pem_problem(error: &pem::Error) -> &'static str {
+pub(super) fn pem_problem(error: &pem::Error) -> &'static str {
     match error {
         pem::Error::MissingSectionEnd { .. } => "a section has no end",
         pem::Error::IllegalSectionStart { .. } => "a section does not begin with -----BEGIN …-----",

@@ -3,6 +3,7 @@
 
 mod authorities;
 mod client;
+mod client_auth;
 mod demand;
 mod distrust;
 mod handshake;
@@ -28,6 +29,7 @@ use crate::buffer::{Buffers, Lease, Queue};
 
 pub use authorities::Authorities;
 pub use client::{Client, ClientSpec, Trust};
+pub use client_auth::{Admission, BadRevocationLists, ClientAuth, RevocationList};
 pub use demand::{Pin, SpiffeId};
 pub use distrust::{Distrust, Reason};
 pub use identity::{BadCertificates, BadKey, Chain, Identity};

@@ -8,7 +8,7 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::version::{TLS12, TLS13};
 
-use super::authorities::Authorities;
+use super::client_auth::ClientAuth;
 use super::identity::Identity;
 use super::resolver::Resolver;
 use super::tickets::Tickets;
@@ -23,16 +23,24 @@ const TICKETS: usize = 2;
 pub struct ServerSpec {
     /// `certificates`, in file order.
     pub identities: Arc<[Identity]>,
-    /// `client_ca`: the authorities by which clients are verified; None: clients need no certificate.
-    pub client_ca: Option<Authorities>,
+    /// `client_ca`, `client_auth` and `crl`; None: clients are asked for no certificate.
+    pub clients: Option<ClientAuth>,
 }
 
-/// Writes the identities, then the authorities of clients.
+impl ServerSpec {
+    /// Nothing but certificates.
+    #[must_use]
+    pub fn new(identities: Arc<[Identity]>) -> Self {
+        Self { identities, clients: None }
+    }
+}
+
+/// Writes the identities, then what is asked of clients.
 impl fmt::Display for ServerSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let identities: Vec<_> = self.identities.iter().map(Identity::to_string).collect();
         write!(f, "[{}]", identities.join(", "))?;
-        self.client_ca.as_ref().map_or(Ok(()), |authorities| write!(f, " for clients of {authorities}"))
+        self.clients.as_ref().map_or(Ok(()), |clients| write!(f, " for clients of {clients}"))
     }
 }
 
@@ -40,22 +48,19 @@ impl fmt::Display for ServerSpec {
 #[derive(Clone, Debug)]
 pub struct Server {
     pub(super) config: Arc<ServerConfig>,
-    client_ca: Option<Authorities>,
+    clients: Option<ClientAuth>,
 }
 
 impl Server {
-    /// A ticket stands for what its handshake has proved. Therefore `tickets` belong to one listener and one `client_ca`: with
-    /// shared ones, a client without a certificate could resume a session of a listener that asks for none (CVE-2025-23419).
+    /// A ticket stands for what its handshake has proved. Therefore `tickets` belong to one listener and one [`Admission`](super::Admission):
+    /// with shared ones, a client without a certificate could resume a session of a listener that asks for none (CVE-2025-23419).
     ///
     /// # Panics
     /// Never: aws-lc has cipher suites for both versions.
     #[must_use]
     pub fn new(spec: &ServerSpec, tickets: Arc<Tickets>) -> Self {
         let builder = ServerConfig::builder_with_provider(provider()).with_protocol_versions(&[&TLS13, &TLS12]);
-        let verifier = match &spec.client_ca {
-            Some(authorities) => Arc::clone(&authorities.verifier),
-            None => WebPkiClientVerifier::no_client_auth(),
-        };
+        let verifier = spec.clients.as_ref().map_or_else(WebPkiClientVerifier::no_client_auth, ClientAuth::verifier);
         let mut config = builder
             .expect("aws-lc has cipher suites for both versions")
             .with_client_cert_verifier(verifier)
@@ -69,13 +74,13 @@ impl Server {
         config.max_early_data_size = 0;
         // `session` and `record` open and seal records by themselves.
         config.enable_secret_extraction = true;
-        Self { config: Arc::new(config), client_ca: spec.client_ca.clone() }
+        Self { config: Arc::new(config), clients: spec.clients.clone() }
     }
 
-    /// The authorities by which clients are verified.
+    /// What is asked of clients; None: nothing.
     #[must_use]
-    pub fn client_ca(&self) -> Option<&Authorities> {
-        self.client_ca.as_ref()
+    pub fn clients(&self) -> Option<&ClientAuth> {
+        self.clients.as_ref()
     }
 }
 

@@ -49,7 +49,7 @@ fn parties(suite: SupportedCipherSuite) -> (Server, Arc<ClientConfig>) {
     let cert = rcgen::CertificateParams::new(vec!["a.test".into()]).unwrap().self_signed(&key).unwrap();
     let chain = super::Chain::from_pem(&cert.pem()).unwrap();
     let identity = super::Identity::new(chain, &key.serialize_pem()).unwrap();
-    let spec = ServerSpec { identities: [identity].into(), client_ca: None };
+    let spec = ServerSpec::new([identity].into());
     let mut roots = RootCertStore::empty();
     roots.add(cert.der().clone()).unwrap();
     let provider = rustls::crypto::CryptoProvider { cipher_suites: vec![suite], ..aws_lc_rs::default_provider() };

@@ -62,20 +62,20 @@ impl Authority {
 }
 
 /// An authority and a folder with a certificate `a` for a.test.
-struct Site {
-    authority: Authority,
-    folder: tempfile::TempDir,
+pub(crate) struct Site {
+    pub(crate) authority: Authority,
+    pub(crate) folder: tempfile::TempDir,
 }
 
 impl Site {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let site = Self { authority: Authority::new(), folder: tempfile::tempdir().unwrap() };
         site.authority.write(site.folder.path(), "a", &["a.test"], &KeyPair::generate().unwrap());
         site
     }
 
     /// What stands in a configuration for these certificates.
-    fn keys(&self, names: &[&str]) -> String {
+    pub(crate) fn keys(&self, names: &[&str]) -> String {
         let folder = self.folder.path().to_str().unwrap();
         let all: Vec<_> =
             names.iter().map(|it| format!("{{ cert = \"{folder}/{it}.pem\", key = \"{folder}/{it}.key\" }}")).collect();
@@ -83,32 +83,32 @@ impl Site {
     }
 
     /// Another certificate of the folder.
-    fn add(&self, name: &str, names: &[&str]) {
+    pub(crate) fn add(&self, name: &str, names: &[&str]) {
         self.authority.write(self.folder.path(), name, names, &KeyPair::generate().unwrap());
     }
 
     /// One listener with the certificate `a`.
-    fn start(&self, origin: &Origin) -> Proxy {
+    pub(crate) fn start(&self, origin: &Origin) -> Proxy {
         Setup::to(&[&origin.address]).listener(&self.keys(&["a"])).start()
     }
 
-    fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         Client::new(self.authority.roots())
     }
 }
 
 /// A client's configuration; all of its connections share sessions.
 #[derive(Clone)]
-struct Client {
+pub(crate) struct Client {
     config: Arc<ClientConfig>,
 }
 
 impl Client {
-    fn new(roots: RootCertStore) -> Self {
+    pub(crate) fn new(roots: RootCertStore) -> Self {
         Self::of(roots, &[&TLS13, &TLS12], aws_lc_rs::ALL_CIPHER_SUITES, None)
     }
 
-    fn of(
+    pub(crate) fn of(
         roots: RootCertStore,
         versions: &[&'static SupportedProtocolVersion],
         suites: &[SupportedCipherSuite],
@@ -130,21 +130,21 @@ impl Client {
         Self { config: Arc::new(config) }
     }
 
-    fn connection(&self, name: &str) -> ClientConnection {
+    pub(crate) fn connection(&self, name: &str) -> ClientConnection {
         ClientConnection::new(Arc::clone(&self.config), ServerName::try_from(name.to_owned()).unwrap()).unwrap()
     }
 
     /// Connects; the handshake is done with the first byte.
-    fn connect(&self, proxy: &Proxy, listener: &str) -> Wire<Tls> {
+    pub(crate) fn connect(&self, proxy: &Proxy, listener: &str) -> Wire<Tls> {
         self.connect_as("a.test", proxy, listener)
     }
 
-    fn connect_as(&self, name: &str, proxy: &Proxy, listener: &str) -> Wire<Tls> {
+    pub(crate) fn connect_as(&self, name: &str, proxy: &Proxy, listener: &str) -> Wire<Tls> {
         Wire::over(StreamOwned::new(self.connection(name), tcp(proxy.address(listener))))
     }
 
     /// One request on a connection of its own, which ends with close_notify.
-    fn ask(&self, proxy: &Proxy, listener: &str) -> (Message, HandshakeKind) {
+    pub(crate) fn ask(&self, proxy: &Proxy, listener: &str) -> (Message, HandshakeKind) {
         let mut wire = self.connect(proxy, listener);
         wire.send(GET.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n"));
         let message = wire.message().expect("an answer");
@@ -153,16 +153,16 @@ impl Client {
     }
 
     /// Why there is no connection.
-    fn refusal(&self, proxy: &Proxy, listener: &str) -> io::Error {
+    pub(crate) fn refusal(&self, proxy: &Proxy, listener: &str) -> io::Error {
         let mut stream = StreamOwned::new(self.connection("a.test"), tcp(proxy.address(listener)));
         let sent = stream.write_all(GET.as_bytes()).and_then(|()| stream.flush());
         sent.and_then(|()| stream.read_exact(&mut [0; 1])).expect_err("no connection")
     }
 }
 
-type Tls = StreamOwned<ClientConnection, TcpStream>;
+pub(crate) type Tls = StreamOwned<ClientConnection, TcpStream>;
 
-fn tcp(address: &str) -> TcpStream {
+pub(crate) fn tcp(address: &str) -> TcpStream {
     Wire::connect(address).stream
 }
 

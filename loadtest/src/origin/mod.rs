@@ -74,7 +74,7 @@ fn tls_server(file: &Path) -> Result<tls::Server, OriginError> {
     let pem = std::fs::read_to_string(file).map_err(|error| failed(error.to_string()))?;
     let chain = Chain::from_pem(&pem).map_err(|error| failed(error.to_string()))?;
     let identity = Identity::new(chain, &pem).map_err(|error| failed(error.to_string()))?;
-    let spec = ServerSpec { identities: [identity].into(), client_ca: None };
+    let spec = ServerSpec::new([identity].into());
     Ok(tls::Server::new(&spec, Arc::new(Tickets::new())))
 }
 

@@ -68,7 +68,16 @@ fn cure(why: Distrust, ca: Option<&Path>) -> String {
         ),
         (Distrust::Name, _) => "write the URL with a name that it has".to_owned(),
         (Distrust::Time, _) => "renew it, or set the clock".to_owned(),
-        (Distrust::Other | Distrust::Pin | Distrust::SpiffeId, _) => {
+        // Of these, only servers say the last three of their peers.
+        (
+            Distrust::Other
+            | Distrust::Pin
+            | Distrust::SpiffeId
+            | Distrust::Revoked
+            | Distrust::Revocation
+            | Distrust::Missing,
+            _,
+        ) => {
             return "--insecure takes any certificate".to_owned();
         }
     };

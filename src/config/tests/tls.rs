@@ -50,7 +50,7 @@ fn renewed_files_are_watched_and_no_unchanged_reload() {
     let mut loader = Loader::new(folder.path("cairn.toml"));
     let config = loader.load().unwrap();
     let tls = config.snapshot.listeners[0].tls.as_ref().unwrap();
-    assert_eq!((tls.identities[0].names(), tls.client_ca.is_some()), (&["a.example".to_owned()][..], true));
+    assert_eq!((tls.identities[0].names(), tls.clients.is_some()), (&["a.example".to_owned()][..], true));
     assert!(config.compile(1, &mut Ledger::default()).unwrap().tls(ListenerId(0)).is_some());
     for name in ["cert.pem", "key.pem", "ca.pem"] {
         assert!(loader.file_stamps().paths().any(|path| path == folder.path(name)), "{:?}", loader.file_stamps());

@@ -9,7 +9,7 @@ use rustls::{ContentType, ServerConfig, ServerConnection};
 
 use super::*;
 use crate::buffer::{Buffers, Queue};
-use crate::tls::{Agreement, Chain, Error, Server, ServerSpec, Session, Tickets, Wire};
+use crate::tls::{Agreement, Chain, ClientAuth, Error, Server, ServerSpec, Session, Tickets, Wire};
 
 /// An authority, who signs for all.
 static AUTHORITY: LazyLock<CertifiedIssuer<'static, KeyPair>> = LazyLock::new(authority);
@@ -33,8 +33,8 @@ fn believing(authority: &CertifiedIssuer<'static, KeyPair>) -> Trust {
 
 /// A server of `a.test` and `b.test`, which wants certificates of clients or not.
 fn server(wants: bool) -> Server {
-    let client_ca = wants.then(|| Authorities::from_pem(&AUTHORITY.pem()).unwrap());
-    let spec = ServerSpec { identities: [identity("a.test"), identity("b.test")].into(), client_ca };
+    let clients = wants.then(|| ClientAuth::new(Authorities::from_pem(&AUTHORITY.pem()).unwrap(), true, Vec::new()));
+    let spec = ServerSpec { clients, ..ServerSpec::new([identity("a.test"), identity("b.test")].into()) };
     Server::new(&spec, Arc::new(Tickets::new()))
 }
 
@@ -275,7 +275,7 @@ fn an_authority_that_was_named_is_believed_as_a_server_too() {
         (&past, &past, "a.test", Some(Distrust::Time)),
     ] {
         let identity = Identity::new(Chain::from_pem(&shown.pem()).unwrap(), &shown.key().serialize_pem()).unwrap();
-        let served = ServerSpec { identities: [identity].into(), client_ca: None };
+        let served = ServerSpec::new([identity].into());
         let server = Server::new(&served, Arc::new(Tickets::new()));
         for version in VERSIONS {
             let client = ClientSpec { trust: believing(trusted), ..spec() };

@@ -14,7 +14,7 @@ use rustls::{
 };
 
 use super::*;
-use crate::tls::{BadCertificates, BadKey, Chain};
+use crate::tls::{Authorities, BadCertificates, BadKey, Chain};
 
 /// An authority, who signs for all.
 static AUTHORITY: LazyLock<CertifiedIssuer<'static, KeyPair>> = LazyLock::new(authority);
@@ -47,7 +47,12 @@ fn identity(names: &[&str]) -> Identity {
 }
 
 fn spec(identities: &[Identity]) -> ServerSpec {
-    ServerSpec { identities: identities.into(), client_ca: None }
+    ServerSpec::new(identities.into())
+}
+
+/// Each client needs a certificate of this authority.
+fn asking(issuer: &CertifiedIssuer<'_, KeyPair>) -> ClientAuth {
+    ClientAuth::new(Authorities::from_pem(&issuer.pem()).unwrap(), true, Vec::new())
 }
 
 fn server(spec: &ServerSpec) -> Server {
@@ -130,12 +135,12 @@ fn what_holds_the_same_is_the_same_and_keys_are_not_printed() {
     let own = key(&PKCS_ECDSA_P256_SHA256);
     let (pem, renewed) = (certificate(&["a.example"], &own), certificate(&["a.example"], &own));
     let read = |pem: &str| Identity::new(Chain::from_pem(pem).unwrap(), &own).unwrap();
-    let ca = |issuer: &CertifiedIssuer<'_, KeyPair>| Some(Authorities::from_pem(&issuer.pem()).unwrap());
-    let base = ServerSpec { client_ca: ca(&AUTHORITY), ..spec(&[read(&pem)]) };
-    assert_eq!(base, ServerSpec { client_ca: ca(&AUTHORITY), ..spec(&[read(&pem)]) });
+    let ca = |issuer: &CertifiedIssuer<'_, KeyPair>| Some(asking(issuer));
+    let base = ServerSpec { clients: ca(&AUTHORITY), ..spec(&[read(&pem)]) };
+    assert_eq!(base, ServerSpec { clients: ca(&AUTHORITY), ..spec(&[read(&pem)]) });
     for other in [
-        ServerSpec { client_ca: None, ..base.clone() },
-        ServerSpec { client_ca: ca(&authority()), ..base.clone() },
+        ServerSpec { clients: None, ..base.clone() },
+        ServerSpec { clients: ca(&authority()), ..base.clone() },
         ServerSpec { identities: [read(&renewed)].into(), ..base.clone() },
         ServerSpec { identities: [read(&pem), read(&pem)].into(), ..base.clone() },
     ] {
@@ -230,8 +235,8 @@ fn tickets_are_good_for_the_listener_through_renewals_and_nowhere_else() {
 #[test]
 fn with_client_ca_each_client_shows_a_certificate() {
     let open = spec(&[identity(&["a.example"])]);
-    let closed = ServerSpec { client_ca: Some(Authorities::from_pem(&AUTHORITY.pem()).unwrap()), ..open.clone() };
-    let foreign = ServerSpec { client_ca: Some(Authorities::from_pem(&authority().pem()).unwrap()), ..open.clone() };
+    let closed = ServerSpec { clients: Some(asking(&AUTHORITY)), ..open.clone() };
+    let foreign = ServerSpec { clients: Some(asking(&authority())), ..open.clone() };
     let (open, closed, foreign) = (server(&open), server(&closed), server(&foreign));
     let own = identity(&["client.example"]);
     for version in [&TLS13, &TLS12] {
@@ -262,10 +267,7 @@ fn tickets_end_with_the_certificate_of_the_client() {
     let direct = until(1).signed_by(&pair, &*AUTHORITY).unwrap().pem();
     let led = format!("{}{}", until(9).signed_by(&pair, &middle).unwrap().pem(), middle.pem());
     let lasting = until(9).signed_by(&pair, &*AUTHORITY).unwrap().pem();
-    let closed = ServerSpec {
-        client_ca: Some(Authorities::from_pem(&AUTHORITY.pem()).unwrap()),
-        ..spec(&[identity(&["a.example"])])
-    };
+    let closed = ServerSpec { clients: Some(asking(&AUTHORITY)), ..spec(&[identity(&["a.example"])]) };
     for (chain, ends) in [(direct, true), (led, true), (lasting, false)] {
         let shown = Identity::new(Chain::from_pem(&chain).unwrap(), &own).unwrap();
         for version in [&TLS13, &TLS12] {

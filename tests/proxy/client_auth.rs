@@ -1,0 +1,238 @@
+//! Certificates of clients: who is let in, and who not any more. Not here: TLS by itself (`tls`).
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType, IsCa, KeyIdMethod,
+    KeyPair, RevokedCertParams, SerialNumber, date_time_ymd,
+};
+use rustls::crypto::aws_lc_rs;
+use rustls::version::{TLS12, TLS13};
+use rustls::{HandshakeKind, SupportedProtocolVersion};
+
+use crate::harness::{End, Origin, Proxy, Setup, next};
+use crate::tls::{Authority, Client, Site};
+
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
+const GET: &str = "GET /path HTTP/1.1\r\nHost: a.test\r\n\r\n";
+const BOTH: [&SupportedProtocolVersion; 2] = [&TLS13, &TLS12];
+
+/// An authority of this name.
+fn authority(name: &str) -> Authority {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.distinguished_name.push(DnType::CommonName, name);
+    Authority { issuer: CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap() }
+}
+
+/// What a certificate for a client holds.
+fn params(serial: u64) -> CertificateParams {
+    let mut params = CertificateParams::new(vec!["client".to_owned()]).unwrap();
+    params.serial_number = Some(SerialNumber::from(serial));
+    params
+}
+
+/// A client that shows a certificate of `issuer`, and believes `site`.
+fn showing(
+    site: &Site,
+    issuer: &Authority,
+    params: CertificateParams,
+    version: &'static SupportedProtocolVersion,
+) -> Client {
+    let key = KeyPair::generate().unwrap();
+    let cert = params.signed_by(&key, &issuer.issuer).unwrap().pem();
+    Client::of(site.authority.roots(), &[version], aws_lc_rs::ALL_CIPHER_SUITES, Some((cert, &key)))
+}
+
+fn nobody(site: &Site, version: &'static SupportedProtocolVersion) -> Client {
+    Client::of(site.authority.roots(), &[version], aws_lc_rs::ALL_CIPHER_SUITES, None)
+}
+
+/// Writes a list of revoked serial numbers, which is due to be replaced in that year.
+fn revoke(file: &Path, issuer: &Authority, serials: &[u64], number: u64, until: i32) {
+    let revoked = |serial: &u64| RevokedCertParams {
+        serial_number: SerialNumber::from(*serial),
+        revocation_time: date_time_ymd(2024, 1, 1),
+        reason_code: None,
+        invalidity_date: None,
+    };
+    let list = CertificateRevocationListParams {
+        this_update: date_time_ymd(2024, 1, 1),
+        next_update: date_time_ymd(until, 1, 1),
+        crl_number: SerialNumber::from(number),
+        issuing_distribution_point: None,
+        revoked_certs: serials.iter().map(revoked).collect(),
+        key_identifier_method: KeyIdMethod::Sha256,
+    };
+    fs::write(file, list.signed_by(&issuer.issuer).unwrap().pem().unwrap()).unwrap();
+}
+
+/// A site whose listener asks clients for certificates of `issuer`, with more keys of TLS.
+fn asking(site: &Site, issuer: &Authority, origin: &Origin, keys: &str) -> Setup {
+    issuer.write_ca(site.folder.path());
+    let folder = site.folder.path().display();
+    let keys = keys.replace("SITE", &folder.to_string());
+    let keys = format!("{}\ntls.client_ca = \"{folder}/ca.pem\"\n{keys}", site.keys(&["a"]));
+    Setup::to(&[&origin.address]).listener(&keys).managed()
+}
+
+fn failures(proxy: &Proxy) -> [u64; 3] {
+    serde_json::from_value(proxy.status()["handshakes"]["failures"].clone()).unwrap()
+}
+
+/// Who is not believed sends no byte of its request to an origin, and the log says why.
+#[test]
+fn who_is_not_believed_is_turned_away_before_any_request() {
+    let site = Site::new();
+    let (issuer, other) = (authority("clients"), authority("others"));
+    revoke(&site.folder.path().join("crl.pem"), &issuer, &[7], 1, 4000);
+    let origin = Origin::answering(OK);
+    let mut expired = params(1);
+    (expired.not_before, expired.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2021, 1, 1));
+    for version in BOTH {
+        let revoked = showing(&site, &issuer, params(7), version);
+        let expired = showing(&site, &issuer, expired.clone(), version);
+        let unknown = showing(&site, &other, params(1), version);
+        let unbelieved = "its certificate is of an authority that is not believed";
+        for (client, alerts, words, counted) in [
+            (revoked, &["CertificateRevoked"][..], "its certificate is revoked", [1, 0, 0]),
+            (expired, &["CertificateExpired"], "its certificate is not valid at this time", [1, 0, 0]),
+            (unknown, &["UnknownCA", "DecryptError"], unbelieved, [1, 0, 0]),
+            (
+                nobody(&site, version),
+                &["CertificateRequired", "HandshakeFailure"],
+                "it has shown no certificate",
+                [0, 1, 0],
+            ),
+        ] {
+            let proxy = asking(&site, &issuer, &origin, "tls.crl = \"SITE/crl.pem\"").start();
+            let error = client.refusal(&proxy, "public").to_string();
+            assert!(alerts.iter().any(|alert| error.contains(alert)), "{words}: {error}");
+            proxy.said(&format!("cairn: listener public, client 127.0.0.1: TLS failed: {words}"));
+            assert_eq!(failures(&proxy), counted, "{words}");
+        }
+    }
+    assert_eq!(origin.connections(), 0);
+}
+
+#[test]
+fn lists_of_revoked_certificates_take_effect_with_a_reload() {
+    let site = Site::new();
+    let issuer = authority("clients");
+    let crl = site.folder.path().join("crl.pem");
+    revoke(&crl, &issuer, &[], 1, 4000);
+    let origin = Origin::answering(OK);
+    let setup = asking(&site, &issuer, &origin, "tls.crl = [\"SITE/crl.pem\"]");
+    let proxy = setup.start();
+    for (round, version) in BOTH.into_iter().enumerate() {
+        let serial = 10 + round as u64;
+        let (one, other) =
+            (showing(&site, &issuer, params(serial), version), showing(&site, &issuer, params(1), version));
+        assert_eq!(one.ask(&proxy, "public").1, HandshakeKind::Full);
+        assert_eq!(one.ask(&proxy, "public").1, HandshakeKind::Resumed);
+        let mut idle = one.connect(&proxy, "public");
+        idle.send(GET);
+        assert_eq!(idle.message().unwrap().status(), 200);
+        // A list that only lasts longer ends nothing.
+        let before: Vec<_> = (10..serial).collect();
+        revoke(&crl, &issuer, &before, 2 * serial, 4001 + round as i32);
+        proxy.reload(&setup.text());
+        idle.send(GET);
+        assert_eq!(idle.message().unwrap().status(), 200);
+        assert_eq!(one.ask(&proxy, "public").1, HandshakeKind::Resumed);
+        let now: Vec<_> = (10..=serial).collect();
+        revoke(&crl, &issuer, &now, 2 * serial + 1, 4001);
+        proxy.reload(&setup.text());
+        assert_eq!(idle.end(), End::Clean(Vec::new()), "connections from before end");
+        let error = one.refusal(&proxy, "public").to_string();
+        assert!(error.contains("CertificateRevoked"), "a ticket from before is worth nothing: {error}");
+        assert_eq!(other.ask(&proxy, "public").0.status(), 200);
+    }
+}
+
+/// As with OpenSSL, and so nginx and HAProxy: where there are lists, a certificate of whose authority none is current does not count.
+#[test]
+fn who_cannot_be_looked_up_is_not_let_in() {
+    let site = Site::new();
+    let (issuer, other) = (authority("clients"), authority("others"));
+    let origin = Origin::answering(OK);
+    let crl = site.folder.path().join("crl.pem");
+    let unlisted = "listener public has no revocation list of the authority CN=clients";
+    let ended = "a revocation list of listener public was to be replaced by 2025-01-01";
+    for (author, until, warning) in [(&issuer, 2025, ended), (&other, 4000, unlisted)] {
+        revoke(&crl, author, &[], 1, until);
+        let proxy = asking(&site, &issuer, &origin, "tls.crl = \"SITE/crl.pem\"").start();
+        showing(&site, &issuer, params(1), &TLS13).refusal(&proxy, "public");
+        proxy.said(
+            "cairn: listener public, client 127.0.0.1: TLS failed: whether its certificate is revoked is unknown",
+        );
+        let said = String::from_utf8(proxy.verb(&["check"]).stdout).unwrap();
+        assert!(said.contains(warning), "{said}");
+    }
+    // All lists of a file are read, also with a byte-order mark and other ends of lines.
+    let foreign = fs::read_to_string(&crl).unwrap();
+    revoke(&crl, &issuer, &[], 1, 4000);
+    let own = fs::read_to_string(&crl).unwrap();
+    fs::write(&crl, format!("\u{feff}{foreign}{own}").replace('\n', "\r\n")).unwrap();
+    let proxy = asking(&site, &issuer, &origin, "tls.crl = \"SITE/crl.pem\"").start();
+    assert_eq!(showing(&site, &issuer, params(1), &TLS13).ask(&proxy, "public").0.status(), 200);
+}
+
+#[test]
+fn a_certificate_that_is_only_requested_may_be_missing() {
+    let site = Site::new();
+    let (issuer, other) = (authority("clients"), authority("others"));
+    let (origin, requests) = Origin::recording(OK);
+    let setup = |auth: &str| {
+        asking(&site, &issuer, &origin, &format!("tls.client_auth = \"{auth}\""))
+            .route("request_headers = { set = { x-subject = \"${tls.client.subject}\" } }")
+    };
+    let proxy = setup("request").start();
+    for version in BOTH {
+        let (known, nobody) = (showing(&site, &issuer, params(1), version), nobody(&site, version));
+        for kind in [HandshakeKind::Full, HandshakeKind::Resumed] {
+            assert_eq!(nobody.ask(&proxy, "public").1, kind);
+            assert_eq!(next(&requests).field("x-subject").as_deref(), Some(""));
+            assert_eq!(known.ask(&proxy, "public").1, kind);
+            assert_ne!(next(&requests).field("x-subject").as_deref(), Some(""));
+        }
+        // Who shows one has to show a good one.
+        showing(&site, &other, params(1), version).refusal(&proxy, "public");
+        let mut idle = nobody.connect(&proxy, "public");
+        idle.send(GET);
+        assert_eq!(idle.message().unwrap().status(), 200);
+        next(&requests);
+        proxy.reload(&setup("require").text());
+        assert_eq!(idle.end(), End::Clean(Vec::new()));
+        nobody.refusal(&proxy, "public");
+        proxy.reload(&setup("request").text());
+    }
+}
+
+/// What a client is asked for names the authorities of now: some choose their certificate by that.
+#[test]
+fn openssl_is_told_the_authorities_of_now() {
+    let site = Site::new();
+    let origin = Origin::answering(OK);
+    let asked = |proxy: &Proxy, version: &str| {
+        let mut command = Command::new("openssl");
+        command.args(["s_client", "-connect", proxy.address("public"), "-servername", "a.test", version]);
+        let output = command.stdin(Stdio::null()).output().expect("openssl");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let names = text.split("Acceptable client certificate CA names\n").nth(1).unwrap_or_default();
+        names.lines().take_while(|line| line.contains("CN")).map(|line| line.replace(' ', "")).collect::<Vec<_>>()
+    };
+    let setup = |names: &[&str]| {
+        let authorities: Vec<_> = names.iter().map(|name| authority(name)).collect();
+        let setup = asking(&site, &authorities[0], &origin, "tls.client_auth = \"request\"");
+        let all: String = authorities.iter().map(|authority| authority.issuer.pem()).collect();
+        fs::write(site.folder.path().join("ca.pem"), all).unwrap();
+        setup
+    };
+    let proxy = setup(&["one"]).start();
+    assert_eq!([asked(&proxy, "-tls1_3"), asked(&proxy, "-tls1_2")], [["CN=one"]; 2]);
+    proxy.reload(&setup(&["two", "three"]).text());
+    assert_eq!([asked(&proxy, "-tls1_3"), asked(&proxy, "-tls1_2")], [["CN=two", "CN=three"]; 2]);
+}
