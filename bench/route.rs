@@ -56,6 +56,9 @@ impl Request for Get {
     fn client_ip(&self) -> Option<IpAddr> {
         None
     }
+    fn identity(&self) -> Option<&str> {
+        None
+    }
     fn scheme(&self) -> Scheme {
         Scheme::Http
     }

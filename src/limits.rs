@@ -139,6 +139,8 @@ pub const COMPLETIONS: u32 = 8 * 1024;
 pub const UPSTREAM_DESCRIPTORS: usize = 8 * 1024;
 /// Descriptors of the process that stay for files and the admin interface; a sixteenth of all where that is fewer.
 pub const CONTROL_DESCRIPTORS: usize = 64;
+/// Bytes of what a certificate says of its owner: the longest SPIFFE ID (SPIFFE-ID section 2.3).
+pub const IDENTITY_BYTES: usize = 2048;
 /// How long a tunnel may be silent in both directions.
 pub const TUNNEL_IDLE: Duration = Duration::from_secs(3600);
 /// How long a connection that is to be closed is read on, so that the client gets the answer instead of a reset.

@@ -187,6 +187,55 @@ fn explain_knows_which_listeners_speak_https() {
     assert!(explain(&["https://a.example/x"]).2.contains("no listener speaks https"));
 }
 
+/// Who the client is can be stated, and counts where a listener asks for it.
+#[test]
+fn explain_takes_who_the_client_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new(vec!["a.example".to_owned()]).unwrap().self_signed(&key).unwrap();
+    fs::write(folder.path().join("cert.pem"), certificate.pem()).unwrap();
+    fs::write(folder.path().join("key.pem"), key.serialize_pem()).unwrap();
+    let clear = "[[listener]]\nname = \"clear\"\nbind = \"127.0.0.1:80\"\n";
+    let tls = "[[listener]]\nname = \"tls\"\nbind = \"127.0.0.1:443\"\n[listener.tls]\n\
+               certificates = [{ cert = \"cert.pem\", key = \"key.pem\" }]\nclient_ca = \"cert.pem\"\n";
+    let routes = "[[route]]\nname = \"shop\"\nclient = \"spiffe://corp/ns/shop/*\"\nrespond = {}\n\
+                  [[route]]\nname = \"no-pay\"\nnot = { client = \"spiffe://corp/ns/pay\" }\nrespond = {}\n";
+    fs::write(folder.path().join("cairn.toml"), format!("{clear}{tls}{routes}")).unwrap();
+    let explain = |arguments: &[&str]| {
+        let output = cairn(folder.path(), &[&["explain", "-c", "cairn.toml", "GET", "/"], arguments].concat());
+        let rows = text(&output.stdout);
+        let rows =
+            rows.lines().filter(|row| ["client", "route", "because", "not"].contains(&row.split(' ').next().unwrap()));
+        rows.map(|row| row.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        explain(&["--listener", "tls", "--client", "spiffe://corp/ns/shop/web"]),
+        [
+            "client spiffe://corp/ns/shop/web, by its certificate",
+            "route shop, cairn.toml:10",
+            "because client spiffe://corp/ns/shop/*",
+            "not no-pay, cairn.toml:14: fits too, but shop comes before it",
+        ]
+    );
+    assert_eq!(
+        explain(&["--listener", "tls", "--client", "spiffe://corp/ns/pay"]),
+        [
+            "client spiffe://corp/ns/pay, by its certificate",
+            "not shop, cairn.toml:10: its client is not spiffe://corp/ns/pay",
+            "not no-pay, cairn.toml:14: its `not` excludes it: client spiffe://corp/ns/pay",
+        ]
+    );
+    assert_eq!(
+        explain(&["--listener", "clear", "--client", "spiffe://corp/ns/pay"]),
+        [
+            "client without a certificate: the listener asks for none",
+            "route no-pay, cairn.toml:14",
+            "because not client spiffe://corp/ns/pay",
+            "not shop, cairn.toml:10: its client holds for no client without a certificate: --client states one",
+        ]
+    );
+}
+
 /// `ca = "system"` is what is trusted by default, and whose authorities these are is said.
 #[test]
 fn a_cluster_says_that_it_speaks_tls_and_whom_it_trusts() {

@@ -16,6 +16,7 @@ use cairn::route::{
     Verdict,
 };
 use cairn::snapshot::{Ledger, ListenerSpec, Snapshot};
+use cairn::tls::ClientHandshake;
 
 use super::request::{self, Refused};
 use super::{check, print, usage};
@@ -35,6 +36,9 @@ pub(super) struct Arguments {
     /// The listener that gets the request, instead of each in turn
     #[arg(long, value_name = "NAME")]
     listener: Option<String>,
+    /// Who the client is by its certificate, on listeners that ask for one: "spiffe://corp/ns/shop/web", a DNS name or a subject
+    #[arg(long, value_name = "IDENTITY")]
+    client: Option<String>,
     /// The address from which the request comes: that of the client, unless a trusted proxy's X-Forwarded-For names another
     #[arg(long, alias = "from", value_name = "IP", default_value = "127.0.0.1")]
     client_ip: IpAddr,
@@ -83,12 +87,20 @@ pub(super) fn explain(arguments: &Arguments) -> ExitCode {
         // Clients of a Unix-domain socket have no address.
         let address = Some((arguments.client_ip, 0)).filter(|_| matches!(listener.bind, Address::Inet(_)));
         let peer = listener.peer(address);
+        let asks = listener.tls.as_ref().is_some_and(|tls| tls.clients.is_some());
+        let shown = arguments.client.as_deref().filter(|_| asks).map(shown);
+        if let Some(identity) = &arguments.client {
+            match asks {
+                true => rows.row("client", format_args!("{identity}, by its certificate")),
+                false => rows.row("client", "without a certificate: the listener asks for none"),
+            }
+        }
         let asked = RouteRequest {
             request: &request,
             head: head.as_bytes(),
             listener: id,
             peer: &peer,
-            tls: None,
+            tls: shown.as_ref(),
             arrival: None,
             id: &RequestId::new(b"-"),
         };
@@ -101,6 +113,11 @@ pub(super) fn explain(arguments: &Arguments) -> ExitCode {
         found |= Explanation { snapshot: &snapshot, config: &config, asked, paths, rows: &mut rows }.print();
     }
     print(&rows.0, if found { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What a client has shown whose certificate says this of it.
+fn shown(identity: &str) -> ClientHandshake {
+    ClientHandshake { tls13: true, identity: identity.into(), ..ClientHandshake::default() }
 }
 
 /// Rows of a label and a text.
@@ -274,6 +291,10 @@ impl<'a> Explanation<'a> {
             }
             Condition::Query(name) => format!("its condition on query {name} does not hold"),
             Condition::Cookie(name) => format!("its condition on cookie {name} does not hold"),
+            Condition::Client => match self.routed().identity() {
+                Some(identity) => format!("its client is not {identity}"),
+                None => "its client holds for no client without a certificate: --client states one".to_owned(),
+            },
             Condition::ClientIp => match self.routed().client_ip() {
                 Some(address) => format!("its client_ip does not contain {address}"),
                 None => "its client_ip holds for no client without an address".to_owned(),
@@ -295,6 +316,7 @@ impl<'a> Explanation<'a> {
             Condition::Header(name) => format!("the condition on header {name}"),
             Condition::Query(name) => format!("the condition on query {name}"),
             Condition::Cookie(name) => format!("the condition on cookie {name}"),
+            Condition::Client => format!("client {}", self.routed().identity().unwrap_or_default()),
             Condition::ClientIp => {
                 let address = self.routed().client_ip().map(|address| format!(" contains {address}"));
                 format!("client_ip{}", address.unwrap_or_default())

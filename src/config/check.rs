@@ -109,7 +109,10 @@ impl Check<'_> {
             _ => self.without_variables(node, matches!(key.kind, Kind::Conditions)),
         }
         match (&key.kind, node.get_ref()) {
-            (Kind::Text | Kind::Template | Kind::Page | Kind::Path | Kind::PathOrPaths, DeValue::String(_))
+            (
+                Kind::Text | Kind::Template | Kind::Page | Kind::Path | Kind::TextOrTexts | Kind::PathOrPaths,
+                DeValue::String(_),
+            )
             | (Kind::Flag | Kind::FlagOr(_) | Kind::FlagOrOne(_), DeValue::Boolean(_)) => {}
             (Kind::Word(words) | Kind::FlagOr(words), DeValue::String(text)) => self.word(at, key, words, text),
             (Kind::Number(min, max), DeValue::Integer(number)) => {
@@ -130,7 +133,7 @@ impl Check<'_> {
                 self.size(at, key, *min, *max, node.get_ref());
             }
             (Kind::Time, DeValue::String(text)) => self.time(at, key, text),
-            (Kind::Texts | Kind::PathOrPaths, DeValue::Array(items)) => {
+            (Kind::Texts | Kind::TextOrTexts | Kind::PathOrPaths, DeValue::Array(items)) => {
                 for item in items.iter().filter(|item| !matches!(item.get_ref(), DeValue::String(_))) {
                     self.mismatch(self.span(item), key, item.get_ref());
                 }
@@ -295,7 +298,7 @@ impl Check<'_> {
             Kind::Flag => "true or false",
             Kind::FlagOr(_) => "true, false or a string",
             Kind::Texts => "an array of strings",
-            Kind::PathOrPaths => "a string or an array of strings",
+            Kind::TextOrTexts | Kind::PathOrPaths => "a string or an array of strings",
             Kind::Fields | Kind::Conditions => "a table, name = value",
             Kind::TextsOr(_) => "an array of strings or tables",
             Kind::One(_) => "a table",

@@ -5,7 +5,7 @@ use super::bounds::Bounds;
 use super::report::Problems;
 use super::section::{Condition, Section, Text};
 use super::{Config, field, network};
-use crate::route::{ConditionsSpec, RouteSpec, Scheme, ValuePattern, try_expression};
+use crate::route::{ClientPattern, ConditionsSpec, RouteSpec, Scheme, ValuePattern, try_expression};
 
 /// Methods of RFC 9110 and RFC 5789, to recognise them in the wrong letter case.
 const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
@@ -14,6 +14,7 @@ const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "
 pub(super) fn conditions(section: Section<'_>, bounds: &Bounds, problems: &mut Problems) -> ConditionsSpec {
     let mut reader = Reader { section, bounds, problems };
     ConditionsSpec {
+        client: reader.clients(),
         client_ip: reader.networks(),
         methods: reader.methods(),
         headers: reader.headers(),
@@ -69,6 +70,27 @@ impl Reader<'_> {
         }
         let texts = self.section.texts("client_ip").into_iter();
         texts.filter_map(|text| network::range(text, self.problems)).collect()
+    }
+
+    fn clients(&mut self) -> Vec<ClientPattern> {
+        if self.section.length("client") == Some(0) {
+            self.problems
+                .add(self.section.span("client"), "no client is in an empty list")
+                .help("name clients, or leave `client` out for any");
+        }
+        let texts = self.section.texts("client").into_iter();
+        let mut read = |text: Text<'_>| {
+            let pattern = ClientPattern::parse(text.value);
+            if pattern.is_none() {
+                self.problems
+                    .add(text.at, format!("\"{}\" is not what a certificate says of a client", text.shown.escape_debug()))
+                    .help(
+                        "write a SPIFFE ID (\"spiffe://corp/ns/shop\", with /* at the end for all below), a DNS name or a subject (\"CN=shop,O=Corp\")",
+                    );
+            }
+            pattern
+        };
+        texts.filter_map(&mut read).collect()
     }
 
     fn methods(&mut self) -> Vec<String> {
@@ -146,8 +168,12 @@ impl Config {
     }
 
     fn texts(&self, conditions: &ConditionsSpec) -> Vec<String> {
-        let ConditionsSpec { client_ip, methods, headers, query, cookies, scheme, port } = conditions;
+        let ConditionsSpec { client, client_ip, methods, headers, query, cookies, scheme, port } = conditions;
         let mut texts = Vec::new();
+        if !client.is_empty() {
+            let clients: Vec<_> = client.iter().map(|it| self.shown(&it.to_string()).to_owned()).collect();
+            texts.push(format!("client {}", clients.join(" or ")));
+        }
         if !client_ip.is_empty() {
             let networks: Vec<_> = client_ip.iter().map(ToString::to_string).collect();
             texts.push(format!("client_ip {}", networks.join(" or ")));

@@ -21,6 +21,13 @@ pub(super) const COOKIES: Key = key(
     "as for headers",
 );
 
+pub(super) const CLIENT: Key = key(
+    "client",
+    Kind::TextOrTexts,
+    Preset::Optional("\"spiffe://corp/ns/shop/*\""),
+    "who the client is by its certificate, which client_ca asks for: its SPIFFE ID (/* for all below), else its DNS name, else its subject",
+);
+
 pub(super) const CLIENT_IP: Key = key(
     "client_ip",
     Kind::Texts,
@@ -48,6 +55,6 @@ pub(super) const NOT: Key = key(
 static NOT_TABLE: Table = Table {
     title: "route.not",
     doc: "",
-    keys: &[METHODS, HEADERS, QUERY, COOKIES, CLIENT_IP, SCHEME, PORT],
+    keys: &[METHODS, HEADERS, QUERY, COOKIES, CLIENT, CLIENT_IP, SCHEME, PORT],
     choices: &[],
 };

@@ -110,7 +110,7 @@ fn kind(kind: &Kind) -> Value {
             json!({ "anyOf": [{ "type": "boolean" }, { "enum": words }, { "type": "string", "pattern": REFERENCE }] })
         }
         Kind::Texts => json!({ "type": "array", "items": text() }),
-        Kind::PathOrPaths => json!({ "anyOf": [text(), { "type": "array", "items": text() }] }),
+        Kind::TextOrTexts | Kind::PathOrPaths => json!({ "anyOf": [text(), { "type": "array", "items": text() }] }),
         Kind::TextsOr(inner) => json!({ "type": "array", "items": { "anyOf": [text(), table(inner)] } }),
         Kind::Fields => json!({ "type": "object", "additionalProperties": text() }),
         Kind::Conditions => json!({ "type": "object", "additionalProperties": { "anyOf": [

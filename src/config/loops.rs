@@ -48,7 +48,9 @@ pub(super) fn loops(spec: &SnapshotSpec) -> Vec<Loop<'_>> {
 
 /// Whether the conditions hold for a request that comes back on a connection of this process: its client and its scheme may be others.
 fn same_by_connection(route: &RouteSpec) -> bool {
-    [&route.conditions, &route.not].iter().all(|it| it.client_ip.is_empty() && it.scheme.is_none())
+    [&route.conditions, &route.not]
+        .iter()
+        .all(|it| it.client.is_empty() && it.client_ip.is_empty() && it.scheme.is_none())
 }
 
 /// Positions of the listeners that are endpoints of a cluster.
@@ -109,9 +111,10 @@ fn reaches(endpoint: &Address, listener: &ListenerSpec) -> bool {
 pub(super) fn own_redirect<'a>(spec: &'a SnapshotSpec, position: usize, snapshot: &Snapshot) -> Option<&'a str> {
     let route = spec.routes.get(position)?;
     let ActionSpec::Redirect { scheme, host, path, query: new_query, .. } = &route.action else { return None };
-    let ConditionsSpec { client_ip, methods, headers, query, cookies, scheme: only, port: _ } = &route.conditions;
+    let ConditionsSpec { client, client_ip, methods, headers, query, cookies, scheme: only, port: _ } =
+        &route.conditions;
     let named = !headers.is_empty() || !query.is_empty() || !cookies.is_empty();
-    if named || !client_ip.is_empty() || new_query.is_some() || !route.not.is_empty() {
+    if named || !client.is_empty() || !client_ip.is_empty() || new_query.is_some() || !route.not.is_empty() {
         return None;
     }
     let path = match (path, &route.path) {

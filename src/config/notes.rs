@@ -145,6 +145,13 @@ impl Config {
             // A trusted proxy may say that its client speaks otherwise; so may who comes on a Unix-domain socket.
             it.scheme() == scheme || it.port().is_none() || !it.trusted_proxies.is_empty()
         };
+        let asks = |it: &ListenerSpec| it.tls.as_ref().is_some_and(|tls| tls.clients.is_some());
+        if !route.conditions.client.is_empty() && !listeners.iter().any(|it| asks(it)) {
+            return Some(format!(
+                "route {} takes no request: none of its listeners asks clients for certificates (`client_ca`)",
+                route.name
+            ));
+        }
         match (route.conditions.port, route.conditions.scheme) {
             (Some(port), _) if !listeners.iter().any(|it| it.port() == Some(port)) => {
                 Some(format!("route {} takes no request: none of its listeners binds port {port}", route.name))

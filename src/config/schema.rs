@@ -66,6 +66,8 @@ pub(super) enum Kind {
     FlagOr(&'static [&'static str]),
     /// An array of strings.
     Texts,
+    /// A string, or an array of strings.
+    TextOrTexts,
     /// A path as [`Kind::Path`], or an array of such.
     PathOrPaths,
     /// A table with any keys, of strings in which variables of the request may stand.

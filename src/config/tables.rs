@@ -143,6 +143,7 @@ pub(super) static ROUTE: Table = Table {
         condition_tables::HEADERS,
         condition_tables::QUERY,
         condition_tables::COOKIES,
+        condition_tables::CLIENT,
         condition_tables::CLIENT_IP,
         condition_tables::SCHEME,
         condition_tables::PORT,

@@ -36,8 +36,8 @@ impl<'a> RouteRequest<'a> {
     /// The request as the router sees it, with a form of its path. `spec` is that of its listener.
     #[must_use]
     pub fn routed(&self, spec: &'a ListenerSpec, path: &'a [u8]) -> Routed<'a> {
-        let Self { request, head, peer, .. } = *self;
-        Routed { request, head, peer, spec, path }
+        let Self { request, head, peer, tls, .. } = *self;
+        Routed { request, head, peer, tls, spec, path }
     }
 }
 
@@ -182,6 +182,8 @@ pub struct Routed<'a> {
     pub head: &'a [u8],
     /// Its sender.
     pub peer: &'a Peer,
+    /// What its sender has shown in the TLS handshake; None without TLS.
+    pub tls: Option<&'a ClientHandshake>,
     /// The listener that accepted its connection.
     pub spec: &'a ListenerSpec,
     /// The form of its path by which routes are looked up.
@@ -217,6 +219,10 @@ impl route::Request for Routed<'_> {
 
     fn client_ip(&self) -> Option<IpAddr> {
         client::client_ip(self.peer, self.request, self.head, self.spec)
+    }
+
+    fn identity(&self) -> Option<&str> {
+        self.tls.map(|tls| &*tls.identity).filter(|identity| !identity.is_empty())
     }
 
     fn scheme(&self) -> Scheme {

@@ -99,6 +99,7 @@ impl Values for RequestValues<'_> {
                 (Some(tls), _) => tls.sni.as_bytes(),
                 (None, arrival) => arrival.map_or(b"", |arrival| arrival.authority.as_bytes()),
             },
+            Variable::ClientIdentity => tls.map_or(b"", |tls| tls.identity.as_bytes()),
             Variable::TlsClientSubject => tls.map_or(b"", |tls| tls.subject.as_bytes()),
             // Pages have them.
             Variable::ErrorStatus | Variable::ErrorTitle | Variable::ErrorReason => b"",

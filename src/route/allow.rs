@@ -42,6 +42,10 @@ impl<R: Request> Request for WithMethod<'_, R> {
         self.request.client_ip()
     }
 
+    fn identity(&self) -> Option<&str> {
+        self.request.identity()
+    }
+
     fn scheme(&self) -> Scheme {
         self.request.scheme()
     }

@@ -12,7 +12,7 @@ use super::edit::Edits;
 use super::host;
 use super::pattern::Groups;
 use super::rewrite::Rewrite;
-use super::spec::{ConditionsSpec, HostPattern, PathPattern, RouteSpec, Scheme, ValuePattern};
+use super::spec::{ClientPattern, ConditionsSpec, HostPattern, PathPattern, RouteSpec, Scheme, ValuePattern};
 use super::template::Variable;
 use super::tree::{Draft, DraftId, Rule};
 use super::{ErrorPages, Restores, Route, Router, Table};
@@ -37,7 +37,9 @@ pub struct BuildError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Rank {
     path: PathClass,
-    /// The client cannot choose its address as it can all else, so nothing that it sends puts another route before this one.
+    /// The client cannot choose who it is and from where it comes as it can all else, so nothing that it sends puts another route before
+    /// this one.
+    client: Reverse<bool>,
     client_ip: Reverse<bool>,
     methods: Reverse<bool>,
     headers: Reverse<usize>,
@@ -71,6 +73,7 @@ struct Signature<'a> {
 /// Conditions in canonical order.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Sorted<'a> {
+    client: Vec<&'a ClientPattern>,
     client_ip: Vec<&'a Network>,
     methods: Vec<&'a String>,
     headers: Vec<&'a (String, ValuePattern)>,
@@ -316,6 +319,7 @@ impl Rank {
         let wanted = &spec.conditions;
         Self {
             path: PathClass::of(&spec.path),
+            client: Reverse(!wanted.client.is_empty()),
             client_ip: Reverse(!wanted.client_ip.is_empty()),
             methods: Reverse(!wanted.methods.is_empty()),
             headers: Reverse(wanted.headers.len()),
@@ -343,6 +347,7 @@ impl<'a> Signature<'a> {
 impl<'a> Sorted<'a> {
     fn of(spec: &'a ConditionsSpec) -> Self {
         Self {
+            client: sorted(&spec.client),
             client_ip: sorted(&spec.client_ip),
             methods: sorted(&spec.methods),
             headers: sorted(&spec.headers),

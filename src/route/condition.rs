@@ -2,7 +2,7 @@
 
 use super::network::NetworkSet;
 use super::pattern::Pattern;
-use super::spec::{ConditionsSpec, PathPattern, RouteSpec, Scheme, ValuePattern};
+use super::spec::{ClientPattern, ConditionsSpec, PathPattern, RouteSpec, Scheme, ValuePattern};
 use super::{BuildError, Request, cookie, query};
 use crate::limits::REQUEST_LINE_BYTES;
 
@@ -19,6 +19,7 @@ pub(super) struct Conditions {
 /// Conditions each of which holds or not, by itself.
 #[derive(Debug)]
 struct ConditionSet {
+    client: Box<[ClientPattern]>,
     client_ip: Option<NetworkSet>,
     methods: Box<[Box<[u8]>]>,
     headers: Box<[Field]>,
@@ -47,6 +48,8 @@ enum Value {
 pub enum Condition<'a> {
     /// `path_regex`
     Path,
+    /// `client`
+    Client,
     /// `client_ip`
     ClientIp,
     /// `methods`
@@ -122,6 +125,7 @@ impl ConditionSet {
             specs.iter().filter_map(|(name, v)| Some(Field { name: name.as_str().into(), value: value(v)? })).collect()
         };
         Self {
+            client: spec.client.as_slice().into(),
             client_ip: (!spec.client_ip.is_empty()).then(|| NetworkSet::of(&spec.client_ip)),
             methods: spec.methods.iter().map(|method| method.as_bytes().into()).collect(),
             headers: fields(headers, &spec.headers),
@@ -132,8 +136,14 @@ impl ConditionSet {
         }
     }
 
-    /// The first condition that holds, or that does not, as `holds` says. A client without an address is in no network.
+    /// The first condition that holds, or that does not, as `holds` says. A client without an address is in no network, and one without
+    /// an identity is nobody.
     fn first<R: Request>(&self, request: &R, holds: bool) -> Option<Condition<'_>> {
+        if !self.client.is_empty()
+            && request.identity().is_some_and(|identity| self.client.iter().any(|it| it.matches(identity))) == holds
+        {
+            return Some(Condition::Client);
+        }
         if let Some(networks) = &self.client_ip
             && request.client_ip().is_some_and(|address| networks.contains(address)) == holds
         {

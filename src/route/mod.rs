@@ -46,8 +46,8 @@ pub use retry::{Retry, RetryOn};
 pub use rewrite::{PathRewrite, Rewrite};
 pub use sample::Sample;
 pub use spec::{
-    ActionSpec, ConditionsSpec, ErrorPageSpec, HeaderEdits, HostPattern, PathEdit, PathPattern, RouteLimits, RouteSpec,
-    Scheme, StatusPattern, ValuePattern,
+    ActionSpec, ClientPattern, ConditionsSpec, ErrorPageSpec, HeaderEdits, HostPattern, PathEdit, PathPattern,
+    RouteLimits, RouteSpec, Scheme, StatusPattern, ValuePattern,
 };
 use tree::{NodeId, Rule, Tree};
 
@@ -65,6 +65,8 @@ pub trait Request {
     fn header(&self, name: &[u8]) -> impl Iterator<Item = &[u8]>;
     /// The address of the client, as far as it is known and believed.
     fn client_ip(&self) -> Option<IpAddr>;
+    /// What the certificate of the client says of its owner; None: it has shown none.
+    fn identity(&self) -> Option<&str>;
     /// The scheme that the client uses.
     fn scheme(&self) -> Scheme;
     /// The port of the listener; None: it has none.

@@ -22,6 +22,8 @@ pub struct Sample<'a> {
     pub cookies: String,
     /// The address of the client.
     pub client_ip: Option<IpAddr>,
+    /// What the certificate of the client says of its owner.
+    pub identity: Option<String>,
     /// How the client speaks.
     pub scheme: Scheme,
     /// The port of the listener.
@@ -40,6 +42,7 @@ impl<'a> Sample<'a> {
             headers: Vec::new(),
             cookies: String::new(),
             client_ip: None,
+            identity: None,
             scheme: Scheme::Http,
             port: None,
         }
@@ -71,6 +74,10 @@ impl Request for Sample<'_> {
 
     fn client_ip(&self) -> Option<IpAddr> {
         self.client_ip
+    }
+
+    fn identity(&self) -> Option<&str> {
+        self.identity.as_deref()
     }
 
     fn scheme(&self) -> Scheme {

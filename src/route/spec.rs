@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::{Retry, template};
 use crate::id::{ClusterId, ListenerId, Network, TenantId};
+use crate::tls::SpiffeId;
 
 /// One `[[route]]`.
 #[derive(Clone, Debug, PartialEq)]
@@ -120,6 +121,8 @@ impl RouteLimits {
 /// Conditions beyond host and path.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ConditionsSpec {
+    /// The certificate of the client says one of these of its owner; empty: no condition.
+    pub client: Vec<ClientPattern>,
     /// The client's address lies in one of these; empty: no condition.
     pub client_ip: Vec<Network>,
     /// Methods, exact and case-sensitive (RFC 9110 section 9.1), one of which it has; empty: no condition.
@@ -138,20 +141,74 @@ pub struct ConditionsSpec {
 }
 
 impl ConditionsSpec {
-    /// Number of conditions; a list of methods or of networks is one.
+    /// Number of conditions; a list of methods, of clients or of networks is one.
     #[must_use]
     pub fn count(&self) -> usize {
         let one = usize::from;
-        let Self { client_ip, methods, headers, query, cookies, scheme, port } = self;
+        let Self { client, client_ip, methods, headers, query, cookies, scheme, port } = self;
         let single =
             one(!client_ip.is_empty()) + one(!methods.is_empty()) + one(scheme.is_some()) + one(port.is_some());
-        single + headers.len() + query.len() + cookies.len()
+        single + one(!client.is_empty()) + headers.len() + query.len() + cookies.len()
     }
 
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.count() == 0
+    }
+}
+
+/// Clients, by what their certificates say of them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ClientPattern {
+    /// A SPIFFE ID, or all below a path.
+    Spiffe(SpiffeId),
+    /// A DNS name in lower case, or a subject (RFC 4514).
+    Exact(Box<str>),
+}
+
+impl ClientPattern {
+    /// Reads `spiffe://…`, which `/*` may end, a DNS name, or a subject, which has a `=`. None: it has another form.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        match text {
+            _ if text.starts_with("spiffe:") => SpiffeId::parse(text).map(Self::Spiffe),
+            _ if text.contains('=') && !text.contains(char::is_control) => Some(Self::Exact(text.into())),
+            _ => {
+                let rest = text.strip_prefix("*.").unwrap_or(text);
+                let valid = !rest.is_empty() && rest.bytes().all(name);
+                valid.then(|| Self::Exact(text.to_ascii_lowercase().into()))
+            }
+        }
+    }
+
+    /// Whether it is meant who has this identity.
+    #[must_use]
+    pub fn matches(&self, identity: &str) -> bool {
+        match self {
+            Self::Spiffe(id) => id.matches(identity),
+            Self::Exact(text) => **text == *identity,
+        }
+    }
+
+    /// An identity that is meant.
+    #[must_use]
+    pub fn example(&self) -> String {
+        match self {
+            Self::Spiffe(id) => id.example(),
+            Self::Exact(text) => text.to_string(),
+        }
+    }
+}
+
+/// Writes it as it is read.
+impl fmt::Display for ClientPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Spiffe(id) => id.fmt(f),
+            Self::Exact(text) => f.write_str(text),
+        }
     }
 }
 

@@ -19,6 +19,8 @@ pub enum Variable {
     ClientIp,
     /// `client.port`: empty where a proxy names the client.
     ClientPort,
+    /// `client.identity`: of its certificate: the first SPIFFE ID, else the first DNS name, else the subject; empty without one.
+    ClientIdentity,
     /// `listener.name`
     ListenerName,
     /// `route.name`
@@ -54,9 +56,10 @@ pub enum Variable {
 }
 
 /// Variables without a part of their own, by name.
-const NAMED: [(&str, Variable); 16] = [
+const NAMED: [(&str, Variable); 17] = [
     ("client.ip", Variable::ClientIp),
     ("client.port", Variable::ClientPort),
+    ("client.identity", Variable::ClientIdentity),
     ("listener.name", Variable::ListenerName),
     ("route.name", Variable::RouteName),
     ("request.id", Variable::RequestId),

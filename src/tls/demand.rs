@@ -63,7 +63,7 @@ fn value_of(digit: u8) -> Option<u8> {
 }
 
 /// A SPIFFE ID, or all below a path.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SpiffeId {
     /// The ID, or what those that are meant begin with.
     text: Box<str>,
@@ -93,8 +93,15 @@ impl SpiffeId {
     }
 
     /// Whether `id` is meant.
-    fn matches(&self, id: &str) -> bool {
+    #[must_use]
+    pub fn matches(&self, id: &str) -> bool {
         if self.below { id.len() > self.text.len() && id.starts_with(&*self.text) } else { id == &*self.text }
+    }
+
+    /// An ID that is meant.
+    #[must_use]
+    pub fn example(&self) -> String {
+        if self.below { format!("{}any", self.text) } else { self.text.to_string() }
     }
 
     /// Whether the certificate has one of these IDs. One with several IDs has none (X509-SVID section 2).

@@ -4,23 +4,15 @@
 use std::sync::Arc;
 
 use rustls::client::UnbufferedClientConnection;
-use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::pki_types::UnixTime;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
 use rustls::{CommonState, ExtractedSecrets, HandshakeKind, ProtocolVersion};
-use x509_cert::der::Decode;
 
 use super::keys::Keys;
 use super::tickets::first_end;
-use super::{Agreement, Client, ClientHandshake, Error, Server, ServerName, Wire, resolver};
+use super::{Agreement, Client, ClientHandshake, Error, Server, ServerName, Wire, peer, resolver};
 use crate::buffer::Lease;
-
-/// The subject of a certificate that was found valid. Empty: it has none, or one that this parser does not read.
-fn subject(certificate: &CertificateDer<'_>) -> Box<str> {
-    let parsed = x509_cert::Certificate::from_der(certificate).ok();
-    let text = parsed.map(|parsed| parsed.tbs_certificate.subject.to_string()).unwrap_or_default();
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect::<String>().into()
-}
 
 /// One handshake.
 pub(super) struct Handshake {
@@ -110,12 +102,16 @@ impl Handshake {
     /// What the client has shown; None: the peer is a server.
     pub(super) fn client_handshake(&mut self) -> Option<Box<ClientHandshake>> {
         let Side::Server(connection) = &self.side else { return None };
-        let certificate = connection.peer_certificates().and_then(|chain| chain.first());
-        Some(Box::new(ClientHandshake {
+        let mut shown = ClientHandshake {
             tls13: connection.protocol_version() == Some(ProtocolVersion::TLSv1_3),
             sni: std::mem::take(&mut self.sni),
-            subject: certificate.map(|certificate| subject(certificate)).unwrap_or_default(),
-        }))
+            ..ClientHandshake::default()
+        };
+        if let Some(certificate) = connection.peer_certificates().and_then(|chain| chain.first()) {
+            shown.subject = peer::subject(certificate);
+            shown.identity = peer::identity(certificate, &shown.subject);
+        }
+        Some(Box::new(shown))
     }
 
     /// When the first certificate expires that the server has shown and that counts, in seconds since 1970; 0 if one cannot be read.

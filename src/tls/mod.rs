@@ -9,6 +9,7 @@ mod distrust;
 mod handshake;
 mod identity;
 mod keys;
+mod peer;
 mod record;
 mod resolver;
 mod server;
@@ -67,7 +68,7 @@ impl Wire<'_> {
 }
 
 /// What a client has shown in its handshake.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientHandshake {
     /// Whether the version is TLS 1.3; else it is 1.2.
     pub tls13: bool,
@@ -75,6 +76,8 @@ pub struct ClientHandshake {
     pub sni: Box<str>,
     /// The subject of its certificate (RFC 4514); empty: it has shown none. Without control characters.
     pub subject: Box<str>,
+    /// Who it is, by its certificate: the first SPIFFE ID, else the first DNS name, else the subject; empty: it has shown none.
+    pub identity: Box<str>,
 }
 
 impl ClientHandshake {

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType, IsCa, KeyIdMethod,
-    KeyPair, RevokedCertParams, SerialNumber, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DistinguishedName, DnType,
+    IsCa, KeyIdMethod, KeyPair, RevokedCertParams, SanType, SerialNumber, date_time_ymd,
 };
 use rustls::crypto::aws_lc_rs;
 use rustls::version::{TLS12, TLS13};
@@ -235,4 +235,73 @@ fn openssl_is_told_the_authorities_of_now() {
     assert_eq!([asked(&proxy, "-tls1_3"), asked(&proxy, "-tls1_2")], [["CN=one"]; 2]);
     proxy.reload(&setup(&["two", "three"]).text());
     assert_eq!([asked(&proxy, "-tls1_3"), asked(&proxy, "-tls1_2")], [["CN=two", "CN=three"]; 2]);
+}
+
+/// Names of a certificate besides the serial number.
+fn named(sans: Vec<SanType>, subject: &str) -> CertificateParams {
+    let mut params = params(1);
+    params.subject_alt_names = sans;
+    params.distinguished_name = DistinguishedName::new();
+    if !subject.is_empty() {
+        params.distinguished_name.push(DnType::CommonName, subject);
+    }
+    params
+}
+
+fn uri(text: &str) -> SanType {
+    SanType::URI(text.try_into().unwrap())
+}
+
+fn dns(text: &str) -> SanType {
+    SanType::DnsName(text.try_into().unwrap())
+}
+
+#[test]
+fn routes_know_who_the_client_is() {
+    let site = Site::new();
+    let issuer = authority("clients");
+    let origin = Origin::answering(OK);
+    let respond = |name: &str, client: &str| {
+        format!(
+            "[[route]]\npath = \"/path\"\n{client}\nrespond = {{ headers = {{ x-who = \"{name} ${{client.identity}}\" }} }}\n"
+        )
+    };
+    let more = [
+        respond("shop", "client = \"spiffe://corp/ns/shop/*\""),
+        respond("two", "client = [\"spiffe://corp/ns/pay\", \"Web.Corp\"]"),
+        respond("cn", "client = \"CN=robot\""),
+        respond("others", "not = { client = [\"spiffe://corp/*\", \"spiffe://evil/*\"] }"),
+    ];
+    let keys = "tls.client_auth = \"request\"";
+    let proxy = asking(&site, &issuer, &origin, keys).more(&more.concat()).start();
+    let spiffe =
+        |id: &str| named(vec![dns("web.corp"), uri("https://corp/x"), uri(id), uri("spiffe://corp/ns/pay")], "robot");
+    for version in BOTH {
+        for (params, who) in [
+            (spiffe("spiffe://corp/ns/shop/web"), "shop spiffe://corp/ns/shop/web"),
+            (spiffe("spiffe://corp/ns/shop"), ""),
+            (spiffe("spiffe://corp/ns/shopping/web"), ""),
+            (spiffe("spiffe://corp.evil/ns/shop/web"), "others spiffe://corp.evil/ns/shop/web"),
+            (named(vec![uri("spiffe://corp/ns/pay"), dns("web.corp")], ""), "two spiffe://corp/ns/pay"),
+            (named(vec![uri("https://corp/ns/pay"), dns("WEB.corp"), dns("b.corp")], "robot"), "two web.corp"),
+            (named(vec![dns("b.corp"), dns("web.corp")], "robot"), "others b.corp"),
+            (named(vec![], "robot"), "cn CN=robot"),
+            (named(vec![], ""), "others "),
+        ] {
+            let client = showing(&site, &issuer, params, version);
+            for kind in [HandshakeKind::Full, HandshakeKind::Resumed] {
+                let (answer, how) = client.ask(&proxy, "public");
+                assert_eq!((answer.field("x-who").unwrap_or_default().as_str(), how), (who.trim(), kind));
+            }
+        }
+        let (answer, _) = nobody(&site, version).ask(&proxy, "public");
+        assert_eq!(answer.field("x-who").as_deref(), Some("others"), "nobody is no client");
+    }
+    // In the clear and on a listener that asks for nothing, nobody is anybody.
+    let said = String::from_utf8(proxy.verb(&["check"]).stdout).unwrap();
+    assert!(!said.contains("takes no request"), "{said}");
+    let plain = Setup::to(&[&origin.address]).managed().more(&more.concat()).start();
+    assert_eq!(plain.ask(GET).field("x-who").as_deref(), Some("others"));
+    let said = String::from_utf8(plain.verb(&["check"]).stdout).unwrap();
+    assert_eq!(said.matches("none of its listeners asks clients for certificates").count(), 3, "{said}");
 }

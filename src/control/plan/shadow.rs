@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use super::{Plan, Sign};
 use crate::config::Config;
 use crate::id::ListenerId;
-use crate::route::{ConditionsSpec, HostPattern, PathPattern, RouteSpec, Router, Sample, ValuePattern};
+use crate::route::{ClientPattern, ConditionsSpec, HostPattern, PathPattern, RouteSpec, Router, Sample, ValuePattern};
 
 /// Differences between the two routers.
 #[derive(Debug, Default)]
@@ -86,7 +86,7 @@ impl Shadows {
 impl<'a> Typical<'a> {
     /// None if a condition of the route is a regular expression, or is excluded by another one.
     fn of(config: &Config, route: &'a RouteSpec) -> Option<Self> {
-        let ConditionsSpec { client_ip, methods, headers, query, cookies, scheme, port: _ } = &route.conditions;
+        let ConditionsSpec { client, client_ip, methods, headers, query, cookies, scheme, port: _ } = &route.conditions;
         let value = |pattern: &'a ValuePattern| match pattern {
             ValuePattern::Exact(text) => Some(Some(text.as_str())),
             ValuePattern::Present(true) => Some(Some("1")),
@@ -125,6 +125,7 @@ impl<'a> Typical<'a> {
             headers: values(headers)?,
             cookies: pairs(values(cookies)?, "; "),
             client_ip: client_ip.first().map(|network| network.address),
+            identity: client.first().map(ClientPattern::example),
             scheme: scheme.unwrap_or_else(|| listener.scheme()),
             port: listener.port(),
         };
@@ -138,8 +139,9 @@ fn may_pass(request: &Sample<'_>, not: &ConditionsSpec) -> bool {
     let absent =
         |conditions: &[(String, ValuePattern)]| conditions.iter().any(|(_, it)| *it == ValuePattern::Present(false));
     let method = not.methods.iter().any(|method| method == request.method);
+    let known = request.identity.as_deref().is_some_and(|client| not.client.iter().any(|it| it.matches(client)));
     let client = request.client_ip.is_some_and(|client| not.client_ip.iter().any(|it| it.contains(client)));
     let connection = not.scheme == Some(request.scheme) || not.port.is_some() && not.port == request.port;
     let named = absent(&not.headers) || absent(&not.query) || absent(&not.cookies);
-    !(method || client || connection || named)
+    !(method || known || client || connection || named)
 }

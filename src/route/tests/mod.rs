@@ -15,12 +15,13 @@ struct Text {
     query: Option<String>,
     headers: Vec<(String, String)>,
     client_ip: Option<IpAddr>,
+    identity: Option<String>,
     secure: bool,
     port: Option<u16>,
 }
 
 impl Text {
-    /// `GET a.example:80/x?q=1 name=value`; `@192.0.2.1` is the client, `https` the scheme, `:8443` the port of the listener.
+    /// `GET a.example:80/x?q=1 name=value`; `@192.0.2.1` is the client, `^name` its identity, `https` the scheme, `:8443` the port of the listener.
     fn parse(line: &str) -> Self {
         let mut words = line.split(' ');
         let method = words.next().unwrap().to_owned();
@@ -31,6 +32,7 @@ impl Text {
         for word in words {
             match word.as_bytes() {
                 b"https" => request.secure = true,
+                [b'^', ..] => request.identity = Some(word[1..].into()),
                 [b'@', ..] => request.client_ip = Some(word[1..].parse().unwrap()),
                 [b':', ..] => request.port = Some(word[1..].parse().unwrap()),
                 _ => {
@@ -63,6 +65,9 @@ impl Request for Text {
     fn client_ip(&self) -> Option<IpAddr> {
         self.client_ip
     }
+    fn identity(&self) -> Option<&str> {
+        self.identity.as_deref()
+    }
     fn scheme(&self) -> Scheme {
         if self.secure { Scheme::Https } else { Scheme::Http }
     }
@@ -76,7 +81,7 @@ fn bare(name: &str) -> RouteSpec {
 }
 
 /// A route from words, its name being the whole text: `a.b` `*.b` host, `=/x` exact, `/x` prefix, `~re` expression,
-/// `GET` method, `h:name=value` header, `q:name=value` query, `c:name=value` cookie, `@10.0.0.0/8` client_ip, `https` scheme, `:80`
+/// `GET` method, `h:name=value` header, `q:name=value` query, `c:name=value` cookie, `^name` client, `@10.0.0.0/8` client_ip, `https` scheme, `:80`
 /// port; a value may be `~re`, `+` (present) or `-` (absent); `!` before a condition puts it under `not`.
 fn route(text: &str) -> RouteSpec {
     let mut spec = bare(text);
@@ -110,6 +115,7 @@ fn route(text: &str) -> RouteSpec {
                 let (address, prefix) = (address.parse().unwrap(), prefix.parse().unwrap());
                 conditions.client_ip.push(Network { address, prefix });
             }
+            [b'^', ..] => conditions.client.push(ClientPattern::parse(&word[1..]).unwrap()),
             [b'#', ..] => {} // Only makes the name unique.
             [b'A'..=b'Z', ..] => conditions.methods.push(word.into()),
             _ => spec.hosts.push(HostPattern::Exact(word.into())),

@@ -34,6 +34,7 @@ fn specificity(spec: &RouteSpec, request: &Text) -> Option<impl Ord + use<>> {
     let (wanted, not) = (&spec.conditions, &spec.not);
     let count = |conditions: &[(String, ValuePattern)]| conditions.len();
     let order = (
+        !wanted.client.is_empty(),
         !wanted.client_ip.is_empty(),
         (!wanted.methods.is_empty(), count(&wanted.headers), count(&wanted.query), count(&wanted.cookies)),
         (wanted.scheme.is_some(), wanted.port.is_some(), held(not, request).len()),
@@ -68,6 +69,16 @@ fn held(conditions: &ConditionsSpec, request: &Text) -> Vec<bool> {
         pairs.filter(|(key, _)| *key == name).map(|(_, value)| value).collect::<Vec<_>>()
     };
     let mut held = Vec::new();
+    if !conditions.client.is_empty() {
+        let text = |it: &ClientPattern| it.to_string();
+        let meant = |identity: &String| {
+            conditions.client.iter().map(text).any(|it| {
+                it.strip_suffix('*')
+                    .map_or(it == *identity, |start| identity.starts_with(start) && identity.len() >= it.len())
+            })
+        };
+        held.push(request.identity.as_ref().is_some_and(meant));
+    }
     if !conditions.client_ip.is_empty() {
         let inside = |address| conditions.client_ip.iter().any(|network| network.contains(address));
         held.push(request.client_ip.is_some_and(inside));
@@ -95,6 +106,7 @@ const PATHS: [&str; 12] = ["/", "/a", "/a/", "/a/b", "/a/b/", "/a/b/c", "/ab", "
 const EXPRESSIONS: [&str; 4] = ["/a/.*", "/[ab]", ".*b", "/b.*|/a"];
 const METHODS: [&str; 3] = ["GET", "PUT", "HEAD"];
 const VALUES: [&str; 3] = ["1", "2", "12"];
+const CLIENTS: [&str; 4] = ["spiffe://a/b", "spiffe://a/*", "shop", "CN=a"];
 const NETWORKS: [(&str, u8); 4] = [("10.0.0.0", 8), ("10.1.0.0", 16), ("192.0.2.7", 32), ("fd00::", 8)];
 
 fn pattern() -> impl Strategy<Value = ValuePattern> {
@@ -117,12 +129,14 @@ prop_compose! {
         headers in prop_oneof![3 => Just(Vec::new()), 1 => fields()],
         query in prop_oneof![3 => Just(Vec::new()), 1 => fields()],
         cookies in prop_oneof![5 => Just(Vec::new()), 1 => fields()],
+        clients in prop_oneof![4 => Just(Vec::new()), 1 => proptest::sample::subsequence(CLIENTS.to_vec(), 1..=2)],
         networks in prop_oneof![4 => Just(Vec::new()), 1 => proptest::sample::subsequence(NETWORKS.to_vec(), 1..=2)],
         scheme in prop::option::weighted(0.1, select(&[Scheme::Http, Scheme::Https][..])),
         port in prop::option::weighted(0.1, select(&[80, 81][..])),
     ) -> ConditionsSpec {
         let network = |(address, prefix): (&str, u8)| Network { address: address.parse().unwrap(), prefix };
         ConditionsSpec {
+            client: clients.into_iter().map(|it| ClientPattern::parse(it).unwrap()).collect(),
             client_ip: networks.into_iter().map(network).collect(),
             methods: methods.into_iter().map(str::to_owned).collect(),
             headers,
@@ -172,6 +186,7 @@ prop_compose! {
         ],
         headers in prop::collection::vec((select(&["x", "y"][..]), select(&VALUES[..])), 0..3),
         cookies in prop::collection::vec(select(&["x=1; y=2", "y=12", "x=2", "z=1; x=1", ""][..]), 0..3),
+        identity in prop::option::of(select(&["spiffe://a/b", "spiffe://a/b/c", "shop", "CN=a", "CN=b"][..])),
         client_ip in prop::option::of(select(&["10.0.0.1", "::ffff:10.1.0.1", "192.0.2.7", "fd00::1"][..])),
         secure in any::<bool>(),
         port in prop::option::of(80..=81_u16),
@@ -185,6 +200,7 @@ prop_compose! {
             path: path.into(),
             query,
             headers: headers.collect(),
+            identity: identity.map(str::to_owned),
             client_ip: client_ip.map(|address| address.parse().unwrap()),
             secure,
             port,
