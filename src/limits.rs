@@ -139,6 +139,8 @@ pub const COMPLETIONS: u32 = 8 * 1024;
 pub const UPSTREAM_DESCRIPTORS: usize = 8 * 1024;
 /// Descriptors of the process that stay for files and the admin interface; a sixteenth of all where that is fewer.
 pub const CONTROL_DESCRIPTORS: usize = 64;
+/// Bytes of a client's certificate in the form in which an application is told of it, kept for each connection.
+pub const CLIENT_CERT_BYTES: usize = 8 * 1024;
 /// Bytes of what a certificate says of its owner: the longest SPIFFE ID (SPIFFE-ID section 2.3).
 pub const IDENTITY_BYTES: usize = 2048;
 /// How long a tunnel may be silent in both directions.

@@ -227,7 +227,10 @@ impl<D: Driver> Worker<D> {
         for (id, _) in before.listeners().filter(|(id, _)| !now.has_listener(*id)) {
             self.downstreams.retire_listener(engine, id, &before);
         }
-        let admission = |snapshot: &Snapshot, id| Some(snapshot.tls(id)?.clients()?.admission());
+        let admission = |snapshot: &Snapshot, id| {
+            let tls = snapshot.tls(id)?;
+            Some((tls.clients()?.admission(), tls.forward()))
+        };
         for (id, _) in now.listeners().filter(|(id, _)| before.has_listener(*id)) {
             let asked = admission(&now, id);
             if asked.is_some() && asked != admission(&before, id) {

@@ -3,7 +3,7 @@
 use super::foreign;
 use super::report::Problems;
 use super::section::Text;
-use crate::http::{FieldName, ends_here, hop_by_hop};
+use crate::http::{FieldName, ends_here, hop_by_hop, proves_client};
 use crate::route::template::fill;
 
 /// Names and values of fields to send. Reports invalid fields, fields that cairn writes itself, and duplicates.
@@ -51,11 +51,19 @@ pub(super) fn editable(field: Text<'_>, problems: &mut Problems) -> bool {
 
 /// Reports a field on which no condition can hold: conditions see only fields that are forwarded.
 pub(super) fn conditional(field: Text<'_>, problems: &mut Problems) {
-    if name(field, problems) && ends_here(FieldName::lookup(field.value.as_bytes())) {
-        problems
-            .add(field.at, format!("no condition on `{}` can hold", field.shown))
-            .help("it belongs to one connection and is not passed on; routes see what is, for instance `upgrade`");
+    if !name(field, problems) {
+        return;
     }
+    let help = match FieldName::lookup(field.value.as_bytes()) {
+        id if proves_client(id) => {
+            "nobody is believed who sends it; a condition on the certificate itself is `client = \"spiffe://corp/ns/shop/*\"`"
+        }
+        id if ends_here(id) => {
+            "it belongs to one connection and is not passed on; routes see what is, for instance `upgrade`"
+        }
+        _ => return,
+    };
+    problems.add(field.at, format!("no condition on `{}` can hold", field.shown)).help(help);
 }
 
 /// Whether `field` is a field name (RFC 9110 section 5.1); reports it if not.

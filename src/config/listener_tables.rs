@@ -101,6 +101,12 @@ static LISTENER_TLS: Table = Table {
             Preset::Optional("\"crl.pem\""),
             "with client_ca: lists of what is revoked, in PEM; a current one of each authority that has signed is needed",
         ),
+        key(
+            "forward_client_cert",
+            Kind::Word(&["client-cert", "xfcc", "both", "off"]),
+            Preset::Optional("\"client-cert\""),
+            "tells the application as Client-Cert (RFC 9440), X-Forwarded-Client-Cert (xfcc), or both; absent: off; what clients send of these is removed in any case",
+        ),
     ],
     choices: &[],
 };

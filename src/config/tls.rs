@@ -10,8 +10,8 @@ use super::report::{Problem, Problems, SourceSpan};
 use super::section::{Section, Text};
 use crate::limits;
 use crate::tls::{
-    Authorities, BadCertificates, BadKey, BadRevocationLists, Chain, ClientAuth, ClientSpec, Identity, Pin,
-    RevocationList, ServerName, ServerSpec, SpiffeId, Trust,
+    Authorities, BadCertificates, BadKey, BadRevocationLists, Chain, ClientAuth, ClientSpec, ForwardClientCert,
+    Identity, Pin, RevocationList, ServerName, ServerSpec, SpiffeId, Trust,
 };
 
 /// The TLS settings of a listener; None: it has no TLS.
@@ -28,7 +28,8 @@ pub(super) fn server(listener: Section<'_>, external: &mut External, problems: &
     let mut reader = Reader { directory: section.directory(), external, problems };
     let identities = section.many("certificates").into_iter().filter_map(|pair| reader.identity(pair)).collect();
     let clients = reader.clients(section);
-    Some(ServerSpec { clients, ..ServerSpec::new(identities) })
+    let forward = ForwardClientCert::of(section.word("forward_client_cert"));
+    Some(ServerSpec { clients, forward, ..ServerSpec::new(identities) })
 }
 
 /// TLS towards the endpoints of a cluster.
@@ -184,7 +185,10 @@ impl<'a> Reader<'a> {
 
     /// What is asked of the clients of a listener.
     fn clients(&mut self, section: Section<'a>) -> Option<ClientAuth> {
-        for key in ["client_auth", "crl"].into_iter().filter(|key| section.has(key) && !section.has("client_ca")) {
+        for key in ["client_auth", "crl", "forward_client_cert"]
+            .into_iter()
+            .filter(|key| section.has(key) && !section.has("client_ca"))
+        {
             self.problems
                 .add(section.span(key), format!("`{key}` says nothing without `client_ca`"))
                 .help("name the authorities that sign the certificates of clients: client_ca = \"ca.pem\"");

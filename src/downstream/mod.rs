@@ -443,7 +443,8 @@ impl Downstreams {
     }
 
     /// Ends the connections of a listener that lets in other clients than before, because of `client_ca`, `client_auth` or `crl`: theirs
-    /// have not shown a certificate that it accepts now. Connections without an exchange are closed at once, the others after their exchange.
+    /// have not shown a certificate that it accepts now. So it does where `forward_client_cert` says otherwise than before: what it says
+    /// is written once for a connection. Connections without an exchange are closed at once, the others after their exchange.
     pub fn distrust<D: Driver>(&mut self, engine: &mut Engine<D>, listener: ListenerId) {
         let mut early = Vec::new();
         for (id, connection) in self.table.iter_mut().filter(|(_, connection)| connection.listener == listener) {

@@ -10,6 +10,7 @@ use crate::limits::UPGRADE_BYTES;
 use crate::respond::{write_fields, write_parts};
 use crate::route::Scheme;
 use crate::route::template::Use;
+use crate::tls::ClientHandshake;
 
 use super::{RequestValues, RouteRequest, write_host};
 
@@ -213,6 +214,9 @@ impl Forwarded<'_> {
         } else {
             self.write_trace::<true>(out);
         }
+        if let Some(tls) = asked.tls.filter(|tls| !(tls.client_cert.is_empty() && tls.xfcc.is_empty())) {
+            self.write_client_cert(tls, out);
+        }
         if let Some(prefix) = stripped.filter(|_| !edits.removes(PREFIX)) {
             self.write_prefix(prefix, out);
         }
@@ -250,6 +254,17 @@ impl Forwarded<'_> {
             write_parts(out, &[told.strip_suffix(b"/").unwrap_or(told)]);
         }
         write_parts(out, &[prefix, b"\r\n"]);
+    }
+
+    /// Writes what the certificate of the client is.
+    #[cold]
+    fn write_client_cert(&self, tls: &ClientHandshake, out: &mut Vec<u8>) {
+        let values = [(&b"client-cert"[..], &tls.client_cert), (b"x-forwarded-client-cert", &tls.xfcc)];
+        for (name, value) in values {
+            if !value.is_empty() && !self.values.route.request_edits.removes(name) {
+                write_parts(out, &[name, b": ", value.as_bytes(), b"\r\n"]);
+            }
+        }
     }
 
     #[inline(always)]
@@ -400,6 +415,8 @@ mod tests {
             ),
             ("X-Forwarded-For: 1\r\nConnection: x-forwarded-for\r\n", [""; 3]),
             ("A_B: 1\r\nX_Real_IP: 1\r\n", ["", "A_B", ""]),
+            ("Client-Cert: :YQ==:\r\nClient-Cert-Chain: :YQ==:\r\nX-Forwarded-Client-Cert: Hash=a\r\n", [""; 3]),
+            ("client_cert: a\r\nCLIENT_CERT_CHAIN: a\r\nX-Forwarded_Client-Cert: a\r\n", [""; 3]),
             ("TE: trailers\r\nKeep-Alive: 5\r\nProxy-Authorization: a\r\nProxy: a\r\nVia: 1.1 a\r\n", ["Via"; 3]),
             ("Transfer-Encoding: chunked\r\nExpect: 100-continue\r\n", ["Transfer-Encoding Expect"; 3]),
             ("Content-Length: 0\r\nExpect: 100-continue\r\n", ["Content-Length"; 3]),

@@ -38,6 +38,9 @@ field_names! {
     XForwardedProto "x-forwarded-proto"
     XForwardedHost "x-forwarded-host"
     XForwardedPort "x-forwarded-port"
+    XForwardedClientCert "x-forwarded-client-cert"
+    ClientCert "client-cert"
+    ClientCertChain "client-cert-chain"
     XRealIp "x-real-ip"
     XRequestId "x-request-id"
     ProxyAuthenticate "proxy-authenticate"
@@ -179,7 +182,7 @@ const LOWER: u128 = u128::from_le_bytes([0x20; WIDE]);
 #[inline(always)]
 const fn slot(first: [u8; 2], last: [u8; 2], len: usize) -> usize {
     let key = u32::from_le_bytes([first[0], first[1], last[0], last[1]]) | LOWER as u32;
-    (key.wrapping_add(len as u32).wrapping_mul(0x7ac3_0e8f) >> 25) as usize
+    (key.wrapping_add(len as u32).wrapping_mul(0x5d93_c219) >> 25) as usize
 }
 
 /// Known names by slot.
@@ -216,9 +219,17 @@ pub const fn hop_by_hop(id: FieldName) -> bool {
     )
 }
 
-/// Whether a hop-by-hop field is removed without a replacement. `Upgrade` and `Transfer-Encoding` are written anew for the next hop.
+/// Whether a field says who the client of a TLS connection is, by its certificate (RFC 9440; Envoy). Nobody else is believed in this,
+/// not even a trusted peer: applications take these fields for a proof.
+pub const fn proves_client(id: FieldName) -> bool {
+    matches!(id, FieldName::ClientCert | FieldName::ClientCertChain | FieldName::XForwardedClientCert)
+}
+
+/// Whether a field of a request is removed without a replacement: a hop-by-hop one, or a proof of who the client is. `Upgrade` and
+/// `Transfer-Encoding` are written anew for the next hop.
 pub const fn ends_here(id: FieldName) -> bool {
-    hop_by_hop(id) && !matches!(id, FieldName::Upgrade | FieldName::TransferEncoding)
+    let hop_by_hop = hop_by_hop(id) && !matches!(id, FieldName::Upgrade | FieldName::TransferEncoding);
+    hop_by_hop || proves_client(id)
 }
 
 /// The bits of the names for which [`ends_here`] holds.
@@ -237,7 +248,7 @@ pub const ENDS_HERE: u64 = {
 /// may merge trailers into the header section (RFC 9110 section 6.5.1).
 pub fn is_forwardable_trailer(name: &[u8], id: FieldName) -> bool {
     use FieldName::*;
-    if hop_by_hop(id) {
+    if hop_by_hop(id) || proves_client(id) {
         return false;
     }
     match id {
@@ -396,6 +407,8 @@ mod tests {
             ("X-Forwarded-Anything", false),
             ("True-Client-IP", false),
             ("x_real_ip", false),
+            ("Client-Cert", false),
+            ("x_forwarded_client-cert", false),
             ("X_Forwarded-Anything", false),
             ("if_match", false),
             ("my_checksum", true),

@@ -10,6 +10,8 @@ use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
 use rustls::{CommonState, ExtractedSecrets, HandshakeKind, ProtocolVersion};
 
 use super::keys::Keys;
+use super::peer::ForwardClientCert;
+use super::resolver::Asked;
 use super::tickets::first_end;
 use super::{Agreement, Client, ClientHandshake, Error, Server, ServerName, Wire, peer, resolver};
 use crate::buffer::Lease;
@@ -19,8 +21,10 @@ pub(super) struct Handshake {
     side: Side,
     /// The first error.
     why: Option<rustls::Error>,
-    /// The name that the client asked for.
-    sni: Box<str>,
+    /// What the client has asked for.
+    asked: Asked,
+    /// How an application is told of the client's certificate.
+    forward: ForwardClientCert,
 }
 
 /// rustls's connection, boxed because it is large and short-lived.
@@ -48,7 +52,8 @@ impl Handshake {
     /// The configuration is invalid, which [`Server`] rules out.
     pub(super) fn server(server: &Server) -> Result<Self, rustls::Error> {
         let connection = UnbufferedServerConnection::new(Arc::clone(&server.config))?;
-        Ok(Self { side: Side::Server(Box::new(connection)), why: None, sni: Box::default() })
+        let side = Side::Server(Box::new(connection));
+        Ok(Self { side, why: None, asked: Asked::default(), forward: server.forward })
     }
 
     /// A handshake with the server `name`.
@@ -57,7 +62,8 @@ impl Handshake {
     /// The system has no random numbers.
     pub(super) fn client(client: &Client, name: ServerName<'static>) -> Result<Self, rustls::Error> {
         let connection = UnbufferedClientConnection::new(Arc::clone(&client.config), name)?;
-        Ok(Self { side: Side::Client(Box::new(connection)), why: None, sni: Box::default() })
+        let side = Side::Client(Box::new(connection));
+        Ok(Self { side, why: None, asked: Asked::default(), forward: ForwardClientCert::default() })
     }
 
     /// Whether the peer is a client.
@@ -90,8 +96,8 @@ impl Handshake {
         match &mut self.side {
             Side::Server(connection) => {
                 let step = on_status(connection.process_tls_records(held), flight, wire, &mut self.why);
-                if let Some(name) = resolver::take_asked() {
-                    self.sni = name;
+                if let Some(asked) = resolver::take_asked() {
+                    self.asked = asked;
                 }
                 step
             }
@@ -104,12 +110,12 @@ impl Handshake {
         let Side::Server(connection) = &self.side else { return None };
         let mut shown = ClientHandshake {
             tls13: connection.protocol_version() == Some(ProtocolVersion::TLSv1_3),
-            sni: std::mem::take(&mut self.sni),
+            sni: std::mem::take(&mut self.asked.name),
             ..ClientHandshake::default()
         };
         if let Some(certificate) = connection.peer_certificates().and_then(|chain| chain.first()) {
-            shown.subject = peer::subject(certificate);
-            shown.identity = peer::identity(certificate, &shown.subject);
+            let own = self.asked.certified.as_ref().and_then(|own| own.cert.first());
+            peer::read(&mut shown, certificate, own, self.forward);
         }
         Some(Box::new(shown))
     }

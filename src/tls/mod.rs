@@ -34,6 +34,7 @@ pub use client_auth::{Admission, BadRevocationLists, ClientAuth, RevocationList}
 pub use demand::{Pin, SpiffeId};
 pub use distrust::{Distrust, Reason};
 pub use identity::{BadCertificates, BadKey, Chain, Identity};
+pub use peer::ForwardClientCert;
 pub use server::{Server, ServerSpec};
 pub use session::Session;
 pub use tickets::Tickets;
@@ -78,6 +79,10 @@ pub struct ClientHandshake {
     pub subject: Box<str>,
     /// Who it is, by its certificate: the first SPIFFE ID, else the first DNS name, else the subject; empty: it has shown none.
     pub identity: Box<str>,
+    /// The value of Client-Cert; empty: it is not sent.
+    pub client_cert: Box<str>,
+    /// The value of X-Forwarded-Client-Cert; empty: it is not sent.
+    pub xfcc: Box<str>,
 }
 
 impl ClientHandshake {

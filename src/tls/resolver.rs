@@ -13,12 +13,21 @@ use rustls::sign::CertifiedKey;
 use super::identity::Identity;
 
 thread_local! {
-    /// The name that the client asked for whose hello was read last: an unbuffered connection of rustls does not tell it.
-    static ASKED: Cell<Option<Box<str>>> = const { Cell::new(None) };
+    /// Of the client whose hello was read last: an unbuffered connection of rustls does not tell it.
+    static ASKED: Cell<Option<Asked>> = const { Cell::new(None) };
 }
 
-/// The name that a client has asked for since the last call; None: no hello was read, or it had no name.
-pub(super) fn take_asked() -> Option<Box<str>> {
+/// What a client has asked for, and what it gets.
+#[derive(Debug, Default)]
+pub(super) struct Asked {
+    /// The name; empty: none.
+    pub(super) name: Box<str>,
+    /// The certificate of ours that was chosen, also if the client resumes and is not sent it.
+    pub(super) certified: Option<Arc<CertifiedKey>>,
+}
+
+/// What a client has asked for since the last call; None: no hello was read.
+pub(super) fn take_asked() -> Option<Asked> {
     ASKED.take()
 }
 
@@ -67,8 +76,10 @@ impl Resolver {
 impl ResolvesServerCert for Resolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         // rustls gives the name in lower case.
-        ASKED.set(hello.server_name().map(Box::from));
-        self.find(hello.server_name(), hello.signature_schemes()).map(Arc::clone)
+        let certified = self.find(hello.server_name(), hello.signature_schemes()).map(Arc::clone);
+        let name = hello.server_name().map(Box::from).unwrap_or_default();
+        ASKED.set(Some(Asked { name, certified: certified.clone() }));
+        certified
     }
 }
 

@@ -10,6 +10,7 @@ use rustls::version::{TLS12, TLS13};
 
 use super::client_auth::ClientAuth;
 use super::identity::Identity;
+use super::peer::ForwardClientCert;
 use super::resolver::Resolver;
 use super::tickets::Tickets;
 
@@ -25,13 +26,15 @@ pub struct ServerSpec {
     pub identities: Arc<[Identity]>,
     /// `client_ca`, `client_auth` and `crl`; None: clients are asked for no certificate.
     pub clients: Option<ClientAuth>,
+    /// `forward_client_cert`
+    pub forward: ForwardClientCert,
 }
 
 impl ServerSpec {
     /// Nothing but certificates.
     #[must_use]
     pub fn new(identities: Arc<[Identity]>) -> Self {
-        Self { identities, clients: None }
+        Self { identities, clients: None, forward: ForwardClientCert::default() }
     }
 }
 
@@ -40,7 +43,10 @@ impl fmt::Display for ServerSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let identities: Vec<_> = self.identities.iter().map(Identity::to_string).collect();
         write!(f, "[{}]", identities.join(", "))?;
-        self.clients.as_ref().map_or(Ok(()), |clients| write!(f, " for clients of {clients}"))
+        self.clients.as_ref().map_or(Ok(()), |clients| write!(f, " for clients of {clients}"))?;
+        let ForwardClientCert { client_cert, xfcc } = self.forward;
+        let fields = [(client_cert, ", forwards Client-Cert"), (xfcc, ", forwards X-Forwarded-Client-Cert")];
+        fields.into_iter().filter(|(sent, _)| *sent).try_for_each(|(_, text)| f.write_str(text))
     }
 }
 
@@ -49,6 +55,7 @@ impl fmt::Display for ServerSpec {
 pub struct Server {
     pub(super) config: Arc<ServerConfig>,
     clients: Option<ClientAuth>,
+    pub(super) forward: ForwardClientCert,
 }
 
 impl Server {
@@ -74,7 +81,13 @@ impl Server {
         config.max_early_data_size = 0;
         // `session` and `record` open and seal records by themselves.
         config.enable_secret_extraction = true;
-        Self { config: Arc::new(config), clients: spec.clients.clone() }
+        Self { config: Arc::new(config), clients: spec.clients.clone(), forward: spec.forward }
+    }
+
+    /// How applications are told of clients' certificates.
+    #[must_use]
+    pub fn forward(&self) -> ForwardClientCert {
+        self.forward
     }
 
     /// What is asked of clients; None: nothing.

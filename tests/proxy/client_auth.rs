@@ -4,11 +4,14 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use ::aws_lc_rs::digest::{SHA256, digest};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DistinguishedName, DnType,
     IsCa, KeyIdMethod, KeyPair, RevokedCertParams, SanType, SerialNumber, date_time_ymd,
 };
 use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use rustls::version::{TLS12, TLS13};
 use rustls::{HandshakeKind, SupportedProtocolVersion};
 
@@ -304,4 +307,99 @@ fn routes_know_who_the_client_is() {
     assert_eq!(plain.ask(GET).field("x-who").as_deref(), Some("others"));
     let said = String::from_utf8(plain.verb(&["check"]).stdout).unwrap();
     assert_eq!(said.matches("none of its listeners asks clients for certificates").count(), 3, "{said}");
+}
+
+/// What clients send to be taken for others: also where the application is told nothing, and from peers that are believed otherwise.
+const FORGED: &str = "GET /path HTTP/1.1\r\nHost: a.test\r\nClient-Cert: :Zm9yZ2Vk:\r\nclient_cert: :Zm9yZ2Vk:\r\n\
+                      Client-Cert-Chain: :Zm9yZ2Vk:\r\nX-Forwarded-Client-Cert: Hash=forged\r\n\
+                      X_Forwarded_Client_Cert: Hash=forged\r\nConnection: close, client-cert, x-forwarded-client-cert\r\n\r\n";
+
+/// The certificate that a client shows, and the fields by which the application hears of it.
+fn told(params: CertificateParams, site: &Site, issuer: &Authority, proxy: &Proxy) -> String {
+    let key = KeyPair::generate().unwrap();
+    let cert = params.signed_by(&key, &issuer.issuer).unwrap();
+    let identity = Some((cert.pem(), &key));
+    let client = Client::of(site.authority.roots(), &[&TLS13], aws_lc_rs::ALL_CIPHER_SUITES, identity);
+    let mut wire = client.connect(proxy, "public");
+    for _ in 0..2 {
+        wire.send(FORGED.replace("close, ", ""));
+        assert_eq!(wire.message().unwrap().status(), 200);
+    }
+    cert.pem()
+}
+
+#[test]
+fn the_application_hears_of_the_certificate_from_us_alone() {
+    let (site, issuer) = (Site::new(), authority("clients"));
+    // A certificate of our own with a SPIFFE ID.
+    let key = KeyPair::generate().unwrap();
+    let own = named(vec![dns("a.test"), uri("spiffe://corp/edge")], "edge");
+    fs::write(site.folder.path().join("a.pem"), own.signed_by(&key, &site.authority.issuer).unwrap().pem()).unwrap();
+    fs::write(site.folder.path().join("a.key"), key.serialize_pem()).unwrap();
+    let (origin, requests) = Origin::recording(OK);
+    let setup = |forward: &str| asking(&site, &issuer, &origin, &format!("tls.forward_client_cert = \"{forward}\""));
+    let names =
+        ["client-cert", "x-forwarded-client-cert", "client-cert-chain", "client_cert", "x_forwarded_client_cert"];
+    let proxy = setup("off").listener("trusted_proxies = [\"127.0.0.0/8\"]\nstrict_paths = false").start();
+    for (forward, sent) in
+        [("off", [false; 2]), ("client-cert", [true, false]), ("xfcc", [false, true]), ("both", [true; 2])]
+    {
+        proxy.reload(&setup(forward).listener("trusted_proxies = [\"127.0.0.0/8\"]\nstrict_paths = false").text());
+        let params = named(vec![uri("spiffe://corp/ns/shop"), dns("web.corp"), dns("b.corp")], "sh\"op; a=b, c\\");
+        let pem = told(params, &site, &issuer, &proxy);
+        let lines: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
+        let hash = fingerprint(&pem);
+        let xfcc = format!(
+            "By=spiffe://corp/edge;Hash={hash};Subject=\"CN=sh\\22op\\; a=b\\, c\\5C\";URI=spiffe://corp/ns/shop;DNS=web.corp;DNS=b.corp"
+        );
+        for _ in 0..2 {
+            let request = next(&requests);
+            let [cert, element, ..] = names.map(|name| request.field(name));
+            assert_eq!(cert, sent[0].then(|| format!(":{lines}:")), "{forward}");
+            assert_eq!(element, sent[1].then(|| xfcc.clone()), "{forward}");
+            assert_eq!(names[2..].iter().map(|name| request.field(name)).collect::<Vec<_>>(), [None, None, None]);
+        }
+    }
+    // A route may keep it from an application.
+    proxy.reload(&setup("both").route("request_headers = { remove = [\"client-cert\"] }").text());
+    told(params(1), &site, &issuer, &proxy);
+    for _ in 0..2 {
+        let request = next(&requests);
+        assert!(request.field("client-cert").is_none() && request.field("x-forwarded-client-cert").is_some());
+    }
+    // What is too long is not sent in part.
+    let many = (0..800).map(|number| dns(&format!("name-{number}.corp"))).collect();
+    told(named(many, "shop"), &site, &issuer, &proxy);
+    for request in [next(&requests), next(&requests)] {
+        assert_eq!(names.map(|name| request.field(name).is_some()), [false; 5]);
+    }
+    let plain = Setup::to(&[&origin.address]).listener("trusted_proxies = [\"127.0.0.0/8\"]").start();
+    assert_eq!(plain.ask(FORGED).status(), 200);
+    let request = next(&requests);
+    assert_eq!(names.map(|name| request.field(name).is_some()), [false; 5]);
+}
+
+/// The SHA-256 of a certificate, in hexadecimal digits.
+fn fingerprint(pem: &str) -> String {
+    let der = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
+    let digest = digest(&SHA256, &der);
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A new setting holds for connections that are open.
+#[test]
+fn connections_from_before_another_setting_end() {
+    let (site, issuer) = (Site::new(), authority("clients"));
+    let (origin, requests) = Origin::recording(OK);
+    let setup = |forward: &str| asking(&site, &issuer, &origin, &format!("tls.forward_client_cert = \"{forward}\""));
+    let proxy = setup("xfcc").start();
+    let client = showing(&site, &issuer, params(1), &TLS13);
+    let mut idle = client.connect(&proxy, "public");
+    idle.send(GET);
+    assert_eq!(idle.message().unwrap().status(), 200);
+    assert!(next(&requests).field("x-forwarded-client-cert").is_some());
+    proxy.reload(&setup("off").text());
+    assert_eq!(idle.end(), End::Clean(Vec::new()));
+    assert_eq!(client.ask(&proxy, "public").1, HandshakeKind::Resumed);
+    assert!(next(&requests).field("x-forwarded-client-cert").is_none());
 }
