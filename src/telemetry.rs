@@ -231,6 +231,8 @@ pub struct Counters {
     shed: [Counter; Shed::ALL.len()],
     /// Open connections, by `ListenerId`.
     connections: Box<[Counter]>,
+    /// Connections so far of clients that speak in the clear to a permissive listener, by `ListenerId`.
+    plain_text: Box<[Counter]>,
 }
 
 impl Default for Counters {
@@ -252,6 +254,7 @@ impl Default for Counters {
             proxied_refused: Default::default(),
             shed: Default::default(),
             connections: std::iter::repeat_with(Counter::default).take(LISTENER_IDS).collect(),
+            plain_text: std::iter::repeat_with(Counter::default).take(LISTENER_IDS).collect(),
         }
     }
 }
@@ -364,6 +367,19 @@ impl Counters {
         if let Some(counter) = self.connections.get(listener.index()) {
             counter.set(u64::from(count));
         }
+    }
+
+    /// Counts a client that speaks in the clear to a permissive listener.
+    pub fn count_plain_text(&self, listener: ListenerId) {
+        if let Some(counter) = self.plain_text.get(listener.index()) {
+            counter.add(1);
+        }
+    }
+
+    /// Clients so far that have spoken in the clear to a permissive listener.
+    #[must_use]
+    pub fn plain_text(&self, listener: ListenerId) -> u64 {
+        self.plain_text.get(listener.index()).map_or(0, Counter::get)
     }
 
     /// Open connections of all listeners.

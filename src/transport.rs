@@ -27,12 +27,6 @@ impl Transport {
         Self { socket, session, input: Queue::default(), paused: false, ended: false, broken: false }
     }
 
-    /// Puts a TLS session on a transport that has had none, of whose bytes none is left in [`Transport::input`].
-    pub fn secure(&mut self, session: Box<Session>) {
-        debug_assert!(self.session.is_none() && self.input.is_empty());
-        self.session = Some(session);
-    }
-
     /// Begins a TLS handshake as the client; does nothing without TLS. The first message is sent when the socket is connected.
     ///
     /// # Errors
@@ -138,6 +132,12 @@ impl Transport {
     #[must_use]
     pub fn holds_part(&self) -> bool {
         self.session().is_some_and(Session::holds_part)
+    }
+
+    /// Goes on with TLS, of which nothing has been received or sent yet; no byte is left in [`Transport::input`].
+    pub fn speak_tls(&mut self, session: Box<Session>) {
+        debug_assert!(self.session.is_none() && self.input.is_empty());
+        self.session = Some(session);
     }
 
     /// Drops the TLS session, so that a peer that has sent plain text can be answered in plain text.

@@ -232,8 +232,10 @@ impl<D: Driver> Worker<D> {
             Some((tls.clients()?.admission(), tls.forward()))
         };
         for (id, _) in now.listeners().filter(|(id, _)| before.has_listener(*id)) {
+            let permissive = |snapshot: &Snapshot| snapshot.tls(id).is_some_and(crate::tls::Server::is_permissive);
+            let closes = permissive(&before) && !permissive(&now);
             let asked = admission(&now, id);
-            if asked.is_some() && asked != admission(&before, id) {
+            if closes || asked.is_some() && asked != admission(&before, id) {
                 self.downstreams.distrust(engine, id);
             }
         }

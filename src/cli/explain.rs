@@ -12,8 +12,8 @@ use cairn::id::{Address, ClusterId};
 use cairn::limits::REQUEST_LINE_BYTES;
 use cairn::route::template::Use;
 use cairn::route::{
-    Action, Captures, Condition, Considered, HostPattern, PathPattern, Request, Route, RouteLimits, RouteSpec, Unmet,
-    Verdict,
+    Action, Captures, Condition, Considered, HostPattern, PathPattern, Request, Route, RouteLimits, RouteSpec, Scheme,
+    Unmet, Verdict,
 };
 use cairn::snapshot::{Ledger, ListenerSpec, Snapshot};
 use cairn::tls::ClientHandshake;
@@ -62,7 +62,10 @@ pub(super) fn explain(arguments: &Arguments) -> ExitCode {
     if let Some(name) = arguments.listener.as_deref().filter(|_| !snapshot.listeners().any(|(_, it)| wanted(it))) {
         usage(&format!("there is no listener named {name}"));
     }
-    let speaks = |listener: &ListenerSpec| scheme.is_none_or(|asked| asked == listener.scheme().text());
+    let speaks = |listener: &ListenerSpec| {
+        let spoken = [Scheme::Http, Scheme::Https].into_iter().filter(|scheme| listener.speaks(*scheme));
+        scheme.is_none_or(|asked| spoken.map(Scheme::text).any(|known| known == asked))
+    };
     let asked = |listener: &ListenerSpec| wanted(listener) && speaks(listener);
     if let Some(scheme) = scheme.filter(|_| !snapshot.listeners().any(|(_, it)| asked(it))) {
         match &arguments.listener {
@@ -75,8 +78,7 @@ pub(super) fn explain(arguments: &Arguments) -> ExitCode {
     rows.row("request", format_args!("{} {}", arguments.method, arguments.url));
     for (id, listener) in snapshot.listeners().filter(|(_, listener)| asked(listener)) {
         rows.gap();
-        let tls = if listener.tls.is_some() { ", TLS" } else { "" };
-        rows.row("listener", format_args!("{}, {}{tls}", listener.name, listener.bind));
+        rows.row("listener", format_args!("{}, {}{}", listener.name, listener.bind, spoken(listener, scheme)));
         let request = match request::read(head.as_bytes(), listener) {
             Ok(request) => request,
             Err(Refused(status, reason)) => {
@@ -86,15 +88,10 @@ pub(super) fn explain(arguments: &Arguments) -> ExitCode {
         };
         // Clients of a Unix-domain socket have no address.
         let address = Some((arguments.client_ip, 0)).filter(|_| matches!(listener.bind, Address::Inet(_)));
-        let peer = listener.peer(address);
-        let asks = listener.tls.as_ref().is_some_and(|tls| tls.clients.is_some());
-        let shown = arguments.client.as_deref().filter(|_| asks).map(shown);
-        if let Some(identity) = &arguments.client {
-            match asks {
-                true => rows.row("client", format_args!("{identity}, by its certificate")),
-                false => rows.row("client", "without a certificate: the listener asks for none"),
-            }
-        }
+        let mut peer = listener.peer(address);
+        peer.secure = listener.tls.is_some() && scheme != Some("http");
+        let asks = peer.secure && listener.tls.as_ref().is_some_and(|tls| tls.clients.is_some());
+        let shown = arguments.client.as_deref().and_then(|identity| shown(identity, asks, &mut rows));
         let asked = RouteRequest {
             request: &request,
             head: head.as_bytes(),
@@ -115,9 +112,24 @@ pub(super) fn explain(arguments: &Arguments) -> ExitCode {
     print(&rows.0, if found { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// What a client has shown whose certificate says this of it.
-fn shown(identity: &str) -> ClientHandshake {
-    ClientHandshake { tls13: true, identity: identity.into(), ..ClientHandshake::default() }
+/// How the client is taken to speak.
+fn spoken(listener: &ListenerSpec, scheme: Option<&str>) -> &'static str {
+    match (&listener.tls, listener.is_permissive()) {
+        (None, _) => "",
+        (Some(_), false) => ", TLS",
+        (Some(_), true) if scheme == Some("http") => ", TLS or plain text: plain text here",
+        (Some(_), true) => ", TLS or plain text: TLS here",
+    }
+}
+
+/// What a client has shown whose certificate says this of it, where it is asked for one.
+fn shown(identity: &str, asks: bool, rows: &mut Rows) -> Option<ClientHandshake> {
+    if !asks {
+        rows.row("client", "without a certificate: the listener asks for none");
+        return None;
+    }
+    rows.row("client", format_args!("{identity}, by its certificate"));
+    Some(ClientHandshake { tls13: true, identity: identity.into(), ..ClientHandshake::default() })
 }
 
 /// Rows of a label and a text.

@@ -84,6 +84,12 @@ static LISTENER_TLS: Table = Table {
             "chosen by the name that a client asks for, and by its kinds of keys; the first one where no name fits",
         ),
         key(
+            "mode",
+            Kind::Word(&["strict", "permissive"]),
+            Preset::Optional("\"permissive\""),
+            "permissive: clients may speak in the clear on this port, too, as their first byte shows, and are counted; absent: strict",
+        ),
+        key(
             "client_ca",
             Kind::Path,
             Preset::Optional("\"ca.pem\""),

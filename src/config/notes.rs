@@ -22,6 +22,10 @@ pub struct Notes {
 }
 
 impl Notes {
+    pub(super) fn note(&mut self, place: &str, message: &str) {
+        let _ = writeln!(self.text, "{place}: note: {message}");
+    }
+
     pub(super) fn warn(&mut self, place: &str, message: &str) {
         let _ = writeln!(self.text, "{place}: warning: {message}");
         self.warnings += 1;
@@ -143,7 +147,7 @@ impl Config {
         let listeners: Vec<_> = named.map(|(listener, _)| listener).collect();
         let speaks = |it: &ListenerSpec, scheme: Scheme| {
             // A trusted proxy may say that its client speaks otherwise; so may who comes on a Unix-domain socket.
-            it.scheme() == scheme || it.port().is_none() || !it.trusted_proxies.is_empty()
+            it.speaks(scheme) || it.port().is_none() || !it.trusted_proxies.is_empty()
         };
         let asks = |it: &ListenerSpec| it.tls.as_ref().is_some_and(|tls| tls.clients.is_some());
         if !route.conditions.client.is_empty() && !listeners.iter().any(|it| asks(it)) {

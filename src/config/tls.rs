@@ -29,7 +29,8 @@ pub(super) fn server(listener: Section<'_>, external: &mut External, problems: &
     let identities = section.many("certificates").into_iter().filter_map(|pair| reader.identity(pair)).collect();
     let clients = reader.clients(section);
     let forward = ForwardClientCert::of(section.word("forward_client_cert"));
-    Some(ServerSpec { clients, forward, ..ServerSpec::new(identities) })
+    let permissive = section.word("mode") == "permissive";
+    Some(ServerSpec { clients, forward, permissive, ..ServerSpec::new(identities) })
 }
 
 /// TLS towards the endpoints of a cluster.

@@ -16,6 +16,9 @@ impl Config {
         for (position, listener) in self.snapshot.listeners.iter().enumerate() {
             let (Some(tls), place) = (&listener.tls, self.listener_place(position)) else { continue };
             let name = &listener.name;
+            if tls.permissive {
+                notes.note(&place, &format!("listener {name} takes plain text, too, as tls.mode says"));
+            }
             let Some(clients) = &tls.clients else { continue };
             for authority in clients.unlisted() {
                 notes.warn(

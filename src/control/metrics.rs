@@ -42,24 +42,7 @@ pub(super) fn text(status: &Status) -> String {
     family("cairn_responses_total", "counter", "Final responses sent, by class of status.", &classes);
     let help = "Connections to endpoints that could not be made.";
     family("cairn_upstream_connect_failures_total", "counter", help, &one(status.connect_failures));
-    let tls = &status.handshakes;
-    let kinds = [
-        ("1.2", false, tls.tls12_full),
-        ("1.2", true, tls.tls12_resumed),
-        ("1.3", false, tls.tls13_full),
-        ("1.3", true, tls.tls13_resumed),
-    ];
-    let kinds =
-        kinds.map(|(version, resumed, count)| (format!("{{version=\"{version}\",resumed=\"{resumed}\"}}"), count));
-    family("cairn_tls_handshakes_total", "counter", "TLS handshakes of clients.", &kinds);
-    let help = "TLS handshakes of clients that came to nothing, by why.";
-    let failures = HandshakeFailure::ALL.iter().zip(tls.failures);
-    let failures: Vec<_> =
-        failures.map(|(reason, count)| (format!("{{reason=\"{}\"}}", reason.name()), count)).collect();
-    family("cairn_tls_handshake_failures_total", "counter", help, &failures);
-    let help = "Clients that were hung up on because of limits.handshakes.";
-    let refused = [("{reason=\"too_many_handshakes\"}".to_owned(), tls.refused)];
-    family("cairn_tls_handshakes_refused_total", "counter", help, &refused);
+    client_tls(status, &mut family);
     proxied(status, &mut family);
     endpoint_tls(status, &mut family);
     endpoints(status, &mut family);
@@ -123,6 +106,35 @@ fn proxied(status: &Status, family: &mut impl FnMut(&str, &str, &str, &[(String,
     let refused: Vec<_> = refused.map(|(reason, count)| (format!("{{reason=\"{}\"}}", reason.name()), count)).collect();
     let help = "Connections closed because of their PROXY header, by why.";
     family("cairn_proxy_protocol_refused_total", "counter", help, &refused);
+}
+
+/// TLS towards clients.
+fn client_tls(status: &Status, family: &mut impl FnMut(&str, &str, &str, &[(String, u64)])) {
+    let tls = &status.handshakes;
+    let kinds = [
+        ("1.2", false, tls.tls12_full),
+        ("1.2", true, tls.tls12_resumed),
+        ("1.3", false, tls.tls13_full),
+        ("1.3", true, tls.tls13_resumed),
+    ];
+    let kinds =
+        kinds.map(|(version, resumed, count)| (format!("{{version=\"{version}\",resumed=\"{resumed}\"}}"), count));
+    family("cairn_tls_handshakes_total", "counter", "TLS handshakes of clients.", &kinds);
+    let help = "TLS handshakes of clients that came to nothing, by why.";
+    let failures = HandshakeFailure::ALL.iter().zip(tls.failures);
+    let failures: Vec<_> =
+        failures.map(|(reason, count)| (format!("{{reason=\"{}\"}}", reason.name()), count)).collect();
+    family("cairn_tls_handshake_failures_total", "counter", help, &failures);
+    let help = "Clients that were hung up on because of limits.handshakes.";
+    let refused = [("{reason=\"too_many_handshakes\"}".to_owned(), tls.refused)];
+    family("cairn_tls_handshakes_refused_total", "counter", help, &refused);
+    let plain = status
+        .listeners
+        .iter()
+        .filter_map(|it| Some((format!("{{listener=\"{}\"}}", escaped(&it.name)), it.plain_text?)));
+    let plain: Vec<_> = plain.collect();
+    let help = "Connections in plain text to listeners that take TLS, too (tls.mode permissive).";
+    family("cairn_tls_plain_text_connections_total", "counter", help, &plain);
 }
 
 /// TLS towards endpoints.

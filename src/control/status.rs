@@ -131,6 +131,10 @@ pub struct ListenerStatus {
     pub address: String,
     /// Open connections.
     pub connections: u64,
+    /// Connections so far of clients that speak in the clear, though the listener speaks TLS (`tls.mode = "permissive"`). None: it takes
+    /// none of them.
+    #[serde(default)]
+    pub plain_text: Option<u64>,
 }
 
 /// A tenant.
@@ -163,6 +167,9 @@ impl Control {
                 name: known.map(|snapshot| snapshot.listener(*id).name.clone()).unwrap_or_default(),
                 address: address.to_string(),
                 connections: sum(&|counters| counters.connections(*id)),
+                plain_text: known
+                    .filter(|snapshot| snapshot.listener(*id).is_permissive())
+                    .map(|_| sum(&|counters| counters.plain_text(*id))),
             }
         };
         let responses = [0, 1, 2, 3].map(|class| sum(&|counters| counters.responses()[class]));
@@ -277,8 +284,9 @@ impl fmt::Display for Status {
         if self.events_dropped > 0 {
             row("stderr", format_args!("{} lines dropped, because nobody read it", self.events_dropped))?;
         }
-        for ListenerStatus { name, address, connections } in &self.listeners {
-            row("listener", format_args!("{name} on {address}, {connections} connections"))?;
+        for ListenerStatus { name, address, connections, plain_text } in &self.listeners {
+            let plain = plain_text.map(|count| format!(", {count} so far in plain text")).unwrap_or_default();
+            row("listener", format_args!("{name} on {address}, {connections} connections{plain}"))?;
         }
         for cluster in &self.clusters {
             write!(f, "{cluster}")?;

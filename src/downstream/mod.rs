@@ -47,6 +47,8 @@ pub struct Downstreams {
     handshakes: Vec<Handshakes>,
     /// By listener: the time of the ring's clock until which no further client that is not believed is logged.
     distrust_logged: Vec<Duration>,
+    /// The same of clients that speak in the clear to a permissive listener.
+    plain_text_logged: Vec<Duration>,
     /// Number of connections that were accepted so far.
     accepted: u64,
     /// Workers that share the process-wide limits.
@@ -76,6 +78,8 @@ struct Downstream {
     arrival: Option<Box<Arrival>>,
     admission: Admission,
     phase: Phase,
+    /// Its first byte decides whether it speaks TLS.
+    undecided: bool,
     /// When the phase began.
     since: Tick,
     /// Bytes of a partial head that are known not to hold its end.
@@ -230,6 +234,7 @@ impl Downstreams {
             refused: 0,
             handshakes: Vec::new(),
             distrust_logged: Vec::new(),
+            plain_text_logged: Vec::new(),
             accepted: 0,
             workers: workers as u32,
             request: RequestHead::new(),
@@ -253,16 +258,17 @@ impl Downstreams {
         if spec.proxy_protocol == ProxyProtocol::Require && !trusted {
             return engine.counters.refuse_proxied(ProxyRefusal::Untrusted);
         }
-        // Behind a PROXY header, a handshake has not begun.
+        // Behind a PROXY header, nothing has begun; on a permissive listener, the first byte decides.
         let encrypted = snapshot.tls(listener).is_some();
-        if encrypted && !proxied && !self.admits_handshake(engine, listener, handshakes) {
+        let strict = snapshot.tls(listener).is_some_and(|server| !server.is_permissive()) && !proxied;
+        if strict && !self.admits_handshake(engine, listener, handshakes) {
             return;
         }
         let snapshot = last_snapshot.as_ref().unwrap_or(engine.snapshot());
         let spec = snapshot.listener(listener);
         let version = snapshot.version;
-        let server = snapshot.tls(listener).filter(|_| !proxied);
-        let session = server.map(|server| Box::new(tls::Session::server(server)));
+        let session = snapshot.tls(listener).filter(|_| strict).map(|server| Box::new(tls::Session::server(server)));
+        let undecided = encrypted && !strict && !proxied;
         let peer = spec.peer(address);
         let admission = self.admit(engine, snapshot, listener);
         let admitted = admission != Admission::Refused;
@@ -289,6 +295,7 @@ impl Downstreams {
             arrival: None,
             admission,
             phase,
+            undecided,
             since: engine.ring.clock().tick(),
             scanned: 0,
             begun: None,
@@ -443,7 +450,7 @@ impl Downstreams {
     }
 
     /// Ends the connections of a listener that lets in other clients than before, because of `client_ca`, `client_auth` or `crl`: theirs
-    /// have not shown a certificate that it accepts now. So it does where `forward_client_cert` says otherwise than before: what it says
+    /// have not shown a certificate that it accepts now, or any, where it took plain text, too. So it does where `forward_client_cert` says otherwise than before: what it says
     /// is written once for a connection. Connections without an exchange are closed at once, the others after their exchange.
     pub fn distrust<D: Driver>(&mut self, engine: &mut Engine<D>, listener: ListenerId) {
         let mut early = Vec::new();
@@ -509,7 +516,9 @@ impl ListenerSpec {
     /// The peer that has connected from this address.
     #[must_use]
     pub fn peer(&self, address: Option<(IpAddr, u16)>) -> Peer {
-        Peer::new(address, self.trusts(address.map(|(address, _)| address)), !self.strict_paths, self.tls.is_some())
+        // On a permissive listener, the first byte decides.
+        let secure = self.tls.is_some() && !self.is_permissive();
+        Peer::new(address, self.trusts(address.map(|(address, _)| address)), !self.strict_paths, secure)
     }
 
     /// Bounds of a request head.

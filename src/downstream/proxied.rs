@@ -110,21 +110,23 @@ impl Downstreams {
     fn after_proxy_header<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32) {
         let connection = &self.table[id as usize];
         let (listener, handshakes) = (connection.listener, connection.spec(engine).handshakes);
-        let encrypted = connection.snapshot(engine).tls(listener).is_some();
-        if encrypted && !self.admits_handshake(engine, listener, handshakes) {
+        let server = connection.snapshot(engine).tls(listener).map(tls::Server::is_permissive);
+        if server == Some(false) && !self.admits_handshake(engine, listener, handshakes) {
             return self.remove(engine, id, false);
         }
         let connection = &mut self.table[id as usize];
         let now = engine.ring.clock().tick();
         let mut rest = std::mem::take(&mut connection.transport.input);
-        let server = connection.snapshot(engine).tls(listener);
-        match server.map(|server| Box::new(tls::Session::server(server))) {
+        let strict = connection.snapshot(engine).tls(listener).filter(|server| !server.is_permissive());
+        match strict.map(|server| Box::new(tls::Session::server(server))) {
             Some(session) => {
-                connection.transport.secure(session);
+                connection.transport.speak_tls(session);
                 connection.enter(Phase::Handshake, now);
                 self.begin_handshake(engine, id);
             }
             None => {
+                // On a permissive listener, the client's first byte decides.
+                connection.undecided = server == Some(true);
                 connection.enter(Phase::Head, now);
                 self.table[id as usize].closes_at = self.first_request_by(engine);
             }

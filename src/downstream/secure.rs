@@ -8,17 +8,23 @@ use crate::buffer::Queue;
 use crate::event_log::{Level, log};
 use crate::exchange::{Engine, Failure};
 use crate::forward::Body;
+use crate::id::ListenerId;
 use crate::limits;
 use crate::telemetry::HandshakeFailure;
 use crate::tls::{self, Distrust, Session};
 use crate::uring::Driver;
 
-/// How often a listener logs at most why a client is not believed.
+/// The first byte of TLS: the type of a record with a handshake message (RFC 8446 section 5.1). No request of HTTP begins so.
+const TLS_HANDSHAKE: u8 = 0x16;
+/// How often a listener logs at most why a client is not believed, and that one speaks in the clear.
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Downstreams {
     /// Takes in received bytes, through TLS if the listener has it.
-    pub(super) fn receive<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32, received: Queue) {
+    pub(super) fn receive<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32, mut received: Queue) {
+        if self.table[id as usize].undecided && !self.choose_protocol(engine, id, &received) {
+            return received.clear(engine.ring.buffers.pieces());
+        }
         let connection = &mut self.table[id as usize];
         if connection.phase == Phase::ProxyHeader {
             return self.receive_proxied(engine, id, received);
@@ -35,6 +41,34 @@ impl Downstreams {
             }
             Err(error) => self.fail_tls(engine, id, error),
         }
+    }
+
+    /// Decides by its first byte whether a client of a permissive listener speaks TLS. False: too many handshakes are under way; the
+    /// connection is closed.
+    fn choose_protocol<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32, received: &Queue) -> bool {
+        let Some(&first) = received.front(engine.ring.buffers.pieces()).and_then(<[u8]>::first) else { return true };
+        let connection = &mut self.table[id as usize];
+        connection.undecided = false;
+        let listener = connection.listener;
+        let snapshot = connection.snapshot(engine).clone();
+        // The listener may speak TLS alone by now, or none at all.
+        let Some(server) = snapshot.tls(listener) else { return true };
+        if first != TLS_HANDSHAKE && server.is_permissive() {
+            engine.counters.count_plain_text(listener);
+            self.log_plain_text(engine, id);
+            return true;
+        }
+        if !self.admits_handshake(engine, listener, snapshot.listener(listener).handshakes) {
+            self.remove(engine, id, false);
+            return false;
+        }
+        let connection = &mut self.table[id as usize];
+        connection.transport.speak_tls(Box::new(Session::server(server)));
+        connection.peer.secure = true;
+        connection.begun = None;
+        connection.enter(Phase::Handshake, engine.ring.clock().tick());
+        self.begin_handshake(engine, id);
+        true
     }
 
     /// Waits for the end of the handshake, or closes the connection if the client has sent FIN. The bytes of the handshake are
@@ -96,15 +130,9 @@ impl Downstreams {
         let Some(session) = connection.transport.session().filter(|session| session.distrust().is_some()) else {
             return;
         };
-        let index = connection.listener.index();
-        if self.distrust_logged.len() <= index {
-            self.distrust_logged.resize(index + 1, Duration::ZERO);
-        }
-        let now = engine.ring.clock().now();
-        if now < self.distrust_logged[index] {
+        if !is_due(&mut self.distrust_logged, connection.listener, engine.ring.clock().now()) {
             return;
         }
-        self.distrust_logged[index] = now + LOG_INTERVAL;
         let (listener, reason) = (&connection.spec(engine).name, session.reason(error));
         match std::str::from_utf8(connection.peer.text()) {
             Ok(client) if !client.is_empty() => {
@@ -113,6 +141,29 @@ impl Downstreams {
             _ => log(Level::Warn, format_args!("listener {listener}: TLS failed: {reason}")),
         }
     }
+
+    /// Logs a client that speaks in the clear to a permissive listener, at most once a second for each.
+    fn log_plain_text<D: Driver>(&mut self, engine: &Engine<D>, id: u32) {
+        let connection = &self.table[id as usize];
+        if is_due(&mut self.plain_text_logged, connection.listener, engine.ring.clock().now()) {
+            let listener = &connection.spec(engine).name;
+            let client = std::str::from_utf8(connection.peer.text()).unwrap_or_default();
+            log(Level::Info, format_args!("listener {listener}: client {client} speaks plain text"));
+        }
+    }
+}
+
+/// Whether something may be logged of a listener again; from now on, only after [`LOG_INTERVAL`].
+fn is_due(logged: &mut Vec<Duration>, listener: ListenerId, now: Duration) -> bool {
+    let index = listener.index();
+    if logged.len() <= index {
+        logged.resize(index + 1, Duration::ZERO);
+    }
+    let due = now >= logged[index];
+    if due {
+        logged[index] = now + LOG_INTERVAL;
+    }
+    due
 }
 
 impl Downstream {

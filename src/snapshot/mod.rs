@@ -215,10 +215,22 @@ impl ListenerSpec {
         }
     }
 
-    /// How its clients speak.
+    /// How its clients speak, or are meant to.
     #[must_use]
     pub fn scheme(&self) -> Scheme {
         if self.tls.is_some() { Scheme::Https } else { Scheme::Http }
+    }
+
+    /// Whether it takes clients in the clear although it speaks TLS.
+    #[must_use]
+    pub fn is_permissive(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.permissive)
+    }
+
+    /// Whether its clients may speak so.
+    #[must_use]
+    pub fn speaks(&self, scheme: Scheme) -> bool {
+        self.scheme() == scheme || self.is_permissive()
     }
 
     /// How it reads paths.

@@ -28,13 +28,15 @@ pub struct ServerSpec {
     pub clients: Option<ClientAuth>,
     /// `forward_client_cert`
     pub forward: ForwardClientCert,
+    /// `mode = "permissive"`: clients may speak in the clear, too.
+    pub permissive: bool,
 }
 
 impl ServerSpec {
     /// Nothing but certificates.
     #[must_use]
     pub fn new(identities: Arc<[Identity]>) -> Self {
-        Self { identities, clients: None, forward: ForwardClientCert::default() }
+        Self { identities, clients: None, forward: ForwardClientCert::default(), permissive: false }
     }
 }
 
@@ -44,6 +46,9 @@ impl fmt::Display for ServerSpec {
         let identities: Vec<_> = self.identities.iter().map(Identity::to_string).collect();
         write!(f, "[{}]", identities.join(", "))?;
         self.clients.as_ref().map_or(Ok(()), |clients| write!(f, " for clients of {clients}"))?;
+        if self.permissive {
+            f.write_str(", plain text, too")?;
+        }
         let ForwardClientCert { client_cert, xfcc } = self.forward;
         let fields = [(client_cert, ", forwards Client-Cert"), (xfcc, ", forwards X-Forwarded-Client-Cert")];
         fields.into_iter().filter(|(sent, _)| *sent).try_for_each(|(_, text)| f.write_str(text))
@@ -56,6 +61,7 @@ pub struct Server {
     pub(super) config: Arc<ServerConfig>,
     clients: Option<ClientAuth>,
     pub(super) forward: ForwardClientCert,
+    permissive: bool,
 }
 
 impl Server {
@@ -81,7 +87,14 @@ impl Server {
         config.max_early_data_size = 0;
         // `session` and `record` open and seal records by themselves.
         config.enable_secret_extraction = true;
-        Self { config: Arc::new(config), clients: spec.clients.clone(), forward: spec.forward }
+        let ServerSpec { clients, forward, permissive, .. } = spec;
+        Self { config: Arc::new(config), clients: clients.clone(), forward: *forward, permissive: *permissive }
+    }
+
+    /// Whether clients may speak in the clear, too: their first byte decides.
+    #[must_use]
+    pub fn is_permissive(&self) -> bool {
+        self.permissive
     }
 
     /// How applications are told of clients' certificates.

@@ -19,6 +19,7 @@ mod harness;
 mod limits;
 mod logins;
 mod pages;
+mod permissive;
 mod paths;
 mod proxy_protocol;
 mod reload;

@@ -226,7 +226,7 @@ fn requests_in_any_pieces_and_under_changing_keys_are_answered() {
 }
 
 /// Every byte in a segment of its own.
-struct Drip(TcpStream);
+pub(crate) struct Drip(pub(crate) TcpStream);
 
 impl Read for Drip {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
