@@ -2,12 +2,13 @@
 //! policy a file).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::round_robin::RoundRobin;
 use super::shares::Shares;
 use super::state::{EndpointState, Outcome};
 use super::view::{ClusterViews, View};
-use super::{Balance, Cluster, least_request, random};
+use super::{Balance, Cluster, power_of_two, random};
 use crate::id::EndpointId;
 
 /// Draws of a policy that may hit endpoints already tried. After that, the next endpoint not tried is taken.
@@ -21,6 +22,8 @@ pub struct Balancer {
     /// By `EndpointId`.
     states: Vec<Option<Arc<EndpointState>>>,
     random: Random,
+    /// The time of this turn, on the process's clock.
+    now: Duration,
 }
 
 /// Endpoints that an exchange has tried, at most [`Tried::CAPACITY`]; later ones are not remembered.
@@ -57,7 +60,13 @@ impl Balancer {
     /// The one of a worker. Equal seeds give equal choices; each worker has its own.
     #[must_use]
     pub fn new(worker: usize, seed: u64) -> Self {
-        Self { worker, states: Vec::new(), random: Random::new(seed) }
+        Self { worker, states: Vec::new(), random: Random::new(seed), now: Duration::ZERO }
+    }
+
+    /// Takes in what time it is.
+    #[inline]
+    pub fn turn(&mut self, now: Duration) {
+        self.now = now;
     }
 
     /// Takes in the endpoints of clusters. Those of earlier ones stay known until their ids are given again.
@@ -74,7 +83,8 @@ impl Balancer {
     /// ejected endpoint of which is to be seen whether it is well. None: no endpoint takes traffic. `views` belong to the snapshot of
     /// `cluster`.
     pub fn pick(&mut self, cluster: &Cluster, views: &ClusterViews, tried: &Tried, probe: bool) -> Option<EndpointId> {
-        let Self { states, random, .. } = self;
+        let Self { worker, states, random, now } = self;
+        let known = Known { states, worker: *worker, now: *now };
         views.with(cluster, random, |view, random| {
             if let Some(probed) = view.probe(cluster, probe) {
                 return Some(probed);
@@ -88,7 +98,7 @@ impl Balancer {
                 Balance::RoundRobin if !tried.is_empty() => Balance::Random,
                 balance => balance,
             };
-            let mut picked = draw(balance, shares, rounds, random, states)?;
+            let mut picked = draw(balance, shares, rounds, random, known)?;
             if tried.is_empty() {
                 return Some(picked);
             }
@@ -96,7 +106,7 @@ impl Balancer {
                 if !tried.contains(picked) {
                     return Some(picked);
                 }
-                picked = draw(balance, shares, rounds, random, states)?;
+                picked = draw(balance, shares, rounds, random, known)?;
             }
             // The endpoints already tried have nearly all of the weight.
             let list = shares.list();
@@ -120,7 +130,7 @@ impl Balancer {
     #[inline]
     pub fn begin(&mut self, endpoint: EndpointId) {
         if let Some(state) = self.state(endpoint) {
-            state.begin(self.worker);
+            state.begin(self.worker, self.now);
         }
     }
 
@@ -134,7 +144,15 @@ impl Balancer {
 
     /// Counts how an attempt has turned out. Returns the number of failures in a row, over all workers.
     pub fn observe(&self, endpoint: EndpointId, outcome: Outcome) -> u32 {
-        self.state(endpoint).map_or(0, |state| state.observe(self.worker, outcome))
+        self.state(endpoint).map_or(0, |state| state.observe(self.worker, outcome, self.now))
+    }
+
+    /// Takes in how long the first byte of a response took.
+    #[inline]
+    pub fn measure(&self, endpoint: EndpointId, latency: Duration) {
+        if let Some(state) = self.state(endpoint) {
+            state.measure(self.worker, latency, self.now);
+        }
     }
 
     /// The state of an endpoint.
@@ -154,19 +172,37 @@ impl Balancer {
     }
 }
 
+/// What a worker knows of endpoints now.
+#[derive(Clone, Copy)]
+struct Known<'a> {
+    states: &'a [Option<Arc<EndpointState>>],
+    worker: usize,
+    now: Duration,
+}
+
+impl Known<'_> {
+    #[inline]
+    fn of(&self, endpoint: EndpointId) -> Option<&EndpointState> {
+        self.states.get(endpoint.index()).and_then(Option::as_deref)
+    }
+}
+
 fn draw(
     balance: Balance,
     shares: &Shares,
     round: &mut RoundRobin,
     random: &mut Random,
-    states: &[Option<Arc<EndpointState>>],
+    known: Known<'_>,
 ) -> Option<EndpointId> {
     match balance {
         Balance::RoundRobin => round.pick(shares),
         Balance::Random => random::pick(shares, random),
         Balance::LeastRequest => {
-            let known = |endpoint: EndpointId| states.get(endpoint.index()).and_then(Option::as_deref);
-            least_request::pick(shares, random, |endpoint| known(endpoint).map_or(0, EndpointState::in_flight))
+            power_of_two::pick(shares, random, |endpoint| known.of(endpoint).map_or(0, |state| state.load(known.now)))
+        }
+        Balance::PeakEwma => {
+            let cost = |endpoint| known.of(endpoint).map_or(0, |state| state.cost(known.worker, known.now));
+            power_of_two::pick(shares, random, cost)
         }
     }
 }

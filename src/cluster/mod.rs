@@ -1,7 +1,7 @@
 //! Picks an endpoint of a cluster. Not here: connections to it (`upstream`, `pool`).
 
 mod balancer;
-mod least_request;
+mod power_of_two;
 mod random;
 mod round_robin;
 mod selection;

@@ -135,11 +135,13 @@ impl EndpointSpec {
 pub enum Balance {
     /// In turn, by weight.
     RoundRobin,
-    /// The less busy of two chosen at random, by weight (power of two choices).
+    /// The less busy of two chosen at random, by weight (power of two choices), over all workers.
     #[default]
     LeastRequest,
     /// At random, by weight.
     Random,
+    /// Of two chosen at random, the one that is expected to answer sooner, by its recent times to a first byte.
+    PeakEwma,
 }
 
 impl Balance {
@@ -150,6 +152,7 @@ impl Balance {
             Self::RoundRobin => "round_robin",
             Self::LeastRequest => "least_request",
             Self::Random => "random",
+            Self::PeakEwma => "peak_ewma",
         }
     }
 }

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
 use crate::runtime::Bell;
 
@@ -52,6 +53,12 @@ struct Cell {
     in_flight: AtomicU32,
     answered: AtomicU64,
     failed: AtomicU64,
+    /// Since when it has owed an answer without having given one, milliseconds on the process's clock; while something is under way.
+    owes_since: AtomicU64,
+    /// Average time to the first byte of a response, microseconds, in which a longer one counts at once and fades slowly.
+    latency: AtomicU64,
+    /// When `latency` was brought up to date, milliseconds on the process's clock.
+    measured: AtomicU64,
 }
 
 /// How an attempt at an endpoint has turned out, as far as that says something of the endpoint.
@@ -131,9 +138,10 @@ impl EndpointState {
         self.probe.load(Ordering::Relaxed) && self.probe.swap(false, Ordering::Relaxed)
     }
 
-    /// Counts an attempt of a worker's. Returns the number of failures in a row, over all workers.
-    pub fn observe(&self, worker: usize, outcome: Outcome) -> u32 {
+    /// Counts an attempt of a worker's, at `now`. Returns the number of failures in a row, over all workers.
+    pub fn observe(&self, worker: usize, outcome: Outcome, now: Duration) -> u32 {
         let cell = self.cell(worker);
+        cell.owes_since.store(milliseconds(now), Ordering::Relaxed);
         match outcome {
             Outcome::Answered => {
                 add(&cell.answered);
@@ -185,11 +193,54 @@ impl EndpointState {
         self.cells.iter().map(|cell| cell.in_flight.load(Ordering::Relaxed)).sum()
     }
 
-    /// An attempt of a worker begins.
+    /// Attempts under way, of all workers, each the heavier the longer the endpoint has owed its worker an answer and given none: twice as
+    /// heavy after an eighth of a second. One that has stopped answering looks idle otherwise, until many wait for it.
+    #[must_use]
     #[inline]
-    pub fn begin(&self, worker: usize) {
-        let count = &self.cell(worker).in_flight;
-        count.store(count.load(Ordering::Relaxed).saturating_add(1), Ordering::Relaxed);
+    pub fn load(&self, now: Duration) -> u64 {
+        let now = milliseconds(now);
+        let load = |cell: &Cell| match cell.in_flight.load(Ordering::Relaxed) {
+            0 => 0,
+            count => u64::from(count) * (128 + now.saturating_sub(cell.owes_since.load(Ordering::Relaxed))),
+        };
+        self.cells.iter().map(load).sum()
+    }
+
+    /// What another request would have to wait for, as a worker has measured it: the time to a first byte, or since when the endpoint has
+    /// owed one, for each attempt under way and the new one.
+    #[must_use]
+    pub fn cost(&self, worker: usize, now: Duration) -> u64 {
+        let cell = self.cell(worker);
+        let now = milliseconds(now);
+        let age = now.saturating_sub(cell.measured.load(Ordering::Relaxed));
+        let latency = fade(cell.latency.load(Ordering::Relaxed), age);
+        let owed = match cell.in_flight.load(Ordering::Relaxed) {
+            0 => 0,
+            _ => 1000 * now.saturating_sub(cell.owes_since.load(Ordering::Relaxed)),
+        };
+        // Nothing is known of a new one: it costs next to nothing, so that it is tried.
+        latency.max(owed).max(1) * (u64::from(self.in_flight()) + 1)
+    }
+
+    /// Takes in how long a worker has waited for the first byte of a response.
+    pub fn measure(&self, worker: usize, latency: Duration, now: Duration) {
+        let (cell, now) = (self.cell(worker), milliseconds(now));
+        let sample = latency.as_micros() as u64;
+        let age = now.saturating_sub(cell.measured.load(Ordering::Relaxed));
+        let faded = fade(cell.latency.load(Ordering::Relaxed).saturating_sub(sample), age) + sample;
+        cell.latency.store(faded, Ordering::Relaxed);
+        cell.measured.store(now, Ordering::Relaxed);
+    }
+
+    /// An attempt of a worker begins, at `now`.
+    #[inline]
+    pub fn begin(&self, worker: usize, now: Duration) {
+        let cell = self.cell(worker);
+        let count = cell.in_flight.load(Ordering::Relaxed);
+        if count == 0 {
+            cell.owes_since.store(milliseconds(now), Ordering::Relaxed);
+        }
+        cell.in_flight.store(count.saturating_add(1), Ordering::Relaxed);
     }
 
     /// An attempt of a worker has ended.
@@ -205,6 +256,22 @@ impl EndpointState {
     fn cell(&self, worker: usize) -> &Cell {
         &self.cells[worker % self.cells.len()]
     }
+}
+
+/// How long a high latency is remembered: after this time, a third of the excess is left.
+const MEMORY: Duration = Duration::from_secs(10);
+
+/// What is left of a latency after so many milliseconds.
+fn fade(latency: u64, age: u64) -> u64 {
+    if latency == 0 || age == 0 {
+        return latency;
+    }
+    (latency as f64 * (-(age as f64) / milliseconds(MEMORY) as f64).exp()) as u64
+}
+
+#[inline]
+fn milliseconds(time: Duration) -> u64 {
+    time.as_millis() as u64
 }
 
 /// Adds one to a count that one thread writes.

@@ -260,7 +260,7 @@ fn one_request_is_a_probe() {
 fn failures_in_a_row_are_counted_over_all_workers() {
     let state = EndpointState::new(2);
     let streaks = [(0, Outcome::Failed), (1, Outcome::Failed), (0, Outcome::Answered), (1, Outcome::Failed)]
-        .map(|(worker, outcome)| state.observe(worker, outcome));
+        .map(|(worker, outcome)| state.observe(worker, outcome, Duration::ZERO));
     assert_eq!((streaks, state.outcomes()), ([1, 2, 0, 1], (1, 3)));
 }
 
@@ -270,4 +270,38 @@ fn sums_of_weights_fit() {
     let shares = Shares::new(many);
     assert_eq!(shares.list().len(), 100_000);
     assert!(shares.total() < u32::MAX / 2 + 100_000);
+}
+
+#[test]
+fn who_has_stopped_answering_is_not_taken_for_idle() {
+    let clusters = cluster(Balance::LeastRequest, &[1, 1]);
+    let mut chooser = Chooser::new(&clusters, 3);
+    chooser.balancer.begin(EndpointId(0));
+    (0..2).for_each(|_| chooser.balancer.begin(EndpointId(1)));
+    chooser.balancer.turn(Duration::from_secs(1));
+    chooser.balancer.observe(EndpointId(1), Outcome::Answered);
+    let picks: Vec<_> = (0..20).map(|_| chooser.pick(&clusters[0], &Tried::default())).collect();
+    assert_eq!(picks, [Some(EndpointId(1)); 20]);
+}
+
+/// One of three endpoints becomes twenty times slower, then as fast as before.
+#[test]
+fn peak_ewma_leaves_a_slow_endpoint_and_comes_back() {
+    let clusters = cluster(Balance::PeakEwma, &[1, 1, 1]);
+    let mut chooser = Chooser::new(&clusters, 9);
+    let (mut now, mut picked) = (Duration::from_secs(1), [[0; 3]; 3]);
+    let phases = [5, 100, 5].map(Duration::from_millis);
+    for (phase, slow) in phases.into_iter().enumerate() {
+        for _ in 0..20_000 {
+            now += Duration::from_millis(5);
+            chooser.balancer.turn(now);
+            let endpoint = chooser.pick(&clusters[0], &Tried::default()).unwrap();
+            chooser.balancer.measure(endpoint, if endpoint.0 == 1 { slow } else { phases[0] });
+            picked[phase][endpoint.index()] += 1;
+        }
+    }
+    let share = |phase: usize| f64::from(picked[phase][1]) / 20_000.0;
+    assert!((0.3..0.37).contains(&share(0)), "{picked:?}");
+    assert!(share(1) < 0.01, "{picked:?}");
+    assert!(share(2) > 0.1, "{picked:?}");
 }

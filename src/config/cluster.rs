@@ -52,6 +52,7 @@ impl Reader<'_> {
             balance: match section.word("balance") {
                 "round_robin" => Balance::RoundRobin,
                 "random" => Balance::Random,
+                "peak_ewma" => Balance::PeakEwma,
                 _ => Balance::LeastRequest,
             },
             max_idle: u32::try_from(pool.number("max_idle")).unwrap_or(u32::MAX),

@@ -22,9 +22,9 @@ pub(super) static CLUSTER: Table = Table {
         ),
         key(
             "balance",
-            Kind::Word(&["least_request", "round_robin", "random"]),
+            Kind::Word(&["least_request", "round_robin", "random", "peak_ewma"]),
             Preset::Word("least_request"),
-            "least_request (the less busy of two) | round_robin | random; all by weight",
+            "least_request (the less busy of two) | peak_ewma (the faster of two, by recent answers) | round_robin | random; all by weight",
         ),
         key(
             "abort_on_close",

@@ -301,7 +301,8 @@ impl Watched {
     fn ramp(&mut self, cluster: &Cluster, endpoint: &Endpoint, now: Instant) -> bool {
         let part = now.duration_since(self.well_since).as_secs_f64() / cluster.slow_start.as_secs_f64();
         self.ramps = part < 1.0;
-        let parts = if self.ramps { 1 + (part * f64::from(RAMP)) as u8 } else { RAMP };
+        // Squared: the more it has shown, the more it gets.
+        let parts = if self.ramps { 1 + (part * part * f64::from(RAMP)) as u8 } else { RAMP };
         endpoint.state.set_ramp(parts)
     }
 

@@ -87,6 +87,7 @@ impl<D: Driver> Engine<D> {
     /// The endpoint that the cluster picks, and a round through its addresses that begins with the preferred one.
     fn pick(&mut self, id: u32) -> Result<(EndpointId, Round), Failure> {
         let exchange = &self.exchanges[id as usize];
+        self.balancer.turn(self.ring.clock().now());
         let (tried, probe) = (&exchange.tries.failed, exchange.may_retry());
         let picked = exchange.snapshot.pick(exchange.cluster, tried, probe, &mut self.balancer);
         let endpoint = picked.ok_or(Failure::NoEndpoint)?;
@@ -154,6 +155,9 @@ impl<D: Driver> Engine<D> {
     fn begin_attempt(&mut self, id: u32, connection: u32, endpoint: EndpointId, round: Round, replay: bool) {
         let exchange = &mut self.exchanges[id as usize];
         exchange.replay.begin(&mut self.ring.buffers, replay);
+        if exchange.request_done {
+            exchange.asked = self.ring.clock().now();
+        }
         exchange.forwarding.endpoint = Some(endpoint);
         exchange.forwarding.attempts = exchange.forwarding.attempts.saturating_add(1);
         exchange.state = State::Attempt(Attempt {

@@ -229,6 +229,7 @@ impl<D: Driver> Engine<D> {
             state: State::Between,
             tries: Tries::default(),
             forwarding: Forwarding { cluster, endpoint: None, attempts: 0 },
+            asked: self.ring.clock().now(),
             request_done: false,
             binds: http::binds_connection(head, &request.fields, FieldName::Authorization),
             limited: route.limits != RouteLimits::NONE,
@@ -293,6 +294,7 @@ impl<D: Driver> Engine<D> {
         if whole {
             let exchange = &mut self.exchanges[id as usize];
             exchange.request_done = true;
+            exchange.asked = self.ring.clock().now();
             exchange.deadline = exchange.timeout.map(|timeout| self.ring.clock().deadline(timeout));
         }
         self.arm(id);

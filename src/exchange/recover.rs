@@ -237,11 +237,16 @@ impl<D: Driver> Engine<D> {
                 state.note_retry_after(seconds.min(RETRY_AFTER_MAX) as u32);
             }
         }
+        let exchange = &self.exchanges[id as usize];
+        if !failed && exchange.request_done {
+            self.balancer.measure(endpoint, self.ring.clock().now().saturating_sub(exchange.asked));
+        }
         self.observe(id, endpoint, if failed { Outcome::Failed } else { Outcome::Answered });
     }
 
     /// Counts how an attempt has turned out, and has the control thread look where that may lead to an ejection.
     pub(super) fn observe(&mut self, id: u32, endpoint: EndpointId, outcome: Outcome) {
+        self.balancer.turn(self.ring.clock().now());
         let streak = self.balancer.observe(endpoint, outcome);
         if streak == 0 {
             return;

@@ -37,6 +37,8 @@ pub(super) struct Exchange {
     pub(super) replay: Replay,
     /// What its response needs of its request.
     pub(super) kept: Option<Box<Kept>>,
+    /// Since when the origin of this attempt has had the whole request queued; before that, when the exchange began.
+    pub(super) asked: Duration,
     /// The whole request was queued for the origin.
     pub(super) request_done: bool,
     /// The request or its response authenticates the connection itself (NTLM, Negotiate).
