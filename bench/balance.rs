@@ -26,6 +26,7 @@ fn pick(criterion: &mut Criterion) {
                 name: "c".into(),
                 tls: None,
                 endpoints: (0..count).map(|at| endpoint(at, even)).collect(),
+                proxy_protocol: None,
                 balance,
                 max_idle: 1,
                 idle: Duration::ZERO,

@@ -11,6 +11,7 @@ use crate::http::{self, Fields, HeadLimits, Method, ResponseError, ResponseHead}
 use crate::id::{Address, EndpointId, Owner};
 use crate::limits;
 use crate::pool::Pool;
+use crate::proxy_protocol::{Ends, HeaderBytes, Version};
 use crate::tls::{self, Agreement, Client, ServerName, Session};
 use crate::transport::Transport;
 use crate::uring::{Driver, Errno, Fault, Ring};
@@ -33,8 +34,11 @@ pub struct Upstream {
     taken_before: u64,
     /// Bytes received since it was made.
     pub received: u64,
-    /// The client connection that it belongs to, because its client has logged in on it, or was asked to.
+    /// The client connection that it belongs to, because its client has logged in on it, or was asked to, or because its PROXY header
+    /// tells of that one.
     pub bound: Option<u32>,
+    /// Length of the PROXY header that it has begun with; 0: none.
+    pub header_bytes: u8,
     connected: bool,
     /// Position of its address among those of the endpoint.
     address: u8,
@@ -78,6 +82,8 @@ pub struct Upstreams {
     pool: Pool,
     /// By slot of a client connection: the connection that belongs to it. Grows to the largest slot that has had one.
     bound: Vec<Option<u32>>,
+    /// By slot of a client connection: what endpoints are told of it. Grows as `bound` does.
+    ends: Vec<Ends>,
     /// By `EndpointId`: the position of the address to which a connection was last established.
     preferred: Vec<u8>,
     /// By `EndpointId`: what connections to the endpoint share of TLS. None: there was none yet, or it speaks in the clear.
@@ -100,6 +106,8 @@ pub struct Destination<'a> {
     pub position: usize,
     /// The settings of TLS, and the name that is asked for; None: in the clear.
     pub tls: Option<(&'a Client, &'a ServerName<'static>)>,
+    /// What the connection begins with, before TLS, so that it is a new one; None: with nothing of that kind.
+    pub header: Option<&'a HeaderBytes>,
 }
 
 /// How a connection is to be acquired.
@@ -118,6 +126,7 @@ impl Default for Upstreams {
             table: Slab::with_capacity(256),
             pool: Pool::default(),
             bound: Vec::new(),
+            ends: Vec::new(),
             preferred: Vec::new(),
             clients: Vec::new(),
         }
@@ -170,7 +179,7 @@ impl Upstreams {
     /// A new one is made to `destination`.
     ///
     /// # Errors
-    /// When no socket can be made.
+    /// When no socket can be made, or no buffer is free for the header.
     pub fn acquire<D: Driver>(
         &mut self,
         ring: &mut Ring<D>,
@@ -180,13 +189,27 @@ impl Upstreams {
         options: AcquireOptions,
     ) -> Result<u32, Errno> {
         if !options.fresh
+            && destination.header.is_none()
             && let Some(index) = self.pool.take(endpoint)
         {
             self.reuse(ring, index, exchange, options.replay);
             return Ok(index);
         }
         let index = self.table.vacant_key() as u32;
+        let header = match destination.header {
+            Some(header) => {
+                let mut lease = ring.buffers.take().ok_or(Errno::NO_BUFFERS)?;
+                let copied = lease.append(header.bytes());
+                debug_assert_eq!(copied, header.bytes().len());
+                Some(lease)
+            }
+            None => None,
+        };
         let socket = ring.connect(destination.address, Owner::Upstream(index))?;
+        let header_bytes = header.as_ref().map_or(0, |header| header.len() as u8);
+        if let Some(header) = header {
+            ring.send(socket, header);
+        }
         let now = ring.wall_seconds();
         let session = destination.tls.map(|(client, name)| self.session(endpoint, client, name, now));
         let mut transport = Transport::new(socket, session);
@@ -203,6 +226,7 @@ impl Upstreams {
             taken_before: 0,
             received: 0,
             bound: None,
+            header_bytes,
             connected: false,
             address: destination.position as u8,
             scanned: 0,
@@ -278,6 +302,21 @@ impl Upstreams {
         if let Some(before) = before {
             self.discard(ring, before);
         }
+    }
+
+    /// Takes in what endpoints are told of a client connection.
+    pub fn introduce(&mut self, downstream: u32, ends: Ends) {
+        let slot = downstream as usize;
+        if self.ends.len() <= slot {
+            self.ends.resize(slot + 1, Ends::UNKNOWN);
+        }
+        self.ends[slot] = ends;
+    }
+
+    /// The header that tells of a client connection.
+    #[must_use]
+    pub fn header(&self, version: Version, downstream: u32) -> HeaderBytes {
+        HeaderBytes::new(version, self.ends.get(downstream as usize).copied().unwrap_or(Ends::UNKNOWN))
     }
 
     /// Takes in that a client connection has ended: closes the connection that belonged to it.

@@ -153,6 +153,10 @@ impl Driver for WithoutIpv6 {
         self.0.peer(socket)
     }
 
+    fn local(&self, socket: BorrowedFd<'_>) -> Option<(IpAddr, u16)> {
+        self.0.local(socket)
+    }
+
     fn accept_waiting(&mut self, listener: BorrowedFd<'_>) -> Vec<OwnedFd> {
         self.0.accept_waiting(listener)
     }

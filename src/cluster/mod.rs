@@ -23,6 +23,7 @@ pub use state::{ClusterState, EndpointState, Hold, Outcome, RAMP};
 pub use view::ClusterViews;
 
 use crate::id::{Address, ClusterId, EndpointId};
+use crate::proxy_protocol::Version;
 use crate::tls::{Client, ServerName};
 
 /// A compiled cluster.
@@ -38,6 +39,9 @@ pub struct Cluster {
     pub host: Box<str>,
     /// What connections to its endpoints share of TLS, without tickets; None: in the clear.
     pub tls: Option<Client>,
+    /// The version of the PROXY header that each connection begins with; None: there is none. With one, a connection belongs to one
+    /// client connection.
+    pub proxy_protocol: Option<Version>,
     /// Policy by which an endpoint is chosen.
     pub balance: Balance,
     /// Idle connections kept per endpoint, over all workers.
@@ -127,6 +131,7 @@ impl Cluster {
             endpoints,
             host: spec.host.as_str().into(),
             tls: spec.tls.as_ref().map(Client::new),
+            proxy_protocol: spec.proxy_protocol,
             balance: spec.balance,
             max_idle: spec.max_idle,
             idle: spec.idle,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::id::Address;
+use crate::proxy_protocol::Version;
 use crate::tls::{ClientSpec, ServerName};
 
 /// One `[[cluster]]`.
@@ -16,6 +17,8 @@ pub struct ClusterSpec {
     pub host: String,
     /// `tls`; None: in the clear.
     pub tls: Option<ClientSpec>,
+    /// `proxy_protocol`: the version of the header that each connection begins with; None: there is none.
+    pub proxy_protocol: Option<Version>,
     /// Policy by which an endpoint is chosen.
     pub balance: Balance,
     /// `pool.max_idle`: idle connections kept per endpoint, over all workers. Default 128.

@@ -39,6 +39,7 @@ fn cluster(balance: Balance, weights: &[u16]) -> Vec<Cluster> {
         name: "test".into(),
         tls: None,
         endpoints: weights.iter().enumerate().map(endpoint).collect(),
+        proxy_protocol: None,
         balance,
         max_idle: 1,
         idle: second,

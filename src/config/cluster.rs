@@ -14,6 +14,7 @@ use super::section::{Section, Text};
 use super::tls::{self, ClusterTls};
 use crate::cluster::{Balance, ClusterSpec, EndpointSpec, OutlierSpec};
 use crate::id::Address;
+use crate::proxy_protocol::Version;
 
 /// All clusters, in file order.
 pub(super) fn clusters(
@@ -49,6 +50,11 @@ impl Reader<'_> {
             health: health::health(section, &host, self.bounds, self.problems),
             host,
             tls: tls.map(|tls| tls.spec),
+            proxy_protocol: match section.word("proxy_protocol") {
+                "v1" => Some(Version::V1),
+                "v2" => Some(Version::V2),
+                _ => None,
+            },
             balance: match section.word("balance") {
                 "round_robin" => Balance::RoundRobin,
                 "random" => Balance::Random,

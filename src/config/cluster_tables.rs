@@ -50,6 +50,12 @@ pub(super) static CLUSTER: Table = Table {
             Preset::Absent,
             "true: with the defaults of [cluster.tls]; false: none",
         ),
+        key(
+            "proxy_protocol",
+            Kind::Word(&["off", "v1", "v2"]),
+            Preset::Word("off"),
+            "begin each connection with a PROXY header, v1 (text) or v2 (binary); a connection then serves one client connection",
+        ),
         key("pool", Kind::One(&CLUSTER_POOL), Preset::Optional(""), ""),
         key("timeouts", Kind::One(&CLUSTER_TIMEOUTS), Preset::Optional(""), ""),
         key("outlier", Kind::One(&OUTLIER), Preset::Optional(""), ""),

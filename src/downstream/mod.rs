@@ -270,6 +270,7 @@ impl Downstreams {
         let session = snapshot.tls(listener).filter(|_| strict).map(|server| Box::new(tls::Session::server(server)));
         let undecided = encrypted && !strict && !proxied;
         let peer = spec.peer(address);
+        let arrival = snapshot.tells_of_clients.then(|| Arrival::at(engine.ring.local(&descriptor)));
         let admission = self.admit(engine, snapshot, listener);
         let admitted = admission != Admission::Refused;
         // The request of a refused client counts as unread, so that closing waits until the client has had time to read the answer.
@@ -292,7 +293,7 @@ impl Downstreams {
             last_snapshot,
             version,
             peer,
-            arrival: None,
+            arrival,
             admission,
             phase,
             undecided,

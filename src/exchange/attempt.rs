@@ -123,10 +123,13 @@ impl<D: Driver> Engine<D> {
         let exchange = &mut self.exchanges[id as usize];
         let (cluster, spec) = exchange.snapshot.endpoint(endpoint).ok_or(Failure::NoEndpoint)?;
         let tls = cluster.tls.as_ref().zip(spec.tls_name.as_ref());
+        let downstream = exchange.stream.connection;
+        let header = cluster.proxy_protocol.map(|version| self.upstreams.header(version, downstream));
         let mut closed = false;
         let connection = loop {
             let position = round.position(spec.addresses());
-            let destination = Destination { address: spec.address_at(position), position, tls };
+            let destination =
+                Destination { address: spec.address_at(position), position, tls, header: header.as_ref() };
             match self.upstreams.acquire(&mut self.ring, endpoint, destination, id, options) {
                 Ok(connection) => break connection,
                 // A machine that lacks IPv6 is treated like a network that lacks it: the next address is tried.
@@ -136,6 +139,7 @@ impl<D: Driver> Engine<D> {
                         return Err(Failure::Connect);
                     }
                 }
+                Err(error) if error.is_of_buffers() => return Err(Failure::Buffers),
                 // No descriptor is left: an idle connection to some endpoint is closed, and what this turn has closed, once.
                 Err(_) if !closed => {
                     self.upstreams.close_idle(&mut self.ring);
@@ -145,6 +149,10 @@ impl<D: Driver> Engine<D> {
                 Err(_) => return Err(Failure::Descriptors),
             }
         };
+        if header.is_some() {
+            // It tells of this client.
+            self.upstreams.bind(&mut self.ring, connection, downstream);
+        }
         // A fresh connection cannot be stale.
         let reused = self.upstreams.get(connection).is_some_and(|connection| connection.reused);
         let keeps = options.replay && (reused || self.exchanges[id as usize].may_retry());

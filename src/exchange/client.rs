@@ -1,11 +1,12 @@
 //! Who the client is and how it speaks, as far as that can be believed: what a trusted proxy says, else what the connection shows.
 //! Not here: what is passed on to origins (`request`).
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
-use super::Peer;
+use super::{Peer, RouteRequest};
 use crate::http::{FieldName, RequestHead};
-use crate::proxy_protocol::End;
+use crate::id::Address;
+use crate::proxy_protocol::{End, Ends};
 use crate::route::Scheme;
 use crate::snapshot::ListenerSpec;
 
@@ -16,6 +17,25 @@ pub struct Arrival {
     pub destination: Option<End>,
     /// The name that a proxy in front was asked for, in TLS's SNI or otherwise; empty: it says none.
     pub authority: Box<str>,
+}
+
+impl Arrival {
+    /// A connection to this address.
+    #[must_use]
+    pub fn at(destination: Option<End>) -> Box<Self> {
+        Box::new(Self { destination, authority: Box::default() })
+    }
+}
+
+/// What an endpoint is told of the connection that a request has come over: who has made it and where it has gone. Of the clients that a
+/// trusted proxy names in fields, those fields tell.
+pub(super) fn ends(asked: &RouteRequest<'_>, listener: &ListenerSpec) -> Ends {
+    let source = asked.peer.address().map(|address| (address, asked.peer.port));
+    let bound = match &listener.bind {
+        Address::Inet(bind) => (bind.ip(), bind.port()),
+        Address::Unix(_) => (Ipv4Addr::UNSPECIFIED.into(), 0),
+    };
+    Ends { source, destination: asked.arrival.and_then(|arrival| arrival.destination).unwrap_or(bound) }
 }
 
 /// The address of the client. That of the peer, unless the peer is a trusted proxy: then the last one in X-Forwarded-For that is no

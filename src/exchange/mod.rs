@@ -249,6 +249,10 @@ impl<D: Driver> Engine<D> {
             budget.count(self.ring.clock().now());
         }
         let id = self.exchanges.insert(entry) as u32;
+        if decision.snapshot.clusters[cluster.index()].proxy_protocol.is_some() {
+            let ends = client::ends(asked, decision.snapshot.listener(asked.listener));
+            self.upstreams.introduce(stream.connection, ends);
+        }
         if let Err(failure) = self.attempt(id, false) {
             let mut exchange = self.exchanges.remove(id as usize);
             exchange.replay.begin(&mut self.ring.buffers, false);

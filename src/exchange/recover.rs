@@ -5,7 +5,7 @@
 use super::attempt::{Attempt, Round};
 use super::state::Backoff;
 use super::{Engine, Exchange, Failure, Stage, State};
-use crate::buffer::Queue;
+use crate::buffer::{Buffers, Queue};
 use crate::cluster::{Outcome, Tried};
 use crate::http::{Method, parse_decimal};
 use crate::id::EndpointId;
@@ -269,7 +269,7 @@ impl<D: Driver> Engine<D> {
             (true, true) => exchange.replay.is_whole(),
             (true, false) => exchange.replay.is_whole() && !self.ring.is_sending(transport.socket()),
             (false, true) => true,
-            (false, false) => transport.taken(&self.ring) == 0,
+            (false, false) => transport.taken(&self.ring) <= u64::from(connection.header_bytes),
         }
     }
 
@@ -286,17 +286,20 @@ impl<D: Driver> Engine<D> {
                 self.upstreams.take_waiting(index)
             };
         }
-        let socket = connection.transport.socket();
-        let untouched = if connected {
-            connection.is_untouched(&self.ring)
-        } else if connection.transport.taken(&self.ring) == 0 {
-            true
-        } else {
+        let (socket, taken) = (connection.transport.socket(), connection.transport.taken(&self.ring));
+        // Another connection begins with a PROXY header of its own, so that what is left of this one's is dropped.
+        let header = if connection.reused { 0 } else { usize::from(connection.header_bytes) };
+        let untouched = if connected { connection.is_untouched(&self.ring) } else { taken as usize <= header };
+        let header = if untouched { header.saturating_sub(taken as usize) } else { header };
+        let held = match (untouched, connected) {
+            (true, _) => Queue::default(),
+            (false, true) => self.exchanges[id as usize].replay.take()?,
             // The kernel has taken a part of the request, which was not kept.
-            return None;
+            (false, false) => return None,
         };
-        let held = if untouched { Queue::default() } else { self.exchanges[id as usize].replay.take()? };
-        self.join_unsent(socket, held)
+        let mut request = self.join_unsent(socket, held)?;
+        drop_front(&mut self.ring.buffers, &mut request, header);
+        Some(request)
     }
 
     /// Appends the bytes that were queued and not sent to `held`.
@@ -399,6 +402,20 @@ impl Exchange {
         let unseen = !connection.is_connected() || connection.is_untouched(ring);
         let begun = connection.answered || self.interims > 0 || self.stage() != Stage::Waiting;
         !begun && self.tries.has_retry(retry) && retry.on.has(event(end)) && (unseen || retry.allows(self.method))
+    }
+}
+
+/// Drops the first `count` bytes of a queue.
+fn drop_front(buffers: &mut Buffers, queue: &mut Queue, mut count: usize) {
+    while count > 0
+        && let Some(mut lease) = queue.pop(buffers.pieces())
+    {
+        let dropped = count.min(lease.len());
+        lease.advance(dropped);
+        count -= dropped;
+        if !lease.is_empty() {
+            queue.push_front(buffers.pieces(), lease);
+        }
     }
 }
 

@@ -6,7 +6,7 @@ mod read;
 mod tests;
 mod write;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 pub use read::{Parsed, parse};
 pub use write::HeaderBytes;
@@ -38,6 +38,20 @@ impl Version {
 
 /// An IP address and a port.
 pub type End = (IpAddr, u16);
+
+/// What an endpoint is told of a client's connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ends {
+    /// The client; None: it has no address, as one on a Unix-domain socket.
+    pub source: Option<End>,
+    /// Where it has connected to.
+    pub destination: End,
+}
+
+impl Ends {
+    /// Nothing is known.
+    pub const UNKNOWN: Self = Self { source: None, destination: (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0) };
+}
 
 /// What a header says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -172,7 +172,8 @@ fn what_is_written_is_read() {
     for version in [Version::V1, Version::V2] {
         for source in ends {
             for destination in ends {
-                let written = HeaderBytes::new(version, end(source), end(destination).unwrap());
+                let written =
+                    HeaderBytes::new(version, Ends { source: end(source), destination: end(destination).unwrap() });
                 let said = Header { source: end(source), destination: end(destination), ..Header::default() };
                 assert_eq!(
                     parse(written.bytes()),
@@ -181,11 +182,12 @@ fn what_is_written_is_read() {
                 );
             }
         }
-        let written = HeaderBytes::new(version, None, end(ends[0]).unwrap());
+        let written = HeaderBytes::new(version, Ends { source: None, destination: end(ends[0]).unwrap() });
         assert_eq!(parse(written.bytes()), Ok(Parsed::Header(Header::default(), written.bytes().len())));
     }
-    let text = HeaderBytes::new(Version::V1, end(ends[0]), end("10.0.0.1:80").unwrap());
+    let to_port_80 = Ends { source: end(ends[0]), destination: end("10.0.0.1:80").unwrap() };
+    let text = HeaderBytes::new(Version::V1, to_port_80);
     assert_eq!(text.bytes(), b"PROXY TCP4 192.0.2.1 10.0.0.1 12345 80\r\n");
-    let binary = HeaderBytes::new(Version::V2, end(ends[0]), end("10.0.0.1:80").unwrap());
+    let binary = HeaderBytes::new(Version::V2, to_port_80);
     assert_eq!(binary.bytes(), v2(0x21, 0x11, &V4));
 }

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::net::{IpAddr, Ipv6Addr};
 
-use super::{End, V2, Version};
+use super::{End, Ends, V2, Version};
 use crate::limits::PROXY_V1_BYTES;
 
 /// A header as it is sent.
@@ -14,10 +14,9 @@ pub struct HeaderBytes {
 }
 
 impl HeaderBytes {
-    /// The header for a connection that has come from `source` to `destination`. Without a source, it says that the client has no
-    /// address, as one on a Unix-domain socket.
+    /// The header that tells of a client's connection.
     #[must_use]
-    pub fn new(version: Version, source: Option<End>, destination: End) -> Self {
+    pub fn new(version: Version, Ends { source, destination }: Ends) -> Self {
         let mut header = Self { bytes: [0; PROXY_V1_BYTES], length: 0 };
         let (families, ends) = match source {
             None => (None, [destination; 2]),

@@ -13,6 +13,7 @@ use std::sync::{Arc, Weak};
 use crate::cluster::{ClusterState, EndpointState};
 use crate::id::{Address, EndpointId, ListenerId, RouteNumber, TenantId};
 use crate::limits::ROUTE_NUMBERS;
+use crate::proxy_protocol::Version;
 use crate::runtime::{Bell, Quota};
 use crate::tls::{Admission, ClientSpec, ServerName, Tickets};
 
@@ -21,7 +22,7 @@ use crate::tls::{Admission, ClientSpec, ServerName, Tickets};
 pub struct Ledger {
     listeners: Numbers<Listened>,
     tickets: HashMap<(Listened, Option<Admission>), Weak<Tickets>>,
-    endpoints: Numbers<(String, Vec<Address>, Option<Secured>)>,
+    endpoints: Numbers<EndpointKey>,
     tenants: Numbers<String>,
     routes: Numbers<String>,
     /// By cluster and addresses: what is known of endpoints. TLS is no part of the key: a new certificate makes none well.
@@ -56,6 +57,9 @@ pub struct LedgerNumber {
     pub quota: Quota,
     free: Sender<u32>,
 }
+
+/// What an endpoint is known by: see [`Ledger::endpoint`].
+type EndpointKey = (String, Vec<Address>, Option<Secured>, Option<Version>);
 
 #[derive(Debug)]
 struct Numbers<K> {
@@ -100,12 +104,13 @@ impl Ledger {
 
     /// An endpoint is known by its cluster's name and its addresses, which name servers give in another order each time, and by all that
     /// TLS believes of it and tells it: with other authorities, another certificate or another name it is another one, so that
-    /// connections and tickets from before the change are not used.
+    /// connections and tickets from before the change are not used. The same goes for whether it is told of clients.
     pub(super) fn endpoint<'a>(
         &mut self,
         cluster: &str,
         addresses: impl IntoIterator<Item = &'a Address>,
         tls: Option<Secured>,
+        proxy_protocol: Option<Version>,
     ) -> (EndpointId, Arc<LedgerNumber>, Arc<EndpointState>) {
         let mut addresses: Vec<_> = addresses.into_iter().cloned().collect();
         addresses.sort_unstable();
@@ -115,7 +120,7 @@ impl Ledger {
             self.states.insert(key.clone(), Arc::downgrade(&state));
             state
         });
-        let number = self.endpoints.number((key.0, key.1, tls));
+        let number = self.endpoints.number((key.0, key.1, tls, proxy_protocol));
         (EndpointId(number.value), number, state)
     }
 
@@ -196,15 +201,15 @@ mod tests {
     fn a_number_is_kept_while_used_and_then_given_again() {
         let mut ledger = Ledger::default();
         let address = |port: u16| Address::Inet(([127, 0, 0, 1], port).into());
-        let (a, kept, _) = ledger.endpoint("a", [&address(1)], None);
-        let (b, other, _) = ledger.endpoint("b", [&address(1)], None);
+        let (a, kept, _) = ledger.endpoint("a", [&address(1)], None, None);
+        let (b, other, _) = ledger.endpoint("b", [&address(1)], None, None);
         assert_eq!((a, b), (EndpointId(0), EndpointId(1)));
         drop(other);
-        let (again, _kept, _) = ledger.endpoint("a", [&address(1)], None);
-        let (c, _c, _) = ledger.endpoint("c", [&address(1)], None);
+        let (again, _kept, _) = ledger.endpoint("a", [&address(1)], None, None);
+        let (c, _c, _) = ledger.endpoint("c", [&address(1)], None, None);
         assert_eq!((again, c), (EndpointId(0), EndpointId(1)), "the number of b is free, that of a is not");
         drop((kept, _kept));
-        let (d, _d, _) = ledger.endpoint("d", [&address(1)], None);
+        let (d, _d, _) = ledger.endpoint("d", [&address(1)], None, None);
         assert_eq!(d, EndpointId(0));
         ledger.prune();
         assert_eq!(ledger.endpoints.known.len(), 2);

@@ -26,6 +26,8 @@ pub struct Snapshot {
     pub router: Router,
     /// By `ClusterId`.
     pub clusters: Vec<Cluster>,
+    /// Whether some endpoints are told of clients, in a PROXY header.
+    pub tells_of_clients: bool,
     /// Bodies of answers that are made here.
     pub error_pages: ErrorPages,
     /// By `ListenerId`; with gaps, where other snapshots have listeners that this one lacks.
@@ -277,15 +279,17 @@ impl Snapshot {
             let mut known = Vec::with_capacity(cluster.endpoints.len());
             for (endpoint, position) in cluster.endpoints.iter().zip(0..) {
                 let tls = cluster.tls.clone().zip(endpoint.tls_name.clone());
-                let (endpoint, number, state) = ledger.endpoint(&cluster.name, endpoint.addresses(), tls);
+                let (endpoint, number, state) =
+                    ledger.endpoint(&cluster.name, endpoint.addresses(), tls, cluster.proxy_protocol);
                 set(&mut endpoints, endpoint.index(), Seat { cluster: id, position, number });
                 known.push((endpoint, state));
             }
             clusters.push(Cluster::build(id, cluster, ledger.cluster(&cluster.name), &known));
         }
+        let tells_of_clients = spec.clusters.iter().any(|cluster| cluster.proxy_protocol.is_some());
         let error_pages = ErrorPages::compile(&spec.error_pages);
         let (listeners, endpoints, tenants) = (listeners.into(), endpoints.into(), tenants.into());
-        Ok(Self { version, router, clusters, error_pages, listeners, endpoints, tenants, routes })
+        Ok(Self { version, router, clusters, tells_of_clients, error_pages, listeners, endpoints, tenants, routes })
     }
 
     /// One with nothing in it, of version 0.
@@ -295,6 +299,7 @@ impl Snapshot {
             version: 0,
             router: Router::default(),
             clusters: Vec::new(),
+            tells_of_clients: false,
             error_pages: ErrorPages::default(),
             listeners: Box::default(),
             endpoints: Box::default(),
@@ -456,6 +461,7 @@ mod tests {
                     backup: false,
                 })
                 .collect(),
+            proxy_protocol: None,
             balance: Balance::default(),
             max_idle: 128,
             idle: Duration::from_secs(55),

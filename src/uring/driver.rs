@@ -77,6 +77,11 @@ pub trait Driver {
     /// When the connection is gone (ENOTCONN).
     fn peer(&self, socket: BorrowedFd<'_>) -> io::Result<Option<(IpAddr, u16)>>;
 
+    /// IP address and port of a connection's own end; None for a Unix-domain socket, or where the machine has none.
+    fn local(&self, _: BorrowedFd<'_>) -> Option<(IpAddr, u16)> {
+        None
+    }
+
     /// Accepts the connections in the backlog of a listening socket, which closing it would reset.
     fn accept_waiting(&mut self, listener: BorrowedFd<'_>) -> Vec<OwnedFd>;
 

@@ -212,6 +212,10 @@ impl Driver for Kernel {
         net::peer(socket)
     }
 
+    fn local(&self, socket: BorrowedFd<'_>) -> Option<(IpAddr, u16)> {
+        net::local(socket)
+    }
+
     fn accept_waiting(&mut self, listener: BorrowedFd<'_>) -> Vec<OwnedFd> {
         net::accept_waiting(listener)
     }

@@ -87,6 +87,15 @@ pub enum Fault {
 pub struct Errno(pub i32);
 
 impl Errno {
+    /// No buffer is free (ENOBUFS).
+    pub const NO_BUFFERS: Self = Self(libc::ENOBUFS);
+
+    /// Whether no buffer is free.
+    #[must_use]
+    pub fn is_of_buffers(self) -> bool {
+        self == Self::NO_BUFFERS
+    }
+
     /// Whether the machine lacks the address family, as one without IPv6 does (EAFNOSUPPORT).
     #[must_use]
     pub fn is_of_family(self) -> bool {
@@ -428,6 +437,11 @@ impl<D: Driver> Ring<D> {
     /// When the connection is gone, so that nobody knows any more whose it was.
     pub fn peer(&self, descriptor: &OwnedFd) -> io::Result<Option<(IpAddr, u16)>> {
         self.driver.peer(descriptor.as_fd())
+    }
+
+    /// IP address and port of our end of an accepted connection; None for a Unix-domain socket.
+    pub fn local(&self, descriptor: &OwnedFd) -> Option<(IpAddr, u16)> {
+        self.driver.local(descriptor.as_fd())
     }
 
     /// Seconds of the wall clock since 1970.

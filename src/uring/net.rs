@@ -284,6 +284,12 @@ pub(super) fn peer(socket: BorrowedFd<'_>) -> io::Result<Option<(IpAddr, u16)>> 
     Ok(address.map(|address| (address.ip().to_canonical(), address.port())))
 }
 
+/// IP address and port of a connection's own end; None for a Unix-domain socket.
+pub(super) fn local(socket: BorrowedFd<'_>) -> Option<(IpAddr, u16)> {
+    let address = SockRef::from(&socket).local_addr().ok()?.as_socket();
+    address.map(|address| (address.ip().to_canonical(), address.port()))
+}
+
 fn socket_address(address: &Address) -> io::Result<SockAddr> {
     match address {
         Address::Inet(address) => Ok(SockAddr::from(*address)),

@@ -2,16 +2,19 @@
 //! (`src/proxy_protocol/tests.rs`).
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::net::TcpListener;
+use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver};
 
 use rcgen::KeyPair;
-use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, ServerConfig, ServerConnection, StreamOwned};
 
-use crate::harness::{End, Origin, Proxy, Setup, Wire, next, poll};
+use crate::harness::{End, Message, Origin, Proxy, Setup, Wire, closed, next, poll};
 use crate::tls::Authority;
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
@@ -284,6 +287,198 @@ fn curl_and_haproxy_are_understood() {
             wire.send([V1, GET.as_bytes()].concat());
             assert_eq!(wire.message().unwrap().status(), 200, "{how}");
             assert_eq!(next(&requests).field("x-forwarded-for").as_deref(), Some("192.0.2.7"), "{how}");
+        }
+    }
+}
+
+/// What a connection to an origin began with, and the request that followed.
+type Seen = (usize, String, Message);
+
+/// An origin whose connections begin with a header of version 1. It closes each after `requests` answers.
+fn told(requests: usize) -> (Origin, Receiver<Seen>) {
+    let (sender, seen) = mpsc::channel();
+    let origin = Origin::start(move |mut wire, number| {
+        let Some(header) = wire.until(b"\r\n") else { return };
+        for _ in 0..requests {
+            let Some(request) = wire.message() else { return };
+            // The test may be over.
+            let _ = sender.send((number, header.clone(), request));
+            wire.send(OK);
+        }
+    });
+    (origin, seen)
+}
+
+fn port_of(address: &str) -> u16 {
+    address.rsplit_once(':').unwrap().1.parse().unwrap()
+}
+
+/// The header for a client of a listener.
+fn header_of(client: &Wire, proxy: &Proxy) -> String {
+    let (from, to) = (client.stream.local_addr().unwrap().port(), port_of(proxy.address("public")));
+    format!("PROXY TCP4 127.0.0.1 127.0.0.1 {from} {to}\r\n")
+}
+
+/// A connection to an origin tells of one client connection, and serves no other.
+#[test]
+fn origins_are_told_of_each_client() {
+    let (origin, seen) = told(usize::MAX);
+    let proxy = Setup::to(&[&origin.address]).cluster("proxy_protocol = \"v1\"").start();
+    let mut clients = [proxy.client(), proxy.client()];
+    for round in 0..2 {
+        for (number, client) in clients.iter_mut().enumerate() {
+            client.send(GET.replace("GET /", &format!("GET /{round}")));
+            assert_eq!(client.message().unwrap().status(), 200);
+            let (connection, header, request) = next(&seen);
+            assert_eq!((connection, header), (number, header_of(client, &proxy)));
+            assert_eq!(request.line(), format!("GET /{round} HTTP/1.1"));
+        }
+    }
+    assert_eq!(origin.connections(), 2);
+    drop(clients);
+    let mut client = proxy.client();
+    client.send(GET);
+    assert_eq!(client.message().unwrap().status(), 200);
+    assert_eq!(next(&seen).1, header_of(&client, &proxy));
+    assert_eq!(origin.connections(), 3);
+}
+
+/// Whatever connection a request is sent over in the end, its header stands there once.
+#[test]
+fn another_attempt_has_a_header_of_its_own() {
+    let (_socket, nobody) = closed();
+    let (origin, seen) = told(1);
+    // The first attempt fails at an address where nobody listens; an origin closes what was used once.
+    let setup = Setup::to(&[&nobody, &origin.address]).cluster("balance = \"round_robin\"\nproxy_protocol = \"v1\"");
+    let proxy = setup.start();
+    for _ in 0..2 {
+        let mut client = proxy.client();
+        for at in 0..3 {
+            client.send(format!("PUT /{at} HTTP/1.1\r\nHost: a.test\r\nContent-Length: 4\r\n\r\nbody"));
+            assert_eq!(client.message().unwrap().status(), 200);
+            let (connection, header, request) = next(&seen);
+            assert_eq!(header, header_of(&client, &proxy));
+            assert_eq!((request.line(), request.text()), (&*format!("PUT /{at} HTTP/1.1"), "body"));
+            assert_eq!(connection + 1, origin.connections());
+        }
+    }
+    assert_eq!(origin.connections(), 6);
+}
+
+/// The header stands before the first message of TLS, and says what the one of the client has said.
+#[test]
+fn headers_are_passed_on_before_tls() {
+    let (authority, folder) = (Authority::new(), tempfile::tempdir().unwrap());
+    authority.write(folder.path(), "a", &["a.test"], &KeyPair::generate().unwrap());
+    authority.write_ca(folder.path());
+    let read = |name: &str| fs::read(folder.path().join(name)).unwrap();
+    let chain = vec![CertificateDer::from_pem_slice(&read("a.pem")).unwrap()];
+    let key = PrivateKeyDer::from_pem_slice(&read("a.key")).unwrap();
+    let config = Arc::new(ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).unwrap());
+    let (sender, seen) = mpsc::channel();
+    let origin = Origin::start(move |mut wire, _| {
+        let mut header = [0; 28];
+        wire.stream.read_exact(&mut header).unwrap();
+        let connection = ServerConnection::new(Arc::clone(&config)).unwrap();
+        let mut wire = Wire::over(StreamOwned::new(connection, wire.stream));
+        while wire.message().is_some() {
+            // The test may be over.
+            let _ = sender.send(header.to_vec());
+            wire.send(OK);
+        }
+    });
+    let tls = format!(
+        "proxy_protocol = \"v2\"\ntls = {{ ca = \"{}/ca.pem\", server_name = \"a.test\" }}",
+        folder.path().display()
+    );
+    let proxy = Setup::to(&[&origin.address]).listener(REQUIRED).cluster(&tls).start();
+    for (header, expected) in [
+        (V1.to_vec(), Some(v2_of_client(&[]))),
+        (v2_of_client(&[(0x04, b"")]), Some(v2_of_client(&[]))),
+        (b"PROXY UNKNOWN\r\n".to_vec(), None),
+    ] {
+        let mut client = proxy.client();
+        for _ in 0..2 {
+            client.send([&header[..], GET.as_bytes()].concat());
+            assert_eq!(client.message().unwrap().status(), 200);
+            let found = next(&seen);
+            match &expected {
+                Some(expected) => assert_eq!(found, *expected),
+                None => assert_eq!(found[16..20], [127, 0, 0, 1]),
+            }
+            client.send(GET);
+            assert_eq!(client.message().unwrap().status(), 200);
+            assert_eq!(next(&seen), found);
+            client = proxy.client();
+        }
+    }
+}
+
+/// A connection from before origins were told of clients is not used after that, and one that told of a client is not used by others.
+#[test]
+fn a_reload_begins_new_connections() {
+    let (sender, seen) = mpsc::channel();
+    let origin = Origin::start(move |mut wire, _| {
+        while let Some(line) = wire.until(b"\r\n") {
+            let _ = sender.send(line.clone());
+            if !line.starts_with("PROXY ") {
+                wire.until(b"\r\n\r\n");
+                wire.send(OK);
+            }
+        }
+    });
+    let setup = |version: &str| {
+        Setup::to(&[&origin.address]).cluster(&format!("proxy_protocol = \"{version}\"")).managed().text()
+    };
+    let proxy = Proxy::start(&setup("off"), &[]);
+    let mut client = proxy.client();
+    for version in ["off", "v1", "off", "v1"] {
+        proxy.reload(&setup(version));
+        client.send(GET);
+        assert_eq!(client.message().unwrap().status(), 200);
+        if version == "v1" {
+            assert!(next(&seen).starts_with("PROXY TCP4 127.0.0.1 "));
+        }
+        assert_eq!(next(&seen), "GET / HTTP/1.1\r\n");
+    }
+    assert_eq!(origin.connections(), 4);
+}
+
+/// Clients of a Unix-domain socket have no address.
+#[test]
+fn some_clients_have_no_address() {
+    let (origin, seen) = told(1);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("in.sock");
+    let listener = format!("bind = \"unix:{}\"", path.display());
+    let _proxy = Setup::to(&[&origin.address]).listener(&listener).cluster("proxy_protocol = \"v1\"").start();
+    let mut wire = Wire::over(UnixStream::connect(&path).unwrap());
+    wire.send(GET);
+    assert_eq!(wire.message().unwrap().status(), 200);
+    assert_eq!(next(&seen).1, "PROXY UNKNOWN\r\n");
+}
+
+#[test]
+fn haproxy_is_told() {
+    if !is_installed("haproxy") {
+        return;
+    }
+    let (origin, requests) = Origin::recording(OK);
+    let folder = tempfile::tempdir().unwrap();
+    let (_peer, address) = haproxy(folder.path(), "accept-proxy", &origin.address);
+    for version in ["v1", "v2"] {
+        let cluster = format!("proxy_protocol = \"{version}\"");
+        let proxy = Setup::to(&[&address]).listener(REQUIRED).cluster(&cluster).start();
+        for (header, source, destination) in [
+            (V1, "192.0.2.7:4711", "192.0.2.80"),
+            (b"PROXY TCP6 2001:db8::1 2001:db8::2 1 2\r\n", "2001:db8::1:1", "2001:db8::2"),
+        ] {
+            let mut wire = proxy.client();
+            wire.send([header, GET.as_bytes()].concat());
+            assert_eq!(wire.message().unwrap().status(), 200);
+            let request = next(&requests);
+            let found = ["x-src", "x-dst"].map(|name| request.field(name).unwrap());
+            assert_eq!(found, [source, destination], "{version}");
         }
     }
 }

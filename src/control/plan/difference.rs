@@ -9,6 +9,7 @@ use super::{Change, Plan, Sign};
 use crate::cluster::{ClusterSpec, EndpointSpec};
 use crate::config::Config;
 use crate::control::routes;
+use crate::proxy_protocol::Version;
 use crate::route::{ActionSpec, ErrorPageSpec, HeaderEdits, RouteLimits, RouteSpec, template};
 use crate::snapshot::{ListenerSpec, TenantSpec, listened};
 use crate::tls::ServerName;
@@ -256,8 +257,10 @@ fn clusters(old: &Config, new: &Config, plan: &mut Plan) {
 
 fn cluster_aspects(old: &ClusterSpec, new: &ClusterSpec) -> Aspects {
     let tls = |it: &ClusterSpec| optional(it.tls.as_ref());
+    let protocol = |it: &ClusterSpec| it.proxy_protocol.map_or("off", Version::name).to_owned();
     vec![
         ("tls", tls(old), tls(new)),
+        ("proxy_protocol", protocol(old), protocol(new)),
         ("balance", old.balance.name().to_owned(), new.balance.name().to_owned()),
         ("pool.max_idle", old.max_idle.to_string(), new.max_idle.to_string()),
         ("pool.idle", shown(&old.idle), shown(&new.idle)),
