@@ -10,11 +10,13 @@ mod harness;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 
+use cairn::proxy_protocol::{self, Parsed};
 use harness::{Message, Origin, Proxy, Wire, poll};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use regex::Regex;
@@ -43,6 +45,8 @@ struct Table {
     origins: Vec<(String, String)>,
     /// `tls-origin ADDRESS NAME PATH`: the same over TLS, with the certificate of this path.
     tls_origins: Vec<(String, String, String)>,
+    /// `proxied-origin ADDRESS NAME`: the same whose connections begin with a PROXY header, which it has seen, too.
+    proxied_origins: Vec<(String, String)>,
     /// `authority PATH`: a file with the certificate that has signed all of these.
     authorities: Vec<String>,
     /// `warns`: `cairn check` has warnings for what is imported.
@@ -53,7 +57,7 @@ struct Table {
     sees: Vec<String>,
     /// `gets FIELDS…`: fields of responses that are compared.
     gets: Vec<String>,
-    /// `METHOD URL [xCOUNT] [| FIELD: VALUE]…`, and the lines with results.
+    /// `METHOD URL [xCOUNT] [| FIELD: VALUE]…`, and the lines with results. `| PROXY …` begins the connection, without TLS.
     requests: Vec<(String, Vec<String>)>,
     /// `file FOLDER NAME TEXT`: a file to which the configuration refers.
     files: Vec<(String, String, String)>,
@@ -101,6 +105,10 @@ impl Table {
                     let mut parts = words(rest).into_iter();
                     let mut part = || parts.next().unwrap();
                     table.tls_origins.push((part(), part(), part()));
+                }
+                Some(("proxied-origin", rest)) => {
+                    let (address, name) = rest.split_once(' ').unwrap();
+                    table.proxied_origins.push((address.to_owned(), name.to_owned()));
                 }
                 Some(("authority", path)) => table.authorities.push(path.to_owned()),
                 Some(("closed", address)) => table.closed.push(address.to_owned()),
@@ -193,11 +201,34 @@ fn origins(table: &Table, files: &[(String, String)]) -> Vec<(String, String)> {
         });
         (address.clone(), origin.address)
     };
-    table.origins.iter().map(clear).chain(table.tls_origins.iter().map(encrypted)).collect()
+    let proxied = |(address, name): &(String, String)| {
+        let (name, sees) = (name.clone(), table.sees.clone());
+        let origin = Origin::start(move |mut wire, _| {
+            let mut bytes = Vec::new();
+            let told = loop {
+                let mut byte = [0];
+                // Whoever only tries the port says nothing.
+                if wire.stream.read(&mut byte).unwrap() == 0 {
+                    return;
+                }
+                bytes.extend(byte);
+                match proxy_protocol::parse(&bytes) {
+                    Ok(Parsed::Partial) => {}
+                    Ok(Parsed::Header(header, _)) => break header.source.map(|(address, _)| address.to_string()),
+                    other => panic!("{other:?}"),
+                }
+            };
+            let version = if bytes.starts_with(b"PROXY ") { "v1" } else { "v2" };
+            answer(wire, &format!("{name} ({version} of {})", told.unwrap_or_default()), &sees);
+        });
+        (address.clone(), origin.address)
+    };
+    let plain = table.origins.iter().map(clear).chain(table.proxied_origins.iter().map(proxied));
+    plain.chain(table.tls_origins.iter().map(encrypted)).collect()
 }
 
 /// Answers all requests of a connection.
-fn answer<S: std::io::Read + std::io::Write>(mut wire: Wire<S>, name: &str, sees: &[String]) {
+fn answer<S: Read + Write>(mut wire: Wire<S>, name: &str, sees: &[String]) {
     while let Some(request) = wire.message() {
         let line = request.line().rsplit_once(' ').unwrap().0.to_owned();
         let mut saw = format!("{name}: {line} host={}", request.field("host").unwrap_or_default());
@@ -430,7 +461,9 @@ impl Target<'_> {
         let mut words = parts.next().unwrap().split(' ');
         let (method, url) = (words.next().unwrap(), words.next().unwrap());
         let count = words.next().map_or(1, |word| word.strip_prefix('x').unwrap().parse().unwrap());
-        let fields: String = parts.map(|field| format!("{field}\r\n")).collect();
+        let (preface, fields): (Vec<_>, Vec<_>) = parts.partition(|part| part.starts_with("PROXY "));
+        let lines = |parts: Vec<&str>| parts.iter().map(|part| format!("{part}\r\n")).collect::<String>();
+        let (preface, fields) = (lines(preface), lines(fields));
         let (scheme, rest) = url.split_once("://").unwrap();
         let (authority, path) = rest.split_at(rest.find('/').unwrap());
         let (host, port) =
@@ -442,7 +475,7 @@ impl Target<'_> {
         for _ in 0..count {
             let message = match scheme {
                 "https" => self.secure(address, host, &head),
-                _ => exchange(Wire::connect(address), &head, method),
+                _ => exchange(Wire::connect(address), &format!("{preface}{head}"), method),
             };
             *results.entry(self.result(&message, address, port)).or_default() += 1;
         }
@@ -495,7 +528,7 @@ impl Target<'_> {
 }
 
 /// Sends a request and reads the answer; that to HEAD has no body, whatever its head says.
-fn exchange<S: std::io::Read + std::io::Write>(mut wire: Wire<S>, head: &str, method: &str) -> Message {
+fn exchange<S: Read + Write>(mut wire: Wire<S>, head: &str, method: &str) -> Message {
     wire.send(head);
     if method == "HEAD" {
         return Message { head: wire.head().expect("an answer"), body: Vec::new(), trailers: String::new() };

@@ -70,10 +70,14 @@ impl<'a> Translator<'a> {
                     }
                     _ => {}
                 },
-                "accept-proxy" | "accept-netscaler-cip" => {
+                "accept-netscaler-cip" => {
+                    words.next();
+                    self.notes.differs(at(line), "cairn takes addresses from PROXY headers alone");
+                }
+                "accept-proxy" => {
                     self.notes.differs(
                         at(line),
-                        "the PROXY protocol is not spoken: the address behind it would be the proxy's",
+                        "write `proxy_protocol = \"require\"` with `trusted_proxies`: HAProxy believes the header of everybody",
                     );
                 }
                 "alpn" | "npn" if words.next().is_some_and(|protocols| protocols.contains("h2")) => {

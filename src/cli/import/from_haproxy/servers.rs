@@ -56,7 +56,7 @@ impl<'a> Translator<'a> {
                 _ => {}
             }
         }
-        for line in defaults {
+        for line in &defaults {
             self.parameters(line, 1);
         }
         if endpoints.is_empty() {
@@ -70,6 +70,7 @@ impl<'a> Translator<'a> {
             keys.push(("abort_on_close".to_owned(), "true".to_owned()));
         }
         keys.extend(tls.unwrap_or_default());
+        keys.extend(self.proxy_protocol(section, &defaults));
         for (name, key) in [("connect", "timeouts.connect"), ("server", "timeouts.response")] {
             let time = self.time(section, name);
             keys.extend(time.map(|time| (key.to_owned(), string(&duration(time)))));
@@ -121,6 +122,26 @@ impl<'a> Translator<'a> {
         }
         self.parameters(line, position + 1);
         Some((address, value("weight").and_then(|text| text.parse::<u16>().ok()).map_or(weight, u32::from)))
+    }
+
+    /// The version of the PROXY protocol that the servers of a section are spoken to in.
+    fn proxy_protocol(&mut self, section: &'a Section, defaults: &[&'a Line]) -> Option<(String, String)> {
+        let is = |line: &&Line, words: &[&str]| line.words.iter().any(|word| words.contains(&word.text.as_str()));
+        const V2: [&str; 3] = ["send-proxy-v2", "send-proxy-v2-ssl", "send-proxy-v2-ssl-cn"];
+        let server = |line: &&Line| matches!(line.word(0), "server" | "server-template");
+        let lines: Vec<_> = section.lines.iter().filter(server).collect();
+        let inherited = |words: &[&str]| defaults.iter().any(|line| is(line, words));
+        let version = |line: &&Line| match () {
+            () if is(line, &V2) || inherited(&V2) => Some("v2"),
+            () if is(line, &["send-proxy"]) || inherited(&["send-proxy"]) => Some("v1"),
+            () => None,
+        };
+        let first = lines.iter().find_map(version)?;
+        for line in lines.iter().filter(|line| version(line) != Some(first)) {
+            let how = format!("cairn sends a PROXY header of {first} to each endpoint of a cluster, to this one, too");
+            self.notes.differs(at(line), &how);
+        }
+        Some(("proxy_protocol".to_owned(), string(first)))
     }
 
     /// Whether a server speaks TLS as the first one of its backend does; where it is the first, `tls` becomes what it does.
@@ -194,7 +215,6 @@ impl<'a> Translator<'a> {
                 "check" | "agent-check" | "observe" => "there are no health checks yet",
                 "cookie" => "a client does not stay with one endpoint",
                 "maxconn" | "maxqueue" => "an endpoint has no limit of connections or requests",
-                "send-proxy" | "send-proxy-v2" => "the PROXY protocol is not spoken",
                 "resolvers" => "names are looked up when the configuration is loaded",
                 "slowstart" => "an endpoint has its whole share at once",
                 _ => continue,

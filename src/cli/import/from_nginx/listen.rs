@@ -1,5 +1,7 @@
 //! `listen` and what belongs to the connection: TLS, limits, time-outs. Not here: routes.
 
+use cairn::config::SourceSpan;
+
 use super::super::nginx::Directive;
 use super::super::output::{self, array, string, strings, table};
 use super::super::routes::{Listener, duration, size};
@@ -19,6 +21,8 @@ pub(super) struct Socket {
     /// The first `listen` of it.
     range: output::Range,
     heading: String,
+    /// Where it is said that connections begin with a PROXY header.
+    proxied: Option<(usize, SourceSpan)>,
 }
 
 impl<'a> Translator<'a> {
@@ -49,12 +53,14 @@ impl<'a> Translator<'a> {
                     format!("{}: {}", self.notes.files.place(directive.span), if implied { "server" } else { &quote });
                 let range = (directive.id, if implied { directive.id } else { directive.last });
                 let ipv4_too = false;
-                all.push(Socket { bind, port, tls, default: position, marked: false, ipv4_too, range, heading });
+                let (marked, proxied) = (false, None);
+                all.push(Socket { bind, port, tls, default: position, marked, ipv4_too, range, heading, proxied });
                 all.len() - 1
             });
             let socket = &mut all[known];
             socket.tls |= tls;
             socket.ipv4_too |= has("ipv6only=off");
+            socket.proxied = socket.proxied.or(has("proxy_protocol").then(|| at(directive)));
             if marked && !socket.marked {
                 (socket.default, socket.marked) = (position, true);
             }
@@ -69,13 +75,9 @@ impl<'a> Translator<'a> {
         for flag in flags {
             let why = match flag.as_str() {
                 "http2" | "quic" => "there is HTTP/1.1 alone; clients agree on that",
-                "proxy_protocol" => "the PROXY protocol is not spoken: the address behind it would be the proxy's",
                 _ => continue,
             };
-            match flag.as_str() {
-                "proxy_protocol" => self.notes.left(at(directive), why),
-                _ => self.notes.differs(at(directive), why),
-            }
+            self.notes.differs(at(directive), why);
         }
     }
 
@@ -104,7 +106,7 @@ impl<'a> Translator<'a> {
             }
             let default = servers.get(socket.default);
             if let Some(default) = default {
-                self.proxies(&default.scope, &mut listener);
+                self.proxies(&default.scope, socket.proxied, &mut listener);
             }
             if socket.tls {
                 self.tls(&users, default, &mut listener);
@@ -117,7 +119,8 @@ impl<'a> Translator<'a> {
         }
     }
 
-    fn proxies(&mut self, scope: &Scope<'a>, listener: &mut Listener) {
+    /// Whose word is taken for the address of a client.
+    fn proxies(&mut self, scope: &Scope<'a>, proxied: Option<(usize, SourceSpan)>, listener: &mut Listener) {
         let ranges: Vec<_> = scope.all("set_real_ip_from").iter().map(|it| it.argument(0).to_owned()).collect();
         let usable = |range: &String| range.bytes().all(|c| c.is_ascii_hexdigit() || matches!(c, b'.' | b':' | b'/'));
         if let Some(directive) =
@@ -126,12 +129,24 @@ impl<'a> Translator<'a> {
             self.notes.left(at(directive), "trusted proxies are ranges of addresses");
         }
         let header = scope.one("real_ip_header");
+        let of_proxies = header.is_some_and(|it| it.argument(0) == "proxy_protocol");
+        let ranges: Vec<_> = ranges.into_iter().filter(usable).collect();
+        if let Some(place) = proxied {
+            if of_proxies && !ranges.is_empty() {
+                listener.keys.push(("trusted_proxies".to_owned(), strings("trusted_proxies", &ranges)));
+                listener.keys.push(("proxy_protocol".to_owned(), string("require")));
+                let how = "proxy_protocol: nginx lets in everybody who sends a header, and believes those of set_real_ip_from alone; cairn \
+                           lets in nobody else";
+                return self.notes.differs(place, how);
+            }
+            let why = "proxy_protocol: write `proxy_protocol = \"require\"` with `trusted_proxies`, which name those who may send a header";
+            self.notes.left(place, why);
+        }
         match header {
             Some(directive) if !directive.argument(0).eq_ignore_ascii_case("x-forwarded-for") => {
                 self.notes.left(at(directive), "the address of a client comes from x-forwarded-for or forwarded");
             }
             _ => {
-                let ranges: Vec<_> = ranges.into_iter().filter(usable).collect();
                 if !ranges.is_empty() {
                     listener.keys.push(("trusted_proxies".to_owned(), strings("trusted_proxies", &ranges)));
                 }
