@@ -10,7 +10,7 @@ use cairn::exchange::{Failure, Forwarded, HeadKind, Peer, RequestId, RequestValu
 use cairn::http::path::{Forms, Rules};
 use cairn::http::{HeadLimits, Method, RequestHead, ResponseHead, Version, parse_request, parse_response};
 use cairn::id::ListenerId;
-use cairn::respond::{Format, ResponseStyle};
+use cairn::respond::{AnswerFields, Format, ResponseStyle};
 use cairn::route::Captures;
 use cairn::snapshot::{Ledger, Snapshot};
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -75,8 +75,15 @@ fn responses(criterion: &mut Criterion) {
     let parsed = parse_response(RESPONSE.as_bytes(), &LIMITS, &mut 0, Method::Get, &mut head);
     assert_eq!(parsed, Ok(Some(RESPONSE.len())));
     let route = &snapshot.router.routes()[0];
-    let style =
-        HeadStyle { kind: HeadKind::Final, route, kept: None, keep_alive: true, version: Version::Http11, date: &DATE };
+    let style = HeadStyle {
+        kind: HeadKind::Final,
+        route,
+        kept: None,
+        keep_alive: true,
+        version: Version::Http11,
+        date: &DATE,
+        hsts: b"",
+    };
     let mut out = Vec::with_capacity(4096);
     response::write(&style, &head, RESPONSE.as_bytes(), &mut out);
     let written = String::from_utf8_lossy(&out).into_owned();
@@ -101,7 +108,7 @@ fn answers(criterion: &mut Criterion) {
     };
     let answer = Failure::NoRoute.answer();
     let mut out = Vec::with_capacity(4096);
-    answer.write(&style, &(), b"", None, &mut out);
+    answer.write(&style, &(), AnswerFields::default(), None, &mut out);
     let written = String::from_utf8_lossy(&out).into_owned();
     assert!(
         written.starts_with("HTTP/1.1 404 Not Found\r\n") && written.ends_with("\"reason\":\"no_route\"}\n"),
@@ -110,7 +117,7 @@ fn answers(criterion: &mut Criterion) {
     criterion.bench_function("encode/answer/404 as JSON", |bencher| {
         bencher.iter(|| {
             out.clear();
-            black_box(answer).write(&style, &(), b"", None, &mut out);
+            black_box(answer).write(&style, &(), AnswerFields::default(), None, &mut out);
             out.len()
         });
     });

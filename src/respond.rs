@@ -109,14 +109,25 @@ impl Edits for () {
     }
 }
 
+/// Fields of an answer that depend on the request.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AnswerFields<'a> {
+    /// The value of Allow, for 405: methods, as a list (RFC 9110 section 15.5.6); of Location, for 308.
+    pub value: &'a [u8],
+    /// The line of Strict-Transport-Security; empty: none.
+    pub hsts: &'a [u8],
+}
+
+/// The name of the field whose line `AnswerFields::hsts` is.
+pub const HSTS: &[u8] = b"strict-transport-security";
+
 impl Answer {
-    /// Writes head and body. `allow`: the methods that 405 names (RFC 9110 section 15.5.6), as a list. `page`: the body, if it is not
-    /// cairn's own.
+    /// Writes head and body. `page`: the body, if it is not cairn's own.
     pub fn write(
         &self,
         style: &ResponseStyle,
         edits: &impl Edits,
-        allow: &[u8],
+        fields: AnswerFields<'_>,
         page: Option<Page<'_>>,
         out: &mut Vec<u8>,
     ) {
@@ -140,9 +151,13 @@ impl Answer {
             write_parts(out, &[b"proxy-status: cairn; error=", error, b"; details=\"", reason, b"\"\r\n"]);
         }
         match self.status {
-            405 if !edits.removes(b"allow") => write_parts(out, &[b"allow: ", allow, b"\r\n"]),
+            405 if !edits.removes(b"allow") => write_parts(out, &[b"allow: ", fields.value, b"\r\n"]),
+            308 if !edits.removes(b"location") => write_parts(out, &[b"location: ", fields.value, b"\r\n"]),
             429 | 503 if !edits.removes(b"retry-after") => write_parts(out, &[b"retry-after: 1\r\n"]),
             _ => {}
+        }
+        if !fields.hsts.is_empty() && !edits.removes(HSTS) {
+            out.extend_from_slice(fields.hsts);
         }
         out.extend_from_slice(edits.appended());
         write_framing(Some(body), !edits.replaces(b"date"), style, out);
@@ -389,7 +404,7 @@ mod tests {
             now: 0,
         };
         assert_eq!(
-            text(|out| answer.write(&style, &(), b"", None, out)),
+            text(|out| answer.write(&style, &(), AnswerFields::default(), None, out)),
             "HTTP/1.1 404 Not Found\r\ncontent-type: application/json\r\n\
              proxy-status: cairn; error=destination_not_found; details=\"no_route\"\r\n\
              date: Thu, 01 Jan 1970 00:00:00 GMT\r\ncontent-length: 55\r\nconnection: close\r\n\r\n\

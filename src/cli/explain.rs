@@ -176,7 +176,13 @@ impl<'a> Explanation<'a> {
 
     fn refused(&mut self, failure: Failure) {
         let answer = failure.answer();
-        self.rows.row("answer", format_args!("{}, {}", answer.status, answer.reason));
+        let mut url = Vec::new();
+        if failure == Failure::NotSecure {
+            url.extend_from_slice(b", location ");
+            exchange::write_secure_url(&self.asked, &self.paths, &mut url);
+        }
+        let location = String::from_utf8_lossy(&url);
+        self.rows.row("answer", format_args!("{}, {}{location}", answer.status, answer.reason));
         if let Failure::Path(error) = failure {
             self.rows.row("because", error.reason());
         }

@@ -14,6 +14,9 @@ use crate::id::{Address, ListenerId};
 use crate::snapshot::{ListenerSpec, ProxyProtocol};
 use crate::uring::BindOptions;
 
+/// What may stand behind the time of `hsts`.
+const HSTS_WORDS: [&str; 2] = ["includeSubDomains", "preload"];
+
 /// All listeners, in file order.
 pub(super) fn listeners(
     sections: &[Section<'_>],
@@ -34,7 +37,14 @@ pub(super) fn listeners(
         let new = Bound { address: bind.clone(), dual_stack: options.dual_stack, at: text.at };
         socket::clash(text, new, &mut bound, problems);
         let tls = tls::server(*section, external, problems);
-        listeners.push(ListenerSpec { options, tls, ..listener(*section, names.full(position), bind, problems) });
+        let hsts = section.text("hsts").and_then(|text| hsts(text, tls.is_some(), problems));
+        let sends_all_away = tls.as_ref().is_some_and(|tls| !tls.permissive);
+        if section.flag("redirect_to_https") && sends_all_away {
+            problems
+                .add(section.span("redirect_to_https"), "each client of this listener speaks https already")
+                .help("write it in the listener in the clear that is beside this one, such as that of port 80");
+        }
+        listeners.push(ListenerSpec { options, hsts, tls, ..listener(*section, names.full(position), bind, problems) });
     }
     listeners
 }
@@ -67,6 +77,8 @@ fn listener(section: Section<'_>, name: String, bind: Address, problems: &mut Pr
             "decode" => EncodedSlash::Decode,
             _ => EncodedSlash::Keep,
         },
+        redirect_to_https: section.flag("redirect_to_https"),
+        hsts: None,
         tls: None,
     }
 }
@@ -84,6 +96,50 @@ fn proxy_protocol(section: Section<'_>, bind: &Address, problems: &mut Problems)
             .help("name those in front: `trusted_proxies = [\"10.0.0.5\"]`; what others send is not believed");
     }
     found
+}
+
+/// The field line of Strict-Transport-Security (RFC 6797 section 6.1). None: the text has another form, or nothing can come of it.
+fn hsts(text: Text<'_>, tls: bool, problems: &mut Problems) -> Option<Box<str>> {
+    if !tls {
+        problems
+            .add(text.at, "clients heed `hsts` over TLS only, which this listener does not speak")
+            .help("write it in the listener with [listener.tls], and `redirect_to_https = true` in this one");
+        return None;
+    }
+    let mut parts = text.value.split(';').map(str::trim);
+    let seconds = parts.next().and_then(age);
+    let mut line = format!("strict-transport-security: max-age={}", seconds.unwrap_or_default());
+    for part in parts {
+        match HSTS_WORDS.iter().find(|word| word.eq_ignore_ascii_case(part)) {
+            Some(word) => line.extend(["; ", word]),
+            None => return no_hsts(text, problems),
+        }
+    }
+    if seconds.is_none() {
+        return no_hsts(text, problems);
+    }
+    Some((line + "\r\n").into())
+}
+
+fn no_hsts<T>(text: Text<'_>, problems: &mut Problems) -> Option<T> {
+    problems
+        .add(text.at, format!("\"{}\" does not say how long clients are to use https only", text.shown.escape_debug()))
+        .help("write days (d), weeks (w) or years (y), such as \"1y\" or \"1y; includeSubDomains\"; \"0d\" ends it");
+    None
+}
+
+/// Seconds of a time in days, weeks or years.
+fn age(text: &str) -> Option<u64> {
+    const DAY: u64 = 24 * 3600;
+    let factor = match text.chars().last()? {
+        'd' => DAY,
+        'w' => 7 * DAY,
+        'y' => 365 * DAY,
+        _ => return None,
+    };
+    // More than a hundred years are a slip of the pen.
+    let number: u64 = text[..text.len() - 1].parse().ok().filter(|_| text.starts_with(|c: char| c.is_ascii_digit()))?;
+    number.checked_mul(factor).filter(|seconds| *seconds <= 100 * 365 * DAY)
 }
 
 /// The listeners that `section` names; empty: all.

@@ -66,6 +66,18 @@ pub(super) static LISTENER: Table = Table {
             Preset::Word("keep"),
             "%2f in paths: keep (part of a name: routes do not see /a/b in /a%2fb) | refuse (400) | decode (a slash)",
         ),
+        key(
+            "redirect_to_https",
+            Kind::Flag,
+            Preset::Flag(false),
+            "answer requests in the clear 308, with their URL in https, but for those of routes with scheme = \"http\"",
+        ),
+        key(
+            "hsts",
+            Kind::Text,
+            Preset::Optional("\"1y\""),
+            "with TLS: tells browsers for how long to use https alone (Strict-Transport-Security); \"1y; includeSubDomains; preload\"; absent: not sent",
+        ),
         key("tls", Kind::One(&LISTENER_TLS), Preset::Absent, ""),
         key("limits", Kind::One(&LISTENER_LIMITS), Preset::Optional(""), ""),
         key("timeouts", Kind::One(&LISTENER_TIMEOUTS), Preset::Optional(""), ""),

@@ -62,7 +62,8 @@ impl Downstreams {
         let style = connection.style(engine.ring.wall_seconds());
         let request_id = connection.id;
         let snapshot = connection.snapshot(engine).clone();
-        let refused = Refused { failure, route: route.as_ref(), snapshot: &snapshot, kept, id: request_id };
+        let hsts = if connection.peer.secure { snapshot.listener(connection.listener).hsts_line() } else { b"" };
+        let refused = Refused { failure, route: route.as_ref(), snapshot: &snapshot, kept, id: request_id, hsts };
         let status = engine.write_failure(refused, &style);
         self.send_local_response(engine, id, status, style.keep_alive)
     }

@@ -235,7 +235,8 @@ impl Downstreams {
         let kept = engine.take_kept(exchange);
         let date = engine.date.line();
         let (keep_alive, version) = (current.keep_alive, current.version);
-        let style = response::HeadStyle { kind, route: &route, kept: kept.as_deref(), keep_alive, version, date };
+        let hsts = if connection.peer.secure { route.listener(connection.listener).hsts_line() } else { b"" };
+        let style = response::HeadStyle { kind, route: &route, kept: kept.as_deref(), keep_alive, version, date, hsts };
         response::write(&style, &engine.response, &lease.bytes()[..length], &mut engine.scratch);
         // The head that follows an interim one, and a refusal, need it, too.
         engine.put_kept(exchange, kept);

@@ -4,7 +4,7 @@ use super::{Current, restore};
 use crate::exchange::{HeadKind, Kept, appended_lines};
 use crate::forward::Framing;
 use crate::http::{BodyFraming, Field, FieldName, ResponseHead, Version, hop_by_hop, write_decimal};
-use crate::respond::{DATE_LINE, write_fields, write_parts};
+use crate::respond::{DATE_LINE, HSTS, write_fields, write_parts};
 use crate::route::{Restores, Route};
 
 /// What determines the head besides the origin's fields.
@@ -22,6 +22,8 @@ pub struct HeadStyle<'a> {
     pub version: Version,
     /// The field line of Date for a response that has none (RFC 9110 section 6.6.1).
     pub date: &'a [u8; DATE_LINE],
+    /// The line of Strict-Transport-Security for a final response that has none; empty: none.
+    pub hsts: &'a [u8],
 }
 
 /// The framing of a response body for the client, and whether the connection can be kept afterwards.
@@ -52,6 +54,9 @@ pub fn write(style: &HeadStyle<'_>, response: &ResponseHead, head: &[u8], out: &
     if edited {
         out.extend_from_slice(appended_lines(style.route, style.kept));
     }
+    if !style.hsts.is_empty() && style.kind == HeadKind::Final {
+        write_hsts(style, response, head, out);
+    }
     if !is_dated(response) && response.status >= 200 && edits.names() & FieldName::Date.bit() == 0 {
         out.extend_from_slice(style.date);
     }
@@ -65,6 +70,15 @@ pub fn write(style: &HeadStyle<'_>, response: &ResponseHead, head: &[u8], out: &
         HeadKind::Final => write_framing(style, response, head, out),
     }
     out.extend_from_slice(b"\r\n");
+}
+
+/// Writes Strict-Transport-Security, unless the origin has sent it or the route edits it: clients heed the first (RFC 6797 section 8.1).
+#[cold]
+fn write_hsts(style: &HeadStyle<'_>, response: &ResponseHead, head: &[u8], out: &mut Vec<u8>) {
+    let own = response.fields.named(head, HSTS).any(|field| !field.dropped);
+    if !own && !style.route.response_edits.removes(HSTS) {
+        out.extend_from_slice(style.hsts);
+    }
 }
 
 /// Whether the response has a Date that is forwarded.

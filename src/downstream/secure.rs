@@ -112,6 +112,7 @@ impl Downstreams {
         let connection = &mut self.table[id as usize];
         if error == tls::Error::PlainText {
             connection.transport.speak_plain_text();
+            connection.peer.secure = false;
             if self.refuse(engine, id, Failure::RequestWithoutTls) == Step::Again {
                 self.pump(engine, id);
             }

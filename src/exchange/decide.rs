@@ -78,6 +78,13 @@ pub fn decide<'a>(snapshot: &'a Snapshot, asked: &RouteRequest<'_>, paths: &mut 
     {
         return Err(Failure::Path(PathError::Backslash).into());
     }
+    if spec.redirect_to_https
+        && request.method != Method::Connect
+        && client::scheme(peer, request, head) == Scheme::Http
+        && found.is_none_or(|route| !route.takes_plain_text)
+    {
+        return Err(not_secure(request, head).into());
+    }
     let Some(route) = found else {
         return Err(unrouted(snapshot, listener, &asked.routed(spec, paths.normal(received))).into());
     };
@@ -96,6 +103,16 @@ fn unrouted(snapshot: &Snapshot, listener: ListenerId, routed: &Routed<'_>) -> F
         snapshot.router.methods(listener, routed, |_| served = true);
     }
     if served { Failure::Method } else { Failure::NoRoute }
+}
+
+/// The failure of a request in the clear that is sent to https. Without a host, it can be sent nowhere.
+#[cold]
+fn not_secure(request: &RequestHead, head: &[u8]) -> Failure {
+    match request.path(head) {
+        b"*" => Failure::Asterisk,
+        _ if request.authority.is_empty() => Failure::Request(RequestError::MissingHost),
+        _ => Failure::NotSecure,
+    }
 }
 
 fn is_restricted(request: &RequestHead) -> bool {
@@ -129,6 +146,16 @@ fn objection(route: &Route, request: &RequestHead, head: &[u8], body_bytes: u64)
     }
 }
 
+/// Writes the URL in https of a request in the clear, for [`Failure::NotSecure`]. The request's port, which is that of http, is left out.
+#[cold]
+pub fn write_secure_url(asked: &RouteRequest<'_>, paths: &Forms, out: &mut Vec<u8>) {
+    let RouteRequest { request, head, .. } = *asked;
+    write_parts(out, &[b"https://", route::host_name(request.authority.of(head)), paths.forwarded(request.path(head))]);
+    if let Some(query) = request.query {
+        write_parts(out, &[b"?", query.of(head)]);
+    }
+}
+
 impl<D: Driver> Engine<D> {
     /// Decides on a request under `snapshot`, and counts it against the rate of its tenant.
     ///
@@ -143,7 +170,7 @@ impl<D: Driver> Engine<D> {
         let route = match decide(snapshot, asked, &mut self.paths) {
             Ok(route) => route,
             Err(Refusal { failure, route }) => {
-                self.collect_allowed(snapshot, asked, failure);
+                self.write_answer_field(snapshot, asked, failure);
                 return Err((failure, route.map(of)));
             }
         };
@@ -156,16 +183,18 @@ impl<D: Driver> Engine<D> {
         Ok(Decision { snapshot: snapshot.clone(), route: route.id, cluster })
     }
 
-    /// Collects the methods for the Allow field of the answer to [`Failure::Method`].
+    /// Writes the value of the field that the answer to a failure has of its own: the methods for Allow, or the Location at https.
     #[cold]
-    fn collect_allowed(&mut self, snapshot: &Snapshot, asked: &RouteRequest<'_>, failure: Failure) {
-        self.allow.clear();
-        if failure != Failure::Method {
-            return;
-        }
+    fn write_answer_field(&mut self, snapshot: &Snapshot, asked: &RouteRequest<'_>, failure: Failure) {
+        self.answer_field.clear();
         let RouteRequest { request, head, listener, .. } = *asked;
+        match failure {
+            Failure::NotSecure => return write_secure_url(asked, &self.paths, &mut self.answer_field),
+            Failure::Method => {}
+            _ => return,
+        }
         let routed = asked.routed(snapshot.listener(listener), self.paths.normal(request.path(head)));
-        let allow = &mut self.allow;
+        let allow = &mut self.answer_field;
         snapshot.router.methods(listener, &routed, |method| {
             let comma: &[u8] = if allow.is_empty() { b"" } else { b", " };
             write_parts(allow, &[comma, method]);

@@ -14,6 +14,8 @@ pub enum Failure {
     Path(PathError),
     /// Downstream: an https target, though the connection is not encrypted and the peer is not trusted (RFC 9110 section 7.4).
     Misdirected,
+    /// Downstream: it speaks in the clear, where `redirect_to_https` sends it to https.
+    NotSecure,
     /// Downstream: the body breaks its framing.
     RequestBody,
     /// Downstream: the trailer section breaks the grammar or a bound.
@@ -97,7 +99,7 @@ impl Failure {
     pub fn side(self) -> Side {
         match self {
             Self::Request(_) | Self::Path(_) | Self::Misdirected | Self::Method | Self::MaxForwards => Side::Downstream,
-            Self::Asterisk | Self::ClientGone | Self::RequestWithoutTls => Side::Downstream,
+            Self::Asterisk | Self::ClientGone | Self::RequestWithoutTls | Self::NotSecure => Side::Downstream,
             Self::RequestBody | Self::RequestTrailers(_) | Self::RequestBodySize => Side::Downstream,
             Self::RequestHeadTimeout | Self::RequestBodyTimeout | Self::RequestBodySlow => Side::Downstream,
             Self::TenantRequests | Self::TenantRate | Self::NoRoute | Self::NoEndpoint => Side::Operator,
@@ -134,6 +136,7 @@ impl Failure {
         let (status, reason, error) = match self {
             Self::Request(error) => (error.status(), error.reason(), "http_request_error"),
             Self::Misdirected => (421, "misdirected", "http_request_denied"),
+            Self::NotSecure => (308, "https_required", "proxy_internal_response"),
             Self::Path(_) => (400, "ambiguous_path", "http_request_error"),
             Self::RequestBody => (400, "malformed_body", "http_request_error"),
             Self::RequestTrailers(error) => (error.status(), error.reason(), "http_request_error"),

@@ -10,7 +10,7 @@ use super::{
 use crate::http::{FieldName, write_decimal};
 use crate::id::RouteNumber;
 use crate::limits;
-use crate::respond::{self, Answer, ResponseStyle, write_parts};
+use crate::respond::{self, Answer, AnswerFields, HSTS, ResponseStyle, write_parts};
 use crate::route::template::{Use, Values, Variable};
 use crate::route::{Action, AnswerEdits};
 use crate::snapshot::Snapshot;
@@ -49,10 +49,14 @@ impl<D: Driver> Engine<D> {
         find_captures(captures, route, paths.normal(asked.request.path(asked.head)));
         let values = RequestValues { asked: *asked, snapshot: &local.route.snapshot, route, paths, captures };
         out.clear();
+        let hsts = if asked.peer.secure { local.route.listener(asked.listener).hsts_line() } else { b"" };
+        let hsts = if route.response_edits.removes(HSTS) { b"" } else { hsts };
         match &route.action {
             Action::Respond(answer) => {
                 respond::write_status_line(answer.status, out);
+                let start = out.len();
                 answer.head.write(Use::Lines, &values, out);
+                write_hsts(hsts, start, out);
                 respond::write_rest(answer.status, &answer.body, answer.dated, style, out);
                 answer.status
             }
@@ -65,6 +69,7 @@ impl<D: Driver> Engine<D> {
                     out.extend_from_slice(b"\r\n");
                 }
                 edits.appended().write(Use::Lines, &values, out);
+                out.extend_from_slice(hsts);
                 let dated = edits.names() & FieldName::Date.bit() == 0;
                 respond::write_rest(redirect.status, b"", dated, style, out);
                 redirect.status
@@ -92,7 +97,7 @@ impl<D: Driver> Engine<D> {
 
     /// Writes the answer to a refused request to the scratch buffer, and returns its status.
     pub fn write_failure(&mut self, refused: Refused<'_>, style: &ResponseStyle) -> u16 {
-        let Refused { failure, route, snapshot, kept, mut id } = refused;
+        let Refused { failure, route, snapshot, kept, mut id, hsts } = refused;
         let answer = failure.answer();
         if id.text().is_empty() {
             self.make_request_id(&mut id);
@@ -106,13 +111,14 @@ impl<D: Driver> Engine<D> {
         });
         let out = &mut self.scratch;
         out.clear();
+        let fields = AnswerFields { value: &self.answer_field, hsts };
         match route {
             Some(route) => {
                 let edits =
                     AnswerEdits { edits: &route.response_edits, appended: appended_lines(route, kept.as_deref()) };
-                answer.write(style, &edits, &self.allow, page, out);
+                answer.write(style, &edits, fields, page, out);
             }
-            None => answer.write(style, &(), &self.allow, page, out),
+            None => answer.write(style, &(), fields, page, out),
         }
         self.spare(kept);
         answer.status
@@ -131,6 +137,17 @@ pub struct Refused<'a> {
     pub kept: Option<Box<Kept>>,
     /// Its identifier; empty: it has none yet.
     pub id: RequestId,
+    /// The line of Strict-Transport-Security; empty: none.
+    pub hsts: &'a [u8],
+}
+
+/// Appends the line of Strict-Transport-Security, unless there is one among the lines from `start` on.
+fn write_hsts(hsts: &[u8], start: usize, out: &mut Vec<u8>) {
+    let lines = out[start..].split(|byte| *byte == b'\n');
+    let is_own = |line: &[u8]| line.get(..HSTS.len()).is_some_and(|name| name.eq_ignore_ascii_case(HSTS));
+    if !hsts.is_empty() && !lines.into_iter().any(is_own) {
+        out.extend_from_slice(hsts);
+    }
 }
 
 /// The values of variables in a page.

@@ -31,11 +31,11 @@ use crate::cluster::{Balancer, Outcome};
 use crate::forward::{BodyEnd, Chunking, prepend_head};
 use crate::http::path::Forms;
 use crate::http::{self, FieldName, Fields, Method, ResponseHead};
-use crate::id::{ClusterId, RouteId, RouteNumber, StreamId, WorkerId};
+use crate::id::{ClusterId, ListenerId, RouteId, RouteNumber, StreamId, WorkerId};
 use crate::limits;
 use crate::respond::DateLine;
 use crate::route::{Captures, Route, RouteLimits};
-use crate::snapshot::{Snapshot, SnapshotRef};
+use crate::snapshot::{ListenerSpec, Snapshot, SnapshotRef};
 use crate::telemetry::Counters;
 use crate::upstream::{End, HeadError, Upstreams};
 use crate::uring::{Driver, Kernel, Ring};
@@ -43,7 +43,7 @@ use crate::uring::{Driver, Kernel, Ring};
 use attempt::{Attempt, Stage};
 use budget::RetryBudget;
 pub use client::{Arrival, client_ip};
-pub use decide::{Refusal, RouteRequest, Routed, decide};
+pub use decide::{Refusal, RouteRequest, Routed, decide, write_secure_url};
 pub use failure::{Failure, Side};
 pub use local::{LocalResponse, Refused};
 pub use record::{Forwarding, Record};
@@ -90,8 +90,8 @@ pub struct Engine<D = Kernel> {
     /// Memory for what responses need of their requests.
     #[allow(clippy::vec_box, reason = "a box is given to an exchange and comes back")]
     spare: Vec<Box<Kept>>,
-    /// The value of Allow for an answer to [`Failure::Method`].
-    allow: Vec<u8>,
+    /// The value of the field that an answer to a failure has: Allow for [`Failure::Method`], Location for [`Failure::NotSecure`].
+    answer_field: Vec<u8>,
     /// The body of an answer, if it is a page of the operator's.
     page: Vec<u8>,
     /// The Date line for responses that have none; see [`Engine::update_date`].
@@ -162,7 +162,7 @@ impl<D: Driver> Engine<D> {
             made: Forms::with_capacity(0),
             captures: Captures::new(),
             spare: Vec::new(),
-            allow: Vec::with_capacity(1024),
+            answer_field: Vec::with_capacity(1024),
             page: Vec::new(),
             dated_until: Duration::ZERO,
             tls_logged: Vec::new(),
@@ -535,6 +535,12 @@ pub struct RouteOf {
 }
 
 impl RouteOf {
+    /// The listener under the route's snapshot, which has it.
+    #[must_use]
+    pub fn listener(&self, listener: ListenerId) -> &ListenerSpec {
+        self.snapshot.listener(listener)
+    }
+
     /// Its number, which is the same under later snapshots.
     #[must_use]
     pub fn number(&self) -> RouteNumber {

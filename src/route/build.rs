@@ -141,6 +141,7 @@ fn route(id: RouteId, spec: &RouteSpec) -> Result<Route, (&'static str, String)>
         rewrite,
         restores: Restores { location: spec.rewrite_location, cookies: spec.cookie_path },
         names_method: !spec.conditions.methods.is_empty(),
+        takes_plain_text: spec.conditions.scheme == Some(Scheme::Http),
         captures,
         error_pages: ErrorPages::compile(&spec.error_pages),
         request_edits,

@@ -98,6 +98,8 @@ pub struct Route {
     pub captures: Option<Groups>,
     /// Whether it has a condition on the method: only then does it serve TRACE and CONNECT.
     pub names_method: bool,
+    /// Whether it has a condition on the scheme that asks for http: only then does it serve clients that `redirect_to_https` sends away.
+    pub takes_plain_text: bool,
     /// Bodies of answers that are made here.
     pub error_pages: ErrorPages,
     /// Edits of the request's fields.

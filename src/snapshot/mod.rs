@@ -203,6 +203,10 @@ pub struct ListenerSpec {
     pub proxy_protocol: ProxyProtocol,
     /// What `%2f` in paths is.
     pub encoded_slash: EncodedSlash,
+    /// Requests in the clear are answered 308, to https.
+    pub redirect_to_https: bool,
+    /// `hsts` as a field line; None: none is sent.
+    pub hsts: Option<Box<str>>,
     /// `tls`; None: in the clear.
     pub tls: Option<tls::ServerSpec>,
 }
@@ -221,6 +225,12 @@ impl ListenerSpec {
     #[must_use]
     pub fn scheme(&self) -> Scheme {
         if self.tls.is_some() { Scheme::Https } else { Scheme::Http }
+    }
+
+    /// The line of Strict-Transport-Security for responses over TLS; empty: none.
+    #[must_use]
+    pub fn hsts_line(&self) -> &[u8] {
+        self.hsts.as_deref().unwrap_or_default().as_bytes()
     }
 
     /// Whether it takes clients in the clear although it speaks TLS.

@@ -16,6 +16,7 @@ mod failures;
 mod forwarding;
 mod framing;
 mod harness;
+mod https;
 mod limits;
 mod logins;
 mod pages;

@@ -49,7 +49,8 @@ fn documented_examples_are_accepted() {
     let plain = effect(parse("plain", &document).unwrap());
     let examples = default_file::examples();
     assert!(examples.len() > 15, "{examples:?}");
-    for example in examples {
+    // `hsts` needs TLS, and so files.
+    for example in examples.into_iter().filter(|example| !example.starts_with("hsts")) {
         let mut text = document.replace(&format!("# {example}"), &example);
         if ["split", "redirect", "respond"].iter().any(|action| example.starts_with(action)) {
             text = text.replace("\ncluster = \"orders\"", "\n");
