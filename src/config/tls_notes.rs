@@ -1,13 +1,19 @@
 //! Warnings about what TLS is made of: what ends soon, what is missing. Not here: what cannot be used (`tls`).
 
+use std::net::IpAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::Config;
 use super::notes::Notes;
+use super::{Config, loops};
 use crate::calendar::civil;
+use crate::route::{HostPattern, Scheme};
+use crate::snapshot::ListenerSpec;
+use crate::tls::{Identity, ServerSpec};
 
 /// Seconds of a day.
 const DAY: u64 = 24 * 3600;
+/// A certificate that ends within this time should have been renewed.
+const SOON: u64 = 14 * DAY;
 
 impl Config {
     /// Warnings about the TLS settings of listeners.
@@ -19,6 +25,10 @@ impl Config {
             if tls.permissive {
                 notes.note(&place, &format!("listener {name} takes plain text, too, as tls.mode says"));
             }
+            for identity in &*tls.identities {
+                warn_of(identity, &format!("of listener {name}"), &place, now, notes);
+            }
+            self.uncovered(position, listener, tls, &place, notes);
             let Some(clients) = &tls.clients else { continue };
             for authority in clients.unlisted() {
                 notes.warn(
@@ -39,6 +49,63 @@ impl Config {
                 );
             }
         }
+        for (position, cluster) in self.snapshot.clusters.iter().enumerate() {
+            if let Some(identity) = cluster.tls.as_ref().and_then(|tls| tls.identity.as_ref()) {
+                let (owner, place) = (format!("of cluster {}", cluster.name), self.cluster_place(position));
+                warn_of_end(identity, &owner, &place, now, notes);
+            }
+        }
+    }
+
+    /// Hosts of routes on a listener for which it has no certificate.
+    fn uncovered(&self, position: usize, listener: &ListenerSpec, tls: &ServerSpec, place: &str, notes: &mut Notes) {
+        let mut hosts: Vec<_> = Vec::new();
+        for route in self.snapshot.routes.iter().filter(|route| loops::serves(route, position, listener)) {
+            for host in &route.hosts {
+                let name = match host {
+                    // An address is in no DNS name.
+                    HostPattern::Exact(name) if name.starts_with('[') || name.parse::<IpAddr>().is_ok() => continue,
+                    HostPattern::Exact(name) => name.clone(),
+                    HostPattern::Wildcard(name) => format!("*.{name}"),
+                };
+                let in_clear = route.conditions.scheme == Some(Scheme::Http);
+                if !in_clear && !tls.identities.iter().any(|identity| identity.covers(&name)) && !hosts.contains(&name)
+                {
+                    hosts.push(name);
+                }
+            }
+        }
+        if let [first, others @ ..] = &*hosts {
+            let more = if others.is_empty() { String::new() } else { format!(" and {} more", others.len()) };
+            let first = self.shown(first);
+            notes.warn(
+                place,
+                &format!(
+                    "listener {} has no certificate for {first}{more}, though routes are for it: clients that ask for it are shown another \
+                     one",
+                    listener.name
+                ),
+            );
+        }
+    }
+}
+
+/// Warns of all that is wrong with a certificate.
+fn warn_of(identity: &Identity, owner: &str, place: &str, now: u64, notes: &mut Notes) {
+    warn_of_end(identity, owner, place, now, notes);
+    for fault in identity.faults(now) {
+        notes.warn(place, &format!("certificate {} {owner}: {fault}", identity.label()));
+    }
+}
+
+fn warn_of_end(identity: &Identity, owner: &str, place: &str, now: u64, notes: &mut Notes) {
+    let end = identity.end();
+    let label = identity.label();
+    if end <= now {
+        notes.warn(place, &format!("certificate {label} {owner} has ended on {}: renew it", date(end)));
+    } else if end - now < SOON {
+        let days = (end - now) / DAY;
+        notes.warn(place, &format!("certificate {label} {owner} ends in {days} days, on {}: renew it", date(end)));
     }
 }
 

@@ -135,6 +135,19 @@ fn client_tls(status: &Status, family: &mut impl FnMut(&str, &str, &str, &[(Stri
     let plain: Vec<_> = plain.collect();
     let help = "Connections in plain text to listeners that take TLS, too (tls.mode permissive).";
     family("cairn_tls_plain_text_connections_total", "counter", help, &plain);
+    let certificates = status.certificates.iter().map(|it| {
+        let labels = format!(
+            "{{kind=\"{}\",owner=\"{}\",position=\"{}\",name=\"{}\"}}",
+            it.kind,
+            escaped(&it.owner),
+            it.position,
+            escaped(&it.name)
+        );
+        (labels, it.expires)
+    });
+    let certificates: Vec<_> = certificates.collect();
+    let help = "When a certificate ends, or one that leads from it to its authority, in seconds since 1970.";
+    family("cairn_tls_certificate_expiry_timestamp_seconds", "gauge", help, &certificates);
 }
 
 /// TLS towards endpoints.

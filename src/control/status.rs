@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::certificates::{CertificateStatus, certificates};
 use super::prepare::insecure_clusters;
 use super::reload::Running;
 use super::{ClusterStatus, Control, DrainStatus};
@@ -84,6 +85,9 @@ pub struct Status {
     pub clusters: Vec<ClusterStatus>,
     /// Open listeners.
     pub listeners: Vec<ListenerStatus>,
+    /// Certificates that are served.
+    #[serde(default)]
+    pub certificates: Vec<CertificateStatus>,
     /// Reloads so far.
     pub reloads: ReloadCounts,
     /// Tenants.
@@ -225,6 +229,7 @@ impl Control {
             refused_retries,
             clusters: self.snapshot().map_or_else(Vec::new, |it| it.clusters.iter().map(ClusterStatus::of).collect()),
             listeners: self.bound.iter().map(listener).collect(),
+            certificates: certificates(&self.config),
             reloads: self.reload_counts.clone(),
             tenants: self.tenants(),
             events_dropped: event_log::dropped(),
@@ -290,6 +295,9 @@ impl fmt::Display for Status {
         }
         for cluster in &self.clusters {
             write!(f, "{cluster}")?;
+        }
+        for certificate in &self.certificates {
+            row("certificate", format_args!("{certificate}"))?;
         }
         for tenant in &self.tenants {
             write!(f, "{tenant}")?;

@@ -12,6 +12,9 @@ use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use webpki::EndEntityCert;
+use x509_cert::der::Decode;
+use x509_cert::ext::pkix::SubjectAltName;
+use x509_cert::ext::pkix::name::GeneralName;
 
 /// Why certificates cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -111,6 +114,19 @@ impl Identity {
             return Err(owner.map_or(BadKey::Other, |at| BadKey::NotFirst(at + 1)));
         }
         Ok(Self { certified: Arc::new(certified), names: chain.names.into() })
+    }
+
+    /// Its first name, for people.
+    #[must_use]
+    pub fn label(&self) -> &str {
+        self.names.first().map_or("without a name", String::as_str)
+    }
+
+    /// Whether its certificate has the address of a server.
+    pub(super) fn has_address(&self) -> bool {
+        let certificate = self.certified.cert.first().and_then(|it| x509_cert::Certificate::from_der(it).ok());
+        let names = certificate.and_then(|it| it.tbs_certificate.get::<SubjectAltName>().ok().flatten());
+        names.is_some_and(|(_, names)| names.0.iter().any(|name| matches!(name, GeneralName::IpAddress(_))))
     }
 
     /// The DNS names of its certificate, in lower case; `*.` stands for one label.

@@ -7,6 +7,7 @@ mod answers;
 mod balance;
 mod bodies;
 mod bounds;
+mod certificates;
 mod client_auth;
 mod cluster_tls;
 mod conditions;

@@ -1,0 +1,201 @@
+//! What is said of certificates that are served: how long they last, and why clients may not take them. Not here: what cannot be served
+//! (`tests/config/tls.toml`).
+
+use std::fs;
+use std::process::Command;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, CustomExtension, DnType, IsCa, KeyPair, date_time_ymd,
+};
+
+use crate::harness::{Origin, Proxy, Setup, Wire};
+use crate::tls::{Authority, Site};
+
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
+const DAY: u64 = 24 * 3600;
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
+
+/// A certificate for a.test that ends at this time, in seconds since 1970.
+fn until(end: u64) -> CertificateParams {
+    let mut params = CertificateParams::new(vec!["a.test".to_owned()]).unwrap();
+    params.not_after = date_time_ymd(1970, 1, 1) + Duration::from_secs(end);
+    params
+}
+
+/// An authority of this name, signed by another one or by itself.
+fn authority(name: &str, by: Option<&CertifiedIssuer<'static, KeyPair>>) -> CertifiedIssuer<'static, KeyPair> {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.distinguished_name.push(DnType::CommonName, name);
+    let key = KeyPair::generate().unwrap();
+    match by {
+        Some(by) => CertifiedIssuer::signed_by(params, key, by).unwrap(),
+        None => CertifiedIssuer::self_signed(params, key).unwrap(),
+    }
+}
+
+/// Warnings of `cairn check` for a chain.
+fn warnings(site: &Site, key: &str, chain: &str, more: &str) -> Vec<String> {
+    fs::write(site.folder.path().join("a.key"), key).unwrap();
+    fs::write(site.folder.path().join("a.pem"), chain).unwrap();
+    let origin = Origin::answering(OK);
+    let setup = Setup::to(&[&origin.address]).listener(&site.keys(&["a"])).more(more).managed();
+    let file = site.folder.path().join("cairn.toml");
+    fs::write(&file, setup.text().replace("FOLDER", site.folder.path().to_str().unwrap())).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_cairn")).arg("check").arg("-c").arg(&file).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let warnings = text.lines().filter_map(|line| line.split_once("warning: "));
+    warnings.map(|(_, warning)| warning.to_owned()).collect()
+}
+
+#[test]
+fn days_left_are_in_status_and_metrics() {
+    let site = Site::new();
+    let key = KeyPair::generate().unwrap();
+    let end = now() + 30 * DAY + 100;
+    let pem = until(end).signed_by(&key, &site.authority.issuer).unwrap().pem();
+    fs::write(site.folder.path().join("a.pem"), pem).unwrap();
+    fs::write(site.folder.path().join("a.key"), key.serialize_pem()).unwrap();
+    site.add("b", &["b.test"]);
+    let folder = site.folder.path().display();
+    let origin = Origin::answering(OK);
+    let cluster = format!("tls = {{ insecure = true, cert = \"{folder}/b.pem\", key = \"{folder}/b.key\" }}");
+    let setup = Setup::to(&[&origin.address]).listener(&site.keys(&["b", "a"])).cluster(&cluster).managed();
+    let proxy: Proxy = setup.start();
+    let status = proxy.status();
+    let certificate = &status["certificates"][1];
+    assert_eq!((&certificate["name"], &certificate["expires"]), (&"a.test".into(), &end.into()));
+    let text = String::from_utf8(proxy.verb(&["status"]).stdout).unwrap();
+    assert!(text.contains("certificate   a.test of listener public, 30 days left\n"), "{text}");
+    assert!(text.contains("certificate   b.test of cluster app, "), "{text}");
+    let mut wire = Wire::connect(proxy.admin());
+    wire.send("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let metrics = wire.message().unwrap();
+    let labels = "kind=\"listener\",owner=\"public\",position=\"2\",name=\"a.test\"";
+    let line = format!("cairn_tls_certificate_expiry_timestamp_seconds{{{labels}}} {end}\n");
+    assert!(metrics.text().contains(&line), "{}", metrics.text());
+}
+
+#[test]
+fn what_ends_soon_is_warned_of() {
+    let site = Site::new();
+    let key = KeyPair::generate().unwrap();
+    let said = |params: CertificateParams| {
+        let pem = params.signed_by(&key, &site.authority.issuer).unwrap().pem();
+        warnings(&site, &key.serialize_pem(), &pem, "")
+    };
+    assert_eq!(said(until(now() + 14 * DAY + 60)), [""; 0]);
+    let soon = said(until(now() + 9 * DAY + 60));
+    assert_eq!(soon.len(), 1, "{soon:?}");
+    assert!(soon[0].starts_with("certificate a.test of listener public ends in 9 days, on 20"), "{soon:?}");
+    let mut past = until(0);
+    (past.not_before, past.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2021, 2, 3));
+    assert_eq!(said(past), ["certificate a.test of listener public has ended on 2021-02-03: renew it"]);
+    let mut early = until(now() + 100 * DAY);
+    early.not_before = date_time_ymd(2200, 1, 1);
+    early.not_after = date_time_ymd(2201, 1, 1);
+    assert_eq!(said(early), ["certificate a.test of listener public: certificate 1 is not valid yet"]);
+}
+
+#[test]
+fn faults_of_a_chain_are_named() {
+    let site = Site::new();
+    let key = KeyPair::generate().unwrap();
+    let root = authority("root", None);
+    let middle = authority("middle", Some(&root));
+    let mut params = CertificateParams::new(vec!["a.test".to_owned()]).unwrap();
+    let leaf = params.clone().signed_by(&key, &middle).unwrap().pem();
+    // Says where the certificate of the issuer is, as those of public authorities.
+    let place = [&[0x30, 0x14, 0x30, 0x12, 6, 8, 0x2b, 6, 1, 5, 5, 7, 48, 2, 0x86, 6][..], b"http:x"].concat();
+    params.custom_extensions.push(CustomExtension::from_oid_content(&[1, 3, 6, 1, 5, 5, 7, 1, 1], place));
+    let public = params.signed_by(&key, &middle).unwrap().pem();
+    let other = authority("other", None);
+    let (root, middle, other) = (root.pem(), middle.pem(), other.pem());
+    let said = |parts: &[&str]| warnings(&site, &key.serialize_pem(), &parts.concat(), "");
+    for good in [&[&*leaf][..], &[&leaf, &middle], &[&leaf, &middle, &root], &[&public, &middle]] {
+        assert_eq!(said(good), [""; 0]);
+    }
+    let fault = |text: &str| vec![format!("certificate a.test of listener public: {text}")];
+    assert_eq!(
+        said(&[&leaf, &root, &middle]),
+        fault(
+            "certificate 1 is not followed by that of its issuer, which is certificate 3: put each before that of its issuer"
+        )
+    );
+    assert_eq!(
+        said(&[&public]),
+        fault(
+            "the certificate of CN=middle, who has signed certificate 1, is missing: add it behind (`fullchain.pem`)"
+        )
+    );
+    assert_eq!(
+        said(&[&leaf, &other]),
+        fault("certificate 2 is not that of the issuer of the one before: leave it out")
+    );
+    let unnamed = CertificateParams::default().signed_by(&key, &Authority::new().issuer).unwrap().pem();
+    assert_eq!(
+        said(&[&unnamed]),
+        ["certificate without a name of listener public: the first certificate has no DNS name and no address \
+          (subjectAltName): clients do not take it for any"]
+    );
+}
+
+#[test]
+fn hosts_without_a_certificate_are_named() {
+    let site = Site::new();
+    let key = KeyPair::generate().unwrap();
+    let names = ["a.test", "*.b.test"];
+    let pem = site.authority.sign(&names, &key);
+    let hosts = |hosts: &str| {
+        let route = format!("[[route]]\npath = \"/x\"\nhosts = {hosts}\nrespond = {{}}\n");
+        warnings(&site, &key.serialize_pem(), &pem, &route)
+    };
+    assert_eq!(hosts("[\"a.test\", \"x.b.test\", \"*.b.test\", \"127.0.0.1\"]"), [""; 0]);
+    assert_eq!(
+        hosts("[\"a.test\", \"b.test\", \"x.y.b.test\"]"),
+        [
+            "listener public has no certificate for b.test and 1 more, though routes are for it: clients that ask for it are shown \
+          another one"
+        ]
+    );
+}
+
+/// What rcgen does not make.
+#[test]
+fn weak_keys_and_signatures_are_named() {
+    let site = Site::new();
+    let make = |bits: &str, hash: &str, name: &str| {
+        let [cert, key] = ["crt", "key"].map(|kind| site.folder.path().join(format!("{name}.{kind}")));
+        let mut openssl = Command::new("openssl");
+        openssl.args([
+            "req",
+            "-x509",
+            "-nodes",
+            "-days",
+            "365",
+            "-newkey",
+            bits,
+            hash,
+            "-subj",
+            &format!("/CN={name}"),
+        ]);
+        openssl.args(["-addext", &format!("subjectAltName=DNS:{name}"), "-out"]).arg(&cert).arg("-keyout").arg(&key);
+        let output = openssl.output().expect("openssl");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        (fs::read_to_string(cert).unwrap(), fs::read_to_string(key).unwrap())
+    };
+    let (leaf, key) = make("rsa:2048", "-sha1", "a.test");
+    let (short, _) = make("rsa:1024", "-sha256", "short");
+    assert_eq!(
+        warnings(&site, &key, &format!("{leaf}{short}"), ""),
+        [
+            "certificate a.test of listener public: certificate 1 is signed with SHA-1 or MD5: clients do not take it",
+            "certificate a.test of listener public: certificate 2 has an RSA key of fewer than 2048 bits: clients do not take it",
+        ]
+    );
+}
