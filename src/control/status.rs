@@ -293,11 +293,11 @@ impl fmt::Display for Status {
             let plain = plain_text.map(|count| format!(", {count} so far in plain text")).unwrap_or_default();
             row("listener", format_args!("{name} on {address}, {connections} connections{plain}"))?;
         }
-        for cluster in &self.clusters {
-            write!(f, "{cluster}")?;
-        }
         for certificate in &self.certificates {
             row("certificate", format_args!("{certificate}"))?;
+        }
+        for cluster in &self.clusters {
+            write!(f, "{cluster}")?;
         }
         for tenant in &self.tenants {
             write!(f, "{tenant}")?;
