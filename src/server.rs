@@ -243,8 +243,13 @@ async fn serve(start: Startup, mut signals: Signals, mut hangup: Signal) -> Resu
         _ = ends.recv() => return join(executors, &handles),
     };
     ready.store(false, Ordering::Relaxed);
-    let drain_timeout = control.drain_timeout();
-    control.begin_drain(why, drain_timeout);
+    let (drain_timeout, grace) = (control.drain_timeout(), control.drain_grace());
+    control.begin_drain(why, drain_timeout + grace);
+    let hurried = tokio::select! {
+        () = tokio::time::sleep(grace) => None,
+        signal = signals.end() => Some(signal),
+        never = control.drain(&mut asked, &mut hangup) => match never {},
+    };
     handles.iter().for_each(|worker| worker.order(Order::Drain));
     let all_ended = async {
         for _ in 0..workers {
@@ -252,6 +257,8 @@ async fn serve(start: Startup, mut signals: Signals, mut hangup: Signal) -> Resu
         }
     };
     let drained = tokio::select! {
+        biased;
+        Some(signal) = std::future::ready(hurried) => DrainEnd::Signal(signal),
         () = all_ended => DrainEnd::Done,
         signal = signals.end() => DrainEnd::Signal(signal),
         () = tokio::time::sleep(drain_timeout) => DrainEnd::Late,

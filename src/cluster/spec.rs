@@ -1,5 +1,6 @@
 //! Clusters as plain data: the form that `config` produces. Not here: choosing an endpoint.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::id::Address;
@@ -98,6 +99,16 @@ pub struct OutlierSpec {
     pub ejection: Duration,
     /// Largest share of the endpoints that are ejected at a time, 0 to 1; one always may be, if another is usable.
     pub max_ejected: f64,
+}
+
+impl fmt::Display for OutlierSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { consecutive_failures, failure_rate, min_volume, ejection, max_ejected } = self;
+        write!(
+            f,
+            "{consecutive_failures} in a row or {failure_rate} of {min_volume}, for {ejection:?}, at most {max_ejected}"
+        )
+    }
 }
 
 impl OutlierSpec {

@@ -112,6 +112,8 @@ pub struct Config {
     pub admin: AdminSpec,
     /// `drain.timeout`
     pub drain_timeout: Duration,
+    /// `drain.grace`: how long everything is served on before that, when `/ready` says no longer that it is.
+    pub drain_grace: Duration,
     /// Every file and directory that was read or looked for; empty if the configuration is no file.
     pub files: Vec<PathBuf>,
     /// Reports of tenants, in the order of `SnapshotSpec::tenants`.
@@ -167,7 +169,7 @@ impl Config {
     /// Whether both configure the same, wherever their files are.
     #[must_use]
     pub fn same(&self, other: &Self) -> bool {
-        let key = |it: &Self| (it.workers, it.role, it.watch, it.admin.clone(), it.drain_timeout);
+        let key = |it: &Self| (it.workers, it.role, it.watch, it.admin.clone(), (it.drain_timeout, it.drain_grace));
         key(self) == key(other) && self.snapshot == other.snapshot
     }
 

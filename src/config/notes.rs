@@ -8,7 +8,7 @@ use super::Config;
 use super::loops::{self, Loop};
 use crate::http::path::EncodedSlash;
 use crate::id::ListenerId;
-use crate::route::{ActionSpec, PathPattern, RouteSpec, Scheme};
+use crate::route::{ActionSpec, PathPattern, RetryOn, RouteSpec, Scheme};
 use crate::snapshot::{ListenerSpec, Snapshot};
 use crate::tls::Trust;
 
@@ -46,6 +46,9 @@ impl Config {
                 notes.warn(&place, &warning);
             }
             if let Some(warning) = self.never(route) {
+                notes.warn(&place, &warning);
+            }
+            if let Some(warning) = self.cut_short(route) {
                 notes.warn(&place, &warning);
             }
             if let Some(listener) = loops::own_redirect(&self.snapshot, position, snapshot) {
@@ -167,6 +170,22 @@ impl Config {
             )),
             _ => None,
         }
+    }
+
+    /// The warning of a time for all tries that one try alone cannot use up, and after which there is no other.
+    fn cut_short(&self, route: &RouteSpec) -> Option<String> {
+        let ActionSpec::Cluster(cluster) = route.action else { return None };
+        let cluster = self.snapshot.clusters.get(cluster.index())?;
+        let (whole, retry) = (route.timeout?, &route.retry);
+        let one = retry.per_try_timeout.unwrap_or(cluster.response_timeout);
+        let again = retry.attempts > 0 && retry.on.has(RetryOn::TIMEOUT);
+        (whole > one && !again).then(|| {
+            format!(
+                "route {} allows {whole:?}, but one try ends after {one:?} and no other follows: make `timeouts.response` of cluster {} or \
+                 `retry.per_try_timeout` longer, or add \"timeout\" to `retry.on`",
+                route.name, cluster.name
+            )
+        })
     }
 
     /// The hint on a route that denies a path on listeners that keep `%2f`: it does not match spellings with `%2f` for a slash.

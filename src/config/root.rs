@@ -89,6 +89,7 @@ pub(super) fn read(sources: &[Source], external: &mut External, problems: &mut P
         },
         admin,
         drain_timeout: root.one("drain").time("timeout"),
+        drain_grace: root.one("drain").optional_time("grace").unwrap_or_default(),
         files: Vec::new(),
         tenants: Vec::new(),
         snapshot,

@@ -110,7 +110,15 @@ static ADMIN: Table = Table {
 static DRAIN: Table = Table {
     title: "[drain]",
     doc: "What SIGTERM, SIGINT and `cairn drain` begin: no new connections, and the end when what is under way has ended.",
-    keys: &[key("timeout", Kind::Time, seconds(30), "how long that may take; then everything ends at once")],
+    keys: &[
+        key("timeout", Kind::Time, seconds(30), "how long that may take; then everything ends at once"),
+        key(
+            "grace",
+            Kind::Time,
+            Preset::Optional("\"5s\""),
+            "before that: /ready says 503 while all is served on, so that load balancers look elsewhere first; absent: none",
+        ),
+    ],
     choices: &[],
 };
 

@@ -127,7 +127,7 @@ impl Checks {
                 return;
             }
             running.task.abort();
-        } else if !spec.initial_up && endpoint.state.set(Hold::Down, true) {
+        } else if endpoint.state.set(Hold::Down, !spec.initial_up) {
             cluster.state.change();
         }
         let task = run(Arc::clone(&checked), self.results_to.clone(), Arc::clone(&self.at_once));

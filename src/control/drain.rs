@@ -92,7 +92,7 @@ impl Control {
         let (bell, mut pulse) = (self.bell.clone(), health::pulse());
         loop {
             tokio::select! {
-                () = bell.heard() => self.review_endpoints(),
+                () = health::rung(&bell, self.reviewed) => self.review_endpoints(),
                 judgement = self.checks.next() => self.judge_endpoint(&judgement),
                 _ = pulse.tick(), if self.watches_endpoints => self.review_endpoints(),
                 Some(ask) = asks.recv() => match ask {

@@ -10,6 +10,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use super::checks::Judgement;
 use crate::cluster::{Cluster, Endpoint, Hold, OutlierSpec, RAMP};
 use crate::event_log::{Level, log};
+use crate::runtime::Bell;
 use crate::snapshot::Snapshot;
 
 /// How often endpoints are looked at while one of them is not simply well.
@@ -78,6 +79,15 @@ struct ChangeLog {
     left_out: u32,
 }
 
+/// Shortest time between two looks at all endpoints: a cluster whose only endpoint fails rings often.
+const REST: Duration = Duration::from_millis(10);
+
+/// Waits until a worker has rung, and some time after the last look. Cancel-safe.
+pub(super) async fn rung(bell: &Bell, last: Instant) {
+    tokio::time::sleep_until((last + REST).into()).await;
+    bell.heard().await;
+}
+
 /// Ticks when endpoints are to be looked at.
 pub(super) fn pulse() -> Interval {
     let mut pulse = interval(INTERVAL);
@@ -117,7 +127,17 @@ impl Health {
 
     fn watched(&mut self, cluster: &Cluster, endpoint: &Endpoint, now: Instant) -> &mut Watched {
         let names = (cluster.name.clone(), endpoint.name.clone());
-        self.watched.entry(names).or_insert_with(|| Watched::new(now))
+        self.watched.entry(names).or_insert_with(|| {
+            // An earlier configuration may have had it, and left it ejected.
+            let state = &endpoint.state;
+            state.allow_probe(false);
+            state.reset_streak();
+            state.set_ramp(RAMP);
+            if state.set(Hold::Ejected, false) | state.set(Hold::Probing, false) {
+                cluster.state.change();
+            }
+            Watched::new(now)
+        })
     }
 
     /// Takes in what the checks of an endpoint say. One that comes back is used as if it had never been ejected: it has been away.

@@ -110,6 +110,8 @@ pub struct Control {
     checks: Checks,
     /// Whether endpoints have to be looked at again without being asked.
     watches_endpoints: bool,
+    /// When endpoints were looked at last.
+    reviewed: Instant,
     /// Rung by workers when an endpoint has failed too often.
     bell: Bell,
     started: Instant,
@@ -146,10 +148,17 @@ impl Control {
             health: Health::default(),
             checks: Checks::default(),
             watches_endpoints: true,
+            reviewed: Instant::now(),
             started: Instant::now(),
         };
         control.watch();
         control
+    }
+
+    /// How long everything is served on before a drain that begins now.
+    #[must_use]
+    pub fn drain_grace(&self) -> Duration {
+        self.config.drain_grace
     }
 
     /// How long a drain that begins now may take.
@@ -173,7 +182,7 @@ impl Control {
                     }
                     self.answer(ask);
                 }
-                () = bell.heard() => self.review_endpoints(),
+                () = health::rung(&bell, self.reviewed) => self.review_endpoints(),
                 judgement = self.checks.next() => self.judge_endpoint(&judgement),
                 _ = pulse.tick(), if self.watches_endpoints => self.review_endpoints(),
                 _ = hangup.recv() => self.request_reload(ReloadRequest::hangup()),
@@ -212,6 +221,7 @@ impl Control {
     pub(super) fn review_endpoints(&mut self) {
         if let Some(snapshot) = self.snapshots.last() {
             self.checks.follow(snapshot);
+            self.reviewed = Instant::now();
             self.watches_endpoints = self.health.review(snapshot, Instant::now());
         }
     }

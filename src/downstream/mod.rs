@@ -397,7 +397,7 @@ impl Downstreams {
         }
     }
 
-    /// Closes idle connections, and the others after their current exchange.
+    /// Closes idle connections, each after a random time, and the others after their current exchange.
     pub fn begin_drain<D: Driver>(&mut self, engine: &mut Engine<D>) {
         self.draining = true;
         let idle = |connection: &Downstream| connection.phase == Phase::Head && connection.transport.input.is_empty();
@@ -408,8 +408,10 @@ impl Downstreams {
         for id in fresh {
             self.close_after(engine, id, limits::FIRST_REQUEST);
         }
+        // So may one of a client that has been here for long; and not all of them are to come back elsewhere at once.
         for id in idle {
-            self.close_idle(engine, id);
+            let part = f64::from(engine.random()) / f64::from(u32::MAX);
+            self.close_after(engine, id, limits::FIRST_REQUEST + limits::FIRST_REQUEST.mul_f64(part));
         }
         for (_, connection) in &mut self.table {
             connection.current.keep_alive = false;

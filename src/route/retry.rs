@@ -1,5 +1,6 @@
 //! When a route's requests are sent again. Not here: doing it (`exchange`).
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::http::Method;
@@ -117,6 +118,36 @@ impl RetryOn {
     }
 }
 
+impl fmt::Display for Retry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { attempts, on, methods, per_try_timeout, same_endpoint, backoff, ratio, min_per_second } = self;
+        write!(f, "{attempts} on {on}, methods #{methods:x}, budget {ratio} and {min_per_second} a second")?;
+        if let Some(timeout) = per_try_timeout {
+            write!(f, ", {timeout:?} a try")?;
+        }
+        if *same_endpoint { write!(f, ", same endpoint after {backoff:?}") } else { Ok(()) }
+    }
+}
+
+/// Events and ranges of statuses.
+impl fmt::Display for RetryOn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let events = [(Self::CONNECT, "connect"), (Self::RESET, "reset"), (Self::TIMEOUT, "timeout")];
+        let mut parts: Vec<String> =
+            events.into_iter().filter(|(event, _)| self.has(*event)).map(|(_, name)| name.to_owned()).collect();
+        let mut statuses = (400..600).filter(|status| self.has_status(*status)).peekable();
+        while let Some(first) = statuses.next() {
+            let mut last = first;
+            while let Some(next) = statuses.next_if(|next| *next == last + 1) {
+                last = next;
+            }
+            parts.push(if last == first { first.to_string() } else { format!("{first}-{last}") });
+        }
+        f.write_str(if parts.is_empty() { "nothing" } else { "" })?;
+        f.write_str(&parts.join(", "))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,6 +157,8 @@ mod tests {
         let on = RetryOn::GATEWAY_ERROR.and(RetryOn::status(599).unwrap()).and(RetryOn::RETRIABLE_4XX);
         let has: Vec<u16> = (0..1000).filter(|status| on.has_status(*status)).collect();
         assert_eq!(has, [409, 425, 429, 502, 503, 504, 599]);
+        assert_eq!(on.and(RetryOn::CONNECT).to_string(), "connect, 409, 425, 429, 502-504, 599");
+        assert_eq!(RetryOn::NOTHING.to_string(), "nothing");
         assert!(RetryOn::status(399).is_none() && RetryOn::status(600).is_none());
         assert!(!RetryOn::CONNECT.has_statuses() && on.has_statuses());
         assert!(RetryOn::CONNECT.and(RetryOn::TIMEOUT).has(RetryOn::TIMEOUT) && !RetryOn::CONNECT.has(RetryOn::RESET));

@@ -112,6 +112,42 @@ fn gated() -> (Origin, mpsc::Receiver<()>) {
     (origin, gate)
 }
 
+/// Load balancers see that it is no longer ready while it serves on.
+#[test]
+fn a_drain_begins_with_its_grace() {
+    let origin = Origin::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    let mut proxy = Setup::to(&[&origin.address]).managed().more("[drain]\ngrace = \"1s\"").start();
+    let mut idle = proxy.client();
+    idle.send(GET);
+    assert_eq!(idle.message().unwrap().status(), 200);
+    proxy.signal(Signal::TERM);
+    proxy.said("cairn: draining because of SIGTERM");
+    let mut admin = Wire::connect(proxy.admin());
+    admin.send("GET /ready HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_eq!(admin.message().unwrap().status(), 503);
+    let answer = proxy.ask(GET);
+    assert_eq!((answer.status(), answer.field("connection")), (200, None));
+    idle.send(GET);
+    assert_eq!(idle.message().unwrap().status(), 200);
+    assert!(proxy.wait().success());
+}
+
+/// A request that crosses with the beginning of a drain is answered.
+#[test]
+fn an_idle_connection_is_not_closed_at_once_by_a_drain() {
+    let origin = Origin::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    let mut proxy = Setup::to(&[&origin.address]).managed().start();
+    let mut idle = proxy.client();
+    idle.send(GET);
+    assert_eq!(idle.message().unwrap().status(), 200);
+    proxy.signal(Signal::TERM);
+    proxy.said("cairn: draining because of SIGTERM");
+    idle.send(GET);
+    let answer = idle.message().unwrap();
+    assert_eq!((answer.status(), answer.field("connection").as_deref()), (200, Some("close")));
+    assert!(proxy.wait().success());
+}
+
 #[test]
 fn a_drain_ends_what_is_idle_and_lets_the_rest_finish() {
     for signal in [Signal::TERM, Signal::INT] {

@@ -6,7 +6,7 @@ use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::LazyLock;
 
 use super::{Change, Plan, Sign};
-use crate::cluster::{ClusterSpec, EndpointSpec};
+use crate::cluster::{CheckKind, ClusterSpec, EndpointSpec, HealthSpec, HttpCheck};
 use crate::config::Config;
 use crate::control::routes;
 use crate::proxy_protocol::Version;
@@ -177,6 +177,7 @@ fn route_aspects((old_config, old): (&Config, &RouteSpec), (new_config, new): (&
         ("conditions", conditions(old_config, old), conditions(new_config, new)),
         ("action", action(old_config, old), action(new_config, new)),
         ("timeout", optional(old.timeout.map(time)), optional(new.timeout.map(time))),
+        ("retry", old.retry.to_string(), new.retry.to_string()),
         ("body_bytes", body(&old.limits), body(&new.limits)),
         ("timeouts.idle", optional(old.limits.response_idle.map(time)), optional(new.limits.response_idle.map(time))),
         ("timeouts.body", optional(old.limits.body_timeout.map(time)), optional(new.limits.body_timeout.map(time))),
@@ -267,7 +268,25 @@ fn cluster_aspects(old: &ClusterSpec, new: &ClusterSpec) -> Aspects {
         ("timeouts.connect", shown(&old.connect_timeout), shown(&new.connect_timeout)),
         ("timeouts.response", shown(&old.response_timeout), shown(&new.response_timeout)),
         ("abort_on_close", old.abort_on_close.to_string(), new.abort_on_close.to_string()),
+        ("outlier", old.outlier.to_string(), new.outlier.to_string()),
+        ("health", optional(old.health.as_ref().map(health)), optional(new.health.as_ref().map(health))),
+        ("panic_threshold", old.panic_threshold.to_string(), new.panic_threshold.to_string()),
+        ("slow_start", time(old.slow_start), time(new.slow_start)),
     ]
+}
+
+/// How endpoints are checked; what is sent may hold secrets.
+fn health(spec: &HealthSpec) -> String {
+    let HealthSpec { kind, interval, timeout, rise, fall, initial_up } = spec;
+    let what = match kind {
+        CheckKind::Tcp => "tcp".to_owned(),
+        CheckKind::Http(check) => {
+            let HttpCheck { method, path, host, expect, .. } = check;
+            format!("{method} {path} of {host} for {expect:?} {}", mark(&(&check.headers, &check.body)))
+        }
+    };
+    let initial = if *initial_up { "up" } else { "down" };
+    format!("{what} each {interval:?} within {timeout:?}, rise {rise}, fall {fall}, at first {initial}")
 }
 
 /// Changes of the endpoints of a cluster that is in both configurations.
@@ -288,6 +307,7 @@ fn endpoints(old: &ClusterSpec, new: &ClusterSpec) -> Vec<Change> {
             };
             vec![
                 ("weight", was.weight.to_string(), it.weight.to_string()),
+                ("backup", was.backup.to_string(), it.backup.to_string()),
                 ("server_name", name(was), name(it)),
                 ("addresses", addresses(was), addresses(it)),
             ]
@@ -303,6 +323,7 @@ fn process(old: &Config, new: &Config, plan: &mut Plan) {
         ("role", shown(&old.role), shown(&new.role)),
         ("watch", shown(&old.watch), shown(&new.watch)),
         ("drain.timeout", shown(&old.drain_timeout), shown(&new.drain_timeout)),
+        ("drain.grace", shown(&old.drain_grace), shown(&new.drain_grace)),
         ("error_pages", pages(&old.snapshot.error_pages), pages(&new.snapshot.error_pages)),
     ];
     if let Some(text) = changes(aspects) {
