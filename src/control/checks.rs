@@ -13,7 +13,7 @@ use hyper::client::conn::http1;
 use hyper::header::{HOST, HeaderName, HeaderValue, USER_AGENT};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::AbortHandle;
@@ -21,6 +21,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::cluster::{CheckKind, Cluster, Endpoint, HealthSpec, Hold, HttpCheck};
 use crate::id::Address;
+use crate::proxy_protocol::{HeaderBytes, Version};
 use crate::snapshot::Snapshot;
 
 /// Checks under way at a time: each takes a descriptor.
@@ -61,6 +62,7 @@ struct Checked {
     spec: Arc<HealthSpec>,
     addresses: Vec<Address>,
     tls: Option<(crate::tls::Client, crate::tls::ServerName<'static>)>,
+    proxy_protocol: Option<Version>,
 }
 
 /// A change of what is thought of an endpoint.
@@ -119,6 +121,7 @@ impl Checks {
             spec: Arc::clone(spec),
             addresses: (0..endpoint.addresses()).map(|at| endpoint.address_at(at).clone()).collect(),
             tls: cluster.tls.as_ref().map(crate::tls::Client::apart).zip(endpoint.tls_name.clone()),
+            proxy_protocol: cluster.proxy_protocol,
         });
         let known = before.remove(&names);
         if let Some(running) = known {
@@ -147,7 +150,8 @@ impl Checks {
 impl Checked {
     fn is_same(&self, other: &Self) -> bool {
         let tls = |it: &Self| it.tls.as_ref().map(|(client, name)| (client.spec().clone(), name.clone()));
-        self.spec == other.spec && self.addresses == other.addresses && tls(self) == tls(other)
+        let begins_alike = tls(self) == tls(other) && self.proxy_protocol == other.proxy_protocol;
+        self.spec == other.spec && self.addresses == other.addresses && begins_alike
     }
 }
 
@@ -225,10 +229,14 @@ async fn check(checked: &Checked) -> Result<(), String> {
     Err(problem)
 }
 
-async fn check_on<S>(checked: &Checked, stream: S) -> Result<(), String>
+async fn check_on<S>(checked: &Checked, mut stream: S) -> Result<(), String>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
+    if let Some(version) = checked.proxy_protocol {
+        let header = HeaderBytes::local(version);
+        stream.write_all(header.bytes()).await.map_err(|error| format!("no connection: {error}"))?;
+    }
     match &checked.tls {
         None => ask(&checked.spec, stream).await,
         Some((client, name)) => {

@@ -185,6 +185,8 @@ fn what_is_written_is_read() {
         let written = HeaderBytes::new(version, Ends { source: None, destination: end(ends[0]).unwrap() });
         assert_eq!(parse(written.bytes()), Ok(Parsed::Header(Header::default(), written.bytes().len())));
     }
+    assert_eq!(HeaderBytes::local(Version::V1).bytes(), b"PROXY UNKNOWN\r\n");
+    assert_eq!(HeaderBytes::local(Version::V2).bytes(), v2(0x20, 0x00, &[]));
     let to_port_80 = Ends { source: end(ends[0]), destination: end("10.0.0.1:80").unwrap() };
     let text = HeaderBytes::new(Version::V1, to_port_80);
     assert_eq!(text.bytes(), b"PROXY TCP4 192.0.2.1 10.0.0.1 12345 80\r\n");

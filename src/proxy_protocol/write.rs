@@ -6,6 +6,11 @@ use std::net::{IpAddr, Ipv6Addr};
 use super::{End, Ends, V2, Version};
 use crate::limits::PROXY_V1_BYTES;
 
+/// Version and command: a connection of the proxy's own.
+const LOCAL: u8 = 0x20;
+/// Version and command: a client's connection.
+const PROXY: u8 = 0x21;
+
 /// A header as it is sent.
 #[derive(Clone, Copy, Debug)]
 pub struct HeaderBytes {
@@ -29,6 +34,16 @@ impl HeaderBytes {
         match version {
             Version::V1 => header.write_v1(families, ends),
             Version::V2 => header.write_v2(families, ends),
+        }
+        header
+    }
+
+    /// The header for a connection of our own, on which no client's request is sent.
+    #[must_use]
+    pub fn local(version: Version) -> Self {
+        let mut header = Self::new(version, Ends::UNKNOWN);
+        if version == Version::V2 {
+            header.bytes[V2.len()] = LOCAL;
         }
         header
     }
@@ -58,7 +73,7 @@ impl HeaderBytes {
             Some(true) => (0x11, 12),
             Some(false) => (0x21, 36),
         };
-        self.add(&[0x21, family, 0, length]);
+        self.add(&[PROXY, family, 0, length]);
         if is_ipv4.is_none() {
             return;
         }

@@ -365,6 +365,64 @@ fn another_attempt_has_a_header_of_its_own() {
     assert_eq!(origin.connections(), 6);
 }
 
+/// The same for retries that a route asks for, of what was sent on a connection that was new.
+#[test]
+fn a_retry_has_a_header_of_its_own() {
+    let (sender, seen) = mpsc::channel();
+    let origin = |answer: Option<String>| {
+        let sender = sender.clone();
+        Origin::start(move |mut wire, _| {
+            let header = wire.until(b"\r\n").unwrap();
+            while let Some(request) = wire.message() {
+                // The test may be over.
+                let _ = sender.send((header.clone(), request.line().to_owned(), request.text().to_owned()));
+                match &answer {
+                    Some(answer) => wire.send(answer),
+                    // It hangs up after it has read all.
+                    None => return,
+                }
+            }
+        })
+    };
+    let busy = origin(Some(OK.replace("200 OK", "503 Service Unavailable")));
+    let (broken, well) = (origin(None), origin(Some(OK.to_owned())));
+    let retry = "retry = { attempts = 3, on = [\"reset\", \"503\"], backoff = \"1ms\", budget = 1.0 }";
+    let cluster = "proxy_protocol = \"v1\"\nbalance = \"round_robin\"\noutlier = { consecutive_failures = 0 }";
+    let setup = Setup::to(&[&busy.address, &broken.address, &well.address]).route(retry).cluster(cluster);
+    let proxy = setup.start();
+    let mut attempts = 0;
+    for _ in 0..3 {
+        let mut client = proxy.client();
+        client.send("PUT /x HTTP/1.1\r\nHost: a.test\r\nContent-Length: 4\r\n\r\nbody");
+        assert_eq!(client.message().unwrap().status(), 200);
+        for found in seen.try_iter() {
+            let line = "PUT /x HTTP/1.1".to_owned();
+            assert_eq!(found, (header_of(&client, &proxy), line, "body".to_owned()));
+            attempts += 1;
+        }
+    }
+    // One that is busy, one that is broken, and each that was well in the end.
+    assert!(attempts >= 5, "{attempts}");
+}
+
+/// A health check is nobody's request.
+#[test]
+fn health_checks_say_that_they_are_the_proxy_s_own() {
+    let (sender, seen) = mpsc::channel();
+    let origin = Origin::start(move |mut wire, _| {
+        let mut header = [0; 16];
+        wire.stream.read_exact(&mut header).unwrap();
+        if wire.message().is_some() {
+            // The test may be over.
+            let _ = sender.send(header.to_vec());
+            wire.send(OK);
+        }
+    });
+    let cluster = "proxy_protocol = \"v2\"\nhealth = { path = \"/health\" }";
+    let _proxy = Setup::to(&[&origin.address]).cluster(cluster).start();
+    assert_eq!(next(&seen), v2(0x20, 0x00, &[]));
+}
+
 /// The header stands before the first message of TLS, and says what the one of the client has said.
 #[test]
 fn headers_are_passed_on_before_tls() {
