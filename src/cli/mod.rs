@@ -3,6 +3,7 @@
 
 mod request;
 mod check;
+mod dev_cert;
 mod explain;
 mod import;
 mod remote;
@@ -52,6 +53,8 @@ enum Verb {
     Drain(remote::Target),
     /// Print cairn's configuration for that of nginx or HAProxy
     Import(import::Arguments),
+    /// Write an authority of this machine and certificates of it, to try TLS out
+    DevCert(dev_cert::Arguments),
     /// Show configuration
     #[command(subcommand)]
     Config(ConfigVerb),
@@ -95,6 +98,7 @@ pub(crate) fn main() -> ExitCode {
         (Some(Verb::Endpoint(verb)), _) => remote::endpoint(&verb),
         (Some(Verb::Drain(target)), _) => remote::drain(&target),
         (Some(Verb::Import(arguments)), _) => import::run(&arguments),
+        (Some(Verb::DevCert(arguments)), _) => dev_cert::run(&arguments),
         (Some(Verb::Config(verb)), _) => config(&verb),
         (None, None) => usage("a verb is missing"),
     }

@@ -82,6 +82,15 @@ impl Chain {
     }
 }
 
+impl Chain {
+    /// The subject of the first certificate (RFC 4514).
+    #[must_use]
+    pub fn subject(&self) -> Option<String> {
+        let first = x509_cert::Certificate::from_der(self.certificates.first()?).ok()?;
+        Some(first.tbs_certificate.subject.to_string())
+    }
+}
+
 /// Certificates with their key. Equal if the certificates are: they name the key.
 #[derive(Clone)]
 pub struct Identity {
