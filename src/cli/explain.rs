@@ -16,7 +16,7 @@ use cairn::route::{
     Unmet, Verdict,
 };
 use cairn::snapshot::{Ledger, ListenerSpec, Snapshot};
-use cairn::tls::ClientHandshake;
+use cairn::tls::{ClientHandshake, ServerSpec};
 
 use super::request::{self, Refused};
 use super::{check, print, usage};
@@ -79,6 +79,9 @@ pub(super) fn explain(arguments: &Arguments) -> ExitCode {
     for (id, listener) in snapshot.listeners().filter(|(_, listener)| asked(listener)) {
         rows.gap();
         rows.row("listener", format_args!("{}, {}{}", listener.name, listener.bind, spoken(listener, scheme)));
+        if let Some(tls) = listener.tls.as_ref().filter(|_| scheme != Some("http")) {
+            rows.row("shows", certificates(tls, &arguments.url));
+        }
         let request = match request::read(head.as_bytes(), listener) {
             Ok(request) => request,
             Err(Refused(status, reason)) => {
@@ -110,6 +113,16 @@ pub(super) fn explain(arguments: &Arguments) -> ExitCode {
         found |= Explanation { snapshot: &snapshot, config: &config, asked, paths, rows: &mut rows }.print();
     }
     print(&rows.0, if found { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The certificates that the client may get, by the host of its URL.
+fn certificates(tls: &ServerSpec, url: &str) -> String {
+    let host = url.split_once("://").map_or("", |(_, rest)| rest).split(['/', '?', ':']).next().unwrap_or_default();
+    let (positions, covered) = tls.certificates_for(&host.to_ascii_lowercase());
+    let named =
+        positions.iter().filter_map(|at| tls.identities.get(*at).map(|it| format!("certificate {}, {it}", at + 1)));
+    let all = named.collect::<Vec<_>>().join("; to who cannot check its signatures, ");
+    if covered || host.is_empty() { all } else { format!("{all}; none is for {host}") }
 }
 
 /// How the client is taken to speak.

@@ -18,15 +18,20 @@ use crate::tls::Authorities;
 
 /// Largest file to which a value may refer, bytes.
 const VALUE_BYTES_MAX: u64 = 1024 * 1024;
+/// Why a file has no text.
+const NO_TEXT: &str = "stream did not contain valid UTF-8";
 /// Largest file of revocation lists, bytes: some 300,000 entries.
 const LARGE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// What a file holds, or why it cannot be read.
+type Content = Result<Vec<u8>, String>;
 
 /// Results so far; failures are results, too.
 #[derive(Clone, Debug, Default)]
 pub(super) struct External {
     /// Whether variables of the environment are out of reach, and files outside the directory of the referring file.
     confined: bool,
-    files: HashMap<PathBuf, (LookupPath, Stamp, Result<String, String>)>,
+    files: HashMap<PathBuf, (LookupPath, Stamp, Content)>,
     addresses: HashMap<String, Result<Vec<Address>, String>>,
     authorities: Option<Authorities>,
 }
@@ -46,15 +51,20 @@ impl External {
 
     /// Content of the file `name` in `directory`, without its final newline.
     pub(super) fn file(&mut self, directory: &Path, name: &Path) -> Result<String, String> {
-        self.read(directory, name, VALUE_BYTES_MAX)
+        self.read(directory, name, VALUE_BYTES_MAX).and_then(text_of)
     }
 
     /// The same for a file that may be large.
     pub(super) fn large_file(&mut self, directory: &Path, name: &Path) -> Result<String, String> {
-        self.read(directory, name, LARGE_BYTES_MAX)
+        self.read(directory, name, LARGE_BYTES_MAX).and_then(text_of)
     }
 
-    fn read(&mut self, directory: &Path, name: &Path, most: u64) -> Result<String, String> {
+    /// Content of a file that is no text.
+    pub(super) fn binary_file(&mut self, directory: &Path, name: &Path) -> Result<Vec<u8>, String> {
+        self.read(directory, name, VALUE_BYTES_MAX)
+    }
+
+    fn read(&mut self, directory: &Path, name: &Path, most: u64) -> Content {
         let path = directory.join(name);
         if let Some((.., known)) = self.files.get(&path) {
             return known.clone();
@@ -65,11 +75,7 @@ impl External {
         let Some(lookup) = lookup else { return Err(LEADS_OUT.to_owned()) };
         let stamp = Stamp::of(&lookup);
         let file = if self.confined { confined::open(directory, name) } else { open(&path) };
-        let content = file.and_then(|file| text(file, most)).map_err(|error| error.to_string());
-        let content = content.map(|text| match text.strip_suffix("\r\n").or(text.strip_suffix('\n')) {
-            Some(line) => line.to_owned(),
-            None => text,
-        });
+        let content = file.and_then(|file| bytes(file, most)).map_err(|error| error.to_string());
         self.files.insert(path, (lookup, stamp, content.clone()));
         content
     }
@@ -125,11 +131,24 @@ pub(super) fn open(path: &Path) -> io::Result<File> {
 
 /// The content of `file`, which has to be UTF-8 of at most `most` bytes.
 pub(super) fn text(file: File, most: u64) -> io::Result<String> {
-    let mut text = String::new();
-    let length = file.take(most + 1).read_to_string(&mut text)?;
+    String::from_utf8(bytes(file, most)?).map_err(|_| io::Error::other(NO_TEXT))
+}
+
+/// The content of `file`, of at most `most` bytes.
+fn bytes(file: File, most: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let length = file.take(most + 1).read_to_end(&mut bytes)?;
     if length as u64 > most {
         return Err(io::Error::other(format!("the file is larger than {most} bytes")));
     }
+    Ok(bytes)
+}
+
+/// The text, without its final newline.
+fn text_of(content: Vec<u8>) -> Result<String, String> {
+    let mut text = String::from_utf8(content).map_err(|_| NO_TEXT.to_owned())?;
+    let line = text.strip_suffix("\r\n").or(text.strip_suffix('\n')).map(str::len);
+    text.truncate(line.unwrap_or(text.len()));
     Ok(text)
 }
 

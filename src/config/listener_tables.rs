@@ -135,6 +135,12 @@ static TLS_CERTIFICATE: Table = Table {
     keys: &[
         key("cert", Kind::Path, Preset::Required("\"cert.pem\""), "in PEM, then those that lead to its authority"),
         key("key", Kind::Path, Preset::Required("\"key.pem\""), "its private key, in PEM, not encrypted"),
+        key(
+            "ocsp",
+            Kind::Path,
+            Preset::Optional("\"ocsp.der\""),
+            "an OCSP response for it, in DER, which clients that ask for it get until its time is over",
+        ),
     ],
     choices: &[],
 };

@@ -10,8 +10,8 @@ use super::report::{Problem, Problems, SourceSpan};
 use super::section::{Section, Text};
 use crate::limits;
 use crate::tls::{
-    Authorities, BadCertificates, BadKey, BadRevocationLists, Chain, ClientAuth, ClientSpec, ForwardClientCert,
-    Identity, Pin, RevocationList, ServerName, ServerSpec, SpiffeId, Trust,
+    Authorities, BadCertificates, BadKey, BadOcsp, BadRevocationLists, Chain, ClientAuth, ClientSpec,
+    ForwardClientCert, Identity, Pin, RevocationList, ServerName, ServerSpec, SpiffeId, Trust,
 };
 
 /// The TLS settings of a listener; None: it has no TLS.
@@ -26,7 +26,7 @@ pub(super) fn server(listener: Section<'_>, external: &mut External, problems: &
             .help("write at least one: certificates = [{ cert = \"cert.pem\", key = \"key.pem\" }]");
     }
     let mut reader = Reader { directory: section.directory(), external, problems };
-    let identities = section.many("certificates").into_iter().filter_map(|pair| reader.identity(pair)).collect();
+    let identities = section.many("certificates").into_iter().filter_map(|pair| reader.stapled(pair)).collect();
     let clients = reader.clients(section);
     let forward = ForwardClientCert::of(section.word("forward_client_cert"));
     let permissive = section.word("mode") == "permissive";
@@ -174,6 +174,30 @@ impl<'a> Reader<'a> {
         Identity::new(chain?, &pem?).map_err(|error| self.bad_key(key, pair.span("cert"), &error)).ok()
     }
 
+    /// A certificate of a listener, with its OCSP response.
+    fn stapled(&mut self, pair: Section<'a>) -> Option<Identity> {
+        let identity = self.identity(pair);
+        let Some(name) = pair.text("ocsp") else { return identity };
+        self.directory = directory(pair, "ocsp");
+        let content = self.external.binary_file(self.directory, Path::new(name.value));
+        let der = self.content(name, "an OCSP response, in DER", content)?;
+        identity?.with_ocsp(der).map_err(|error| self.bad_ocsp(name, &error)).ok()
+    }
+
+    fn bad_ocsp(&mut self, name: Text<'_>, error: &BadOcsp) {
+        let help = match error {
+            BadOcsp::Malformed | BadOcsp::TooLong => {
+                "fetch it again: openssl ocsp -issuer ISSUER -cert CERT -url URL -respout FILE, with the URL of openssl x509 -in CERT -noout -ocsp_uri"
+            }
+            BadOcsp::Refused(_) | BadOcsp::Unknown => {
+                "ask the responder of the authority that has signed the certificate, or leave `ocsp` out"
+            }
+            BadOcsp::Other => "name the one for this certificate; after a renewal it has to be fetched anew",
+            BadOcsp::Revoked => "get another certificate: clients that look it up do not take this one",
+        };
+        self.bad(name, error).help(help);
+    }
+
     fn chain(&mut self, cert: Text<'_>) -> Option<Chain> {
         let pem = self.read(cert, "a certificate, then those that lead to its authority")?;
         Chain::from_pem(&pem).map_err(|error| self.bad_certificates(cert, &error)).ok()
@@ -214,11 +238,14 @@ impl<'a> Reader<'a> {
     }
 
     /// What a file holds; reports why it cannot be read.
-    fn content(&mut self, name: Text<'_>, what: &str, content: Result<String, String>) -> Option<String> {
+    fn content<T>(&mut self, name: Text<'_>, what: &str, content: Result<T, String>) -> Option<T> {
         let unreadable = |why| {
             self.problems
                 .add(name.at, format!("the file \"{}\" cannot be read: {why}", name.shown.escape_debug()))
-                .help(format!("name a file with {what}, in PEM, relative to this one"));
+                .help(format!(
+                    "name a file with {what}{}, relative to this one",
+                    if what.ends_with("DER") { "" } else { ", in PEM" }
+                ));
         };
         content.map_err(unreadable).ok()
     }

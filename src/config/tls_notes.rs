@@ -8,7 +8,7 @@ use super::{Config, loops};
 use crate::calendar::civil;
 use crate::route::{HostPattern, Scheme};
 use crate::snapshot::ListenerSpec;
-use crate::tls::{Identity, ServerSpec};
+use crate::tls::{Identity, OcspResponse, ServerSpec};
 
 /// Seconds of a day.
 const DAY: u64 = 24 * 3600;
@@ -93,6 +93,16 @@ impl Config {
 /// Warns of all that is wrong with a certificate.
 fn warn_of(identity: &Identity, owner: &str, place: &str, now: u64, notes: &mut Notes) {
     warn_of_end(identity, owner, place, now, notes);
+    if let Some(end) = identity.ocsp().map(OcspResponse::end).filter(|end| *end <= now) {
+        let label = identity.label();
+        notes.warn(
+            place,
+            &format!(
+                "the OCSP response of certificate {label} {owner} was to be replaced by {}: it is not sent any more",
+                date(end)
+            ),
+        );
+    }
     for fault in identity.faults(now) {
         notes.warn(place, &format!("certificate {} {owner}: {fault}", identity.label()));
     }

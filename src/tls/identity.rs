@@ -16,6 +16,8 @@ use x509_cert::der::Decode;
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
+use super::ocsp::{BadOcsp, OcspResponse};
+
 /// Why certificates cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadCertificates {
@@ -95,6 +97,8 @@ impl Chain {
 #[derive(Clone)]
 pub struct Identity {
     pub(super) certified: Arc<CertifiedKey>,
+    /// The same with an OCSP response, which is for clients that ask for one.
+    pub(super) stapled: Option<(Arc<CertifiedKey>, OcspResponse)>,
     names: Arc<[String]>,
 }
 
@@ -122,7 +126,25 @@ impl Identity {
             let owner = certified.cert.iter().position(alone);
             return Err(owner.map_or(BadKey::Other, |at| BadKey::NotFirst(at + 1)));
         }
-        Ok(Self { certified: Arc::new(certified), names: chain.names.into() })
+        Ok(Self { certified: Arc::new(certified), stapled: None, names: chain.names.into() })
+    }
+
+    /// The same with an OCSP response, in DER.
+    ///
+    /// # Errors
+    /// It is malformed, or does not say that the certificate is good.
+    pub fn with_ocsp(self, der: Vec<u8>) -> Result<Self, BadOcsp> {
+        let first = self.certified.cert.first().and_then(|it| x509_cert::Certificate::from_der(it).ok());
+        let serial = first.map(|it| it.tbs_certificate.serial_number).ok_or(BadOcsp::Other)?;
+        let response = OcspResponse::read(der, serial.as_bytes())?;
+        let certified = CertifiedKey { ocsp: Some(response.der().to_vec()), ..CertifiedKey::clone(&self.certified) };
+        Ok(Self { stapled: Some((Arc::new(certified), response)), ..self })
+    }
+
+    /// Its OCSP response.
+    #[must_use]
+    pub fn ocsp(&self) -> Option<&OcspResponse> {
+        self.stapled.as_ref().map(|(_, response)| response)
     }
 
     /// Its first name, for people.
@@ -147,7 +169,7 @@ impl Identity {
 
 impl PartialEq for Identity {
     fn eq(&self, other: &Self) -> bool {
-        self.certified.cert == other.certified.cert
+        self.certified.cert == other.certified.cert && self.ocsp() == other.ocsp()
     }
 }
 
@@ -175,7 +197,8 @@ impl fmt::Display for Identity {
             [name] => f.write_str(name)?,
             [name, others @ ..] => write!(f, "{name} and {} more", others.len())?,
         }
-        write!(f, " #{}", fingerprint(&hash(self.certified.cert.iter().map(|certificate| &**certificate))))
+        write!(f, " #{}", fingerprint(&hash(self.certified.cert.iter().map(|certificate| &**certificate))))?;
+        self.ocsp().map_or(Ok(()), |response| write!(f, " with OCSP {response}"))
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use ahash::HashMap;
 use rustls::SignatureScheme;
+use rustls::pki_types::UnixTime;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
@@ -32,7 +33,27 @@ pub(super) fn take_asked() -> Option<Asked> {
 }
 
 /// Certificates for one name, in file order, such as one with an RSA key and one with an ECDSA key.
-type Choices = Vec<Arc<CertifiedKey>>;
+type Choices = Vec<Choice>;
+
+/// A certificate of a listener.
+#[derive(Clone)]
+pub(super) struct Choice {
+    /// Its position in the file, from 0.
+    pub(super) position: usize,
+    certified: Arc<CertifiedKey>,
+    /// The same with an OCSP response, and when that ends, in seconds since 1970.
+    stapled: Option<(Arc<CertifiedKey>, u64)>,
+}
+
+impl Choice {
+    /// What a client gets now: an OCSP response that is past its time would do harm.
+    fn now(&self) -> &Arc<CertifiedKey> {
+        match &self.stapled {
+            Some((stapled, end)) if UnixTime::now().as_secs() < *end => stapled,
+            _ => &self.certified,
+        }
+    }
+}
 
 /// The certificates of one listener by name. The cost of a look-up does not depend on their number.
 #[derive(Default)]
@@ -47,36 +68,44 @@ pub(super) struct Resolver {
 impl Resolver {
     pub(super) fn new(identities: &[Identity]) -> Self {
         let mut resolver = Self::default();
-        for identity in identities {
-            let certified = || Arc::clone(&identity.certified);
+        for (position, identity) in identities.iter().enumerate() {
+            let choice = || Choice {
+                position,
+                certified: Arc::clone(&identity.certified),
+                stapled: identity.stapled.as_ref().map(|(stapled, response)| (Arc::clone(stapled), response.end())),
+            };
             for name in identity.names() {
                 let (table, name) = match name.strip_prefix("*.") {
                     Some(parent) => (&mut resolver.wildcard, parent),
                     None => (&mut resolver.exact, name.as_str()),
                 };
-                table.entry(name.into()).or_default().push(certified());
+                table.entry(name.into()).or_default().push(choice());
             }
             let kind = identity.certified.key.algorithm();
-            if resolver.fallback.iter().all(|known| known.key.algorithm() != kind) {
-                resolver.fallback.push(certified());
+            if resolver.fallback.iter().all(|known| known.certified.key.algorithm() != kind) {
+                resolver.fallback.push(choice());
             }
         }
         resolver
     }
 
-    /// `name` is in lower case.
-    fn find(&self, name: Option<&str>, schemes: &[SignatureScheme]) -> Option<&Arc<CertifiedKey>> {
+    /// The certificates for a name in lower case, of which a client gets the first whose signatures it can check.
+    pub(super) fn candidates(&self, name: Option<&str>) -> &[Choice] {
         let exact = name.and_then(|name| self.exact.get(name));
         let wildcard = || self.wildcard.get(name?.split_once('.')?.1);
-        let choices = exact.or_else(wildcard).unwrap_or(&self.fallback);
-        choices.iter().find(|certified| certified.key.choose_scheme(schemes).is_some())
+        exact.or_else(wildcard).unwrap_or(&self.fallback)
+    }
+
+    fn find(&self, name: Option<&str>, schemes: &[SignatureScheme]) -> Option<&Choice> {
+        self.candidates(name).iter().find(|choice| choice.certified.key.choose_scheme(schemes).is_some())
     }
 }
 
 impl ResolvesServerCert for Resolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         // rustls gives the name in lower case.
-        let certified = self.find(hello.server_name(), hello.signature_schemes()).map(Arc::clone);
+        let certified =
+            self.find(hello.server_name(), hello.signature_schemes()).map(|choice| Arc::clone(choice.now()));
         let name = hello.server_name().map(Box::from).unwrap_or_default();
         ASKED.set(Some(Asked { name, certified: certified.clone() }));
         certified
@@ -135,9 +164,7 @@ mod tests {
         ];
         for (name, schemes, expected) in cases {
             let found = resolver.find(name, schemes);
-            let position =
-                found.and_then(|it| identities.iter().position(|identity| Arc::ptr_eq(&identity.certified, it)));
-            assert_eq!(position, expected, "{name:?} {schemes:?}");
+            assert_eq!(found.map(|choice| choice.position), expected, "{name:?} {schemes:?}");
         }
     }
 }

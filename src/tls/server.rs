@@ -40,6 +40,17 @@ impl ServerSpec {
     }
 }
 
+impl ServerSpec {
+    /// Positions of the certificates for a name in lower case, of which a client gets the first whose signatures it can check. False: it
+    /// is for none of them, so that they stand in for one.
+    #[must_use]
+    pub fn certificates_for(&self, name: &str) -> (Vec<usize>, bool) {
+        let resolver = Resolver::new(&self.identities);
+        let positions = resolver.candidates(Some(name)).iter().map(|choice| choice.position).collect();
+        (positions, self.identities.iter().any(|identity| identity.covers(name)))
+    }
+}
+
 /// Writes the identities, then what is asked of clients.
 impl fmt::Display for ServerSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

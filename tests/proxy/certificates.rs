@@ -2,6 +2,7 @@
 //! (`tests/config/tls.toml`).
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -198,4 +199,132 @@ fn weak_keys_and_signatures_are_named() {
             "certificate a.test of listener public: certificate 2 has an RSA key of fewer than 2048 bits: clients do not take it",
         ]
     );
+}
+
+/// Runs openssl in a folder.
+fn openssl(folder: &Path, arguments: &str) -> String {
+    let output = Command::new("openssl").current_dir(folder).args(arguments.split(' ')).output().expect("openssl");
+    assert!(output.status.success(), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// A site whose certificate `a` has the serial number 0x1234, with what openssl needs to answer for it.
+fn with_responder() -> Site {
+    let site = Site::new();
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(vec!["a.test".to_owned()]).unwrap();
+    params.serial_number = Some(rcgen::SerialNumber::from(0x1234_u64));
+    let folder = site.folder.path();
+    fs::write(folder.join("a.pem"), params.signed_by(&key, &site.authority.issuer).unwrap().pem()).unwrap();
+    fs::write(folder.join("a.key"), key.serialize_pem()).unwrap();
+    site.authority.write_ca(folder);
+    fs::write(folder.join("ca.key"), site.authority.issuer.key().serialize_pem()).unwrap();
+    openssl(folder, "ocsp -issuer ca.pem -cert a.pem -reqout request.der");
+    site
+}
+
+/// Writes `a.ocsp`: what the responder says of a certificate, for so many minutes.
+fn respond(folder: &Path, status: &str, minutes: u64) {
+    let revoked = if status == "R" { "250101000000Z" } else { "" };
+    fs::write(folder.join("index.txt"), format!("{status}\t491231235959Z\t{revoked}\t1234\tunknown\t/CN=a\n")).unwrap();
+    let verb = "ocsp -index index.txt -CA ca.pem -rsigner ca.pem -rkey ca.key -reqin request.der -respout a.ocsp";
+    openssl(folder, &format!("{verb} -nmin {minutes}"));
+}
+
+#[test]
+fn an_ocsp_response_is_stapled_while_it_lasts() {
+    let site = with_responder();
+    let folder = site.folder.path();
+    respond(folder, "V", 60);
+    let origin = Origin::answering(OK);
+    let keys = site.keys(&["a"]).replace(" }]", &format!(", ocsp = \"{}/a.ocsp\" }}]", folder.display()));
+    let setup = Setup::to(&[&origin.address]).listener(&keys).managed();
+    let proxy = setup.start();
+    let stapled = |version: &str| {
+        let mut client = Command::new("openssl");
+        client.args(["s_client", "-status", "-connect", proxy.address("public"), "-servername", "a.test", version]);
+        let output = client.stdin(std::process::Stdio::null()).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let next = text.lines().find_map(|line| line.trim().strip_prefix("Next Update: ")).map(str::to_owned);
+        assert_eq!(text.contains("Cert Status: good"), next.is_some(), "{text}");
+        next
+    };
+    let first = stapled("-tls1_3");
+    assert!(first.is_some() && stapled("-tls1_2") == first);
+    assert_eq!(site.client().ask(&proxy, "public").0.status(), 200);
+    respond(folder, "V", 600);
+    proxy.reload(&setup.text());
+    assert!(stapled("-tls1_3").is_some_and(|next| Some(next) != first));
+    // The responder says no more than that it was so.
+    let bad = |why: &str| {
+        let output = proxy.verb(&["reload"]);
+        assert_eq!(output.status.code(), Some(1));
+        let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(text.contains(why) && text.contains("help: "), "{text}");
+        assert!(stapled("-tls1_3").is_some(), "the old one is served");
+    };
+    respond(folder, "R", 60);
+    bad("it says that the certificate is revoked");
+    fs::write(folder.join("a.ocsp"), "nothing of the kind").unwrap();
+    bad("it is no OCSP response in DER");
+    let whole = {
+        respond(folder, "V", 60);
+        fs::read(folder.join("a.ocsp")).unwrap()
+    };
+    for length in [0, 1, 10, 40, 60, 100, whole.len() - 1] {
+        fs::write(folder.join("a.ocsp"), &whole[..length]).unwrap();
+        bad("it is no OCSP response in DER");
+    }
+    fs::write(folder.join("a.ocsp"), [0x30, 3, 0x0a, 1, 6]).unwrap();
+    bad("the responder refused to answer (status 6)");
+    fs::write(folder.join("a.ocsp"), &whole).unwrap();
+    site.add("a", &["a.test"]);
+    bad("it is for another certificate");
+}
+
+#[test]
+fn an_ocsp_response_that_is_over_is_warned_of_and_not_sent() {
+    let site = with_responder();
+    let folder = site.folder.path();
+    respond(folder, "V", 60);
+    // Its time is in the response as text; nobody checks the signature here.
+    let mut response = fs::read(folder.join("a.ocsp")).unwrap();
+    let next = memchr::memmem::rfind(&response[..300], b"\xa0\x11\x18\x0f20").expect("the time of the next one");
+    response[next + 4..next + 8].copy_from_slice(b"2020");
+    fs::write(folder.join("a.ocsp"), &response).unwrap();
+    let origin = Origin::answering(OK);
+    let keys = site.keys(&["a"]).replace(" }]", &format!(", ocsp = \"{}/a.ocsp\" }}]", folder.display()));
+    let proxy = Setup::to(&[&origin.address]).listener(&keys).managed().start();
+    let check = String::from_utf8(proxy.verb(&["check"]).stdout).unwrap();
+    assert!(
+        check.contains("the OCSP response of certificate a.test of listener public was to be replaced by 2020-"),
+        "{check}"
+    );
+    let mut client = Command::new("openssl");
+    client.args(["s_client", "-status", "-connect", proxy.address("public"), "-servername", "a.test"]);
+    let output = client.stdin(std::process::Stdio::null()).output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stdout).contains("OCSP response: no response sent"));
+}
+
+#[test]
+fn explain_says_which_certificate_a_client_gets() {
+    let site = Site::new();
+    let rsa = KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048).unwrap();
+    site.authority.write(site.folder.path(), "rsa", &["b.test"], &rsa);
+    site.add("b", &["b.test", "*.b.test"]);
+    let origin = Origin::answering(OK);
+    let proxy = Setup::to(&[&origin.address]).listener(&site.keys(&["a", "rsa", "b"])).managed().start();
+    let shown = |url: &str| {
+        let text = String::from_utf8(proxy.verb(&["explain", "GET", url]).stdout).unwrap();
+        let row = text.lines().find_map(|line| line.strip_prefix("shows     ")).unwrap().to_owned();
+        let words = row.split(' ').filter(|word| !word.starts_with('#')).collect::<Vec<_>>().join(" ");
+        words.replace(['#'], "")
+    };
+    assert_eq!(shown("https://x.b.test/"), "certificate 3, b.test and 1 more");
+    assert_eq!(
+        shown("https://B.test:8443/"),
+        "certificate 2, b.test to who cannot check its signatures, certificate 3, b.test and 1 more"
+    );
+    let other = shown("https://c.test/");
+    assert!(other.starts_with("certificate 1, a.test") && other.ends_with("none is for c.test"), "{other}");
 }
