@@ -115,13 +115,7 @@ impl Check<'_> {
             )
             | (Kind::Flag | Kind::FlagOr(_) | Kind::FlagOrOne(_), DeValue::Boolean(_)) => {}
             (Kind::Word(words) | Kind::FlagOr(words), DeValue::String(text)) => self.word(at, key, words, text),
-            (Kind::Number(min, max), DeValue::Integer(number)) => {
-                if !unsigned(number).is_some_and(|number| (*min..=*max).contains(&number)) {
-                    self.problems
-                        .add(at, format!("`{}` is out of range", key.name))
-                        .help(format!("{min} to {max}: {}", key.doc));
-                }
-            }
+            (Kind::Number(min, max), DeValue::Integer(number)) => self.number(at, key, (*min, *max), number),
             (Kind::Ratio | Kind::RatioOrOne(_), DeValue::Float(_) | DeValue::Integer(_)) => {
                 if ratio(node.get_ref()).is_none() {
                     self.problems
@@ -173,6 +167,14 @@ impl Check<'_> {
                 self.table(at, table, inner);
             }
             (_, other) => self.mismatch(at, key, other),
+        }
+    }
+
+    fn number(&mut self, at: SourceSpan, key: &Key, (min, max): (u64, u64), number: &DeInteger<'_>) {
+        if !unsigned(number).is_some_and(|number| (min..=max).contains(&number)) {
+            self.problems
+                .add(at, format!("`{}` is out of range", key.name))
+                .help(format!("{min} to {max}: {}", key.doc));
         }
     }
 

@@ -11,7 +11,7 @@ use super::reload::Running;
 use super::{ClusterStatus, Control, DrainStatus};
 use crate::config::{Report, TenantState};
 use crate::event_log;
-use crate::telemetry::{HandshakeFailure, ProxyRefusal, RetryReason, RetryRefusal, Shed, TlsFailure};
+use crate::telemetry::{Counters, HandshakeFailure, ProxyRefusal, RetryReason, RetryRefusal, Shed, TlsFailure};
 
 /// Counts of reloads, by result.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -162,7 +162,7 @@ impl Control {
     /// The state now.
     pub(super) fn status(&mut self) -> Status {
         self.collect();
-        let sum = |count: &dyn Fn(&crate::telemetry::Counters) -> u64| -> u64 {
+        let sum = |count: &dyn Fn(&Counters) -> u64| -> u64 {
             self.workers.iter().map(|worker| count(&worker.counters)).sum()
         };
         let listener = |(id, address): &(crate::id::ListenerId, crate::id::Address)| {
@@ -193,18 +193,6 @@ impl Control {
         });
         let shaken = |tls13: usize, resumed: usize| sum(&|counters| counters.endpoint_handshakes()[tls13][resumed]);
         let endpoint_tls_handshakes = [0, 1].map(|tls13| [0, 1].map(|resumed| shaken(tls13, resumed)));
-        let mut proxied_refused = [0; ProxyRefusal::ALL.len()];
-        let (mut shed, mut endpoint_tls_failures) = ([0; Shed::ALL.len()], [0; TlsFailure::ALL.len()]);
-        let (mut retries, mut refused_retries) = ([0; RetryReason::ALL.len()], [0; RetryRefusal::ALL.len()]);
-        for worker in &self.workers {
-            retries.iter_mut().zip(worker.counters.retries()).for_each(|(sum, count)| *sum += count);
-            refused_retries.iter_mut().zip(worker.counters.refused_retries()).for_each(|(sum, count)| *sum += count);
-            let failures = worker.counters.endpoint_tls_failures();
-            endpoint_tls_failures.iter_mut().zip(failures).for_each(|(sum, count)| *sum += count);
-            let refused = worker.counters.proxied_refused();
-            proxied_refused.iter_mut().zip(refused).for_each(|(sum, count)| *sum += count);
-            shed.iter_mut().zip(worker.counters.sheds()).for_each(|(sum, count)| *sum += count);
-        }
         Status {
             cairn: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -221,12 +209,12 @@ impl Control {
             handshakes,
             endpoint_tls_handshakes,
             insecure_clusters: insecure_clusters(None, &self.config).len(),
-            endpoint_tls_failures,
+            endpoint_tls_failures: self.totals(Counters::endpoint_tls_failures),
             buffers: buffers.collect(),
-            proxied_refused,
-            shed,
-            retries,
-            refused_retries,
+            proxied_refused: self.totals(Counters::proxied_refused),
+            shed: self.totals(Counters::sheds),
+            retries: self.totals(Counters::retries),
+            refused_retries: self.totals(Counters::refused_retries),
             clusters: self.snapshot().map_or_else(Vec::new, |it| it.clusters.iter().map(ClusterStatus::of).collect()),
             listeners: self.bound.iter().map(listener).collect(),
             certificates: certificates(&self.config),
@@ -234,6 +222,14 @@ impl Control {
             tenants: self.tenants(),
             events_dropped: event_log::dropped(),
         }
+    }
+
+    /// What all workers have counted, added up.
+    fn totals<const N: usize>(&self, of: impl Fn(&Counters) -> [u64; N]) -> [u64; N] {
+        self.workers.iter().fold([0; N], |mut sums, worker| {
+            sums.iter_mut().zip(of(&worker.counters)).for_each(|(sum, count)| *sum += count);
+            sums
+        })
     }
 
     fn tenants(&self) -> Vec<TenantStatus> {
