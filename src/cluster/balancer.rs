@@ -43,6 +43,14 @@ impl Tried {
         }
     }
 
+    /// Forgets an endpoint.
+    pub fn remove(&mut self, endpoint: EndpointId) {
+        let kept = self.list.into_iter().flatten().filter(|known| *known != endpoint);
+        let mut list = [None; Self::CAPACITY];
+        list.iter_mut().zip(kept).for_each(|(entry, known)| *entry = Some(known));
+        self.list = list;
+    }
+
     /// Whether the endpoint was tried.
     #[must_use]
     pub fn contains(&self, endpoint: EndpointId) -> bool {

@@ -183,6 +183,10 @@ fn a_full_set_forgets_no_earlier_endpoint() {
     (0..6).for_each(|id| tried.insert(EndpointId(id)));
     let known: Vec<_> = (0..6).filter(|id| tried.contains(EndpointId(*id))).collect();
     assert_eq!(known, [0, 1, 2, 3]);
+    tried.remove(EndpointId(1));
+    tried.insert(EndpointId(9));
+    let known: Vec<_> = (0..10).filter(|id| tried.contains(EndpointId(*id))).collect();
+    assert_eq!(known, [0, 2, 3, 9]);
 }
 
 #[test]

@@ -29,6 +29,8 @@ pub(super) struct Tries {
     unconnected: u8,
     /// The request was sent again on a fresh connection, which happens once at most without the route's asking for it.
     replayed: bool,
+    /// The endpoint whose idle connection had ended then: it may be well, and is the last resort.
+    stale: Option<EndpointId>,
     /// Number of attempts that the route's retries have brought.
     retries: u8,
 }
@@ -146,6 +148,7 @@ impl<D: Driver> Engine<D> {
             exchange.tries.replayed |= free;
             exchange.tries.failed.insert(endpoint);
             if free {
+                exchange.tries.stale = Some(endpoint);
                 self.counters.count_retry(RetryReason::Stale);
             }
             return free.then_some(Place::Anywhere);
@@ -158,7 +161,12 @@ impl<D: Driver> Engine<D> {
         if usize::from(attempt.round.failed) < addresses && end != End::Tls(tls::Error::Certificate) {
             return Some(Place::NextAddress(endpoint, attempt.round));
         }
-        (self.count_unconnected(id, endpoint) && self.has_untried(id)).then_some(Place::Elsewhere)
+        let counted = self.count_unconnected(id, endpoint);
+        let tries = &mut self.exchanges[id as usize].tries;
+        if let Some(stale) = tries.stale.take_if(|stale| *stale != endpoint) {
+            tries.failed.remove(stale);
+        }
+        (counted && self.has_untried(id)).then_some(Place::Elsewhere)
     }
 
     /// Where and when the route's retries make another attempt.

@@ -113,6 +113,28 @@ fn a_post_that_cannot_have_been_seen_goes_to_another_endpoint() {
     assert_eq!(statuses(&proxy, POST, 4), [200; 4]);
 }
 
+/// That an idle connection has ended says nothing against its endpoint, if the others cannot be reached.
+#[test]
+fn an_endpoint_whose_idle_connection_has_ended_is_the_last_resort() {
+    let well = Origin::start(|mut wire, number| {
+        while wire.message().is_some() {
+            wire.send(OK);
+            if number == 0 {
+                // It reads the next request and hangs up on it.
+                return drop(wire.message());
+            }
+        }
+    });
+    let (_socket, nobody) = closed();
+    let proxy = Setup::to(&[&well.address, &nobody]).cluster(NO_EJECTION).managed().start();
+    let mut client = proxy.client();
+    client.send(GET);
+    assert_eq!(client.message().unwrap().status(), 200);
+    client.send(GET);
+    assert_eq!(client.message().unwrap().status(), 200);
+    assert_eq!(well.connections(), 2);
+}
+
 #[test]
 fn an_operator_may_have_any_method_repeated() {
     let (sick, well) = (Sick::new(Symptom::Unavailable), Origin::answering(OK));

@@ -311,11 +311,11 @@ impl Origin {
             if !pace.gap.is_zero() {
                 answer.next = net.now + self.random.time(pace.gap);
             }
-            if answer.fault.is_some_and(|(at, _)| at <= answer.written) {
-                self.fail(net);
+            let complete = answer.written == answer.bytes.len();
+            if answer.fault.is_some_and(|(at, _)| at <= answer.written) && !(self.fail(net) && complete) {
                 continue;
             }
-            if answer.written == answer.bytes.len() {
+            if complete {
                 self.finish_answer(net, &plan.answer);
             } else if written == 0 && most > 0 {
                 return;
@@ -323,11 +323,13 @@ impl Origin {
         }
     }
 
-    fn fail(&mut self, net: &mut Net) {
-        let Some(answer) = &mut self.answer else { return };
-        let Some((_, fault)) = answer.fault.take() else { return };
+    /// Does what the plan has in store. Returns whether that was nothing: a delay behind the last byte of an answer is none, because the
+    /// next request may come at once.
+    fn fail(&mut self, net: &mut Net) -> bool {
+        let Some(answer) = &mut self.answer else { return false };
+        let Some((_, fault)) = answer.fault.take() else { return false };
         if answer.written == answer.bytes.len() && matches!(fault, OriginFault::Stalls | OriginFault::Pauses(_)) {
-            return;
+            return true;
         }
         tell!(net, "{}: {fault:?}", net.name(self.link));
         match fault {
@@ -348,6 +350,7 @@ impl Origin {
                 answer.bytes.splice(at..at, garbage);
             }
         }
+        false
     }
 
     fn finish_answer(&mut self, net: &mut Net, plan: &AnswerPlan) {
