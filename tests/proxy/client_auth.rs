@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use ::aws_lc_rs::digest::{SHA256, digest};
 use rcgen::{
@@ -15,8 +17,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::version::{TLS12, TLS13};
 use rustls::{HandshakeKind, SupportedProtocolVersion};
 
-use crate::harness::{End, Origin, Proxy, Setup, next};
-use crate::tls::{Authority, Client, Site};
+use crate::harness::{End, Origin, Proxy, Setup, Wire, next, poll};
+use crate::tls::{Authority, Client, Site, tcp};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
 const GET: &str = "GET /path HTTP/1.1\r\nHost: a.test\r\n\r\n";
@@ -402,4 +404,90 @@ fn connections_from_before_another_setting_end() {
     assert_eq!(idle.end(), End::Clean(Vec::new()));
     assert_eq!(client.ask(&proxy, "public").1, HandshakeKind::Resumed);
     assert!(next(&requests).field("x-forwarded-client-cert").is_none());
+}
+
+/// Each connection of the origin shows another certificate, each client another one every few requests, and cairn has new ones on both
+/// sides with each reload. `CAIRN_SWAPS` is how many of these.
+#[test]
+fn certificates_of_all_sides_change_under_load() {
+    let swaps = std::env::var("CAIRN_SWAPS").ok().and_then(|count| count.parse().ok()).unwrap_or(20);
+    let (site, issuer) = (Site::new(), authority("clients"));
+    site.authority.write(site.folder.path(), "own", &["proxy"], &KeyPair::generate().unwrap());
+    fs::write(site.folder.path().join("origin-ca.pem"), site.authority.issuer.pem()).unwrap();
+    let shown: Vec<_> = (0..8).map(|_| origin_config(&site)).collect();
+    let origin = Origin::start(move |wire, number| {
+        let connection = rustls::ServerConnection::new(Arc::clone(&shown[number % shown.len()])).unwrap();
+        let mut wire = Wire::over(rustls::StreamOwned::new(connection, wire.stream));
+        while wire.message().is_some() {
+            wire.send(OK);
+        }
+    });
+    let folder = site.folder.path().display();
+    let cluster = format!(
+        "pool.idle = \"50ms\"\ntls = {{ ca = \"{folder}/origin-ca.pem\", server_name = \"origin.test\", cert = \"{folder}/own.pem\", \
+         key = \"{folder}/own.key\" }}"
+    );
+    let setup = asking(&site, &issuer, &origin, "").cluster(&cluster);
+    let proxy = setup.start();
+    let (done, served) = (AtomicBool::new(false), [const { AtomicU64::new(0) }; 3]);
+    std::thread::scope(|scope| {
+        for count in &served {
+            let (site, issuer, address, done) = (&site, &issuer, proxy.address("public"), &done);
+            scope.spawn(move || {
+                for version in BOTH.into_iter().cycle() {
+                    let client = showing(site, issuer, params(1), version);
+                    for _ in 0..5 {
+                        let stream = rustls::StreamOwned::new(client.connection("a.test"), tcp(address));
+                        let mut wire = Wire::over(stream);
+                        wire.send(GET);
+                        assert_eq!(wire.message().expect("an answer").text(), "hi");
+                        count.fetch_add(1, Ordering::SeqCst);
+                    }
+                    if done.load(Ordering::SeqCst) {
+                        return;
+                    }
+                }
+            });
+        }
+        for _ in 0..swaps {
+            let before = served.each_ref().map(|count| count.load(Ordering::SeqCst));
+            site.add("a", &["a.test"]);
+            site.authority.write(site.folder.path(), "own", &["proxy"], &KeyPair::generate().unwrap());
+            proxy.reload(&setup.text());
+            // Everyone has been served by way of the new ones.
+            poll(|| {
+                served.iter().zip(before).all(|(now, before)| now.load(Ordering::SeqCst) > before + 1).then_some(())
+            });
+        }
+        done.store(true, Ordering::SeqCst);
+    });
+    let status = proxy.status();
+    assert_eq!((failures(&proxy), &status["endpoint_tls_failures"]), ([0, 0, 0], &serde_json::json!([0, 0, 0, 0])));
+}
+
+/// An origin that asks for certificates, with a new one of its own.
+fn origin_config(site: &Site) -> Arc<rustls::ServerConfig> {
+    let verifier = rustls::server::WebPkiClientVerifier::builder(Arc::new(site.authority.roots())).build().unwrap();
+    let key = KeyPair::generate().unwrap();
+    let chain = vec![CertificateDer::from_pem_slice(site.authority.sign(&["origin.test"], &key).as_bytes()).unwrap()];
+    let key = rustls::pki_types::PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap();
+    let builder = rustls::ServerConfig::builder().with_client_cert_verifier(verifier);
+    Arc::new(builder.with_single_cert(chain, key).unwrap())
+}
+
+/// All names of a listener have one policy, so that a client may ask for one and send a request for another (RFC 9110 section 7.4).
+#[test]
+fn another_host_than_that_of_the_handshake_is_served() {
+    let (site, issuer, origin) = (Site::new(), authority("clients"), Origin::answering(OK));
+    site.add("b", &["b.test"]);
+    let keys = site.keys(&["a", "b"]);
+    let folder = site.folder.path().display();
+    issuer.write_ca(site.folder.path());
+    let keys = format!("{keys}\ntls.client_ca = \"{folder}/ca.pem\"");
+    let proxy = Setup::to(&[&origin.address]).listener(&keys).start();
+    let mut wire = showing(&site, &issuer, params(1), &TLS13).connect(&proxy, "public");
+    for host in ["a.test", "b.test", "c.test"] {
+        wire.send(GET.replace("a.test", host));
+        assert_eq!(wire.message().unwrap().status(), 200, "{host}");
+    }
 }

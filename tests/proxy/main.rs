@@ -21,6 +21,7 @@ mod harness;
 mod https;
 mod limits;
 mod logins;
+mod others_tls;
 mod pages;
 mod permissive;
 mod paths;

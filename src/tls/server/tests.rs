@@ -108,6 +108,10 @@ fn what_is_wrong_is_told_apart() {
     assert_eq!((identity.certified.cert.len(), identity.names()), (2, &["a.example".to_owned()][..]));
     let authorities = format!("\u{feff}{}\u{feff}{}", AUTHORITY.pem(), authority().pem());
     assert_eq!(Authorities::from_pem(&authorities).unwrap().to_string()[..13], *"2 authorities");
+    // And with the ends of lines of another system.
+    let [chain, key] = [&marked, &format!("\u{feff}{own}")].map(|text| text.replace('\n', "\r\n"));
+    let identity = Identity::new(Chain::from_pem(&chain).unwrap(), &key).unwrap();
+    assert_eq!(identity.certified.cert.len(), 2);
     let leaf = certificate(&["a.example"], &own);
     let judge = |chain: &str, key: &str| Identity::new(Chain::from_pem(chain).unwrap(), key).unwrap_err();
     let cut = own.replace("-----END PRIVATE KEY-----", "");
