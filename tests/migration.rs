@@ -5,7 +5,10 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, IsCa, Issuer, KeyIdMethod, KeyPair,
+    SerialNumber, date_time_ymd,
+};
 
 /// Least rows of each table.
 const ROWS: usize = 40;
@@ -36,6 +39,9 @@ fn configuration(line: &str) -> String {
     };
     let needed = match setting {
         rewrite if rewrite.starts_with("rewrite = { path_prefix") => "path_prefix = \"/old\"",
+        tls if tls.starts_with("tls.client_auth") || tls.starts_with("tls.crl") => {
+            "tls.client_ca = \"ca.pem\"\ntls.certificates = [{ cert = \"cert.pem\", key = \"key.pem\" }]"
+        }
         tls if tls.starts_with("tls.client_ca") => "tls.certificates = [{ cert = \"cert.pem\", key = \"key.pem\" }]",
         _ => "",
     };
@@ -55,7 +61,17 @@ fn certificates(folder: &Path) {
     let mut params = CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let key = KeyPair::generate().unwrap();
-    fs::write(folder.join("ca.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
+    fs::write(folder.join("ca.pem"), params.clone().self_signed(&key).unwrap().pem()).unwrap();
+    let list = CertificateRevocationListParams {
+        this_update: date_time_ymd(2024, 1, 1),
+        next_update: date_time_ymd(4000, 1, 1),
+        crl_number: SerialNumber::from(1),
+        issuing_distribution_point: None,
+        revoked_certs: Vec::new(),
+        key_identifier_method: KeyIdMethod::Sha256,
+    };
+    let list = list.signed_by(&Issuer::from_params(&params, &key)).unwrap();
+    fs::write(folder.join("revoked.pem"), list.pem().unwrap()).unwrap();
     let own = CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
     fs::write(folder.join("cert.pem"), own.self_signed(&key).unwrap().pem()).unwrap();
     fs::write(folder.join("key.pem"), key.serialize_pem()).unwrap();

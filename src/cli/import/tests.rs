@@ -199,3 +199,33 @@ fn hostile_texts_take_a_bounded_time() {
         assert!(start.elapsed() < Duration::from_secs(60), "{:?} {}", start.elapsed(), &text[..100]);
     }
 }
+
+/// What is asked of clients is asked of them here, too, and what may be missing there may be missing here.
+#[test]
+fn certificates_of_clients_are_asked_for_alike() {
+    let nginx = |verify: &str| {
+        format!(
+            "events {{}} http {{ server {{ listen 443 ssl; ssl_certificate c.pem; ssl_certificate_key k.pem; \
+             ssl_client_certificate ca.pem; ssl_crl crl.pem; ssl_verify_client {verify}; location / {{ return 200; }} }} }}"
+        )
+    };
+    let haproxy = |verify: &str| {
+        format!(
+            "defaults\n  mode http\nfrontend f\n  bind :443 ssl crt c.pem ca-file ca.pem crl-file crl.pem verify {verify}\n  default_backend b\n\
+             backend b\n  server s 127.0.0.1:80\n"
+        )
+    };
+    let lines = ["client_ca = \"ca.pem\"", "client_auth = \"request\"", "crl = \"crl.pem\""];
+    for (text, proxy, expected) in [
+        (nginx("on"), Proxy::Nginx, [true, false, true]),
+        (nginx("optional"), Proxy::Nginx, [true; 3]),
+        (nginx("off"), Proxy::Nginx, [false; 3]),
+        (haproxy("required"), Proxy::Haproxy, [true, false, true]),
+        (haproxy("optional"), Proxy::Haproxy, [true; 3]),
+        (haproxy("none"), Proxy::Haproxy, [false; 3]),
+    ] {
+        let document = import_text(text.as_bytes(), proxy).unwrap().document;
+        assert_eq!(lines.map(|line| document.contains(line)), expected, "{text}\n{document}");
+        assert_eq!(complaints(&document), "", "{document}");
+    }
+}

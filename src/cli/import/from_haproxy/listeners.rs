@@ -57,7 +57,7 @@ impl<'a> Translator<'a> {
     fn bind_parameters(&mut self, line: &'a Line, tls: bool, listener: &mut Listener) {
         let mut certificates = Vec::new();
         let mut authorities = None;
-        let mut required = false;
+        let (mut required, mut requested, mut revoked) = (false, false, None);
         let mut words = line.from(2).iter().map(|word| word.text.as_str());
         while let Some(word) = words.next() {
             match word {
@@ -65,11 +65,10 @@ impl<'a> Translator<'a> {
                 "ca-file" => authorities = words.next().map(|path| self.base("ca-base", path)),
                 "verify" => match words.next() {
                     Some("required") => required = true,
-                    Some("optional") => {
-                        self.notes.open(at(line), "a listener asks every client for a certificate, or none")
-                    }
+                    Some("optional") => requested = true,
                     _ => {}
                 },
+                "crl-file" => revoked = words.next().map(|path| self.base("ca-base", path)),
                 "accept-netscaler-cip" => {
                     words.next();
                     self.notes.differs(at(line), "cairn takes addresses from PROXY headers alone");
@@ -102,7 +101,7 @@ impl<'a> Translator<'a> {
                 }
                 "name" | "ciphers" | "ciphersuites" | "curves" | "ssl-min-ver" | "ssl-max-ver" | "backlog"
                 | "process" | "thread" | "interface" | "maxconn" | "nice" | "user" | "group" | "uid" | "gid"
-                | "level" | "crl-file" | "shards" => {
+                | "level" | "shards" => {
                     words.next();
                 }
                 _ => {}
@@ -119,8 +118,12 @@ impl<'a> Translator<'a> {
             pairs.push(table(&[("cert".to_owned(), string(&path)), ("key".to_owned(), string(&path))]));
         }
         listener.keys.push(("tls.certificates".to_owned(), array("tls.certificates", &pairs)));
-        if let Some(path) = authorities.filter(|_| required) {
+        if let Some(path) = authorities.filter(|_| required || requested) {
             listener.keys.push(("tls.client_ca".to_owned(), string(&path)));
+            if requested {
+                listener.keys.push(("tls.client_auth".to_owned(), string("request")));
+            }
+            listener.keys.extend(revoked.map(|path| ("tls.crl".to_owned(), string(&path))));
         }
     }
 

@@ -181,9 +181,14 @@ impl<'a> Translator<'a> {
     fn client_certificates(&mut self, server: &Server<'a>, users: usize, listener: &mut Listener) {
         let Some(verify) = server.scope.one("ssl_verify_client") else { return };
         match (verify.argument(0), server.scope.one("ssl_client_certificate")) {
-            ("on", Some(ca)) => {
+            (mode @ ("on" | "optional"), Some(ca)) => {
                 if !listener.keys.iter().any(|(key, _)| key == "tls.client_ca") {
                     listener.keys.push(("tls.client_ca".to_owned(), string(ca.argument(0))));
+                    if mode == "optional" {
+                        listener.keys.push(("tls.client_auth".to_owned(), string("request")));
+                    }
+                    let crl = server.scope.one("ssl_crl");
+                    listener.keys.extend(crl.map(|crl| ("tls.crl".to_owned(), string(crl.argument(0)))));
                 }
                 if users > 1 {
                     self.notes
@@ -191,7 +196,7 @@ impl<'a> Translator<'a> {
                 }
             }
             ("off", _) => {}
-            _ => self.notes.open(at(verify), "a listener asks every client for a certificate, or none"),
+            _ => self.notes.open(at(verify), "a certificate of a client counts only if an authority has signed it"),
         }
     }
 

@@ -137,6 +137,7 @@ const TRANSLATED: &[&str] = &[
     "ssl_certificate_key",
     "ssl_client_certificate",
     "ssl_verify_client",
+    "ssl_crl",
     "client_max_body_size",
     "client_header_timeout",
     "client_body_timeout",
@@ -205,8 +206,8 @@ pub(super) fn reason(name: &str) -> Option<&'static str> {
         "proxy_ssl_password_file" => "keys are not encrypted: see `cairn config default`",
         "proxy_ssl_crl" => "there are no revocation lists for endpoints",
         _ if begins(&["proxy_ssl"]) => "there is nothing to choose there",
-        _ if begins(&["ssl_stapling", "ssl_trusted", "ssl_crl", "ssl_ocsp"]) => {
-            "there is no OCSP, nor revocation lists"
+        _ if begins(&["ssl_stapling", "ssl_trusted", "ssl_ocsp"]) => {
+            "OCSP responses are not fetched: a timer may fetch one for `ocsp`, beside `cert`"
         }
         _ if begins(&["ssl_"]) => "there is nothing to choose there",
         _ if begins(&["http2_", "http3", "quic"]) => "there is HTTP/1.1 alone",
