@@ -6,7 +6,7 @@ use super::attempt::{Attempt, Round};
 use super::state::Backoff;
 use super::{Engine, Exchange, Failure, Stage, State};
 use crate::buffer::{Buffers, Queue};
-use crate::cluster::{Outcome, Tried};
+use crate::cluster::{Balance, Outcome, Tried};
 use crate::http::{Method, parse_decimal};
 use crate::id::EndpointId;
 use crate::route::{Retry, RetryOn};
@@ -246,7 +246,8 @@ impl<D: Driver> Engine<D> {
             }
         }
         let exchange = &self.exchanges[id as usize];
-        if !failed && exchange.request_done {
+        let measured = exchange.snapshot.clusters.get(exchange.cluster.index());
+        if !failed && exchange.request_done && measured.is_some_and(|it| it.balance == Balance::PeakEwma) {
             self.balancer.measure(endpoint, self.ring.clock().now().saturating_sub(exchange.asked));
         }
         self.observe(id, endpoint, if failed { Outcome::Failed } else { Outcome::Answered });

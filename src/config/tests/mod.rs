@@ -45,7 +45,7 @@ fn documented_defaults_are_those_of_the_code() {
 #[test]
 fn documented_examples_are_accepted() {
     let document = document() + "\n[[cluster]]\nname = \"orders-next\"\nendpoints = [\"127.0.0.1:9009\"]\n";
-    let effect = |config: Config| (config.snapshot, config.admin.listen, config.drain_timeout);
+    let effect = |config: Config| (config.snapshot, config.admin.listen, (config.drain_timeout, config.drain_grace));
     let plain = effect(parse("plain", &document).unwrap());
     let examples = default_file::examples();
     assert!(examples.len() > 15, "{examples:?}");
