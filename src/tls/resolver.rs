@@ -104,8 +104,11 @@ impl Resolver {
 impl ResolvesServerCert for Resolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         // rustls gives the name in lower case.
-        let certified =
-            self.find(hello.server_name(), hello.signature_schemes()).map(|choice| Arc::clone(choice.now()));
+        // Where the client can check none, any of them makes the handshake fail as the standards have it (handshake_failure): without
+        // one, rustls says access_denied.
+        let found = self.find(hello.server_name(), hello.signature_schemes());
+        let choice = found.or_else(|| self.candidates(hello.server_name()).first());
+        let certified = choice.map(|choice| Arc::clone(choice.now()));
         let name = hello.server_name().map(Box::from).unwrap_or_default();
         ASKED.set(Some(Asked { name, certified: certified.clone() }));
         certified

@@ -328,3 +328,20 @@ fn explain_says_which_certificate_a_client_gets() {
     let other = shown("https://c.test/");
     assert!(other.starts_with("certificate 1, a.test") && other.ends_with("none is for c.test"), "{other}");
 }
+
+/// RFC 8446 section 4.2.3 and RFC 5246 section 7.2.2; scanners know no other alert for it.
+#[test]
+fn who_cannot_check_any_signature_is_told_so() {
+    let site = Site::new();
+    let origin = Origin::answering(OK);
+    let proxy = site.start(&origin);
+    for arguments in
+        [&["-tls1_3", "-sigalgs", "RSA-PSS+SHA256"][..], &["-tls1_2", "-cipher", "ECDHE-RSA-AES128-GCM-SHA256"]]
+    {
+        let mut client = Command::new("openssl");
+        client.args(["s_client", "-connect", proxy.address("public"), "-servername", "a.test"]).args(arguments);
+        let output = client.stdin(std::process::Stdio::null()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains("SSL alert number 40"), "{arguments:?}: {said}");
+    }
+}
