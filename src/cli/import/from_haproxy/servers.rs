@@ -113,8 +113,7 @@ impl<'a> Translator<'a> {
         };
         let has = |name: &str| words.iter().any(|word| word.text == name);
         if has("backup") {
-            self.notes
-                .left(at(line), "there are no endpoints that wait until others fail; it stands here with weight 0");
+            self.notes.left(at(line), "write `backup = true` instead of the weight 0 with which it stands here");
             return Some((address, 0));
         }
         if has("disabled") {
@@ -212,11 +211,12 @@ impl<'a> Translator<'a> {
         let mut words = line.from(from).iter().map(|word| word.text.as_str());
         while let Some(word) = words.next() {
             let how = match word {
-                "check" | "agent-check" | "observe" => "there are no health checks yet",
+                "check" => "write [cluster.health] by hand; without it, [cluster.outlier] ejects who fails",
+                "agent-check" | "observe" => "there is [cluster.outlier] and [cluster.health]",
                 "cookie" => "a client does not stay with one endpoint",
                 "maxconn" | "maxqueue" => "an endpoint has no limit of connections or requests",
                 "resolvers" => "names are looked up when the configuration is loaded",
-                "slowstart" => "an endpoint has its whole share at once",
+                "slowstart" => "write `slow_start` in the cluster by hand",
                 _ => continue,
             };
             self.notes.differs(at(line), &format!("{word}: {how}"));

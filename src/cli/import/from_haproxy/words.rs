@@ -110,7 +110,7 @@ pub(super) fn reason(line: &str) -> Option<&'static str> {
         () if any(&["ulimit-n"]) => "descriptors are raised to the hard limit",
         () if any(&["stats"]) => "admin.listen has /status, /routes and /metrics",
         () if any(&["option httpchk", "http-check", "option ssl-hello-chk", "option external-check", "tcp-check"]) => {
-            "there are no health checks yet"
+            "write [cluster.health] by hand"
         }
         () if any(&[
             "option tcp-check",
@@ -121,15 +121,13 @@ pub(super) fn reason(line: &str) -> Option<&'static str> {
             "option ldap",
         ]) =>
         {
-            "there are no health checks yet"
+            "write [cluster.health] by hand"
         }
         () if any(&["timeout check", "timeout queue", "timeout tarpit"]) => "there is nothing that it would bound",
         () if any(&["timeout client-fin", "timeout server-fin"]) => {
             "a side that is closed is noticed within two minutes"
         }
-        () if any(&["retries", "retry-on"]) => {
-            "another endpoint is tried when connecting has failed, and nothing else is tried again"
-        }
+        () if any(&["retries", "retry-on"]) => "[route.retry] has its own defaults: see `cairn config default`",
         () if any(&["cookie", "appsession", "stick", "persist", "force-persist", "ignore-persist", "hash-type"]) => {
             "a client does not stay with one endpoint"
         }

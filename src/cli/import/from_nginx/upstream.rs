@@ -111,14 +111,12 @@ impl<'a> Translator<'a> {
                 ("weight", value) => weight = value.parse::<u16>().map_or(1, u32::from),
                 ("down", _) => return Some((address, 0)),
                 ("backup", _) => {
-                    self.notes.left(
-                        at(directive),
-                        "there are no endpoints that wait until others fail; it stands here with weight 0",
-                    );
+                    let how = "write `backup = true` instead of the weight 0 with which it stands here";
+                    self.notes.left(at(directive), how);
                     return Some((address, 0));
                 }
                 ("max_fails" | "fail_timeout", _) => {
-                    let how = "max_fails and fail_timeout: an endpoint that fails is not left out for a while";
+                    let how = "max_fails and fail_timeout: five failures in a row eject an endpoint for ten seconds ([cluster.outlier])";
                     self.notes.differs(at(directive), how);
                 }
                 ("max_conns", _) => {

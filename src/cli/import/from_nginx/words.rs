@@ -200,9 +200,7 @@ pub(super) fn reason(name: &str) -> Option<&'static str> {
         _ if begins(&["limit_req"]) => "there is no limit of rates but for tenants (requests_per_second)",
         _ if begins(&["limit_conn"]) => "there is no limit of connections for each client",
         _ if begins(&["limit_rate"]) => "there is no limit of bandwidth",
-        _ if begins(&["proxy_next_upstream"]) => {
-            "another endpoint is tried when connecting has failed, and nothing else is tried again"
-        }
+        _ if begins(&["proxy_next_upstream"]) => "[route.retry] has its own defaults: see `cairn config default`",
         "proxy_ssl_password_file" => "keys are not encrypted: see `cairn config default`",
         "proxy_ssl_crl" => "there are no revocation lists for endpoints",
         _ if begins(&["proxy_ssl"]) => "there is nothing to choose there",
