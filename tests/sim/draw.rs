@@ -291,8 +291,14 @@ fn exchange(scenario: &Scenario, random: &mut Random, swarm: &Swarm, listener: &
         close: odd && tunnel.is_none() && random.chance(8),
         tunnel,
         pause,
-        answer: answer(scenario, random, swarm, target, most),
+        answer: through(tunnel, answer(scenario, random, swarm, target, most)),
     }
+}
+
+/// What goes down a tunnel is moved in no more pieces than a body.
+fn through(tunnel: Option<(usize, usize)>, answer: AnswerPlan) -> AnswerPlan {
+    let (_, down) = tunnel.unwrap_or_default();
+    AnswerPlan { writes: answer.writes.at_least(down / PIECES), ..answer }
 }
 
 fn answer(scenario: &Scenario, random: &mut Random, swarm: &Swarm, target: Target, most: usize) -> AnswerPlan {
