@@ -169,6 +169,8 @@ pub(crate) struct Net {
     /// The worker has found no descriptor for its last socket.
     pub(crate) lacks_socket: bool,
     /// When the worker had begun to drain.
+    /// The most buffers that one turn has brought on all connections.
+    pub(crate) most_of_turn: usize,
     pub(crate) drains: Option<Duration>,
     /// Descriptors that the worker has.
     pub(crate) descriptors: usize,
@@ -221,6 +223,7 @@ impl Net {
             lacks_socket: false,
             drains: None,
             descriptors: 0,
+            most_of_turn: 0,
             settled: false,
             active: Duration::ZERO,
             violation: None,

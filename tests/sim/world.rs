@@ -11,7 +11,7 @@ use cairn::limits;
 use cairn::worker::Load;
 
 use crate::client::{Client, Surroundings};
-use crate::net::{Brought, Event, Link, LinkId, Name, Net, Peer, Spoiled, tell};
+use crate::net::{Event, Link, LinkId, Name, Net, Peer, Spoiled, tell};
 use crate::operator::Operator;
 use crate::oracle::Oracle;
 use crate::origin::Origin;
@@ -52,6 +52,10 @@ const SPIN_EVENTS: usize = 2_000_000;
 const SPIN_TIME: Duration = Duration::from_secs(1);
 /// Buffers that one connection may hold: what one direction of an exchange may, what one receive brings besides, and a replay.
 const BUFFERS_OF_CONNECTION: usize = limits::QUEUE_PIECES + limits::REPLAY_PIECES + 6;
+
+/// Turns whose receives come on top, each of which may bring all that was on offer: one that fills a queue, and one until its source is
+/// paused for that.
+const TURNS_ABOVE: usize = 2;
 
 impl World {
     pub(crate) fn new(scenario: Rc<Scenario>, pools: [&'static Pool; 2], tells: bool) -> Self {
@@ -157,7 +161,7 @@ impl World {
         let held = self.pools[0].capacity() - self.pools[0].available() - offered[0] - offered[1];
         let open = self.net.links.iter().filter(|link| link.held || link.closing && !link.closed_by_worker).count();
         self.held = held;
-        if held > BUFFERS_OF_CONNECTION * (open + 1) {
+        if held > BUFFERS_OF_CONNECTION * (open + 1) + TURNS_ABOVE * self.net.most_of_turn {
             self.net.violate(format!("{open} connections hold {held} buffers"));
         }
         // A long wait is not for nothing.
@@ -296,13 +300,15 @@ impl Net {
     /// whatever it had queued before was submitted.
     fn end_turn(&mut self) {
         let Self { links, completions, early, .. } = self;
+        let mut brought = 0;
         for link in links {
-            link.brought = Brought::default();
+            brought += std::mem::take(&mut link.brought).buffers;
             let Spoiled::Told(tag) = link.spoiled else { continue };
             if !completions.iter().chain(&*early).any(|completion| completion.tag == tag) {
                 link.spoiled = Spoiled::Known;
             }
         }
+        self.most_of_turn = self.most_of_turn.max(brought);
     }
 
     /// Whether the worker has yet to be told of an accepted descriptor.
