@@ -11,7 +11,7 @@ use std::time::Duration;
 use cairn::uring::Completion;
 
 use crate::random::Random;
-use crate::scenario::KernelPlan;
+use crate::scenario::{KernelPlan, OriginFault};
 
 /// A connection, by its place among all that there ever were.
 pub(crate) type LinkId = usize;
@@ -103,6 +103,9 @@ pub(crate) struct Link {
     pub(crate) spoiled: Spoiled,
     /// Where in the origin's bytes it has talked without being asked.
     pub(crate) talk: Option<u64>,
+    /// What its origin has done wrong as it answered over it, and when: the worker may learn of it only from the failure of the next
+    /// request.
+    pub(crate) fault: Option<(Duration, OriginFault)>,
     /// The worker has its descriptor and has not closed it.
     pub(crate) held: bool,
     /// The worker has done something with it.
@@ -166,11 +169,11 @@ pub(crate) struct Net {
     pub(crate) sent_over: BTreeMap<u32, Vec<LinkId>>,
     /// The most that one turn has brought on one connection.
     pub(crate) most: Brought,
+    /// The most buffers that one turn has brought on all connections.
+    pub(crate) most_of_turn: usize,
     /// The worker has found no descriptor for its last socket.
     pub(crate) lacks_socket: bool,
     /// When the worker had begun to drain.
-    /// The most buffers that one turn has brought on all connections.
-    pub(crate) most_of_turn: usize,
     pub(crate) drains: Option<Duration>,
     /// Descriptors that the worker has.
     pub(crate) descriptors: usize,
@@ -220,10 +223,10 @@ impl Net {
             late: BTreeMap::new(),
             sent_over: BTreeMap::new(),
             most: Brought::default(),
+            most_of_turn: 0,
             lacks_socket: false,
             drains: None,
             descriptors: 0,
-            most_of_turn: 0,
             settled: false,
             active: Duration::ZERO,
             violation: None,
@@ -313,6 +316,7 @@ impl Net {
             fin_missed: false,
             spoiled: Spoiled::No,
             talk: None,
+            fault: None,
             held: false,
             touched: false,
             closing: false,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::net::{LinkId, Net};
-use crate::scenario::Scenario;
+use crate::scenario::{Body, OriginFault, Scenario, Target};
 
 /// What has become of an exchange, as its client sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,10 +157,10 @@ impl Oracle {
         // What an origin has read is brought to its end, whatever the operator does.
         let begun = self.sighted(exchange);
         let disturbed = self.disturbed.is_some_and(|at| begun.is_none_or(|begun| begun >= at));
-        if disturbed || known.excuse.is_some() {
+        if disturbed || known.excuse.is_some() || self.is_misled(net, scenario, exchange) {
             return;
         }
-        let own = !matches!(plan.target, crate::scenario::Target::Cluster(_));
+        let own = !matches!(plan.target, Target::Cluster(_));
         match known.outcome {
             Outcome::Complete { own: by_worker, .. } if by_worker == own => {
                 let plans = pipeline.iter().map(|exchange| &scenario.exchanges[*exchange as usize]);
@@ -173,5 +173,15 @@ impl Oracle {
             }
             outcome => net.violate(format!("exchange {exchange} was {outcome:?}, and nothing was in its way")),
         }
+    }
+
+    /// Whether an exchange was sent over a connection on which the answer before was whole, and whose origin then did what nobody could
+    /// foresee: it went on with garbage, or closed. A request that may be sent again survives the latter.
+    fn is_misled(&self, net: &Net, scenario: &Scenario, exchange: u32) -> bool {
+        let ended = self.exchanges[exchange as usize].ended.unwrap_or(Duration::MAX);
+        let repeatable = scenario.is_idempotent(exchange) && scenario.exchanges[exchange as usize].body == Body::None;
+        let links = net.sent_over.get(&exchange).into_iter().flatten();
+        let mut faults = links.filter_map(|link| net.links[*link].fault).filter(|(at, _)| *at <= ended);
+        faults.any(|(_, fault)| fault == OriginFault::Garbage || !repeatable)
     }
 }

@@ -172,6 +172,12 @@ impl Origin {
             let plan = &scenario.exchanges[request.exchange as usize];
             let (before, mut part) = (self.input.len(), Vec::new());
             let whole = match &mut request.framing {
+                // To the worker, the answer was whole before its last byte.
+                Framing::Length(0) | Framing::Chunked(Chunks::Done)
+                    if matches!(net.links[self.link].fault, Some((_, OriginFault::Garbage))) =>
+                {
+                    return self.leave(net);
+                }
                 Framing::Length(0) | Framing::Chunked(Chunks::Done) => {
                     let text = format!("{} bytes behind request {}", self.input.len(), request.exchange);
                     return net.violate(text);
@@ -332,6 +338,10 @@ impl Origin {
             return true;
         }
         tell!(net, "{}: {fault:?}", net.name(self.link));
+        // Before the end of an answer, its connection takes no other request unless there is garbage in the place of the rest.
+        if fault == OriginFault::Garbage || answer.written == answer.bytes.len() {
+            net.links[self.link].fault = Some((net.now, fault));
+        }
         match fault {
             OriginFault::Finishes => self.leave(net),
             OriginFault::Resets => {
