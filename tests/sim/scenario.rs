@@ -308,6 +308,11 @@ impl Scenario {
             // It waits for others.
             return false;
         }
+        let mut behind = client.exchanges.iter().skip_while(|other| **other != exchange).skip(1).take(client.depth - 1);
+        if behind.any(|other| self.may_be_reset(*other)) {
+            // The reset takes along what is not read yet: who pipelines has to ask again (RFC 9112 section 9.3.2).
+            return false;
+        }
         let Target::Cluster(cluster) = plan.target else { return true };
         let answer = &plan.answer;
         let cluster = &self.clusters[cluster];
@@ -326,6 +331,12 @@ impl Scenario {
             < cluster.timeout.unwrap_or(cluster.response).min(cluster.response);
         let early = answer.early && plan.body.bytes() > 0;
         prompt && !early && answer.fault.is_none() && cluster.is_clean()
+    }
+
+    /// Whether nothing but a reset can tell the client that a response has broken off: HTTP/1.0 knows no chunks.
+    fn may_be_reset(&self, exchange: u32) -> bool {
+        let plan = &self.exchanges[exchange as usize];
+        plan.http10 && plan.answer.framing != AnswerFraming::Length && plan.answer.fault.is_some()
     }
 
     /// Whether every endpoint of an exchange's cluster takes connections at once.
