@@ -131,9 +131,9 @@ impl Health {
             // An earlier configuration may have had it, and left it ejected.
             let state = &endpoint.state;
             state.allow_probe(false);
-            state.reset_streak();
             state.set_ramp(RAMP);
             if state.set(Hold::Ejected, false) | state.set(Hold::Probing, false) {
+                state.reset_streak();
                 cluster.state.change();
             }
             Watched::new(now)
