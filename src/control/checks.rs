@@ -206,25 +206,17 @@ async fn run(checked: Arc<Checked>, results: mpsc::UnboundedSender<Judgement>, a
 async fn check(checked: &Checked) -> Result<(), String> {
     let mut problem = "it has no address".to_owned();
     for address in &checked.addresses {
-        let checking = match address {
+        let error = match address {
             Address::Inet(address) => match TcpStream::connect(address).await {
-                Ok(stream) => Some(check_on(checked, stream).await),
-                Err(error) => {
-                    problem = format!("no connection: {error}");
-                    None
-                }
+                Ok(stream) => return check_on(checked, stream).await,
+                Err(error) => error,
             },
             Address::Unix(path) => match UnixStream::connect(path).await {
-                Ok(stream) => Some(check_on(checked, stream).await),
-                Err(error) => {
-                    problem = format!("no connection: {error}");
-                    None
-                }
+                Ok(stream) => return check_on(checked, stream).await,
+                Err(error) => error,
             },
         };
-        if let Some(result) = checking {
-            return result;
-        }
+        problem = format!("no connection: {error}");
     }
     Err(problem)
 }

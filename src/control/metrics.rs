@@ -92,18 +92,16 @@ fn endpoints(status: &Status, family: &mut impl FnMut(&str, &str, &str, &[(Strin
 
 /// Requests that were sent again, and those that were not.
 fn retries(status: &Status, family: &mut impl FnMut(&str, &str, &str, &[(String, u64)])) {
-    let reason = |(name, count): (&str, u64)| (format!("{{reason=\"{name}\"}}"), count);
-    let made = RetryReason::ALL.iter().map(|reason| reason.name()).zip(status.retries).map(reason);
-    family("cairn_retries_total", "counter", "Requests that were sent again, by why.", &made.collect::<Vec<_>>());
-    let refused = RetryRefusal::ALL.iter().map(|reason| reason.name()).zip(status.refused_retries).map(reason);
+    let made = by_reason(RetryReason::ALL.map(RetryReason::name), status.retries);
+    family("cairn_retries_total", "counter", "Requests that were sent again, by why.", &made);
+    let refused = by_reason(RetryRefusal::ALL.map(RetryRefusal::name), status.refused_retries);
     let help = "Requests that were not sent again although their routes ask for it, by why.";
-    family("cairn_retries_refused_total", "counter", help, &refused.collect::<Vec<_>>());
+    family("cairn_retries_refused_total", "counter", help, &refused);
 }
 
 /// PROXY headers of clients.
 fn proxied(status: &Status, family: &mut impl FnMut(&str, &str, &str, &[(String, u64)])) {
-    let refused = ProxyRefusal::ALL.iter().zip(status.proxied_refused);
-    let refused: Vec<_> = refused.map(|(reason, count)| (format!("{{reason=\"{}\"}}", reason.name()), count)).collect();
+    let refused = by_reason(ProxyRefusal::ALL.map(ProxyRefusal::name), status.proxied_refused);
     let help = "Connections closed because of their PROXY header, by why.";
     family("cairn_proxy_protocol_refused_total", "counter", help, &refused);
 }
@@ -121,9 +119,7 @@ fn client_tls(status: &Status, family: &mut impl FnMut(&str, &str, &str, &[(Stri
         kinds.map(|(version, resumed, count)| (format!("{{version=\"{version}\",resumed=\"{resumed}\"}}"), count));
     family("cairn_tls_handshakes_total", "counter", "TLS handshakes of clients.", &kinds);
     let help = "TLS handshakes of clients that came to nothing, by why.";
-    let failures = HandshakeFailure::ALL.iter().zip(tls.failures);
-    let failures: Vec<_> =
-        failures.map(|(reason, count)| (format!("{{reason=\"{}\"}}", reason.name()), count)).collect();
+    let failures = by_reason(HandshakeFailure::ALL.map(HandshakeFailure::name), tls.failures);
     family("cairn_tls_handshake_failures_total", "counter", help, &failures);
     let help = "Clients that were hung up on because of limits.handshakes.";
     let refused = [("{reason=\"too_many_handshakes\"}".to_owned(), tls.refused)];
@@ -159,9 +155,7 @@ fn endpoint_tls(status: &Status, family: &mut impl FnMut(&str, &str, &str, &[(St
     };
     let kinds: Vec<_> = kinds.flat_map(kind).collect();
     family("cairn_upstream_tls_handshakes_total", "counter", "TLS handshakes with endpoints.", &kinds);
-    let failures = TlsFailure::ALL.iter().zip(status.endpoint_tls_failures);
-    let failures: Vec<_> =
-        failures.map(|(reason, count)| (format!("{{reason=\"{}\"}}", reason.name()), count)).collect();
+    let failures = by_reason(TlsFailure::ALL.map(TlsFailure::name), status.endpoint_tls_failures);
     let help = "Connections to endpoints on which TLS has failed, by why.";
     family("cairn_upstream_tls_failures_total", "counter", help, &failures);
     let insecure = [(String::new(), status.insecure_clusters as u64)];
@@ -178,13 +172,14 @@ fn buffers(status: &Status, family: &mut impl FnMut(&str, &str, &str, &[(String,
     family("cairn_worker_free_buffers", "gauge", help, &by_worker(|it| it.free));
     let help = "Sockets whose receive waits for a buffer.";
     family("cairn_worker_starved_receives", "gauge", help, &by_worker(|it| it.starved));
-    let shed: Vec<_> = Shed::ALL
-        .iter()
-        .zip(status.shed)
-        .map(|(reason, count)| (format!("{{reason=\"{}\"}}", reason.name()), count))
-        .collect();
+    let shed = by_reason(Shed::ALL.map(Shed::name), status.shed);
     let help = "Connections ended because buffers ran short, by what they had waited for.";
     family("cairn_connections_shed_total", "counter", help, &shed);
+}
+
+/// Samples with a label `reason`.
+fn by_reason<const N: usize>(names: [&str; N], counts: [u64; N]) -> Vec<(String, u64)> {
+    names.into_iter().zip(counts).map(|(name, count)| (format!("{{reason=\"{name}\"}}"), count)).collect()
 }
 
 /// `text` as the value of a label.

@@ -178,13 +178,14 @@ impl Control {
         };
         let responses = [0, 1, 2, 3].map(|class| sum(&|counters| counters.responses()[class]));
         let kind = |tls13: usize, resumed: usize| sum(&|counters| counters.handshakes()[tls13][resumed]);
+        let failures = self.totals(Counters::failed_handshakes);
         let handshakes = Handshakes {
             tls12_full: kind(0, 0),
             tls12_resumed: kind(0, 1),
             tls13_full: kind(1, 0),
             tls13_resumed: kind(1, 1),
-            failed: sum(&|counters| counters.failed_handshakes().iter().sum()),
-            failures: [0, 1, 2].map(|reason| sum(&|counters| counters.failed_handshakes()[reason])),
+            failed: failures.iter().sum(),
+            failures,
             refused: sum(&|counters| counters.tls_refused.get()),
         };
         let buffers = self.workers.iter().map(|worker| BufferStatus {

@@ -99,11 +99,7 @@ impl<D: Driver> Engine<D> {
         if !self.has_untried(id) || self.has_passed(self.exchange_deadline(id)) {
             return false;
         }
-        if !self.is_held(id) {
-            self.counters.refuse_retry(RetryRefusal::NotHeld);
-            return false;
-        }
-        if !self.take_budget(id, RetryReason::Status) {
+        if !self.grants_retry(id, RetryReason::Status) {
             return false;
         }
         let Some(request) = self.take_request(id) else { return false };
@@ -181,18 +177,18 @@ impl<D: Driver> Engine<D> {
         if !elsewhere && !same {
             return None;
         }
-        if !self.is_held(id) {
-            self.counters.refuse_retry(RetryRefusal::NotHeld);
-            return None;
-        }
-        if !self.take_budget(id, reason(end)) {
+        if !self.grants_retry(id, reason(end)) {
             return None;
         }
         Some(if elsewhere { Place::Elsewhere } else { Place::Later })
     }
 
-    /// Takes the place of a retry in the route's budget. False: there is none.
-    fn take_budget(&mut self, id: u32, reason: RetryReason) -> bool {
+    /// Takes the place of a retry in the route's budget, and counts why. False: the request is not held whole, or there is no place.
+    fn grants_retry(&mut self, id: u32, reason: RetryReason) -> bool {
+        if !self.is_held(id) {
+            self.counters.refuse_retry(RetryRefusal::NotHeld);
+            return false;
+        }
         let now = self.ring.clock().now();
         let exchange = &mut self.exchanges[id as usize];
         let number = exchange.snapshot.route_number(exchange.route);
