@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cairn::cluster::{
-    Balance, Balancer, Cluster, ClusterSpec, ClusterState, ClusterViews, EndpointSpec, EndpointState, OutlierSpec,
-    Tried,
+    Balance, Balancer, Cluster, ClusterSpec, ClusterState, ClusterViews, EndpointSpec, EndpointState, LimitsSpec,
+    OutlierSpec, Tried,
 };
 use cairn::id::{ClusterId, EndpointId};
+use cairn::runtime::Bell;
 use criterion::{Criterion, criterion_group, criterion_main};
 
 fn pick(criterion: &mut Criterion) {
@@ -37,10 +38,11 @@ fn pick(criterion: &mut Criterion) {
                 health: None,
                 panic_threshold: 0.5,
                 slow_start: Duration::ZERO,
+                limits: LimitsSpec::NONE,
             };
             let known = |id: u32| (EndpointId(id), Arc::new(EndpointState::new(1)));
             let known: Vec<_> = (0..count as u32).map(known).collect();
-            let clusters = [Cluster::build(ClusterId(0), &spec, ClusterState::default(), &known)];
+            let clusters = [Cluster::build(ClusterId(0), &spec, ClusterState::new(0, 1, Bell::default()), &known)];
             let mut balancer = Balancer::new(0, 1);
             balancer.apply(&clusters);
             let turns = ClusterViews::new(&clusters, &mut balancer);

@@ -271,23 +271,26 @@ impl Upstreams {
         ring.return_sent(connection.transport.socket(), replay && connection.transport.session().is_none());
     }
 
-    /// The idle connection that belongs to a client connection, and its endpoint, if `leads` accepts that endpoint.
+    /// The endpoint of the idle connection that belongs to a client connection.
+    #[must_use]
+    pub fn bound_to(&self, downstream: u32) -> Option<EndpointId> {
+        let index = (*self.bound.get(downstream as usize)?)?;
+        let connection = self.table.get(index as usize).filter(|connection| connection.exchange.is_none())?;
+        Some(connection.endpoint)
+    }
+
+    /// The idle connection that belongs to a client connection.
     pub fn acquire_bound<D: Driver>(
         &mut self,
         ring: &mut Ring<D>,
         downstream: u32,
         exchange: u32,
         replay: bool,
-        leads: impl Fn(EndpointId) -> bool,
-    ) -> Option<(u32, EndpointId)> {
+    ) -> Option<u32> {
+        self.bound_to(downstream)?;
         let index = (*self.bound.get(downstream as usize)?)?;
-        let connection = self.table.get(index as usize).filter(|connection| connection.exchange.is_none())?;
-        let endpoint = connection.endpoint;
-        if !leads(endpoint) {
-            return None;
-        }
         self.reuse(ring, index, exchange, replay);
-        Some((index, endpoint))
+        Some(index)
     }
 
     /// Makes a connection belong to a client connection until one of them ends: no other client may send on it (RFC 4559 section 6).

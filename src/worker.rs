@@ -184,8 +184,14 @@ impl<D: Driver> Worker<D> {
             woken |= matches!(event, Event::Woken);
             self.dispatch(event);
         }
-        if woken && let Some(update) = self.mailbox.take() {
-            self.apply(update);
+        if woken {
+            if let Some(update) = self.mailbox.take() {
+                self.apply(update);
+            }
+            self.engine.note_waiting();
+        }
+        while let Some(stream) = self.engine.next_served() {
+            self.downstreams.pump(&mut self.engine, stream.connection);
         }
         self.downstreams.forget_retired(&self.engine);
         self.shed_if_short();

@@ -125,6 +125,13 @@ impl Balancer {
         })?
     }
 
+    /// The endpoint at a position among those in use; None: there are fewer.
+    #[must_use]
+    pub fn used(&mut self, cluster: &Cluster, views: &ClusterViews, position: usize) -> Option<EndpointId> {
+        let at = |view: &mut View, _: &mut Random| Some(view.parts(cluster).0.list().get(position)?.endpoint);
+        views.with(cluster, &mut self.random, at)?
+    }
+
     /// Whether an endpoint is in use that was not tried.
     #[must_use]
     pub fn has_untried(&mut self, cluster: &Cluster, views: &ClusterViews, tried: &Tried) -> bool {

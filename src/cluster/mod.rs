@@ -1,6 +1,8 @@
 //! Picks an endpoint of a cluster. Not here: connections to it (`upstream`, `pool`).
 
+mod adaptive;
 mod balancer;
+mod places;
 mod power_of_two;
 mod random;
 mod round_robin;
@@ -15,10 +17,12 @@ mod view;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use adaptive::AdaptiveLimit;
 pub use balancer::{Balancer, Tried};
+pub use places::{Places, Priority, Queued};
 pub use selection::{Level, Selection};
 use shares::Shares;
-pub use spec::{Balance, CheckKind, ClusterSpec, EndpointSpec, HealthSpec, HttpCheck, OutlierSpec};
+pub use spec::{Balance, CheckKind, ClusterSpec, EndpointSpec, HealthSpec, HttpCheck, LimitsSpec, OutlierSpec};
 pub use state::{ClusterState, EndpointState, Hold, Outcome, RAMP};
 pub use view::ClusterViews;
 
@@ -62,6 +66,8 @@ pub struct Cluster {
     pub panic_threshold: f64,
     /// Time in which an endpoint that has come back gets its full weight; 0: at once.
     pub slow_start: Duration,
+    /// How many requests may be under way, and may wait.
+    pub limits: LimitsSpec,
     /// What is known of it, the same in every snapshot that has a cluster of its name.
     pub state: ClusterState,
     /// The shares of all endpoints that are no backups.
@@ -142,6 +148,7 @@ impl Cluster {
             health: spec.health.clone().map(Arc::new),
             panic_threshold: spec.panic_threshold,
             slow_start: spec.slow_start,
+            limits: spec.limits,
             state,
             shares,
         }

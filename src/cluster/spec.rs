@@ -41,6 +41,49 @@ pub struct ClusterSpec {
     pub panic_threshold: f64,
     /// `slow_start`: time in which an endpoint that has come back gets its full weight; 0: at once.
     pub slow_start: Duration,
+    /// `limits`
+    pub limits: LimitsSpec,
+}
+
+/// `[cluster.limits]`: how many requests may be under way, and may wait, over all workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LimitsSpec {
+    /// `requests`: under way; 0: no limit.
+    pub requests: u32,
+    /// `per_endpoint.requests`: under way at one endpoint; 0: no limit.
+    pub endpoint_requests: u32,
+    /// `queue`: that wait for a place.
+    pub queue: u32,
+    /// `queue_timeout`: how long one waits.
+    pub queue_timeout: Duration,
+    /// `adaptive`: whether there is a limit that follows the time to first bytes.
+    pub adaptive: bool,
+}
+
+impl LimitsSpec {
+    /// None.
+    pub const NONE: Self =
+        Self { requests: 0, endpoint_requests: 0, queue: 0, queue_timeout: Duration::from_secs(1), adaptive: false };
+
+    /// Whether nothing is limited.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        self.requests == 0 && self.endpoint_requests == 0 && !self.adaptive
+    }
+}
+
+impl fmt::Display for LimitsSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { requests, endpoint_requests, queue, queue_timeout, adaptive } = self;
+        if self.is_none() {
+            return f.write_str("none");
+        }
+        let adaptive = if *adaptive { ", adaptive" } else { "" };
+        write!(
+            f,
+            "{requests} requests, {endpoint_requests} an endpoint{adaptive}, {queue} waiting for {queue_timeout:?}"
+        )
+    }
 }
 
 /// `[cluster.health]`: how endpoints are checked.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::places::{self, Places};
 use crate::runtime::Bell;
 
 /// Stands for no weight of an operator's.
@@ -43,6 +44,8 @@ pub struct EndpointState {
     streak: AtomicU32,
     /// Seconds for which it has asked to be left alone, by Retry-After of a failure; 0: it has not.
     retry_after: AtomicU32,
+    /// Attempts under way that count against a limit.
+    taken: AtomicU32,
     /// By worker.
     cells: Box<[Cell]>,
 }
@@ -81,6 +84,7 @@ impl EndpointState {
             probe: AtomicBool::new(false),
             streak: AtomicU32::new(0),
             retry_after: AtomicU32::new(0),
+            taken: AtomicU32::new(0),
             cells: std::iter::repeat_with(Cell::default).take(workers.max(1)).collect(),
         }
     }
@@ -177,6 +181,17 @@ impl EndpointState {
     /// Takes out the seconds for which the endpoint asks to be left alone; 0: it does not.
     pub fn take_retry_after(&self) -> u32 {
         self.retry_after.swap(0, Ordering::Relaxed)
+    }
+
+    /// Takes one of `limit` places for an attempt. False: all are taken.
+    #[must_use]
+    pub fn take_place(&self, limit: u32) -> bool {
+        places::take(&self.taken, limit)
+    }
+
+    /// Gives it back.
+    pub fn give_place(&self) {
+        self.taken.fetch_sub(1, Ordering::SeqCst);
     }
 
     /// Attempts that were answered, and attempts that have failed, of all workers.
@@ -280,40 +295,59 @@ fn add(count: &AtomicU64) {
 }
 
 /// The state of one cluster.
-#[derive(Clone, Debug, Default)]
-pub struct ClusterState {
+#[derive(Clone, Debug)]
+pub struct ClusterState(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    /// The same in every snapshot that has a cluster of its name.
+    number: u32,
     /// Counts changes of the states of its endpoints, so that a worker sees that there was one.
-    changes: Arc<AtomicU64>,
+    changes: AtomicU64,
     bell: Bell,
+    places: Places,
 }
 
 impl ClusterState {
-    /// The state of a cluster whose workers ring `bell`.
+    /// The state of a cluster that is known by `number`, whose workers ring `bell`.
     #[must_use]
-    pub fn new(bell: Bell) -> Self {
-        Self { changes: Arc::default(), bell }
+    pub fn new(number: u32, workers: usize, bell: Bell) -> Self {
+        Self(Arc::new(Shared { number, changes: AtomicU64::new(0), bell, places: Places::new(workers) }))
+    }
+
+    /// Its position in tables that outlive a snapshot.
+    #[must_use]
+    pub fn number(&self) -> u32 {
+        self.0.number
+    }
+
+    /// Its limits, and who waits because of them.
+    #[must_use]
+    #[inline]
+    pub fn places(&self) -> &Places {
+        &self.0.places
     }
 
     /// Changes of the states of its endpoints so far.
     #[must_use]
     #[inline]
     pub fn changes(&self) -> u64 {
-        self.changes.load(Ordering::Acquire)
+        self.0.changes.load(Ordering::Acquire)
     }
 
     /// Says that the state of an endpoint has changed; for the control thread, after the change.
     pub fn change(&self) {
-        self.changes.fetch_add(1, Ordering::Release);
+        self.0.changes.fetch_add(1, Ordering::Release);
     }
 
     /// Has the control thread look at the states of its endpoints.
     pub fn ring(&self) {
-        self.bell.ring();
+        self.0.bell.ring();
     }
 
     /// Whether nobody else holds it.
     #[must_use]
     pub fn is_forgotten(&self) -> bool {
-        Arc::strong_count(&self.changes) == 1
+        Arc::strong_count(&self.0) == 1
     }
 }

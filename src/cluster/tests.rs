@@ -1,6 +1,7 @@
 //! Distribution of each policy, with fixed seeds.
 
 use super::*;
+use crate::runtime::Bell;
 
 /// A balancer and the turns of one snapshot.
 struct Chooser {
@@ -50,10 +51,11 @@ fn cluster(balance: Balance, weights: &[u16]) -> Vec<Cluster> {
         health: None,
         panic_threshold: 0.5,
         slow_start: Duration::ZERO,
+        limits: LimitsSpec::NONE,
     };
     let known = |id: u32| (EndpointId(id), Arc::new(EndpointState::new(1)));
     let known: Vec<_> = (0..weights.len() as u32).map(known).collect();
-    vec![Cluster::build(ClusterId(0), &spec, ClusterState::default(), &known)]
+    vec![Cluster::build(ClusterId(0), &spec, ClusterState::new(0, 1, Bell::default()), &known)]
 }
 
 fn picks(balance: Balance, weights: &[u16], count: usize) -> Vec<usize> {

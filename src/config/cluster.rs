@@ -12,7 +12,7 @@ use super::names::Names;
 use super::report::Problems;
 use super::section::{Section, Text};
 use super::tls::{self, ClusterTls};
-use crate::cluster::{Balance, ClusterSpec, EndpointSpec, OutlierSpec};
+use crate::cluster::{Balance, ClusterSpec, EndpointSpec, LimitsSpec, OutlierSpec};
 use crate::id::Address;
 use crate::proxy_protocol::Version;
 
@@ -69,7 +69,26 @@ impl Reader<'_> {
             outlier: outlier(section.one("outlier")),
             panic_threshold: section.ratio("panic_threshold").unwrap_or_default(),
             slow_start: section.optional_time("slow_start").unwrap_or_default(),
+            limits: self.limits(),
         }
+    }
+
+    fn limits(&mut self) -> LimitsSpec {
+        let section = self.section.one("limits");
+        let count = |section: Section<'_>, key: &str| u32::try_from(section.number(key)).unwrap_or(u32::MAX);
+        let limits = LimitsSpec {
+            requests: count(section, "requests"),
+            endpoint_requests: count(section.one("per_endpoint"), "requests"),
+            queue: count(section, "queue"),
+            queue_timeout: section.time("queue_timeout"),
+            adaptive: section.flag("adaptive"),
+        };
+        if limits.is_none() && limits.queue > 0 {
+            self.problems
+                .add(section.span("queue"), "there is a queue, and nothing that a request would wait for")
+                .help("set `requests`, `per_endpoint = { requests = … }` or `adaptive = true`, or leave `queue` out");
+        }
+        limits
     }
 
     fn timeout(&mut self, key: &str) -> Duration {

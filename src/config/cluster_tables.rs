@@ -1,6 +1,6 @@
 //! The keys of `[[cluster]]`. Not here: what is done about endpoints that fail (`resilience_tables`).
 
-use super::resilience_tables::{HEALTH, OUTLIER};
+use super::resilience_tables::{HEALTH, LIMITS, OUTLIER};
 use super::schema::{Kind, Preset, Table};
 use super::tables::{key, seconds};
 
@@ -56,6 +56,7 @@ pub(super) static CLUSTER: Table = Table {
             Preset::Word("off"),
             "begin each connection with a PROXY header, v1 (text) or v2 (binary); a connection then serves one client connection",
         ),
+        key("limits", Kind::One(&LIMITS), Preset::Optional(""), ""),
         key("pool", Kind::One(&CLUSTER_POOL), Preset::Optional(""), ""),
         key("timeouts", Kind::One(&CLUSTER_TIMEOUTS), Preset::Optional(""), ""),
         key("outlier", Kind::One(&OUTLIER), Preset::Optional(""), ""),

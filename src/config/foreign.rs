@@ -15,6 +15,8 @@ const ROUTE: &str = "[[route]]";
 const ROUTE_TIMEOUTS: &str = "[route.timeouts]";
 const CLUSTER: &str = "[[cluster]]";
 const DEFAULTS: &str = "[defaults]";
+const CLUSTER_LIMITS: &str = "[cluster.limits]";
+const ENDPOINT_LIMITS: &str = "cluster.limits.per_endpoint";
 const CLUSTER_TLS: &str = "[cluster.tls]";
 
 /// What cairn calls the key or section `name` that was found in the table with this title; None: no proxy is known to have it.
@@ -66,6 +68,11 @@ pub(super) fn key(name: &str, title: &str) -> Option<Foreign> {
             key: None,
         }),
         (CLUSTER, "ssl" | "https" | "transport_socket") => same("tls"),
+        (
+            CLUSTER_LIMITS | ENDPOINT_LIMITS,
+            "maxconn" | "max_conns" | "max_connections" | "max_requests" | "fullconn",
+        ) => same("requests"),
+        (CLUSTER_LIMITS, "max_pending_requests" | "maxqueue" | "max_queue") => same("queue"),
         (CLUSTER_TLS, "sni" | "name" | "host" | "verifyhost") => same("server_name"),
         (CLUSTER_TLS, "ca_file" | "trusted_ca" | "root_cas" | "validation_context") => same("ca"),
         (CLUSTER_TLS, "verify" | "insecure_skip_verify") => same("insecure"),

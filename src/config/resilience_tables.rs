@@ -45,6 +45,51 @@ pub(super) static OUTLIER: Table = Table {
     choices: &[],
 };
 
+pub(super) static LIMITS: Table = Table {
+    title: "[cluster.limits]",
+    doc: "How many requests may be under way, and may wait for that, over all workers. What is refused gets 503 and Retry-After.",
+    keys: &[
+        key(
+            "requests",
+            Kind::Number(0, u32::MAX as u64),
+            Preset::Number(0),
+            "under way at the endpoints, tunnels included; above: the queue; 0: no limit",
+        ),
+        key(
+            "per_endpoint",
+            Kind::One(&ENDPOINT_LIMITS),
+            Preset::Optional("{ requests = 100 }"),
+            "the same for each one",
+        ),
+        key(
+            "adaptive",
+            Kind::Flag,
+            Preset::Flag(false),
+            "find the limit by itself: it falls while answers take longer than they have to, and grows while they do not",
+        ),
+        key(
+            "queue",
+            Kind::Number(0, 1_000_000),
+            Preset::Number(0),
+            "requests that wait; where it is full, one of a higher priority takes the place of one of a lower; 0: none",
+        ),
+        key("queue_timeout", Kind::Time, seconds(1), "how long one waits"),
+    ],
+    choices: &[],
+};
+
+static ENDPOINT_LIMITS: Table = Table {
+    title: "cluster.limits.per_endpoint",
+    doc: "",
+    keys: &[key(
+        "requests",
+        Kind::Number(0, u32::MAX as u64),
+        Preset::Number(0),
+        "under way at one endpoint; 0: no limit",
+    )],
+    choices: &[],
+};
+
 pub(super) static HEALTH: Table = Table {
     title: "[cluster.health]",
     doc: "Each endpoint is asked how it does, once for the whole process. An answer that is late, long or unexpected is a failed check.",

@@ -6,10 +6,11 @@ use super::report::Problems;
 use super::section::{Found, Section, Text, texts};
 use super::tables::ROUTE;
 use super::{condition, field, host, listener, page, path, retry, target};
+use crate::cluster::Priority;
 use crate::id::ClusterId;
 use crate::limits::ROUTE_VARIABLES;
 use crate::route::template::{Template, Variable};
-use crate::route::{ActionSpec, HeaderEdits, PathEdit, PathPattern, RouteLimits, RouteSpec, count_groups};
+use crate::route::{ActionSpec, HeaderEdits, Importance, PathEdit, PathPattern, RouteLimits, RouteSpec, count_groups};
 
 /// Names to which routes refer, and bounds of their values.
 #[derive(Clone, Copy, Debug)]
@@ -30,8 +31,17 @@ pub(super) fn route(
 }
 
 /// Keys that have an effect on forwarded requests only.
-const FORWARDED: [&str; 8] =
-    ["timeout", "timeouts", "retry", "tunnel_idle", "rewrite", "rewrite_location", "cookie_path", "request_headers"];
+const FORWARDED: [&str; 9] = [
+    "timeout",
+    "timeouts",
+    "retry",
+    "priority",
+    "tunnel_idle",
+    "rewrite",
+    "rewrite_location",
+    "cookie_path",
+    "request_headers",
+];
 
 /// The route as far as `FORWARDED` is concerned: one that answers by itself inherits none of it.
 fn forwarded(section: Section<'_>) -> Section<'_> {
@@ -90,6 +100,7 @@ impl<'a> Reader<'a> {
             timeout,
             limits,
             retry,
+            priority: self.priority(forwarded),
             rewrite_path,
             rewrite_host,
             rewrite_location: forwarded.flag("rewrite_location"),
@@ -98,6 +109,20 @@ impl<'a> Reader<'a> {
             request_headers,
             response_headers,
         })
+    }
+
+    fn priority(&mut self, forwarded: Section<'_>) -> Importance {
+        let Some(text) = forwarded.text("priority") else { return Importance::default() };
+        if let Some(priority) = Priority::ALL.into_iter().find(|it| it.name() == text.value) {
+            return Importance::Fixed(priority);
+        }
+        if let Some(name) = text.value.strip_prefix("header:").filter(|name| field::is_token(name)) {
+            return Importance::Field(name.to_ascii_lowercase().into());
+        }
+        self.problems
+            .add(text.at, format!("\"{}\" is no priority", text.shown.escape_debug()))
+            .help("it is critical, normal or bulk, or \"header:NAME\" for the field in which trusted peers say so");
+        Importance::default()
     }
 
     fn limits(&mut self, forwarded: Section<'_>) -> RouteLimits {

@@ -233,6 +233,12 @@ pub(super) static ROUTE: Table = Table {
             ),
             "sent downstream, on redirects and errors made here too",
         ),
+        key(
+            "priority",
+            Kind::Text,
+            Preset::Optional("\"critical\""),
+            "where not all can be served: critical (first) | normal | bulk (last) | header:NAME (as trusted peers say); absent: normal",
+        ),
         key("timeouts", Kind::One(&ROUTE_TIMEOUTS), Preset::Optional(""), ""),
         key("retry", Kind::One(&RETRY), Preset::Absent, ""),
     ],

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cluster::{Cluster, Endpoint, Hold, Level, Selection};
+use crate::cluster::{Cluster, Endpoint, Hold, Level, Places, Selection};
 
 /// A cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,8 +13,25 @@ pub struct ClusterStatus {
     pub name: String,
     /// Which of its endpoints are in use.
     pub uses: EndpointsUsed,
+    /// What its limits come to; None: it has none.
+    pub limits: Option<LimitStatus>,
     /// Its endpoints, in file order.
     pub endpoints: Vec<EndpointStatus>,
+}
+
+/// What the limits of a cluster come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitStatus {
+    /// Most requests under way; 0: only endpoints have limits.
+    pub requests: u32,
+    /// Requests under way that count against it.
+    pub taken: u32,
+    /// Requests that wait for a place.
+    pub waiting: u32,
+    /// Requests refused because too many waited.
+    pub queue_full: u64,
+    /// Requests refused because they had waited for too long.
+    pub queue_timeout: u64,
 }
 
 /// Which endpoints of a cluster are in use.
@@ -59,7 +76,16 @@ impl ClusterStatus {
             Level::Panic => EndpointsUsed::All,
         };
         let endpoints = cluster.endpoints.iter().map(EndpointStatus::of).collect();
-        Self { name: cluster.name.to_string(), uses, endpoints }
+        let limits = (!cluster.limits.is_none()).then(|| LimitStatus::of(cluster.state.places()));
+        Self { name: cluster.name.to_string(), uses, limits, endpoints }
+    }
+}
+
+impl LimitStatus {
+    fn of(places: &Places) -> Self {
+        let [queue_full, queue_timeout] = places.refused();
+        let (requests, taken, waiting) = (places.limit(), places.taken(), places.waiting());
+        Self { requests, taken, waiting, queue_full, queue_timeout }
     }
 }
 
@@ -89,10 +115,19 @@ impl EndpointStatus {
     }
 }
 
-/// Clusters with an endpoint that is not simply in use; others say nothing.
+/// Clusters with an endpoint that is not simply in use, or with limits; others say nothing.
 impl fmt::Display for ClusterStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, uses, endpoints } = self;
+        let Self { name, uses, limits, endpoints } = self;
+        if let Some(LimitStatus { requests, taken, waiting, queue_full, queue_timeout }) = limits {
+            let of = if *requests > 0 { format!(" of {requests}") } else { String::new() };
+            writeln!(
+                f,
+                "{:<14}{name}: {taken}{of} requests under way, {waiting} wait; refused so far: {queue_full} queue_full, {queue_timeout} \
+                 queue_timeout",
+                "cluster"
+            )?;
+        }
         let told = |it: &&EndpointStatus| !it.is_usable() || it.weight_is_set;
         if *uses == EndpointsUsed::Usable && !endpoints.iter().any(|it| told(&it)) {
             return Ok(());

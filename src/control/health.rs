@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::checks::Judgement;
-use crate::cluster::{Cluster, Endpoint, Hold, OutlierSpec, RAMP};
+use crate::cluster::{AdaptiveLimit, Cluster, Endpoint, Hold, OutlierSpec, RAMP};
 use crate::event_log::{Level, log};
 use crate::runtime::Bell;
 use crate::snapshot::Snapshot;
@@ -27,6 +27,8 @@ const LOG_INTERVAL: Duration = Duration::from_secs(10);
 pub(super) struct Health {
     /// By the names of cluster and endpoint.
     watched: HashMap<(Box<str>, Box<str>), Watched>,
+    /// By number of the cluster.
+    adaptive: HashMap<u32, AdaptiveLimit>,
     /// Version of the snapshot whose endpoints these are.
     version: u64,
 }
@@ -113,8 +115,20 @@ impl Health {
             if changed {
                 cluster.state.change();
             }
+            if cluster.limits.adaptive {
+                self.adapt(cluster);
+                busy = true;
+            }
         }
         busy
+    }
+
+    /// Sets the limit of a cluster that follows how long answers take.
+    fn adapt(&mut self, cluster: &Cluster) {
+        let places = cluster.state.places();
+        let (answers, sum) = places.measured();
+        let limit = self.adaptive.entry(cluster.state.number()).or_default();
+        places.adapt(limit.observe(answers, sum, places.taken()));
     }
 
     /// Forgets endpoints that a snapshot does not have.
@@ -122,6 +136,9 @@ impl Health {
         let pairs = snapshot.clusters.iter().flat_map(|it| it.endpoints.iter().map(move |endpoint| (it, endpoint)));
         let known: std::collections::HashSet<(&str, &str)> =
             pairs.map(|(cluster, endpoint)| (&*cluster.name, &*endpoint.name)).collect();
+        let adaptive: std::collections::HashSet<u32> =
+            snapshot.clusters.iter().filter(|it| it.limits.adaptive).map(|it| it.state.number()).collect();
+        self.adaptive.retain(|number, _| adaptive.contains(number));
         self.watched.retain(|(cluster, endpoint), _| known.contains(&(&**cluster, &**endpoint)));
     }
 

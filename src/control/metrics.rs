@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::status::BufferStatus;
-use super::{ClusterStatus, EndpointStatus, EndpointsUsed, Status};
+use super::{ClusterStatus, EndpointStatus, EndpointsUsed, LimitStatus, Status};
 use crate::config::TenantState;
 use crate::telemetry::{HandshakeFailure, ProxyRefusal, RetryReason, RetryRefusal, Shed, TlsFailure};
 
@@ -88,6 +88,27 @@ fn endpoints(status: &Status, family: &mut impl FnMut(&str, &str, &str, &[(Strin
     });
     let help = "1 if all endpoints are used, because too few are usable.";
     family("cairn_cluster_panic", "gauge", help, &panics.collect::<Vec<_>>());
+    limits(status, family);
+}
+
+/// Clusters with limits.
+fn limits(status: &Status, family: &mut impl FnMut(&str, &str, &str, &[(String, u64)])) {
+    let limited = || status.clusters.iter().filter_map(|it| Some((escaped(&it.name), it.limits?)));
+    let each = |value: fn(&LimitStatus) -> u32| -> Vec<_> {
+        limited().map(|(name, it)| (format!("{{cluster=\"{name}\"}}"), value(&it).into())).collect()
+    };
+    let help = "Most requests to the cluster under way, as it stands; 0: only its endpoints have limits.";
+    family("cairn_cluster_requests_limit", "gauge", help, &each(|it| it.requests));
+    let help = "Requests to the cluster that count against its limit.";
+    family("cairn_cluster_requests_taken", "gauge", help, &each(|it| it.taken));
+    let help = "Requests to the cluster that wait for a place.";
+    family("cairn_cluster_requests_waiting", "gauge", help, &each(|it| it.waiting));
+    let refused = limited().flat_map(|(name, it)| {
+        let reasons = [("queue_full", it.queue_full), ("queue_timeout", it.queue_timeout)];
+        reasons.map(|(reason, count)| (format!("{{cluster=\"{name}\",reason=\"{reason}\"}}"), count))
+    });
+    let help = "Requests refused because of the limits of their cluster.";
+    family("cairn_cluster_refused_total", "counter", help, &refused.collect::<Vec<_>>());
 }
 
 /// Requests that were sent again, and those that were not.

@@ -36,7 +36,7 @@ use crate::snapshot::Snapshot;
 use crate::worker::WorkerHandle;
 pub use certificates::CertificateStatus;
 use checks::{Checks, Judgement};
-pub use clusters::{ClusterStatus, EndpointStatus, EndpointsUsed};
+pub use clusters::{ClusterStatus, EndpointStatus, EndpointsUsed, LimitStatus};
 use drain::Drain;
 pub use drain::{DrainEnd, DrainStatus};
 pub use guard::{GUARD_MAX, Guard, GuardEnd, GuardError};

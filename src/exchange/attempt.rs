@@ -11,7 +11,7 @@ use crate::upstream::{AcquireOptions, Destination};
 use crate::uring::Driver;
 
 /// One attempt at one endpoint.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Attempt {
     pub(super) endpoint: EndpointId,
     /// Slot of the connection to it.
@@ -57,22 +57,36 @@ impl Round {
 impl<D: Driver> Engine<D> {
     /// Begins an attempt: over the upstream connection that belongs to the client's connection, if there is one to an endpoint of this
     /// cluster, else at an endpoint that the cluster picks. `fresh`: over a new connection in any case.
+    ///
+    /// Where the cluster limits what is under way, and there is no place, the exchange waits for one.
     pub(super) fn attempt(&mut self, id: u32, fresh: bool) -> Result<(), Failure> {
+        if self.has_to_wait(id) || !self.try_attempt(id, fresh)? {
+            return self.wait_for_place(id, fresh);
+        }
+        Ok(())
+    }
+
+    /// Begins an attempt. False: there is no place for one, and nothing has changed.
+    pub(super) fn try_attempt(&mut self, id: u32, fresh: bool) -> Result<bool, Failure> {
+        if !self.take_cluster_place(id) {
+            return Ok(false);
+        }
         let replay = self.keeps_request(id, fresh);
         let exchange = &mut self.exchanges[id as usize];
         let snapshot = &exchange.snapshot;
         let cluster = exchange.cluster;
-        let leads = |endpoint| snapshot.endpoint(endpoint).is_some_and(|(of, _)| of.id == cluster);
-        let bound = if fresh {
-            None
-        } else {
-            self.upstreams.acquire_bound(&mut self.ring, exchange.stream.connection, id, replay, leads)
-        };
-        if let Some((connection, endpoint)) = bound {
-            self.begin_attempt(id, connection, endpoint, Round::default(), replay);
-            return Ok(());
+        let bound = self.upstreams.bound_to(exchange.stream.connection).filter(|_| !fresh);
+        let leads = |endpoint: &EndpointId| snapshot.endpoint(*endpoint).is_some_and(|(of, _)| of.id == cluster);
+        if let Some(endpoint) = bound.filter(leads)
+            && self.take_endpoint_place(id, endpoint)
+        {
+            let downstream = self.exchanges[id as usize].stream.connection;
+            if let Some(connection) = self.upstreams.acquire_bound(&mut self.ring, downstream, id, replay) {
+                self.begin_attempt(id, connection, endpoint, Round::default(), replay);
+                return Ok(true);
+            }
         }
-        let (endpoint, round) = self.pick(id)?;
+        let Some((endpoint, round)) = self.pick(id)? else { return Ok(false) };
         self.attempt_from(id, endpoint, round, AcquireOptions { fresh, replay })
     }
 
@@ -84,30 +98,51 @@ impl<D: Driver> Engine<D> {
         (stale || exchange.may_retry()) && !self.ring.buffers.is_scarce()
     }
 
-    /// The endpoint that the cluster picks, and a round through its addresses that begins with the preferred one.
-    fn pick(&mut self, id: u32) -> Result<(EndpointId, Round), Failure> {
-        let exchange = &self.exchanges[id as usize];
+    /// The endpoint that the cluster picks, and a round through its addresses that begins with the preferred one. None: no endpoint has
+    /// a place.
+    fn pick(&mut self, id: u32) -> Result<Option<(EndpointId, Round)>, Failure> {
         self.balancer.turn(self.ring.clock().now());
+        let exchange = &self.exchanges[id as usize];
         let (tried, probe) = (&exchange.tries.failed, exchange.may_retry());
         let picked = exchange.snapshot.pick(exchange.cluster, tried, probe, &mut self.balancer);
         let endpoint = picked.ok_or(Failure::NoEndpoint)?;
-        Ok((endpoint, Round { first: self.upstreams.preferred(endpoint), failed: 0 }))
+        let found = if self.take_endpoint_place(id, endpoint) { Some(endpoint) } else { self.pick_free(id) };
+        Ok(found.map(|endpoint| (endpoint, Round { first: self.upstreams.preferred(endpoint), failed: 0 })))
     }
 
-    /// Begins an attempt at an endpoint, or at another one if the machine lacks the family of every address that is left of `round`.
+    /// An endpoint with a place, where the one that was picked has none. Where some were not tried, it is one of those.
+    #[cold]
+    fn pick_free(&mut self, id: u32) -> Option<EndpointId> {
+        let anywhere = !self.has_untried(id);
+        let (snapshot, cluster, tried) = {
+            let exchange = &self.exchanges[id as usize];
+            (exchange.snapshot.clone(), exchange.cluster, exchange.tries.failed)
+        };
+        let count = snapshot.clusters.get(cluster.index())?.endpoints.len();
+        let from = self.balancer.random() as usize % count.max(1);
+        (0..count).map(|step| (from + step) % count).find_map(|position| {
+            let endpoint = snapshot.used_endpoint(cluster, position, &mut self.balancer)?;
+            let may = anywhere || !tried.contains(endpoint);
+            (may && self.take_endpoint_place(id, endpoint)).then_some(endpoint)
+        })
+    }
+
+    /// Begins an attempt at an endpoint, or at another one if the machine lacks the family of every address that is left of `round`. The exchange has a place of the endpoint. False: no other endpoint has one.
     pub(super) fn attempt_from(
         &mut self,
         id: u32,
         mut endpoint: EndpointId,
         mut round: Round,
         options: AcquireOptions,
-    ) -> Result<(), Failure> {
+    ) -> Result<bool, Failure> {
         loop {
             let begun = self.attempt_at(id, endpoint, round, options);
             if begun != Err(Failure::Connect) || !self.count_unconnected(id, endpoint) || !self.has_untried(id) {
-                return begun;
+                return begun.map(|()| true);
             }
-            (endpoint, round) = self.pick(id)?;
+            self.give_endpoint_place(id);
+            let Some(next) = self.pick(id)? else { return Ok(false) };
+            (endpoint, round) = next;
         }
     }
 

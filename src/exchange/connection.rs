@@ -19,8 +19,8 @@ impl<D: Driver> Engine<D> {
     /// Queues bytes of the request.
     pub fn send(&mut self, id: u32, out: &mut Queue) {
         let exchange = &mut self.exchanges[id as usize];
-        if let State::Backoff(backoff) = &mut exchange.state {
-            return backoff.request.append(self.ring.buffers.pieces(), out);
+        if let State::Waiting(wait) = &mut exchange.state {
+            return wait.request.append(self.ring.buffers.pieces(), out);
         }
         let index = exchange.connection().ok();
         let Some((index, connection)) = index.and_then(|index| Some((index, self.upstreams.get(index)?))) else {

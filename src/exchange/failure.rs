@@ -46,6 +46,10 @@ pub enum Failure {
     NoRoute,
     /// Operator: no endpoint of the cluster takes traffic.
     NoEndpoint,
+    /// Operator: the cluster has as many requests under way as `limits.requests`, and as many that wait as `limits.queue`.
+    QueueFull,
+    /// Operator: no place became free within `limits.queue_timeout`.
+    QueueTimeout,
     /// Upstream: connect(2) failed.
     Connect,
     /// Upstream: connecting took longer than `timeouts.connect`.
@@ -103,6 +107,7 @@ impl Failure {
             Self::RequestBody | Self::RequestTrailers(_) | Self::RequestBodySize => Side::Downstream,
             Self::RequestHeadTimeout | Self::RequestBodyTimeout | Self::RequestBodySlow => Side::Downstream,
             Self::TenantRequests | Self::TenantRate | Self::NoRoute | Self::NoEndpoint => Side::Operator,
+            Self::QueueFull | Self::QueueTimeout => Side::Operator,
             Self::Connect | Self::ConnectTimeout | Self::Closed | Self::Reset => Side::Upstream,
             Self::TlsCertificate | Self::TlsProtocol | Self::TlsAlert => Side::Upstream,
             Self::ResponseTimeout | Self::Response(_) | Self::ResponseBody => Side::Upstream,
@@ -154,6 +159,8 @@ impl Failure {
             Self::TenantRate => (429, "tenant_rate", "http_request_denied"),
             Self::NoRoute => (404, "no_route", "destination_not_found"),
             Self::NoEndpoint => (503, "no_endpoint", "destination_unavailable"),
+            Self::QueueFull => (503, "queue_full", "connection_limit_reached"),
+            Self::QueueTimeout => (503, "queue_timeout", "connection_limit_reached"),
             Self::Connect => (502, "connect_failed", "connection_refused"),
             Self::ConnectTimeout => (504, "connect_timeout", "connection_timeout"),
             Self::TlsCertificate => (502, "tls_certificate", "tls_certificate_error"),

@@ -20,6 +20,7 @@ mod request_id;
 mod state;
 mod tenancy;
 mod values;
+mod waiting;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,6 +57,7 @@ use state::{Exchange, State};
 use tenancy::Tenancy;
 use values::write_host;
 pub use values::{Kept, RequestValues, appended_lines, find_captures, write_location};
+use waiting::WaitingRequests;
 
 /// The exchanges of a worker and what all of them share.
 pub struct Engine<D = Kernel> {
@@ -81,6 +83,14 @@ pub struct Engine<D = Kernel> {
     /// By `RouteNumber`.
     budgets: Vec<RetryBudget>,
     exchanges: Slab<Exchange>,
+    /// Position of the worker among all of them.
+    worker: usize,
+    /// By number of the cluster: its requests that wait for a place. None: it has no limits.
+    waiting: Vec<Option<WaitingRequests>>,
+    /// Clusters whose waiting requests are to be looked at in this turn.
+    noted: Vec<u32>,
+    /// Streams whose requests have waited, and have got a place or were refused.
+    served: Vec<StreamId>,
     /// The forms of the path of the request that was routed last.
     paths: Forms,
     /// The forms of the path that was made for an origin last, if it was made of variables.
@@ -158,6 +168,10 @@ impl<D: Driver> Engine<D> {
             tenancies: Vec::new(),
             budgets: Vec::new(),
             exchanges: Slab::with_capacity(1024),
+            worker: usize::from(worker.0),
+            waiting: Vec::new(),
+            noted: Vec::new(),
+            served: Vec::new(),
             paths: Forms::with_capacity(limits::REQUEST_LINE_BYTES),
             made: Forms::with_capacity(0),
             captures: Captures::new(),
@@ -183,6 +197,7 @@ impl<D: Driver> Engine<D> {
         self.budgets.resize_with(snapshot.route_bound().max(self.budgets.len()), RetryBudget::default);
         self.tls_logged.resize(bound.max(self.tls_logged.len()), Duration::ZERO);
         self.apply_tenants(&snapshot);
+        self.apply_limits(&snapshot);
         self.upstreams.apply(&mut self.ring, bound, |endpoint| snapshot.endpoint(endpoint).is_some());
         std::mem::replace(&mut self.snapshot, SnapshotRef::new(snapshot, &mut self.balancer))
     }
@@ -238,6 +253,8 @@ impl<D: Driver> Engine<D> {
             deadline: None,
             interims: 0,
             offer: offer.unwrap_or_default(),
+            priority: route.priority.of(&request.fields, head, asked.peer.trusted),
+            place: None,
             replay: Replay::default(),
             kept,
             snapshot: decision.snapshot.clone(),
@@ -256,6 +273,7 @@ impl<D: Driver> Engine<D> {
         if let Err(failure) = self.attempt(id, false) {
             let mut exchange = self.exchanges.remove(id as usize);
             exchange.replay.begin(&mut self.ring.buffers, false);
+            self.give_places(exchange.place);
             self.release_place(exchange.tenant);
             self.spare(exchange.kept);
             return Err(failure);
@@ -322,7 +340,7 @@ impl<D: Driver> Engine<D> {
     /// When there will be no response. The caller then closes the exchange.
     pub fn response_head(&mut self, id: u32) -> Result<Option<Head>, Failure> {
         let exchange = &self.exchanges[id as usize];
-        if exchange.backoff().is_some() {
+        if exchange.wait().is_some() {
             return Ok(None);
         }
         let index = exchange.connection()?;
@@ -429,19 +447,24 @@ impl<D: Driver> Engine<D> {
         self.counters.exchanges.set(self.exchanges.len() as u64);
         self.release_place(exchange.tenant);
         match &mut exchange.state {
-            State::Backoff(backoff) => backoff.request.clear(self.ring.buffers.pieces()),
-            State::Attempt(_) | State::Between | State::Failed(_) => {}
+            State::Attempt(_) => self.release(&exchange, complete),
+            State::Waiting(wait) => {
+                wait.request.clear(self.ring.buffers.pieces());
+                let number = exchange.place.as_ref().map(|place| place.cluster.number());
+                if let Some(link) = wait.link {
+                    self.remove_waiting(number, exchange.priority, link);
+                }
+            }
+            State::Between | State::Failed(_) => {}
         }
-        if let State::Attempt(attempt) = &exchange.state {
-            self.release(&exchange, attempt, complete);
-        }
+        self.give_places(exchange.place.take());
         self.spare(exchange.kept.take());
         Some(exchange.forwarding)
     }
 
     /// Gives the connection of the last attempt back, or closes it.
-    fn release(&mut self, exchange: &Exchange, attempt: &Attempt, complete: bool) {
-        let Attempt { endpoint, connection: index, stage, .. } = *attempt;
+    fn release(&mut self, exchange: &Exchange, complete: bool) {
+        let Some(Attempt { endpoint, connection: index, stage, .. }) = exchange.attempt().copied() else { return };
         self.balancer.end(endpoint);
         if !complete && stage == Stage::Tunnel {
             // A tunnel that breaks off is reset, so that the origin does not take what it has received for all that was sent.

@@ -19,7 +19,7 @@ impl<D: Driver> Engine<D> {
     /// Whether the queue for the origin is full, or there is none between two attempts, so that nothing should be added.
     #[must_use]
     pub fn is_full(&self, id: u32) -> bool {
-        let waits = self.exchanges.get(id as usize).is_some_and(|exchange| exchange.backoff().is_some());
+        let waits = self.exchanges.get(id as usize).is_some_and(|exchange| exchange.wait().is_some());
         waits || self.connection(id).is_some_and(|connection| connection.transport.is_full(&self.ring))
     }
 
@@ -33,7 +33,7 @@ impl<D: Driver> Engine<D> {
     #[must_use]
     pub fn pinned(&self, id: u32) -> usize {
         let exchange = &self.exchanges[id as usize];
-        let kept = exchange.replay.pieces() + exchange.backoff().map_or(0, |backoff| backoff.request.pieces());
+        let kept = exchange.replay.pieces() + exchange.wait().map_or(0, |wait| wait.request.pieces());
         kept + self
             .connection(id)
             .map_or(0, |connection| connection.transport.pinned(&self.ring) + connection.transport.input.pieces())
@@ -75,8 +75,8 @@ impl<D: Driver> Engine<D> {
         let (Timer::Attempt(id) | Timer::Exchange(id)) = timer else { return None };
         let exchange = self.exchanges.get(id as usize)?;
         let stream = exchange.stream;
-        if let Some(backoff) = exchange.backoff() {
-            let (over, expired) = (self.has_passed(Some(backoff.until)), self.has_passed(exchange.deadline));
+        if let Some(wait) = exchange.wait() {
+            let (over, expired) = (self.has_passed(Some(wait.until)), self.has_passed(exchange.deadline));
             if over || expired {
                 self.resume(id, expired);
             } else {
@@ -106,7 +106,7 @@ impl<D: Driver> Engine<D> {
     /// because the client has to read first.
     pub(super) fn exchange_deadline(&self, id: u32) -> Option<Tick> {
         let exchange = &self.exchanges[id as usize];
-        if exchange.backoff().is_some() {
+        if exchange.wait().is_some() {
             return exchange.deadline;
         }
         let connection = self.connection(id)?;
@@ -123,8 +123,8 @@ impl<D: Driver> Engine<D> {
         let ring = &self.ring;
         let clock = ring.clock();
         let exchange = &mut self.exchanges[id as usize];
-        if let Some(backoff) = exchange.backoff() {
-            return Some(backoff.until);
+        if let Some(wait) = exchange.wait() {
+            return Some(wait.until);
         }
         let State::Attempt(Attempt { endpoint, connection, since, .. }) = exchange.state else { return None };
         let connection = self.upstreams.get(connection)?;

@@ -3,7 +3,7 @@
 //! Not here: making an attempt (`attempt`), and how many retries a route may have (`budget`).
 
 use super::attempt::{Attempt, Round};
-use super::state::Backoff;
+use super::state::Wait;
 use super::{Engine, Exchange, Failure, Stage, State};
 use crate::buffer::{Buffers, Queue};
 use crate::cluster::{Balance, Outcome, Tried};
@@ -242,9 +242,15 @@ impl<D: Driver> Engine<D> {
             }
         }
         let exchange = &self.exchanges[id as usize];
-        let measured = exchange.snapshot.clusters.get(exchange.cluster.index());
-        if !failed && exchange.request_done && measured.is_some_and(|it| it.balance == Balance::PeakEwma) {
-            self.balancer.measure(endpoint, self.ring.clock().now().saturating_sub(exchange.asked));
+        let cluster = exchange.snapshot.clusters.get(exchange.cluster.index());
+        if let Some(cluster) = cluster.filter(|_| !failed && exchange.request_done) {
+            let took = self.ring.clock().now().saturating_sub(exchange.asked);
+            if cluster.balance == Balance::PeakEwma {
+                self.balancer.measure(endpoint, took);
+            }
+            if cluster.limits.adaptive {
+                cluster.state.places().measure(self.worker, took);
+            }
         }
         self.observe(id, endpoint, if failed { Outcome::Failed } else { Outcome::Answered });
     }
@@ -322,9 +328,14 @@ impl<D: Driver> Engine<D> {
         self.end_attempt(id);
         let options = AcquireOptions { fresh: true, replay: self.keeps_request(id, true) };
         let begun = match place {
-            Place::NextAddress(endpoint, round) => self.attempt_from(id, endpoint, round, options),
+            Place::NextAddress(endpoint, round) if self.take_endpoint_place(id, endpoint) => {
+                match self.attempt_from(id, endpoint, round, options) {
+                    Ok(false) => self.wait_for_place(id, true),
+                    begun => begun.map(drop),
+                }
+            }
             Place::Elsewhere if !self.has_untried(id) => Err(Failure::NoEndpoint),
-            Place::Elsewhere | Place::Anywhere => self.attempt(id, true),
+            Place::Elsewhere | Place::Anywhere | Place::NextAddress(..) => self.attempt(id, true),
             Place::Later => {
                 self.wait(id, request);
                 return Ok(());
@@ -346,14 +357,19 @@ impl<D: Driver> Engine<D> {
         let exchange = &mut self.exchanges[id as usize];
         let doubled = exchange.retry().backoff * (1 << exchange.tries.retries.saturating_sub(1).min(10));
         let until = self.ring.clock().deadline(doubled.mul_f64(0.5 + random / 2.0));
-        exchange.state = State::Backoff(Backoff { request, until });
+        exchange.state = State::Waiting(Wait { request, until, link: None });
         self.arm(id);
     }
 
-    /// The wait before the next attempt is over, or the time for the whole exchange: begins the attempt, or gives up.
+    /// The wait before the next attempt is over, or the time for the whole exchange: begins the attempt, or gives up. One that has waited
+    /// for a place gives up.
     pub(super) fn resume(&mut self, id: u32, expired: bool) {
+        let failure = if expired { Failure::ResponseTimeout } else { Failure::QueueTimeout };
+        if self.exchanges[id as usize].wait().is_some_and(|wait| wait.link.is_some()) {
+            return self.end_wait(id, failure);
+        }
         let before = std::mem::replace(&mut self.exchanges[id as usize].state, State::Between);
-        let State::Backoff(Backoff { mut request, .. }) = before else {
+        let State::Waiting(Wait { mut request, .. }) = before else {
             self.exchanges[id as usize].state = before;
             return;
         };
@@ -377,10 +393,11 @@ impl<D: Driver> Engine<D> {
             self.balancer.end(endpoint);
             self.upstreams.discard(&mut self.ring, connection);
         }
+        self.give_endpoint_place(id);
     }
 
     /// Ends the attempt, and with it the exchange's chance of a response.
-    fn fail(&mut self, id: u32, failure: Failure) -> Failure {
+    pub(super) fn fail(&mut self, id: u32, failure: Failure) -> Failure {
         self.end_attempt(id);
         self.exchanges[id as usize].state = State::Failed(failure);
         failure

@@ -7,8 +7,10 @@ use super::attempt::{Attempt, Stage};
 use super::recover::Tries;
 use super::replay::Replay;
 use super::request::UpgradeOffer;
+use super::waiting::{Link, Place};
 use super::{Failure, Forwarding, Kept};
 use crate::buffer::Queue;
+use crate::cluster::Priority;
 use crate::http::Method;
 use crate::id::{ClusterId, RouteId, StreamId, TenantId};
 use crate::route::RouteLimits;
@@ -31,6 +33,10 @@ pub(super) struct Exchange {
     pub(super) offer: UpgradeOffer,
     pub(super) state: State,
     pub(super) tries: Tries,
+    /// How important it is where not all can be served.
+    pub(super) priority: Priority,
+    /// What it has of a cluster with limits; None: the cluster has none, or nothing was taken yet.
+    pub(super) place: Option<Place>,
     /// The part of its record that describes the origin's side.
     pub(super) forwarding: Forwarding,
     /// The part of the request that was sent and may be sent again.
@@ -62,18 +68,20 @@ pub(super) enum State {
     Between,
     /// An attempt at an endpoint is under way.
     Attempt(Attempt),
-    /// The last attempt has failed, and the next one is made after a while.
-    Backoff(Backoff),
+    /// The next attempt is made after a while, or when there is a place for it.
+    Waiting(Wait),
     /// There will be no response.
     Failed(Failure),
 }
 
-/// A wait between two attempts.
+/// A wait before an attempt.
 #[derive(Debug)]
-pub(super) struct Backoff {
+pub(super) struct Wait {
     /// The whole request so far.
     pub(super) request: Queue,
     pub(super) until: Tick,
+    /// None: since an attempt has failed. Some: for a place, which has to come before `until`.
+    pub(super) link: Option<Link>,
 }
 
 impl Exchange {
@@ -94,8 +102,8 @@ impl Exchange {
     }
 
     /// The wait before its next attempt.
-    pub(super) fn backoff(&self) -> Option<&Backoff> {
-        if let State::Backoff(backoff) = &self.state { Some(backoff) } else { None }
+    pub(super) fn wait(&self) -> Option<&Wait> {
+        if let State::Waiting(wait) = &self.state { Some(wait) } else { None }
     }
 
     /// Why there will be no response.
@@ -108,7 +116,7 @@ impl Exchange {
         match &self.state {
             State::Attempt(attempt) => Ok(attempt.connection),
             State::Failed(failure) => Err(*failure),
-            State::Between | State::Backoff(_) => Err(Failure::Closed),
+            State::Between | State::Waiting(_) => Err(Failure::Closed),
         }
     }
 }

@@ -138,6 +138,7 @@ fn route(id: RouteId, spec: &RouteSpec) -> Result<Route, (&'static str, String)>
         timeout: spec.timeout,
         limits: spec.limits,
         retry: spec.retry,
+        priority: spec.priority.clone(),
         rewrite,
         restores: Restores { location: spec.rewrite_location, cookies: spec.cookie_path },
         names_method: !spec.conditions.methods.is_empty(),

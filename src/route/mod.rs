@@ -15,6 +15,7 @@ mod cookie;
 mod edit;
 mod explain;
 mod host;
+mod importance;
 mod network;
 mod page;
 mod pattern;
@@ -40,6 +41,7 @@ pub use condition::{Condition, Unmet};
 pub use edit::{AnswerEdits, Edits};
 pub use explain::{Considered, Verdict};
 pub use host::name as host_name;
+pub use importance::Importance;
 pub use page::ErrorPages;
 pub use pattern::{Captures, Groups, count_groups, expression_matches, try_expression};
 pub use retry::{Retry, RetryOn};
@@ -90,6 +92,8 @@ pub struct Route {
     pub limits: RouteLimits,
     /// When its requests are sent again.
     pub retry: Retry,
+    /// How important its requests are.
+    pub priority: Importance,
     /// New path and host.
     pub rewrite: Option<Rewrite>,
     /// What is given the form that the client knows in responses.

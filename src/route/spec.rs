@@ -4,7 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{Retry, template};
+use super::{Importance, Retry, template};
 use crate::id::{ClusterId, ListenerId, Network, TenantId};
 use crate::tls::SpiffeId;
 
@@ -33,6 +33,8 @@ pub struct RouteSpec {
     pub limits: RouteLimits,
     /// When its requests are sent again.
     pub retry: Retry,
+    /// How important its requests are.
+    pub priority: Importance,
     /// What `rewrite` does to the path.
     pub rewrite_path: Option<PathEdit>,
     /// `rewrite.host`: replaces Host; a template.
@@ -65,6 +67,7 @@ impl RouteSpec {
             timeout: None,
             limits: RouteLimits::default(),
             retry: Retry::NEVER,
+            priority: Importance::default(),
             rewrite_path: None,
             rewrite_host: None,
             rewrite_location: false,

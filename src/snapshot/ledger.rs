@@ -5,7 +5,7 @@
 //! Not here: the tables that the ids index.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BTreeSet, BinaryHeap, HashMap};
 use std::hash::Hash;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Weak};
@@ -29,6 +29,8 @@ pub struct Ledger {
     states: HashMap<(String, Vec<Address>), Weak<EndpointState>>,
     /// By name.
     clusters: HashMap<String, ClusterState>,
+    /// Numbers of clusters that are used no more.
+    free_clusters: BTreeSet<u32>,
     /// Workers that have to do with endpoints; 0: one.
     workers: usize,
     /// Rung by workers when an endpoint has failed too often.
@@ -126,7 +128,14 @@ impl Ledger {
 
     /// What is known of a cluster as a whole. It is known by its name.
     pub(super) fn cluster(&mut self, name: &str) -> ClusterState {
-        self.clusters.entry(name.to_owned()).or_insert_with(|| ClusterState::new(self.bell.clone())).clone()
+        if let Some(known) = self.clusters.get(name) {
+            return known.clone();
+        }
+        // Without a free number below, all numbers below the count are in use.
+        let number = self.free_clusters.pop_first().unwrap_or(self.clusters.len() as u32);
+        let state = ClusterState::new(number, self.workers, self.bell.clone());
+        self.clusters.insert(name.to_owned(), state.clone());
+        state
     }
 
     /// A tenant is known by its name.
@@ -149,7 +158,8 @@ impl Ledger {
         self.tenants.prune();
         self.routes.prune();
         self.states.retain(|_, state| state.strong_count() > 0);
-        self.clusters.retain(|_, state| !state.is_forgotten());
+        let free = &mut self.free_clusters;
+        self.clusters.retain(|_, state| !state.is_forgotten() || !free.insert(state.number()));
     }
 }
 

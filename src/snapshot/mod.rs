@@ -98,6 +98,11 @@ impl SnapshotRef {
         balancer.pick(self.clusters.get(cluster.index())?, &self.0.views, tried, probe)
     }
 
+    /// The endpoint of `cluster` that is at a position among those in use; None: there are fewer.
+    pub fn used_endpoint(&self, cluster: ClusterId, position: usize, balancer: &mut Balancer) -> Option<EndpointId> {
+        balancer.used(self.clusters.get(cluster.index())?, &self.0.views, position)
+    }
+
     /// Whether an endpoint of `cluster` is in use that was not tried.
     pub fn has_untried(&self, cluster: ClusterId, tried: &Tried, balancer: &mut Balancer) -> bool {
         let cluster = self.clusters.get(cluster.index());
@@ -451,7 +456,7 @@ fn set<T>(table: &mut Vec<Option<T>>, index: usize, value: T) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::{Balance, EndpointSpec, OutlierSpec};
+    use crate::cluster::{Balance, EndpointSpec, LimitsSpec, OutlierSpec};
     use crate::route::{ActionSpec, HostPattern};
 
     #[test]
@@ -482,6 +487,7 @@ mod tests {
             health: None,
             panic_threshold: 0.5,
             slow_start: Duration::ZERO,
+            limits: LimitsSpec::NONE,
         };
         let mut build = |version, clusters: &[ClusterSpec]| {
             let spec = SnapshotSpec { clusters: clusters.to_vec(), ..SnapshotSpec::default() };

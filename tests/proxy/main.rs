@@ -27,6 +27,7 @@ mod permissive;
 mod paths;
 mod proxy_protocol;
 mod reload;
+mod queues;
 mod resilience;
 mod scarcity;
 mod sockets;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::random::Random;
 use crate::scenario::{
     Action, AnswerFraming, AnswerPlan, Body, ClientEnd, ClientFault, ClientPlan, ClusterPlan, Connects, EndpointPlan,
-    ExchangePlan, KernelPlan, ListenerPlan, NEVER, OperatorPlan, OriginFault, Pace, Scenario, Target,
+    ExchangePlan, KernelPlan, LimitsPlan, ListenerPlan, NEVER, OperatorPlan, OriginFault, Pace, Scenario, Target,
 };
 use crate::swarm::Swarm;
 
@@ -21,6 +21,7 @@ pub(crate) fn draw(seed: u64) -> Scenario {
     let kernel = kernel(&mut random, &swarm);
     let listeners: Vec<_> = (0..random.within(1..=2)).map(|number| listener(&mut random, &swarm, number)).collect();
     let clusters: Vec<_> = (0..random.within(1..=3)).map(|_| cluster(&mut random, &swarm)).collect();
+    let clusters = (0..).zip(clusters).map(|(number, it)| ClusterPlan { limits: limits(seed, number), ..it }).collect();
     let mut scenario =
         Scenario { seed, kernel, listeners, clusters, clients: vec![], exchanges: vec![], operator: vec![] };
     // Much to be moved takes long.
@@ -85,7 +86,21 @@ fn cluster(random: &mut Random, swarm: &Swarm) -> ClusterPlan {
         max_idle: if swarm.pooled || swarm.few_descriptors { 128 } else { random.pick(&[0, 1, 2, 128]) },
         abort_on_close: random.chance(if swarm.ends { 50 } else { 20 }),
         timeout: random.chance(30).then(|| seconds(random, &[1, 2])),
+        limits: None,
     }
+}
+
+/// Limits of a cluster. They came later than the rest, so that they have randomness of their own and only some seeds have them: what the
+/// others stand for is as it was.
+fn limits(seed: u64, cluster: usize) -> Option<LimitsPlan> {
+    let mut random = Random::new(seed, u64::MAX - cluster as u64);
+    let limited = seed % 8 == 3 && random.chance(70);
+    limited.then(|| LimitsPlan {
+        requests: random.pick(&[0, 1, 2, 3]),
+        endpoint_requests: random.pick(&[0, 1, 2]),
+        queue: random.pick(&[0, 1, 2, 100]),
+        wait: Duration::from_millis(random.pick(&[20, 200, 5000])),
+    })
 }
 
 fn endpoint(random: &mut Random, swarm: &Swarm) -> EndpointPlan {

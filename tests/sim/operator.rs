@@ -169,12 +169,21 @@ impl State {
                 continue;
             }
             let count = if self.shrunk.contains(&number) { 1 } else { plan.endpoints.len() };
+            let limits = plan.limits.filter(|it| it.requests + it.endpoint_requests > 0).map_or(String::new(), |it| {
+                format!(
+                    "limits = {{ requests = {}, per_endpoint = {{ requests = {} }}, queue = {}, queue_timeout = \"{}ms\" }}\n",
+                    it.requests,
+                    it.endpoint_requests,
+                    it.queue,
+                    it.wait.as_millis()
+                )
+            });
             let endpoints: Vec<_> = (1..=count).map(|endpoint| format!("\"10.{number}.0.{endpoint}:80\"")).collect();
             let _ = write!(
                 text,
                 "[[cluster]]\nname = \"c{number}\"\nendpoints = [{}]\nbalance = \"{}\"\nabort_on_close = {}\n\
                  pool = {{ max_idle = {}, idle = \"{}s\" }}\n\
-                 timeouts = {{ connect = \"{}ms\", response = \"{}s\" }}\n",
+                 timeouts = {{ connect = \"{}ms\", response = \"{}s\" }}\n{limits}",
                 endpoints.join(", "),
                 plan.balance,
                 plan.abort_on_close,

@@ -85,6 +85,16 @@ pub(crate) struct ClusterPlan {
     pub(crate) abort_on_close: bool,
     /// The route's `timeout`.
     pub(crate) timeout: Option<Duration>,
+    pub(crate) limits: Option<LimitsPlan>,
+}
+
+/// How many requests may be under way, at the cluster and at one endpoint, and how many may wait, for how long; 0: no limit.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LimitsPlan {
+    pub(crate) requests: usize,
+    pub(crate) endpoint_requests: usize,
+    pub(crate) queue: usize,
+    pub(crate) wait: Duration,
 }
 
 #[derive(Clone, Debug)]
@@ -395,7 +405,7 @@ impl Scenario {
     /// The longest that a worker may wait for somebody.
     pub(crate) fn patience(&self) -> Duration {
         let listeners = self.listeners.iter().map(|it| it.header + it.body + it.idle).max().unwrap_or_default();
-        let clusters = self.clusters.iter().map(|it| 4 * it.connect + 2 * it.response + it.idle).max();
+        let clusters = self.clusters.iter().map(|it| 4 * it.connect + 2 * it.response + it.idle + it.wait()).max();
         let tunnels = self.exchanges.iter().any(|exchange| exchange.tunnel.is_some());
         let tunnel = Duration::from_secs(if tunnels { 3700 } else { 0 });
         listeners + clusters.unwrap_or_default() + tunnel + Duration::from_secs(60)
@@ -403,6 +413,11 @@ impl Scenario {
 }
 
 impl ClusterPlan {
+    /// How long a request waits at most before its first attempt.
+    fn wait(&self) -> Duration {
+        self.limits.map_or(Duration::ZERO, |limits| limits.wait)
+    }
+
     /// Whether a connection is had in time whatever is picked.
     fn is_clean(&self) -> bool {
         let up = self.endpoints.iter().any(|endpoint| endpoint.connects == Connects::Up);
@@ -411,7 +426,8 @@ impl ClusterPlan {
             Connects::Silent => self.timeout.is_none(),
             Connects::Late(_) | Connects::Flapping(_) => false,
         };
-        up && self.endpoints.iter().all(known)
+        up && self.limits.is_none()
+            && self.endpoints.iter().all(known)
             && self.endpoints.iter().all(|it| it.reads.gap <= Duration::from_millis(2))
     }
 }

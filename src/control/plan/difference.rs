@@ -178,6 +178,7 @@ fn route_aspects((old_config, old): (&Config, &RouteSpec), (new_config, new): (&
         ("action", action(old_config, old), action(new_config, new)),
         ("timeout", optional(old.timeout.map(time)), optional(new.timeout.map(time))),
         ("retry", old.retry.to_string(), new.retry.to_string()),
+        ("priority", old.priority.to_string(), new.priority.to_string()),
         ("body_bytes", body(&old.limits), body(&new.limits)),
         ("timeouts.idle", optional(old.limits.response_idle.map(time)), optional(new.limits.response_idle.map(time))),
         ("timeouts.body", optional(old.limits.body_timeout.map(time)), optional(new.limits.body_timeout.map(time))),
@@ -272,6 +273,7 @@ fn cluster_aspects(old: &ClusterSpec, new: &ClusterSpec) -> Aspects {
         ("health", optional(old.health.as_ref().map(health)), optional(new.health.as_ref().map(health))),
         ("panic_threshold", old.panic_threshold.to_string(), new.panic_threshold.to_string()),
         ("slow_start", time(old.slow_start), time(new.slow_start)),
+        ("limits", old.limits.to_string(), new.limits.to_string()),
     ]
 }
 

@@ -1,0 +1,291 @@
+//! How many requests of a cluster may be under way at a time, over all workers, and which workers have requests that wait for a place.
+//! Where nothing is limited, nothing is counted. Not here: the waiting requests themselves (`exchange`).
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::spec::LimitsSpec;
+use crate::uring::Waker;
+
+/// How important a request is where not all can be served.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Priority {
+    /// Served first, refused last.
+    Critical,
+    /// As most are.
+    #[default]
+    Normal,
+    /// Served last, refused first.
+    Bulk,
+}
+
+impl Priority {
+    /// All, the most important first.
+    pub const ALL: [Self; 3] = [Self::Critical, Self::Normal, Self::Bulk];
+
+    /// As it is written in a configuration.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Critical => "critical",
+            Self::Normal => "normal",
+            Self::Bulk => "bulk",
+        }
+    }
+
+    /// The one of that name.
+    #[must_use]
+    pub fn named(name: &[u8]) -> Option<Self> {
+        Self::ALL.into_iter().find(|it| it.name().as_bytes().eq_ignore_ascii_case(name))
+    }
+}
+
+/// The places of one cluster.
+///
+/// A place that is given back is for a request that waits, if there is one, so that a new request waits behind it. Whoever gives one back
+/// looks for waiting requests after that, and whoever waits looks for a place after it has said so: one of both sees the other, because
+/// all of these operations are in one order (`SeqCst`).
+#[derive(Debug)]
+pub struct Places {
+    /// `limits.requests`; 0: no limit.
+    requests: AtomicU32,
+    /// `limits.per_endpoint.requests`; 0: no limit.
+    endpoint_requests: AtomicU32,
+    /// `limits.queue`
+    queue: AtomicU32,
+    /// What an adaptive limit stands at; 0: there is none.
+    adapted: AtomicU32,
+    taken: AtomicU32,
+    waiting: AtomicU32,
+    /// Requests that were refused because too many waited, and because they had waited for too long.
+    refused: [AtomicU64; 2],
+    /// By worker.
+    cells: Box<[Cell]>,
+}
+
+/// The requests of one worker that wait, and its measurements; it alone writes, but for `evict`.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Cell {
+    waiting: [AtomicU32; Priority::ALL.len()],
+    /// Since when the first one of each priority has waited, milliseconds on the process's clock.
+    since: [AtomicU64; Priority::ALL.len()],
+    /// Requests that are to make room for more important ones of other workers.
+    evict: AtomicU32,
+    /// Answers, and the sum of the times to their first bytes, microseconds: for an adaptive limit.
+    answers: AtomicU64,
+    answer_time: AtomicU64,
+    waker: OnceLock<Waker>,
+}
+
+/// What may be done with a request that finds no place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Queued {
+    /// It waits.
+    Waits,
+    /// It waits instead of a less important one of this worker, which the caller refuses.
+    Evicts,
+    /// Too many wait.
+    Full,
+}
+
+impl Places {
+    /// Those of a cluster without limits, for so many workers.
+    #[must_use]
+    pub fn new(workers: usize) -> Self {
+        Self {
+            requests: AtomicU32::new(0),
+            endpoint_requests: AtomicU32::new(0),
+            queue: AtomicU32::new(0),
+            adapted: AtomicU32::new(0),
+            taken: AtomicU32::new(0),
+            waiting: AtomicU32::new(0),
+            refused: Default::default(),
+            cells: std::iter::repeat_with(Cell::default).take(workers.max(1)).collect(),
+        }
+    }
+
+    /// Takes in the limits, and how a worker is woken when a place is free for one of its requests.
+    pub fn apply(&self, limits: &LimitsSpec, worker: usize, waker: impl FnOnce() -> Waker) {
+        self.requests.store(limits.requests, Ordering::Relaxed);
+        self.endpoint_requests.store(limits.endpoint_requests, Ordering::Relaxed);
+        self.queue.store(limits.queue, Ordering::Relaxed);
+        if !limits.is_none() {
+            self.cell(worker).waker.get_or_init(waker);
+        }
+        if !limits.adaptive {
+            self.adapt(0);
+        }
+    }
+
+    /// Takes in how long a worker has waited for the first byte of an answer.
+    pub fn measure(&self, worker: usize, time: Duration) {
+        let cell = self.cell(worker);
+        let add = |sum: &AtomicU64, more: u64| sum.store(sum.load(Ordering::Relaxed) + more, Ordering::Relaxed);
+        add(&cell.answers, 1);
+        add(&cell.answer_time, time.as_micros() as u64);
+    }
+
+    /// Answers that were measured so far, and the sum of their times, microseconds.
+    #[must_use]
+    pub fn measured(&self) -> (u64, u64) {
+        let sum = |of: fn(&Cell) -> &AtomicU64| self.cells.iter().map(|it| of(it).load(Ordering::Relaxed)).sum();
+        (sum(|cell| &cell.answers), sum(|cell| &cell.answer_time))
+    }
+
+    /// Sets an adaptive limit; 0: there is none.
+    pub fn adapt(&self, limit: u32) {
+        self.adapted.store(limit, Ordering::Relaxed);
+    }
+
+    /// Most requests under way; 0: no limit.
+    #[must_use]
+    #[inline]
+    pub fn limit(&self) -> u32 {
+        match (self.requests.load(Ordering::Relaxed), self.adapted.load(Ordering::Relaxed)) {
+            (limit, 0) | (0, limit) => limit,
+            (limit, adapted) => limit.min(adapted),
+        }
+    }
+
+    /// Most requests under way at one endpoint; 0: no limit.
+    #[must_use]
+    #[inline]
+    pub fn endpoint_limit(&self) -> u32 {
+        self.endpoint_requests.load(Ordering::Relaxed)
+    }
+
+    /// Requests that have a place.
+    #[must_use]
+    pub fn taken(&self) -> u32 {
+        self.taken.load(Ordering::SeqCst)
+    }
+
+    /// Requests that wait for one.
+    #[must_use]
+    #[inline]
+    pub fn waiting(&self) -> u32 {
+        self.waiting.load(Ordering::SeqCst)
+    }
+
+    /// Requests that were refused so far because too many waited, and because they had waited for too long.
+    #[must_use]
+    pub fn refused(&self) -> [u64; 2] {
+        self.refused.each_ref().map(|count| count.load(Ordering::Relaxed))
+    }
+
+    /// Counts a request that was refused because too many waited.
+    pub fn count_full(&self) {
+        self.refused[0].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a request that was refused because it had waited for too long.
+    pub fn count_late(&self) {
+        self.refused[1].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Takes a place. False: all are taken.
+    #[must_use]
+    pub fn take(&self) -> bool {
+        take(&self.taken, self.limit())
+    }
+
+    /// Gives a place back.
+    pub fn give(&self) {
+        self.taken.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Whether a request waits that is served before a new one of a priority.
+    #[must_use]
+    pub fn has_before(&self, priority: Priority) -> bool {
+        self.waiting() > 0
+            && self
+                .cells
+                .iter()
+                .any(|cell| (0..=priority as usize).any(|at| cell.waiting[at].load(Ordering::SeqCst) > 0))
+    }
+
+    /// Asks for a place in the queue for a request of a worker.
+    pub fn queue(&self, worker: usize, priority: Priority) -> Queued {
+        let least = |waiting: u32| (waiting < self.queue.load(Ordering::Relaxed)).then_some(waiting + 1);
+        if self.waiting.fetch_update(Ordering::SeqCst, Ordering::SeqCst, least).is_ok() {
+            return Queued::Waits;
+        }
+        if has_lesser(self.cell(worker), priority) {
+            self.waiting.fetch_add(1, Ordering::SeqCst);
+            return Queued::Evicts;
+        }
+        let Some((_, cell)) = self.others(worker).find(|(_, cell)| has_lesser(cell, priority)) else {
+            return Queued::Full;
+        };
+        // For a moment, one more waits than may.
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        cell.evict.fetch_add(1, Ordering::SeqCst);
+        wake(cell);
+        Queued::Waits
+    }
+
+    /// A request of a worker has begun to wait, or the first one of its priority has changed: so many of that priority wait now, the first
+    /// one since `since`.
+    pub fn set_waiting(&self, worker: usize, priority: Priority, count: u32, since: Duration) {
+        let cell = self.cell(worker);
+        cell.since[priority as usize].store(since.as_millis() as u64, Ordering::SeqCst);
+        cell.waiting[priority as usize].store(count, Ordering::SeqCst);
+    }
+
+    /// A request waits no more.
+    pub fn leave(&self) {
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Takes out how many requests of a worker are to make room.
+    #[must_use]
+    pub fn take_evictions(&self, worker: usize) -> u32 {
+        let cell = self.cell(worker);
+        if cell.evict.load(Ordering::SeqCst) == 0 { 0 } else { cell.evict.swap(0, Ordering::SeqCst) }
+    }
+
+    /// Whether the request that is served next is one of a worker's: of the most important ones that wait, the one that has waited for
+    /// longest. If it is another worker's, that one is woken. False also where none waits.
+    #[must_use]
+    pub fn is_next(&self, worker: usize) -> bool {
+        let first = |priority: usize| {
+            let waits = self.cells.iter().enumerate().filter(|(_, it)| it.waiting[priority].load(Ordering::SeqCst) > 0);
+            waits.min_by_key(|(_, it)| it.since[priority].load(Ordering::SeqCst))
+        };
+        let Some((next, cell)) = (0..Priority::ALL.len()).find_map(first) else { return false };
+        if next == worker % self.cells.len() {
+            return true;
+        }
+        wake(cell);
+        false
+    }
+
+    fn cell(&self, worker: usize) -> &Cell {
+        &self.cells[worker % self.cells.len()]
+    }
+
+    fn others(&self, worker: usize) -> impl Iterator<Item = (usize, &Cell)> {
+        let own = worker % self.cells.len();
+        self.cells.iter().enumerate().filter(move |(at, _)| *at != own)
+    }
+}
+
+/// Whether requests wait that are less important.
+fn has_lesser(cell: &Cell, priority: Priority) -> bool {
+    cell.waiting[priority as usize + 1..].iter().any(|count| count.load(Ordering::SeqCst) > 0)
+}
+
+fn wake(cell: &Cell) {
+    if let Some(waker) = cell.waker.get() {
+        waker.wake();
+    }
+}
+
+/// Takes one of `limit` places; 0: there is no limit. False: all are taken.
+pub(super) fn take(taken: &AtomicU32, limit: u32) -> bool {
+    let more = |taken: u32| (limit == 0 || taken < limit).then(|| taken.saturating_add(1));
+    taken.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).is_ok()
+}

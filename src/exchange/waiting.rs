@@ -1,0 +1,349 @@
+//! Requests that wait for a place, because their cluster limits how many are under way. Each worker keeps its own; whose turn it is, all
+//! workers see ([`Places`]). Not here: what is done at a place (`attempt`).
+
+use std::time::Duration;
+
+use slab::Slab;
+
+use super::state::Wait;
+use super::{Engine, Exchange, Failure, State};
+use crate::buffer::Queue;
+use crate::cluster::{ClusterState, Priority, Queued};
+use crate::id::{EndpointId, StreamId};
+use crate::snapshot::Snapshot;
+use crate::uring::Driver;
+
+/// What an exchange has of a cluster with limits.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) cluster: ClusterState,
+    /// Whether it has one of the places of the cluster, which it keeps until it is over.
+    counted: bool,
+    /// The endpoint of which it has one of the places, while an attempt at it is under way.
+    endpoint: Option<EndpointId>,
+}
+
+/// The position of an exchange among those that wait.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Link {
+    before: Option<u32>,
+    after: Option<u32>,
+    since: Duration,
+    /// Whether its attempt is to be made over a new connection.
+    fresh: bool,
+}
+
+/// The requests of one cluster that wait here.
+#[derive(Debug)]
+pub(super) struct WaitingRequests {
+    cluster: ClusterState,
+    /// By priority.
+    lists: [List; Priority::ALL.len()],
+    /// How long one waits.
+    timeout: Duration,
+    /// Whether it is among those that are to be looked at.
+    noted: bool,
+}
+
+/// Exchanges in the order in which they came.
+#[derive(Clone, Copy, Debug, Default)]
+struct List {
+    first: Option<u32>,
+    last: Option<u32>,
+    count: u32,
+}
+
+impl List {
+    fn push(&mut self, exchanges: &mut Slab<Exchange>, id: u32) {
+        match self.last.replace(id) {
+            Some(last) => link(exchanges, last).after = Some(id),
+            None => self.first = Some(id),
+        }
+        self.count += 1;
+    }
+
+    fn remove(&mut self, exchanges: &mut Slab<Exchange>, it: Link) {
+        match it.before {
+            Some(before) => link(exchanges, before).after = it.after,
+            None => self.first = it.after,
+        }
+        match it.after {
+            Some(after) => link(exchanges, after).before = it.before,
+            None => self.last = it.before,
+        }
+        self.count -= 1;
+    }
+}
+
+/// The link of an exchange that another one that waits names.
+fn link(exchanges: &mut Slab<Exchange>, id: u32) -> &mut Link {
+    match &mut exchanges[id as usize].state {
+        State::Waiting(Wait { link: Some(link), .. }) => link,
+        state => unreachable!("an exchange in a list waits: {state:?}"),
+    }
+}
+
+impl WaitingRequests {
+    fn new(cluster: ClusterState) -> Self {
+        Self { cluster, lists: Default::default(), timeout: Duration::ZERO, noted: false }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.lists.iter().all(|list| list.count == 0)
+    }
+
+    /// Tells all workers how many wait here, and since when.
+    fn publish(&self, exchanges: &mut Slab<Exchange>, worker: usize, priority: Priority) {
+        let List { first, count, .. } = self.lists[priority as usize];
+        let since = first.map_or(Duration::ZERO, |first| link(exchanges, first).since);
+        self.cluster.places().set_waiting(worker, priority, count, since);
+    }
+
+    /// The one that is served next: the first of the most important ones. Where that one has waited for half of its time, more come than
+    /// can be served, and the first ones would all be served too late: then it is the last one.
+    fn next(&self, exchanges: &mut Slab<Exchange>, now: Duration) -> Option<u32> {
+        let list = self.lists.iter().find(|list| list.count > 0)?;
+        let first = list.first?;
+        let late = now.saturating_sub(link(exchanges, first).since) > self.timeout / 2;
+        if late { list.last } else { Some(first) }
+    }
+
+    /// The one that makes room for a more important one: the last of the least important ones.
+    fn least(&self) -> Option<u32> {
+        let lesser = &self.lists[Priority::Critical as usize + 1..];
+        lesser.iter().rev().find_map(|list| list.last)
+    }
+}
+
+impl<D: Driver> Engine<D> {
+    /// Takes in the limits of clusters, and looks at all that wait under the old ones.
+    pub(super) fn apply_limits(&mut self, snapshot: &Snapshot) {
+        for slot in &mut self.waiting {
+            slot.take_if(|waiting| waiting.is_empty());
+        }
+        self.noted.clear();
+        self.waiting.iter_mut().flatten().for_each(|waiting| waiting.noted = false);
+        for cluster in &snapshot.clusters {
+            let number = cluster.state.number() as usize;
+            let ring = &self.ring;
+            cluster.state.places().apply(&cluster.limits, self.worker, || ring.waker());
+            if cluster.limits.is_none() && self.waiting.get(number).is_none_or(Option::is_none) {
+                continue;
+            }
+            if self.waiting.len() <= number {
+                self.waiting.resize_with(number + 1, || None);
+            }
+            let slot = self.waiting[number].get_or_insert_with(|| WaitingRequests::new(cluster.state.clone()));
+            slot.timeout = cluster.limits.queue_timeout;
+        }
+        self.note_waiting();
+    }
+
+    /// Has all clusters looked at that have waiting requests, because another worker has given back a place, or wants one for a more
+    /// important request.
+    pub fn note_waiting(&mut self) {
+        for number in 0..self.waiting.len() {
+            self.note(number as u32);
+        }
+    }
+
+    /// Has the waiting requests of a cluster looked at when the events of this turn are dealt with.
+    fn note(&mut self, number: u32) {
+        let Some(Some(waiting)) = self.waiting.get_mut(number as usize) else { return };
+        if !waiting.noted && waiting.cluster.places().waiting() > 0 {
+            waiting.noted = true;
+            self.noted.push(number);
+        }
+    }
+
+    /// The client stream of a request that has waited and has got a place, or was refused: the caller goes on with it. None: there is none
+    /// in this turn.
+    pub fn next_served(&mut self) -> Option<StreamId> {
+        loop {
+            if let Some(stream) = self.served.pop() {
+                return Some(stream);
+            }
+            let number = *self.noted.last()?;
+            if !self.serve(number) {
+                self.noted.pop();
+                if let Some(Some(waiting)) = self.waiting.get_mut(number as usize) {
+                    waiting.noted = false;
+                }
+            }
+        }
+    }
+
+    /// Serves one waiting request of a cluster. False: none of them can be served now.
+    fn serve(&mut self, number: u32) -> bool {
+        let Some(Some(waiting)) = self.waiting.get(number as usize) else { return false };
+        let places = waiting.cluster.places();
+        for _ in 0..places.take_evictions(self.worker) {
+            self.evict(number);
+        }
+        let Some(Some(waiting)) = self.waiting.get(number as usize) else { return false };
+        let places = waiting.cluster.places();
+        let free = places.limit() == 0 || places.taken() < places.limit();
+        if !free || !places.is_next(self.worker) {
+            return false;
+        }
+        let Some(id) = waiting.next(&mut self.exchanges, self.ring.clock().now()) else { return false };
+        let State::Waiting(wait) = &mut self.exchanges[id as usize].state else { return false };
+        let Some(link) = wait.link else { return false };
+        let mut request = std::mem::take(&mut wait.request);
+        match self.try_attempt(id, link.fresh) {
+            Ok(false) => {
+                if let State::Waiting(wait) = &mut self.exchanges[id as usize].state {
+                    wait.request = request;
+                }
+                return false;
+            }
+            Ok(true) => {
+                self.unlink(id, link);
+                self.send(id, &mut request);
+                self.arm(id);
+            }
+            Err(failure) => {
+                self.unlink(id, link);
+                request.clear(self.ring.buffers.pieces());
+                self.fail(id, failure);
+            }
+        }
+        self.served.push(self.exchanges[id as usize].stream);
+        true
+    }
+
+    /// Takes a place of the cluster, if it limits its requests and the exchange has none. False: all are taken.
+    pub(super) fn take_cluster_place(&mut self, id: u32) -> bool {
+        let exchange = &mut self.exchanges[id as usize];
+        let Some(cluster) = exchange.snapshot.clusters.get(exchange.cluster.index()) else { return true };
+        if cluster.limits.is_none() {
+            return true;
+        }
+        let place = exchange.place.get_or_insert_with(|| Place::of(&cluster.state));
+        let places = place.cluster.places();
+        if !place.counted && places.limit() > 0 {
+            place.counted = places.take();
+            return place.counted;
+        }
+        true
+    }
+
+    /// Takes a place of an endpoint, if the cluster limits attempts at one. False: all are taken.
+    pub(super) fn take_endpoint_place(&mut self, id: u32, endpoint: EndpointId) -> bool {
+        let Some(place) = &mut self.exchanges[id as usize].place else { return true };
+        let limit = place.cluster.places().endpoint_limit();
+        if limit == 0 {
+            return true;
+        }
+        let Some(state) = self.balancer.state(endpoint) else { return true };
+        let taken = state.take_place(limit);
+        place.endpoint = taken.then_some(endpoint);
+        taken
+    }
+
+    /// Gives the place of an endpoint back.
+    pub(super) fn give_endpoint_place(&mut self, id: u32) {
+        if let Some(place) = &mut self.exchanges[id as usize].place
+            && let Some(endpoint) = place.endpoint.take()
+        {
+            let number = place.cluster.number();
+            if let Some(state) = self.balancer.state(endpoint) {
+                state.give_place();
+            }
+            self.note(number);
+        }
+    }
+
+    /// Gives all places of an exchange back that is over.
+    pub(super) fn give_places(&mut self, place: Option<Place>) {
+        let Some(Place { cluster, counted, endpoint }) = place else { return };
+        if counted {
+            cluster.places().give();
+        }
+        if let Some(state) = endpoint.and_then(|endpoint| self.balancer.state(endpoint)) {
+            state.give_place();
+        }
+        self.note(cluster.number());
+    }
+
+    /// Whether an exchange that has no place yet has to wait behind others.
+    pub(super) fn has_to_wait(&self, id: u32) -> bool {
+        let exchange = &self.exchanges[id as usize];
+        let Some(cluster) = exchange.snapshot.clusters.get(exchange.cluster.index()) else { return false };
+        !cluster.limits.is_none() && exchange.place.is_none() && cluster.state.places().has_before(exchange.priority)
+    }
+
+    /// Has an exchange wait for a place.
+    ///
+    /// # Errors
+    /// Too many wait.
+    pub(super) fn wait_for_place(&mut self, id: u32, fresh: bool) -> Result<(), Failure> {
+        let exchange = &mut self.exchanges[id as usize];
+        let cluster = &exchange.snapshot.clusters[exchange.cluster.index()];
+        let (number, priority) = (cluster.state.number(), exchange.priority);
+        exchange.place.get_or_insert_with(|| Place::of(&cluster.state));
+        let Some(Some(waiting)) = self.waiting.get_mut(number as usize) else { return Err(Failure::QueueFull) };
+        match waiting.cluster.places().queue(self.worker, priority) {
+            Queued::Waits => {}
+            Queued::Evicts => self.evict(number),
+            Queued::Full => {
+                waiting.cluster.places().count_full();
+                return Err(Failure::QueueFull);
+            }
+        }
+        let Some(Some(waiting)) = self.waiting.get_mut(number as usize) else { return Err(Failure::QueueFull) };
+        let (now, until) = (self.ring.clock().now(), self.ring.clock().deadline(waiting.timeout));
+        let list = &mut waiting.lists[priority as usize];
+        let link = Link { before: list.last, after: None, since: now, fresh };
+        self.exchanges[id as usize].state = State::Waiting(Wait { request: Queue::default(), until, link: Some(link) });
+        list.push(&mut self.exchanges, id);
+        waiting.publish(&mut self.exchanges, self.worker, priority);
+        // A place may have become free before this one was seen to wait.
+        self.note(number);
+        self.arm(id);
+        Ok(())
+    }
+
+    /// Takes an exchange out of those that wait. `link` is or was its own.
+    pub(super) fn unlink(&mut self, id: u32, link: Link) {
+        let exchange = &self.exchanges[id as usize];
+        let (priority, number) = (exchange.priority, exchange.place.as_ref().map(|place| place.cluster.number()));
+        self.remove_waiting(number, priority, link);
+    }
+
+    /// Takes an exchange out of those that wait at a cluster.
+    pub(super) fn remove_waiting(&mut self, number: Option<u32>, priority: Priority, link: Link) {
+        let Some(Some(waiting)) = number.and_then(|number| self.waiting.get_mut(number as usize)) else { return };
+        waiting.lists[priority as usize].remove(&mut self.exchanges, link);
+        waiting.publish(&mut self.exchanges, self.worker, priority);
+        waiting.cluster.places().leave();
+    }
+
+    /// Refuses the least important of the requests of a cluster that wait here, unless all are of the highest priority.
+    fn evict(&mut self, number: u32) {
+        let Some(Some(waiting)) = self.waiting.get(number as usize) else { return };
+        let Some(id) = waiting.least() else { return };
+        self.end_wait(id, Failure::QueueFull);
+        self.served.push(self.exchanges[id as usize].stream);
+    }
+
+    /// Refuses a request that waits for a place.
+    pub(super) fn end_wait(&mut self, id: u32, failure: Failure) {
+        let before = std::mem::replace(&mut self.exchanges[id as usize].state, State::Failed(failure));
+        let State::Waiting(Wait { mut request, link, .. }) = before else { return };
+        request.clear(self.ring.buffers.pieces());
+        if let (Some(link), Some(place)) = (link, &self.exchanges[id as usize].place) {
+            match failure {
+                Failure::QueueFull => place.cluster.places().count_full(),
+                _ => place.cluster.places().count_late(),
+            }
+            self.unlink(id, link);
+        }
+    }
+}
+
+impl Place {
+    fn of(cluster: &ClusterState) -> Self {
+        Self { cluster: cluster.clone(), counted: false, endpoint: None }
+    }
+}
