@@ -219,6 +219,10 @@ pub struct Counters {
     retries: [Counter; RetryReason::ALL.len()],
     /// Requests that were not sent again although their routes ask for it, by [`RetryRefusal`].
     refused_retries: [Counter; RetryRefusal::ALL.len()],
+    /// Requests refused because the worker was overloaded, by priority: critical ones never are.
+    overloaded: [Counter; 3],
+    /// How long the turn was on average into which arrivals fell in the last tenth of a second with a turn, microseconds.
+    pub turn_delay: Counter,
     /// Version of the snapshot in use.
     pub version: Counter,
     /// Buffers that nobody holds and the kernel was not offered.
@@ -248,6 +252,8 @@ impl Default for Counters {
             endpoint_tls_failures: Default::default(),
             retries: Default::default(),
             refused_retries: Default::default(),
+            overloaded: Default::default(),
+            turn_delay: Counter::default(),
             version: Counter::default(),
             free_buffers: Counter::default(),
             starved_receives: Counter::default(),
@@ -338,6 +344,17 @@ impl Counters {
     #[must_use]
     pub fn refused_retries(&self) -> [u64; RetryRefusal::ALL.len()] {
         self.refused_retries.each_ref().map(Counter::get)
+    }
+
+    /// Counts a request that is refused because the worker is overloaded.
+    pub fn count_overload(&self, priority: usize) {
+        self.overloaded[priority].add(1);
+    }
+
+    /// Requests refused because the worker was overloaded, by priority.
+    #[must_use]
+    pub fn overloaded(&self) -> [u64; 3] {
+        self.overloaded.each_ref().map(Counter::get)
     }
 
     /// Counts a handshake of a client.

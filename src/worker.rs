@@ -195,7 +195,9 @@ impl<D: Driver> Worker<D> {
         }
         self.downstreams.forget_retired(&self.engine);
         self.shed_if_short();
-        Ok(self.follow_order())
+        let ends = self.follow_order();
+        self.engine.end_turn();
+        Ok(ends)
     }
 
     /// Sheds connections if buffers have run short, and logs that.

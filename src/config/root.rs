@@ -71,6 +71,7 @@ pub(super) fn read(sources: &[Source], external: &mut External, problems: &mut P
         clusters: cluster::clusters(&clusters, &cluster_names, &bounds, external, problems),
         tenants: Vec::new(),
         error_pages: page::pages(&all("error_pages"), problems),
+        overload_delay: root.one("workers").time("overload_delay"),
     };
     clusters.iter().for_each(|cluster| source_map.cluster(*cluster));
     listeners.iter().for_each(|listener| source_map.listener(*listener));

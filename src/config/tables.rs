@@ -77,7 +77,15 @@ pub(super) static TENANT_FILE: Table = Table {
 static WORKERS: Table = Table {
     title: "[workers]",
     doc: "A worker is one pinned thread with its own sockets, connections and pools.",
-    keys: &[key("count", Kind::Number(0, 1024), Preset::Number(0), "0: one per CPU that the process may use")],
+    keys: &[
+        key("count", Kind::Number(0, 1024), Preset::Number(0), "0: one per CPU that the process may use"),
+        key(
+            "overload_delay",
+            Kind::Time,
+            Preset::Time(Duration::from_millis(50)),
+            "a worker whose turns take longer, for a second, refuses bulk requests, at five times that normal ones, too; never critical ones",
+        ),
+    ],
     choices: &[],
 };
 

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::status::BufferStatus;
 use super::{ClusterStatus, EndpointStatus, EndpointsUsed, LimitStatus, Status};
+use crate::cluster::Priority;
 use crate::config::TenantState;
 use crate::telemetry::{HandshakeFailure, ProxyRefusal, RetryReason, RetryRefusal, Shed, TlsFailure};
 
@@ -50,6 +51,7 @@ pub(super) fn text(status: &Status) -> String {
     let help = "Exchanges with an origin under way.";
     family("cairn_upstream_requests_in_flight", "gauge", help, &one(status.exchanges));
     buffers(status, &mut family);
+    overload(status, &mut family);
     let listeners: Vec<_> =
         status.listeners.iter().map(|it| (format!("{{listener=\"{}\"}}", escaped(&it.name)), it.connections)).collect();
     family("cairn_downstream_connections", "gauge", "Open connections.", &listeners);
@@ -63,6 +65,7 @@ pub(super) fn text(status: &Status) -> String {
     family("cairn_tenant_live", "gauge", "1 if the tenant's file is served as it stands.", &tenants);
     let help = "Lines for stderr that were dropped, because nobody read it.";
     family("cairn_events_dropped_total", "counter", help, &one(status.events_dropped));
+    turn_delays(status, &mut out);
     out
 }
 
@@ -196,6 +199,27 @@ fn buffers(status: &Status, family: &mut impl FnMut(&str, &str, &str, &[(String,
     let shed = by_reason(Shed::ALL.map(Shed::name), status.shed);
     let help = "Connections ended because buffers ran short, by what they had waited for.";
     family("cairn_connections_shed_total", "counter", help, &shed);
+}
+
+/// How late workers are, which is no whole number of seconds.
+fn turn_delays(status: &Status, out: &mut String) {
+    let name = "cairn_worker_turn_delay_seconds";
+    // Writing to a string cannot fail.
+    let _ = writeln!(
+        out,
+        "# HELP {name} How long the turn of the worker is into which an arrival falls, on average.\n# TYPE {name} gauge"
+    );
+    for (worker, delay) in status.turn_delays.iter().enumerate() {
+        let _ = writeln!(out, "{name}{{worker=\"{worker}\"}} {}", *delay as f64 / 1e6);
+    }
+}
+
+/// What workers refuse because they are late.
+fn overload(status: &Status, family: &mut impl FnMut(&str, &str, &str, &[(String, u64)])) {
+    let refused = Priority::ALL.into_iter().zip(status.overloaded);
+    let refused = refused.map(|(priority, count)| (format!("{{priority=\"{}\"}}", priority.name()), count));
+    let help = "Requests refused because a worker had more to do than it could.";
+    family("cairn_overload_refused_total", "counter", help, &refused.collect::<Vec<_>>());
 }
 
 /// Samples with a label `reason`.

@@ -72,6 +72,12 @@ pub struct Status {
     pub buffers: Vec<BufferStatus>,
     /// Connections closed because of their PROXY header so far, in the order of `telemetry::ProxyRefusal`.
     pub proxied_refused: [u64; ProxyRefusal::ALL.len()],
+    /// How long the turns of each worker are into which arrivals fall, on average, microseconds.
+    #[serde(default)]
+    pub turn_delays: Vec<u64>,
+    /// Requests refused because a worker was overloaded, by priority: critical, normal, bulk.
+    #[serde(default)]
+    pub overloaded: [u64; 3],
     /// Connections shed for want of buffers so far, in the order of `telemetry::Shed`.
     pub shed: [u64; Shed::ALL.len()],
     /// Requests that were sent again so far, in the order of `telemetry::RetryReason`.
@@ -212,6 +218,8 @@ impl Control {
             insecure_clusters: insecure_clusters(None, &self.config).len(),
             endpoint_tls_failures: self.totals(Counters::endpoint_tls_failures),
             buffers: buffers.collect(),
+            turn_delays: self.workers.iter().map(|worker| worker.counters.turn_delay.get()).collect(),
+            overloaded: self.totals(Counters::overloaded),
             proxied_refused: self.totals(Counters::proxied_refused),
             shed: self.totals(Counters::sheds),
             retries: self.totals(Counters::retries),
@@ -282,6 +290,11 @@ impl fmt::Display for Status {
         let (starved, shed) = (self.buffers.iter().map(|it| it.starved).sum::<u64>(), self.shed.iter().sum::<u64>());
         if starved + shed > 0 {
             row("buffers", format_args!("short: {starved} receives wait, {shed} connections shed"))?;
+        }
+        let refused: u64 = self.overloaded.iter().sum();
+        if refused > 0 {
+            let [_, normal, bulk] = self.overloaded;
+            row("overload", format_args!("{normal} normal and {bulk} bulk requests were refused so far"))?;
         }
         if self.events_dropped > 0 {
             row("stderr", format_args!("{} lines dropped, because nobody read it", self.events_dropped))?;

@@ -191,7 +191,8 @@ impl Downstream {
 
     fn timeouts<D: Driver>(&self, engine: &Engine<D>) -> Timeouts {
         let spec = self.spec(engine);
-        let idle = if self.last_snapshot.is_some() { spec.idle_timeout.min(limits::LEAVE) } else { spec.idle_timeout };
+        let leaves = self.last_snapshot.is_some() || engine.is_overloaded();
+        let idle = if leaves { spec.idle_timeout.min(limits::LEAVE) } else { spec.idle_timeout };
         Timeouts { header: spec.header_timeout, body: self.body_timeout(engine, spec), idle }
     }
 

@@ -80,6 +80,8 @@ pub enum Failure {
     Buffers,
     /// Us: buffers ran short, and this was one of the exchanges that held some and had made no progress for longest.
     Shed,
+    /// Us: the worker has more to do than it can, and the request is one of those that are given up first.
+    Overloaded,
     /// Us: more connections than `limits.connections`.
     Connections,
 }
@@ -112,7 +114,7 @@ impl Failure {
             Self::TlsCertificate | Self::TlsProtocol | Self::TlsAlert => Side::Upstream,
             Self::ResponseTimeout | Self::Response(_) | Self::ResponseBody => Side::Upstream,
             Self::Switch | Self::InterimFlood => Side::Upstream,
-            Self::Descriptors | Self::Buffers | Self::Shed | Self::Connections => Side::Us,
+            Self::Descriptors | Self::Buffers | Self::Shed | Self::Overloaded | Self::Connections => Side::Us,
         }
     }
 
@@ -175,6 +177,7 @@ impl Failure {
             Self::InterimFlood => (502, "interim_flood", "http_protocol_error"),
             Self::Descriptors => (503, "no_descriptors", "proxy_internal_error"),
             Self::Buffers => (503, "no_buffers", "proxy_internal_error"),
+            Self::Overloaded => (503, "overloaded", "proxy_internal_error"),
             Self::Shed => (503, "shed", "proxy_internal_error"),
             Self::Connections => (503, "too_many_connections", "connection_limit_reached"),
         };

@@ -11,6 +11,7 @@ mod connection;
 mod decide;
 mod failure;
 mod local;
+mod overload;
 mod progress;
 mod record;
 mod recover;
@@ -47,6 +48,7 @@ pub use client::{Arrival, client_ip};
 pub use decide::{Refusal, RouteRequest, Routed, decide, write_secure_url};
 pub use failure::{Failure, Side};
 pub use local::{LocalResponse, Refused};
+use overload::Overload;
 pub use record::{Forwarding, Record};
 use recover::Tries;
 use replay::Replay;
@@ -85,6 +87,7 @@ pub struct Engine<D = Kernel> {
     exchanges: Slab<Exchange>,
     /// Position of the worker among all of them.
     worker: usize,
+    overload: Overload,
     /// By number of the cluster: its requests that wait for a place. None: it has no limits.
     waiting: Vec<Option<WaitingRequests>>,
     /// Clusters whose waiting requests are to be looked at in this turn.
@@ -169,6 +172,7 @@ impl<D: Driver> Engine<D> {
             budgets: Vec::new(),
             exchanges: Slab::with_capacity(1024),
             worker: usize::from(worker.0),
+            overload: Overload::default(),
             waiting: Vec::new(),
             noted: Vec::new(),
             served: Vec::new(),
@@ -222,6 +226,8 @@ impl<D: Driver> Engine<D> {
         let Some(cluster) = decision.cluster else { return Ok(None) };
         let RouteRequest { request, head, .. } = *asked;
         let route = &decision.snapshot.router.routes()[decision.route.index()];
+        let priority = route.priority.of(&request.fields, head, asked.peer.trusted);
+        self.admit(priority)?;
         let tenant = self.take_place(&decision.snapshot, route.tenant)?;
         let offer = UpgradeOffer::of(request, head);
         // The request is forwarded as HTTP/1.1, which requires Host. An HTTP/1.0 request may lack it.
@@ -253,7 +259,7 @@ impl<D: Driver> Engine<D> {
             deadline: None,
             interims: 0,
             offer: offer.unwrap_or_default(),
-            priority: route.priority.of(&request.fields, head, asked.peer.trusted),
+            priority,
             place: None,
             replay: Replay::default(),
             kept,

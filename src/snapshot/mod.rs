@@ -30,6 +30,8 @@ pub struct Snapshot {
     pub tells_of_clients: bool,
     /// Bodies of answers that are made here.
     pub error_pages: ErrorPages,
+    /// Turns of workers that are longer than this, for a second, have requests refused.
+    pub overload_delay: Duration,
     /// By `ListenerId`; with gaps, where other snapshots have listeners that this one lacks.
     listeners: Box<[Option<Listener>]>,
     /// By `EndpointId`, with gaps.
@@ -131,6 +133,8 @@ pub struct SnapshotSpec {
     pub tenants: Vec<TenantSpec>,
     /// `[[error_pages]]`
     pub error_pages: Vec<ErrorPageSpec>,
+    /// `workers.overload_delay`
+    pub overload_delay: Duration,
 }
 
 /// What a snapshot keeps of one `[[tenant]]`; its routes and clusters stand among all others.
@@ -304,7 +308,19 @@ impl Snapshot {
         let tells_of_clients = spec.clusters.iter().any(|cluster| cluster.proxy_protocol.is_some());
         let error_pages = ErrorPages::compile(&spec.error_pages);
         let (listeners, endpoints, tenants) = (listeners.into(), endpoints.into(), tenants.into());
-        Ok(Self { version, router, clusters, tells_of_clients, error_pages, listeners, endpoints, tenants, routes })
+        let overload_delay = spec.overload_delay;
+        Ok(Self {
+            version,
+            router,
+            clusters,
+            tells_of_clients,
+            error_pages,
+            overload_delay,
+            listeners,
+            endpoints,
+            tenants,
+            routes,
+        })
     }
 
     /// One with nothing in it, of version 0.
@@ -316,6 +332,7 @@ impl Snapshot {
             clusters: Vec::new(),
             tells_of_clients: false,
             error_pages: ErrorPages::default(),
+            overload_delay: Duration::MAX,
             listeners: Box::default(),
             endpoints: Box::default(),
             tenants: Box::default(),

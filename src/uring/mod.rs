@@ -425,6 +425,12 @@ impl<D: Driver> Ring<D> {
         self.client_limit = limit;
     }
 
+    /// Time since this turn began: its clock stands still meanwhile.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.driver.now().saturating_sub(self.clock.now())
+    }
+
     /// The clock of this turn.
     #[must_use]
     pub fn clock(&self) -> &Clock {

@@ -368,3 +368,53 @@ fn a_response_is_paused_though_the_connection_stood_later() {
     assert!(received < 65536, "{received} bytes of {written} were taken for a client that reads nothing");
     drop((held, crowd));
 }
+
+/// A worker that is late refuses what matters least, and only that.
+#[test]
+fn what_matters_least_is_refused_where_turns_take_too_long() {
+    let origin = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = origin.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut stream in origin.incoming().flatten() {
+            std::thread::spawn(move || {
+                while stream.read(&mut [0; 4096]).is_ok_and(|count| count > 0) {
+                    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").unwrap();
+                }
+            });
+        }
+    });
+    let route =
+        |priority: &str| format!("[[route]]\npath = \"/{priority}\"\npriority = \"{priority}\"\ncluster = \"c\"\n");
+    let routes = format!(
+        "{}{}[[cluster]]\nname = \"c\"\nendpoints = [\"{at}\"]\n[workers]\noverload_delay = \"1ms\"\n",
+        route("critical"),
+        route("bulk")
+    );
+    let mut world = World::with(&["a"], &routes);
+    let mut client = world.connect();
+    let mut ask = |world: &mut World, priority: &str| {
+        client.write_all(format!("GET /{priority} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).unwrap();
+        world.read(&mut client)
+    };
+    assert!(ask(&mut world, "bulk").starts_with("HTTP/1.1 200 "));
+    let answer = loop {
+        // A turn in which there is much to do.
+        world.turn();
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_millis(3) {
+            std::hint::spin_loop();
+        }
+        world.worker.engine.end_turn();
+        if world.worker.engine.is_overloaded() {
+            let answer = ask(&mut world, "bulk");
+            if !answer.starts_with("HTTP/1.1 200 ") {
+                break answer;
+            }
+        }
+    };
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("details=\"overloaded\""), "{answer}");
+    assert!(answer.contains("retry-after: 1"), "{answer}");
+    assert!(ask(&mut world, "critical").starts_with("HTTP/1.1 200 "));
+    let [critical, normal, bulk] = world.worker.engine.counters.overloaded();
+    assert_eq!((critical, normal, bulk), (0, 0, 1));
+}

@@ -2,10 +2,10 @@
 
 Usage: origin.py PORT. It answers every request with 200 and two bytes. Lines on standard input change that:
 
-    ok | 503 | silent | close | reset-post | delay MILLISECONDS | idle-close SHARE
+    ok | 503 | silent | close | reset-post | delay MILLISECONDS | idle-close SHARE | width REQUESTS
     counts     print the numbers of requests as JSON: GETs, POSTs, POSTs that came twice, requests under way, requests cut by the client
 
-A request is told apart by its field x-number.
+A request is told apart by its field x-number. With a width, the origin works on so many requests at a time; others wait.
 """
 
 import asyncio
@@ -23,6 +23,7 @@ class Origin:
     def __init__(self):
         self.mode = "ok"
         self.delay = 0.0
+        self.places = None
         self.idle_close = 0.0
         self.counts = {"GET": 0, "POST": 0, "checks": 0, "twice": 0, "under_way": 0, "cut": 0, "closed": 0}
         self.posts = set()
@@ -33,6 +34,8 @@ class Origin:
             self.mode, self.delay = "ok", float(words[1]) / 1000
         elif words[0] == "idle-close":
             self.idle_close = float(words[1])
+        elif words[0] == "width":
+            self.places = asyncio.Semaphore(int(words[1]))
         elif words[0] == "counts":
             print(json.dumps(self.counts), flush=True)
         else:
@@ -75,7 +78,10 @@ class Origin:
             return False
         if self.mode == "close":
             return False
-        if self.delay:
+        if self.places:
+            async with self.places:
+                await asyncio.sleep(self.delay)
+        elif self.delay:
             self.counts["under_way"] += 1
             # A client that goes away in the meantime is noticed at once.
             try:

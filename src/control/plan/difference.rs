@@ -326,6 +326,7 @@ fn process(old: &Config, new: &Config, plan: &mut Plan) {
         ("watch", shown(&old.watch), shown(&new.watch)),
         ("drain.timeout", shown(&old.drain_timeout), shown(&new.drain_timeout)),
         ("drain.grace", shown(&old.drain_grace), shown(&new.drain_grace)),
+        ("workers.overload_delay", shown(&old.snapshot.overload_delay), shown(&new.snapshot.overload_delay)),
         ("error_pages", pages(&old.snapshot.error_pages), pages(&new.snapshot.error_pages)),
     ];
     if let Some(text) = changes(aspects) {
