@@ -31,8 +31,9 @@ pub(super) fn route(
 }
 
 /// Keys that have an effect on forwarded requests only.
-const FORWARDED: [&str; 9] = [
+const FORWARDED: [&str; 10] = [
     "timeout",
+    "deadline",
     "timeouts",
     "retry",
     "priority",
@@ -98,6 +99,7 @@ impl<'a> Reader<'a> {
             not,
             action: self.action()?,
             timeout,
+            deadline: forwarded.flag("deadline"),
             limits,
             retry,
             priority: self.priority(forwarded),

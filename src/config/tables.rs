@@ -242,6 +242,12 @@ pub(super) static ROUTE: Table = Table {
             "sent downstream, on redirects and errors made here too",
         ),
         key(
+            "deadline",
+            Kind::Flag,
+            Preset::Flag(false),
+            "keep to the time that trusted peers allow (x-request-timeout-ms, grpc-timeout), and tell endpoints how much is left of it, or of `timeout`",
+        ),
+        key(
             "priority",
             Kind::Text,
             Preset::Optional("\"critical\""),

@@ -8,6 +8,7 @@ mod attempt;
 mod budget;
 mod client;
 mod connection;
+mod deadline;
 mod decide;
 mod failure;
 mod local;
@@ -228,12 +229,14 @@ impl<D: Driver> Engine<D> {
         let route = &decision.snapshot.router.routes()[decision.route.index()];
         let priority = route.priority.of(&request.fields, head, asked.peer.trusted);
         self.admit(priority)?;
+        let allowed = time_allowed(route, asked)?;
         let tenant = self.take_place(&decision.snapshot, route.tenant)?;
+        let due = allowed.map(|allowed| self.ring.clock().deadline(allowed));
         let offer = UpgradeOffer::of(request, head);
         // The request is forwarded as HTTP/1.1, which requires Host. An HTTP/1.0 request may lack it.
         let named = !request.authority.is_empty();
         let fallback = if named { &b""[..] } else { decision.snapshot.clusters[cluster.index()].host.as_bytes() };
-        let written = self.write_request(decision, route, asked, offer.is_some(), fallback);
+        let written = self.write_request(decision, route, asked, offer.is_some(), fallback, allowed);
         let kept = match written.and_then(|()| self.keep(&decision.snapshot, route, asked)) {
             Ok(kept) => kept,
             Err(failure) => {
@@ -256,7 +259,8 @@ impl<D: Driver> Engine<D> {
             limited: route.limits != RouteLimits::NONE,
             tunnel_idle: route.limits.tunnel_idle.unwrap_or(limits::TUNNEL_IDLE).as_millis() as u32,
             timeout: route.timeout,
-            deadline: None,
+            due,
+            deadline: due,
             interims: 0,
             offer: offer.unwrap_or_default(),
             priority,
@@ -295,6 +299,7 @@ impl<D: Driver> Engine<D> {
         asked: &RouteRequest<'_>,
         offered: bool,
         fallback: &[u8],
+        allowed: Option<Duration>,
     ) -> Result<(), Failure> {
         let RouteRequest { request, head, .. } = *asked;
         let received = request.path(head);
@@ -303,7 +308,8 @@ impl<D: Driver> Engine<D> {
         scratch.clear();
         let upgrade = request.upgrade.filter(|_| offered).map(|protocols| protocols.of(head));
         let values = RequestValues { asked: *asked, snapshot: &decision.snapshot, route, paths, captures };
-        Forwarded { values, upgrade, fallback }.write(scratch);
+        let left = if route.deadline { allowed.into_iter().chain(route.timeout).min() } else { None };
+        Forwarded { values, upgrade, fallback, left }.write(scratch);
         if scratch.len() > limits::FORWARDED_HEAD_BYTES {
             return Err(Failure::Request(http::RequestError::Fields(http::FieldError::TooLarge)));
         }
@@ -323,7 +329,8 @@ impl<D: Driver> Engine<D> {
             let exchange = &mut self.exchanges[id as usize];
             exchange.request_done = true;
             exchange.asked = self.ring.clock().now();
-            exchange.deadline = exchange.timeout.map(|timeout| self.ring.clock().deadline(timeout));
+            let whole_time = exchange.timeout.map(|timeout| self.ring.clock().deadline(timeout));
+            exchange.deadline = whole_time.into_iter().chain(exchange.due).min();
         }
         self.arm(id);
     }
@@ -449,7 +456,7 @@ impl<D: Driver> Engine<D> {
     pub fn close(&mut self, id: u32, complete: bool) -> Option<Forwarding> {
         let mut exchange = self.exchanges.try_remove(id as usize)?;
         exchange.replay.begin(&mut self.ring.buffers, false);
-        self.disarm(id, exchange.timeout);
+        self.disarm(id, exchange.is_timed());
         self.counters.exchanges.set(self.exchanges.len() as u64);
         self.release_place(exchange.tenant);
         match &mut exchange.state {
@@ -555,6 +562,15 @@ impl<D: Driver> Engine<D> {
     pub fn is_empty(&self) -> bool {
         self.exchanges.is_empty()
     }
+}
+
+/// How much time the client of a request allows, if its route keeps to that and the peer is trusted.
+fn time_allowed(route: &Route, asked: &RouteRequest<'_>) -> Result<Option<Duration>, Failure> {
+    if !route.deadline || !asked.peer.trusted {
+        return Ok(None);
+    }
+    let allowed = deadline::allowed(asked.request, asked.head);
+    if allowed.is_some_and(|allowed| allowed.is_zero()) { Err(Failure::ResponseTimeout) } else { Ok(allowed) }
 }
 
 /// A route held together with its snapshot.

@@ -1,8 +1,6 @@
 //! The progress of an exchange with its origin: bytes sent, buffers held, and deadlines. Not here: what happens to an exchange whose
 //! origin is late (`attempt`).
 
-use std::time::Duration;
-
 use super::{Attempt, Engine, Stage, State};
 use crate::id::{StreamId, Timer};
 use crate::runtime::Tick;
@@ -49,7 +47,7 @@ impl<D: Driver> Engine<D> {
     pub(super) fn arm(&mut self, id: u32) {
         let at = self.attempt_deadline(id);
         self.ring.set_timer(Timer::Attempt(id), at);
-        if self.exchanges[id as usize].timeout.is_some() {
+        if self.exchanges[id as usize].is_timed() {
             let at = self.exchange_deadline(id);
             self.ring.set_timer(Timer::Exchange(id), at);
         }
@@ -62,10 +60,10 @@ impl<D: Driver> Engine<D> {
         }
     }
 
-    /// Clears both timers. The timer of an exchange is set only if its route has a `timeout`.
-    pub(super) fn disarm(&mut self, id: u32, timeout: Option<Duration>) {
+    /// Clears both timers; that of an exchange is set only if it is `timed`.
+    pub(super) fn disarm(&mut self, id: u32, timed: bool) {
         self.ring.set_timer(Timer::Attempt(id), None);
-        if timeout.is_some() {
+        if timed {
             self.ring.set_timer(Timer::Exchange(id), None);
         }
     }
@@ -102,7 +100,7 @@ impl<D: Driver> Engine<D> {
         deadline.is_some_and(|deadline| deadline <= self.ring.clock().tick())
     }
 
-    /// When the route's `timeout` for the response is over. None once the response has begun, and while receiving it is paused
+    /// When the route's `timeout` for the response is over, or the time that the client allows. None once the response has begun, and while receiving it is paused
     /// because the client has to read first.
     pub(super) fn exchange_deadline(&self, id: u32) -> Option<Tick> {
         let exchange = &self.exchanges[id as usize];

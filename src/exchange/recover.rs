@@ -3,6 +3,7 @@
 //! Not here: making an attempt (`attempt`), and how many retries a route may have (`budget`).
 
 use super::attempt::{Attempt, Round};
+use super::deadline;
 use super::state::Wait;
 use super::{Engine, Exchange, Failure, Stage, State};
 use crate::buffer::{Buffers, Queue};
@@ -70,7 +71,10 @@ impl<D: Driver> Engine<D> {
         }
         let failure = cause(end);
         let expired = self.has_passed(self.exchange_deadline(id));
-        self.observe_end(id, end);
+        // That a client allows little time says nothing of the endpoint.
+        if !self.has_passed(self.exchanges[id as usize].due) {
+            self.observe_end(id, end);
+        }
         let free = self.free_place(id, end);
         let place = free.or_else(|| if expired { None } else { self.retry_place(id, end) });
         let Some(place) = place else { return Err(self.fail(id, failure)) };
@@ -326,6 +330,11 @@ impl<D: Driver> Engine<D> {
     /// Ends the attempt and makes another one with the same request, or waits before that.
     fn repeat(&mut self, id: u32, mut request: Queue, place: Place) -> Result<(), Failure> {
         self.end_attempt(id);
+        let exchange = &self.exchanges[id as usize];
+        if let Some(deadline) = exchange.deadline.filter(|_| exchange.tells_deadline()) {
+            let left = self.ring.clock().until(deadline);
+            deadline::shorten(&mut self.ring.buffers, &mut request, left);
+        }
         let options = AcquireOptions { fresh: true, replay: self.keeps_request(id, true) };
         let begun = match place {
             Place::NextAddress(endpoint, round) if self.take_endpoint_place(id, endpoint) => {
@@ -409,6 +418,11 @@ impl Exchange {
     #[inline]
     pub(super) fn retry(&self) -> &Retry {
         self.snapshot.router.routes().get(self.route.index()).map_or(&Retry::NEVER, |route| &route.retry)
+    }
+
+    /// Whether its origin is told how much time is left.
+    fn tells_deadline(&self) -> bool {
+        self.snapshot.router.routes().get(self.route.index()).is_some_and(|route| route.deadline)
     }
 
     /// Whether the route's retries leave an attempt after the origin may have seen the request.

@@ -1,6 +1,7 @@
 //! The request as an origin gets it: which fields are passed on, removed and added. Not here: the choice of the origin.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use crate::http::path::{EncodedSlash, Forms, PathError, Rules};
 use crate::http::{
@@ -12,6 +13,7 @@ use crate::route::Scheme;
 use crate::route::template::Use;
 use crate::tls::ClientHandshake;
 
+use super::deadline::{self, GRPC_TIMEOUT, write_left};
 use super::{RequestValues, RouteRequest, write_host};
 
 /// The protocols offered in Upgrade, to which the origin's choice is compared.
@@ -158,6 +160,8 @@ pub struct Forwarded<'a> {
     pub upgrade: Option<&'a [u8]>,
     /// The value of Host where neither the request nor the route names one.
     pub fallback: &'a [u8],
+    /// How much time is left for the response; None: the origin is not told.
+    pub left: Option<Duration>,
 }
 
 /// Known names of fields that applications believe, and that are therefore accepted from trusted peers only.
@@ -206,7 +210,8 @@ impl Forwarded<'_> {
         write_fields(out, &asked.request.fields, head, |field| {
             let name = field.name.of(head);
             let replaced = stripped.is_some() && name.eq_ignore_ascii_case(PREFIX);
-            filter.passes(field, head) && !edits.removes(name) && !replaced
+            let timeout = self.left.is_some() && deadline::is_timeout(name);
+            filter.passes(field, head) && !edits.removes(name) && !replaced && !timeout
         });
         self.write_framing(out);
         if edits.removed_names() & OWN == 0 {
@@ -216,6 +221,10 @@ impl Forwarded<'_> {
         }
         if let Some(tls) = asked.tls.filter(|tls| !(tls.client_cert.is_empty() && tls.xfcc.is_empty())) {
             self.write_client_cert(tls, out);
+        }
+        if let Some(left) = self.left {
+            let grpc = asked.request.fields.named(head, GRPC_TIMEOUT).next().is_some();
+            write_left(left, grpc, out);
         }
         if let Some(prefix) = stripped.filter(|_| !edits.removes(PREFIX)) {
             self.write_prefix(prefix, out);

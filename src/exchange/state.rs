@@ -57,7 +57,9 @@ pub(super) struct Exchange {
     pub(super) tunnel_idle: u32,
     /// The route's `timeout`, which begins when the request has ended.
     pub(super) timeout: Option<Duration>,
-    /// When `timeout` is over; None until the request has ended.
+    /// When the time is over that the client allows.
+    pub(super) due: Option<Tick>,
+    /// When `timeout` is over, which is known when the request has ended, or the time that the client allows.
     pub(super) deadline: Option<Tick>,
 }
 
@@ -94,6 +96,12 @@ impl Exchange {
     #[inline]
     pub(super) fn limits(&self) -> &RouteLimits {
         if self.limited { &self.snapshot.router.routes()[self.route.index()].limits } else { &RouteLimits::NONE }
+    }
+
+    /// Whether there is, or may be, a deadline.
+    #[inline]
+    pub(super) fn is_timed(&self) -> bool {
+        self.timeout.is_some() || self.due.is_some()
     }
 
     /// How far the response has come.

@@ -136,6 +136,7 @@ fn route(id: RouteId, spec: &RouteSpec) -> Result<Route, (&'static str, String)>
         tenant: spec.tenant,
         action,
         timeout: spec.timeout,
+        deadline: spec.deadline,
         limits: spec.limits,
         retry: spec.retry,
         priority: spec.priority.clone(),

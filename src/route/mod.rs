@@ -88,6 +88,8 @@ pub struct Route {
     pub action: Action,
     /// Time from the end of the request to the first response byte, over all attempts; None: as long as they take.
     pub timeout: Option<Duration>,
+    /// Whether it keeps to the time that trusted peers allow, and tells origins how much is left.
+    pub deadline: bool,
     /// Limits of its own.
     pub limits: RouteLimits,
     /// When its requests are sent again.

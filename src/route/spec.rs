@@ -29,6 +29,8 @@ pub struct RouteSpec {
     pub action: ActionSpec,
     /// From the end of the request to the first response byte, over all attempts; above: 504. None: as long as they take.
     pub timeout: Option<Duration>,
+    /// Whether it keeps to the time that trusted peers allow, and tells origins how much is left.
+    pub deadline: bool,
     /// Limits of its own.
     pub limits: RouteLimits,
     /// When its requests are sent again.
@@ -65,6 +67,7 @@ impl RouteSpec {
             not: ConditionsSpec::default(),
             action,
             timeout: None,
+            deadline: false,
             limits: RouteLimits::default(),
             retry: Retry::NEVER,
             priority: Importance::default(),

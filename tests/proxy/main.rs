@@ -11,6 +11,7 @@ mod certificates;
 mod client_auth;
 mod cluster_tls;
 mod conditions;
+mod deadlines;
 mod dev_cert;
 mod events;
 mod explain;

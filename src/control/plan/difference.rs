@@ -177,6 +177,7 @@ fn route_aspects((old_config, old): (&Config, &RouteSpec), (new_config, new): (&
         ("conditions", conditions(old_config, old), conditions(new_config, new)),
         ("action", action(old_config, old), action(new_config, new)),
         ("timeout", optional(old.timeout.map(time)), optional(new.timeout.map(time))),
+        ("deadline", old.deadline.to_string(), new.deadline.to_string()),
         ("retry", old.retry.to_string(), new.retry.to_string()),
         ("priority", old.priority.to_string(), new.priority.to_string()),
         ("body_bytes", body(&old.limits), body(&new.limits)),
