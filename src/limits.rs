@@ -62,6 +62,9 @@ const _: () = assert!(HEAD_BYTES_MAX < u16::MAX as usize);
 const _: () = assert!(REQUEST_LINE_BYTES < HEADER_BYTES);
 const _: () = assert!(HEADER_COUNT <= HEADER_COUNT_MAX);
 
+/// Longest wait before a request is sent again to the same endpoint.
+pub const BACKOFF_MAX: Duration = Duration::from_secs(10);
+
 /// Most attempts of a request that a route can ask for besides the first one.
 pub const RETRIES_MAX: u8 = 10;
 

@@ -40,6 +40,8 @@ pub struct Upstream {
     /// Length of the PROXY header that it has begun with; 0: none.
     pub header_bytes: u8,
     connected: bool,
+    /// Whether sending has failed: nothing more goes out, though what was received may still be read.
+    pub deaf: bool,
     /// Position of its address among those of the endpoint.
     address: u8,
     /// Bytes of a partial head that are known not to hold its end.
@@ -228,6 +230,7 @@ impl Upstreams {
             bound: None,
             header_bytes,
             connected: false,
+            deaf: false,
             address: destination.position as u8,
             scanned: 0,
             body: Body::Done,
@@ -328,10 +331,13 @@ impl Upstreams {
         self.discard(ring, index);
     }
 
-    /// Closes an idle connection, if there is one, so that its descriptor can be reused: one to the endpoint that has most of them.
+    /// Closes an idle connection, if there is one, so that its descriptor can be reused: one to the endpoint that has most of them, or else
+    /// one that belongs to a client connection.
     pub fn close_idle<D: Driver>(&mut self, ring: &mut Ring<D>) {
         let most = self.pool.endpoints().max_by_key(|endpoint| self.pool.len(*endpoint));
-        if let Some(index) = most.and_then(|endpoint| self.pool.top(endpoint)) {
+        let pooled = most.and_then(|endpoint| self.pool.top(endpoint));
+        let is_idle = |index: &u32| self.get(*index).is_some_and(|it| it.exchange.is_none());
+        if let Some(index) = pooled.or_else(|| self.bound.iter().flatten().copied().find(is_idle)) {
             self.discard(ring, index);
         }
     }
@@ -352,6 +358,13 @@ impl Upstreams {
     #[must_use]
     pub fn get(&self, index: u32) -> Option<&Upstream> {
         self.table.get(index as usize)
+    }
+
+    /// Takes in that sending has failed.
+    pub fn send_failed(&mut self, index: u32) {
+        if let Some(connection) = self.table.get_mut(index as usize) {
+            connection.deaf = true;
+        }
     }
 
     /// Takes in that the connection is established. Over TLS, it is once the handshake is complete.

@@ -145,7 +145,23 @@ impl Balancer {
     #[inline]
     pub fn begin(&mut self, endpoint: EndpointId) {
         if let Some(state) = self.state(endpoint) {
-            state.begin(self.worker, self.now);
+            state.begin(self.worker);
+        }
+    }
+
+    /// The endpoint has a whole request, so that it owes the answer.
+    #[inline]
+    pub fn owe(&mut self, endpoint: EndpointId) {
+        if let Some(state) = self.state(endpoint) {
+            state.owe(self.worker, self.now);
+        }
+    }
+
+    /// It has begun the answer, or owes none any more.
+    #[inline]
+    pub fn settle(&mut self, endpoint: EndpointId) {
+        if let Some(state) = self.state(endpoint) {
+            state.settle(self.worker);
         }
     }
 

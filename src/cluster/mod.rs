@@ -96,6 +96,12 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    /// Whether new requests may go to it: nothing is held against it, and its weight is not 0.
+    #[must_use]
+    pub fn takes_traffic(&self) -> bool {
+        self.state.is_usable() && self.state.weight().unwrap_or(self.weight) > 0
+    }
+
     /// How many addresses it has.
     #[must_use]
     pub fn addresses(&self) -> usize {

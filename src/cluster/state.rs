@@ -42,6 +42,8 @@ pub struct EndpointState {
     probe: AtomicBool,
     /// Failures in a row, over all workers.
     streak: AtomicU32,
+    /// When the last one was, milliseconds on the process's clock.
+    failed_at: AtomicU64,
     /// Seconds for which it has asked to be left alone, by Retry-After of a failure; 0: it has not.
     retry_after: AtomicU32,
     /// Attempts under way that count against a limit.
@@ -54,9 +56,11 @@ pub struct EndpointState {
 #[derive(Debug, Default)]
 struct Cell {
     in_flight: AtomicU32,
+    /// Of these, the ones whose request it has whole and whose response it has not begun: tunnels, downloads and slow uploads are none.
+    owing: AtomicU32,
     answered: AtomicU64,
     failed: AtomicU64,
-    /// Since when it has owed an answer without having given one, milliseconds on the process's clock; while something is under way.
+    /// Since when it has owed an answer without having given one, milliseconds on the process's clock; while it owes any.
     owes_since: AtomicU64,
     /// Average time to the first byte of a response, microseconds, in which a longer one counts at once and fades slowly.
     latency: AtomicU64,
@@ -83,6 +87,7 @@ impl EndpointState {
             weight: AtomicU32::new(NO_WEIGHT),
             probe: AtomicBool::new(false),
             streak: AtomicU32::new(0),
+            failed_at: AtomicU64::new(0),
             retry_after: AtomicU32::new(0),
             taken: AtomicU32::new(0),
             cells: std::iter::repeat_with(Cell::default).take(workers.max(1)).collect(),
@@ -157,6 +162,7 @@ impl EndpointState {
             }
             Outcome::Failed => {
                 add(&cell.failed);
+                self.failed_at.store(milliseconds(now), Ordering::Relaxed);
                 self.streak.fetch_add(1, Ordering::Relaxed).saturating_add(1)
             }
         }
@@ -208,17 +214,19 @@ impl EndpointState {
         self.cells.iter().map(|cell| cell.in_flight.load(Ordering::Relaxed)).sum()
     }
 
-    /// Attempts under way, of all workers, each the heavier the longer the endpoint has owed its worker an answer and given none: twice as
-    /// heavy after an eighth of a second. One that has stopped answering looks idle otherwise, until many wait for it.
+    /// Attempts under way, of all workers; those for which an answer is owed are the heavier the longer the endpoint has given its worker
+    /// none: twice as heavy after an eighth of a second. One that has stopped answering looks idle otherwise, until many wait for it; and
+    /// so does one that fails at once, which counts as busy for a second therefore.
     #[must_use]
     #[inline]
     pub fn load(&self, now: Duration) -> u64 {
         let now = milliseconds(now);
         let load = |cell: &Cell| match cell.in_flight.load(Ordering::Relaxed) {
             0 => 0,
-            count => u64::from(count) * (128 + now.saturating_sub(cell.owes_since.load(Ordering::Relaxed))),
+            count => 128 * u64::from(count) + self.owed(cell, now) * u64::from(cell.owing.load(Ordering::Relaxed)),
         };
-        self.cells.iter().map(load).sum()
+        let load: u64 = self.cells.iter().map(load).sum();
+        load.max(self.mistrust(128 * 64, now))
     }
 
     /// What another request would have to wait for, as a worker has measured it: the time to a first byte, or since when the endpoint has
@@ -229,12 +237,32 @@ impl EndpointState {
         let now = milliseconds(now);
         let age = now.saturating_sub(cell.measured.load(Ordering::Relaxed));
         let latency = fade(cell.latency.load(Ordering::Relaxed), age);
-        let owed = match cell.in_flight.load(Ordering::Relaxed) {
-            0 => 0,
-            _ => 1000 * now.saturating_sub(cell.owes_since.load(Ordering::Relaxed)),
-        };
+        let owed = 1000 * self.owed(cell, now);
         // Nothing is known of a new one: it costs next to nothing, so that it is tried.
-        latency.max(owed).max(1) * (u64::from(self.in_flight()) + 1)
+        let cost = latency.max(owed).max(1) * (u64::from(self.in_flight()) + 1);
+        cost.max(self.mistrust(1_000_000, now))
+    }
+
+    /// For how many milliseconds an answer has been owed to a worker, and none was given.
+    #[inline]
+    fn owed(&self, cell: &Cell, now: u64) -> u64 {
+        match cell.owing.load(Ordering::Relaxed) {
+            0 => 0,
+            _ => now.saturating_sub(cell.owes_since.load(Ordering::Relaxed)),
+        }
+    }
+
+    /// `most` where the last attempt has failed just now, half of it after a quarter of a second, nothing after a second: then it is tried
+    /// again.
+    #[inline]
+    fn mistrust(&self, most: u64, now: u64) -> u64 {
+        if self.streak.load(Ordering::Relaxed) == 0 {
+            return 0;
+        }
+        match now.saturating_sub(self.failed_at.load(Ordering::Relaxed)) {
+            age @ 0..1000 => most >> (age / 250),
+            _ => 0,
+        }
     }
 
     /// Takes in how long a worker has waited for the first byte of a response.
@@ -247,24 +275,31 @@ impl EndpointState {
         cell.measured.store(now, Ordering::Relaxed);
     }
 
-    /// An attempt of a worker begins, at `now`.
+    /// An attempt of a worker begins.
     #[inline]
-    pub fn begin(&self, worker: usize, now: Duration) {
+    pub fn begin(&self, worker: usize) {
+        more(&self.cell(worker).in_flight);
+    }
+
+    /// An answer is owed to an attempt from now on.
+    #[inline]
+    pub fn owe(&self, worker: usize, now: Duration) {
         let cell = self.cell(worker);
-        let count = cell.in_flight.load(Ordering::Relaxed);
-        if count == 0 {
+        if more(&cell.owing) == 0 {
             cell.owes_since.store(milliseconds(now), Ordering::Relaxed);
         }
-        cell.in_flight.store(count.saturating_add(1), Ordering::Relaxed);
+    }
+
+    /// An answer has begun, or is owed no longer.
+    #[inline]
+    pub fn settle(&self, worker: usize) {
+        less(&self.cell(worker).owing);
     }
 
     /// An attempt of a worker has ended.
     #[inline]
     pub fn end(&self, worker: usize) {
-        let count = &self.cell(worker).in_flight;
-        let before = count.load(Ordering::Relaxed);
-        debug_assert!(before > 0, "every end has its begin");
-        count.store(before.saturating_sub(1), Ordering::Relaxed);
+        less(&self.cell(worker).in_flight);
     }
 
     #[inline]
@@ -287,6 +322,22 @@ fn fade(latency: u64, age: u64) -> u64 {
 #[inline]
 fn milliseconds(time: Duration) -> u64 {
     time.as_millis() as u64
+}
+
+/// Adds one to a number that one thread writes. Returns what it was.
+#[inline]
+fn more(number: &AtomicU32) -> u32 {
+    let before = number.load(Ordering::Relaxed);
+    number.store(before.saturating_add(1), Ordering::Relaxed);
+    before
+}
+
+/// Takes one from it.
+#[inline]
+fn less(number: &AtomicU32) {
+    let before = number.load(Ordering::Relaxed);
+    debug_assert!(before > 0, "every end has its begin");
+    number.store(before.saturating_sub(1), Ordering::Relaxed);
 }
 
 /// Adds one to a count that one thread writes.

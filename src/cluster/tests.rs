@@ -283,8 +283,10 @@ fn sums_of_weights_fit() {
 fn who_has_stopped_answering_is_not_taken_for_idle() {
     let clusters = cluster(Balance::LeastRequest, &[1, 1]);
     let mut chooser = Chooser::new(&clusters, 3);
-    chooser.balancer.begin(EndpointId(0));
-    (0..2).for_each(|_| chooser.balancer.begin(EndpointId(1)));
+    for endpoint in [0, 1, 1] {
+        chooser.balancer.begin(EndpointId(endpoint));
+        chooser.balancer.owe(EndpointId(endpoint));
+    }
     chooser.balancer.turn(Duration::from_secs(1));
     chooser.balancer.observe(EndpointId(1), Outcome::Answered);
     let picks: Vec<_> = (0..20).map(|_| chooser.pick(&clusters[0], &Tried::default())).collect();
@@ -311,4 +313,47 @@ fn peak_ewma_leaves_a_slow_endpoint_and_comes_back() {
     assert!((0.3..0.37).contains(&share(0)), "{picked:?}");
     assert!(share(1) < 0.01, "{picked:?}");
     assert!(share(2) > 0.1, "{picked:?}");
+}
+
+/// Where nothing is owed, as in a tunnel, a download or a slow upload, an attempt weighs the same however long it lasts.
+#[test]
+fn what_lasts_long_by_itself_keeps_nobody_away() {
+    for balance in [Balance::LeastRequest, Balance::PeakEwma] {
+        let clusters = cluster(balance, &[1, 1]);
+        let mut chooser = Chooser::new(&clusters, 3);
+        chooser.balancer.begin(EndpointId(0));
+        chooser.balancer.owe(EndpointId(0));
+        chooser.balancer.settle(EndpointId(0));
+        let mut picked = [0; 2];
+        for second in 1..1000 {
+            chooser.balancer.turn(Duration::from_secs(second));
+            let endpoint = chooser.pick(&clusters[0], &Tried::default()).unwrap();
+            picked[endpoint.index()] += 1;
+            chooser.balancer.begin(endpoint);
+            // Two more are under way at the other one.
+            if picked[1] <= 2 && endpoint.0 == 1 {
+                continue;
+            }
+            chooser.balancer.end(endpoint);
+        }
+        assert!(picked[0] > 300, "{balance:?}: {picked:?}");
+    }
+}
+
+#[test]
+fn who_fails_at_once_is_not_taken_for_idle_and_tried_again_after_a_while() {
+    for balance in [Balance::LeastRequest, Balance::PeakEwma] {
+        let clusters = cluster(balance, &[1, 1]);
+        let mut chooser = Chooser::new(&clusters, 3);
+        let (sick, well) = (EndpointId(0), EndpointId(1));
+        (0..5).for_each(|_| chooser.balancer.begin(well));
+        chooser.balancer.turn(Duration::from_millis(10_000));
+        chooser.balancer.observe(sick, Outcome::Failed);
+        for age in [0, 100, 400] {
+            chooser.balancer.turn(Duration::from_millis(10_000 + age));
+            assert_eq!(chooser.pick(&clusters[0], &Tried::default()), Some(well), "{balance:?} {age}");
+        }
+        chooser.balancer.turn(Duration::from_millis(11_000));
+        assert_eq!(chooser.pick(&clusters[0], &Tried::default()), Some(sick), "{balance:?}");
+    }
 }

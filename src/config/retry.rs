@@ -35,7 +35,7 @@ pub(super) fn retry(route: Section<'_>, bounds: &Bounds, problems: &mut Problems
         methods: section.texts("methods").into_iter().fold(0, |set, text| set | method(text, problems)),
         per_try_timeout,
         same_endpoint: section.flag("same_endpoint"),
-        backoff: section.time("backoff"),
+        backoff: bounds.cut(section.time("backoff")),
         ratio: section.ratio("budget").unwrap_or_else(|| budget.ratio("ratio").unwrap_or_default()),
         min_per_second: u32::try_from(per_second).unwrap_or(u32::MAX),
     }

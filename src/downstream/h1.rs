@@ -324,9 +324,10 @@ impl Downstreams {
             }
         }
         connection.phase = Phase::Tunnel(tunnel);
-        let both_ended = tunnel.up == Direction::Ended && tunnel.down == Direction::Ended;
-        if both_ended && engine.unsent(exchange) == 0 {
-            connection.end_exchange(engine, Outcome::Whole);
+        // What is left for an origin that takes nothing any more is lost.
+        let (deaf, drained) = (engine.is_deaf(exchange), engine.unsent(exchange) == 0);
+        if tunnel.down == Direction::Ended && (deaf || tunnel.up == Direction::Ended && drained) {
+            connection.end_exchange(engine, if drained { Outcome::Whole } else { Outcome::Cut });
             connection.enter(Phase::Flush, engine.ring.clock().tick());
             return Step::Again;
         }

@@ -21,14 +21,19 @@ pub(super) struct Candidate {
 }
 
 impl Downstreams {
-    /// Sheds connections if fewer buffers are free than are reserved. Returns whether it has.
+    /// Gives up what is kept to be sent again if receives wait for buffers, and sheds connections if fewer are free than are reserved.
+    /// Returns whether it has shed some.
     pub fn shed<D: Driver>(&mut self, engine: &mut Engine<D>) -> bool {
         let missing = engine.ring.buffers.missing();
         let now = engine.ring.clock().now();
-        if missing == [0, 0] || now < self.next_shed {
+        if (missing == [0, 0] && engine.ring.starved() == 0) || now < self.next_shed {
             return false;
         }
         self.next_shed = now + SHED_INTERVAL;
+        engine.drop_replays();
+        if missing == [0, 0] {
+            return false;
+        }
         let clock = engine.ring.clock();
         let Some(latest) = clock.tick().checked_sub(clock.ticks(SHED_STALL)) else { return false };
         let mut candidates = std::mem::take(&mut self.candidates);

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::{Engine, Exchange, Failure, State};
+use crate::cluster::{Cluster, Endpoint};
 use crate::id::EndpointId;
 use crate::limits;
 use crate::runtime::{Stall, Tick};
@@ -19,6 +20,8 @@ pub(super) struct Attempt {
     /// The addresses of the endpoint that were tried.
     pub(super) round: Round,
     pub(super) stage: Stage,
+    /// Whether the endpoint owes the answer: it has the whole request, and has not begun the response.
+    pub(super) owes: bool,
     /// When connecting began.
     pub(super) since: Tick,
     /// Since when the origin has taken no byte although some wait to be sent to it.
@@ -76,7 +79,11 @@ impl<D: Driver> Engine<D> {
         let snapshot = &exchange.snapshot;
         let cluster = exchange.cluster;
         let bound = self.upstreams.bound_to(exchange.stream.connection).filter(|_| !fresh);
-        let leads = |endpoint: &EndpointId| snapshot.endpoint(*endpoint).is_some_and(|(of, _)| of.id == cluster);
+        // A login is worth more than the state of its endpoint; a PROXY header can be written anew.
+        let serves = |of: &Cluster, endpoint: &Endpoint| of.proxy_protocol.is_none() || endpoint.takes_traffic();
+        let leads = |endpoint: &EndpointId| {
+            snapshot.endpoint(*endpoint).is_some_and(|(of, endpoint)| of.id == cluster && serves(of, endpoint))
+        };
         if let Some(endpoint) = bound.filter(leads)
             && self.take_endpoint_place(id, endpoint)
         {
@@ -94,7 +101,9 @@ impl<D: Driver> Engine<D> {
     /// route's retries. While buffers are scarce, none is pinned for that, which is rarely needed.
     pub(super) fn keeps_request(&self, id: u32, fresh: bool) -> bool {
         let exchange = &self.exchanges[id as usize];
-        let stale = !fresh && exchange.method.is_idempotent();
+        // Over TLS, what was not sent cannot be taken back, but has to be kept.
+        let sealed = exchange.snapshot.clusters.get(exchange.cluster.index()).is_some_and(|it| it.tls.is_some());
+        let stale = !fresh && (exchange.method.is_idempotent() || sealed);
         (stale || exchange.may_retry()) && !self.ring.buffers.is_scarce()
     }
 
@@ -208,14 +217,29 @@ impl<D: Driver> Engine<D> {
             connection,
             round,
             stage: Stage::Waiting,
+            owes: false,
             since: self.ring.clock().tick(),
             sending: Stall::default(),
             answering: Stall::default(),
         });
         self.balancer.begin(endpoint);
+        self.owe(id);
         // On an established connection the origin owes nothing before something was sent.
         if self.upstreams.get(connection).is_some_and(|connection| !connection.is_connected()) {
             self.arm(id);
+        }
+    }
+
+    /// Has the endpoint owe the answer, if it has the whole request.
+    #[inline]
+    pub(super) fn owe(&mut self, id: u32) {
+        let exchange = &mut self.exchanges[id as usize];
+        if let (true, State::Attempt(attempt)) = (exchange.request_done, &mut exchange.state)
+            && !attempt.owes
+            && attempt.stage == Stage::Waiting
+        {
+            attempt.owes = true;
+            self.balancer.owe(attempt.endpoint);
         }
     }
 

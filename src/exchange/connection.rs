@@ -64,7 +64,7 @@ impl<D: Driver> Engine<D> {
             Event::Connected(_) => self.upstreams.connected(index),
             Event::Ended(_) => self.on_end(index, exchange, End::Closed),
             // The endpoint may have sent a response before it stopped reading: the exchange ends with what is received.
-            Event::Failed(_, Fault::Send(_)) => {}
+            Event::Failed(_, Fault::Send(_)) => self.upstreams.send_failed(index),
             Event::Failed(_, fault) => self.on_end(index, exchange, End::Broken(fault)),
             // The connection has been idle for too long.
             Event::Expired(_) if exchange.is_none() => self.upstreams.discard(ring, index),

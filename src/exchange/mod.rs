@@ -311,6 +311,7 @@ impl<D: Driver> Engine<D> {
             exchange.asked = self.ring.clock().now();
             let whole_time = exchange.timeout.map(|timeout| self.ring.clock().deadline(timeout));
             exchange.deadline = whole_time.into_iter().chain(exchange.due).min();
+            self.owe(id);
         }
         self.arm(id);
     }
@@ -353,7 +354,12 @@ impl<D: Driver> Engine<D> {
 
     /// Gives the connection of the last attempt back, or closes it.
     fn release(&mut self, exchange: &Exchange, complete: bool) {
-        let Some(Attempt { endpoint, connection: index, stage, .. }) = exchange.attempt().copied() else { return };
+        let Some(Attempt { endpoint, connection: index, stage, owes, .. }) = exchange.attempt().copied() else {
+            return;
+        };
+        if owes {
+            self.balancer.settle(endpoint);
+        }
         self.balancer.end(endpoint);
         if !complete && stage == Stage::Tunnel {
             // A tunnel that breaks off is reset, so that the origin does not take what it has received for all that was sent.

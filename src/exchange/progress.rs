@@ -14,6 +14,12 @@ impl<D: Driver> Engine<D> {
         self.connection(id).map_or(0, |connection| connection.transport.unsent(&self.ring))
     }
 
+    /// Whether nothing more can be sent to the origin, because that has failed.
+    #[must_use]
+    pub fn is_deaf(&self, id: u32) -> bool {
+        self.connection(id).is_some_and(|connection| connection.deaf)
+    }
+
     /// Whether the queue for the origin is full, or there is none between two attempts, so that nothing should be added.
     #[must_use]
     pub fn is_full(&self, id: u32) -> bool {
@@ -35,6 +41,13 @@ impl<D: Driver> Engine<D> {
         kept + self
             .connection(id)
             .map_or(0, |connection| connection.transport.pinned(&self.ring) + connection.transport.input.pieces())
+    }
+
+    /// Gives up everything that is kept to be sent again, because buffers are short.
+    pub fn drop_replays(&mut self) {
+        for (_, exchange) in &mut self.exchanges {
+            exchange.replay.begin(&mut self.ring.buffers, false);
+        }
     }
 
     /// Since when the origin has taken no byte of those queued for it; None: none is queued.
@@ -131,7 +144,7 @@ impl<D: Driver> Engine<D> {
             return Some(clock.deadline_from(since, Self::connect_timeout(exchange, endpoint)));
         }
         let response_idle = exchange.limits().response_idle;
-        let per_try = exchange.retry().per_try_timeout;
+        let (per_try, interims) = (exchange.retry().per_try_timeout, u64::from(exchange.interims));
         let State::Attempt(attempt) = &mut exchange.state else { return None };
         let taken = connection.transport.taken(ring);
         let unsent = connection.transport.unsent(ring) > 0;
@@ -142,7 +155,10 @@ impl<D: Driver> Engine<D> {
         }
         let paused = connection.transport.is_paused();
         let owes = exchange.request_done && !unsent && !paused;
-        let answering = attempt.answering.observe(now, owes, connection.received);
+        // Before the response begins, bytes are no progress, but interim responses are: half a head, or TLS that brings nothing, must not
+        // put it off for ever.
+        let brought = if attempt.stage == Stage::Waiting { interims } else { connection.received };
+        let answering = attempt.answering.observe(now, owes, brought);
         let response = exchange.snapshot.clusters[exchange.cluster.index()].response_timeout;
         let own = if attempt.stage == Stage::Body { response_idle } else { per_try };
         let idle = own.unwrap_or(response);

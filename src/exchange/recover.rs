@@ -10,6 +10,7 @@ use crate::buffer::{Buffers, Queue};
 use crate::cluster::{Balance, Outcome, Tried};
 use crate::http::{Method, parse_decimal};
 use crate::id::EndpointId;
+use crate::limits;
 use crate::route::{Retry, RetryOn};
 use crate::telemetry::{RetryReason, RetryRefusal};
 use crate::tls;
@@ -364,7 +365,8 @@ impl<D: Driver> Engine<D> {
     fn wait(&mut self, id: u32, request: Queue) {
         let random = f64::from(self.balancer.random()) / f64::from(u32::MAX);
         let exchange = &mut self.exchanges[id as usize];
-        let doubled = exchange.retry().backoff * (1 << exchange.tries.retries.saturating_sub(1).min(10));
+        let doubled = exchange.retry().backoff.saturating_mul(1 << exchange.tries.retries.saturating_sub(1).min(10));
+        let doubled = doubled.min(limits::BACKOFF_MAX);
         let until = self.ring.clock().deadline(doubled.mul_f64(0.5 + random / 2.0));
         exchange.state = State::Waiting(Wait { request, until, link: None });
         self.arm(id);
@@ -398,7 +400,10 @@ impl<D: Driver> Engine<D> {
     /// Ends the attempt and closes its connection.
     pub(super) fn end_attempt(&mut self, id: u32) {
         let before = std::mem::replace(&mut self.exchanges[id as usize].state, State::Between);
-        if let State::Attempt(Attempt { endpoint, connection, .. }) = before {
+        if let State::Attempt(Attempt { endpoint, connection, owes, .. }) = before {
+            if owes {
+                self.balancer.settle(endpoint);
+            }
             self.balancer.end(endpoint);
             self.upstreams.discard(&mut self.ring, connection);
         }

@@ -27,7 +27,8 @@ impl Replay {
     pub(super) fn keep(&mut self, buffers: &mut Buffers, sent: &mut Queue) -> bool {
         let fits =
             self.pieces.bytes() + sent.bytes() <= REPLAY_BYTES && self.pieces.pieces() + sent.pieces() <= REPLAY_PIECES;
-        if self.whole && fits {
+        // A request that may have to be sent again is worth less than those that wait for a buffer.
+        if self.whole && fits && !buffers.is_scarce() {
             self.pieces.append(buffers.pieces(), sent);
         } else {
             sent.clear(buffers.pieces());
@@ -152,5 +153,21 @@ mod tests {
             assert!(replay.take().is_none());
             assert_eq!(buffers.pools()[0].available(), free);
         }
+    }
+
+    #[test]
+    fn nothing_is_kept_while_buffers_are_scarce() {
+        let mut buffers = Buffers::new().unwrap();
+        let mut replay = Replay::default();
+        replay.begin(&mut buffers, true);
+        let mut first = sent(&mut buffers, &[100]);
+        assert!(replay.keep(&mut buffers, &mut first));
+        let mut second = sent(&mut buffers, &[100]);
+        let mut held = Vec::new();
+        while !buffers.is_scarce() {
+            held.extend(buffers.take());
+        }
+        assert!(!replay.keep(&mut buffers, &mut second));
+        assert_eq!((replay.pieces(), replay.take().is_none()), (0, true));
     }
 }

@@ -93,6 +93,9 @@ impl<D: Driver> Engine<D> {
             status == 401 && http::binds_connection(head, &self.response.fields, FieldName::WwwAuthenticate);
         if let State::Attempt(attempt) = &mut exchange.state {
             attempt.stage = if tunnel { Stage::Tunnel } else { Stage::Body };
+            if std::mem::take(&mut attempt.owes) {
+                self.balancer.settle(attempt.endpoint);
+            }
         }
         Ok(if tunnel { HeadKind::Tunnel } else { HeadKind::Final })
     }

@@ -281,6 +281,10 @@ impl<D: Driver> Engine<D> {
         let exchange = &mut self.exchanges[id as usize];
         let cluster = &exchange.snapshot.clusters[exchange.cluster.index()];
         let (number, priority) = (cluster.state.number(), exchange.priority);
+        // What waits holds its head at least.
+        if self.ring.buffers.is_scarce() {
+            return Err(Failure::Buffers);
+        }
         exchange.place.get_or_insert_with(|| Place::of(&cluster.state));
         let Some(Some(waiting)) = self.waiting.get_mut(number as usize) else { return Err(Failure::QueueFull) };
         match waiting.cluster.places().queue(self.worker, priority) {

@@ -543,3 +543,21 @@ fn haproxy_is_told() {
         }
     }
 }
+
+/// A connection that belongs to its client is left where its endpoint takes no requests any more.
+#[test]
+fn what_is_drained_gets_nothing_over_connections_of_clients_either() {
+    let ((one, first), (two, second)) = (told(usize::MAX), told(usize::MAX));
+    let setup = Setup::to(&[&one.address, &two.address]).cluster("proxy_protocol = \"v1\"").managed();
+    let proxy = setup.start();
+    let mut client = proxy.client();
+    let mut ask = || {
+        client.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
+        assert_eq!(client.message().unwrap().status(), 200);
+    };
+    ask();
+    let (drained, others) = if first.try_recv().is_ok() { (&one, (first, second)) } else { (&two, (second, first)) };
+    assert!(proxy.verb(&["endpoint", "drain", "app", &drained.address]).status.success());
+    (0..3).for_each(|_| ask());
+    assert_eq!((others.0.try_iter().count(), others.1.try_iter().count() >= 3), (0, true));
+}

@@ -1,6 +1,7 @@
 //! Endpoints that fail: retries, ejection, health checks, and what operators say of endpoints. Not here: failures of a cluster's only
 //! endpoint (`failures`).
 
+use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -380,4 +381,51 @@ fn the_state_of_endpoints_is_measured() {
     ] {
         assert!(metrics.contains(&format!("{line}\n")), "{line} is not in\n{metrics}");
     }
+}
+
+/// An open tunnel, which may be silent for days, keeps requests from its endpoint no more than any other request under way.
+#[test]
+fn a_tunnel_does_not_keep_requests_away() {
+    for balance in ["least_request", "peak_ewma"] {
+        let serve = |wire: &mut crate::harness::Wire<std::net::TcpStream>, name: &str| {
+            while let Some(head) = wire.head() {
+                match head.starts_with("CONNECT ") {
+                    true => wire.send("HTTP/1.1 200 OK\r\n\r\nopen"),
+                    false => wire.send(format!("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n{name}")),
+                }
+            }
+        };
+        let one = Origin::start(move |mut wire, _| serve(&mut wire, "1"));
+        let two = Origin::start(move |mut wire, _| serve(&mut wire, "2"));
+        let setup = Setup::to(&[&one.address, &two.address]).cluster(&format!("balance = \"{balance}\""));
+        let proxy = setup.managed().more("[[route]]\nmethods = [\"CONNECT\"]\ncluster = \"app\"\n").start();
+        // The second one goes to the endpoint that has none.
+        let _tunnels = [0, 1].map(|_| {
+            let mut client = proxy.client();
+            client.send("CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n");
+            client.until(b"open").unwrap();
+            client
+        });
+        assert_eq!([0, 1].map(|at| endpoint(&proxy, at)["in_flight"].as_u64().unwrap()), [1, 1]);
+        let found = answers(&proxy, GET, 60);
+        let ones = found.iter().filter(|answer| answer.text() == "1").count();
+        // By latency, one of them may be better by far.
+        assert!(balance == "peak_ewma" || (10..50).contains(&ones), "{balance}: {ones} of 60");
+    }
+}
+
+/// Neither the bytes of a head that never ends nor anything else puts off the end of a try, but a response.
+#[test]
+fn a_head_that_drips_is_too_slow() {
+    let origin = Origin::start(|mut wire, _| {
+        wire.message();
+        let mut part = "HTTP/1.1 200 OK\r\nx: ".chars().chain(std::iter::repeat('x'));
+        // Until the proxy hangs up.
+        while wire.stream.write_all(part.next().unwrap().to_string().as_bytes()).is_ok() {
+            std::thread::park_timeout(std::time::Duration::from_millis(20));
+        }
+    });
+    let proxy = Setup::to(&[&origin.address]).cluster("timeouts = { response = \"200ms\" }").start();
+    let answer = proxy.ask(GET);
+    assert_eq!((answer.status(), answer.reason()), (504, "response_timeout".to_owned()));
 }

@@ -9,7 +9,7 @@ use tungstenite::protocol::frame::coding::{Data, OpCode};
 use tungstenite::protocol::frame::{CloseFrame, Frame};
 use tungstenite::{Message, WebSocket};
 
-use crate::harness::{End, Origin, Proxy, Setup, next};
+use crate::harness::{End, Origin, Proxy, Setup, next, poll};
 
 const CONNECT: &str = "CONNECT db.example:5432 HTTP/1.1\r\nHost: db.example:5432\r\n\r\n";
 
@@ -176,7 +176,7 @@ fn a_tunnel_carries_bytes_until_both_sides_have_ended() {
             client.send("and bye");
             client.finish();
         }
-        crate::harness::poll(|| (proxy.descriptors() <= before).then_some(()));
+        poll(|| (proxy.descriptors() <= before).then_some(()));
     }
 }
 
@@ -220,4 +220,27 @@ fn a_broken_side_breaks_the_tunnel() {
     client.until(b"x").unwrap();
     client.send("!");
     assert_eq!(client.end(), End::Reset(Vec::new()));
+}
+
+/// What the client sends to an origin that has gone brings the end, not a wait for what can never be sent.
+#[test]
+fn a_tunnel_ends_whose_origin_takes_nothing_any_more() {
+    let origin = Origin::start(|mut wire, _| {
+        wire.head().unwrap();
+        wire.send("HTTP/1.1 200 OK\r\n\r\nbye");
+    });
+    let setup = Setup::to(&[&origin.address]).route("methods = [\"CONNECT\"]").managed();
+    let proxy = setup.start();
+    for _ in 0..4 {
+        let mut client = proxy.client();
+        client.send(CONNECT);
+        client.until(b"bye").unwrap();
+        // The first bytes bring a reset, those after it an error.
+        for _ in 0..3 {
+            client.send("late");
+            proxy.status();
+        }
+        drop(client);
+    }
+    poll(|| (proxy.status()["exchanges"] == 0).then_some(()));
 }
