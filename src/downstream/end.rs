@@ -141,7 +141,9 @@ impl Downstreams {
             return Step::Wait;
         }
         let current = &connection.current;
-        let clean = current.body.is_done() && connection.begun.is_none() && !current.persists;
+        // A TLS client may have sent close_notify behind its request: unread, it would make the kernel reset what was answered.
+        let silent = connection.transport.session().is_none();
+        let clean = current.body.is_done() && connection.begun.is_none() && !current.persists && silent;
         if clean || connection.transport.has_ended() {
             self.remove(engine, id, false);
             return Step::Gone;
