@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::round_robin::RoundRobin;
-use super::shares::Shares;
+use super::shares::{Share, Shares};
 use super::state::{EndpointState, Outcome};
 use super::view::{ClusterViews, View};
 use super::{Balance, Cluster, power_of_two, random};
@@ -229,11 +229,15 @@ fn draw(
         Balance::RoundRobin => round.pick(shares),
         Balance::Random => random::pick(shares, random),
         Balance::LeastRequest => {
-            power_of_two::pick(shares, random, |endpoint| known.of(endpoint).map_or(0, |state| state.load(known.now)))
+            let load = |endpoint| known.of(endpoint).map_or(0, |state| state.load(known.now));
+            power_of_two::pick(shares, random, |one, other| u128::from(load(one.endpoint)) * u128::from(other.weight))
         }
         Balance::PeakEwma => {
-            let cost = |endpoint| known.of(endpoint).map_or(0, |state| state.cost(known.worker, known.now));
-            power_of_two::pick(shares, random, cost)
+            let mean = shares.total() / (shares.list().len() as u32).max(1);
+            let cost = |share: &Share| {
+                known.of(share.endpoint).map_or(0, |state| state.cost(known.worker, known.now, (share.weight, mean)))
+            };
+            power_of_two::pick(shares, random, |one, _| cost(one))
         }
     }
 }

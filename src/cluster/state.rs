@@ -230,17 +230,19 @@ impl EndpointState {
     }
 
     /// What another request would have to wait for, as a worker has measured it: the time to a first byte, or since when the endpoint has
-    /// owed one, for each attempt under way and the new one.
+    /// owed one, for the new attempt and for each one under way, of which one with more `weight` than the `mean` bears more.
     #[must_use]
-    pub fn cost(&self, worker: usize, now: Duration) -> u64 {
+    pub fn cost(&self, worker: usize, now: Duration, (weight, mean): (u32, u32)) -> u128 {
         let cell = self.cell(worker);
         let now = milliseconds(now);
         let age = now.saturating_sub(cell.measured.load(Ordering::Relaxed));
         let latency = fade(cell.latency.load(Ordering::Relaxed), age);
         let owed = 1000 * self.owed(cell, now);
+        // In 256ths of an attempt. The new one counts whole whatever the weight is: idle ones share the traffic by weight as they are drawn.
+        let under_way = 256 * u128::from(self.in_flight()) * u128::from(mean) / u128::from(weight.max(1));
         // Nothing is known of a new one: it costs next to nothing, so that it is tried.
-        let cost = latency.max(owed).max(1) * (u64::from(self.in_flight()) + 1);
-        cost.max(self.mistrust(1_000_000, now))
+        let cost = u128::from(latency.max(owed).max(1)) * (under_way + 256);
+        cost.max(256 * u128::from(self.mistrust(1_000_000, now)))
     }
 
     /// For how many milliseconds an answer has been owed to a worker, and none was given.

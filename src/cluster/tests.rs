@@ -116,8 +116,8 @@ fn workers_do_not_march_in_step() {
 }
 
 #[test]
-fn random_and_idle_least_request_follow_weights() {
-    for balance in [Balance::Random, Balance::LeastRequest] {
+fn random_and_idle_policies_of_two_follow_weights() {
+    for balance in [Balance::Random, Balance::LeastRequest, Balance::PeakEwma] {
         for weights in [&[1, 1, 1, 1][..], &[1, 2, 3, 4], &[0, 9, 1], &[2, 1]] {
             let picks = picks(balance, weights, 100_000);
             let total: f64 = weights.iter().map(|weight| f64::from(*weight)).sum();
