@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cairn::cluster::{
     Balance, Balancer, Cluster, ClusterSpec, ClusterState, ClusterViews, EndpointSpec, EndpointState, LimitsSpec,
-    OutlierSpec, Tried,
+    OutlierSpec, Preference, Tried,
 };
 use cairn::id::{ClusterId, EndpointId};
 use cairn::runtime::Bell;
@@ -19,6 +19,7 @@ fn pick(criterion: &mut Criterion) {
         tls_name: None,
         weight: if even { 1 } else { 1 + at as u16 },
         backup: false,
+        zone: None,
     };
     for balance in [Balance::RoundRobin, Balance::Random, Balance::LeastRequest] {
         for (case, count, even) in [("1", 1, true), ("64", 64, true), ("64 weighted", 64, false)] {
@@ -39,6 +40,9 @@ fn pick(criterion: &mut Criterion) {
                 panic_threshold: 0.5,
                 slow_start: Duration::ZERO,
                 limits: LimitsSpec::NONE,
+                hash_on: None,
+                affinity: None,
+                zone: None,
             };
             let known = |id: u32| (EndpointId(id), Arc::new(EndpointState::new(1)));
             let known: Vec<_> = (0..count as u32).map(known).collect();
@@ -49,8 +53,7 @@ fn pick(criterion: &mut Criterion) {
             check(&mut balancer, &turns, &clusters[0], count, even, &format!("{balance:?}/{case}"));
             criterion.bench_function(&format!("cluster/pick/{balance:?}/{case}"), |bencher| {
                 bencher.iter(|| {
-                    let picked =
-                        balancer.pick(black_box(&clusters[0]), &turns, &Tried::default(), false).expect("an endpoint");
+                    let picked = pick_one(&mut balancer, black_box(&clusters[0]), &turns);
                     balancer.begin(picked);
                     balancer.end(picked);
                     picked
@@ -60,11 +63,15 @@ fn pick(criterion: &mut Criterion) {
     }
 }
 
+fn pick_one(balancer: &mut Balancer, cluster: &Cluster, turns: &ClusterViews) -> EndpointId {
+    balancer.pick(cluster, turns, &Tried::default(), Preference::default(), false).expect("an endpoint")
+}
+
 /// Every endpoint is picked, in proportion to its weight within a half.
 fn check(balancer: &mut Balancer, turns: &ClusterViews, cluster: &Cluster, count: usize, even: bool, case: &str) {
     let mut picks = vec![0u32; count];
     for _ in 0..1000 * count {
-        let picked = balancer.pick(cluster, turns, &Tried::default(), false).expect("an endpoint");
+        let picked = pick_one(balancer, cluster, turns);
         picks[picked.index()] += 1;
     }
     let weights: u32 = if even { count as u32 } else { (1..=count as u32).sum() };

@@ -83,6 +83,7 @@ fn responses(criterion: &mut Criterion) {
         version: Version::Http11,
         date: &DATE,
         hsts: b"",
+        cookie: None,
     };
     let mut out = Vec::with_capacity(4096);
     response::write(&style, &head, RESPONSE.as_bytes(), &mut out);

@@ -164,7 +164,7 @@ proptest! {
         let (mut response, mut again) = (ResponseHead::new(), ResponseHead::new());
         prop_assume!(matches!(parse_response(text, &LIMITS, &mut 0, Method::Get, &mut response), Ok(Some(_))));
         let style =
-            HeadStyle { kind: HeadKind::Final, route: &SNAPSHOT.router.routes()[usize::from(edited)], kept: None, keep_alive, version: cairn::http::Version::Http11, date: &DATE, hsts: b"" };
+            HeadStyle { kind: HeadKind::Final, route: &SNAPSHOT.router.routes()[usize::from(edited)], kept: None, keep_alive, version: cairn::http::Version::Http11, date: &DATE, hsts: b"", cookie: None };
         let mut out = Vec::new();
         response::write(&style, &response, text, &mut out);
         let read = parse_response(&out, &LIMITS, &mut 0, Method::Get, &mut again);

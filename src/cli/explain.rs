@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use cairn::cluster::Cluster;
 use cairn::config::{Config, Loader, TenantState};
 use cairn::exchange::{self, Failure, Refusal, RequestId, RequestValues, RouteRequest, Routed};
 use cairn::http::path::Forms;
@@ -301,7 +302,35 @@ impl<'a> Explanation<'a> {
         for endpoint in &cluster.endpoints {
             let others: String = endpoint.others.iter().map(|other| format!(" or {other}")).collect();
             let weight = endpoint.weight;
-            self.rows.row("endpoint", format_args!("{}{others}, weight {weight} of {sum}", endpoint.address));
+            let zone: String = endpoint.zone.iter().map(|zone| format!(", zone {zone}")).collect();
+            self.rows.row("endpoint", format_args!("{}{others}, weight {weight} of {sum}{zone}", endpoint.address));
+        }
+        self.preferences(cluster);
+    }
+
+    /// Which endpoints of a cluster are better than others for the request.
+    fn preferences(&mut self, cluster: &Cluster) {
+        if let Some(zone) = &cluster.zone {
+            self.rows.row("zone", format_args!("{zone}: its endpoints are preferred"));
+        }
+        if let Some(on) = &cluster.hash_on {
+            let key = exchange::key(on, &self.asked, self.snapshot.listener(self.asked.listener));
+            match key.and_then(|key| cluster.owner(key)) {
+                Some(owner) => self.rows.row("key", format_args!("{on} leads to {}, if that is in use", owner.address)),
+                None => self.rows.row("key", format_args!("the request has no {on}: it goes to any endpoint")),
+            }
+        }
+        if let Some(affinity) = &cluster.affinity {
+            let named = exchange::named_endpoint(affinity, &self.asked);
+            match named.and_then(|id| cluster.endpoints.iter().find(|endpoint| endpoint.id == id)) {
+                Some(own) => {
+                    self.rows
+                        .row("cookie", format_args!("{} names {}, if that is in use", affinity.cookie(), own.address));
+                }
+                None => self
+                    .rows
+                    .row("cookie", format_args!("the answer brings {}, which names its endpoint", affinity.cookie())),
+            }
         }
     }
 

@@ -14,6 +14,15 @@ use crate::id::EndpointId;
 /// Draws of a policy that may hit endpoints already tried. After that, the next endpoint not tried is taken.
 const DRAWS: u32 = 8;
 
+/// What a request says of where it is to go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Preference {
+    /// The key that it shares with requests which go to the same endpoint; see `key_of`.
+    pub key: Option<u64>,
+    /// The endpoint at which its client was last.
+    pub endpoint: Option<EndpointId>,
+}
+
 /// State that a worker keeps over all snapshots. It grows when a snapshot is applied, and at no other time.
 #[derive(Debug)]
 pub struct Balancer {
@@ -87,19 +96,36 @@ impl Balancer {
         }
     }
 
-    /// An endpoint for the next request, not yet tried if possible. `probe`: the request may be tried again, so that it may go to an
+    /// An endpoint for the next request, the preferred one if that is in use, and not yet tried if possible. `probe`: the request may be tried again, so that it may go to an
     /// ejected endpoint of which is to be seen whether it is well. None: no endpoint takes traffic. `views` belong to the snapshot of
     /// `cluster`.
-    pub fn pick(&mut self, cluster: &Cluster, views: &ClusterViews, tried: &Tried, probe: bool) -> Option<EndpointId> {
+    pub fn pick(
+        &mut self,
+        cluster: &Cluster,
+        views: &ClusterViews,
+        tried: &Tried,
+        preference: Preference,
+        probe: bool,
+    ) -> Option<EndpointId> {
         let Self { worker, states, random, now } = self;
         let known = Known { states, worker: *worker, now: *now };
         views.with(cluster, random, |view, random| {
+            // Also before it would be a probe: a client whose endpoint is well is sent to no other one.
+            if let Some(own) = preference.endpoint.filter(|own| view.keeps(*own) && !tried.contains(*own)) {
+                return Some(own);
+            }
             if let Some(probed) = view.probe(cluster, probe) {
                 return Some(probed);
             }
+            if let Some(dealt) = by_key(cluster, view, tried, preference, known) {
+                return Some(dealt);
+            }
+            let reserve = || view.reserve().iter().copied().find(|endpoint| !tried.contains(*endpoint));
+            let reserved = if tried.is_empty() { None } else { reserve() };
             let (shares, rounds) = view.parts(cluster);
             if let [only] = shares.list() {
-                return Some(only.endpoint);
+                let elsewhere = reserved.filter(|_| tried.contains(only.endpoint));
+                return Some(elsewhere.unwrap_or(only.endpoint));
             }
             // A second try at another endpoint does not take the place of a first one in the round.
             let balance = match cluster.balance {
@@ -121,23 +147,21 @@ impl Balancer {
             let from = random.below(list.len() as u32) as usize;
             let in_line = list.iter().cycle().skip(from).take(list.len().min(Tried::CAPACITY + 1));
             let mut others = in_line.map(|share| share.endpoint).filter(|endpoint| !tried.contains(*endpoint));
-            Some(others.next().unwrap_or(picked))
+            Some(others.next().or(reserved).unwrap_or(picked))
         })?
     }
 
     /// The endpoint at a position among those in use; None: there are fewer.
     #[must_use]
     pub fn used(&mut self, cluster: &Cluster, views: &ClusterViews, position: usize) -> Option<EndpointId> {
-        let at = |view: &mut View, _: &mut Random| Some(view.parts(cluster).0.list().get(position)?.endpoint);
+        let at = |view: &mut View, _: &mut Random| view.used_at(cluster, position);
         views.with(cluster, &mut self.random, at)?
     }
 
     /// Whether an endpoint is in use that was not tried.
     #[must_use]
     pub fn has_untried(&mut self, cluster: &Cluster, views: &ClusterViews, tried: &Tried) -> bool {
-        let untried = |view: &mut View, _: &mut Random| {
-            view.parts(cluster).0.list().iter().any(|share| !tried.contains(share.endpoint))
-        };
+        let untried = |view: &mut View, _: &mut Random| view.used(cluster).any(|endpoint| !tried.contains(endpoint));
         views.with(cluster, &mut self.random, untried).unwrap_or(false)
     }
 
@@ -218,6 +242,21 @@ impl Known<'_> {
     }
 }
 
+/// The endpoint for the request's key, not yet tried. None: there is none, or the request has no key.
+fn by_key(
+    cluster: &Cluster,
+    view: &View,
+    tried: &Tried,
+    preference: Preference,
+    known: Known<'_>,
+) -> Option<EndpointId> {
+    let (hashing, seats, key) = (cluster.hashing.as_ref()?, view.seats()?, preference.key?);
+    let id = |position: usize| cluster.endpoints.get(position).map(|endpoint| endpoint.id);
+    let load = |position| id(position).and_then(|id| known.of(id)).map_or(0, EndpointState::in_flight);
+    let may = |position| id(position).is_some_and(|id| !tried.contains(id));
+    hashing.pick(key, seats, load, may).and_then(id)
+}
+
 fn draw(
     balance: Balance,
     shares: &Shares,
@@ -227,7 +266,8 @@ fn draw(
 ) -> Option<EndpointId> {
     match balance {
         Balance::RoundRobin => round.pick(shares),
-        Balance::Random => random::pick(shares, random),
+        // Those that heed a key, for requests that have none.
+        Balance::Random | Balance::RingHash | Balance::Maglev => random::pick(shares, random),
         Balance::LeastRequest => {
             let load = |endpoint| known.of(endpoint).map_or(0, |state| state.load(known.now));
             power_of_two::pick(shares, random, |one, other| u128::from(load(one.endpoint)) * u128::from(other.weight))

@@ -1,28 +1,43 @@
 //! Picks an endpoint of a cluster. Not here: connections to it (`upstream`, `pool`).
 
 mod adaptive;
+mod affinity;
 mod balancer;
+mod hash;
+mod hashing;
+mod maglev;
 mod places;
 mod power_of_two;
 mod random;
+mod ring_hash;
 mod round_robin;
+mod seats;
 mod selection;
 mod shares;
+#[cfg(test)]
+mod simulation;
 mod spec;
 mod state;
 #[cfg(test)]
 mod tests;
 mod view;
+mod zone;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use adaptive::AdaptiveLimit;
-pub use balancer::{Balancer, Tried};
+pub use affinity::Affinity;
+pub use balancer::{Balancer, Preference, Tried};
+use hashing::Hashing;
+pub use hashing::key_of;
 pub use places::{Places, Priority, Queued};
+use seats::Seats;
 pub use selection::{Level, Selection};
 use shares::Shares;
-pub use spec::{Balance, CheckKind, ClusterSpec, EndpointSpec, HealthSpec, HttpCheck, LimitsSpec, OutlierSpec};
+pub use spec::{
+    AffinitySpec, Balance, CheckKind, ClusterSpec, EndpointSpec, HashOn, HealthSpec, HttpCheck, LimitsSpec, OutlierSpec,
+};
 pub use state::{ClusterState, EndpointState, Hold, Outcome, RAMP};
 pub use view::ClusterViews;
 
@@ -68,10 +83,18 @@ pub struct Cluster {
     pub slow_start: Duration,
     /// How many requests may be under way, and may wait.
     pub limits: LimitsSpec,
+    /// The part of a request by which its endpoint is chosen; None: the policy heeds none.
+    pub hash_on: Option<HashOn>,
+    /// The cookie that keeps clients at their endpoints; None: none does.
+    pub affinity: Option<Affinity>,
+    /// The zone whose endpoints are preferred; None: none are.
+    pub zone: Option<Box<str>>,
     /// What is known of it, the same in every snapshot that has a cluster of its name.
     pub state: ClusterState,
     /// The shares of all endpoints that are no backups.
     shares: Shares,
+    /// How keys are dealt to endpoints; None: the policy heeds none.
+    hashing: Option<Hashing>,
 }
 
 /// One endpoint of a compiled cluster.
@@ -89,6 +112,8 @@ pub struct Endpoint {
     pub weight: u16,
     /// Whether it is used only where too few others are usable.
     pub backup: bool,
+    /// The zone in which it runs; None: in none that is known.
+    pub zone: Option<Box<str>>,
     /// The address as text.
     pub name: Box<str>,
     /// What is known of it, the same in every snapshot that has the endpoint.
@@ -119,6 +144,13 @@ impl Endpoint {
 }
 
 impl Cluster {
+    /// The endpoint for a key while all are in use and none is too busy; None: the policy heeds no key.
+    #[must_use]
+    pub fn owner(&self, key: u64) -> Option<&Endpoint> {
+        let seats = Seats::new(&self.endpoints, &self.shares);
+        self.endpoints.get(self.hashing.as_ref()?.pick(key, &seats, |_| 0, |_| true)?)
+    }
+
     /// Compiles a cluster whose endpoints have these ids and states, one each.
     #[must_use]
     pub fn build(
@@ -132,7 +164,8 @@ impl Cluster {
             let (address, others) = (endpoint.address.clone(), endpoint.others.clone().into());
             let (tls_name, state) = (endpoint.tls_name.clone(), Arc::clone(state));
             let (weight, backup) = (endpoint.weight, endpoint.backup);
-            Endpoint { id: *id, address, others, tls_name, weight, backup, name, state }
+            let zone = endpoint.zone.as_deref().map(Into::into);
+            Endpoint { id: *id, address, others, tls_name, weight, backup, zone, name, state }
         });
         let endpoints: Box<[Endpoint]> = endpoints.collect();
         let primaries = endpoints.iter().filter(|endpoint| !endpoint.backup);
@@ -140,6 +173,10 @@ impl Cluster {
         Self {
             id,
             name: spec.name.as_str().into(),
+            hash_on: spec.hash_on.clone(),
+            affinity: spec.affinity.as_ref().map(|affinity| Affinity::new(&spec.name, affinity, &endpoints)),
+            zone: spec.zone.as_deref().map(Into::into),
+            hashing: Hashing::new(spec.balance, &endpoints),
             endpoints,
             host: spec.host.as_str().into(),
             tls: spec.tls.as_ref().map(Client::new),

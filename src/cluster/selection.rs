@@ -2,6 +2,7 @@
 
 use super::shares::Shares;
 use super::state::{Hold, RAMP};
+use super::zone::{self, Chosen};
 use super::{Cluster, Endpoint};
 use crate::id::EndpointId;
 
@@ -14,6 +15,10 @@ pub struct Selection {
     pub(super) probing: Vec<EndpointId>,
     /// Their shares; None: those of the cluster as it was compiled.
     pub(super) shares: Option<Shares>,
+    /// Those that are used only where none of the shares can be: of other zones.
+    pub(super) reserve: Vec<EndpointId>,
+    /// The part of the traffic that stays in the cluster's zone; None: no zone is preferred now.
+    pub local: Option<f64>,
 }
 
 /// Which endpoints are in use.
@@ -34,8 +39,8 @@ impl Selection {
         let endpoints = &cluster.endpoints;
         let probing = endpoints.iter().filter(|it| it.state.has(Hold::Probing)).map(|it| it.id).collect();
         let plain = |it: &Endpoint| it.state.is_usable() && it.state.ramp() == RAMP && it.state.weight().is_none();
-        if endpoints.iter().all(plain) {
-            return Self { level: Level::Primary, probing, shares: None };
+        if cluster.zone.is_none() && endpoints.iter().all(plain) {
+            return Self { level: Level::Primary, probing, shares: None, reserve: Vec::new(), local: None };
         }
         // An endpoint that an operator has drained, or given no weight, is none that could be missed.
         let counts = |it: &&Endpoint| weight(it) > 0 && !it.state.has(Hold::Drained);
@@ -53,8 +58,17 @@ impl Selection {
         };
         // Where no endpoint gets a part of its weight only, none is multiplied, so that totals stay small.
         let whole = level == Level::Panic || chosen.iter().all(|it| it.state.ramp() == RAMP);
-        let share = |it: &Endpoint| (it.id, weight(it) * if whole { 1 } else { u32::from(it.state.ramp()) });
-        Self { level, probing, shares: Some(Shares::new(chosen.into_iter().map(share))) }
+        let weighed = |it: &Endpoint| weight(it) * if whole { 1 } else { u32::from(it.state.ramp()) };
+        // Where backups or all are used, it matters more that there are enough than where they are.
+        let (weights, reserve, local) = match cluster.zone.as_deref().filter(|_| level == Level::Primary) {
+            Some(zone) => {
+                let usable: Vec<_> = chosen.into_iter().map(|it| (it, weighed(it))).collect();
+                let Chosen { weights, reserve, local } = zone::prefer(cluster, zone, &usable);
+                (weights, reserve, Some(local))
+            }
+            None => (chosen.into_iter().map(|it| (it.id, weighed(it))).collect(), Vec::new(), None),
+        };
+        Self { level, probing, shares: Some(Shares::new(weights.into_iter())), reserve, local }
     }
 }
 

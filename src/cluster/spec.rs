@@ -43,6 +43,54 @@ pub struct ClusterSpec {
     pub slow_start: Duration,
     /// `limits`
     pub limits: LimitsSpec,
+    /// `hash_on`: what equal requests have in common; for the policies that heed it.
+    pub hash_on: Option<HashOn>,
+    /// `affinity`; None: no client is kept at its endpoint.
+    pub affinity: Option<AffinitySpec>,
+    /// `zone`: the one in which this proxy runs; None: no endpoint is preferred.
+    pub zone: Option<String>,
+}
+
+/// `cluster.hash_on`: the part of a request by which its endpoint is chosen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HashOn {
+    /// `header:NAME`, in lower case: the first field of this name that is forwarded.
+    Header(Box<str>),
+    /// `cookie:NAME`: the first cookie of this name.
+    Cookie(Box<str>),
+    /// `query:NAME`: the first parameter of this name, as it was sent.
+    Query(Box<str>),
+    /// `source`: the address of the client, as far as it is known and believed.
+    Source,
+}
+
+impl fmt::Display for HashOn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Header(name) => write!(f, "header:{name}"),
+            Self::Cookie(name) => write!(f, "cookie:{name}"),
+            Self::Query(name) => write!(f, "query:{name}"),
+            Self::Source => f.write_str("source"),
+        }
+    }
+}
+
+/// `cluster.affinity`: a cookie that names the endpoint of a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AffinitySpec {
+    /// `cookie`: its name.
+    pub cookie: String,
+    /// `ttl`: how long the client keeps it; None: until it ends.
+    pub ttl: Option<Duration>,
+}
+
+impl fmt::Display for AffinitySpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.ttl {
+            Some(ttl) => write!(f, "cookie {} for {ttl:?}", self.cookie),
+            None => write!(f, "cookie {}", self.cookie),
+        }
+    }
 }
 
 /// `[cluster.limits]`: how many requests may be under way, and may wait, over all workers.
@@ -178,6 +226,8 @@ pub struct EndpointSpec {
     pub weight: u16,
     /// Whether it is used only where too few others are usable.
     pub backup: bool,
+    /// The zone in which it runs; None: in none that is known.
+    pub zone: Option<String>,
 }
 
 impl EndpointSpec {
@@ -199,6 +249,10 @@ pub enum Balance {
     Random,
     /// Of two chosen at random, the one that is expected to answer sooner, by its recent times to a first byte.
     PeakEwma,
+    /// By a key of the request: the next one on a ring that is not too busy (consistent hashing with bounded loads).
+    RingHash,
+    /// By a key of the request: the one that has its place in a table (Maglev).
+    Maglev,
 }
 
 impl Balance {
@@ -210,6 +264,8 @@ impl Balance {
             Self::LeastRequest => "least_request",
             Self::Random => "random",
             Self::PeakEwma => "peak_ewma",
+            Self::RingHash => "ring_hash",
+            Self::Maglev => "maglev",
         }
     }
 }

@@ -4,42 +4,54 @@ use super::*;
 use crate::runtime::Bell;
 
 /// A balancer and the turns of one snapshot.
-struct Chooser {
-    balancer: Balancer,
+pub(super) struct Chooser {
+    pub(super) balancer: Balancer,
     views: ClusterViews,
 }
 
 impl Chooser {
-    fn new(clusters: &[Cluster], seed: u64) -> Self {
+    pub(super) fn new(clusters: &[Cluster], seed: u64) -> Self {
         let mut balancer = Balancer::new(0, seed);
         balancer.apply(clusters);
         let views = ClusterViews::new(clusters, &mut balancer);
         Self { balancer, views }
     }
 
-    fn pick(&mut self, cluster: &Cluster, tried: &Tried) -> Option<EndpointId> {
-        self.balancer.pick(cluster, &self.views, tried, false)
+    pub(super) fn pick(&mut self, cluster: &Cluster, tried: &Tried) -> Option<EndpointId> {
+        self.prefer(cluster, tried, Preference::default())
     }
 
-    fn in_flight(&self, endpoint: u32) -> u32 {
+    pub(super) fn prefer(&mut self, cluster: &Cluster, tried: &Tried, preference: Preference) -> Option<EndpointId> {
+        self.balancer.pick(cluster, &self.views, tried, preference, false)
+    }
+
+    pub(super) fn in_flight(&self, endpoint: u32) -> u32 {
         self.balancer.state(EndpointId(endpoint)).unwrap().in_flight()
     }
 }
 
-fn cluster(balance: Balance, weights: &[u16]) -> Vec<Cluster> {
-    let endpoint = |(at, weight): (usize, &u16)| EndpointSpec {
+/// A cluster whose endpoints have these weights; ids and ports are their positions.
+pub(super) fn cluster(balance: Balance, weights: &[u16]) -> Vec<Cluster> {
+    let endpoints: Vec<_> = weights.iter().zip(0..).map(|(weight, at)| (at, *weight, "")).collect();
+    cluster_of(balance, &endpoints, None)
+}
+
+/// A cluster of endpoints with these ids, weights and zones, for a proxy in a zone.
+pub(super) fn cluster_of(balance: Balance, endpoints: &[(u16, u16, &str)], zone: Option<&str>) -> Vec<Cluster> {
+    let endpoint = |&(at, weight, zone): &(u16, u16, &str)| EndpointSpec {
         address: format!("127.0.0.1:{}", 9000 + at).parse().unwrap(),
         others: Vec::new(),
         tls_name: None,
-        weight: *weight,
+        weight,
         backup: false,
+        zone: (!zone.is_empty()).then(|| zone.to_owned()),
     };
     let second = Duration::from_secs(1);
     let spec = ClusterSpec {
         host: "localhost".into(),
         name: "test".into(),
         tls: None,
-        endpoints: weights.iter().enumerate().map(endpoint).collect(),
+        endpoints: endpoints.iter().map(endpoint).collect(),
         proxy_protocol: None,
         balance,
         max_idle: 1,
@@ -52,9 +64,12 @@ fn cluster(balance: Balance, weights: &[u16]) -> Vec<Cluster> {
         panic_threshold: 0.5,
         slow_start: Duration::ZERO,
         limits: LimitsSpec::NONE,
+        hash_on: None,
+        affinity: Some(AffinitySpec { cookie: "lb".into(), ttl: Some(Duration::from_secs(60)) }),
+        zone: zone.map(str::to_owned),
     };
     let known = |id: u32| (EndpointId(id), Arc::new(EndpointState::new(1)));
-    let known: Vec<_> = (0..weights.len() as u32).map(known).collect();
+    let known: Vec<_> = endpoints.iter().map(|endpoint| known(endpoint.0.into())).collect();
     vec![Cluster::build(ClusterId(0), &spec, ClusterState::new(0, 1, Bell::default()), &known)]
 }
 
@@ -259,7 +274,9 @@ fn one_request_is_a_probe() {
     ejected.allow_probe(true);
     clusters[0].state.change();
     let tried = Tried::default();
-    let mut pick = |probe| chooser.balancer.pick(&clusters[0], &chooser.views, &tried, probe).unwrap().index();
+    let mut pick = |probe| {
+        chooser.balancer.pick(&clusters[0], &chooser.views, &tried, Preference::default(), probe).unwrap().index()
+    };
     assert_eq!([pick(false), pick(false), pick(true), pick(true), pick(true)], [1, 1, 0, 1, 1]);
 }
 

@@ -5,6 +5,7 @@ use std::cell::RefCell;
 
 use super::balancer::Random;
 use super::round_robin::RoundRobin;
+use super::seats::Seats;
 use super::selection::Selection;
 use super::shares::Shares;
 use super::{Balancer, Cluster};
@@ -23,6 +24,12 @@ pub(super) struct View {
     shares: Option<Shares>,
     /// Endpoints that are ejected and to which one request may be sent.
     probing: Vec<EndpointId>,
+    /// Endpoints that are used only where none of the shares can be.
+    reserve: Vec<EndpointId>,
+    /// Endpoints at which clients may be kept; by id. Empty: the cluster keeps none.
+    stays: Vec<EndpointId>,
+    /// None: the cluster's policy heeds no key.
+    seats: Option<Seats>,
     round: RoundRobin,
 }
 
@@ -55,16 +62,53 @@ impl View {
     fn new(cluster: &Cluster, random: &mut Random) -> Self {
         // Read first: a change that comes while the states are read is seen next time.
         let changes = cluster.state.changes();
-        let Selection { shares, probing, .. } = Selection::of(cluster);
+        let Selection { shares, probing, reserve, .. } = Selection::of(cluster);
         let used = shares.as_ref().unwrap_or(&cluster.shares);
         let round = RoundRobin::new(used, random.below(used.total()));
-        Self { changes, shares, probing, round }
+        let seats = cluster.hashing.is_some().then(|| Seats::new(&cluster.endpoints, used));
+        let mut stays = Vec::new();
+        if cluster.affinity.is_some() {
+            stays.extend(used.list().iter().map(|share| share.endpoint).chain(reserve.iter().copied()));
+            stays.sort_unstable();
+        }
+        Self { changes, shares, probing, reserve, stays, seats, round }
     }
 
     /// The endpoints in use, and the round through them.
     #[inline]
     pub(super) fn parts<'a>(&'a mut self, cluster: &'a Cluster) -> (&'a Shares, &'a mut RoundRobin) {
         (self.shares.as_ref().unwrap_or(&cluster.shares), &mut self.round)
+    }
+
+    /// The part of its keys that each endpoint takes; None: the policy heeds none.
+    #[inline]
+    pub(super) fn seats(&self) -> Option<&Seats> {
+        self.seats.as_ref()
+    }
+
+    /// Endpoints that are used only where none of the shares can be.
+    #[inline]
+    pub(super) fn reserve(&self) -> &[EndpointId] {
+        &self.reserve
+    }
+
+    /// All endpoints in use, those first that are used first.
+    pub(super) fn used<'a>(&'a self, cluster: &'a Cluster) -> impl Iterator<Item = EndpointId> + 'a {
+        let shares = self.shares.as_ref().unwrap_or(&cluster.shares);
+        shares.list().iter().map(|share| share.endpoint).chain(self.reserve.iter().copied())
+    }
+
+    /// The one at a position among them.
+    pub(super) fn used_at(&self, cluster: &Cluster, position: usize) -> Option<EndpointId> {
+        let list = self.shares.as_ref().unwrap_or(&cluster.shares).list();
+        let share = list.get(position).map(|share| share.endpoint);
+        share.or_else(|| self.reserve.get(position.checked_sub(list.len())?).copied())
+    }
+
+    /// Whether clients of an endpoint are kept there.
+    #[inline]
+    pub(super) fn keeps(&self, endpoint: EndpointId) -> bool {
+        self.stays.binary_search(&endpoint).is_ok()
     }
 
     /// Takes the place of the request that may be sent to an endpoint which is ejected, if there is one and the request `may` take it.

@@ -9,6 +9,7 @@ use super::bounds::Bounds;
 use super::external::External;
 use super::health;
 use super::names::Names;
+use super::preference;
 use super::report::Problems;
 use super::section::{Section, Text};
 use super::tls::{self, ClusterTls};
@@ -44,9 +45,14 @@ impl Reader<'_> {
         let pool = section.one("pool");
         let tls = tls::client(section, self.external, self.problems);
         let host = host(section);
+        let balance = balance(section);
+        let endpoints = self.endpoints(tls.as_ref());
         ClusterSpec {
             name,
-            endpoints: self.endpoints(tls.as_ref()),
+            endpoints,
+            hash_on: preference::hash_on(section, balance, self.problems),
+            affinity: preference::affinity(section, self.problems),
+            zone: preference::zone(section, &zones(section), self.problems),
             health: health::health(section, &host, self.bounds, self.problems),
             host,
             tls: tls.map(|tls| tls.spec),
@@ -55,12 +61,7 @@ impl Reader<'_> {
                 "v2" => Some(Version::V2),
                 _ => None,
             },
-            balance: match section.word("balance") {
-                "round_robin" => Balance::RoundRobin,
-                "random" => Balance::Random,
-                "peak_ewma" => Balance::PeakEwma,
-                _ => Balance::LeastRequest,
-            },
+            balance,
             max_idle: u32::try_from(pool.number("max_idle")).unwrap_or(u32::MAX),
             idle: pool.time("idle"),
             connect_timeout: self.timeout("connect"),
@@ -108,18 +109,22 @@ impl Reader<'_> {
         let mut known = HashSet::with_capacity(items.len());
         let mut endpoints: Vec<EndpointSpec> = Vec::with_capacity(items.len());
         for item in &items {
-            let (text, weight, backup) = match item {
-                Ok(text) => (Some(*text), 1, false),
-                // An invalid weight has been reported, and is none of 0.
-                Err(table) => (table.text("address"), table.valid_number("weight").unwrap_or(1), table.flag("backup")),
+            let (text, weight, backup, zone) = match item {
+                Ok(text) => (Some(*text), 1, false, None),
+                Err(table) => {
+                    // An invalid weight has been reported, and is none of 0.
+                    let weight = table.valid_number("weight").unwrap_or(1);
+                    (table.text("address"), weight, table.flag("backup"), table.text("zone"))
+                }
             };
+            let zone = zone.map(|zone| zone.value.to_owned());
             let Some(text) = text else { continue };
             let mut addresses = self.addresses(text).into_iter();
             let Some(address) = addresses.next() else { continue };
             let others: Vec<_> = addresses.collect();
             let weight = u16::try_from(weight).unwrap_or(u16::MAX);
             let tls_name = tls.and_then(|tls| tls.name_of(name_in(text.value), text, self.problems));
-            let endpoint = EndpointSpec { address, others, tls_name, weight, backup };
+            let endpoint = EndpointSpec { address, others, tls_name, weight, backup, zone };
             endpoint.addresses().for_each(|address| self.bounds.endpoint(address, text, self.problems));
             // Two names may share an address, but not all of them.
             let twice = endpoint.addresses().all(|address| known.contains(address));
@@ -186,6 +191,22 @@ impl Reader<'_> {
             None => Some(ask()),
         }
     }
+}
+
+fn balance(cluster: Section<'_>) -> Balance {
+    match cluster.word("balance") {
+        "round_robin" => Balance::RoundRobin,
+        "random" => Balance::Random,
+        "peak_ewma" => Balance::PeakEwma,
+        "ring_hash" => Balance::RingHash,
+        "maglev" => Balance::Maglev,
+        _ => Balance::LeastRequest,
+    }
+}
+
+/// The zones of all endpoints that have one.
+fn zones(cluster: Section<'_>) -> Vec<Text<'_>> {
+    cluster.texts_or_tables("endpoints").into_iter().filter_map(|item| item.err()?.text("zone")).collect()
 }
 
 fn outlier(section: Section<'_>) -> OutlierSpec {

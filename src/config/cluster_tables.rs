@@ -22,9 +22,27 @@ pub(super) static CLUSTER: Table = Table {
         ),
         key(
             "balance",
-            Kind::Word(&["least_request", "round_robin", "random", "peak_ewma"]),
+            Kind::Word(&["least_request", "round_robin", "random", "peak_ewma", "ring_hash", "maglev"]),
             Preset::Word("least_request"),
-            "least_request (the less busy of two) | peak_ewma (the faster of two, by recent answers) | round_robin | random; all by weight",
+            "least_request (the less busy of two) | peak_ewma (the faster of two, by recent answers) | round_robin | random | ring_hash, maglev (both by `hash_on`); all by weight",
+        ),
+        key(
+            "hash_on",
+            Kind::Text,
+            Preset::Optional("\"header:x-user\""),
+            "header:NAME | cookie:NAME | query:NAME | source (the client's address): equal ones go to one endpoint, those without at random",
+        ),
+        key(
+            "affinity",
+            Kind::One(&AFFINITY),
+            Preset::Optional("{ cookie = \"lb\", ttl = \"1h\" }"),
+            "a cookie keeps each client at the endpoint that has answered it first, while that one is in use",
+        ),
+        key(
+            "zone",
+            Kind::Text,
+            Preset::Optional("\"${ZONE}\""),
+            "where this proxy runs: endpoints of this zone are preferred, as far as none of them gets more than an even share",
         ),
         key(
             "abort_on_close",
@@ -81,6 +99,22 @@ static ENDPOINT: Table = Table {
             Kind::Flag,
             Preset::Flag(false),
             "used only where too few others are usable: see panic_threshold",
+        ),
+        key("zone", Kind::Text, Preset::Optional("\"a\""), "where it runs: see the cluster's `zone`"),
+    ],
+    choices: &[],
+};
+
+static AFFINITY: Table = Table {
+    title: "cluster.affinity",
+    doc: "",
+    keys: &[
+        key("cookie", Kind::Text, Preset::Required("\"lb\""), "its name, which no other cluster of the host has"),
+        key(
+            "ttl",
+            Kind::Time,
+            Preset::Optional("\"1h\""),
+            "how long the client keeps it; absent: until the browser ends",
         ),
     ],
     choices: &[],

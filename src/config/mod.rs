@@ -12,6 +12,7 @@ mod check;
 mod claim;
 mod cluster_tables;
 mod cluster;
+mod preference;
 mod condition;
 mod condition_tables;
 mod confined;

@@ -13,10 +13,21 @@ pub struct ClusterStatus {
     pub name: String,
     /// Which of its endpoints are in use.
     pub uses: EndpointsUsed,
+    /// What comes of its zone; None: it prefers none.
+    pub zone: Option<ZoneStatus>,
     /// What its limits come to; None: it has none.
     pub limits: Option<LimitStatus>,
     /// Its endpoints, in file order.
     pub endpoints: Vec<EndpointStatus>,
+}
+
+/// What comes of the zone of a cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ZoneStatus {
+    /// The zone in which this proxy runs.
+    pub name: String,
+    /// Percent of the traffic that stay there; null: the zone does not count now, because backups or all endpoints are used.
+    pub local_percent: Option<u8>,
 }
 
 /// What the limits of a cluster come to.
@@ -59,6 +70,8 @@ pub struct EndpointStatus {
     pub weight_is_set: bool,
     /// Whether it is used only where too few others are usable.
     pub backup: bool,
+    /// The zone in which it runs, if that is known.
+    pub zone: Option<String>,
     /// Attempts under way.
     pub in_flight: u32,
     /// Attempts that were answered, and not with 502, 503 or 504.
@@ -70,14 +83,19 @@ pub struct EndpointStatus {
 impl ClusterStatus {
     /// The state of a cluster now.
     pub(super) fn of(cluster: &Cluster) -> Self {
-        let uses = match Selection::of(cluster).level {
+        let selection = Selection::of(cluster);
+        let uses = match selection.level {
             Level::Primary => EndpointsUsed::Usable,
             Level::Backup => EndpointsUsed::Backups,
             Level::Panic => EndpointsUsed::All,
         };
         let endpoints = cluster.endpoints.iter().map(EndpointStatus::of).collect();
         let limits = (!cluster.limits.is_none()).then(|| LimitStatus::of(cluster.state.places()));
-        Self { name: cluster.name.to_string(), uses, limits, endpoints }
+        let zone = cluster.zone.as_ref().map(|zone| ZoneStatus {
+            name: zone.to_string(),
+            local_percent: selection.local.map(|part| (100.0 * part).round() as u8),
+        });
+        Self { name: cluster.name.to_string(), uses, zone, limits, endpoints }
     }
 }
 
@@ -102,6 +120,7 @@ impl EndpointStatus {
             weight: state.weight().unwrap_or(endpoint.weight),
             weight_is_set: state.weight().is_some(),
             backup: endpoint.backup,
+            zone: endpoint.zone.as_deref().map(str::to_owned),
             in_flight: state.in_flight(),
             answered,
             failed,
@@ -118,13 +137,22 @@ impl EndpointStatus {
 /// Clusters with an endpoint that is not simply in use, or with limits; others say nothing.
 impl fmt::Display for ClusterStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, uses, limits, endpoints } = self;
+        let Self { name, uses, zone, limits, endpoints } = self;
         if let Some(LimitStatus { requests, taken, waiting, queue_full, queue_timeout }) = limits {
             let of = if *requests > 0 { format!(" of {requests}") } else { String::new() };
             writeln!(
                 f,
                 "{:<14}{name}: {taken}{of} requests under way, {waiting} wait; refused so far: {queue_full} queue_full, {queue_timeout} \
                  queue_timeout",
+                "cluster"
+            )?;
+        }
+        if let Some(ZoneStatus { name: zone, local_percent: Some(percent) }) =
+            zone.as_ref().filter(|it| it.local_percent != Some(100))
+        {
+            writeln!(
+                f,
+                "{:<14}{name}: {percent} % of its requests stay in zone {zone}, which has too few usable endpoints",
                 "cluster"
             )?;
         }

@@ -236,7 +236,9 @@ impl Downstreams {
         let date = engine.date.line();
         let (keep_alive, version) = (current.keep_alive, current.version);
         let hsts = if connection.peer.secure { route.listener(connection.listener).hsts_line() } else { b"" };
-        let style = response::HeadStyle { kind, route: &route, kept: kept.as_deref(), keep_alive, version, date, hsts };
+        let cookie = engine.affinity_cookie(exchange).map(|cookie| (&route, cookie));
+        let kept_of = kept.as_deref();
+        let style = response::HeadStyle { kind, route: &route, kept: kept_of, keep_alive, version, date, hsts, cookie };
         response::write(&style, &engine.response, &lease.bytes()[..length], &mut engine.scratch);
         // The head that follows an interim one, and a refusal, need it, too.
         engine.put_kept(exchange, kept);

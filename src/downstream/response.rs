@@ -1,7 +1,7 @@
 //! The response head as an HTTP/1.1 client gets it. Not here: the body.
 
 use super::{Current, restore};
-use crate::exchange::{HeadKind, Kept, appended_lines};
+use crate::exchange::{AffinityCookie, HeadKind, Kept, RouteOf, appended_lines};
 use crate::forward::Framing;
 use crate::http::{BodyFraming, Field, FieldName, ResponseHead, Version, hop_by_hop, write_decimal};
 use crate::respond::{DATE_LINE, HSTS, write_fields, write_parts};
@@ -24,6 +24,8 @@ pub struct HeadStyle<'a> {
     pub date: &'a [u8; DATE_LINE],
     /// The line of Strict-Transport-Security for a final response that has none; empty: none.
     pub hsts: &'a [u8],
+    /// The cookie that keeps the client at the endpoint, with what writes it; None: the client has it, or needs none.
+    pub cookie: Option<(&'a RouteOf, AffinityCookie)>,
 }
 
 /// The framing of a response body for the client, and whether the connection can be kept afterwards.
@@ -53,6 +55,9 @@ pub fn write(style: &HeadStyle<'_>, response: &ResponseHead, head: &[u8], out: &
     }
     if edited {
         out.extend_from_slice(appended_lines(style.route, style.kept));
+    }
+    if let Some((route, cookie)) = style.cookie.filter(|_| style.kind != HeadKind::Interim) {
+        route.write_cookie(cookie, out);
     }
     if !style.hsts.is_empty() && style.kind == HeadKind::Final {
         write_hsts(style, response, head, out);

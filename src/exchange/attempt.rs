@@ -113,7 +113,8 @@ impl<D: Driver> Engine<D> {
         self.balancer.turn(self.ring.clock().now());
         let exchange = &self.exchanges[id as usize];
         let (tried, probe) = (&exchange.tries.failed, exchange.may_retry());
-        let picked = exchange.snapshot.pick(exchange.cluster, tried, probe, &mut self.balancer);
+        let preference = exchange.wanted.preference;
+        let picked = exchange.snapshot.pick(exchange.cluster, tried, preference, probe, &mut self.balancer);
         let endpoint = picked.ok_or(Failure::NoEndpoint)?;
         let found = if self.take_endpoint_place(id, endpoint) { Some(endpoint) } else { self.pick_free(id) };
         Ok(found.map(|endpoint| (endpoint, Round { first: self.upstreams.preferred(endpoint), failed: 0 })))

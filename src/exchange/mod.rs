@@ -13,6 +13,7 @@ mod decide;
 mod failure;
 mod local;
 mod overload;
+mod preference;
 mod progress;
 mod record;
 mod recover;
@@ -51,6 +52,8 @@ pub use decide::{Refusal, RouteRequest, Routed, decide, write_secure_url};
 pub use failure::{Failure, Side};
 pub use local::{LocalResponse, Refused};
 use overload::Overload;
+use preference::Wanted;
+pub use preference::{AffinityCookie, key, named_endpoint};
 pub use record::{Forwarding, Record};
 use recover::Tries;
 use replay::Replay;
@@ -232,6 +235,11 @@ impl<D: Driver> Engine<D> {
             method: request.method,
             state: State::Between,
             tries: Tries::default(),
+            wanted: Wanted::of(
+                &decision.snapshot.clusters[cluster.index()],
+                asked,
+                decision.snapshot.listener(asked.listener),
+            ),
             forwarding: Forwarding { cluster, endpoint: None, attempts: 0 },
             asked: self.ring.clock().now(),
             request_done: false,
@@ -456,6 +464,7 @@ fn time_allowed(route: &Route, asked: &RouteRequest<'_>) -> Result<Option<Durati
 }
 
 /// A route held together with its snapshot.
+#[derive(Debug)]
 pub struct RouteOf {
     snapshot: SnapshotRef,
     route: RouteId,

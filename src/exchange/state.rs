@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::attempt::{Attempt, Stage};
+use super::preference::Wanted;
 use super::recover::Tries;
 use super::replay::Replay;
 use super::request::UpgradeOffer;
@@ -33,6 +34,8 @@ pub(super) struct Exchange {
     pub(super) offer: UpgradeOffer,
     pub(super) state: State,
     pub(super) tries: Tries,
+    /// Where its request was to go.
+    pub(super) wanted: Wanted,
     /// How important it is where not all can be served.
     pub(super) priority: Priority,
     /// What it has of a cluster with limits; None: the cluster has none, or nothing was taken yet.

@@ -2,7 +2,7 @@
 
 /// The values of the cookies called `name` in one Cookie field, in order: what stands between the first `=` and the next `;`, without
 /// the white space around it. Quotes belong to the value (RFC 6265 section 5.2). What has no `=` is no cookie.
-pub(super) fn values<'a>(field: &'a [u8], name: &[u8]) -> impl Iterator<Item = &'a [u8]> {
+pub fn values<'a>(field: &'a [u8], name: &[u8]) -> impl Iterator<Item = &'a [u8]> {
     field.split(|&byte| byte == b';').filter_map(move |pair| {
         let (key, value) = pair.split_at(memchr::memchr(b'=', pair)?);
         (key.trim_ascii() == name).then(|| value[1..].trim_ascii())

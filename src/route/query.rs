@@ -1,7 +1,7 @@
 //! Query parameters as sent, percent-decoded while they are compared. Not here: form decoding; `+` is a plus sign.
 
 /// The raw values of the parameters called `name`, in order. A parameter without `=` has an empty value.
-pub(super) fn values<'a>(query: &'a [u8], name: &[u8]) -> impl Iterator<Item = &'a [u8]> {
+pub fn values<'a>(query: &'a [u8], name: &[u8]) -> impl Iterator<Item = &'a [u8]> {
     query.split(|&byte| byte == b'&').filter_map(move |pair| {
         let equals = memchr::memchr(b'=', pair).unwrap_or(pair.len());
         let (key, value) = pair.split_at(equals);

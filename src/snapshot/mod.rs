@@ -9,7 +9,7 @@ use std::time::Duration;
 
 pub use ledger::{Ledger, LedgerNumber, Listened, listened};
 
-use crate::cluster::{Balancer, Cluster, ClusterSpec, ClusterViews, Endpoint, Tried};
+use crate::cluster::{Balancer, Cluster, ClusterSpec, ClusterViews, Endpoint, Preference, Tried};
 use crate::http::path::{self, EncodedSlash};
 use crate::id::{Address, ClusterId, EndpointId, ListenerId, Network, RouteId, RouteNumber, TenantId};
 use crate::route::{BuildError, ErrorPageSpec, ErrorPages, RouteSpec, Router, Scheme};
@@ -96,8 +96,15 @@ impl SnapshotRef {
     }
 
     /// An endpoint of `cluster` for the next request, as [`Balancer::pick`] says.
-    pub fn pick(&self, cluster: ClusterId, tried: &Tried, probe: bool, balancer: &mut Balancer) -> Option<EndpointId> {
-        balancer.pick(self.clusters.get(cluster.index())?, &self.0.views, tried, probe)
+    pub fn pick(
+        &self,
+        cluster: ClusterId,
+        tried: &Tried,
+        preference: Preference,
+        probe: bool,
+        balancer: &mut Balancer,
+    ) -> Option<EndpointId> {
+        balancer.pick(self.clusters.get(cluster.index())?, &self.0.views, tried, preference, probe)
     }
 
     /// The endpoint of `cluster` that is at a position among those in use; None: there are fewer.
@@ -491,6 +498,7 @@ mod tests {
                     tls_name: None,
                     weight: 1,
                     backup: false,
+                    zone: None,
                 })
                 .collect(),
             proxy_protocol: None,
@@ -505,6 +513,9 @@ mod tests {
             panic_threshold: 0.5,
             slow_start: Duration::ZERO,
             limits: LimitsSpec::NONE,
+            hash_on: None,
+            affinity: None,
+            zone: None,
         };
         let mut build = |version, clusters: &[ClusterSpec]| {
             let spec = SnapshotSpec { clusters: clusters.to_vec(), ..SnapshotSpec::default() };

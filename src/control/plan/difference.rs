@@ -275,6 +275,9 @@ fn cluster_aspects(old: &ClusterSpec, new: &ClusterSpec) -> Aspects {
         ("panic_threshold", old.panic_threshold.to_string(), new.panic_threshold.to_string()),
         ("slow_start", time(old.slow_start), time(new.slow_start)),
         ("limits", old.limits.to_string(), new.limits.to_string()),
+        ("hash_on", optional(old.hash_on.as_ref()), optional(new.hash_on.as_ref())),
+        ("affinity", optional(old.affinity.as_ref()), optional(new.affinity.as_ref())),
+        ("zone", optional(old.zone.as_ref()), optional(new.zone.as_ref())),
     ]
 }
 
@@ -311,6 +314,7 @@ fn endpoints(old: &ClusterSpec, new: &ClusterSpec) -> Vec<Change> {
             vec![
                 ("weight", was.weight.to_string(), it.weight.to_string()),
                 ("backup", was.backup.to_string(), it.backup.to_string()),
+                ("zone", optional(was.zone.as_ref()), optional(it.zone.as_ref())),
                 ("server_name", name(was), name(it)),
                 ("addresses", addresses(was), addresses(it)),
             ]
