@@ -138,9 +138,13 @@ fn ten_thousand_warm_exchanges_allocate_nothing() {
     let text = format!(
         "[[listener]]\nname = \"l\"\nbind = \"127.0.0.1:0\"\n\
          [[listener]]\nname = \"s\"\nbind = \"127.0.0.1:0\"\n{keys}\n[[listener]]\nname = \"o\"\nbind = \"127.0.0.1:0\"\n\
+         [[listener]]\nname = \"k\"\nbind = \"127.0.0.1:0\"\n\
          [[route]]\nname = \"r\"\nlisteners = [\"l\", \"s\"]\nhosts = [\"example.com\", \"[::1]\"]\n\
          path_prefix = \"/\"\ncluster = \"c\"\n[[cluster]]\nname = \"c\"\nendpoints = [\"{}\"]\n\
-         [[route]]\nname = \"t\"\nlisteners = [\"o\"]\ncluster = \"t\"\n[[cluster]]\nname = \"t\"\nendpoints = [\"{}\"]\n{trust}\n",
+         [[route]]\nname = \"t\"\nlisteners = [\"o\"]\ncluster = \"t\"\n[[cluster]]\nname = \"t\"\nendpoints = [\"{}\"]\n{trust}\n\
+         [[route]]\nname = \"k\"\nlisteners = [\"k\"]\ncluster = \"k\"\n[[cluster]]\nname = \"k\"\n\
+         endpoints = [{{ address = \"{0}\", zone = \"a\" }}]\nzone = \"a\"\n\
+         balance = \"ring_hash\"\nhash_on = \"source\"\naffinity = {{ cookie = \"lb\" }}\n",
         upstream.local_addr().expect("an address"),
         secured.local_addr().expect("an address")
     );
@@ -174,6 +178,7 @@ fn ten_thousand_warm_exchanges_allocate_nothing() {
     let tls = ClientConnection::new(Arc::new(tls), name).expect("a client");
     assert_eq!(allocations(StreamOwned::new(tls, connect(1))), 0, "over TLS");
     assert_eq!(allocations(connect(2)), 0, "over TLS to the origin");
+    assert_eq!(allocations(connect(3)), 0, "by a key, with a cookie each time");
 
     handle.order(Order::Stop);
     executor.join().expect("no panic").expect("no fault");

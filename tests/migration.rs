@@ -43,6 +43,8 @@ fn configuration(line: &str) -> String {
             "tls.client_ca = \"ca.pem\"\ntls.certificates = [{ cert = \"cert.pem\", key = \"key.pem\" }]"
         }
         tls if tls.starts_with("tls.client_ca") => "tls.certificates = [{ cert = \"cert.pem\", key = \"key.pem\" }]",
+        hashed if hashed.starts_with("hash_on") => "balance = \"maglev\"",
+        "balance = \"ring_hash\"" => "hash_on = \"source\"",
         _ => "",
     };
     let beside = |place: &str, key: &str| if place == key { needed } else { "" };
@@ -50,7 +52,7 @@ fn configuration(line: &str) -> String {
         if ["workers", "admin"].contains(&place) { table(&format!("[{place}]"), &[]) } else { String::new() },
         table("[[listener]]", &["name = \"a\"", "bind = \"127.0.0.1:8080\""]) + beside(place, "listener") + "\n",
         table("[[route]]", &["cluster = \"api\""]) + beside(place, "route") + "\n",
-        table("[[cluster]]", &["name = \"api\"", "endpoints = [\"127.0.0.1:9000\"]"]),
+        table("[[cluster]]", &["name = \"api\"", "endpoints = [\"127.0.0.1:9000\"]"]) + beside(place, "cluster") + "\n",
         "[[cluster]]\nname = \"next\"\nendpoints = [\"127.0.0.1:9001\"]\n".to_owned(),
     ]
     .concat()
