@@ -3,6 +3,7 @@
 
 mod acl;
 mod actions;
+mod affinity;
 mod formats;
 mod listeners;
 mod servers;

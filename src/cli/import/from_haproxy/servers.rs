@@ -9,7 +9,7 @@ use super::super::words::ENV_OPEN;
 use super::{Translator, at};
 
 /// Keys of a cluster, each with its value as it is written.
-type Keys = Vec<(String, String)>;
+pub(super) type Keys = Vec<(String, String)>;
 
 impl<'a> Translator<'a> {
     /// The backend of a name: of two sections of a name, `listen` is one, too.
@@ -65,7 +65,8 @@ impl<'a> Translator<'a> {
         if endpoints.iter().all(|(_, weight)| *weight == 0) {
             endpoints.iter_mut().for_each(|(_, weight)| *weight = 1);
         }
-        let mut keys = vec![("balance".to_owned(), string(self.balance(section)))];
+        let mut keys = self.balance(section);
+        keys.extend(self.cookie(section));
         if self.setting(section, &["option", "abortonclose"]).is_some() {
             keys.push(("abort_on_close".to_owned(), "true".to_owned()));
         }
@@ -86,19 +87,6 @@ impl<'a> Translator<'a> {
         };
         self.plan.clusters.push(Cluster { range, heading, name: name.clone(), endpoints, keys });
         Some(name)
-    }
-
-    fn balance(&mut self, section: &'a Section) -> &'static str {
-        let Some(line) = self.setting(section, &["balance"]) else { return "round_robin" };
-        match line.word(1) {
-            "roundrobin" | "static-rr" | "" => "round_robin",
-            "leastconn" => "least_request",
-            "random" | "random(2)" => "least_request",
-            _ => {
-                self.notes.left(at(line), "a client does not stay with one endpoint: round_robin is taken");
-                "round_robin"
-            }
-        }
     }
 
     fn server(&mut self, line: &'a Line, position: usize, weight: u32) -> Option<(String, u32)> {
@@ -213,7 +201,7 @@ impl<'a> Translator<'a> {
             let how = match word {
                 "check" => "write [cluster.health] by hand; without it, [cluster.outlier] ejects who fails",
                 "agent-check" | "observe" => "there is [cluster.outlier] and [cluster.health]",
-                "cookie" => "a client does not stay with one endpoint",
+                "cookie" => "an endpoint is named by a hash of its address",
                 "maxconn" | "maxqueue" => "an endpoint has no limit of connections or requests",
                 "resolvers" => "names are looked up when the configuration is loaded",
                 "slowstart" => "write `slow_start` in the cluster by hand",

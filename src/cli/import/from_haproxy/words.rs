@@ -79,6 +79,8 @@ const TRANSLATED: &[&str] = &[
     "server-template",
     "default-server",
     "balance",
+    "hash-type",
+    "cookie",
     "maxconn",
     "timeout client",
     "timeout server",
@@ -128,7 +130,7 @@ pub(super) fn reason(line: &str) -> Option<&'static str> {
             "a side that is closed is noticed within two minutes"
         }
         () if any(&["retries", "retry-on"]) => "[route.retry] has its own defaults: see `cairn config default`",
-        () if any(&["cookie", "appsession", "stick", "persist", "force-persist", "ignore-persist", "hash-type"]) => {
+        () if any(&["appsession", "stick", "persist", "force-persist", "ignore-persist"]) => {
             "a client does not stay with one endpoint"
         }
         () if any(&["errorfile", "errorloc", "http-error", "errorfiles"]) => {

@@ -1,5 +1,6 @@
 //! nginx to cairn: servers and their names. Not here: the grammar (`nginx`), locations (`location`), or listeners (`listen`).
 
+mod affinity;
 mod condition;
 mod forward;
 mod listen;

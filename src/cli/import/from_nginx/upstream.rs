@@ -65,9 +65,13 @@ impl<'a> Translator<'a> {
                     let two = directive.argument(0) == "two";
                     balance = if two { "least_request" } else { "random" };
                 }
-                "ip_hash" | "hash" | "sticky" => {
-                    self.notes.left(at(directive), "a client does not stay with one endpoint: round_robin is taken");
+                "ip_hash" | "hash" => {
+                    keys.retain(|(key, _)| key != "hash_on");
+                    let (policy, key) = self.hash(directive).unwrap_or(("round_robin", Vec::new()));
+                    balance = policy;
+                    keys.extend(key);
                 }
+                "sticky" => keys.extend(self.sticky(directive)),
                 "keepalive" => match directive.argument(0).parse::<u32>() {
                     Ok(count) => keys.push(("pool.max_idle".to_owned(), count.to_string())),
                     Err(_) => self.notes.left(at(directive), "it is no number"),
@@ -89,6 +93,8 @@ impl<'a> Translator<'a> {
         if endpoints.iter().all(|(_, weight)| *weight == 0) {
             endpoints.iter_mut().for_each(|(_, weight)| *weight = 1);
         }
+        // Of several policies the last one counts.
+        keys.retain(|(key, _)| key != "hash_on" || ["ring_hash", "maglev"].contains(&balance));
         let mut all = vec![("balance".to_owned(), string(balance))];
         all.append(&mut keys);
         all.extend(tls);
