@@ -41,7 +41,8 @@ impl Hashing {
     ) -> Option<usize> {
         match self {
             Self::Ring(ring) => {
-                let bounded = ring.pick(key, seats, |position| may(position) && seats.has_room(position, &load));
+                let room = seats.room(load);
+                let bounded = ring.pick(key, seats, |position| may(position) && room.has(position));
                 bounded.or_else(|| ring.pick(key, seats, may))
             }
             Self::Table(table) => table.pick(key, seats, may),

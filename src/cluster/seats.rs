@@ -2,6 +2,8 @@
 //! just come back, or where an operator has given it another weight. Always the same part, so that keys come back one by one and stay.
 //! Not here: the keys (`ring_hash`, `maglev`).
 
+use std::cell::Cell;
+
 use super::Endpoint;
 use super::hash::again;
 use super::shares::Shares;
@@ -54,21 +56,37 @@ impl Seats {
         }
     }
 
-    /// Whether the endpoint at a position may get another request, as far as its share of all that are under way is concerned. `load`:
-    /// requests under way at the endpoint at a position.
-    ///
-    /// Only where some are under way at it are those of the others counted.
+    /// What the endpoints may have under way. `load`: how much that is now for the endpoint at a position.
+    pub(super) fn room<F: Fn(usize) -> u32>(&self, load: F) -> Room<'_, F> {
+        Room { seats: self, load, all: Cell::new(None) }
+    }
+}
+
+/// How many requests may be under way at each endpoint, for one pick.
+pub(super) struct Room<'a, F> {
+    seats: &'a Seats,
+    load: F,
+    /// Under way at all of them, the new one included; counted when it is asked for first.
+    all: Cell<Option<u128>>,
+}
+
+impl<F: Fn(usize) -> u32> Room<'_, F> {
+    /// Whether the endpoint at a position may get another request. One with nothing under way always may, so that nothing is counted
+    /// while there is little to do.
     #[inline]
-    pub(super) fn has_room(&self, position: usize, load: impl Fn(usize) -> u32) -> bool {
-        let own = load(position);
-        own == 0 || self.is_within_bound(position, own, load)
+    pub(super) fn has(&self, position: usize) -> bool {
+        let own = (self.load)(position);
+        own == 0 || self.is_within_bound(position, own)
     }
 
-    fn is_within_bound(&self, position: usize, own: u32, load: impl Fn(usize) -> u32) -> bool {
-        let Some(seat) = self.list.get(position) else { return false };
-        let used = self.list.iter().enumerate().filter(|(_, seat)| seat.weight > 0);
-        let all: u128 = 1 + used.map(|(position, _)| u128::from(load(position))).sum::<u128>();
-        u128::from(own) * u128::from(self.total) * BOUND.1 < all * u128::from(seat.weight) * BOUND.0
+    fn is_within_bound(&self, position: usize, own: u32) -> bool {
+        let Some(seat) = self.seats.list.get(position) else { return false };
+        let all = self.all.get().unwrap_or_else(|| {
+            let used = self.seats.list.iter().enumerate().filter(|(_, seat)| seat.weight > 0);
+            1 + used.map(|(position, _)| u128::from((self.load)(position))).sum::<u128>()
+        });
+        self.all.set(Some(all));
+        u128::from(own) * u128::from(self.seats.total) * BOUND.1 < all * u128::from(seat.weight) * BOUND.0
     }
 }
 

@@ -41,7 +41,7 @@ pub(super) static CLUSTER: Table = Table {
         key(
             "zone",
             Kind::Text,
-            Preset::Optional("\"${ZONE}\""),
+            Preset::Optional("\"a\""),
             "where this proxy runs: endpoints of this zone are preferred, as far as none of them gets more than an even share",
         ),
         key(

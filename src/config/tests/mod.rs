@@ -58,6 +58,12 @@ fn documented_examples_are_accepted() {
         if ["mode", "owner"].iter().any(|key| example.starts_with(key)) {
             text = text.replace("bind = \"127.0.0.1:8080\"", "bind = \"unix:/run/in.sock\"");
         }
+        if example.starts_with("hash_on") {
+            text = text.replace("balance = \"least_request\"", "balance = \"maglev\"");
+        }
+        if example.starts_with("zone") {
+            text = text.replace("weight = 2 }", "weight = 2, zone = \"a\" }");
+        }
         if example.starts_with("rewrite") {
             text = text.replace("# path_prefix", "path_prefix");
         }
