@@ -33,6 +33,17 @@ pub struct Balancer {
     random: Random,
     /// The time of this turn, on the process's clock.
     now: Duration,
+    /// The probe that the last pick has made of its request.
+    probe: Option<Probe>,
+}
+
+/// A request that is to show whether an ejected endpoint is well. Whoever holds it ends it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// The endpoint.
+    pub endpoint: EndpointId,
+    /// Tells it from earlier ones.
+    pub(super) number: u32,
 }
 
 /// Endpoints that an exchange has tried, at most [`Tried::CAPACITY`]; later ones are not remembered.
@@ -77,7 +88,7 @@ impl Balancer {
     /// The one of a worker. Equal seeds give equal choices; each worker has its own.
     #[must_use]
     pub fn new(worker: usize, seed: u64) -> Self {
-        Self { worker, states: Vec::new(), random: Random::new(seed), now: Duration::ZERO }
+        Self { worker, states: Vec::new(), random: Random::new(seed), now: Duration::ZERO, probe: None }
     }
 
     /// Takes in what time it is.
@@ -96,9 +107,9 @@ impl Balancer {
         }
     }
 
-    /// An endpoint for the next request, the preferred one if that is in use, and not yet tried if possible. `probe`: the request may be tried again, so that it may go to an
-    /// ejected endpoint of which is to be seen whether it is well. None: no endpoint takes traffic. `views` belong to the snapshot of
-    /// `cluster`.
+    /// An endpoint for the next request, the preferred one if that is in use, and not yet tried if possible. `probe`: the request may be
+    /// tried again, so that it may go to an ejected endpoint of which is to be seen whether it is well; then [`Balancer::probe`] has it.
+    /// None: no endpoint takes traffic. `views` belong to the snapshot of `cluster`.
     pub fn pick(
         &mut self,
         cluster: &Cluster,
@@ -107,15 +118,17 @@ impl Balancer {
         preference: Preference,
         probe: bool,
     ) -> Option<EndpointId> {
-        let Self { worker, states, random, now } = self;
+        let Self { worker, states, random, now, probe: taken } = self;
         let known = Known { states, worker: *worker, now: *now };
+        *taken = None;
         views.with(cluster, random, |view, random| {
             // Also before it would be a probe: a client whose endpoint is well is sent to no other one.
             if let Some(own) = preference.endpoint.filter(|own| view.keeps(*own) && !tried.contains(*own)) {
                 return Some(own);
             }
-            if let Some(probed) = view.probe(cluster, probe) {
-                return Some(probed);
+            *taken = view.probe(cluster, probe);
+            if let Some(probe) = taken {
+                return Some(probe.endpoint);
             }
             if let Some(dealt) = by_key(cluster, view, tried, preference, known) {
                 return Some(dealt);
@@ -200,6 +213,18 @@ impl Balancer {
     /// Counts how an attempt has turned out. Returns the number of failures in a row, over all workers.
     pub fn observe(&self, endpoint: EndpointId, outcome: Outcome) -> u32 {
         self.state(endpoint).map_or(0, |state| state.observe(self.worker, outcome, self.now))
+    }
+
+    /// Takes out the probe that the last pick has made of its request; None: of none.
+    pub fn probe(&mut self) -> Option<Probe> {
+        self.probe.take()
+    }
+
+    /// Says how a probe has turned out; None: that says nothing of the endpoint.
+    pub fn end_probe(&self, probe: Probe, outcome: Option<Outcome>) {
+        if let Some(state) = self.state(probe.endpoint) {
+            state.end_probe(probe.number, outcome);
+        }
     }
 
     /// Takes in how long the first byte of a response took.

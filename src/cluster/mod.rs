@@ -28,7 +28,7 @@ use std::time::Duration;
 
 pub use adaptive::AdaptiveLimit;
 pub use affinity::Affinity;
-pub use balancer::{Balancer, Preference, Tried};
+pub use balancer::{Balancer, Preference, Probe, Tried};
 use hashing::Hashing;
 pub use hashing::key_of;
 pub use places::{Places, Priority, Queued};
@@ -38,7 +38,7 @@ use shares::Shares;
 pub use spec::{
     AffinitySpec, Balance, CheckKind, ClusterSpec, EndpointSpec, HashOn, HealthSpec, HttpCheck, LimitsSpec, OutlierSpec,
 };
-pub use state::{ClusterState, EndpointState, Hold, Outcome, RAMP};
+pub use state::{ClusterState, EndpointState, Hold, Outcome, ProbeProgress, ProbeStage, RAMP};
 pub use view::ClusterViews;
 
 use crate::id::{Address, ClusterId, EndpointId};

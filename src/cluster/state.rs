@@ -3,7 +3,7 @@
 //! Not here: the decisions (`control`), and which endpoints are in use (`selection`).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::places::{self, Places};
@@ -38,8 +38,8 @@ pub struct EndpointState {
     ramp: AtomicU8,
     /// Its weight by an operator's word, or [`NO_WEIGHT`].
     weight: AtomicU32,
-    /// Whether one request may be sent to it although it is held for probing.
-    probe: AtomicBool,
+    /// The request that is to show whether it is well: its number times [`PROBE_STAGES`], and its [`ProbeStage`].
+    probe: AtomicU32,
     /// Failures in a row, over all workers.
     streak: AtomicU32,
     /// When the last one was, milliseconds on the process's clock.
@@ -77,6 +77,56 @@ pub enum Outcome {
     Failed,
 }
 
+/// How far the request has come that is to show whether an ejected endpoint is well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProbeStage {
+    /// None may be sent.
+    Closed,
+    /// One may be sent.
+    Open,
+    /// It is under way.
+    Taken,
+    /// The endpoint has answered it.
+    Answered,
+    /// The endpoint has failed it.
+    Failed,
+}
+
+/// Values that the stage of a probe takes.
+const PROBE_STAGES: u32 = 8;
+
+/// Where the request stands that is to show whether an endpoint is well. Its number tells it from those before: an answer to a request
+/// from before the ejection says nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProbeProgress {
+    /// Another one for each request that was allowed.
+    pub number: u32,
+    /// How far it has come.
+    pub stage: ProbeStage,
+}
+
+impl ProbeProgress {
+    fn from_bits(bits: u32) -> Self {
+        let stage = match bits % PROBE_STAGES {
+            1 => ProbeStage::Open,
+            2 => ProbeStage::Taken,
+            3 => ProbeStage::Answered,
+            4 => ProbeStage::Failed,
+            _ => ProbeStage::Closed,
+        };
+        Self { number: bits / PROBE_STAGES, stage }
+    }
+
+    fn to_bits(self) -> u32 {
+        self.number.wrapping_mul(PROBE_STAGES) | self.stage as u32
+    }
+
+    /// The next request, not yet sent.
+    fn next(self) -> Self {
+        Self { number: self.number.wrapping_add(1) % (u32::MAX / PROBE_STAGES), stage: ProbeStage::Open }
+    }
+}
+
 impl EndpointState {
     /// The state of an endpoint of which nothing is known yet, for so many workers.
     #[must_use]
@@ -85,7 +135,7 @@ impl EndpointState {
             holds: AtomicU8::new(0),
             ramp: AtomicU8::new(RAMP),
             weight: AtomicU32::new(NO_WEIGHT),
-            probe: AtomicBool::new(false),
+            probe: AtomicU32::new(ProbeStage::Closed as u32),
             streak: AtomicU32::new(0),
             failed_at: AtomicU64::new(0),
             retry_after: AtomicU32::new(0),
@@ -137,14 +187,44 @@ impl EndpointState {
         self.weight.store(weight.map_or(NO_WEIGHT, u32::from), Ordering::Relaxed);
     }
 
-    /// Allows one request to be sent to it although it is held for probing, or none; for the control thread.
-    pub fn allow_probe(&self, allowed: bool) {
-        self.probe.store(allowed, Ordering::Relaxed);
+    /// Where the request stands that is to show whether it is well.
+    #[must_use]
+    pub fn probe(&self) -> ProbeProgress {
+        ProbeProgress::from_bits(self.probe.load(Ordering::Relaxed))
     }
 
-    /// Takes the place of that request. False: another one has it.
-    pub fn take_probe(&self) -> bool {
-        self.probe.load(Ordering::Relaxed) && self.probe.swap(false, Ordering::Relaxed)
+    /// Allows one request to be sent to it although it is held for probing; for the control thread.
+    pub fn open_probe(&self) {
+        self.probe.store(self.probe().next().to_bits(), Ordering::Relaxed);
+    }
+
+    /// Allows none any more, and is told nothing of one that is under way; for the control thread.
+    pub fn close_probe(&self) {
+        self.probe.store(ProbeProgress { stage: ProbeStage::Closed, ..self.probe() }.to_bits(), Ordering::Relaxed);
+    }
+
+    /// Takes the place of that request, and gives its number. None: none may be sent, or another one has the place.
+    pub fn take_probe(&self) -> Option<u32> {
+        let open = self.probe();
+        let taken = ProbeProgress { stage: ProbeStage::Taken, ..open };
+        (open.stage == ProbeStage::Open && self.replace_probe(open, taken)).then_some(open.number)
+    }
+
+    /// Says how the request of a number has turned out. None: that says nothing of the endpoint, and another one may be sent. Where the
+    /// control thread waits for it no more, nothing happens.
+    pub fn end_probe(&self, number: u32, outcome: Option<Outcome>) {
+        let taken = ProbeProgress { number, stage: ProbeStage::Taken };
+        let ended = match outcome {
+            Some(Outcome::Answered) => ProbeProgress { number, stage: ProbeStage::Answered },
+            Some(Outcome::Failed) => ProbeProgress { number, stage: ProbeStage::Failed },
+            None => taken.next(),
+        };
+        self.replace_probe(taken, ended);
+    }
+
+    fn replace_probe(&self, before: ProbeProgress, after: ProbeProgress) -> bool {
+        let (before, after) = (before.to_bits(), after.to_bits());
+        self.probe.compare_exchange(before, after, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     /// Counts an attempt of a worker's, at `now`. Returns the number of failures in a row, over all workers.

@@ -265,19 +265,49 @@ fn what_is_held_gets_no_traffic_while_enough_are_usable() {
     }
 }
 
-#[test]
-fn one_request_is_a_probe() {
+/// Two endpoints, of which the first is ejected and may be tried by one request.
+fn probing(seed: u64) -> (Vec<Cluster>, Chooser) {
     let clusters = cluster(Balance::RoundRobin, &[1, 1]);
-    let mut chooser = Chooser::new(&clusters, 1);
+    let chooser = Chooser::new(&clusters, seed);
     let ejected = &clusters[0].endpoints[0].state;
     ejected.set(Hold::Probing, true);
-    ejected.allow_probe(true);
+    ejected.open_probe();
     clusters[0].state.change();
+    (clusters, chooser)
+}
+
+#[test]
+fn one_request_is_a_probe() {
+    let (clusters, mut chooser) = probing(1);
+    let state = &clusters[0].endpoints[0].state;
     let tried = Tried::default();
     let mut pick = |probe| {
-        chooser.balancer.pick(&clusters[0], &chooser.views, &tried, Preference::default(), probe).unwrap().index()
+        let picked =
+            chooser.balancer.pick(&clusters[0], &chooser.views, &tried, Preference::default(), probe).unwrap().index();
+        (picked, chooser.balancer.probe())
     };
-    assert_eq!([pick(false), pick(false), pick(true), pick(true), pick(true)], [1, 1, 0, 1, 1]);
+    let (first, probe) = ([pick(false), pick(false)], pick(true));
+    assert_eq!(first, [(1, None); 2]);
+    assert_eq!(probe.0, 0);
+    assert_eq!([pick(true), pick(true)], [(1, None); 2]);
+    assert_eq!(state.probe().stage, ProbeStage::Taken);
+    // It says nothing of the endpoint, so that another one is sent.
+    chooser.balancer.end_probe(probe.1.unwrap(), None);
+    let mut pick = || {
+        let picked =
+            chooser.balancer.pick(&clusters[0], &chooser.views, &tried, Preference::default(), true).unwrap().index();
+        (picked, chooser.balancer.probe())
+    };
+    let (again, another) = pick();
+    assert_eq!((again, pick()), (0, (1, None)));
+    // The first one is over, and what is seen of others is not seen of the probe.
+    chooser.balancer.end_probe(probe.1.unwrap(), Some(Outcome::Answered));
+    chooser.balancer.observe(EndpointId(0), Outcome::Answered);
+    assert_eq!(state.probe().stage, ProbeStage::Taken);
+    chooser.balancer.end_probe(another.unwrap(), Some(Outcome::Failed));
+    assert_eq!(state.probe().stage, ProbeStage::Failed);
+    state.close_probe();
+    assert_eq!(state.take_probe(), None);
 }
 
 #[test]

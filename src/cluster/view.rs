@@ -8,7 +8,7 @@ use super::round_robin::RoundRobin;
 use super::seats::Seats;
 use super::selection::Selection;
 use super::shares::Shares;
-use super::{Balancer, Cluster};
+use super::{Balancer, Cluster, Probe};
 use crate::id::EndpointId;
 
 /// One worker's views of the clusters of one snapshot.
@@ -113,11 +113,11 @@ impl View {
 
     /// Takes the place of the request that may be sent to an endpoint which is ejected, if there is one and the request `may` take it.
     #[inline]
-    pub(super) fn probe(&self, cluster: &Cluster, may: bool) -> Option<EndpointId> {
+    pub(super) fn probe(&self, cluster: &Cluster, may: bool) -> Option<Probe> {
         if !may || self.probing.is_empty() {
             return None;
         }
         let mut probing = cluster.endpoints.iter().filter(|endpoint| self.probing.contains(&endpoint.id));
-        probing.find(|endpoint| endpoint.state.take_probe()).map(|endpoint| endpoint.id)
+        probing.find_map(|it| Some(Probe { endpoint: it.id, number: it.state.take_probe()? }))
     }
 }

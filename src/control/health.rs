@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::checks::Judgement;
-use crate::cluster::{AdaptiveLimit, Cluster, Endpoint, Hold, OutlierSpec, RAMP};
+use crate::cluster::{AdaptiveLimit, Cluster, Endpoint, Hold, OutlierSpec, ProbeProgress, ProbeStage, RAMP};
 use crate::event_log::{Level, log};
 use crate::runtime::Bell;
 use crate::snapshot::Snapshot;
@@ -19,6 +19,8 @@ const INTERVAL: Duration = Duration::from_millis(200);
 const WINDOW: Duration = Duration::from_secs(10);
 /// Longest ejection.
 const EJECTION_MAX: Duration = Duration::from_secs(300);
+/// What a request that tries an endpoint gets besides the time-outs of the cluster.
+const PROBE_SLACK: Duration = Duration::from_secs(1);
 /// How often changes of one endpoint are logged.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -66,10 +68,10 @@ enum Phase {
     Ejected {
         until: Instant,
     },
-    /// One request may show whether it is well; with the outcomes before.
+    /// One request may show whether it is well: how far it has come, and since when.
     Probing {
+        progress: ProbeProgress,
         since: Instant,
-        before: (u64, u64),
     },
 }
 
@@ -147,7 +149,7 @@ impl Health {
         self.watched.entry(names).or_insert_with(|| {
             // An earlier configuration may have had it, and left it ejected.
             let state = &endpoint.state;
-            state.allow_probe(false);
+            state.close_probe();
             state.set_ramp(RAMP);
             if state.set(Hold::Ejected, false) | state.set(Hold::Probing, false) {
                 state.reset_streak();
@@ -243,22 +245,39 @@ impl Watched {
                 self.probe(endpoint, now);
                 true
             }
-            Phase::Probing { since, before } => {
-                let (answered, failed) = endpoint.state.outcomes();
-                // Without a request that may be tried again, nothing is to be learned by waiting longer.
-                let over = now >= since + cluster.outlier.ejection;
-                if answered > before.0 || (over && failed == before.1) {
-                    self.readmit(cluster, endpoint, now);
-                    let why = if answered > before.0 { "it has answered" } else { "no request has come to try it" };
-                    self.log(cluster, endpoint, now, &format!("is used again: {why}"));
-                    return true;
-                }
-                if failed > before.1 {
-                    self.eject(cluster, endpoint, "it has failed again", now);
-                }
-                failed > before.1
-            }
+            Phase::Probing { progress, since } => self.review_probe(cluster, endpoint, (progress, since), now),
         }
+    }
+
+    /// Judges an endpoint that a request is to try. Returns whether its state has changed.
+    fn review_probe(
+        &mut self,
+        cluster: &Cluster,
+        endpoint: &Endpoint,
+        (before, since): (ProbeProgress, Instant),
+        now: Instant,
+    ) -> bool {
+        let progress = endpoint.state.probe();
+        let since = if progress == before { since } else { now };
+        self.phase = Phase::Probing { progress, since };
+        let why = match progress.stage {
+            ProbeStage::Answered => "it has answered",
+            // Without a request that may be tried again, nothing is to be learned by waiting longer.
+            ProbeStage::Open if now >= since + cluster.outlier.ejection => "no request has come to try it",
+            ProbeStage::Failed => {
+                self.eject(cluster, endpoint, "it has failed again", now);
+                return true;
+            }
+            // The worker says so before that, unless what the client still sends keeps the request going.
+            ProbeStage::Taken if now >= since + probe_time(cluster) => {
+                self.eject(cluster, endpoint, "it has left a request without an answer", now);
+                return true;
+            }
+            ProbeStage::Open | ProbeStage::Taken | ProbeStage::Closed => return false,
+        };
+        self.readmit(cluster, endpoint, now);
+        self.log(cluster, endpoint, now, &format!("is used again: {why}"));
+        true
     }
 
     /// Why the endpoint should be ejected.
@@ -296,7 +315,7 @@ impl Watched {
         let lasts = ejection.saturating_mul(self.ejections).max(asked).min(EJECTION_MAX);
         state.set(Hold::Ejected, true);
         state.set(Hold::Probing, false);
-        state.allow_probe(false);
+        state.close_probe();
         state.reset_streak();
         self.samples.clear();
         self.phase = Phase::Ejected { until: now + lasts };
@@ -307,15 +326,15 @@ impl Watched {
     fn probe(&mut self, endpoint: &Endpoint, now: Instant) {
         let state = &endpoint.state;
         state.reset_streak();
-        self.phase = Phase::Probing { since: now, before: state.outcomes() };
-        state.allow_probe(true);
+        state.open_probe();
         state.set(Hold::Probing, true);
+        self.phase = Phase::Probing { progress: state.probe(), since: now };
     }
 
     /// Has it used again, at first with a part of its weight where the cluster starts slowly.
     fn readmit(&mut self, cluster: &Cluster, endpoint: &Endpoint, now: Instant) {
         let state = &endpoint.state;
-        state.allow_probe(false);
+        state.close_probe();
         state.reset_streak();
         state.set(Hold::Ejected, false);
         state.set(Hold::Probing, false);
@@ -357,6 +376,11 @@ impl Watched {
     }
 }
 
+/// Longest time in which a request that tries an endpoint is waited for: what a worker allows it, and some more.
+fn probe_time(cluster: &Cluster) -> Duration {
+    cluster.connect_timeout + cluster.response_timeout + PROBE_SLACK
+}
+
 /// Whether an endpoint may be ejected: never the last usable one, and not more than the cluster allows, but always one.
 fn may_eject(cluster: &Cluster, endpoint: &Endpoint) -> bool {
     let counts = |it: &&Endpoint| it.weight > 0 && !it.state.has(Hold::Drained);
@@ -364,4 +388,89 @@ fn may_eject(cluster: &Cluster, endpoint: &Endpoint) -> bool {
     let most = ((others().count() + 1) as f64 * cluster.outlier.max_ejected) as usize;
     let ejected = others().filter(|it| it.state.has(Hold::Ejected)).count();
     others().any(|it| it.state.is_usable()) && ejected < most.max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::Outcome;
+    use crate::config::{Config, parse};
+    use crate::snapshot::Ledger;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn config() -> Config {
+        let text = "[[listener]]\nname = \"a\"\nbind = \"127.0.0.1:0\"\n[[route]]\ncluster = \"app\"\n[[cluster]]\nname = \"app\"\n\
+                    endpoints = [\"127.0.0.1:1\", \"127.0.0.1:2\"]\ntimeouts = { connect = \"2s\", response = \"6s\" }\n\
+                    outlier = { consecutive_failures = 1, ejection = \"1s\" }\n";
+        parse("a.toml", text).unwrap()
+    }
+
+    /// Health and a snapshot, of whose two endpoints the first waits for a request that tries it since the time that is given.
+    fn probing() -> (Health, Snapshot, Instant) {
+        let snapshot = config().compile(1, &mut Ledger::default()).unwrap();
+        let (mut health, now) = (Health::default(), Instant::now());
+        health.review(&snapshot, now);
+        let state = &snapshot.clusters[0].endpoints[0].state;
+        state.observe(0, Outcome::Failed, Duration::ZERO);
+        health.review(&snapshot, now);
+        assert!(state.has(Hold::Ejected) && !state.has(Hold::Probing));
+        health.review(&snapshot, now + SECOND);
+        assert!(state.has(Hold::Probing));
+        (health, snapshot, now + SECOND)
+    }
+
+    #[test]
+    fn an_endpoint_that_no_request_tries_is_used_again_after_a_while() {
+        let (mut health, snapshot, since) = probing();
+        let state = &snapshot.clusters[0].endpoints[0].state;
+        health.review(&snapshot, since + SECOND / 2);
+        assert!(!state.is_usable());
+        health.review(&snapshot, since + SECOND);
+        assert!(state.is_usable());
+    }
+
+    #[test]
+    fn an_endpoint_is_used_again_when_it_has_answered_the_request_that_tries_it() {
+        let (mut health, snapshot, since) = probing();
+        let state = &snapshot.clusters[0].endpoints[0].state;
+        let probe = state.take_probe().unwrap();
+        // This one was sent to it before its ejection.
+        state.observe(0, Outcome::Answered, Duration::ZERO);
+        for later in 1..5 {
+            health.review(&snapshot, since + SECOND * later);
+            assert!(!state.is_usable(), "{later}");
+        }
+        state.end_probe(probe, Some(Outcome::Answered));
+        health.review(&snapshot, since + SECOND * 5);
+        assert!(state.is_usable());
+    }
+
+    #[test]
+    fn an_endpoint_that_leaves_it_without_an_answer_is_ejected_again() {
+        let (mut health, snapshot, since) = probing();
+        let state = &snapshot.clusters[0].endpoints[0].state;
+        let probe = state.take_probe().unwrap();
+        health.review(&snapshot, since);
+        // 2 s to connect, 6 s to answer, and one more.
+        health.review(&snapshot, since + SECOND * 8);
+        assert!(state.has(Hold::Probing));
+        health.review(&snapshot, since + SECOND * 9);
+        assert!(state.has(Hold::Ejected) && !state.has(Hold::Probing));
+        state.end_probe(probe, Some(Outcome::Answered));
+        health.review(&snapshot, since + SECOND * 10);
+        assert!(state.has(Hold::Ejected));
+    }
+
+    /// A client that does not wait for the answer has shown nothing.
+    #[test]
+    fn a_request_that_tries_it_and_is_given_up_is_followed_by_another() {
+        let (mut health, snapshot, since) = probing();
+        let state = &snapshot.clusters[0].endpoints[0].state;
+        let probe = state.take_probe().unwrap();
+        health.review(&snapshot, since);
+        state.end_probe(probe, None);
+        health.review(&snapshot, since + SECOND);
+        assert!(!state.is_usable() && state.take_probe().is_some());
+    }
 }

@@ -116,7 +116,14 @@ impl<D: Driver> Engine<D> {
         let preference = exchange.wanted.preference;
         let picked = exchange.snapshot.pick(exchange.cluster, tried, preference, probe, &mut self.balancer);
         let endpoint = picked.ok_or(Failure::NoEndpoint)?;
+        if let Some(probe) = self.balancer.probe() {
+            self.end_probe(id, None);
+            self.exchanges[id as usize].tries.probe = Some(probe);
+        }
         let found = if self.take_endpoint_place(id, endpoint) { Some(endpoint) } else { self.pick_free(id) };
+        if found.is_none() {
+            self.end_probe(id, None);
+        }
         Ok(found.map(|endpoint| (endpoint, Round { first: self.upstreams.preferred(endpoint), failed: 0 })))
     }
 
@@ -223,6 +230,9 @@ impl<D: Driver> Engine<D> {
             sending: Stall::default(),
             answering: Stall::default(),
         });
+        if self.exchanges[id as usize].tries.probe.is_some_and(|probe| probe.endpoint != endpoint) {
+            self.end_probe(id, None);
+        }
         self.balancer.begin(endpoint);
         self.owe(id);
         // On an established connection the origin owes nothing before something was sent.

@@ -355,6 +355,10 @@ impl<D: Driver> Engine<D> {
             }
             State::Between | State::Failed(_) => {}
         }
+        if let Some(probe) = exchange.tries.probe {
+            // Its client has gone, or it never came to an attempt.
+            self.balancer.end_probe(probe, None);
+        }
         self.give_places(exchange.place.take());
         self.spare(exchange.kept.take());
         Some(exchange.forwarding)

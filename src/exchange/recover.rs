@@ -7,7 +7,7 @@ use super::deadline;
 use super::state::Wait;
 use super::{Engine, Exchange, Failure, Stage, State};
 use crate::buffer::{Buffers, Queue};
-use crate::cluster::{Balance, Outcome, Tried};
+use crate::cluster::{Balance, Outcome, Probe, Tried};
 use crate::http::{Method, parse_decimal};
 use crate::id::EndpointId;
 use crate::limits;
@@ -35,6 +35,8 @@ pub(super) struct Tries {
     stale: Option<EndpointId>,
     /// Number of attempts that the route's retries have brought.
     retries: u8,
+    /// What it is to show of an ejected endpoint.
+    pub(super) probe: Option<Probe>,
 }
 
 impl Tries {
@@ -264,6 +266,9 @@ impl<D: Driver> Engine<D> {
     pub(super) fn observe(&mut self, id: u32, endpoint: EndpointId, outcome: Outcome) {
         self.balancer.turn(self.ring.clock().now());
         let streak = self.balancer.observe(endpoint, outcome);
+        if self.exchanges[id as usize].tries.probe.is_some_and(|probe| probe.endpoint == endpoint) {
+            self.end_probe(id, Some(outcome));
+        }
         if streak == 0 {
             return;
         }
@@ -272,6 +277,13 @@ impl<D: Driver> Engine<D> {
         let most = cluster.outlier.consecutive_failures;
         if most > 0 && streak.is_multiple_of(most) {
             cluster.state.ring();
+        }
+    }
+
+    /// Ends what an exchange was to show of an ejected endpoint. None: it has not been shown, and another request may.
+    pub(super) fn end_probe(&mut self, id: u32, outcome: Option<Outcome>) {
+        if let Some(probe) = self.exchanges[id as usize].tries.probe.take() {
+            self.balancer.end_probe(probe, outcome);
         }
     }
 

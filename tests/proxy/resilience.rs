@@ -237,6 +237,36 @@ fn an_endpoint_that_fails_again_and_again_is_ejected_and_tried_by_one_request() 
     assert!(sick.requests() > before);
 }
 
+/// An endpoint that leaves the request that tries it without an answer has not shown that it is well.
+#[test]
+fn an_endpoint_is_not_used_again_while_it_owes_the_answer_that_would_show_it_well() {
+    let (sick, well) = (Sick::new(Symptom::Silent), Origin::answering(OK));
+    let proxy = setup(&sick, &well)
+        .cluster("outlier = { consecutive_failures = 1, ejection = \"500ms\" }")
+        .cluster("timeouts = { response = \"3s\" }")
+        .route("retry = { on = [\"timeout\"], budget = 1.0 }")
+        .start();
+    assert_eq!(statuses(&proxy, GET, 2), [200; 2]);
+    proxy.said(&format!("cairn: cluster app, endpoint {} is ejected for 500ms: ", sick.origin.address));
+    // One of these tries it, and is kept waiting for longer than an ejection lasts.
+    let mut clients = Vec::new();
+    poll(|| {
+        let mut client = proxy.client();
+        client.send(GET);
+        clients.push(client);
+        (sick.requests() == 2).then_some(())
+    });
+    poll(|| {
+        let held = held(&proxy, 0);
+        assert!(!held.is_empty());
+        (held == ["ejected"]).then_some(())
+    });
+    assert_eq!(sick.requests(), 2);
+    for mut client in clients {
+        assert_eq!(client.message().unwrap().status(), 200);
+    }
+}
+
 #[test]
 fn the_last_usable_endpoint_is_never_ejected() {
     let (one, other) = (Sick::new(Symptom::Unavailable), Sick::new(Symptom::Unavailable));
