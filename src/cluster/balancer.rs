@@ -126,7 +126,8 @@ impl Balancer {
             if let Some(own) = preference.endpoint.filter(|own| view.keeps(*own) && !tried.contains(*own)) {
                 return Some(own);
             }
-            *taken = view.probe(cluster, probe);
+            // A request that has failed already has had its risk.
+            *taken = view.probe(cluster, probe && tried.is_empty());
             if let Some(probe) = taken {
                 return Some(probe.endpoint);
             }

@@ -37,7 +37,8 @@ impl Selection {
     #[must_use]
     pub fn of(cluster: &Cluster) -> Self {
         let endpoints = &cluster.endpoints;
-        let probing = endpoints.iter().filter(|it| it.state.has(Hold::Probing)).map(|it| it.id).collect();
+        let probing =
+            endpoints.iter().filter(|it| it.state.may_be_probed() && weight(it) > 0).map(|it| it.id).collect();
         let plain = |it: &Endpoint| it.state.is_usable() && it.state.ramp() == RAMP && it.state.weight().is_none();
         if cluster.zone.is_none() && endpoints.iter().all(plain) {
             return Self { level: Level::Primary, probing, shares: None, reserve: Vec::new(), local: None };

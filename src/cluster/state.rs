@@ -156,6 +156,13 @@ impl EndpointState {
         self.holds.load(Ordering::Relaxed) == 0
     }
 
+    /// Whether a request may show whether it is well: its ejection is over, and nothing else keeps it from traffic.
+    #[must_use]
+    pub fn may_be_probed(&self) -> bool {
+        let others = !(Hold::Ejected as u8 | Hold::Probing as u8);
+        self.has(Hold::Probing) && self.holds.load(Ordering::Relaxed) & others == 0
+    }
+
     /// Sets whether a reason holds; for the control thread. Returns whether that is new.
     pub fn set(&self, hold: Hold, holds: bool) -> bool {
         let before = self.holds.load(Ordering::Relaxed);

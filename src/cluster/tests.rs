@@ -311,6 +311,35 @@ fn one_request_is_a_probe() {
 }
 
 #[test]
+fn what_is_held_for_another_reason_gets_no_probe() {
+    type Change = fn(&EndpointState);
+    let changes: [(Change, usize); 5] = [
+        (|_| (), 0),
+        (|state| _ = state.set(Hold::Ejected, true), 0),
+        (|state| _ = state.set(Hold::Drained, true), 1),
+        (|state| _ = state.set(Hold::Down, true), 1),
+        (|state| state.set_weight(Some(0)), 1),
+    ];
+    for (change, expected) in changes {
+        let (clusters, mut chooser) = probing(1);
+        change(&clusters[0].endpoints[0].state);
+        clusters[0].state.change();
+        let picked =
+            chooser.balancer.pick(&clusters[0], &chooser.views, &Tried::default(), Preference::default(), true);
+        assert_eq!(picked, Some(EndpointId(expected as u32)));
+    }
+}
+
+#[test]
+fn a_request_that_has_failed_is_no_probe() {
+    let (clusters, mut chooser) = probing(1);
+    let mut tried = Tried::default();
+    tried.insert(EndpointId(0));
+    let picked = chooser.balancer.pick(&clusters[0], &chooser.views, &tried, Preference::default(), true);
+    assert_eq!(picked, Some(EndpointId(1)));
+}
+
+#[test]
 fn failures_in_a_row_are_counted_over_all_workers() {
     let state = EndpointState::new(2);
     let streaks = [(0, Outcome::Failed), (1, Outcome::Failed), (0, Outcome::Answered), (1, Outcome::Failed)]
