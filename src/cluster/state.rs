@@ -243,7 +243,7 @@ impl EndpointState {
                 add(&cell.answered);
                 // Workers share this one, so that it is written only where it changes.
                 if self.streak.load(Ordering::Relaxed) != 0 {
-                    self.streak.store(0, Ordering::Relaxed);
+                    self.reset_streak();
                 }
                 0
             }
@@ -261,12 +261,13 @@ impl EndpointState {
         self.streak.load(Ordering::Relaxed)
     }
 
-    /// Begins to count failures in a row anew; for the control thread.
+    /// Begins to count failures in a row anew. What an earlier one has asked for does not hold any more.
     pub fn reset_streak(&self) {
         self.streak.store(0, Ordering::Relaxed);
+        self.retry_after.store(0, Ordering::Relaxed);
     }
 
-    /// Notes for how many seconds the endpoint asks to be left alone.
+    /// Notes for how many seconds the endpoint asks to be left alone, before the failure that says so is counted.
     pub fn note_retry_after(&self, seconds: u32) {
         self.retry_after.store(seconds, Ordering::Relaxed);
     }

@@ -348,6 +348,20 @@ fn failures_in_a_row_are_counted_over_all_workers() {
 }
 
 #[test]
+fn what_a_failure_has_asked_for_ends_with_the_next_answer() {
+    let state = EndpointState::new(1);
+    state.note_retry_after(250);
+    state.observe(0, Outcome::Failed, Duration::ZERO);
+    state.observe(0, Outcome::Failed, Duration::ZERO);
+    assert_eq!(state.take_retry_after(), 250);
+    state.note_retry_after(250);
+    state.observe(0, Outcome::Failed, Duration::ZERO);
+    state.observe(0, Outcome::Answered, Duration::ZERO);
+    state.observe(0, Outcome::Failed, Duration::ZERO);
+    assert_eq!(state.take_retry_after(), 0);
+}
+
+#[test]
 fn sums_of_weights_fit() {
     let many = (0..100_000).map(|id| (EndpointId(id), 65_535 * 16 - id % 2));
     let shares = Shares::new(many);
