@@ -147,12 +147,16 @@ impl Health {
     fn watched(&mut self, cluster: &Cluster, endpoint: &Endpoint, now: Instant) -> &mut Watched {
         let names = (cluster.name.clone(), endpoint.name.clone());
         self.watched.entry(names).or_insert_with(|| {
-            // An earlier configuration may have had it, and left it ejected.
+            // An earlier configuration may have had it, and something may still hold its state: it is forgotten all the same, be it
+            // held by chance or not.
             let state = &endpoint.state;
             state.close_probe();
-            state.set_ramp(RAMP);
-            if state.set(Hold::Ejected, false) | state.set(Hold::Probing, false) {
+            let holds = [Hold::Ejected, Hold::Probing, Hold::Drained];
+            let held = holds.into_iter().filter(|hold| state.set(*hold, false)).count() > 0;
+            // Without a change, workers go on with their rounds.
+            if held | state.set_ramp(RAMP) | state.weight().is_some() {
                 state.reset_streak();
+                state.set_weight(None);
                 cluster.state.change();
             }
             Watched::new(now)
@@ -202,6 +206,8 @@ impl Health {
             let names: Vec<_> = cluster.endpoints.iter().map(|it| &*it.name).collect();
             format!("cluster {} has no endpoint {address}; it has {}", cluster.name, names.join(", "))
         })?;
+        // What was said of it under an earlier configuration is forgotten before, not after.
+        let watched = self.watched(cluster, endpoint, now);
         let state = &endpoint.state;
         let done = match order {
             EndpointOrder::Drain => {
@@ -211,7 +217,7 @@ impl Health {
             EndpointOrder::Ready => {
                 state.set(Hold::Drained, false);
                 state.set_weight(None);
-                self.watched(cluster, endpoint, now).clear(cluster, endpoint, now);
+                watched.clear(cluster, endpoint, now);
                 format!("is ready, with weight {}", endpoint.weight)
             }
             EndpointOrder::Weight(weight) => {

@@ -384,6 +384,22 @@ fn operators_drain_weigh_and_have_back() {
     assert!(!good && said.contains(&one.address), "{said}");
 }
 
+/// Whether something still holds what was known of an endpoint that was taken out, such as a request, makes no difference.
+#[test]
+fn an_endpoint_that_was_taken_out_comes_back_as_a_new_one() {
+    let (one, two) = (Origin::answering(OK), Origin::answering(OK));
+    let both = Setup::to(&[&one.address, &two.address]).managed();
+    let proxy = both.start();
+    for order in [&["drain", "app", &two.address][..], &["weight", "app", &two.address, "7"]] {
+        assert!(proxy.verb(&[&["endpoint"], order].concat()).status.success());
+    }
+    proxy.reload(&both.clone().route("timeout = \"9s\"").text());
+    assert_eq!((held(&proxy, 1), endpoint(&proxy, 1)["weight"].as_u64()), (vec!["drained".to_owned()], Some(7)));
+    proxy.reload(&Setup::to(&[&one.address]).managed().text());
+    proxy.reload(&both.text());
+    assert_eq!((held(&proxy, 1), endpoint(&proxy, 1)["weight"].as_u64()), (Vec::new(), Some(1)));
+}
+
 #[test]
 fn the_state_of_endpoints_is_measured() {
     let (sick, well) = (Sick::new(Symptom::Unavailable), Origin::answering(OK));
