@@ -114,7 +114,7 @@ pub struct Endpoint {
     pub backup: bool,
     /// The zone in which it runs; None: in none that is known.
     pub zone: Option<Box<str>>,
-    /// The address as text.
+    /// The address as text, or the name with its port as it is written.
     pub name: Box<str>,
     /// What is known of it, the same in every snapshot that has the endpoint.
     pub state: Arc<EndpointState>,
@@ -125,6 +125,13 @@ impl Endpoint {
     #[must_use]
     pub fn takes_traffic(&self) -> bool {
         self.state.is_usable() && self.state.weight().unwrap_or(self.weight) > 0
+    }
+
+    /// Tells what is known of it from what is known of all other endpoints, for as long as someone holds its state. It is the same in
+    /// every snapshot that has the endpoint, whatever TLS believes of it.
+    #[must_use]
+    pub fn state_key(&self) -> usize {
+        Arc::as_ptr(&self.state).addr()
     }
 
     /// How many addresses it has.
@@ -160,7 +167,7 @@ impl Cluster {
         known: &[(EndpointId, Arc<EndpointState>)],
     ) -> Self {
         let endpoints = spec.endpoints.iter().zip(known).map(|(endpoint, (id, state))| {
-            let name = endpoint.address.to_string().into();
+            let name = endpoint.name.as_str().into();
             let (address, others) = (endpoint.address.clone(), endpoint.others.clone().into());
             let (tls_name, state) = (endpoint.tls_name.clone(), Arc::clone(state));
             let (weight, backup) = (endpoint.weight, endpoint.backup);

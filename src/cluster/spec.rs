@@ -216,6 +216,8 @@ impl OutlierSpec {
 /// One endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointSpec {
+    /// What it is called: the address, or the name with its port as it is written, which stays when a name server answers otherwise.
+    pub name: String,
     /// Its address.
     pub address: Address,
     /// Further addresses of its name, in the order in which they are tried when no connection to `address` can be made.

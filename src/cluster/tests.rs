@@ -39,6 +39,7 @@ pub(super) fn cluster(balance: Balance, weights: &[u16]) -> Vec<Cluster> {
 /// A cluster of endpoints with these ids, weights and zones, for a proxy in a zone.
 pub(super) fn cluster_of(balance: Balance, endpoints: &[(u16, u16, &str)], zone: Option<&str>) -> Vec<Cluster> {
     let endpoint = |&(at, weight, zone): &(u16, u16, &str)| EndpointSpec {
+        name: format!("127.0.0.1:{}", 9000 + at),
         address: format!("127.0.0.1:{}", 9000 + at).parse().unwrap(),
         others: Vec::new(),
         tls_name: None,

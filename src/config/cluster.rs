@@ -121,10 +121,12 @@ impl Reader<'_> {
             let Some(text) = text else { continue };
             let mut addresses = self.addresses(text).into_iter();
             let Some(address) = addresses.next() else { continue };
+            // One address has many spellings, a name is what it is.
+            let name = text.value.parse::<Address>().map_or_else(|_| text.shown.to_owned(), |it| it.to_string());
             let others: Vec<_> = addresses.collect();
             let weight = u16::try_from(weight).unwrap_or(u16::MAX);
             let tls_name = tls.and_then(|tls| tls.name_of(name_in(text.value), text, self.problems));
-            let endpoint = EndpointSpec { address, others, tls_name, weight, backup, zone };
+            let endpoint = EndpointSpec { name, address, others, tls_name, weight, backup, zone };
             endpoint.addresses().for_each(|address| self.bounds.endpoint(address, text, self.problems));
             // Two names may share an address, but not all of them.
             let twice = endpoint.addresses().all(|address| known.contains(address));
@@ -247,6 +249,16 @@ fn is_name(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::is_name;
+
+    /// What a name server says, and how an address is spelled, makes no difference.
+    #[test]
+    fn endpoints_are_called_what_the_file_calls_them() {
+        let text = "[[listener]]\nname = \"a\"\nbind = \"127.0.0.1:0\"\n[[route]]\ncluster = \"app\"\n[[cluster]]\nname = \"app\"\n\
+                    endpoints = [\"localhost:9000\", \"[0:0:0:0:0:0:0:2]:80\", \"unix:/run/app.sock\"]\n";
+        let config = crate::config::parse("a.toml", text).unwrap();
+        let names: Vec<_> = config.snapshot.clusters[0].endpoints.iter().map(|it| &*it.name).collect();
+        assert_eq!(names, ["localhost:9000", "[::2]:80", "unix:/run/app.sock"]);
+    }
 
     #[test]
     fn names_have_a_port() {

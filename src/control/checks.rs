@@ -19,8 +19,8 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
-use crate::cluster::{CheckKind, Cluster, Endpoint, HealthSpec, Hold, HttpCheck};
-use crate::id::Address;
+use crate::cluster::{CheckKind, Cluster, Endpoint, EndpointState, HealthSpec, Hold, HttpCheck};
+use crate::id::{Address, EndpointId};
 use crate::proxy_protocol::{HeaderBytes, Version};
 use crate::snapshot::Snapshot;
 
@@ -33,13 +33,11 @@ const HEAD_BYTES: usize = 16 * 1024;
 /// Bytes of an answer's body that are looked at.
 const BODY_BYTES: usize = 64 * 1024;
 
-/// Names of a cluster and of an endpoint.
-type Names = (Box<str>, Box<str>);
-
 /// All checks of the process.
 #[derive(Debug)]
 pub(super) struct Checks {
-    running: HashMap<Names, Running>,
+    /// By [`Endpoint::state_key`].
+    running: HashMap<usize, Running>,
     /// Version of the snapshot whose endpoints are checked.
     version: u64,
     results: mpsc::UnboundedReceiver<Judgement>,
@@ -58,7 +56,10 @@ struct Running {
 /// An endpoint as it is checked.
 #[derive(Debug)]
 struct Checked {
-    names: Names,
+    /// Its id in the snapshot that is followed.
+    endpoint: EndpointId,
+    /// Held for its key.
+    _state: Arc<EndpointState>,
     spec: Arc<HealthSpec>,
     addresses: Vec<Address>,
     tls: Option<(crate::tls::Client, crate::tls::ServerName<'static>)>,
@@ -68,8 +69,7 @@ struct Checked {
 /// A change of what is thought of an endpoint.
 #[derive(Debug)]
 pub(super) struct Judgement {
-    pub(super) cluster: Box<str>,
-    pub(super) endpoint: Box<str>,
+    pub(super) endpoint: EndpointId,
     /// None: its checks are good.
     pub(super) problem: Option<String>,
 }
@@ -107,8 +107,8 @@ impl Checks {
         before.into_values().for_each(|running| running.task.abort());
     }
 
-    fn follow_endpoint(&mut self, cluster: &Cluster, endpoint: &Endpoint, before: &mut HashMap<Names, Running>) {
-        let names = (cluster.name.clone(), endpoint.name.clone());
+    fn follow_endpoint(&mut self, cluster: &Cluster, endpoint: &Endpoint, before: &mut HashMap<usize, Running>) {
+        let key = endpoint.state_key();
         let Some(spec) = &cluster.health else {
             // It is not known any more how it does.
             if endpoint.state.set(Hold::Down, false) {
@@ -117,16 +117,17 @@ impl Checks {
             return;
         };
         let checked = Arc::new(Checked {
-            names: names.clone(),
+            endpoint: endpoint.id,
+            _state: Arc::clone(&endpoint.state),
             spec: Arc::clone(spec),
             addresses: (0..endpoint.addresses()).map(|at| endpoint.address_at(at).clone()).collect(),
             tls: cluster.tls.as_ref().map(crate::tls::Client::apart).zip(endpoint.tls_name.clone()),
             proxy_protocol: cluster.proxy_protocol,
         });
-        let known = before.remove(&names);
+        let known = before.remove(&key);
         if let Some(running) = known {
             if running.checked.is_same(&checked) {
-                self.running.insert(names, running);
+                self.running.insert(key, running);
                 return;
             }
             running.task.abort();
@@ -134,7 +135,7 @@ impl Checks {
             cluster.state.change();
         }
         let task = run(Arc::clone(&checked), self.results_to.clone(), Arc::clone(&self.at_once));
-        self.running.insert(names, Running { task: tokio::spawn(task).abort_handle(), checked });
+        self.running.insert(key, Running { task: tokio::spawn(task).abort_handle(), checked });
     }
 
     /// Waits for the next change. Cancel-safe.
@@ -151,7 +152,8 @@ impl Checked {
     fn is_same(&self, other: &Self) -> bool {
         let tls = |it: &Self| it.tls.as_ref().map(|(client, name)| (client.spec().clone(), name.clone()));
         let begins_alike = tls(self) == tls(other) && self.proxy_protocol == other.proxy_protocol;
-        self.spec == other.spec && self.addresses == other.addresses && begins_alike
+        let goes_alike = self.spec == other.spec && self.addresses == other.addresses;
+        self.endpoint == other.endpoint && goes_alike && begins_alike
     }
 }
 
@@ -190,11 +192,10 @@ async fn run(checked: Arc<Checked>, results: mpsc::UnboundedSender<Judgement>, a
         let checking = timeout(spec.timeout, check(&checked));
         let result = checking.await.unwrap_or_else(|_| Err(format!("no good answer within {:?}", spec.timeout)));
         drop(place);
-        if judge.take(result.is_ok(), spec) {
-            let (cluster, endpoint) = checked.names.clone();
-            if results.send(Judgement { cluster, endpoint, problem: result.err() }).is_err() {
-                return;
-            }
+        if judge.take(result.is_ok(), spec)
+            && results.send(Judgement { endpoint: checked.endpoint, problem: result.err() }).is_err()
+        {
+            return;
         }
         // A tenth more or less, so that many endpoints are not checked at once.
         let tenth = 0.9 + 0.2 * (RandomState::new().hash_one(()) as f64 / u64::MAX as f64);

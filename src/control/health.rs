@@ -2,14 +2,18 @@
 //! Workers count what comes of attempts; here it is judged. Not here: which endpoints are in use then (`cluster`), and health checks.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::checks::Judgement;
-use crate::cluster::{AdaptiveLimit, Cluster, Endpoint, Hold, OutlierSpec, ProbeProgress, ProbeStage, RAMP};
+use crate::cluster::{
+    AdaptiveLimit, Cluster, Endpoint, EndpointState, Hold, OutlierSpec, ProbeProgress, ProbeStage, RAMP,
+};
 use crate::event_log::{Level, log};
+use crate::id::Address;
 use crate::runtime::Bell;
 use crate::snapshot::Snapshot;
 
@@ -27,8 +31,8 @@ const LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// What is known of all endpoints besides their states.
 #[derive(Debug, Default)]
 pub(super) struct Health {
-    /// By the names of cluster and endpoint.
-    watched: HashMap<(Box<str>, Box<str>), Watched>,
+    /// By [`Endpoint::state_key`]: two names may share an address, and TLS settings may change, without being another endpoint's.
+    watched: HashMap<usize, Watched>,
     /// By number of the cluster.
     adaptive: HashMap<u32, AdaptiveLimit>,
     /// Version of the snapshot whose endpoints these are.
@@ -50,6 +54,8 @@ pub enum EndpointOrder {
 /// What is known of one endpoint besides its state.
 #[derive(Debug)]
 struct Watched {
+    /// Held for its key.
+    _state: Arc<EndpointState>,
     phase: Phase,
     /// Ejections since it was well for long.
     ejections: u32,
@@ -135,18 +141,16 @@ impl Health {
 
     /// Forgets endpoints that a snapshot does not have.
     fn forget(&mut self, snapshot: &Snapshot) {
-        let pairs = snapshot.clusters.iter().flat_map(|it| it.endpoints.iter().map(move |endpoint| (it, endpoint)));
-        let known: std::collections::HashSet<(&str, &str)> =
-            pairs.map(|(cluster, endpoint)| (&*cluster.name, &*endpoint.name)).collect();
+        let known: std::collections::HashSet<usize> =
+            snapshot.clusters.iter().flat_map(|it| &it.endpoints).map(Endpoint::state_key).collect();
         let adaptive: std::collections::HashSet<u32> =
             snapshot.clusters.iter().filter(|it| it.limits.adaptive).map(|it| it.state.number()).collect();
         self.adaptive.retain(|number, _| adaptive.contains(number));
-        self.watched.retain(|(cluster, endpoint), _| known.contains(&(&**cluster, &**endpoint)));
+        self.watched.retain(|key, _| known.contains(key));
     }
 
     fn watched(&mut self, cluster: &Cluster, endpoint: &Endpoint, now: Instant) -> &mut Watched {
-        let names = (cluster.name.clone(), endpoint.name.clone());
-        self.watched.entry(names).or_insert_with(|| {
+        self.watched.entry(endpoint.state_key()).or_insert_with(|| {
             // An earlier configuration may have had it, and something may still hold its state: it is forgotten all the same, be it
             // held by chance or not.
             let state = &endpoint.state;
@@ -159,14 +163,13 @@ impl Health {
                 state.set_weight(None);
                 cluster.state.change();
             }
-            Watched::new(now)
+            Watched::new(Arc::clone(state), now)
         })
     }
 
     /// Takes in what the checks of an endpoint say. One that comes back is used as if it had never been ejected: it has been away.
     pub(super) fn judge(&mut self, snapshot: &Snapshot, judgement: &Judgement, now: Instant) {
-        let Some(cluster) = snapshot.clusters.iter().find(|it| it.name == judgement.cluster) else { return };
-        let Some(endpoint) = cluster.endpoints.iter().find(|it| it.name == judgement.endpoint) else { return };
+        let Some((cluster, endpoint)) = snapshot.endpoint(judgement.endpoint) else { return };
         let down = judgement.problem.is_some();
         let changed = endpoint.state.set(Hold::Down, down);
         if changed {
@@ -201,8 +204,7 @@ impl Health {
             let names: Vec<_> = snapshot.clusters.iter().map(|it| &*it.name).collect();
             format!("there is no cluster {cluster}; there are {}", names.join(", "))
         })?;
-        let found = cluster.endpoints.iter().find(|it| *it.name == *address);
-        let endpoint = found.ok_or_else(|| {
+        let endpoint = named(cluster, address).ok_or_else(|| {
             let names: Vec<_> = cluster.endpoints.iter().map(|it| &*it.name).collect();
             format!("cluster {} has no endpoint {address}; it has {}", cluster.name, names.join(", "))
         })?;
@@ -231,9 +233,9 @@ impl Health {
 }
 
 impl Watched {
-    fn new(now: Instant) -> Self {
+    fn new(state: Arc<EndpointState>, now: Instant) -> Self {
         let (samples, changes) = (VecDeque::new(), ChangeLog::default());
-        Self { phase: Phase::Well, ejections: 0, well_since: now, ramps: false, samples, changes }
+        Self { _state: state, phase: Phase::Well, ejections: 0, well_since: now, ramps: false, samples, changes }
     }
 
     /// Judges the endpoint. Returns whether its state has changed.
@@ -382,6 +384,17 @@ impl Watched {
     }
 }
 
+/// The endpoint that is called so, or the only one that has this address.
+fn named<'a>(cluster: &'a Cluster, name: &str) -> Option<&'a Endpoint> {
+    if let Some(endpoint) = cluster.endpoints.iter().find(|it| *it.name == *name) {
+        return Some(endpoint);
+    }
+    let address = name.parse::<Address>().ok()?;
+    let has = |it: &&Endpoint| (0..it.addresses()).any(|at| *it.address_at(at) == address);
+    let mut found = cluster.endpoints.iter().filter(has);
+    found.next().filter(|_| found.next().is_none())
+}
+
 /// Longest time in which a request that tries an endpoint is waited for: what a worker allows it, and some more.
 fn probe_time(cluster: &Cluster) -> Duration {
     cluster.connect_timeout + cluster.response_timeout + PROBE_SLACK
@@ -424,6 +437,50 @@ mod tests {
         health.review(&snapshot, now + SECOND);
         assert!(state.has(Hold::Probing));
         (health, snapshot, now + SECOND)
+    }
+
+    /// A configuration whose two endpoints are names for these addresses.
+    fn named(addresses: [[&str; 2]; 2]) -> Config {
+        let mut config = config();
+        for (endpoint, addresses) in config.snapshot.clusters[0].endpoints.iter_mut().zip(addresses) {
+            let mut addresses = addresses.map(|address| address.parse().unwrap()).into_iter();
+            endpoint.address = addresses.next().unwrap();
+            endpoint.others = addresses.collect();
+        }
+        config
+    }
+
+    #[test]
+    fn names_that_share_an_address_are_judged_apart() {
+        let config = named([["10.0.0.2:80", "10.0.0.3:80"], ["10.0.0.2:80", "10.0.0.4:80"]]);
+        let snapshot = config.compile(1, &mut Ledger::default()).unwrap();
+        let (mut health, now) = (Health::default(), Instant::now());
+        health.review(&snapshot, now);
+        let state = &snapshot.clusters[0].endpoints[1].state;
+        state.observe(0, Outcome::Failed, Duration::ZERO);
+        for later in 0..5 {
+            health.review(&snapshot, now + SECOND * later);
+            assert_eq!(state.is_usable(), later > 1, "{later}");
+        }
+    }
+
+    /// Name servers give the addresses of a name in another order each time.
+    #[test]
+    fn an_endpoint_stays_ejected_when_its_addresses_come_in_another_order() {
+        let (mut health, now, mut ledger) = (Health::default(), Instant::now(), Ledger::default());
+        let first = named([["10.0.0.2:80", "10.0.0.3:80"], ["10.0.0.4:80", "10.0.0.5:80"]]);
+        let first = first.compile(1, &mut ledger).unwrap();
+        health.review(&first, now);
+        first.clusters[0].endpoints[0].state.observe(0, Outcome::Failed, Duration::ZERO);
+        health.review(&first, now);
+        let second = named([["10.0.0.3:80", "10.0.0.2:80"], ["10.0.0.4:80", "10.0.0.5:80"]]);
+        let second = second.compile(2, &mut ledger).unwrap();
+        health.review(&second, now);
+        let endpoint = &second.clusters[0].endpoints[0];
+        assert!(endpoint.state.has(Hold::Ejected));
+        assert_eq!(&*endpoint.name, "127.0.0.1:1", "it is called what the file calls it");
+        assert!(health.order(&second, ("app", "10.0.0.2:80"), EndpointOrder::Drain, now).is_ok());
+        assert!(endpoint.state.has(Hold::Drained));
     }
 
     #[test]

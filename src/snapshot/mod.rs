@@ -493,6 +493,7 @@ mod tests {
             endpoints: ports
                 .iter()
                 .map(|&port| EndpointSpec {
+                    name: format!("127.0.0.1:{port}"),
                     address: Address::Inet(([127, 0, 0, 1], port).into()),
                     others: Vec::new(),
                     tls_name: None,

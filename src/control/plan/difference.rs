@@ -299,9 +299,9 @@ fn health(spec: &HealthSpec) -> String {
 fn endpoints(old: &ClusterSpec, new: &ClusterSpec) -> Vec<Change> {
     let kind = Kind::<EndpointSpec, _> {
         word: "endpoint",
-        // As in the ledger: independent of the order in which the name server lists addresses.
-        key: &|it| it.addresses().min(),
-        name: &|it| format!("{} {}", new.name, it.address),
+        // Independent of what the name server says; two names may share addresses.
+        key: &|it| &it.name,
+        name: &|it| format!("{} {}", new.name, it.name),
         added: &|it| format!("joins with weight {}", it.weight),
         removed: &|_| "leaves; requests under way end there, its idle connections are closed".to_owned(),
         aspects: &|was, it| {

@@ -159,8 +159,7 @@ fn the_order_of_a_names_addresses_is_no_change() {
     for (old, new) in [([1, 2, 3], [2, 3, 1]), ([1, 2, 3], [1, 3, 2]), ([3, 2, 1], [1, 2, 3])] {
         assert_eq!(plan(&old, &new), "nothing would change\n", "{old:?} {new:?}");
     }
-    let expected =
-        "~ endpoint app 10.0.0.2:80: addresses [10.0.0.1:80, 10.0.0.2:80] → [10.0.0.1:80, 10.0.0.2:80, 10.0.0.3:80]\n";
+    let expected = "~ endpoint app 127.0.0.1:9000: addresses [10.0.0.1:80, 10.0.0.2:80] → [10.0.0.1:80, 10.0.0.2:80, 10.0.0.3:80]\n";
     assert_eq!(plan(&[1, 2], &[2, 3, 1]), format!("{expected}1 changed\n"));
 }
 
