@@ -59,7 +59,7 @@ struct Checked {
     /// Its id in the snapshot that is followed.
     endpoint: EndpointId,
     /// Held for its key.
-    _state: Arc<EndpointState>,
+    state: Arc<EndpointState>,
     spec: Arc<HealthSpec>,
     addresses: Vec<Address>,
     tls: Option<(crate::tls::Client, crate::tls::ServerName<'static>)>,
@@ -70,6 +70,8 @@ struct Checked {
 #[derive(Debug)]
 pub(super) struct Judgement {
     pub(super) endpoint: EndpointId,
+    /// Who says so.
+    checked: Arc<Checked>,
     /// None: its checks are good.
     pub(super) problem: Option<String>,
 }
@@ -118,7 +120,7 @@ impl Checks {
         };
         let checked = Arc::new(Checked {
             endpoint: endpoint.id,
-            _state: Arc::clone(&endpoint.state),
+            state: Arc::clone(&endpoint.state),
             spec: Arc::clone(spec),
             addresses: (0..endpoint.addresses()).map(|at| endpoint.address_at(at).clone()).collect(),
             tls: cluster.tls.as_ref().map(crate::tls::Client::apart).zip(endpoint.tls_name.clone()),
@@ -138,17 +140,29 @@ impl Checks {
         self.running.insert(key, Running { task: tokio::spawn(task).abort_handle(), checked });
     }
 
-    /// Waits for the next change. Cancel-safe.
+    /// Waits for the next change. What checks have said that were ended meanwhile is dropped. Cancel-safe.
     pub(super) async fn next(&mut self) -> Judgement {
-        match self.results.recv().await {
-            Some(judgement) => judgement,
-            // The sender is held here.
-            None => std::future::pending().await,
+        loop {
+            match self.results.recv().await {
+                Some(judgement) if self.is_current(&judgement) => return judgement,
+                Some(_) => {}
+                // The sender is held here.
+                None => std::future::pending().await,
+            }
         }
+    }
+
+    fn is_current(&self, judgement: &Judgement) -> bool {
+        let running = self.running.get(&judgement.checked.key());
+        running.is_some_and(|running| Arc::ptr_eq(&running.checked, &judgement.checked))
     }
 }
 
 impl Checked {
+    fn key(&self) -> usize {
+        Arc::as_ptr(&self.state).addr()
+    }
+
     fn is_same(&self, other: &Self) -> bool {
         let tls = |it: &Self| it.tls.as_ref().map(|(client, name)| (client.spec().clone(), name.clone()));
         let begins_alike = tls(self) == tls(other) && self.proxy_protocol == other.proxy_protocol;
@@ -192,10 +206,12 @@ async fn run(checked: Arc<Checked>, results: mpsc::UnboundedSender<Judgement>, a
         let checking = timeout(spec.timeout, check(&checked));
         let result = checking.await.unwrap_or_else(|_| Err(format!("no good answer within {:?}", spec.timeout)));
         drop(place);
-        if judge.take(result.is_ok(), spec)
-            && results.send(Judgement { endpoint: checked.endpoint, problem: result.err() }).is_err()
-        {
-            return;
+        if judge.take(result.is_ok(), spec) {
+            let judgement =
+                Judgement { endpoint: checked.endpoint, checked: Arc::clone(&checked), problem: result.err() };
+            if results.send(judgement).is_err() {
+                return;
+            }
         }
         // A tenth more or less, so that many endpoints are not checked at once.
         let tenth = 0.9 + 0.2 * (RandomState::new().hash_one(()) as f64 / u64::MAX as f64);
@@ -300,6 +316,33 @@ async fn judge_answer(check: &HttpCheck, answer: Response<Incoming>) -> Result<(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::parse;
+    use crate::snapshot::Ledger;
+
+    fn snapshot(version: u64, health: &str, ledger: &mut Ledger) -> Snapshot {
+        let text = "[[listener]]\nname = \"a\"\nbind = \"127.0.0.1:0\"\n[[route]]\ncluster = \"app\"\n[[cluster]]\nname = \"app\"\n\
+                    endpoints = [\"127.0.0.1:1\"]\n";
+        parse("a.toml", &format!("{text}{health}")).unwrap().compile(version, ledger).unwrap()
+    }
+
+    /// What was said before the checks were taken out of the configuration, or changed, is of no use afterwards.
+    #[tokio::test]
+    async fn what_ended_checks_have_said_is_dropped() {
+        let (mut checks, mut ledger) = (Checks::default(), Ledger::default());
+        let tcp = "health = { kind = \"tcp\" }\n";
+        let checked = snapshot(1, tcp, &mut ledger);
+        checks.follow(&checked);
+        let said = |checks: &Checks| {
+            let checked = Arc::clone(&checks.running.values().next().unwrap().checked);
+            Judgement { endpoint: checked.endpoint, checked, problem: Some("refused".to_owned()) }
+        };
+        let first = said(&checks);
+        assert!(checks.is_current(&first));
+        checks.follow(&snapshot(2, "", &mut ledger));
+        assert!(!checks.is_current(&first));
+        checks.follow(&snapshot(3, tcp, &mut ledger));
+        assert!(!checks.is_current(&first) && checks.is_current(&said(&checks)));
+    }
 
     #[test]
     fn the_first_check_decides_and_then_several_in_a_row() {

@@ -170,6 +170,9 @@ impl Health {
     /// Takes in what the checks of an endpoint say. One that comes back is used as if it had never been ejected: it has been away.
     pub(super) fn judge(&mut self, snapshot: &Snapshot, judgement: &Judgement, now: Instant) {
         let Some((cluster, endpoint)) = snapshot.endpoint(judgement.endpoint) else { return };
+        if cluster.health.is_none() {
+            return;
+        }
         let down = judgement.problem.is_some();
         let changed = endpoint.state.set(Hold::Down, down);
         if changed {
