@@ -51,6 +51,8 @@ struct Running {
     task: AbortHandle,
     /// Everything that they depend on.
     checked: Arc<Checked>,
+    /// Whether they have judged it, and not only the configuration.
+    judged: bool,
 }
 
 /// An endpoint as it is checked.
@@ -127,7 +129,9 @@ impl Checks {
             proxy_protocol: cluster.proxy_protocol,
         });
         let known = before.remove(&key);
+        let mut judged = false;
         if let Some(running) = known {
+            judged = running.judged;
             if running.checked.is_same(&checked) {
                 self.running.insert(key, running);
                 return;
@@ -136,15 +140,17 @@ impl Checks {
         } else if endpoint.state.set(Hold::Down, !spec.initial_up) {
             cluster.state.change();
         }
-        let task = run(Arc::clone(&checked), self.results_to.clone(), Arc::clone(&self.at_once));
-        self.running.insert(key, Running { task: tokio::spawn(task).abort_handle(), checked });
+        // Other checks than before begin with what those have found: one that fails does not suffice against it.
+        let judge = Judge { up: judged.then(|| !endpoint.state.has(Hold::Down)), against: 0 };
+        let task = run(Arc::clone(&checked), judge, self.results_to.clone(), Arc::clone(&self.at_once));
+        self.running.insert(key, Running { task: tokio::spawn(task).abort_handle(), checked, judged });
     }
 
     /// Waits for the next change. What checks have said that were ended meanwhile is dropped. Cancel-safe.
     pub(super) async fn next(&mut self) -> Judgement {
         loop {
             match self.results.recv().await {
-                Some(judgement) if self.is_current(&judgement) => return judgement,
+                Some(judgement) if self.admits(&judgement) => return judgement,
                 Some(_) => {}
                 // The sender is held here.
                 None => std::future::pending().await,
@@ -152,9 +158,14 @@ impl Checks {
         }
     }
 
-    fn is_current(&self, judgement: &Judgement) -> bool {
-        let running = self.running.get(&judgement.checked.key());
-        running.is_some_and(|running| Arc::ptr_eq(&running.checked, &judgement.checked))
+    /// Whether a judgement comes from checks that run.
+    fn admits(&mut self, judgement: &Judgement) -> bool {
+        let running = self.running.get_mut(&judgement.checked.key());
+        let running = running.filter(|running| Arc::ptr_eq(&running.checked, &judgement.checked));
+        running.is_some_and(|running| {
+            running.judged = true;
+            true
+        })
     }
 }
 
@@ -198,9 +209,13 @@ impl Judge {
 }
 
 /// Checks an endpoint for ever, and sends what changes.
-async fn run(checked: Arc<Checked>, results: mpsc::UnboundedSender<Judgement>, at_once: Arc<Semaphore>) {
+async fn run(
+    checked: Arc<Checked>,
+    mut judge: Judge,
+    results: mpsc::UnboundedSender<Judgement>,
+    at_once: Arc<Semaphore>,
+) {
     let spec = &checked.spec;
-    let mut judge = Judge { up: None, against: 0 };
     loop {
         let Ok(place) = at_once.acquire().await else { return };
         let checking = timeout(spec.timeout, check(&checked));
@@ -337,11 +352,12 @@ mod tests {
             Judgement { endpoint: checked.endpoint, checked, problem: Some("refused".to_owned()) }
         };
         let first = said(&checks);
-        assert!(checks.is_current(&first));
+        assert!(checks.admits(&first));
         checks.follow(&snapshot(2, "", &mut ledger));
-        assert!(!checks.is_current(&first));
+        assert!(!checks.admits(&first));
         checks.follow(&snapshot(3, tcp, &mut ledger));
-        assert!(!checks.is_current(&first) && checks.is_current(&said(&checks)));
+        let second = said(&checks);
+        assert!(!checks.admits(&first) && checks.admits(&second));
     }
 
     #[test]

@@ -17,6 +17,7 @@ struct Sick {
     origin: Origin,
     sick: Arc<AtomicBool>,
     requests: Arc<AtomicUsize>,
+    checks: Arc<AtomicUsize>,
 }
 
 /// What a sick origin does with a request.
@@ -30,11 +31,13 @@ enum Symptom {
 impl Sick {
     fn new(symptom: Symptom) -> Self {
         let (sick, requests) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicUsize::new(0)));
-        let (ill, read) = (Arc::clone(&sick), Arc::clone(&requests));
+        let checks = Arc::new(AtomicUsize::new(0));
+        let (ill, read, checked) = (Arc::clone(&sick), Arc::clone(&requests), Arc::clone(&checks));
         let origin = Origin::start(move |mut wire, _| {
             while let Some(request) = wire.message() {
                 let check = request.line().starts_with("GET /health ");
                 read.fetch_add(usize::from(!check), Ordering::SeqCst);
+                checked.fetch_add(usize::from(check), Ordering::SeqCst);
                 match symptom {
                     _ if !ill.load(Ordering::SeqCst) => wire.send(OK),
                     Symptom::Unavailable => wire.send(UNAVAILABLE),
@@ -44,7 +47,16 @@ impl Sick {
                 }
             }
         });
-        Self { origin, sick, requests }
+        Self { origin, sick, requests, checks }
+    }
+
+    /// Requests to `/health`, which are not among the others.
+    fn checks(&self) -> usize {
+        self.checks.load(Ordering::SeqCst)
+    }
+
+    fn sicken(&self) {
+        self.sick.store(true, Ordering::SeqCst);
     }
 
     fn requests(&self) -> usize {
@@ -331,6 +343,22 @@ fn until_its_first_check_an_endpoint_is_what_the_operator_says() {
     let proxy = Setup::to(&[&well.address]).cluster("health = { initial = \"down\" }").managed().start();
     proxy.said(&format!("cairn: cluster app, endpoint {} is up: its checks are good", well.address));
     assert_eq!(proxy.ask(GET).status(), 200);
+}
+
+/// `fall` holds for checks that begin anew, too.
+#[test]
+fn after_a_change_of_its_checks_an_endpoint_is_what_it_was() {
+    let (sick, well) = (Sick::new(Symptom::Unavailable), Origin::answering(OK));
+    sick.cure();
+    let each = |interval: &str| format!("health = {{ path = \"/health\", interval = \"{interval}\", fall = 100 }}");
+    let base = setup(&sick, &well).cluster(NO_EJECTION);
+    let proxy = base.clone().cluster(&each("100ms")).start();
+    poll(|| (sick.checks() > 1).then_some(()));
+    sick.sicken();
+    proxy.reload(&base.cluster(&each("101ms")).text());
+    let before = sick.checks();
+    poll(|| (sick.checks() > before + 3).then_some(()));
+    assert_eq!(held(&proxy, 0), [""; 0]);
 }
 
 #[test]
