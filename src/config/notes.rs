@@ -73,10 +73,25 @@ impl Config {
                 );
             }
         }
+        self.checks(&mut notes);
         self.trusted(&mut notes);
         self.tls_notes(&mut notes);
         self.unused(&mut notes);
         notes
+    }
+
+    /// Clusters whose checks may take longer than they are apart: an endpoint that is silent is found out late, and so are others.
+    fn checks(&self, notes: &mut Notes) {
+        for (position, cluster) in self.snapshot.clusters.iter().enumerate() {
+            let Some(health) = cluster.health.as_ref().filter(|it| it.timeout > it.interval) else { continue };
+            notes.warn(
+                &self.cluster_place(position),
+                &format!(
+                    "checks of cluster {} are {:?} apart and may take {:?}: make `health.timeout` no longer than `health.interval`",
+                    cluster.name, health.interval, health.timeout
+                ),
+            );
+        }
     }
 
     /// Clusters over TLS that take any certificate, or those of authorities that the configuration does not name.

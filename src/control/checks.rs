@@ -15,7 +15,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{AcquireError, Semaphore, SemaphorePermit, mpsc};
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
@@ -24,8 +24,10 @@ use crate::id::{Address, EndpointId};
 use crate::proxy_protocol::{HeaderBytes, Version};
 use crate::snapshot::Snapshot;
 
-/// Checks under way at a time: each takes a descriptor.
-const AT_ONCE: usize = 64;
+/// Checks under way at a time besides those for which clusters have places of their own: each takes a descriptor.
+const SHARED_PLACES: usize = 64;
+/// Checks of one cluster that may be under way whatever those of others do.
+const OWN_PLACES: usize = 4;
 /// Shortest time between two checks of an endpoint.
 const INTERVAL_MIN: Duration = Duration::from_millis(100);
 /// Bytes of an answer's head.
@@ -42,7 +44,17 @@ pub(super) struct Checks {
     version: u64,
     results: mpsc::UnboundedReceiver<Judgement>,
     results_to: mpsc::UnboundedSender<Judgement>,
-    at_once: Arc<Semaphore>,
+    shared_places: Arc<Semaphore>,
+    /// By number of the cluster.
+    own_places: HashMap<u32, Arc<Semaphore>>,
+}
+
+/// Where a check finds a place. Endpoints that are silent for as long as their time-out allows keep checks of their own cluster waiting
+/// at most, for each has some places that no other one takes.
+#[derive(Clone, Debug)]
+struct Places {
+    own: Arc<Semaphore>,
+    shared: Arc<Semaphore>,
 }
 
 /// The checks of one endpoint.
@@ -90,8 +102,9 @@ struct Judge {
 impl Default for Checks {
     fn default() -> Self {
         let (results_to, results) = mpsc::unbounded_channel();
-        let at_once = Arc::new(Semaphore::new(AT_ONCE));
-        Self { running: HashMap::new(), version: 0, results, results_to, at_once }
+        let shared_places = Arc::new(Semaphore::new(SHARED_PLACES));
+        let (running, own_places) = (HashMap::new(), HashMap::new());
+        Self { running, version: 0, results, results_to, shared_places, own_places }
     }
 }
 
@@ -103,6 +116,12 @@ impl Checks {
         }
         self.version = snapshot.version;
         let mut before = std::mem::take(&mut self.running);
+        let places = std::mem::take(&mut self.own_places);
+        for cluster in snapshot.clusters.iter().filter(|it| it.health.is_some()) {
+            let number = cluster.state.number();
+            let own = places.get(&number).cloned().unwrap_or_else(|| Arc::new(Semaphore::new(OWN_PLACES)));
+            self.own_places.insert(number, own);
+        }
         for cluster in &snapshot.clusters {
             for endpoint in &cluster.endpoints {
                 self.follow_endpoint(cluster, endpoint, &mut before);
@@ -142,7 +161,9 @@ impl Checks {
         }
         // Other checks than before begin with what those have found: one that fails does not suffice against it.
         let judge = Judge { up: judged.then(|| !endpoint.state.has(Hold::Down)), against: 0 };
-        let task = run(Arc::clone(&checked), judge, self.results_to.clone(), Arc::clone(&self.at_once));
+        let Some(own) = self.own_places.get(&cluster.state.number()).map(Arc::clone) else { return };
+        let places = Places { own, shared: Arc::clone(&self.shared_places) };
+        let task = run(Arc::clone(&checked), judge, self.results_to.clone(), places);
         self.running.insert(key, Running { task: tokio::spawn(task).abort_handle(), checked, judged });
     }
 
@@ -166,6 +187,16 @@ impl Checks {
             running.judged = true;
             true
         })
+    }
+}
+
+impl Places {
+    async fn take(&self) -> Result<SemaphorePermit<'_>, AcquireError> {
+        tokio::select! {
+            biased;
+            place = self.own.acquire() => place,
+            place = self.shared.acquire() => place,
+        }
     }
 }
 
@@ -209,15 +240,10 @@ impl Judge {
 }
 
 /// Checks an endpoint for ever, and sends what changes.
-async fn run(
-    checked: Arc<Checked>,
-    mut judge: Judge,
-    results: mpsc::UnboundedSender<Judgement>,
-    at_once: Arc<Semaphore>,
-) {
+async fn run(checked: Arc<Checked>, mut judge: Judge, results: mpsc::UnboundedSender<Judgement>, places: Places) {
     let spec = &checked.spec;
     loop {
-        let Ok(place) = at_once.acquire().await else { return };
+        let Ok(place) = places.take().await else { return };
         let checking = timeout(spec.timeout, check(&checked));
         let result = checking.await.unwrap_or_else(|_| Err(format!("no good answer within {:?}", spec.timeout)));
         drop(place);
@@ -358,6 +384,23 @@ mod tests {
         checks.follow(&snapshot(3, tcp, &mut ledger));
         let second = said(&checks);
         assert!(!checks.admits(&first) && checks.admits(&second));
+    }
+
+    /// Endpoints of one cluster that never answer keep no other one's checks from being made.
+    #[tokio::test]
+    async fn each_cluster_has_places_of_its_own() {
+        let shared = Arc::new(Semaphore::new(SHARED_PLACES));
+        let places = || Places { own: Arc::new(Semaphore::new(OWN_PLACES)), shared: Arc::clone(&shared) };
+        let (silent, other) = (places(), places());
+        let mut taken = Vec::new();
+        for _ in 0..OWN_PLACES + SHARED_PLACES {
+            taken.push(silent.take().await.unwrap());
+        }
+        assert!(timeout(Duration::ZERO, silent.take()).await.is_err());
+        for _ in 0..OWN_PLACES {
+            taken.push(timeout(Duration::ZERO, other.take()).await.unwrap().unwrap());
+        }
+        assert!(timeout(Duration::ZERO, other.take()).await.is_err());
     }
 
     #[test]
