@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{AcquireError, Semaphore, SemaphorePermit, mpsc};
 use tokio::task::AbortHandle;
+use tokio::time::error::Elapsed;
 use tokio::time::{sleep, timeout};
 
 use crate::cluster::{CheckKind, Cluster, Endpoint, EndpointState, HealthSpec, Hold, HttpCheck};
@@ -242,9 +243,11 @@ impl Judge {
 /// Checks an endpoint for ever, and sends what changes.
 async fn run(checked: Arc<Checked>, mut judge: Judge, results: mpsc::UnboundedSender<Judgement>, places: Places) {
     let spec = &checked.spec;
+    // The address that could be connected to last.
+    let mut first = 0;
     loop {
         let Ok(place) = places.take().await else { return };
-        let checking = timeout(spec.timeout, check(&checked));
+        let checking = timeout(spec.timeout, check(&checked, &mut first));
         let result = checking.await.unwrap_or_else(|_| Err(format!("no good answer within {:?}", spec.timeout)));
         drop(place);
         if judge.take(result.is_ok(), spec) {
@@ -260,23 +263,41 @@ async fn run(checked: Arc<Checked>, mut judge: Judge, results: mpsc::UnboundedSe
     }
 }
 
-/// One check, over the first address that can be connected to.
-async fn check(checked: &Checked) -> Result<(), String> {
+/// One check, over the first address that can be connected to, beginning with the one at `first`, which becomes that one. The addresses
+/// share the time-out, so that one that is silent leaves time for the next.
+async fn check(checked: &Checked, first: &mut usize) -> Result<(), String> {
     let mut problem = "it has no address".to_owned();
-    for address in &checked.addresses {
-        let error = match address {
-            Address::Inet(address) => match TcpStream::connect(address).await {
-                Ok(stream) => return check_on(checked, stream).await,
-                Err(error) => error,
+    let count = checked.addresses.len();
+    let begin = *first;
+    for step in 0..count {
+        let position = (begin + step) % count;
+        let last = step + 1 == count;
+        let share = if last { checked.spec.timeout } else { checked.spec.timeout / count as u32 };
+        problem = match &checked.addresses[position] {
+            Address::Inet(address) => match timeout(share, TcpStream::connect(address)).await {
+                Ok(Ok(stream)) => {
+                    *first = position;
+                    return check_on(checked, stream).await;
+                }
+                failed => unconnected(failed, share),
             },
-            Address::Unix(path) => match UnixStream::connect(path).await {
-                Ok(stream) => return check_on(checked, stream).await,
-                Err(error) => error,
+            Address::Unix(path) => match timeout(share, UnixStream::connect(path)).await {
+                Ok(Ok(stream)) => {
+                    *first = position;
+                    return check_on(checked, stream).await;
+                }
+                failed => unconnected(failed, share),
             },
         };
-        problem = format!("no connection: {error}");
     }
     Err(problem)
+}
+
+fn unconnected<S>(failed: Result<io::Result<S>, Elapsed>, share: Duration) -> String {
+    match failed {
+        Ok(Err(error)) => format!("no connection: {error}"),
+        Ok(Ok(_)) | Err(_) => format!("no connection within {share:?}"),
+    }
 }
 
 async fn check_on<S>(checked: &Checked, mut stream: S) -> Result<(), String>
@@ -401,6 +422,43 @@ mod tests {
             taken.push(timeout(Duration::ZERO, other.take()).await.unwrap().unwrap());
         }
         assert!(timeout(Duration::ZERO, other.take()).await.is_err());
+    }
+
+    /// Checked over these addresses by a connection, within half a second.
+    fn checked(addresses: Vec<Address>) -> Checked {
+        let mut ledger = Ledger::default();
+        let snapshot = snapshot(1, "health = { kind = \"tcp\", timeout = \"500ms\" }\n", &mut ledger);
+        let mut checks = Checks::default();
+        checks.follow(&snapshot);
+        let checked = Arc::clone(&checks.running.values().next().unwrap().checked);
+        let Checked { endpoint, state, spec, proxy_protocol, .. } = &*checked;
+        Checked {
+            endpoint: *endpoint,
+            state: Arc::clone(state),
+            spec: Arc::clone(spec),
+            addresses,
+            tls: None,
+            proxy_protocol: *proxy_protocol,
+        }
+    }
+
+    /// An address that does not answer leaves time for the next one, which is tried first the next time.
+    #[tokio::test]
+    async fn a_silent_address_leaves_time_for_the_next_one() {
+        // A queue of connections that is full drops what comes: 0 leaves room for one.
+        let full = tokio::net::TcpSocket::new_v4().unwrap();
+        full.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let full = full.listen(0).unwrap();
+        let silent = full.local_addr().unwrap();
+        let mut filling = Vec::new();
+        while let Ok(Ok(stream)) = timeout(Duration::from_millis(100), TcpStream::connect(silent)).await {
+            filling.push(stream);
+        }
+        let well = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let checked = checked(vec![Address::Inet(silent), Address::Inet(well.local_addr().unwrap())]);
+        let mut first = 0;
+        let result = timeout(checked.spec.timeout, check(&checked, &mut first)).await;
+        assert_eq!((result, first), (Ok(Ok(())), 1));
     }
 
     #[test]
