@@ -4,7 +4,10 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Empty};
@@ -13,7 +16,7 @@ use hyper::client::conn::http1;
 use hyper::header::{HOST, HeaderName, HeaderValue, USER_AGENT};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{AcquireError, Semaphore, SemaphorePermit, mpsc};
 use tokio::task::AbortHandle;
@@ -33,8 +36,12 @@ const OWN_PLACES: usize = 4;
 const INTERVAL_MIN: Duration = Duration::from_millis(100);
 /// Bytes of an answer's head.
 const HEAD_BYTES: usize = 16 * 1024;
+/// Bytes that may be read until that head is complete, interim ones included.
+const HEADS_BYTES: usize = 4 * HEAD_BYTES;
 /// Bytes of an answer's body that are looked at.
 const BODY_BYTES: usize = 64 * 1024;
+/// Bytes that may be read for them: each may come in a chunk of its own.
+const FRAMED_BODY_BYTES: usize = 8 * BODY_BYTES;
 
 /// All checks of the process.
 #[derive(Debug)]
@@ -263,6 +270,41 @@ async fn run(checked: Arc<Checked>, mut judge: Judge, results: mpsc::UnboundedSe
     }
 }
 
+/// A connection of which so much is read and no more: an origin that sends interim heads without end would keep the control thread busy
+/// for as long as the time-out allows.
+struct Bounded<S> {
+    stream: S,
+    left: Arc<AtomicUsize>,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let left = self.left.load(Ordering::Relaxed);
+        if left == 0 {
+            return Poll::Ready(Err(io::Error::other("it sends too much")));
+        }
+        let before = buffer.filled().len();
+        let read = ready!(Pin::new(&mut self.stream).poll_read(cx, buffer));
+        // One read may go a buffer beyond it.
+        self.left.store(left.saturating_sub(buffer.filled().len() - before), Ordering::Relaxed);
+        Poll::Ready(read)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Bounded<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
 /// One check, over the first address that can be connected to, beginning with the one at `first`, which becomes that one. The addresses
 /// share the time-out, so that one that is silent leaves time for the next.
 async fn check(checked: &Checked, first: &mut usize) -> Result<(), String> {
@@ -325,11 +367,17 @@ where
     let CheckKind::Http(check) = &spec.kind else { return Ok(()) };
     let mut http = http1::Builder::new();
     http.max_buf_size(HEAD_BYTES);
+    let left = Arc::new(AtomicUsize::new(HEADS_BYTES));
+    let stream = Bounded { stream, left: Arc::clone(&left) };
     let begun = http.handshake::<_, Empty<Bytes>>(TokioIo::new(stream)).await;
     let (mut sender, connection) = begun.map_err(|error| error.to_string())?;
     let request = request(check).map_err(|error| error.to_string())?;
     let answer = async {
-        let answer = sender.send_request(request).await.map_err(|error| format!("no answer: {error}"))?;
+        let answer = sender.send_request(request).await.map_err(|error| match left.load(Ordering::Relaxed) {
+            0 => format!("no answer in the first {HEADS_BYTES} bytes"),
+            _ => format!("no answer: {error}"),
+        })?;
+        left.fetch_add(FRAMED_BODY_BYTES, Ordering::Relaxed);
         judge_answer(check, answer).await
     };
     // Drives the connection. If that fails, the answer fails, too.

@@ -320,8 +320,13 @@ fn checks_fail_for_what_is_silent_odd_or_not_there() {
         wire.send("HTTP/1.1 200 OK\r\nContent-Length: 1073741824\r\n\r\n");
         (0..1 << 20).for_each(|_| wire.send("x".repeat(1024)));
     });
+    let interim = Origin::start(|mut wire, _| {
+        wire.message();
+        (0..1 << 20).for_each(|_| wire.send("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".repeat(100)));
+    });
     for (address, why) in [
         (&nobody, "no connection"),
+        (&interim.address, "no answer in the first 65536 bytes"),
         (&silent.address, "no good answer within 400ms"),
         (&odd.address, "no answer"),
         (&moved.address, "it has answered 302"),
