@@ -15,6 +15,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 fn pick(criterion: &mut Criterion) {
     let endpoint = |at: usize, even: bool| EndpointSpec {
         name: format!("127.0.0.1:{}", 9000 + at),
+        host: format!("127.0.0.1:{}", 9000 + at),
         address: format!("127.0.0.1:{}", 9000 + at).parse().expect("valid address"),
         others: Vec::new(),
         tls_name: None,

@@ -43,15 +43,8 @@ impl Proxy {
             let mut addresses = addresses.iter().map(|address| Address::Inet(*address));
             let address = addresses.next().unwrap();
             let others = addresses.collect();
-            EndpointSpec {
-                name: address.to_string(),
-                address,
-                others,
-                tls_name: None,
-                weight: 1,
-                backup: false,
-                zone: None,
-            }
+            let (name, host) = (address.to_string(), address.to_string());
+            EndpointSpec { name, host, address, others, tls_name: None, weight: 1, backup: false, zone: None }
         };
         config.snapshot.clusters[0].endpoints = endpoints.iter().map(spec).collect();
         let snapshot = Arc::new(config.compile(1, &mut Ledger::default()).unwrap());

@@ -116,6 +116,8 @@ pub struct Endpoint {
     pub zone: Option<Box<str>>,
     /// The address as text, or the name with its port as it is written.
     pub name: Box<str>,
+    /// The Host of checks that name none.
+    pub host: Box<str>,
     /// What is known of it, the same in every snapshot that has the endpoint.
     pub state: Arc<EndpointState>,
 }
@@ -167,12 +169,12 @@ impl Cluster {
         known: &[(EndpointId, Arc<EndpointState>)],
     ) -> Self {
         let endpoints = spec.endpoints.iter().zip(known).map(|(endpoint, (id, state))| {
-            let name = endpoint.name.as_str().into();
+            let (name, host) = (endpoint.name.as_str().into(), endpoint.host.as_str().into());
             let (address, others) = (endpoint.address.clone(), endpoint.others.clone().into());
             let (tls_name, state) = (endpoint.tls_name.clone(), Arc::clone(state));
             let (weight, backup) = (endpoint.weight, endpoint.backup);
             let zone = endpoint.zone.as_deref().map(Into::into);
-            Endpoint { id: *id, address, others, tls_name, weight, backup, zone, name, state }
+            Endpoint { id: *id, address, others, tls_name, weight, backup, zone, name, host, state }
         });
         let endpoints: Box<[Endpoint]> = endpoints.collect();
         let primaries = endpoints.iter().filter(|endpoint| !endpoint.backup);

@@ -165,8 +165,8 @@ pub enum CheckKind {
 pub struct HttpCheck {
     /// Path and query.
     pub path: String,
-    /// Host.
-    pub host: String,
+    /// Host; None: that of the endpoint.
+    pub host: Option<String>,
     /// Method.
     pub method: String,
     /// Further fields.
@@ -218,6 +218,8 @@ impl OutlierSpec {
 pub struct EndpointSpec {
     /// What it is called: the address, or the name with its port as it is written, which stays when a name server answers otherwise.
     pub name: String,
+    /// Host and port as they are written; `localhost` for a Unix-domain socket. The Host of checks that name none.
+    pub host: String,
     /// Its address.
     pub address: Address,
     /// Further addresses of its name, in the order in which they are tried when no connection to `address` can be made.

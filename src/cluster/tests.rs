@@ -40,6 +40,7 @@ pub(super) fn cluster(balance: Balance, weights: &[u16]) -> Vec<Cluster> {
 pub(super) fn cluster_of(balance: Balance, endpoints: &[(u16, u16, &str)], zone: Option<&str>) -> Vec<Cluster> {
     let endpoint = |&(at, weight, zone): &(u16, u16, &str)| EndpointSpec {
         name: format!("127.0.0.1:{}", 9000 + at),
+        host: format!("127.0.0.1:{}", 9000 + at),
         address: format!("127.0.0.1:{}", 9000 + at).parse().unwrap(),
         others: Vec::new(),
         tls_name: None,

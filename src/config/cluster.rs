@@ -53,7 +53,7 @@ impl Reader<'_> {
             hash_on: preference::hash_on(section, balance, self.problems),
             affinity: preference::affinity(section, self.problems),
             zone: preference::zone(section, &zones(section), self.problems),
-            health: health::health(section, &host, self.bounds, self.problems),
+            health: health::health(section, self.bounds, self.problems),
             host,
             tls: tls.map(|tls| tls.spec),
             proxy_protocol: match section.word("proxy_protocol") {
@@ -125,8 +125,9 @@ impl Reader<'_> {
             let name = text.value.parse::<Address>().map_or_else(|_| text.shown.to_owned(), |it| it.to_string());
             let others: Vec<_> = addresses.collect();
             let weight = u16::try_from(weight).unwrap_or(u16::MAX);
+            let host = if text.value.starts_with("unix:") { "localhost" } else { text.value }.to_owned();
             let tls_name = tls.and_then(|tls| tls.name_of(name_in(text.value), text, self.problems));
-            let endpoint = EndpointSpec { name, address, others, tls_name, weight, backup, zone };
+            let endpoint = EndpointSpec { name, host, address, others, tls_name, weight, backup, zone };
             endpoint.addresses().for_each(|address| self.bounds.endpoint(address, text, self.problems));
             // Two names may share an address, but not all of them.
             let twice = endpoint.addresses().all(|address| known.contains(address));

@@ -7,8 +7,8 @@ use super::report::Problems;
 use super::section::{Section, Text};
 use crate::cluster::{CheckKind, HealthSpec, HttpCheck};
 
-/// Reads the health checks of a cluster; None: it has none. `host` is what is asked for where no other is named.
-pub(super) fn health(cluster: Section<'_>, host: &str, bounds: &Bounds, problems: &mut Problems) -> Option<HealthSpec> {
+/// Reads the health checks of a cluster; None: it has none.
+pub(super) fn health(cluster: Section<'_>, bounds: &Bounds, problems: &mut Problems) -> Option<HealthSpec> {
     if !cluster.flag("health") && cluster.table("health").is_none() {
         return None;
     }
@@ -18,7 +18,7 @@ pub(super) fn health(cluster: Section<'_>, host: &str, bounds: &Bounds, problems
             only_http(section, problems);
             CheckKind::Tcp
         }
-        _ => CheckKind::Http(http(section, host, problems)),
+        _ => CheckKind::Http(http(section, problems)),
     };
     let interval = bounds.timeout(section, "interval", problems).unwrap_or_else(|| section.time("interval"));
     let timeout = bounds.timeout(section, "timeout", problems).unwrap_or_else(|| section.time("timeout"));
@@ -38,7 +38,7 @@ fn only_http(section: Section<'_>, problems: &mut Problems) {
     }
 }
 
-fn http(section: Section<'_>, host: &str, problems: &mut Problems) -> HttpCheck {
+fn http(section: Section<'_>, problems: &mut Problems) -> HttpCheck {
     let path = section.word("path");
     let plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
     if !path.starts_with('/') || !plain(path) {
@@ -58,7 +58,7 @@ fn http(section: Section<'_>, host: &str, problems: &mut Problems) -> HttpCheck 
     }
     HttpCheck {
         path: path.to_owned(),
-        host: named.map_or(host, |text| text.value).to_owned(),
+        host: named.map(|text| text.value.to_owned()),
         method: section.word("method").to_owned(),
         headers: super::field::fields(&section.fields("headers"), problems),
         expect,

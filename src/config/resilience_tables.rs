@@ -105,7 +105,7 @@ pub(super) static HEALTH: Table = Table {
             "host",
             Kind::Text,
             Preset::Optional("\"orders.internal\""),
-            "the Host that is asked for; absent: that of the endpoint",
+            "the Host that is asked for; absent: that of the endpoint, or the server_name of TLS",
         ),
         key("method", Kind::Word(&["GET", "HEAD", "OPTIONS"]), Preset::Word("GET"), "GET | HEAD | OPTIONS"),
         key("headers", Kind::Fields, Preset::Optional("{ x-check = \"cairn\" }"), "sent besides"),

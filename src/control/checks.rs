@@ -83,6 +83,8 @@ struct Checked {
     /// Held for its key.
     state: Arc<EndpointState>,
     spec: Arc<HealthSpec>,
+    /// What is asked for where the check names nothing else.
+    host: String,
     addresses: Vec<Address>,
     tls: Option<(crate::tls::Client, crate::tls::ServerName<'static>)>,
     proxy_protocol: Option<Version>,
@@ -151,6 +153,7 @@ impl Checks {
             endpoint: endpoint.id,
             state: Arc::clone(&endpoint.state),
             spec: Arc::clone(spec),
+            host: host(endpoint),
             addresses: (0..endpoint.addresses()).map(|at| endpoint.address_at(at).clone()).collect(),
             tls: cluster.tls.as_ref().map(crate::tls::Client::apart).zip(endpoint.tls_name.clone()),
             proxy_protocol: cluster.proxy_protocol,
@@ -216,7 +219,7 @@ impl Checked {
     fn is_same(&self, other: &Self) -> bool {
         let tls = |it: &Self| it.tls.as_ref().map(|(client, name)| (client.spec().clone(), name.clone()));
         let begins_alike = tls(self) == tls(other) && self.proxy_protocol == other.proxy_protocol;
-        let goes_alike = self.spec == other.spec && self.addresses == other.addresses;
+        let goes_alike = self.spec == other.spec && self.addresses == other.addresses && self.host == other.host;
         self.endpoint == other.endpoint && goes_alike && begins_alike
     }
 }
@@ -351,27 +354,27 @@ where
         stream.write_all(header.bytes()).await.map_err(|error| format!("no connection: {error}"))?;
     }
     match &checked.tls {
-        None => ask(&checked.spec, stream).await,
+        None => ask(checked, stream).await,
         Some((client, name)) => {
             let stream = client.connect(name, stream).await.map_err(|error| format!("TLS failed: {error}"))?;
-            ask(&checked.spec, stream).await
+            ask(checked, stream).await
         }
     }
 }
 
 /// Does on a connection what the check asks for.
-async fn ask<S>(spec: &HealthSpec, stream: S) -> Result<(), String>
+async fn ask<S>(checked: &Checked, stream: S) -> Result<(), String>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let CheckKind::Http(check) = &spec.kind else { return Ok(()) };
+    let CheckKind::Http(check) = &checked.spec.kind else { return Ok(()) };
     let mut http = http1::Builder::new();
     http.max_buf_size(HEAD_BYTES);
     let left = Arc::new(AtomicUsize::new(HEADS_BYTES));
     let stream = Bounded { stream, left: Arc::clone(&left) };
     let begun = http.handshake::<_, Empty<Bytes>>(TokioIo::new(stream)).await;
     let (mut sender, connection) = begun.map_err(|error| error.to_string())?;
-    let request = request(check).map_err(|error| error.to_string())?;
+    let request = request(check, &checked.host).map_err(|error| error.to_string())?;
     let answer = async {
         let answer = sender.send_request(request).await.map_err(|error| match left.load(Ordering::Relaxed) {
             0 => format!("no answer in the first {HEADS_BYTES} bytes"),
@@ -392,9 +395,17 @@ where
     }
 }
 
-fn request(check: &HttpCheck) -> Result<Request<Empty<Bytes>>, hyper::http::Error> {
+/// The host of an endpoint as it is written, or the name that TLS asks for if that is another one.
+fn host(endpoint: &Endpoint) -> String {
+    let name = endpoint.tls_name.as_ref().map(|name| name.to_str());
+    let written = endpoint.host.rsplit_once(':').map_or(&*endpoint.host, |(host, _)| host);
+    let written = written.trim_start_matches('[').trim_end_matches(']');
+    name.filter(|name| !name.eq_ignore_ascii_case(written)).map_or_else(|| endpoint.host.to_string(), Into::into)
+}
+
+fn request(check: &HttpCheck, host: &str) -> Result<Request<Empty<Bytes>>, hyper::http::Error> {
     let mut request = Request::builder().method(check.method.as_str()).uri(&check.path);
-    request = request.header(HOST, &check.host);
+    request = request.header(HOST, check.host.as_deref().unwrap_or(host));
     let named = |name: &HeaderName| check.headers.iter().any(|(known, _)| name.as_str().eq_ignore_ascii_case(known));
     if !named(&USER_AGENT) {
         request = request.header(USER_AGENT, "cairn-health");
@@ -484,6 +495,7 @@ mod tests {
             endpoint: *endpoint,
             state: Arc::clone(state),
             spec: Arc::clone(spec),
+            host: "localhost".to_owned(),
             addresses,
             tls: None,
             proxy_protocol: *proxy_protocol,

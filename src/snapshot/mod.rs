@@ -494,6 +494,7 @@ mod tests {
                 .iter()
                 .map(|&port| EndpointSpec {
                     name: format!("127.0.0.1:{port}"),
+                    host: format!("127.0.0.1:{port}"),
                     address: Address::Inet(([127, 0, 0, 1], port).into()),
                     others: Vec::new(),
                     tls_name: None,

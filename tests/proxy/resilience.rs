@@ -367,6 +367,15 @@ fn after_a_change_of_its_checks_an_endpoint_is_what_it_was() {
 }
 
 #[test]
+fn each_endpoint_is_asked_for_by_its_own_name() {
+    let ((one, asked_one), (two, asked_two)) = (Origin::recording(OK), Origin::recording(OK));
+    let _proxy = Setup::to(&[&one.address, &two.address]).cluster("health = true").start();
+    for (origin, asked) in [(one, asked_one), (two, asked_two)] {
+        assert_eq!(asked.recv().unwrap().field("host"), Some(origin.address.clone()));
+    }
+}
+
+#[test]
 fn backups_stand_in_for_what_is_down() {
     let (sick, backup) = (Sick::new(Symptom::Unavailable), Origin::answering(OK));
     let text = Setup::to(&[]).cluster("health = { interval = \"400ms\", rise = 1, fall = 1 }").cluster(NO_EJECTION);

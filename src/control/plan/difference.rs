@@ -288,6 +288,7 @@ fn health(spec: &HealthSpec) -> String {
         CheckKind::Tcp => "tcp".to_owned(),
         CheckKind::Http(check) => {
             let HttpCheck { method, path, host, expect, .. } = check;
+            let host = host.as_deref().unwrap_or("each endpoint");
             format!("{method} {path} of {host} for {expect:?} {}", mark(&(&check.headers, &check.body)))
         }
     };
