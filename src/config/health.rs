@@ -41,10 +41,14 @@ fn only_http(section: Section<'_>, problems: &mut Problems) {
 fn http(section: Section<'_>, problems: &mut Problems) -> HttpCheck {
     let path = section.word("path");
     let plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
-    if !path.starts_with('/') || !plain(path) {
-        problems
-            .add(section.span("path"), format!("\"{}\" is not a path", path.escape_debug()))
-            .help("it begins with / and has no spaces: \"/healthz\"");
+    if !path.starts_with('/') || !plain(path) || path.contains('#') {
+        let help = match path.split_once('#') {
+            Some((before, _)) if before.starts_with('/') && plain(path) => {
+                format!("what is behind # is never sent: write \"{before}\"")
+            }
+            _ => "it begins with / and has no spaces: \"/healthz\"".to_owned(),
+        };
+        problems.add(section.span("path"), format!("\"{}\" is not a path", path.escape_debug())).help(help);
     }
     let named = section.text("host");
     if let Some(text) = named.filter(|text| text.value.is_empty() || !plain(text.value)) {
@@ -56,13 +60,33 @@ fn http(section: Section<'_>, problems: &mut Problems) -> HttpCheck {
     if section.length("expect") == Some(0) {
         problems.add(section.span("expect"), "no answer would be good").help("write at least one status: [\"2xx\"]");
     }
+    let body = section.text("body");
+    if let Some(text) = body.filter(|text| !text.value.is_empty()) {
+        bodiless(section, text, &expect, problems);
+    }
     HttpCheck {
         path: path.to_owned(),
         host: named.map(|text| text.value.to_owned()),
         method: section.word("method").to_owned(),
         headers: super::field::fields(&section.fields("headers"), problems),
         expect,
-        body: section.text("body").map(|text| text.value.to_owned()),
+        body: body.map(|text| text.value.to_owned()),
+    }
+}
+
+/// Reports a body that no good answer can have.
+fn bodiless(section: Section<'_>, text: Text<'_>, expect: &[RangeInclusive<u16>], problems: &mut Problems) {
+    let empty = |range: &RangeInclusive<u16>| range.clone().all(|status| matches!(status, 204 | 304));
+    if section.word("method") == "HEAD" {
+        problems
+            .add(text.at, "no answer to HEAD has a body, so no check would be good")
+            .note(section.span("method"), "the method is here")
+            .help("leave `body` out, or use the method \"GET\"");
+    } else if !expect.is_empty() && expect.iter().all(empty) {
+        problems
+            .add(text.at, "no answer with 204 or 304 has a body, so no check would be good")
+            .note(section.span("expect"), "the statuses are here")
+            .help("leave `body` out, or expect another status");
     }
 }
 
