@@ -228,6 +228,13 @@ impl Balancer {
         }
     }
 
+    /// Says that the client of a probe has gone before an answer.
+    pub fn abandon_probe(&self, probe: Probe) {
+        if let Some(state) = self.state(probe.endpoint) {
+            state.abandon_probe(probe.number);
+        }
+    }
+
     /// Takes in how long the first byte of a response took.
     #[inline]
     pub fn measure(&self, endpoint: EndpointId, latency: Duration) {

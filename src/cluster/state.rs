@@ -90,6 +90,8 @@ pub enum ProbeStage {
     Answered,
     /// The endpoint has failed it.
     Failed,
+    /// Its client has gone before the endpoint has answered.
+    Abandoned,
 }
 
 /// Values that the stage of a probe takes.
@@ -112,6 +114,7 @@ impl ProbeProgress {
             2 => ProbeStage::Taken,
             3 => ProbeStage::Answered,
             4 => ProbeStage::Failed,
+            5 => ProbeStage::Abandoned,
             _ => ProbeStage::Closed,
         };
         Self { number: bits / PROBE_STAGES, stage }
@@ -227,6 +230,12 @@ impl EndpointState {
             None => taken.next(),
         };
         self.replace_probe(taken, ended);
+    }
+
+    /// Says that the client of the request of a number has gone before an answer.
+    pub fn abandon_probe(&self, number: u32) {
+        let taken = ProbeProgress { number, stage: ProbeStage::Taken };
+        self.replace_probe(taken, ProbeProgress { number, stage: ProbeStage::Abandoned });
     }
 
     fn replace_probe(&self, before: ProbeProgress, after: ProbeProgress) -> bool {

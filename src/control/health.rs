@@ -284,6 +284,13 @@ impl Watched {
                 self.eject(cluster, endpoint, "it has left a request without an answer", now);
                 return true;
             }
+            // Clients that wait for less than the time-out find out nothing of an endpoint that is silent: not all are to try.
+            ProbeStage::Abandoned => {
+                endpoint.state.close_probe();
+                endpoint.state.set(Hold::Probing, false);
+                self.phase = Phase::Ejected { until: now + cluster.outlier.ejection };
+                return true;
+            }
             ProbeStage::Open | ProbeStage::Taken | ProbeStage::Closed => return false,
         };
         self.readmit(cluster, endpoint, now);
@@ -528,9 +535,9 @@ mod tests {
         assert!(state.has(Hold::Ejected));
     }
 
-    /// A client that does not wait for the answer has shown nothing.
+    /// A request that does not come to the endpoint has shown nothing.
     #[test]
-    fn a_request_that_tries_it_and_is_given_up_is_followed_by_another() {
+    fn a_request_that_was_to_try_it_and_went_elsewhere_is_followed_by_another() {
         let (mut health, snapshot, since) = probing();
         let state = &snapshot.clusters[0].endpoints[0].state;
         let probe = state.take_probe().unwrap();
@@ -538,5 +545,20 @@ mod tests {
         state.end_probe(probe, None);
         health.review(&snapshot, since + SECOND);
         assert!(!state.is_usable() && state.take_probe().is_some());
+    }
+
+    /// Nor has one whose client does not wait for the answer; and that may have cost it as long as it would wait.
+    #[test]
+    fn after_a_request_whose_client_has_gone_it_is_left_alone_for_a_while() {
+        let (mut health, snapshot, since) = probing();
+        let state = &snapshot.clusters[0].endpoints[0].state;
+        state.abandon_probe(state.take_probe().unwrap());
+        health.review(&snapshot, since + SECOND / 2);
+        assert!(state.has(Hold::Ejected) && !state.has(Hold::Probing));
+        assert_eq!(state.take_probe(), None);
+        health.review(&snapshot, since + SECOND);
+        assert!(!state.has(Hold::Probing));
+        health.review(&snapshot, since + SECOND * 3 / 2);
+        assert!(state.has(Hold::Probing) && state.take_probe().is_some());
     }
 }

@@ -356,8 +356,10 @@ impl<D: Driver> Engine<D> {
             State::Between | State::Failed(_) => {}
         }
         if let Some(probe) = exchange.tries.probe {
-            // Its client has gone, or it never came to an attempt.
-            self.balancer.end_probe(probe, None);
+            match exchange.state {
+                State::Attempt(_) => self.balancer.abandon_probe(probe),
+                State::Waiting(_) | State::Between | State::Failed(_) => self.balancer.end_probe(probe, None),
+            }
         }
         self.give_places(exchange.place.take());
         self.spare(exchange.kept.take());
