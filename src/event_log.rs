@@ -5,7 +5,7 @@ use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, LazyLock};
 use std::thread;
@@ -15,6 +15,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
 use crate::calendar::civil;
+use crate::printable::is_command;
 
 /// Capacity of the queue, bytes.
 const QUEUE_BYTES: usize = 1024 * 1024;
@@ -31,8 +32,24 @@ static PROCESS: LazyLock<EventLog> = LazyLock::new(|| EventLog::start(Stderr));
 /// Entries go nowhere; see [`silence`].
 static SILENT: AtomicBool = AtomicBool::new(false);
 
+/// The least level that is logged, as a number.
+static LEAST: AtomicU8 = AtomicU8::new(Level::Info as u8);
+
+/// Entries are objects of JSON.
+static JSON: AtomicBool = AtomicBool::new(false);
+
+/// How entries are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventFormat {
+    /// `TIME LEVEL cairn: TEXT`, in several lines where the text has several.
+    Text,
+    /// An object of JSON on one line: `time`, `level`, `message`.
+    Json,
+}
+
 /// How much an entry concerns the operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub enum Level {
     /// All is as it was asked for.
     Info,
@@ -50,6 +67,12 @@ impl Level {
             Self::Error => "error",
         }
     }
+}
+
+/// From now on logs what is of this level or above, in this format.
+pub fn configure(least: Level, format: EventFormat) {
+    LEAST.store(least as u8, Ordering::Relaxed);
+    JSON.store(format == EventFormat::Json, Ordering::Relaxed);
 }
 
 /// Logs `TIME LEVEL cairn: TEXT`; further lines of `text` begin with time and level, too. Never blocks. Allocates, so it must not be
@@ -138,12 +161,15 @@ impl EventLog {
     }
 
     fn add(&self, level: Level, text: fmt::Arguments<'_>) {
+        if (level as u8) < LEAST.load(Ordering::Relaxed) {
+            return;
+        }
         // Checked before the text is formatted, so that a queue that stays full costs little.
         if self.shared.waiting.load(Ordering::Relaxed) >= QUEUE_BYTES {
             self.shared.drop_one();
             return;
         }
-        self.queue(stamped(SystemTime::now(), level, &text.to_string()));
+        self.queue(entry(level, &text.to_string()));
     }
 
     fn queue(&self, mut entry: String) {
@@ -178,6 +204,12 @@ impl Shared {
     }
 }
 
+/// `text` as it is written now.
+fn entry(level: Level, text: &str) -> String {
+    let now = SystemTime::now();
+    if JSON.load(Ordering::Relaxed) { object(now, level, text) } else { stamped(now, level, text) }
+}
+
 /// `text` with time and level in front of each line, up to the longest entry.
 fn stamped(now: SystemTime, level: Level, text: &str) -> String {
     let stamp = format!("{} {} ", Utc(now), level.name());
@@ -192,6 +224,30 @@ fn stamped(now: SystemTime, level: Level, text: &str) -> String {
             break;
         }
     }
+    entry
+}
+
+/// An object of JSON with time, level and text, in which the name of the program is left out. A text that is too long is cut.
+fn object(now: SystemTime, level: Level, text: &str) -> String {
+    const ROOM: usize = 256;
+    let text = text.trim_end();
+    let text = text.strip_prefix("cairn: ").unwrap_or(text);
+    let mut entry = format!("{{\"time\":\"{}\",\"level\":\"{}\",\"message\":\"", Utc(now), level.name());
+    for character in text.chars() {
+        if entry.len() > ENTRY_BYTES - ROOM {
+            entry.push('…');
+            break;
+        }
+        match character {
+            '"' | '\\' => entry.extend(['\\', character]),
+            '\n' => entry.push_str("\\n"),
+            '\t' => entry.push_str("\\t"),
+            // All of them have four digits.
+            command if is_command(command) => entry.push_str(&format!("\\u{:04x}", u32::from(command))),
+            plain => entry.push(plain),
+        }
+    }
+    entry.push_str("\"}");
     entry
 }
 
@@ -237,7 +293,7 @@ impl<W: Write> Writer<W> {
             let count = dropped - self.reported;
             self.reported = dropped;
             let text = format!("cairn: {count} events were dropped, because stderr was not read");
-            self.write(&format!("{}\n", stamped(SystemTime::now(), Level::Warn, &text)));
+            self.write(&format!("{}\n", entry(Level::Warn, &text)));
         }
     }
 
@@ -332,6 +388,21 @@ mod tests {
         // Many short lines make no entry longer than another.
         let lines = stamped(UNIX_EPOCH, Level::Info, &"\n".repeat(2 * ENTRY_BYTES));
         assert!(lines.len() < ENTRY_BYTES + 100);
+    }
+
+    #[test]
+    fn an_object_is_one_line_of_json_within_the_bound() {
+        let text = "cairn: a \"b\" \\ c\n  d\t\u{1b}[2J\u{202e}é\n";
+        let line = object(UNIX_EPOCH, Level::Error, text);
+        let read: serde_json::Value = serde_json::from_str(&line).unwrap();
+        let message = "a \"b\" \\ c\n  d\t\u{1b}[2J\u{202e}é";
+        assert_eq!(
+            read,
+            serde_json::json!({ "time": "1970-01-01T00:00:00.000Z", "level": "error", "message": message })
+        );
+        assert!(!line.contains(is_command), "{line}");
+        let long = object(UNIX_EPOCH, Level::Info, &"\u{7f}".repeat(2 * ENTRY_BYTES));
+        assert!(long.len() <= ENTRY_BYTES && serde_json::from_str::<serde_json::Value>(&long).is_ok());
     }
 
     #[test]

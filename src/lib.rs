@@ -17,6 +17,7 @@ pub mod pool;
 pub mod forward;
 pub mod respond;
 pub mod telemetry;
+pub mod access_log;
 pub mod http;
 pub mod proxy_protocol;
 pub mod transport;

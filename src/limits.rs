@@ -146,6 +146,8 @@ pub const CONTROL_DESCRIPTORS: usize = 64;
 pub const CLIENT_CERT_BYTES: usize = 8 * 1024;
 /// Bytes of what a certificate says of its owner: the longest SPIFFE ID (SPIFFE-ID section 2.3).
 pub const IDENTITY_BYTES: usize = 2048;
+/// Fields of a request that the access log may have besides those that it always has.
+pub const LOGGED_HEADERS: usize = 16;
 /// How long a tunnel may be silent in both directions.
 pub const TUNNEL_IDLE: Duration = Duration::from_secs(3600);
 /// How long a connection that is to be closed is read on, so that the client gets the answer instead of a reset.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
+use crate::access_log::{AccessLog, AccessLogSpec, LogError, Sink};
 use crate::config::{Config, Watch};
 use crate::control::admin::{AdminError, AdminListeners, AdminState};
 use crate::control::{Compiler, Control, DrainEnd, insecure_clusters, tenant_complaints};
@@ -52,6 +53,9 @@ pub enum ServerError {
     /// The admin interface cannot be opened.
     #[error(transparent)]
     Admin(#[from] AdminError),
+    /// The access log cannot be opened.
+    #[error(transparent)]
+    AccessLog(#[from] LogError),
     /// An executor cannot be started, or a worker panicked.
     #[error(transparent)]
     Executor(#[from] ExecutorError),
@@ -77,6 +81,8 @@ pub struct Server {
     control: tokio::runtime::Runtime,
     signals: Signals,
     hangup: Signal,
+    /// SIGUSR1.
+    reopen: Signal,
 }
 
 /// SIGTERM and SIGINT.
@@ -105,7 +111,8 @@ impl Server {
         };
         let signals = Signals { terminate: on(SignalKind::terminate())?, interrupt: on(SignalKind::interrupt())? };
         let hangup = on(SignalKind::hangup())?;
-        Ok(Self { control, signals, hangup })
+        let reopen = on(SignalKind::user_defined1())?;
+        Ok(Self { control, signals, hangup, reopen })
     }
 
     /// Runs `work`, which may block, for instance on looking up names. None: SIGTERM or SIGINT came first.
@@ -131,6 +138,7 @@ impl Server {
     /// # Errors
     /// See [`ServerError`]. Blocking threads may be left; they end with the process.
     pub fn run(mut self, config: Config, mut compiler: Compiler) -> Result<(), ServerError> {
+        event_log::configure(config.events.level, config.events.format);
         let limit = raise_descriptor_limit()?;
         let cpus = runtime::allowed_cpus().map_err(|error| ServerError::Setup("CPU affinity", error))?;
         let workers = if config.workers == 0 { cpus.len() } else { config.workers.min(cpus.len()) };
@@ -139,12 +147,13 @@ impl Server {
         let prepared = self.prepare(move || {
             compiler.serve_with(workers);
             let snapshot = Arc::new(compiler.compile(&config, 1).map_err(ServerError::Config)?);
+            let log_sink = snapshot.access_log.as_ref().map(AccessLogSpec::open).transpose()?;
             let (sockets, bound) = listener::open(snapshot.listeners(), workers, &Vec::new())?;
-            Ok(Startup { config, compiler, snapshot, cpus, sockets, bound })
+            Ok(Startup { config, compiler, snapshot, cpus, sockets, bound, log_sink })
         });
-        let Self { control, signals, hangup } = self;
+        let Self { control, signals, hangup, reopen } = self;
         let served = match prepared {
-            Some(Ok(startup)) => control.block_on(serve(startup, signals, hangup)),
+            Some(Ok(startup)) => control.block_on(serve(startup, signals, hangup, reopen)),
             Some(Err(error)) => Err(error),
             // SIGTERM or SIGINT came before.
             None => Ok(()),
@@ -210,10 +219,12 @@ struct Startup {
     cpus: Vec<usize>,
     sockets: Vec<Sockets>,
     bound: BoundAddresses,
+    /// Where the access log is written.
+    log_sink: Option<Sink>,
 }
 
-async fn serve(start: Startup, mut signals: Signals, mut hangup: Signal) -> Result<(), ServerError> {
-    let Startup { config, compiler, snapshot, cpus, sockets, bound } = start;
+async fn serve(start: Startup, mut signals: Signals, mut hangup: Signal, reopen: Signal) -> Result<(), ServerError> {
+    let Startup { config, compiler, snapshot, cpus, sockets, bound, log_sink } = start;
     let (workers, served) = (sockets.len(), compiler.path());
     let (ended, mut ends) = mpsc::unbounded_channel();
     let begun = async {
@@ -235,12 +246,14 @@ async fn serve(start: Startup, mut signals: Signals, mut hangup: Signal) -> Resu
     let ready = Arc::new(AtomicBool::new(true));
     let (end, ending) = watch::channel(false);
     let admin = tokio::spawn(admin.serve(AdminState { asks, ready: Arc::clone(&ready), served }, ending));
+    let log = start_log(&snapshot, log_sink, &handles, reopen)?;
     let mut control = Control::new(compiler, config, snapshot, bound, handles.clone());
+    control.serve_log(log.clone());
     let why = tokio::select! {
         () = control.run(&mut asked, &mut hangup) => "cairn drain",
         signal = signals.end() => signal,
         // A worker that ends without an order has panicked, or its ring broke.
-        _ = ends.recv() => return join(executors, &handles),
+        _ = ends.recv() => return join(executors, &handles, &log),
     };
     ready.store(false, Ordering::Relaxed);
     let (drain_timeout, grace) = (control.drain_timeout(), control.drain_grace());
@@ -270,7 +283,27 @@ async fn serve(start: Startup, mut signals: Signals, mut hangup: Signal) -> Resu
     // Lets the admin interface send its last answers, that to `drain` among them.
     let _ = end.send(true);
     let _ = tokio::time::timeout(LAST_ANSWERS, admin).await;
-    join(executors, &handles)
+    join(executors, &handles, &log)
+}
+
+/// Starts the thread that writes the access log. `reopen` is SIGUSR1.
+fn start_log(
+    snapshot: &Snapshot,
+    sink: Option<Sink>,
+    workers: &[WorkerHandle],
+    mut reopen: Signal,
+) -> Result<AccessLog, ServerError> {
+    let rings = workers.iter().filter_map(|worker| worker.access_log.take()).collect();
+    let log = AccessLog::start(rings).map_err(|error| ServerError::Setup("the access log", error))?;
+    log.switch(snapshot.access_log.clone().zip(sink));
+    let reopened = log.clone();
+    tokio::spawn(async move {
+        while reopen.recv().await.is_some() {
+            // What comes of it is logged.
+            drop(reopened.reopen());
+        }
+    });
+    Ok(log)
 }
 
 /// Starts a worker for each set of sockets, and waits until all of them serve or one of them cannot.
@@ -344,12 +377,15 @@ async fn work(
     (id, worker.run(background).await)
 }
 
-fn join(executors: Vec<Executor>, handles: &[WorkerHandle]) -> Result<(), ServerError> {
+/// Ends all workers, then writes what is left of the access log.
+fn join(executors: Vec<Executor>, handles: &[WorkerHandle], log: &AccessLog) -> Result<(), ServerError> {
     handles.iter().for_each(|worker| worker.order(Order::Stop));
-    executors.into_iter().try_for_each(|executor| match executor.join()? {
+    let ended = executors.into_iter().try_for_each(|executor| match executor.join()? {
         (_, Ok(())) => Ok(()),
         (WorkerId(id), Err(error)) => Err(ServerError::Ring(id, error)),
-    })
+    });
+    log.flush();
+    ended
 }
 
 /// Logs what is wrong with tenants' files, whose certificates are not checked, and the addresses of all listeners. Scripts and tests wait for these lines.

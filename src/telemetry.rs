@@ -223,6 +223,10 @@ pub struct Counters {
     overloaded: [Counter; 3],
     /// How long the turn was on average into which arrivals fell in the last tenth of a second with a turn, microseconds.
     pub turn_delay: Counter,
+    /// Entries of the access log that were queued for the thread that writes it.
+    pub log_queued: Counter,
+    /// Entries of the access log for which there was no room.
+    pub log_dropped: Counter,
     /// Version of the snapshot in use.
     pub version: Counter,
     /// Buffers that nobody holds and the kernel was not offered.
@@ -254,6 +258,8 @@ impl Default for Counters {
             refused_retries: Default::default(),
             overloaded: Default::default(),
             turn_delay: Counter::default(),
+            log_queued: Counter::default(),
+            log_dropped: Counter::default(),
             version: Counter::default(),
             free_buffers: Counter::default(),
             starved_receives: Counter::default(),

@@ -12,7 +12,7 @@ use crate::exchange::Engine;
 use crate::id::{Owner, Timer, WorkerId};
 use crate::limits;
 use crate::listener::Sockets;
-use crate::runtime::{Background, Mailbox};
+use crate::runtime::{Background, ByteRingReader, Mailbox};
 use crate::snapshot::Snapshot;
 use crate::telemetry::Counters;
 use crate::uring::{Driver, Errno, Event, Kernel, Ring, StartError, Waker};
@@ -53,6 +53,8 @@ pub struct WorkerHandle {
     waker: Waker,
     /// What the worker counts.
     pub counters: Arc<Counters>,
+    /// The entries of its access log, for the one who reads them.
+    pub access_log: Mailbox<ByteRingReader>,
 }
 
 impl WorkerHandle {
@@ -145,11 +147,15 @@ impl<D: Driver> Worker<D> {
         let (waker, downstreams) = (ring.waker(), Downstreams::new(workers));
         // Different in each worker, so that balancers do not march in step.
         let seed = ring.random();
-        let engine = Engine::new(ring, snapshot, id, workers, seed);
+        let mut engine = Engine::new(ring, snapshot, id, workers, seed);
         let counters = Arc::clone(&engine.counters);
         let [buffers, _] = engine.ring.buffers.pools();
         counters.free_buffers.set(buffers.available() as u64);
-        let handle = WorkerHandle { order: Arc::clone(&order), mailbox: mailbox.clone(), waker, counters };
+        let access_log = Mailbox::default();
+        if let Some(reader) = engine.access_log.take_reader() {
+            access_log.store(reader);
+        }
+        let handle = WorkerHandle { order: Arc::clone(&order), mailbox: mailbox.clone(), waker, counters, access_log };
         let (draining, next_upkeep, warnings) = (false, UPKEEP, Vec::new());
         (Self { id, engine, downstreams, order, mailbox, draining, next_upkeep, warnings }, handle)
     }

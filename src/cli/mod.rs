@@ -49,6 +49,9 @@ enum Verb {
     /// Drain an endpoint of the running process, have it back, or weigh it differently
     #[command(subcommand)]
     Endpoint(remote::EndpointVerb),
+    /// See to the access log of the running process
+    #[command(subcommand)]
+    Log(remote::LogVerb),
     /// Have the running process end what is under way, then end
     Drain(remote::Target),
     /// Print cairn's configuration for that of nginx or HAProxy
@@ -96,6 +99,7 @@ pub(crate) fn main() -> ExitCode {
         (Some(Verb::Status(arguments)), _) => remote::status(&arguments),
         (Some(Verb::Routes(target)), _) => remote::routes(&target),
         (Some(Verb::Endpoint(verb)), _) => remote::endpoint(&verb),
+        (Some(Verb::Log(verb)), _) => remote::log(&verb),
         (Some(Verb::Drain(target)), _) => remote::drain(&target),
         (Some(Verb::Import(arguments)), _) => import::run(&arguments),
         (Some(Verb::DevCert(arguments)), _) => dev_cert::run(&arguments),

@@ -201,6 +201,23 @@ pub(super) fn endpoint(verb: &EndpointVerb) -> ExitCode {
     }
 }
 
+/// What `log` takes.
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum LogVerb {
+    /// Open its file again, after it was renamed
+    Reopen(Target),
+}
+
+/// Success if the log is written on, in a file of its name.
+pub(super) fn log(verb: &LogVerb) -> ExitCode {
+    let LogVerb::Reopen(target) = verb;
+    match ask(target, Method::POST, &target.naming("/log/reopen")) {
+        Ok((StatusCode::OK, done)) => print(&String::from_utf8_lossy(&done), ExitCode::SUCCESS),
+        Ok((_, problem)) => fail(&format!("{}\n", String::from_utf8_lossy(&problem).trim_end())),
+        Err(problem) => fail(&format!("{problem}\n")),
+    }
+}
+
 /// Success if the process has begun to drain.
 pub(super) fn drain(target: &Target) -> ExitCode {
     match ask(target, Method::POST, &target.naming("/drain")) {

@@ -11,6 +11,7 @@ use super::nearest::nearest;
 use super::report::{Problems, SourceSpan};
 use super::schema::{self, Key, Kind, Preset, Table};
 use super::unit;
+use crate::access_log;
 use crate::route::template::{Variable, first_variable, variables_of};
 
 /// Reports everything in a file that `schema` does not allow.
@@ -104,13 +105,16 @@ impl Check<'_> {
 
     fn value(&mut self, key: &'static Key, node: &Spanned<DeValue<'_>>) {
         let at = self.span(node);
-        match key.kind {
-            Kind::Template | Kind::Page | Kind::Fields => self.known_variables(key, node),
-            _ => self.without_variables(node, matches!(key.kind, Kind::Conditions)),
-        }
+        self.variables(key, node);
         match (&key.kind, node.get_ref()) {
             (
-                Kind::Text | Kind::Template | Kind::Page | Kind::Path | Kind::TextOrTexts | Kind::PathOrPaths,
+                Kind::Text
+                | Kind::Template
+                | Kind::Page
+                | Kind::Line
+                | Kind::Path
+                | Kind::TextOrTexts
+                | Kind::PathOrPaths,
                 DeValue::String(_),
             )
             | (Kind::Flag | Kind::FlagOr(_) | Kind::FlagOrOne(_), DeValue::Boolean(_)) => {}
@@ -178,6 +182,15 @@ impl Check<'_> {
         }
     }
 
+    /// Reports variables that have no value under this key.
+    fn variables(&mut self, key: &'static Key, node: &Spanned<DeValue<'_>>) {
+        match key.kind {
+            Kind::Template | Kind::Page | Kind::Fields => self.known_variables(key, node),
+            Kind::Line => self.known_log_variables(node),
+            _ => self.without_variables(node, matches!(key.kind, Kind::Conditions)),
+        }
+    }
+
     /// Reports variables that do not exist. Which there are is said for the place: those of a page, or those of a request.
     fn known_variables(&mut self, key: &Key, node: &Spanned<DeValue<'_>>) {
         match node.get_ref() {
@@ -203,6 +216,21 @@ impl Check<'_> {
             DeValue::Table(table) => table.values().for_each(|value| self.known_variables(key, value)),
             _ => {}
         }
+    }
+
+    /// Reports variables that no line of the access log can hold.
+    fn known_log_variables(&mut self, node: &Spanned<DeValue<'_>>) {
+        let DeValue::String(text) = node.get_ref() else { return };
+        let unknown = variables_of(text).find(|name| access_log::Variable::parse(name).is_none());
+        let Some(name) = unknown else { return };
+        let help = match nearest(name, access_log::Variable::names()) {
+            Some(known) => format!("did you mean ${{{known}}}?"),
+            None => format!("there are {}", access_log::Variable::names().collect::<Vec<_>>().join(", ")),
+        };
+        self.problems
+            .add(self.span(node), format!("no line of the access log has a variable {name}"))
+            .help(help)
+            .alone();
     }
 
     /// Reports variables of the request where there is none yet. What stands in tables belongs to their keys, unless it is a condition.
@@ -291,7 +319,7 @@ impl Check<'_> {
 
     fn mismatch(&mut self, at: SourceSpan, key: &Key, found: &DeValue<'_>) {
         let expected = match key.kind {
-            Kind::Text | Kind::Template | Kind::Page | Kind::Path | Kind::Word(_) => "a string",
+            Kind::Text | Kind::Template | Kind::Page | Kind::Line | Kind::Path | Kind::Word(_) => "a string",
             Kind::Number(..) => "an integer",
             Kind::Ratio => "a fraction from 0.0 to 1.0",
             Kind::RatioOrOne(_) => "a fraction from 0.0 to 1.0, or a table",

@@ -84,6 +84,9 @@ pub(super) fn key(name: &str, title: &str) -> Option<Foreign> {
 /// What cairn calls a word, wherever it was found.
 fn elsewhere(name: &str) -> Option<&'static str> {
     Some(match name {
+        "access_log" | "accesslog" | "access_logs" | "log_format" | "error_log" | "log_level" => {
+            "cairn calls it [log], with `access`, `format` and `level`"
+        }
         "upstream" | "upstreams" | "backend" | "backends" | "services" | "service" => {
             "cairn calls it [[cluster]], with `name` and `endpoints`"
         }

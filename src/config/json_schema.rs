@@ -98,7 +98,7 @@ fn kind(kind: &Kind) -> Value {
     let text = || json!({ "type": "string" });
     let with_unit = |units: &str| json!({ "type": "string", "pattern": format!("^[0-9]+({units})$|{REFERENCE}") });
     match kind {
-        Kind::Text | Kind::Template | Kind::Page | Kind::Path => text(),
+        Kind::Text | Kind::Template | Kind::Page | Kind::Line | Kind::Path => text(),
         Kind::Word(words) => json!({ "anyOf": [{ "enum": words }, { "type": "string", "pattern": REFERENCE }] }),
         Kind::Number(min, max) => integer(*min, *max),
         Kind::Ratio => ratio(),

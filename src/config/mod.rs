@@ -28,6 +28,8 @@ mod layers;
 mod listener;
 mod listener_tables;
 mod loader;
+mod log;
+mod log_tables;
 mod loops;
 mod names;
 mod nearest;
@@ -66,6 +68,7 @@ pub use file_stamps::{FileStamps, WatchSet};
 pub use foreign::of_nginx;
 pub use json_schema::json_schema;
 pub use loader::Loader;
+pub use log::EventSpec;
 pub use nearest::nearest;
 pub use notes::Notes;
 pub use report::{Problem, Problems, Report, Source, SourceSpan};
@@ -109,6 +112,8 @@ pub struct Config {
     pub role: Role,
     /// How changes of `files` are noticed.
     pub watch: Watch,
+    /// What is said on stderr.
+    pub events: EventSpec,
     /// Where the admin interface listens.
     pub admin: AdminSpec,
     /// `drain.timeout`
@@ -170,7 +175,8 @@ impl Config {
     /// Whether both configure the same, wherever their files are.
     #[must_use]
     pub fn same(&self, other: &Self) -> bool {
-        let key = |it: &Self| (it.workers, it.role, it.watch, it.admin.clone(), (it.drain_timeout, it.drain_grace));
+        let drain = |it: &Self| (it.drain_timeout, it.drain_grace);
+        let key = |it: &Self| (it.workers, it.role, it.watch, it.events, it.admin.clone(), drain(it));
         key(self) == key(other) && self.snapshot == other.snapshot
     }
 

@@ -12,7 +12,7 @@ use super::route::RouteContext;
 use super::section::Section;
 use super::source_map::SourceMap;
 use super::tenant::{self, Tenant};
-use super::{Config, Watch, admin, cluster, listener, loops, page, route};
+use super::{Config, Watch, admin, cluster, listener, log, loops, page, route};
 use crate::id::TenantId;
 use crate::route::RouteSpec;
 use crate::snapshot::SnapshotSpec;
@@ -72,6 +72,7 @@ pub(super) fn read(sources: &[Source], external: &mut External, problems: &mut P
         tenants: Vec::new(),
         error_pages: page::pages(&all("error_pages"), problems),
         overload_delay: root.one("workers").time("overload_delay"),
+        access_log: root.table("log").and_then(|log| log::access(log, problems)),
     };
     clusters.iter().for_each(|cluster| source_map.cluster(*cluster));
     listeners.iter().for_each(|listener| source_map.listener(*listener));
@@ -83,11 +84,8 @@ pub(super) fn read(sources: &[Source], external: &mut External, problems: &mut P
     let config = Config {
         workers: workers(root),
         role,
-        watch: match (root.text("watch").is_some(), root.flag("watch")) {
-            (true, _) => Watch::Poll,
-            (false, true) => Watch::Notified,
-            (false, false) => Watch::Off,
-        },
+        watch: watch(root),
+        events: log::events(root.one("log")),
         admin,
         drain_timeout: root.one("drain").time("timeout"),
         drain_grace: root.one("drain").optional_time("grace").unwrap_or_default(),
@@ -118,6 +116,15 @@ fn routes(
         routes.extend(route::route(grouped.route, name, context, problems).map(|route| RouteSpec { tenant, ..route }));
     }
     routes
+}
+
+/// `watch`
+fn watch(root: Section<'_>) -> Watch {
+    match (root.text("watch").is_some(), root.flag("watch")) {
+        (true, _) => Watch::Poll,
+        (false, true) => Watch::Notified,
+        (false, false) => Watch::Off,
+    }
 }
 
 /// `workers.count`, or one per CPU in this process's affinity mask and quota.

@@ -46,6 +46,8 @@ pub(super) enum Kind {
     Template,
     /// A string in which variables of an error may stand.
     Page,
+    /// A string in which variables of an exchange that is over may stand.
+    Line,
     /// A path, relative to the file that holds it.
     Path,
     /// One of these strings.

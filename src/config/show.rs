@@ -115,6 +115,9 @@ impl<'a> Show<'a> {
                 }
                 (_, Kind::One(inner)) => {
                     let Some(first) = roots.first() else { continue };
+                    if matches!(key.preset, Preset::Absent) && !first.has(key.name) {
+                        continue;
+                    }
                     self.titled(first.one(key.name), inner);
                 }
                 _ => {

@@ -6,6 +6,7 @@ use super::cluster_tables::CLUSTER;
 use super::condition_tables;
 use super::layer_tables::{DEFAULTS, DEFAULTS_EXAMPLE, GROUP, GROUP_EXAMPLE, TENANT_FILE_DEFAULTS, TENANT_FILE_GROUP};
 use super::listener_tables::LISTENER;
+use super::log_tables::LOG;
 use super::resilience_tables::RETRY;
 use super::schema::{Choice, Key, Kind, Preset, Table};
 
@@ -50,6 +51,7 @@ pub(super) static ROOT: Table = Table {
         key("workers", Kind::One(&WORKERS), Preset::Optional(""), ""),
         key("admin", Kind::One(&ADMIN), Preset::Optional(""), ""),
         key("drain", Kind::One(&DRAIN), Preset::Optional(""), ""),
+        key("log", Kind::One(&LOG), Preset::Absent, ""),
         key("listener", Kind::Many(&LISTENER), Preset::Optional(""), ""),
         key("route", Kind::Many(&ROUTE), Preset::Optional(""), ""),
         key("cluster", Kind::Many(&CLUSTER), Preset::Optional(""), ""),

@@ -286,6 +286,7 @@ fn command_paths(state: AdminState) -> Router {
         )
         .route("/plan", post(plan))
         .route("/endpoint", post(endpoint))
+        .route("/log/reopen", post(reopen_log))
         .route("/drain", post(async |State(state)| answer(&state, ControlRequest::Drain).await))
         .with_state(state)
 }
@@ -293,13 +294,13 @@ fn command_paths(state: AdminState) -> Router {
 /// The paths of [`command_paths`], each answered 403, for the address.
 fn forbidden_paths() -> Router {
     let refuse = || post(async || (StatusCode::FORBIDDEN, "only on the admin socket\n"));
-    let paths = ["/reload", "/reload/accept", "/reload/rollback", "/plan", "/endpoint", "/drain"];
+    let paths = ["/reload", "/reload/accept", "/reload/rollback", "/plan", "/endpoint", "/log/reopen", "/drain"];
     paths.into_iter().fold(Router::new(), |router, path| router.route(path, refuse()))
 }
 
 const HELP: &str = "\
 cairn: /status /routes /config /metrics /ready /live
-on the admin socket also POST /reload /reload/accept /reload/rollback /plan /endpoint /drain
+on the admin socket also POST /reload /reload/accept /reload/rollback /plan /endpoint /log/reopen /drain
 ";
 
 /// The answer when the control thread takes no requests any more: 503.
@@ -345,6 +346,13 @@ async fn endpoint(
     Ok(match answer(&state, ask).await? {
         Ok(done) => format!("{done}\n").into_response(),
         Err(problem) => (StatusCode::NOT_FOUND, format!("{problem}\n")).into_response(),
+    })
+}
+
+async fn reopen_log(State(state): State<AdminState>) -> Result<Response, ControlEnded> {
+    Ok(match answer(&state, ControlRequest::ReopenLog).await? {
+        Ok(done) => format!("{done}\n").into_response(),
+        Err(problem) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{problem}\n")).into_response(),
     })
 }
 

@@ -65,6 +65,12 @@ pub(super) fn text(status: &Status) -> String {
     family("cairn_tenant_live", "gauge", "1 if the tenant's file is served as it stands.", &tenants);
     let help = "Lines for stderr that were dropped, because nobody read it.";
     family("cairn_events_dropped_total", "counter", help, &one(status.events_dropped));
+    let log = &status.access_log;
+    let help = "Entries of the access log that were queued to be written.";
+    family("cairn_access_log_entries_total", "counter", help, &one(log.queued));
+    let help = "Entries of the access log that are not in it: there was no room for them (full), or they could not be written (write).";
+    let dropped = by_reason(["full", "write"], [log.dropped, log.lost]);
+    family("cairn_access_log_dropped_total", "counter", help, &dropped);
     turn_delays(status, &mut out);
     out
 }

@@ -4,6 +4,7 @@
 //! [`Control`] owns what can change while the process runs. Signals, the watcher of files and the admin interface send it an
 //! [`ControlRequest`] each; it answers one after the other, at once: what takes longer, a reload first of all, runs beside it.
 
+mod access_log;
 pub mod admin;
 mod checks;
 mod clusters;
@@ -28,12 +29,14 @@ use std::time::{Duration, Instant};
 use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::access_log::AccessLog;
 use crate::config::{Config, Loader};
 use crate::event_log::{Level, log};
 use crate::listener::{self, BoundAddresses};
 use crate::runtime::Bell;
 use crate::snapshot::Snapshot;
 use crate::worker::WorkerHandle;
+pub use access_log::AccessLogStatus;
 pub use certificates::CertificateStatus;
 use checks::{Checks, Judgement};
 pub use clusters::{ClusterStatus, EndpointStatus, EndpointsUsed, LimitStatus};
@@ -77,6 +80,8 @@ pub enum ControlRequest {
     Config(Reply<Result<String, String>>),
     /// What an operator has an endpoint do: names of the cluster and of the endpoint. The reply says what was done, or why not.
     Endpoint(String, String, EndpointOrder, Reply<Result<String, String>>),
+    /// Open the file of the access log again. The reply says what was done, or why not.
+    ReopenLog(Reply<Result<String, String>>),
     /// Drain, then end.
     Drain(Reply<()>),
 }
@@ -115,6 +120,8 @@ pub struct Control {
     /// Rung by workers when an endpoint has failed too often.
     bell: Bell,
     started: Instant,
+    /// The thread that writes the access log; None: nobody is served.
+    access_log: Option<AccessLog>,
 }
 
 impl Control {
@@ -150,6 +157,7 @@ impl Control {
             watches_endpoints: true,
             reviewed: Instant::now(),
             started: Instant::now(),
+            access_log: None,
         };
         control.watch();
         control
@@ -213,6 +221,7 @@ impl Control {
                 // The requester may have hung up.
                 let _ = reply.send(self.order_endpoint(&cluster, &endpoint, order));
             }
+            ControlRequest::ReopenLog(reply) => self.reopen_log(reply),
             ControlRequest::Drain(_) => {}
         }
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::watch::{self, WatchState, WatcherUpdate};
 use super::{Control, plan};
+use crate::access_log::{AccessLogSpec, Sink};
 use crate::cluster::ClusterSpec;
 use crate::config::{Config, FileStamps, Loader, TenantReport, TenantState, Watch};
 use crate::limits::LISTENER_IDS;
@@ -77,6 +78,8 @@ pub(super) struct NewConfig {
     /// Sockets of the new listeners, by worker.
     pub(super) sockets: Vec<Sockets>,
     pub(super) bound: BoundAddresses,
+    /// Where the access log is written, if that has changed.
+    pub(super) log_sink: Option<Sink>,
     /// The changes, as text.
     pub(super) summary: String,
 }
@@ -168,8 +171,10 @@ impl Compiler {
         for (_, it) in kept.filter(|(id, it)| serving.snapshot.listener(*id).options != it.options) {
             listener::permit(it).map_err(|error| error.to_string())?;
         }
+        let log = snapshot.access_log.as_ref().filter(|_| snapshot.access_log != serving.snapshot.access_log);
+        let log_sink = log.map(AccessLogSpec::open).transpose().map_err(|error| error.to_string())?;
         let summary = plan::difference(&serving.config, &config, &|name| serving.connections(name)).summary();
-        Ok(Outcome::New(Box::new(NewConfig { config, snapshot, sockets, bound, summary })))
+        Ok(Outcome::New(Box::new(NewConfig { config, snapshot, sockets, bound, log_sink, summary })))
     }
 }
 

@@ -14,7 +14,7 @@ use super::prepare::{NewConfig, Outcome, Prepared, Request, insecure_clusters, t
 use super::watch::WatcherUpdate;
 use super::{Control, Reply};
 use crate::config::Config;
-use crate::event_log::{Level, announce, log};
+use crate::event_log::{self, Level, announce, log};
 use crate::id::Address;
 use crate::listener::BoundAddresses;
 use crate::worker::{ConfigUpdate, WorkerHandle};
@@ -304,11 +304,13 @@ impl Control {
 
     /// Sends a snapshot to every worker, with the sockets of its new listeners.
     fn publish(&mut self, mut running: Running, new: NewConfig) {
-        let NewConfig { config, snapshot, sockets, bound, summary } = new;
+        let NewConfig { config, snapshot, sockets, bound, log_sink, summary } = new;
         let snapshot = Arc::new(snapshot);
         for (id, address) in &bound {
             announce(format_args!("listener {} on {address}", snapshot.listener(*id).name));
         }
+        self.begin_log(&snapshot, log_sink);
+        event_log::configure(config.events.level, config.events.format);
         for (worker, sockets) in self.workers.iter().zip(sockets) {
             worker.send(ConfigUpdate { snapshot: Arc::clone(&snapshot), sockets });
         }
@@ -338,6 +340,7 @@ impl Control {
             }
         }
         self.collect();
+        self.end_log();
         if let Some(outcome) = running.outcome.take() {
             self.done(running, Ok(outcome));
         }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::certificates::{CertificateStatus, certificates};
 use super::prepare::insecure_clusters;
 use super::reload::Running;
-use super::{ClusterStatus, Control, DrainStatus};
+use super::{AccessLogStatus, ClusterStatus, Control, DrainStatus};
 use crate::config::{Report, TenantState};
 use crate::event_log;
 use crate::telemetry::{Counters, HandshakeFailure, ProxyRefusal, RetryReason, RetryRefusal, Shed, TlsFailure};
@@ -100,6 +100,9 @@ pub struct Status {
     pub tenants: Vec<TenantStatus>,
     /// Lines for stderr that were dropped, because nobody read it.
     pub events_dropped: u64,
+    /// The access log.
+    #[serde(default)]
+    pub access_log: AccessLogStatus,
 }
 
 /// TLS handshakes of clients.
@@ -230,6 +233,7 @@ impl Control {
             reloads: self.reload_counts.clone(),
             tenants: self.tenants(),
             events_dropped: event_log::dropped(),
+            access_log: self.access_log_status(),
         }
     }
 
@@ -298,6 +302,13 @@ impl fmt::Display for Status {
         }
         if self.events_dropped > 0 {
             row("stderr", format_args!("{} lines dropped, because nobody read it", self.events_dropped))?;
+        }
+        let AccessLogStatus { queued, dropped, lost } = self.access_log;
+        if queued + dropped > 0 {
+            row(
+                "access log",
+                format_args!("{queued} lines, {dropped} more were dropped, {lost} could not be written"),
+            )?;
         }
         for ListenerStatus { name, address, connections, plain_text } in &self.listeners {
             let plain = plain_text.map(|count| format!(", {count} so far in plain text")).unwrap_or_default();

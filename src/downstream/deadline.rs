@@ -100,7 +100,7 @@ impl Downstreams {
             Phase::ProxyHeader => earliest.add(Wait::ProxyHeader, since, header),
             Phase::Handshake => earliest.add(Wait::Handshake, since, header),
             Phase::Head => {
-                connection.notice_beginning(now);
+                connection.notice_beginning(clock);
                 match connection.begun {
                     Some(begun) if connection.transport.input.is_empty() => earliest.add(Wait::Record, begun, header),
                     Some(begun) => earliest.add(Wait::Head, begun, header),
@@ -178,12 +178,13 @@ impl Downstream {
     }
 
     /// Notices when a head begins, or a TLS record that may hold one, so that the time-out of heads covers both.
-    pub(super) fn notice_beginning(&mut self, now: Tick) {
+    pub(super) fn notice_beginning(&mut self, clock: &Clock) {
         let arrives = !self.transport.input.is_empty() || self.transport.holds_part();
         if !arrives || self.transport.is_paused() {
             self.begun = None;
         } else if self.begun.is_none() {
-            self.begun = Some(now);
+            self.begun = Some(clock.tick());
+            self.log.begun_at = clock.now();
             // The values of the exchange before must not determine how this one is refused.
             self.current = Current::default();
         }

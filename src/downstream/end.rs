@@ -213,12 +213,18 @@ impl Downstream {
         }
         self.id.clear();
         if let Some(record) = self.current.record.take() {
-            engine.finish(Record { received: self.current.received, ..record });
+            let record = engine.finish(Record { received: self.current.received, ..record });
+            if self.log.entry.is_some() || engine.access_log.is_on() {
+                self.log_exchange(engine, &record);
+            }
         }
     }
 
     /// Ends the exchange with the origin; an answer to the client may follow.
     pub(super) fn close_exchange<D: Driver>(&mut self, engine: &mut Engine<D>, exchange: u32, outcome: Outcome) {
+        if let Some(entry) = &mut self.log.entry {
+            engine.name_endpoint(exchange, entry);
+        }
         if let Some(forwarding) = engine.close(exchange, outcome == Outcome::Whole) {
             self.record(engine).forwarded = Some(forwarding);
         }

@@ -38,7 +38,9 @@ impl Downstreams {
             match http::parse_request(lease.bytes(), &head_limits, &mut connection.scanned, &mut self.request) {
                 Ok(Some(length)) => {
                     connection.scanned = 0;
-                    connection.begun = None;
+                    if connection.begun.take().is_none() {
+                        connection.log.begun_at = engine.ring.clock().now();
+                    }
                     connection.closes_at = None;
                     return self.begin(engine, id, lease, length);
                 }
@@ -49,7 +51,7 @@ impl Downstreams {
                     return self.refuse(engine, id, Failure::Request(error));
                 }
             }
-            connection.notice_beginning(engine.ring.clock().tick());
+            connection.notice_beginning(engine.ring.clock());
             match join(&mut engine.ring.buffers, &mut connection.transport.input) {
                 Ok(true) => {}
                 Ok(false) if connection.transport.has_ended() => {
@@ -96,7 +98,9 @@ impl Downstreams {
         engine.identify(request, head, peer, &mut connection.id);
         let arrival = connection.arrival();
         let asked = RouteRequest { request, head, listener, peer, tls, arrival, id: &connection.id };
+        let mut entry = engine.begin_entry(&asked, &snapshot);
         let opened = engine.decide(&snapshot, &asked).and_then(|decision| {
+            entry.iter_mut().for_each(|entry| decision.name(entry));
             let opened = engine.open(&decision, &asked, StreamId { connection: id, stream: 0 });
             match opened {
                 Ok(exchange) => Ok((decision, exchange)),
@@ -108,7 +112,10 @@ impl Downstreams {
                 connection.record(engine).route = Some(decision.route_number());
                 connection.enter(Phase::Exchange(exchange), engine.ring.clock().tick());
                 lease.advance(length);
-                match send_request_head(connection, engine, exchange, lease) {
+                let sent = send_request_head(connection, engine, exchange, lease);
+                entry.iter_mut().for_each(|entry| engine.note_sent(entry));
+                connection.log.entry = entry;
+                match sent {
                     Ok(()) => Step::Again,
                     Err(failure) => self.refuse(engine, id, failure),
                 }
@@ -118,13 +125,16 @@ impl Downstreams {
                 let local = decision.into_local();
                 let style = connection.style(engine.ring.wall_seconds());
                 let status = engine.write_local(&local, &asked, &style);
+                connection.log.entry = entry;
                 connection.record(engine).route = Some(route);
                 lease.advance(length);
                 connection.transport.input.push_front(engine.ring.buffers.pieces(), lease);
                 self.send_local_response(engine, id, status, style.keep_alive)
             }
             Err((failure, route)) => {
+                entry.iter_mut().zip(&route).for_each(|(entry, route)| route.name(entry));
                 let kept = engine.keep_refused(route.as_ref(), &asked);
+                connection.log.entry = entry;
                 lease.advance(length);
                 connection.transport.input.push_front(engine.ring.buffers.pieces(), lease);
                 self.refuse_routed(engine, id, failure, route, kept)
@@ -279,6 +289,9 @@ impl Downstreams {
         connection.record(engine).answer(engine.response.status, now);
         connection.send(engine, &mut out);
         if kind == HeadKind::Tunnel {
+            if let Some(entry) = &mut connection.log.entry {
+                engine.name_endpoint(exchange, entry);
+            }
             engine.detach(exchange);
             let tunnel = Tunnel { exchange, up: Direction::Open, down: Direction::Open };
             connection.enter(Phase::Tunnel(tunnel), engine.ring.clock().tick());

@@ -66,6 +66,7 @@ impl Downstreams {
             order.retain(|begun| self.is_under_way(*begun));
             self.handshakes[listener.index()].order = order;
         }
+        self.table[id as usize].log.begun_at = engine.ring.clock().now();
         let begun = Begun { connection: id, serial: self.table[id as usize].serial, at: engine.ring.clock().now() };
         let handshakes = &mut self.handshakes[listener.index()];
         handshakes.order.push_back(begun);

@@ -5,6 +5,7 @@ mod deadline;
 mod end;
 mod h1;
 mod handshakes;
+mod log;
 mod proxied;
 mod rate;
 pub mod response;
@@ -31,6 +32,7 @@ use crate::tls;
 use crate::transport::Transport;
 use crate::uring::{Driver, Event};
 use handshakes::Handshakes;
+use log::LogState;
 use rate::RateMeter;
 use shed::Candidate;
 
@@ -86,6 +88,8 @@ struct Downstream {
     scanned: usize,
     /// When the first byte arrived of a head that is not complete, or of a TLS record that may hold one.
     begun: Option<Tick>,
+    /// What the access log will be told.
+    log: LogState,
     /// When the connection is closed unless a request has begun, or is no longer read on.
     closes_at: Option<Tick>,
     /// Since when the client has taken no byte although some wait to be sent to it.
@@ -300,6 +304,7 @@ impl Downstreams {
             since: engine.ring.clock().tick(),
             scanned: 0,
             begun: None,
+            log: LogState::at(engine.ring.clock().now()),
             closes_at,
             reading: Stall::default(),
             requests: 0,

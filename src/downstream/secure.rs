@@ -33,6 +33,7 @@ impl Downstreams {
             Ok(None) => self.pump(engine, id),
             Ok(Some(agreement)) => {
                 engine.counters.handshake(agreement.tls13, agreement.resumed);
+                connection.log.handshake = Some(engine.ring.clock().now().saturating_sub(connection.log.begun_at));
                 connection.enter(Phase::Head, engine.ring.clock().tick());
                 let listener = connection.listener;
                 self.end_handshake(listener);

@@ -61,7 +61,10 @@ impl<D: Driver> Engine<D> {
                     self.upstreams.return_sent(ring, index, false);
                 }
             }
-            Event::Connected(_) => self.upstreams.connected(index),
+            Event::Connected(_) => {
+                self.upstreams.connected(index);
+                self.note_connected(index, exchange);
+            }
             Event::Ended(_) => self.on_end(index, exchange, End::Closed),
             // The endpoint may have sent a response before it stopped reading: the exchange ends with what is received.
             Event::Failed(_, Fault::Send(_)) => self.upstreams.send_failed(index),
@@ -95,7 +98,10 @@ impl<D: Driver> Engine<D> {
         }
         match outcome {
             Ok(None) => {}
-            Ok(Some(agreement)) => self.counters.endpoint_handshake(agreement.tls13, agreement.resumed),
+            Ok(Some(agreement)) => {
+                self.counters.endpoint_handshake(agreement.tls13, agreement.resumed);
+                self.note_connected(index, Some(id));
+            }
             Err(error) => self.count_tls_failure(index, id, error),
         }
     }

@@ -12,6 +12,7 @@ mod deadline;
 mod decide;
 mod failure;
 mod local;
+mod log;
 mod overload;
 mod preference;
 mod progress;
@@ -31,6 +32,7 @@ use std::time::Duration;
 
 use slab::Slab;
 
+use crate::access_log::Recorder;
 use crate::buffer::{Lease, Queue};
 use crate::cluster::Balancer;
 use crate::forward::prepend_head;
@@ -81,6 +83,8 @@ pub struct Engine<D = Kernel> {
     pub upstreams: Upstreams,
     /// The counters of the worker.
     pub counters: Arc<Counters>,
+    /// The access log.
+    pub access_log: Recorder,
     /// The snapshot that new exchanges begin under.
     snapshot: SnapshotRef,
     /// An empty snapshot, which a tunnel holds instead of the one that it began under.
@@ -149,6 +153,7 @@ impl<D: Driver> Engine<D> {
             trailers: Fields::new(),
             upstreams: Upstreams::default(),
             counters: Arc::default(),
+            access_log: Recorder::default(),
             snapshot: empty_snapshot.clone(),
             empty_snapshot,
             balancer,
@@ -181,6 +186,7 @@ impl<D: Driver> Engine<D> {
     pub fn apply(&mut self, snapshot: Arc<Snapshot>) -> SnapshotRef {
         let bound = snapshot.endpoint_bound();
         self.counters.version.set(snapshot.version);
+        self.access_log.apply(snapshot.access_log.as_ref().map(|log| &log.rules));
         self.balancer.apply(&snapshot.clusters);
         self.budgets.resize_with(snapshot.route_bound().max(self.budgets.len()), RetryBudget::default);
         self.tls_logged.resize(bound.max(self.tls_logged.len()), Duration::ZERO);
@@ -240,7 +246,7 @@ impl<D: Driver> Engine<D> {
                 asked,
                 decision.snapshot.listener(asked.listener),
             ),
-            forwarding: Forwarding { cluster, endpoint: None, attempts: 0 },
+            forwarding: Forwarding { cluster, endpoint: None, attempts: 0, connecting: None, connect: None },
             asked: self.ring.clock().now(),
             request_done: false,
             binds: http::binds_connection(head, &request.fields, FieldName::Authorization),

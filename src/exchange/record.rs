@@ -40,6 +40,10 @@ pub struct Forwarding {
     pub endpoint: Option<EndpointId>,
     /// Number of attempts.
     pub attempts: u8,
+    /// Since when the attempt under way connects; None: it does not.
+    pub connecting: Option<Duration>,
+    /// How long connecting has taken, over all attempts; None: only connections from the pool were used.
+    pub connect: Option<Duration>,
 }
 
 impl Record {
@@ -60,6 +64,12 @@ impl Record {
         }
     }
 
+    /// Whether the response was not sent to its end, or not at all.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        self.failure.is_some_and(|failure| failure.answer().status != self.status)
+    }
+
     /// Records that the head of the final response was queued.
     pub fn answer(&mut self, status: u16, now: Duration) {
         self.status = status;
@@ -68,11 +78,12 @@ impl Record {
 }
 
 impl<D: Driver> Engine<D> {
-    /// Counts an exchange that is over. Called once for every exchange, however it ended.
-    pub fn finish(&mut self, mut record: Record) {
+    /// Counts an exchange that is over, and returns its whole record. Called once for every exchange, however it ended.
+    pub fn finish(&mut self, mut record: Record) -> Record {
         record.ended = self.ring.clock().now();
         self.counters.respond(record.status);
         #[cfg(test)]
         self.finished.push(record);
+        record
     }
 }

@@ -213,12 +213,17 @@ impl Template {
 }
 
 /// A part of a marked text.
-enum Part<'a> {
+/// A part of a text of a configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part<'a> {
+    /// Text that stands for itself.
     Text(&'a str),
+    /// The name of a variable.
     Variable(&'a str),
 }
 
-fn parts(marked: &str) -> impl Iterator<Item = Part<'_>> {
+/// The parts of a text of a configuration.
+pub fn parts(marked: &str) -> impl Iterator<Item = Part<'_>> {
     let mut pieces = marked.split(OPEN);
     let first = pieces.next().map(Part::Text);
     let others = pieces.flat_map(|piece| match piece.split_once(CLOSE) {

@@ -1,7 +1,8 @@
-//! Executors, pinning, the mailbox, the turn clock and the timer wheel; the only importer of glommio and crossbeam.
+//! Executors, pinning, the mailbox, the ring of bytes, the turn clock and the timer wheel; the only importer of glommio and crossbeam.
 //! Not here: sockets. A worker's ring blocks the executor when nothing is runnable, so no glommio timer or I/O is used.
 
 mod bell;
+mod byte_ring;
 mod clock;
 mod executor;
 mod mailbox;
@@ -10,6 +11,7 @@ mod stall;
 mod wheel;
 
 pub use bell::Bell;
+pub use byte_ring::{ByteRingReader, ByteRingWriter, byte_ring};
 pub use clock::Clock;
 pub use executor::{Background, ExecutorError, ExecutorHandle, allowed_cpus, spawn};
 pub use mailbox::Mailbox;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 pub use ledger::{Ledger, LedgerNumber, Listened, listened};
 
+use crate::access_log::AccessLogSpec;
 use crate::cluster::{Balancer, Cluster, ClusterSpec, ClusterViews, Endpoint, Preference, Tried};
 use crate::http::path::{self, EncodedSlash};
 use crate::id::{Address, ClusterId, EndpointId, ListenerId, Network, RouteId, RouteNumber, TenantId};
@@ -32,6 +33,8 @@ pub struct Snapshot {
     pub error_pages: ErrorPages,
     /// Turns of workers that are longer than this, for a second, have requests refused.
     pub overload_delay: Duration,
+    /// The access log; None: there is none.
+    pub access_log: Option<AccessLogSpec>,
     /// By `ListenerId`; with gaps, where other snapshots have listeners that this one lacks.
     listeners: Box<[Option<Listener>]>,
     /// By `EndpointId`, with gaps.
@@ -142,6 +145,8 @@ pub struct SnapshotSpec {
     pub error_pages: Vec<ErrorPageSpec>,
     /// `workers.overload_delay`
     pub overload_delay: Duration,
+    /// `[log]`; None: nothing is logged of exchanges.
+    pub access_log: Option<AccessLogSpec>,
 }
 
 /// What a snapshot keeps of one `[[tenant]]`; its routes and clusters stand among all others.
@@ -316,6 +321,7 @@ impl Snapshot {
         let error_pages = ErrorPages::compile(&spec.error_pages);
         let (listeners, endpoints, tenants) = (listeners.into(), endpoints.into(), tenants.into());
         let overload_delay = spec.overload_delay;
+        let access_log = spec.access_log;
         Ok(Self {
             version,
             router,
@@ -323,6 +329,7 @@ impl Snapshot {
             tells_of_clients,
             error_pages,
             overload_delay,
+            access_log,
             listeners,
             endpoints,
             tenants,
@@ -340,6 +347,7 @@ impl Snapshot {
             tells_of_clients: false,
             error_pages: ErrorPages::default(),
             overload_delay: Duration::MAX,
+            access_log: None,
             listeners: Box::default(),
             endpoints: Box::default(),
             tenants: Box::default(),

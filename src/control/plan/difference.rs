@@ -335,7 +335,7 @@ fn process(old: &Config, new: &Config, plan: &mut Plan) {
         ("workers.overload_delay", shown(&old.snapshot.overload_delay), shown(&new.snapshot.overload_delay)),
         ("error_pages", pages(&old.snapshot.error_pages), pages(&new.snapshot.error_pages)),
     ];
-    if let Some(text) = changes(aspects) {
+    if let Some(text) = changes(aspects.into_iter().chain(log(old, new)).collect()) {
         plan.add(Sign::Changed, "process", "itself", text);
     }
     let aspects = vec![
@@ -347,6 +347,25 @@ fn process(old: &Config, new: &Config, plan: &mut Plan) {
     if let Some(text) = changes(aspects) {
         plan.add(Sign::Changed, "process", "itself", format!("{text}: at the next start, not by a reload"));
     }
+}
+
+/// Settings of the access log, and of what is said on stderr.
+fn log(old: &Config, new: &Config) -> Aspects {
+    let of = |config: &Config| {
+        let log = config.snapshot.access_log.as_ref();
+        let rules = log.map(|log| &log.rules);
+        let slow = optional(rules.and_then(|rules| rules.slow).map(time));
+        [
+            log.map_or_else(|| "off".to_owned(), |log| log.target.to_string()),
+            optional(log.map(|log| &log.format)),
+            optional(rules.map(shown)).replace("Rules ", ""),
+            slow,
+            shown(&config.events.level),
+            shown(&config.events.format),
+        ]
+    };
+    let names = ["log.access", "log.format", "log", "log.slow", "log.level", "log.events"];
+    names.into_iter().zip(of(old).into_iter().zip(of(new))).map(|(name, (old, new))| (name, old, new)).collect()
 }
 
 fn tenants(old: &Config, new: &Config, plan: &mut Plan) {

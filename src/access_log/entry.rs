@@ -1,0 +1,335 @@
+//! The binary form of what is known of an exchange: numbers at fixed places, then texts. Not here: who writes one (`recorder`), and
+//! lines (`format`).
+
+use std::time::Duration;
+
+use super::QueryRule;
+use crate::limits::LOGGED_HEADERS;
+
+/// Bytes of a text's tag and length.
+const HEADER: usize = 3;
+/// Set in the length of a text that was cut.
+const CUT: u16 = 1 << 15;
+/// A time that is not known.
+const UNKNOWN: u64 = u64::MAX;
+/// Numbers of 8 bytes at the beginning of an entry.
+const WORDS: usize = 10;
+/// Bytes of them.
+const NUMBER_BYTES: usize = WORDS * 8;
+
+/// What a text of an entry is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Text {
+    /// Address of the client.
+    Client,
+    /// Who the client is, by its certificate.
+    ClientIdentity,
+    /// Name of the listener.
+    Listener,
+    /// Name of the tenant.
+    Tenant,
+    /// Name of the route.
+    Route,
+    /// Name of the cluster.
+    Cluster,
+    /// Address of the endpoint of the last attempt.
+    Endpoint,
+    /// Method.
+    Method,
+    /// Host and port that were asked for.
+    Authority,
+    /// Path as it was received.
+    Path,
+    /// Query.
+    Query,
+    /// Version of TLS.
+    TlsVersion,
+    /// Name that the client asked for in TLS.
+    TlsSni,
+    /// Identifier of the request.
+    RequestId,
+    /// The field Traceparent.
+    Traceparent,
+    /// The field Referer.
+    Referer,
+    /// The field User-Agent.
+    UserAgent,
+    /// Reason code of the failure.
+    Reason,
+    /// Name of a field that the configuration asks for, before its value.
+    HeaderName,
+    /// Its value.
+    HeaderValue,
+}
+
+impl Text {
+    const ALL: [Self; 20] = [
+        Self::Client,
+        Self::ClientIdentity,
+        Self::Listener,
+        Self::Tenant,
+        Self::Route,
+        Self::Cluster,
+        Self::Endpoint,
+        Self::Method,
+        Self::Authority,
+        Self::Path,
+        Self::Query,
+        Self::TlsVersion,
+        Self::TlsSni,
+        Self::RequestId,
+        Self::Traceparent,
+        Self::Referer,
+        Self::UserAgent,
+        Self::Reason,
+        Self::HeaderName,
+        Self::HeaderValue,
+    ];
+
+    /// The text with this tag.
+    pub(super) fn of(tag: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(tag)).copied()
+    }
+
+    /// Bytes that are kept of it.
+    fn bound(self) -> usize {
+        match self {
+            Self::Path | Self::Query => 1024,
+            Self::Referer | Self::UserAgent => 512,
+            _ => 256,
+        }
+    }
+}
+
+/// The protocol that a client speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Protocol {
+    /// It has sent no request that could be read.
+    #[default]
+    Unknown,
+    /// HTTP/1.0.
+    Http10,
+    /// HTTP/1.1.
+    Http11,
+}
+
+/// The numbers of an entry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Numbers {
+    /// When the exchange began, by the clock of workers.
+    pub began: Duration,
+    /// From then to its end.
+    pub total: Duration,
+    /// From the first byte of the head to its end.
+    pub head: Option<Duration>,
+    /// The TLS handshake; only of the first exchange of a connection.
+    pub tls: Option<Duration>,
+    /// Connecting to the endpoint, TLS included; None: nothing was connected to.
+    pub connect: Option<Duration>,
+    /// From the beginning to the head of the response.
+    pub first_byte: Option<Duration>,
+    /// What cairn itself has taken.
+    pub own: Duration,
+    /// Bytes of the request's body.
+    pub received: u64,
+    /// Bytes of the response, head included.
+    pub sent: u64,
+    /// Status of the final response; 0: none was sent.
+    pub status: u16,
+    /// The client's port; 0: none is known.
+    pub port: u16,
+    /// Attempts at endpoints.
+    pub attempts: u8,
+    /// The client's protocol.
+    pub protocol: Protocol,
+}
+
+impl Numbers {
+    fn encode(&self) -> [u8; NUMBER_BYTES] {
+        let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(UNKNOWN - 1);
+        let optional = |time: Option<Duration>| time.map_or(UNKNOWN, nanoseconds);
+        let small = u64::from(self.status)
+            | u64::from(self.port) << 16
+            | u64::from(self.attempts) << 32
+            | (self.protocol as u64) << 40;
+        let words = [
+            nanoseconds(self.began),
+            nanoseconds(self.total),
+            optional(self.head),
+            optional(self.tls),
+            optional(self.connect),
+            optional(self.first_byte),
+            nanoseconds(self.own),
+            self.received,
+            self.sent,
+            small,
+        ];
+        let mut bytes = [0; NUMBER_BYTES];
+        for (place, word) in bytes.as_chunks_mut().0.iter_mut().zip(words) {
+            *place = word.to_le_bytes();
+        }
+        bytes
+    }
+
+    fn decode(bytes: &[u8; NUMBER_BYTES]) -> Self {
+        let (words, _) = bytes.as_chunks();
+        let word = |at: usize| words.get(at).copied().map_or(0, u64::from_le_bytes);
+        let time = |at| Duration::from_nanos(word(at));
+        let optional = |at| (word(at) != UNKNOWN).then(|| time(at));
+        let small = word(9);
+        Self {
+            began: time(0),
+            total: time(1),
+            head: optional(2),
+            tls: optional(3),
+            connect: optional(4),
+            first_byte: optional(5),
+            own: time(6),
+            received: word(7),
+            sent: word(8),
+            status: small as u16,
+            port: (small >> 16) as u16,
+            attempts: (small >> 32) as u8,
+            protocol: match (small >> 40) as u8 {
+                1 => Protocol::Http10,
+                2 => Protocol::Http11,
+                _ => Protocol::Unknown,
+            },
+        }
+    }
+}
+
+/// An entry that is being written, from when the head of a request is read until its exchange is over.
+#[derive(Debug)]
+pub struct Draft {
+    bytes: Vec<u8>,
+    /// What is known of the numbers so far.
+    pub numbers: Numbers,
+}
+
+impl Default for Draft {
+    fn default() -> Self {
+        Self { bytes: Vec::with_capacity(1024), numbers: Numbers::default() }
+    }
+}
+
+impl Draft {
+    /// Forgets all, but for the memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.bytes.resize(NUMBER_BYTES, 0);
+        self.numbers = Numbers::default();
+    }
+
+    /// Adds a text, of which no more than a bound is kept. An empty one is left out.
+    pub fn add(&mut self, text: Text, value: &[u8]) {
+        if value.is_empty() {
+            return;
+        }
+        let kept = &value[..value.len().min(text.bound())];
+        let cut = if kept.len() < value.len() { CUT } else { 0 };
+        let [low, high] = (kept.len() as u16 | cut).to_le_bytes();
+        self.bytes.extend_from_slice(&[text as u8, low, high]);
+        self.bytes.extend_from_slice(kept);
+    }
+
+    /// Adds what the configuration has logged of a query.
+    pub fn add_query(&mut self, rule: QueryRule, query: &[u8]) {
+        match rule {
+            QueryRule::Full => self.add(Text::Query, query),
+            QueryRule::Redacted if !query.is_empty() => self.add_redacted(query),
+            QueryRule::Redacted | QueryRule::Off => {}
+        }
+    }
+
+    /// Adds a query with `*` in the place of values. What has no name may be a value.
+    fn add_redacted(&mut self, query: &[u8]) {
+        self.bytes.extend_from_slice(&[Text::Query as u8, 0, 0]);
+        let start = self.bytes.len();
+        for (at, pair) in query.split(|byte| *byte == b'&').enumerate() {
+            let name = pair.iter().position(|byte| *byte == b'=').map_or(&b""[..], |equals| &pair[..=equals]);
+            let parts: [&[u8]; 3] = [if at > 0 { b"&" } else { b"" }, name, if pair.is_empty() { b"" } else { b"*" }];
+            parts.iter().for_each(|part| self.bytes.extend_from_slice(part));
+            if self.bytes.len() - start > Text::Query.bound() {
+                break;
+            }
+        }
+        let length = self.bytes.len() - start;
+        let kept = length.min(Text::Query.bound());
+        self.bytes.truncate(start + kept);
+        let cut = if kept < length { CUT } else { 0 };
+        self.bytes[start - 2..start].copy_from_slice(&(kept as u16 | cut).to_le_bytes());
+    }
+
+    /// Adds a field that the configuration asks for.
+    pub fn add_header(&mut self, name: &[u8], value: &[u8]) {
+        if !value.is_empty() {
+            self.add(Text::HeaderName, name);
+            self.add(Text::HeaderValue, value);
+        }
+    }
+
+    /// The bytes of the entry with the numbers as they are now.
+    pub fn finish(&mut self) -> &[u8] {
+        if let Some(place) = self.bytes.first_chunk_mut() {
+            *place = self.numbers.encode();
+        }
+        &self.bytes
+    }
+}
+
+/// A text that was read from an entry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Value<'a> {
+    /// Its bytes; of what a client has sent they can be any.
+    pub bytes: &'a [u8],
+    /// Whether it was longer.
+    pub cut: bool,
+}
+
+/// An entry that was read.
+#[derive(Clone, Debug, Default)]
+pub struct Entry<'a> {
+    /// Its numbers.
+    pub numbers: Numbers,
+    texts: [Value<'a>; Text::ALL.len()],
+    headers: [(Value<'a>, Value<'a>); LOGGED_HEADERS],
+    header_count: usize,
+}
+
+impl<'a> Entry<'a> {
+    /// Reads what [`Draft::finish`] has given. None: it is something else.
+    #[must_use]
+    pub fn read(bytes: &'a [u8]) -> Option<Self> {
+        let (numbers, mut rest) = bytes.split_first_chunk()?;
+        let mut entry = Self { numbers: Numbers::decode(numbers), ..Self::default() };
+        while let Some((&[tag, low, high], behind)) = rest.split_first_chunk::<HEADER>() {
+            let length = u16::from_le_bytes([low, high]);
+            let (value, behind) = behind.split_at_checked(usize::from(length & !CUT))?;
+            let value = Value { bytes: value, cut: length & CUT != 0 };
+            match Text::of(tag)? {
+                Text::HeaderName => entry.headers.get_mut(entry.header_count)?.0 = value,
+                Text::HeaderValue => {
+                    entry.headers.get_mut(entry.header_count)?.1 = value;
+                    entry.header_count += 1;
+                }
+                text => entry.texts[text as usize] = value,
+            }
+            rest = behind;
+        }
+        Some(entry)
+    }
+
+    /// A text; empty: there is none.
+    #[must_use]
+    pub fn text(&self, text: Text) -> Value<'a> {
+        self.texts[text as usize]
+    }
+
+    /// Names and values of the fields that the configuration asks for.
+    pub fn headers(&self) -> impl Iterator<Item = (Value<'a>, Value<'a>)> {
+        self.headers[..self.header_count].iter().copied()
+    }
+}

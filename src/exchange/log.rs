@@ -1,0 +1,146 @@
+//! What the access log is told of a request while it is known: texts of its head, its route, its endpoint. Not here: its end
+//! (`downstream`), and which exchanges are logged (`access_log`).
+
+use super::request::AddressText;
+use super::{Decision, Engine, Forwarding, Peer, RouteOf, RouteRequest, client};
+use crate::access_log::{Draft, QueryRule, Recorded, Text};
+use crate::http::FieldName;
+use crate::id::RouteId;
+use crate::route::Action;
+use crate::snapshot::Snapshot;
+use crate::tls::ClientHandshake;
+use crate::uring::Driver;
+
+impl<D: Driver> Engine<D> {
+    /// The entry of an exchange that begins: what is known of its request. None: nothing is logged.
+    #[inline]
+    pub fn begin_entry(&mut self, asked: &RouteRequest<'_>, snapshot: &Snapshot) -> Option<Box<Draft>> {
+        if self.access_log.is_on() { Some(self.begin_read_entry(asked, snapshot)) } else { None }
+    }
+
+    #[inline(never)]
+    fn begin_read_entry(&mut self, asked: &RouteRequest<'_>, snapshot: &Snapshot) -> Box<Draft> {
+        let RouteRequest { request, head, peer, tls, id, .. } = *asked;
+        let spec = snapshot.listener(asked.listener);
+        let mut draft = if peer.trusted {
+            let address = client::client_ip(peer, request, head, spec);
+            let port = if address == peer.address() { peer.port } else { 0 };
+            self.begin_entry_of((AddressText::new(address).bytes(), port), &spec.name, tls)
+        } else {
+            self.begin_entry_of((peer.text(), peer.port), &spec.name, tls)
+        };
+        let Some(rules) = self.access_log.rules() else { return draft };
+        draft.add(Text::Method, request.method_text.of(head));
+        draft.add(Text::Authority, request.authority.of(head));
+        draft.add(Text::Path, request.path(head));
+        draft.add_query(rules.query, request.query.map_or(b"", |query| query.of(head)));
+        draft.add(Text::RequestId, id.text());
+        let known = [(FieldName::Traceparent, Text::Traceparent), (FieldName::UserAgent, Text::UserAgent)];
+        for (name, text) in known {
+            draft.add(text, request.fields.get(name).map_or(b"", |field| field.value.of(head)));
+        }
+        if let Some(referer) = request.fields.named(head, b"referer").next() {
+            let value = referer.value.of(head);
+            // Its query is one of this host, as a rule.
+            let end = value.iter().position(|byte| *byte == b'?').filter(|_| rules.query != QueryRule::Full);
+            draft.add(Text::Referer, &value[..end.unwrap_or(value.len())]);
+        }
+        for name in &rules.headers {
+            if let Some(field) = request.fields.named(head, name.as_bytes()).next() {
+                draft.add_header(name.as_bytes(), field.value.of(head));
+            }
+        }
+        draft
+    }
+
+    /// The entry of an exchange whose request could not be read.
+    #[cold]
+    pub fn begin_unread_entry(&mut self, peer: &Peer, listener: &str, tls: Option<&ClientHandshake>) -> Box<Draft> {
+        self.begin_entry_of((peer.text(), peer.port), listener, tls)
+    }
+
+    fn begin_entry_of(&mut self, client: (&[u8], u16), listener: &str, tls: Option<&ClientHandshake>) -> Box<Draft> {
+        let mut draft = self.access_log.draft();
+        let (address, port) = client;
+        draft.add(Text::Client, address);
+        draft.numbers.port = port;
+        draft.add(Text::Listener, listener.as_bytes());
+        if let Some(tls) = tls {
+            draft.add(Text::TlsVersion, tls.version().as_bytes());
+            draft.add(Text::TlsSni, tls.sni.as_bytes());
+            draft.add(Text::ClientIdentity, tls.identity.as_bytes());
+        }
+        draft
+    }
+
+    /// Notes how long it has taken until the request was queued for the origin.
+    #[inline(never)]
+    pub fn note_sent(&self, draft: &mut Draft) {
+        draft.numbers.own = self.ring.time().saturating_sub(self.ring.clock().now());
+    }
+
+    /// Adds the endpoint of the last attempt, while the snapshot of the exchange is known.
+    #[inline(never)]
+    pub fn name_endpoint(&self, id: u32, draft: &mut Draft) {
+        let Some(exchange) = self.exchanges.get(id as usize) else { return };
+        let endpoint = exchange.forwarding.endpoint.and_then(|endpoint| exchange.snapshot.endpoint(endpoint));
+        if let Some((_, endpoint)) = endpoint {
+            draft.add(Text::Endpoint, endpoint.name.as_bytes());
+        }
+    }
+
+    /// Hands in an entry, and counts what becomes of it. `cut`: the response was not sent to its end.
+    #[inline(never)]
+    pub fn end_entry(&mut self, draft: Box<Draft>, cut: bool) {
+        let random = self.balancer.random();
+        match self.access_log.record(draft, cut, random) {
+            Recorded::Queued => self.counters.log_queued.add(1),
+            Recorded::Dropped => self.counters.log_dropped.add(1),
+            Recorded::LeftOut => {}
+        }
+    }
+
+    /// Takes in that the connection of an exchange may be established by now.
+    pub(super) fn note_connected(&mut self, connection: u32, id: Option<u32>) {
+        let established = self.upstreams.get(connection).is_some_and(|connection| connection.is_connected());
+        let exchange = id.and_then(|id| self.exchanges.get_mut(id as usize)).filter(|_| established);
+        if let Some(Forwarding { connecting, connect, .. }) = exchange.map(|exchange| &mut exchange.forwarding)
+            && let Some(since) = connecting.take()
+        {
+            let took = self.ring.clock().now().saturating_sub(since);
+            *connect = Some(connect.unwrap_or_default() + took);
+        }
+    }
+}
+
+impl Decision {
+    /// Adds the names of tenant, route and cluster; where there is no cluster, what the route does.
+    #[inline(never)]
+    pub fn name(&self, draft: &mut Draft) {
+        name_route(&self.snapshot, self.route, draft);
+        match self.snapshot.router.routes().get(self.route.index()).map(|route| &route.action) {
+            Some(Action::Redirect(_)) => draft.add(Text::Reason, b"redirect"),
+            Some(Action::Respond(_)) => draft.add(Text::Reason, b"respond"),
+            Some(Action::Cluster(_) | Action::Split(_)) | None => {}
+        }
+        if let Some(cluster) = self.cluster.and_then(|cluster| self.snapshot.clusters.get(cluster.index())) {
+            draft.add(Text::Cluster, cluster.name.as_bytes());
+        }
+    }
+}
+
+impl RouteOf {
+    /// Adds the names of tenant and route.
+    #[cold]
+    pub fn name(&self, draft: &mut Draft) {
+        name_route(&self.snapshot, self.route, draft);
+    }
+}
+
+fn name_route(snapshot: &Snapshot, route: RouteId, draft: &mut Draft) {
+    let Some(route) = snapshot.router.routes().get(route.index()) else { return };
+    draft.add(Text::Route, route.name.as_bytes());
+    if let Some(tenant) = route.tenant.and_then(|tenant| snapshot.tenant(tenant)) {
+        draft.add(Text::Tenant, tenant.spec.name.as_bytes());
+    }
+}
