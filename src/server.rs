@@ -204,7 +204,8 @@ fn require_descriptors(config: &Config, workers: usize, limit: u64) -> Result<()
     let admin = usize::from(config.admin.listen.is_some()) + usize::from(config.admin.socket.is_some());
     let watch = if config.watch == Watch::Notified { WATCH_DESCRIPTORS } else { 0 };
     let worker = WORKER_DESCRIPTORS + config.snapshot.listeners.len() + EXCHANGE_DESCRIPTORS;
-    let needed = open + CONTROL_DESCRIPTORS + admin + ADMIN_DESCRIPTORS + watch + workers * worker;
+    let log = usize::from(config.snapshot.access_log.is_some());
+    let needed = open + CONTROL_DESCRIPTORS + admin + ADMIN_DESCRIPTORS + watch + log + workers * worker;
     if needed as u64 <= limit {
         return Ok(());
     }

@@ -196,6 +196,13 @@ impl Proxy {
         Self::ready(command(config, arguments), config)
     }
 
+    /// The same with this as its standard output.
+    pub(crate) fn start_to(stdout: Stdio, config: &str) -> Self {
+        let (directory, mut command) = command(config, &[]);
+        command.stdout(stdout);
+        Self::ready((directory, command), config)
+    }
+
     /// The same with what CAIRN_WORKAROUNDS is to name.
     pub(crate) fn start_without(workarounds: &str, config: &str) -> Self {
         let (directory, mut command) = command(config, &[]);

@@ -2,6 +2,7 @@
 //! (`tests/http.rs`), checking configurations (`tests/cli.rs`).
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod access_log;
 mod admin;
 mod affinity;
 mod answers;
