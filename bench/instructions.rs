@@ -12,6 +12,7 @@ use std::sync::Arc;
 use cairn::buffer::Buffers;
 use cairn::config;
 use cairn::id::WorkerId;
+use cairn::runtime::ByteRingReader;
 use cairn::snapshot::Ledger;
 use cairn::uring::Ring;
 use cairn::worker::Worker;
@@ -40,14 +41,17 @@ struct Case {
     answer: usize,
     /// Requests that are sent at once.
     depth: usize,
+    /// Whether exchanges are logged.
+    is_logged: bool,
 }
 
-const CASES: [Case; 5] = [
-    Case { name: "get", is_tls: false, content: 0, answer: 100, depth: 1 },
-    Case { name: "post", is_tls: false, content: 1024, answer: 100, depth: 1 },
-    Case { name: "pipelined", is_tls: false, content: 0, answer: 100, depth: 16 },
-    Case { name: "get_64k", is_tls: false, content: 0, answer: 64 << 10, depth: 1 },
-    Case { name: "tls_get", is_tls: true, content: 0, answer: 100, depth: 1 },
+const CASES: [Case; 6] = [
+    Case { name: "get", is_tls: false, content: 0, answer: 100, depth: 1, is_logged: false },
+    Case { name: "get_logged", is_tls: false, content: 0, answer: 100, depth: 1, is_logged: true },
+    Case { name: "post", is_tls: false, content: 1024, answer: 100, depth: 1, is_logged: false },
+    Case { name: "pipelined", is_tls: false, content: 0, answer: 100, depth: 16, is_logged: false },
+    Case { name: "get_64k", is_tls: false, content: 0, answer: 64 << 10, depth: 1, is_logged: false },
+    Case { name: "tls_get", is_tls: true, content: 0, answer: 100, depth: 1, is_logged: false },
 ];
 
 /// A worker, and a client on one connection to it.
@@ -62,6 +66,10 @@ struct World {
     received: Vec<u8>,
     /// Bytes of TLS on their way.
     wire: Vec<u8>,
+    /// The entries of the access log.
+    log: ByteRingReader,
+    /// The one read last.
+    entry: Vec<u8>,
 }
 
 impl Case {
@@ -89,8 +97,9 @@ impl Case {
         let folder = tempfile::tempdir().expect("a folder");
         let (keys, certificate) = if self.is_tls { certificate(folder.path()) } else { Default::default() };
         // One host, one route and one endpoint, so that no look-up depends on the seeds of hash tables.
+        let log = if self.is_logged { "[log]\naccess = '/dev/null'\n" } else { "" };
         let text = format!(
-            "[[listener]]\nname = 'l'\nbind = '127.0.0.1:80'\n{keys}\n\
+            "{log}[[listener]]\nname = 'l'\nbind = '127.0.0.1:80'\n{keys}\n\
              [[route]]\nname = 'r'\nhosts = ['example.com']\npath_prefix = '/orders'\ncluster = 'c'\n\
              [[cluster]]\nname = 'c'\nendpoints = ['127.0.0.1:8080']\n"
         );
@@ -99,11 +108,23 @@ impl Case {
         let (machine, outside) = Memory::new(self.origin()).expect("descriptors");
         let sockets = snapshot.listeners().map(|(id, _)| (id, outside.listener().expect("a descriptor"))).collect();
         let ring = Ring::on(machine, Buffers::new().expect("address space")).expect("a ring");
-        let (worker, _) = Worker::on(ring, WorkerId(0), 1, snapshot, sockets);
+        let (worker, handle) = Worker::on(ring, WorkerId(0), 1, snapshot, sockets);
         let client = outside.connect().expect("a descriptor");
         let tls = certificate.map(tls_client);
         let (requests, expected) = (self.requests(), Vec::new());
-        World { worker, outside, client, tls, requests, expected, received: Vec::new(), wire: Vec::new() }
+        let log = handle.access_log.take().expect("a ring");
+        World {
+            worker,
+            outside,
+            client,
+            tls,
+            requests,
+            expected,
+            received: Vec::new(),
+            wire: Vec::new(),
+            log,
+            entry: Vec::new(),
+        }
     }
 
     fn run(&self, count: usize) {
@@ -139,6 +160,7 @@ impl World {
         let length = self.expected.len();
         self.turn_until(|world| world.received.len() >= length);
         assert!(self.received == self.expected, "another answer than the first time");
+        while self.log.pop(&mut self.entry) {}
         self.received.clear();
     }
 

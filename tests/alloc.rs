@@ -1,4 +1,4 @@
-//! A warm exchange allocates nothing: a counting allocator watches a real worker on real sockets. One test in this file,
+//! A warm exchange allocates nothing, with the access log on, too: a counting allocator watches a real worker on real sockets. One test in this file,
 //! because the allocator belongs to the whole process.
 #![allow(unsafe_code, reason = "a global allocator cannot be written without")]
 
@@ -136,7 +136,7 @@ fn ten_thousand_warm_exchanges_allocate_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
     let (keys, trust, tls, server) = secure(folder.path());
     let text = format!(
-        "[[listener]]\nname = \"l\"\nbind = \"127.0.0.1:0\"\n\
+        "[log]\naccess = \"/dev/null\"\nheaders = [\"accept\"]\n[[listener]]\nname = \"l\"\nbind = \"127.0.0.1:0\"\n\
          [[listener]]\nname = \"s\"\nbind = \"127.0.0.1:0\"\n{keys}\n[[listener]]\nname = \"o\"\nbind = \"127.0.0.1:0\"\n\
          [[listener]]\nname = \"k\"\nbind = \"127.0.0.1:0\"\n\
          [[route]]\nname = \"r\"\nlisteners = [\"l\", \"s\"]\nhosts = [\"example.com\", \"[::1]\"]\n\

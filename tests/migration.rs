@@ -49,7 +49,7 @@ fn configuration(line: &str) -> String {
     };
     let beside = |place: &str, key: &str| if place == key { needed } else { "" };
     [
-        if ["workers", "admin"].contains(&place) { table(&format!("[{place}]"), &[]) } else { String::new() },
+        if ["workers", "admin", "log"].contains(&place) { table(&format!("[{place}]"), &[]) } else { String::new() },
         table("[[listener]]", &["name = \"a\"", "bind = \"127.0.0.1:8080\""]) + beside(place, "listener") + "\n",
         table("[[route]]", &["cluster = \"api\""]) + beside(place, "route") + "\n",
         table("[[cluster]]", &["name = \"api\"", "endpoints = [\"127.0.0.1:9000\"]"]) + beside(place, "cluster") + "\n",

@@ -160,7 +160,8 @@ fn write_combined(entry: &Entry<'_>, wall: Duration, out: &mut Vec<u8>) {
     } else {
         or_dash(Text::Method, out);
         out.push(b' ');
-        or_dash(Text::Path, out);
+        // CONNECT asks for an authority.
+        or_dash(if entry.text(Text::Path).bytes.is_empty() { Text::Authority } else { Text::Path }, out);
         if !entry.text(Text::Query).bytes.is_empty() {
             out.push(b'?');
             or_dash(Text::Query, out);

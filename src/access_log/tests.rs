@@ -300,6 +300,51 @@ fn lines_that_cannot_be_written_are_counted() {
     assert_eq!(log.lost(), 100);
 }
 
+/// One that is started again is found again, and a message that is too long is the only one that is lost.
+#[test]
+fn a_daemon_of_syslog_may_start_again() {
+    use std::os::unix::net::UnixDatagram;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log");
+    let before = UnixDatagram::bind(&path).unwrap();
+    let mut recorder = Recorder::default();
+    let rules = Rules { sample: 1.0, ..Rules::default() };
+    recorder.apply(Some(&rules));
+    let log = AccessLog::start(vec![recorder.take_reader().unwrap()]).unwrap();
+    let path_alone = template(&[Ok("request.path")]);
+    // Longer than any datagram.
+    let long = Format::Template(vec![Part::Text("x".repeat(1024 * 1024).into())]);
+    let specs = [path_alone.clone(), long, path_alone].map(|format| {
+        let target = LogTarget::SyslogSocket(path.clone());
+        AccessLogSpec { target, format, rules: rules.clone() }
+    });
+    let mut send = |number: usize| {
+        let mut draft = recorder.draft();
+        draft.add(Text::Path, format!("/{number}").as_bytes());
+        assert_eq!(recorder.record(draft, false, 0), Recorded::Queued);
+        log.flush();
+    };
+    let switch = |spec: &AccessLogSpec| log.switch(Some((spec.clone(), spec.open().unwrap())));
+    switch(&specs[0]);
+    send(0);
+    switch(&specs[1]);
+    send(1);
+    assert_eq!(log.lost(), 1);
+    let mut message = [0; 200];
+    let length = before.recv(&mut message).unwrap();
+    assert!(message[..length].ends_with(b": /0"));
+    switch(&specs[2]);
+    log.flush();
+    drop(before);
+    std::fs::remove_file(&path).unwrap();
+    let after = UnixDatagram::bind(&path).unwrap();
+    after.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    send(2);
+    let length = after.recv(&mut message).unwrap();
+    assert!(message[..length].ends_with(b": /2"));
+    assert_eq!(log.lost(), 1);
+}
+
 #[test]
 fn a_daemon_of_syslog_gets_a_message_for_each_line() {
     let folder = tempfile::tempdir().unwrap();

@@ -8,6 +8,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, s
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use rustix::io::Errno;
 use tokio::sync::oneshot;
 
 use super::entry::Entry;
@@ -235,7 +236,8 @@ impl Writer {
 
     /// Writes the batch. True: nothing is left of it.
     fn write(&mut self) -> bool {
-        let Some((_, sink)) = &mut self.output else { return true };
+        let Some((spec, sink)) = &mut self.output else { return true };
+        let mut reconnected = false;
         if sink.is_syslog() {
             write_prefix(sink.is_local(), &mut self.prefix);
         }
@@ -251,6 +253,18 @@ impl Writer {
             match sink.write(&self.batch[self.written..], &self.prefix) {
                 Ok(0) => return false,
                 Ok(count) => self.written += count,
+                Err(error) if sink.is_syslog() && error.raw_os_error() == Some(Errno::MSGSIZE.raw_os_error()) => {
+                    let line = &self.batch[self.written..];
+                    self.written += line.iter().position(|byte| *byte == b'\n').map_or(line.len(), |end| end + 1);
+                    self.lost.fetch_add(1, Ordering::Relaxed);
+                }
+                // The daemon may have been started again.
+                Err(_) if sink.is_syslog() && !reconnected => {
+                    reconnected = true;
+                    if let Ok(opened) = spec.open() {
+                        *sink = opened;
+                    }
+                }
                 Err(error) => return self.fail(&error),
             }
         }
@@ -287,10 +301,14 @@ impl Writer {
         self.written = 0;
     }
 
-    /// Empties the rings.
+    /// Empties the rings: what is in them belongs to a log that is off, and could not be written in time.
     fn discard(&mut self) {
-        let Self { rings, entry, .. } = self;
-        rings.iter_mut().for_each(|ring| while ring.pop(entry) {});
+        let Self { rings, entry, lost, .. } = self;
+        rings.iter_mut().for_each(|ring| {
+            while ring.pop(entry) {
+                lost.fetch_add(1, Ordering::Relaxed);
+            }
+        });
     }
 }
 

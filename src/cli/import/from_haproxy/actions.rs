@@ -465,7 +465,7 @@ fn left(kind: &str) -> Option<&'static str> {
         "allow" => "rules behind it cannot be left out for some requests",
         "replace-header" | "replace-value" => "fields are set, added or removed",
         "set-var" | "unset-var" | "set-var-fmt" => "there are no variables",
-        "capture" | "set-log-level" => "there is no access log yet",
+        "capture" | "set-log-level" => "[log] has an access log, for all routes: access, format, headers",
         "cache-use" => "cairn is no cache",
         _ if begins(&["track-sc", "sc-", "sc0-", "set-nice", "set-mark", "set-tos"]) => {
             "there are no counters of clients"

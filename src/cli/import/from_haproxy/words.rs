@@ -107,7 +107,7 @@ pub(super) fn reason(line: &str) -> Option<&'static str> {
             "start cairn as that user; ports below 1024 take CAP_NET_BIND_SERVICE"
         }
         () if any(&["log", "option httplog", "option tcplog", "capture", "http-request capture"]) => {
-            "there is no access log yet"
+            "[log] has an access log, for all routes: access, format, headers"
         }
         () if any(&["ulimit-n"]) => "descriptors are raised to the hard limit",
         () if any(&["stats"]) => "admin.listen has /status, /routes and /metrics",

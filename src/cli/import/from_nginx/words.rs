@@ -178,7 +178,7 @@ pub(super) fn reason(name: &str) -> Option<&'static str> {
         "worker_connections" => "descriptors bound the connections; listener.limits.connections sets fewer",
         "worker_shutdown_timeout" => "drain.timeout is how long the end may take",
         "stream" | "mail" => "cairn is a proxy for HTTP",
-        "access_log" => "there is no access log yet",
+        "access_log" => "[log] has an access log, for all routes: access, format, headers",
         "resolver" | "resolver_timeout" => "names of endpoints are looked up when the configuration is loaded",
         "proxy_intercept_errors" => "answers of an origin are not replaced",
         "index" | "autoindex" | "disable_symlinks" => "cairn serves no files",
