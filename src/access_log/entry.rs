@@ -13,7 +13,7 @@ const CUT: u16 = 1 << 15;
 /// A time that is not known.
 const UNKNOWN: u64 = u64::MAX;
 /// Numbers of 8 bytes at the beginning of an entry.
-const WORDS: usize = 10;
+const WORDS: usize = 11;
 /// Bytes of them.
 const NUMBER_BYTES: usize = WORDS * 8;
 
@@ -126,6 +126,8 @@ pub struct Numbers {
     pub head: Option<Duration>,
     /// The TLS handshake; only of the first exchange of a connection.
     pub tls: Option<Duration>,
+    /// Waiting for a place at the cluster; None: it has not waited.
+    pub queue: Option<Duration>,
     /// Connecting to the endpoint, TLS included; None: nothing was connected to.
     pub connect: Option<Duration>,
     /// From the beginning to the head of the response.
@@ -164,6 +166,7 @@ impl Numbers {
             nanoseconds(self.own),
             self.received,
             self.sent,
+            optional(self.queue),
             small,
         ];
         let mut bytes = [0; NUMBER_BYTES];
@@ -178,12 +181,13 @@ impl Numbers {
         let word = |at: usize| words.get(at).copied().map_or(0, u64::from_le_bytes);
         let time = |at| Duration::from_nanos(word(at));
         let optional = |at| (word(at) != UNKNOWN).then(|| time(at));
-        let small = word(9);
+        let small = word(10);
         Self {
             began: time(0),
             total: time(1),
             head: optional(2),
             tls: optional(3),
+            queue: optional(9),
             connect: optional(4),
             first_byte: optional(5),
             own: time(6),

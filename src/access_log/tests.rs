@@ -17,6 +17,7 @@ fn draft() -> Draft {
         total: Duration::from_micros(12_345),
         head: Some(Duration::ZERO),
         tls: None,
+        queue: None,
         connect: Some(Duration::from_micros(1500)),
         first_byte: Some(Duration::from_millis(11)),
         own: Duration::from_nanos(87_999),

@@ -40,6 +40,7 @@ pub(super) enum Field {
 pub(super) enum Phase {
     Tls,
     Head,
+    Queue,
     Connect,
     FirstByte,
     Total,
@@ -58,7 +59,7 @@ pub(super) enum Value<'a> {
 
 /// All that can be told, in the order of a line: key in JSON and logfmt (empty: not there), name in templates, what it is.
 /// The names of fields that are always kept stand for them in any letter case.
-pub(super) const FIELDS: [(&str, &str, Field); 33] = [
+pub(super) const FIELDS: [(&str, &str, Field); 34] = [
     ("time", "time.iso", Field::Time),
     ("", "time.clf", Field::ClfTime),
     ("", "time.unix", Field::UnixTime),
@@ -82,6 +83,7 @@ pub(super) const FIELDS: [(&str, &str, Field); 33] = [
     ("sent_bytes", "response.bytes", Field::Sent),
     ("tls_ms", "duration.tls", Field::Phase(Phase::Tls)),
     ("head_ms", "duration.head", Field::Phase(Phase::Head)),
+    ("queue_ms", "duration.queue", Field::Phase(Phase::Queue)),
     ("connect_ms", "duration.connect", Field::Phase(Phase::Connect)),
     ("first_byte_ms", "duration.first_byte", Field::Phase(Phase::FirstByte)),
     ("total_ms", "duration.total", Field::Phase(Phase::Total)),
@@ -159,6 +161,7 @@ impl Field {
             Self::Sent => Value::Number(numbers.sent),
             Self::Phase(Phase::Tls) => phase(numbers.tls),
             Self::Phase(Phase::Head) => phase(numbers.head),
+            Self::Phase(Phase::Queue) => phase(numbers.queue),
             Self::Phase(Phase::Connect) => phase(numbers.connect),
             Self::Phase(Phase::FirstByte) => phase(numbers.first_byte),
             Self::Phase(Phase::Total) => Value::Time(numbers.total),

@@ -41,7 +41,8 @@ impl Downstream {
         if let Some(failure) = record.failure {
             draft.add(Text::Reason, failure.answer().reason.as_bytes());
         }
-        let now = engine.ring.time();
+        let elapsed = engine.ring.elapsed();
+        let now = record.ended + elapsed;
         let began = if read || self.begun.is_some() { self.log.begun_at } else { record.began };
         let numbers = &mut draft.numbers;
         numbers.began = began;
@@ -49,10 +50,11 @@ impl Downstream {
         numbers.head = (read || self.begun.is_some()).then(|| record.began.saturating_sub(began));
         numbers.tls = self.log.handshake.take();
         numbers.first_byte = record.answered.map(|answered| answered.saturating_sub(began));
-        numbers.own += now.saturating_sub(record.ended);
+        numbers.own += elapsed;
         (numbers.received, numbers.sent) = (record.received, record.sent);
         numbers.status = record.status;
         if let Some(forwarding) = record.forwarded {
+            numbers.queue = forwarding.queue;
             numbers.connect = forwarding.connect;
             numbers.attempts = forwarding.attempts;
         }

@@ -76,7 +76,7 @@ impl<D: Driver> Engine<D> {
     /// Notes how long it has taken until the request was queued for the origin.
     #[inline(never)]
     pub fn note_sent(&self, draft: &mut Draft) {
-        draft.numbers.own = self.ring.time().saturating_sub(self.ring.clock().now());
+        draft.numbers.own = self.ring.elapsed();
     }
 
     /// Adds the endpoint of the last attempt, while the snapshot of the exchange is known.

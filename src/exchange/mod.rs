@@ -246,7 +246,7 @@ impl<D: Driver> Engine<D> {
                 asked,
                 decision.snapshot.listener(asked.listener),
             ),
-            forwarding: Forwarding { cluster, endpoint: None, attempts: 0, connecting: None, connect: None },
+            forwarding: Forwarding::to(cluster),
             asked: self.ring.clock().now(),
             request_done: false,
             binds: http::binds_connection(head, &request.fields, FieldName::Authorization),
@@ -356,6 +356,7 @@ impl<D: Driver> Engine<D> {
                 wait.request.clear(self.ring.buffers.pieces());
                 let number = exchange.place.as_ref().map(|place| place.cluster.number());
                 if let Some(link) = wait.link {
+                    exchange.forwarding.end_queue(link.waited(self.ring.clock().now()));
                     self.remove_waiting(number, exchange.priority, link);
                 }
             }

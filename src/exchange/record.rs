@@ -40,10 +40,24 @@ pub struct Forwarding {
     pub endpoint: Option<EndpointId>,
     /// Number of attempts.
     pub attempts: u8,
+    /// How long it has waited for a place at its cluster; None: it has not.
+    pub queue: Option<Duration>,
     /// Since when the attempt under way connects; None: it does not.
     pub connecting: Option<Duration>,
     /// How long connecting has taken, over all attempts; None: only connections from the pool were used.
     pub connect: Option<Duration>,
+}
+
+impl Forwarding {
+    /// That of an exchange that begins.
+    pub(super) fn to(cluster: ClusterId) -> Self {
+        Self { cluster, endpoint: None, attempts: 0, queue: None, connecting: None, connect: None }
+    }
+
+    /// Records that a wait for a place is over.
+    pub(super) fn end_queue(&mut self, waited: Duration) {
+        self.queue = Some(self.queue.unwrap_or_default() + waited);
+    }
 }
 
 impl Record {

@@ -33,6 +33,13 @@ pub(super) struct Link {
     fresh: bool,
 }
 
+impl Link {
+    /// How long it has waited.
+    pub(super) fn waited(self, now: Duration) -> Duration {
+        now.saturating_sub(self.since)
+    }
+}
+
 /// The requests of one cluster that wait here.
 #[derive(Debug)]
 pub(super) struct WaitingRequests {
@@ -310,7 +317,8 @@ impl<D: Driver> Engine<D> {
 
     /// Takes an exchange out of those that wait. `link` is or was its own.
     pub(super) fn unlink(&mut self, id: u32, link: Link) {
-        let exchange = &self.exchanges[id as usize];
+        let exchange = &mut self.exchanges[id as usize];
+        exchange.forwarding.end_queue(link.waited(self.ring.clock().now()));
         let (priority, number) = (exchange.priority, exchange.place.as_ref().map(|place| place.cluster.number()));
         self.remove_waiting(number, priority, link);
     }

@@ -450,12 +450,6 @@ impl<D: Driver> Ring<D> {
         self.driver.local(descriptor.as_fd())
     }
 
-    /// The time right now, which a turn does not need; [`Ring::clock`] shows when it began.
-    #[must_use]
-    pub fn time(&self) -> Duration {
-        self.driver.now()
-    }
-
     /// Seconds of the wall clock since 1970.
     #[must_use]
     pub fn wall_seconds(&self) -> u64 {

@@ -5,6 +5,8 @@ use std::collections::HashSet;
 use std::fs;
 use std::io::Read;
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -120,6 +122,42 @@ fn times_are_those_of_who_was_waited_for() {
         ["head_ms", "first_byte_ms", "total_ms", "own_ms"].map(|key| milliseconds(line, key));
     // The wait of a test may end a little early.
     assert!(head > 100.0 && first > head + 100.0 && total >= first && own < 100.0, "{line}");
+}
+
+/// A wait for a place is neither the origin's time nor cairn's.
+#[test]
+fn a_wait_in_a_queue_has_a_time_of_its_own() {
+    let (sender, held) = channel();
+    let allowed = Arc::new(AtomicUsize::new(0));
+    let (its, read) = (Arc::clone(&allowed), AtomicUsize::new(0));
+    let origin = Origin::start(move |mut wire, _| {
+        while wire.message().is_some() {
+            let number = read.fetch_add(1, Ordering::SeqCst);
+            // The test may be over.
+            let _ = sender.send(());
+            poll(|| (its.load(Ordering::SeqCst) > number).then_some(()));
+            wire.send(OK);
+        }
+    });
+    let limits = "limits = { requests = 1, queue = 1, queue_timeout = \"5s\" }";
+    let proxy = Setup::to(&[&origin.address]).managed().cluster(limits).more(FILE).start();
+    let [mut first, mut second, mut gone] = [(); 3].map(|()| proxy.client());
+    first.send("GET /first HTTP/1.1\r\nHost: a\r\n\r\n");
+    next(&held);
+    second.send("GET /second HTTP/1.1\r\nHost: a\r\n\r\n");
+    poll(|| (proxy.status()["clusters"][0]["limits"]["waiting"] == 1).then_some(()));
+    gone.send("GET /third HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(gone.message().unwrap().reason(), "queue_full");
+    thread::park_timeout(Duration::from_millis(150));
+    allowed.store(2, Ordering::SeqCst);
+    assert_eq!(first.message().unwrap().status(), 200);
+    assert_eq!(second.message().unwrap().status(), 200);
+    let lines = lines(&proxy, 3);
+    let line = |path: &str| lines.iter().find(|line| line["path"] == path).unwrap();
+    assert_eq!((&line("/third")["reason"], &line("/third")["cluster"]), (&json!("queue_full"), &json!("app")));
+    assert!(line("/first")["queue_ms"].is_null(), "{lines:?}");
+    let [queue, first_byte] = ["queue_ms", "first_byte_ms"].map(|key| milliseconds(line("/second"), key));
+    assert!(queue > 100.0 && queue <= first_byte, "{lines:?}");
 }
 
 /// Requests that are answered here: the log has the status and the reason that the client is told.
