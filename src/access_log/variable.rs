@@ -123,7 +123,8 @@ impl Variable {
 
     /// The names of all variables, as a help shows them.
     pub fn names() -> impl Iterator<Item = &'static str> {
-        FIELDS.iter().map(|(_, name, _)| *name).filter(|name| !name.starts_with("header.")).chain(["header.NAME"])
+        let named = FIELDS.iter().map(|(_, name, _)| *name).filter(|name| !name.starts_with("header."));
+        std::iter::once("header.NAME").chain(named)
     }
 
     /// The name of the field of a request that it is, if workers keep it only where it is asked for.
