@@ -212,12 +212,14 @@ impl Downstream {
             self.close_exchange(engine, exchange, outcome);
         }
         self.id.clear();
-        if let Some(record) = self.current.record.take() {
-            let record = engine.finish(Record { received: self.current.received, ..record });
-            if self.log.entry.is_some() || engine.access_log.is_on() {
-                self.log_exchange(engine, &record);
-            }
+        let Some(record) = &mut self.current.record else { return };
+        record.received = self.current.received;
+        engine.finish(record);
+        if self.log.entry.is_some() || engine.access_log.is_on() {
+            let record = *record;
+            self.log_exchange(engine, &record);
         }
+        self.current.record = None;
     }
 
     /// Ends the exchange with the origin; an answer to the client may follow.

@@ -237,7 +237,7 @@ impl<D: Driver> Engine<D> {
         self.owe(id);
         // On an established connection the origin owes nothing before something was sent.
         if self.upstreams.get(connection).is_some_and(|connection| !connection.is_connected()) {
-            self.exchanges[id as usize].forwarding.connecting = Some(self.ring.clock().now());
+            self.exchanges[id as usize].connecting = Some(self.ring.clock().now());
             self.arm(id);
         }
     }

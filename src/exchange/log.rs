@@ -2,7 +2,7 @@
 //! (`downstream`), and which exchanges are logged (`access_log`).
 
 use super::request::AddressText;
-use super::{Decision, Engine, Forwarding, Peer, RouteOf, RouteRequest, client};
+use super::{Decision, Engine, Peer, RouteOf, RouteRequest, client};
 use crate::access_log::{Draft, QueryRule, Recorded, Text};
 use crate::http::FieldName;
 use crate::id::RouteId;
@@ -104,11 +104,11 @@ impl<D: Driver> Engine<D> {
     pub(super) fn note_connected(&mut self, connection: u32, id: Option<u32>) {
         let established = self.upstreams.get(connection).is_some_and(|connection| connection.is_connected());
         let exchange = id.and_then(|id| self.exchanges.get_mut(id as usize)).filter(|_| established);
-        if let Some(Forwarding { connecting, connect, .. }) = exchange.map(|exchange| &mut exchange.forwarding)
-            && let Some(since) = connecting.take()
+        if let Some(exchange) = exchange
+            && let Some(since) = exchange.connecting.take()
         {
             let took = self.ring.clock().now().saturating_sub(since);
-            *connect = Some(connect.unwrap_or_default() + took);
+            exchange.forwarding.connect = Some(exchange.forwarding.connect.unwrap_or_default() + took);
         }
     }
 }

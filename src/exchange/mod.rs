@@ -246,6 +246,7 @@ impl<D: Driver> Engine<D> {
                 asked,
                 decision.snapshot.listener(asked.listener),
             ),
+            connecting: None,
             forwarding: Forwarding::to(cluster),
             asked: self.ring.clock().now(),
             request_done: false,

@@ -42,8 +42,6 @@ pub struct Forwarding {
     pub attempts: u8,
     /// How long it has waited for a place at its cluster; None: it has not.
     pub queue: Option<Duration>,
-    /// Since when the attempt under way connects; None: it does not.
-    pub connecting: Option<Duration>,
     /// How long connecting has taken, over all attempts; None: only connections from the pool were used.
     pub connect: Option<Duration>,
 }
@@ -51,7 +49,7 @@ pub struct Forwarding {
 impl Forwarding {
     /// That of an exchange that begins.
     pub(super) fn to(cluster: ClusterId) -> Self {
-        Self { cluster, endpoint: None, attempts: 0, queue: None, connecting: None, connect: None }
+        Self { cluster, endpoint: None, attempts: 0, queue: None, connect: None }
     }
 
     /// Records that a wait for a place is over.
@@ -92,12 +90,11 @@ impl Record {
 }
 
 impl<D: Driver> Engine<D> {
-    /// Counts an exchange that is over, and returns its whole record. Called once for every exchange, however it ended.
-    pub fn finish(&mut self, mut record: Record) -> Record {
+    /// Completes the record of an exchange that is over, and counts it. Called once for every exchange, however it ended.
+    pub fn finish(&mut self, record: &mut Record) {
         record.ended = self.ring.clock().now();
         self.counters.respond(record.status);
         #[cfg(test)]
-        self.finished.push(record);
-        record
+        self.finished.push(*record);
     }
 }

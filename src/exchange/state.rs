@@ -40,6 +40,8 @@ pub(super) struct Exchange {
     pub(super) priority: Priority,
     /// What it has of a cluster with limits; None: the cluster has none, or nothing was taken yet.
     pub(super) place: Option<Place>,
+    /// Since when the attempt under way connects; None: it does not.
+    pub(super) connecting: Option<Duration>,
     /// The part of its record that describes the origin's side.
     pub(super) forwarding: Forwarding,
     /// The part of the request that was sent and may be sent again.
