@@ -40,6 +40,11 @@ pub const PROXY_V1_BYTES: usize = 107;
 /// Longest header of version 2 that is read, bytes; above: the connection is closed. The addresses of Unix-domain sockets take 232, TLVs
 /// such as those of cloud providers and of TLS some hundred.
 pub const PROXY_V2_BYTES: usize = 4 * 1024;
+/// Longest ClientHello that is read to route by it, bytes; above: the connection is closed. With keys and tickets after quantum computers
+/// it has 2 KiB.
+pub const CLIENT_HELLO_BYTES: usize = 16 * 1024;
+/// Bytes that it may take on the wire, with the headers of its records: what is received of it is joined in one buffer.
+pub const CLIENT_HELLO_WIRE_BYTES: usize = HEAD_BYTES_MAX;
 /// Longest field name, bytes; above: 431.
 pub const FIELD_NAME_BYTES: usize = 256;
 /// Longest chunk-size line with its extensions, bytes (RFC 9112 section 7.1.1).

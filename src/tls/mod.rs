@@ -4,6 +4,7 @@
 mod authorities;
 mod client;
 mod client_auth;
+pub mod client_hello;
 mod demand;
 mod distrust;
 mod examine;
