@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::net::IpAddr;
 
 use cairn::id::{ClusterId, ListenerId};
-use cairn::route::{ActionSpec, HostPattern, PathPattern, Request, RouteSpec, Router, Scheme, ValuePattern};
+use cairn::route::{ActionSpec, HostPattern, PathPattern, Protocol, Request, RouteSpec, Router, Scheme, ValuePattern};
 use criterion::{Criterion, criterion_group, criterion_main};
 
 const HOSTS: usize = 10_000;
@@ -78,7 +78,7 @@ fn table(hosts: usize) -> Router {
         let pattern = HostPattern::Exact(name(number));
         route(format!("{number}{prefix}"), vec![pattern], PathPattern::Prefix(prefix.into()))
     });
-    Router::build(&specs.collect::<Vec<_>>(), 1).expect("valid routes")
+    Router::build(&specs.collect::<Vec<_>>(), &[Protocol::Http; 1]).expect("valid routes")
 }
 
 fn measure(criterion: &mut Criterion, case: &str, router: &Router, hosts: usize) {
@@ -127,7 +127,7 @@ fn single(criterion: &mut Criterion) {
         ("host+prefix+method+header", conditional),
         ("host+regex", route("r".into(), exact(), PathPattern::Regex("/orders/[0-9]+".into()))),
     ] {
-        let router = Router::build(&[spec], 1).expect("valid route");
+        let router = Router::build(&[spec], &[Protocol::Http; 1]).expect("valid route");
         assert!(router.find(ListenerId(0), &request).is_some(), "{case}");
         criterion.bench_function(&format!("route/find/one route, {case}"), |bencher| {
             bencher.iter(|| black_box(router.find(ListenerId(0), black_box(&request))));
@@ -139,7 +139,7 @@ fn edits(criterion: &mut Criterion) {
     let mut spec = route("r".into(), Vec::new(), PathPattern::Any);
     spec.request_headers.set = vec![("x-a".into(), "1".into())];
     spec.request_headers.remove = vec!["x-internal".into(), "server".into()];
-    let router = Router::build(&[spec], 1).expect("valid route");
+    let router = Router::build(&[spec], &[Protocol::Http; 1]).expect("valid route");
     let route = &router.routes()[0];
     let names: [&[u8]; 8] =
         [b"Host", b"User-Agent", b"Accept", b"Cookie", b"Accept-Encoding", b"X-Internal", b"Referer", b"Connection"];

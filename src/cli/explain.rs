@@ -355,6 +355,7 @@ impl<'a> Explanation<'a> {
                 Some(identity) => format!("its client is not {identity}"),
                 None => "its client holds for no client without a certificate: --client states one".to_owned(),
             },
+            Condition::Alpn => "its alpn holds for no request".to_owned(),
             Condition::ClientIp => match self.routed().client_ip() {
                 Some(address) => format!("its client_ip does not contain {address}"),
                 None => "its client_ip holds for no client without an address".to_owned(),
@@ -377,6 +378,7 @@ impl<'a> Explanation<'a> {
             Condition::Query(name) => format!("the condition on query {name}"),
             Condition::Cookie(name) => format!("the condition on cookie {name}"),
             Condition::Client => format!("client {}", self.routed().identity().unwrap_or_default()),
+            Condition::Alpn => "alpn".to_owned(),
             Condition::ClientIp => {
                 let address = self.routed().client_ip().map(|address| format!(" contains {address}"));
                 format!("client_ip{}", address.unwrap_or_default())

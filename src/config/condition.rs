@@ -16,6 +16,7 @@ pub(super) fn conditions(section: Section<'_>, bounds: &Bounds, problems: &mut P
     ConditionsSpec {
         client: reader.clients(),
         client_ip: reader.networks(),
+        alpn: Vec::new(),
         methods: reader.methods(),
         headers: reader.headers(),
         query: reader.query(),
@@ -168,7 +169,7 @@ impl Config {
     }
 
     fn texts(&self, conditions: &ConditionsSpec) -> Vec<String> {
-        let ConditionsSpec { client, client_ip, methods, headers, query, cookies, scheme, port } = conditions;
+        let ConditionsSpec { client, client_ip, alpn, methods, headers, query, cookies, scheme, port } = conditions;
         let mut texts = Vec::new();
         if !client.is_empty() {
             let clients: Vec<_> = client.iter().map(|it| self.shown(&it.to_string()).to_owned()).collect();
@@ -177,6 +178,10 @@ impl Config {
         if !client_ip.is_empty() {
             let networks: Vec<_> = client_ip.iter().map(ToString::to_string).collect();
             texts.push(format!("client_ip {}", networks.join(" or ")));
+        }
+        if !alpn.is_empty() {
+            let protocols: Vec<_> = alpn.iter().map(|it| self.shown(it)).collect();
+            texts.push(format!("alpn {}", protocols.join(" or ")));
         }
         if !methods.is_empty() {
             texts.push(format!("method {}", methods.join(" or ")));

@@ -11,6 +11,7 @@ use super::tables::LISTENERS_MAX;
 use super::tls;
 use crate::http::path::EncodedSlash;
 use crate::id::{Address, ListenerId};
+use crate::route::Protocol;
 use crate::snapshot::{ListenerSpec, ProxyProtocol};
 use crate::uring::BindOptions;
 
@@ -57,6 +58,7 @@ fn listener(section: Section<'_>, name: String, bind: Address, problems: &mut Pr
     ListenerSpec {
         name,
         bind,
+        protocol: Protocol::Http,
         options: BindOptions::default(),
         header_bytes: usize::try_from(limits.size("header_bytes")).unwrap_or(usize::MAX),
         header_count: usize::try_from(limits.number("header_count")).unwrap_or(usize::MAX),

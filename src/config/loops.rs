@@ -4,7 +4,7 @@
 use super::report::Problems;
 use super::section::Section;
 use crate::cluster::ClusterSpec;
-use crate::id::{Address, ClusterId};
+use crate::id::{Address, ClusterId, ListenerId};
 use crate::route::template::first_variable;
 use crate::route::{ActionSpec, ConditionsSpec, HeaderEdits, HostPattern, PathEdit, PathPattern, RouteSpec, Sample};
 use crate::snapshot::{ListenerSpec, Snapshot, SnapshotSpec};
@@ -86,9 +86,8 @@ pub(super) fn report(spec: &SnapshotSpec, clusters: &[Section<'_>], problems: &m
 
 /// Whether a route is one of the listener at `position`.
 pub(super) fn serves(route: &RouteSpec, position: usize, listener: &ListenerSpec) -> bool {
-    let named = route.listeners.is_empty() || route.listeners.iter().any(|id| id.index() == position);
     let port = listener.port();
-    named
+    u16::try_from(position).is_ok_and(|position| route.is_of(ListenerId(position), listener.protocol))
         && route.conditions.port.is_none_or(|asked| port == Some(asked))
         && route.not.port.is_none_or(|it| port != Some(it))
 }
@@ -111,7 +110,7 @@ fn reaches(endpoint: &Address, listener: &ListenerSpec) -> bool {
 pub(super) fn own_redirect<'a>(spec: &'a SnapshotSpec, position: usize, snapshot: &Snapshot) -> Option<&'a str> {
     let route = spec.routes.get(position)?;
     let ActionSpec::Redirect { scheme, host, path, query: new_query, .. } = &route.action else { return None };
-    let ConditionsSpec { client, client_ip, methods, headers, query, cookies, scheme: only, port: _ } =
+    let ConditionsSpec { client, client_ip, alpn: _, methods, headers, query, cookies, scheme: only, port: _ } =
         &route.conditions;
     let named = !headers.is_empty() || !query.is_empty() || !cookies.is_empty();
     if named || !client.is_empty() || !client_ip.is_empty() || new_query.is_some() || !route.not.is_empty() {

@@ -161,7 +161,7 @@ impl Config {
     /// The warning of a condition on the listener that none of the route's listeners can meet.
     fn never(&self, route: &RouteSpec) -> Option<String> {
         let numbered = self.snapshot.listeners.iter().zip(0..);
-        let named = numbered.filter(|(_, id)| route.listeners.is_empty() || route.listeners.contains(&ListenerId(*id)));
+        let named = numbered.filter(|(listener, id)| route.is_of(ListenerId(*id), listener.protocol));
         let listeners: Vec<_> = named.map(|(listener, _)| listener).collect();
         let speaks = |it: &ListenerSpec, scheme: Scheme| {
             // A trusted proxy may say that its client speaks otherwise; so may who comes on a Unix-domain socket.

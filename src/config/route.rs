@@ -10,7 +10,9 @@ use crate::cluster::Priority;
 use crate::id::ClusterId;
 use crate::limits::ROUTE_VARIABLES;
 use crate::route::template::{Template, Variable};
-use crate::route::{ActionSpec, HeaderEdits, Importance, PathEdit, PathPattern, RouteLimits, RouteSpec, count_groups};
+use crate::route::{
+    ActionSpec, HeaderEdits, Importance, PathEdit, PathPattern, Protocol, RouteLimits, RouteSpec, count_groups,
+};
 
 /// Names to which routes refer, and bounds of their values.
 #[derive(Clone, Copy, Debug)]
@@ -92,6 +94,7 @@ impl<'a> Reader<'a> {
         Some(RouteSpec {
             name,
             tenant: None,
+            protocol: Protocol::Http,
             listeners,
             hosts,
             path,

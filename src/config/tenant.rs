@@ -275,7 +275,7 @@ impl Tenant {
         let mut routes = self.rivals(tenant_context);
         let first = routes.len();
         routes.append(&mut part.routes);
-        if let Err(mut errors) = Router::build(&routes, tenant_context.snapshot.listeners.len()) {
+        if let Err(mut errors) = Router::build(&routes, &tenant_context.snapshot.protocols()) {
             let own: HashSet<&str> = routes.iter().skip(first).map(|route| route.name.as_str()).collect();
             errors.retain(|error| own.contains(error.route.as_str()));
             part.source_map.report(&errors, tenant_context.source_map, problems);
@@ -301,7 +301,7 @@ impl Tenant {
             let mut routes = self.rivals(tenant_context);
             routes.extend_from_slice(&part.routes);
             routes.push(self.answer(name.clone(), claim));
-            let Ok(_) = Router::build(&routes, tenant_context.snapshot.listeners.len()) else { continue };
+            let Ok(_) = Router::build(&routes, &tenant_context.snapshot.protocols()) else { continue };
             part.routes.extend(routes.pop());
             part.source_map.generated_route(name, claim.at);
         }

@@ -12,11 +12,11 @@ use super::edit::Edits;
 use super::host;
 use super::pattern::Groups;
 use super::rewrite::Rewrite;
-use super::spec::{ClientPattern, ConditionsSpec, HostPattern, PathPattern, RouteSpec, Scheme, ValuePattern};
+use super::spec::{ClientPattern, ConditionsSpec, HostPattern, PathPattern, Protocol, RouteSpec, Scheme, ValuePattern};
 use super::template::Variable;
 use super::tree::{Draft, DraftId, Rule};
 use super::{ErrorPages, Restores, Route, Router, Table};
-use crate::id::{Network, RouteId};
+use crate::id::{ListenerId, Network, RouteId};
 use crate::limits::{REQUEST_LINE_BYTES, ROUTE_TABLE_BYTES_MAX};
 
 /// Why a route cannot be compiled.
@@ -41,6 +41,7 @@ pub(super) struct Rank {
     /// this one.
     client: Reverse<bool>,
     client_ip: Reverse<bool>,
+    alpn: Reverse<bool>,
     methods: Reverse<bool>,
     headers: Reverse<usize>,
     query: Reverse<usize>,
@@ -75,6 +76,7 @@ struct Signature<'a> {
 struct Sorted<'a> {
     client: Vec<&'a ClientPattern>,
     client_ip: Vec<&'a Network>,
+    alpn: Vec<&'a String>,
     methods: Vec<&'a String>,
     headers: Vec<&'a (String, ValuePattern)>,
     query: Vec<&'a (String, ValuePattern)>,
@@ -83,12 +85,12 @@ struct Sorted<'a> {
     port: Option<u16>,
 }
 
-pub(super) fn compile(specs: &[RouteSpec], listeners: usize) -> Result<Router, Vec<BuildError>> {
+pub(super) fn compile(specs: &[RouteSpec], listeners: &[Protocol]) -> Result<Router, Vec<BuildError>> {
     let mut errors = Vec::new();
     let mut routes = Vec::with_capacity(specs.len());
     let mut conditions = Vec::with_capacity(specs.len());
     for (index, spec) in specs.iter().enumerate() {
-        check(spec, listeners, &mut errors);
+        check(spec, listeners.len(), &mut errors);
         conditions.push(Conditions::compile(spec, &mut errors));
         match route(RouteId(index as u32), spec) {
             Ok(route) => routes.push(route),
@@ -108,6 +110,7 @@ pub(super) fn compile(specs: &[RouteSpec], listeners: usize) -> Result<Router, V
         wildcard: node_of(draft.wildcard),
         any: node_of(draft.any),
         suffix_bytes: draft.suffix_bytes,
+        reads_hello: draft.reads_hello,
     });
     Ok(Router {
         routes: routes.into(),
@@ -178,18 +181,17 @@ fn path_key(spec: &RouteSpec) -> &'static str {
         PathPattern::Prefix(_) => "path_prefix",
         PathPattern::Regex(_) => "path_regex",
         PathPattern::Any if spec.hosts.is_empty() => "name",
+        PathPattern::Any if spec.protocol == Protocol::Tcp => "sni",
         PathPattern::Any => "hosts",
     }
 }
 
 /// The distinct sets of routes that listeners serve, and the index of the set for each listener.
-fn group_by_routes(specs: &[RouteSpec], listeners: usize) -> (Vec<Vec<RouteId>>, Vec<u32>) {
+fn group_by_routes(specs: &[RouteSpec], listeners: &[Protocol]) -> (Vec<Vec<RouteId>>, Vec<u32>) {
     let mut sets: Vec<Vec<RouteId>> = Vec::new();
     let mut known: HashMap<Vec<RouteId>, u32> = HashMap::new();
-    let by_listener = (0..listeners).map(|listener| {
-        let serves =
-            |spec: &RouteSpec| spec.listeners.is_empty() || spec.listeners.iter().any(|id| id.index() == listener);
-        let numbered = specs.iter().enumerate().filter(|(_, spec)| serves(spec));
+    let by_listener = (0..).map(ListenerId).zip(listeners).map(|(listener, protocol)| {
+        let numbered = specs.iter().enumerate().filter(|(_, spec)| spec.is_of(listener, *protocol));
         let set: Vec<_> = numbered.map(|(index, _)| RouteId(index as u32)).collect();
         *known.entry(set).or_insert_with_key(|set| {
             sets.push(set.clone());
@@ -205,6 +207,7 @@ struct DraftTable {
     wildcard: DraftId,
     any: DraftId,
     suffix_bytes: RangeInclusive<usize>,
+    reads_hello: bool,
 }
 
 /// Inserts routes into the draft of the tree.
@@ -266,7 +269,9 @@ impl<'a> TreeBuilder<'a> {
             }
         }
         let (min, max) = suffixes.unwrap_or((1, 0));
-        DraftTable { exact, wildcard, any, suffix_bytes: min..=max }
+        let asks = |spec: &RouteSpec| !spec.hosts.is_empty() || !spec.conditions.alpn.is_empty();
+        let reads_hello = routes.iter().any(|id| asks(&self.specs[id.index()]));
+        DraftTable { exact, wildcard, any, suffix_bytes: min..=max, reads_hello }
     }
 
     /// Inserts a route under the root of one host; None: of any.
@@ -295,8 +300,12 @@ impl<'a> TreeBuilder<'a> {
     fn duplicate(&mut self, first: RouteId, second: RouteId, host: Option<&str>) {
         if self.reported.insert((first, second)) {
             let (first, second) = (&self.specs[first.index()], &self.specs[second.index()]);
-            let on = host.map_or("on any host".to_owned(), |host| format!("host {host}"));
-            let problem = format!("matches the same requests as route {:?} ({on})", first.name);
+            let (word, what) = match second.protocol {
+                Protocol::Http => ("host", "requests"),
+                Protocol::Tcp => ("sni", "connections"),
+            };
+            let on = host.map_or(format!("on any {word}"), |host| format!("{word} {host}"));
+            let problem = format!("matches the same {what} as route {:?} ({on})", first.name);
             self.errors.push(BuildError {
                 route: second.name.clone(),
                 key: path_key(second),
@@ -324,6 +333,7 @@ impl Rank {
             path: PathClass::of(&spec.path),
             client: Reverse(!wanted.client.is_empty()),
             client_ip: Reverse(!wanted.client_ip.is_empty()),
+            alpn: Reverse(!wanted.alpn.is_empty()),
             methods: Reverse(!wanted.methods.is_empty()),
             headers: Reverse(wanted.headers.len()),
             query: Reverse(wanted.query.len()),
@@ -352,6 +362,7 @@ impl<'a> Sorted<'a> {
         Self {
             client: sorted(&spec.client),
             client_ip: sorted(&spec.client_ip),
+            alpn: sorted(&spec.alpn),
             methods: sorted(&spec.methods),
             headers: sorted(&spec.headers),
             query: sorted(&spec.query),

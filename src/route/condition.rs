@@ -21,6 +21,7 @@ pub(super) struct Conditions {
 struct ConditionSet {
     client: Box<[ClientPattern]>,
     client_ip: Option<NetworkSet>,
+    alpn: Box<[Box<[u8]>]>,
     methods: Box<[Box<[u8]>]>,
     headers: Box<[Field]>,
     query: Box<[Field]>,
@@ -52,6 +53,8 @@ pub enum Condition<'a> {
     Client,
     /// `client_ip`
     ClientIp,
+    /// `alpn`
+    Alpn,
     /// `methods`
     Method,
     /// `headers`, with the name of the field.
@@ -127,6 +130,7 @@ impl ConditionSet {
         Self {
             client: spec.client.as_slice().into(),
             client_ip: (!spec.client_ip.is_empty()).then(|| NetworkSet::of(&spec.client_ip)),
+            alpn: spec.alpn.iter().map(|protocol| protocol.as_bytes().into()).collect(),
             methods: spec.methods.iter().map(|method| method.as_bytes().into()).collect(),
             headers: fields(headers, &spec.headers),
             query: fields(query, &spec.query),
@@ -148,6 +152,11 @@ impl ConditionSet {
             && request.client_ip().is_some_and(|address| networks.contains(address)) == holds
         {
             return Some(Condition::ClientIp);
+        }
+        if !self.alpn.is_empty()
+            && request.protocols().any(|protocol| self.alpn.iter().any(|it| **it == *protocol)) == holds
+        {
+            return Some(Condition::Alpn);
         }
         if !self.methods.is_empty() && self.methods.iter().any(|method| **method == *request.method()) == holds {
             return Some(Condition::Method);

@@ -2,7 +2,7 @@
 //!
 //! The most specific route wins: exact host, then wildcard host (longest suffix first), then no host; under a host exact
 //! path, then longest prefix, then regular expression, then no path; then a route with `client_ip`, because a client can choose all
-//! else; then one with methods, then the one with more header conditions, then more query conditions, then more cookies, then one
+//! else; then one with `alpn`; then one with methods, then the one with more header conditions, then more query conditions, then more cookies, then one
 //! with a scheme, with a port, with more conditions under `not`, then the earlier one in the file. Where all routes of a more
 //! specific host or path fail on a condition, the less specific ones are tried. Not here: carrying out the route's action
 //! (`exchange`).
@@ -51,7 +51,7 @@ pub use rewrite::{PathRewrite, Rewrite};
 pub use sample::Sample;
 pub use spec::{
     ActionSpec, ClientPattern, ConditionsSpec, ErrorPageSpec, HeaderEdits, HostPattern, PathEdit, PathPattern,
-    RouteLimits, RouteSpec, Scheme, StatusPattern, ValuePattern,
+    Protocol, RouteLimits, RouteSpec, Scheme, StatusPattern, ValuePattern,
 };
 use tree::{NodeId, Rule, Tree};
 
@@ -71,6 +71,10 @@ pub trait Request {
     fn client_ip(&self) -> Option<IpAddr>;
     /// What the certificate of the client says of its owner; None: it has shown none.
     fn identity(&self) -> Option<&str>;
+    /// The protocols that a ClientHello offers which is not answered here; none of a request.
+    fn protocols(&self) -> impl Iterator<Item = &[u8]> {
+        std::iter::empty()
+    }
     /// The scheme that the client uses.
     fn scheme(&self) -> Scheme;
     /// The port of the listener; None: it has none.
@@ -149,14 +153,16 @@ struct Table {
     any: NodeId,
     /// Lengths of the suffixes under `wildcard`, which bound the probes for a host of many labels.
     suffix_bytes: RangeInclusive<usize>,
+    /// Whether a route asks for what is in a ClientHello.
+    reads_hello: bool,
 }
 
 impl Router {
-    /// Compiles the routes of `listeners` listeners.
+    /// Compiles the routes of listeners, which speak these protocols, by `ListenerId`.
     ///
     /// # Errors
     /// Every invalid regular expression, and every pair of routes with the same conditions on the same listener and host.
-    pub fn build(routes: &[RouteSpec], listeners: usize) -> Result<Self, Vec<BuildError>> {
+    pub fn build(routes: &[RouteSpec], listeners: &[Protocol]) -> Result<Self, Vec<BuildError>> {
         build::compile(routes, listeners)
     }
 
@@ -170,6 +176,12 @@ impl Router {
             ControlFlow::Break(rule.route())
         });
         found.break_value().and_then(|id| self.routes.get(id.index()))
+    }
+
+    /// Whether the route of a connection to a listener depends on its ClientHello.
+    #[must_use]
+    pub fn reads_hello(&self, listener: ListenerId) -> bool {
+        self.listeners.get(listener.index()).is_some_and(|&at| self.tables[at as usize].reads_hello)
     }
 
     /// All routes, by id.

@@ -20,6 +20,8 @@ pub struct Sample<'a> {
     pub headers: Vec<(&'a str, &'a str)>,
     /// The value of Cookie; empty: none.
     pub cookies: String,
+    /// What a ClientHello offers.
+    pub protocols: Vec<&'a str>,
     /// The address of the client.
     pub client_ip: Option<IpAddr>,
     /// What the certificate of the client says of its owner.
@@ -41,6 +43,7 @@ impl<'a> Sample<'a> {
             query: String::new(),
             headers: Vec::new(),
             cookies: String::new(),
+            protocols: Vec::new(),
             client_ip: None,
             identity: None,
             scheme: Scheme::Http,
@@ -78,6 +81,10 @@ impl Request for Sample<'_> {
 
     fn identity(&self) -> Option<&str> {
         self.identity.as_deref()
+    }
+
+    fn protocols(&self) -> impl Iterator<Item = &[u8]> {
+        self.protocols.iter().map(|protocol| protocol.as_bytes())
     }
 
     fn scheme(&self) -> Scheme {

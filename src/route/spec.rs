@@ -8,6 +8,16 @@ use super::{Importance, Retry, template};
 use crate::id::{ClusterId, ListenerId, Network, TenantId};
 use crate::tls::SpiffeId;
 
+/// What clients of a listener speak, and its routes are for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// HTTP; a route takes requests.
+    #[default]
+    Http,
+    /// Anything, which is passed on as it is; a route takes connections.
+    Tcp,
+}
+
 /// One `[[route]]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RouteSpec {
@@ -15,9 +25,11 @@ pub struct RouteSpec {
     pub name: String,
     /// Owner of the route; None: the root.
     pub tenant: Option<TenantId>,
-    /// Listeners that serve the route; empty: all.
+    /// What it takes.
+    pub protocol: Protocol,
+    /// Listeners that serve the route; empty: all of its protocol.
     pub listeners: Vec<ListenerId>,
-    /// Hosts that it serves; empty: any.
+    /// Hosts that it serves; empty: any. Of TCP, they are asked for in the SNI of a ClientHello.
     pub hosts: Vec<HostPattern>,
     /// Condition on the path.
     pub path: PathPattern,
@@ -60,6 +72,7 @@ impl RouteSpec {
         Self {
             name: name.into(),
             tenant: None,
+            protocol: Protocol::Http,
             listeners: Vec::new(),
             hosts: Vec::new(),
             path: PathPattern::Any,
@@ -79,6 +92,12 @@ impl RouteSpec {
             request_headers: HeaderEdits::default(),
             response_headers: HeaderEdits::default(),
         }
+    }
+
+    /// Whether it is one of the routes of a listener that speaks `protocol`.
+    #[must_use]
+    pub fn is_of(&self, listener: ListenerId, protocol: Protocol) -> bool {
+        self.protocol == protocol && (self.listeners.is_empty() || self.listeners.contains(&listener))
     }
 }
 
@@ -131,6 +150,8 @@ pub struct ConditionsSpec {
     pub client: Vec<ClientPattern>,
     /// The client's address lies in one of these; empty: no condition.
     pub client_ip: Vec<Network>,
+    /// The client's ClientHello offers one of these protocols (RFC 7301); empty: no condition.
+    pub alpn: Vec<String>,
     /// Methods, exact and case-sensitive (RFC 9110 section 9.1), one of which it has; empty: no condition.
     pub methods: Vec<String>,
     /// Conditions on header fields. Names in lower case.
@@ -147,14 +168,14 @@ pub struct ConditionsSpec {
 }
 
 impl ConditionsSpec {
-    /// Number of conditions; a list of methods, of clients or of networks is one.
+    /// Number of conditions; a list of methods, of clients, of networks or of protocols is one.
     #[must_use]
     pub fn count(&self) -> usize {
         let one = usize::from;
-        let Self { client, client_ip, methods, headers, query, cookies, scheme, port } = self;
+        let Self { client, client_ip, alpn, methods, headers, query, cookies, scheme, port } = self;
         let single =
             one(!client_ip.is_empty()) + one(!methods.is_empty()) + one(scheme.is_some()) + one(port.is_some());
-        single + one(!client.is_empty()) + headers.len() + query.len() + cookies.len()
+        single + one(!client.is_empty()) + one(!alpn.is_empty()) + headers.len() + query.len() + cookies.len()
     }
 
     /// Whether there is none.

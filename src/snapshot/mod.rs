@@ -13,7 +13,7 @@ use crate::access_log::AccessLogSpec;
 use crate::cluster::{Balancer, Cluster, ClusterSpec, ClusterViews, Endpoint, Preference, Tried};
 use crate::http::path::{self, EncodedSlash};
 use crate::id::{Address, ClusterId, EndpointId, ListenerId, Network, RouteId, RouteNumber, TenantId};
-use crate::route::{BuildError, ErrorPageSpec, ErrorPages, RouteSpec, Router, Scheme};
+use crate::route::{BuildError, ErrorPageSpec, ErrorPages, Protocol, RouteSpec, Router, Scheme};
 use crate::runtime::Quota;
 use crate::tls;
 use crate::uring::BindOptions;
@@ -149,6 +149,14 @@ pub struct SnapshotSpec {
     pub access_log: Option<AccessLogSpec>,
 }
 
+impl SnapshotSpec {
+    /// What the listeners speak, by position.
+    #[must_use]
+    pub fn protocols(&self) -> Vec<Protocol> {
+        self.listeners.iter().map(|listener| listener.protocol).collect()
+    }
+}
+
 /// What a snapshot keeps of one `[[tenant]]`; its routes and clusters stand among all others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TenantSpec {
@@ -191,6 +199,8 @@ pub struct ListenerSpec {
     pub name: String,
     /// Where it listens.
     pub bind: Address,
+    /// What its clients speak.
+    pub protocol: Protocol,
     /// `ipv6only`, `mode` and `owner`
     pub options: BindOptions,
     /// `limits.header_bytes`, at most `limits::HEAD_BYTES_MAX`.
@@ -302,7 +312,9 @@ impl Snapshot {
         for tenant in spec.routes.iter_mut().filter_map(|route| route.tenant.as_mut()) {
             *tenant = tenant_ids[tenant.index()];
         }
-        let router = Router::build(&spec.routes, listeners.len())?;
+        let protocol = |it: &Option<Listener>| it.as_ref().map_or(Protocol::Http, |it| it.spec.protocol);
+        let protocols: Vec<_> = listeners.iter().map(protocol).collect();
+        let router = Router::build(&spec.routes, &protocols)?;
         let routes = RouteNumbers::of(&spec.routes, ledger).map_err(|error| vec![error])?;
         let (mut clusters, mut endpoints) = (Vec::with_capacity(spec.clusters.len()), Vec::new());
         for (index, cluster) in spec.clusters.iter().enumerate() {

@@ -27,7 +27,7 @@ struct Typical<'a> {
 
 pub(super) fn shadows(old: &Config, new: &Config) -> Shadows {
     let mut shadows = Shadows::default();
-    let router = |config: &Config| Router::build(&config.snapshot.routes, config.snapshot.listeners.len()).ok();
+    let router = |config: &Config| Router::build(&config.snapshot.routes, &config.snapshot.protocols()).ok();
     let (Some(old_router), Some(new_router)) = (router(old), router(new)) else { return shadows };
     let names = |config: &Config| -> HashMap<String, usize> {
         config.snapshot.routes.iter().enumerate().map(|(at, route)| (route.name.clone(), at)).collect()
@@ -86,7 +86,8 @@ impl Shadows {
 impl<'a> Typical<'a> {
     /// None if a condition of the route is a regular expression, or is excluded by another one.
     fn of(config: &Config, route: &'a RouteSpec) -> Option<Self> {
-        let ConditionsSpec { client, client_ip, methods, headers, query, cookies, scheme, port: _ } = &route.conditions;
+        let ConditionsSpec { client, client_ip, alpn, methods, headers, query, cookies, scheme, port: _ } =
+            &route.conditions;
         let value = |pattern: &'a ValuePattern| match pattern {
             ValuePattern::Exact(text) => Some(Some(text.as_str())),
             ValuePattern::Present(true) => Some(Some("1")),
@@ -105,8 +106,8 @@ impl<'a> Typical<'a> {
         };
         let numbered = config.snapshot.listeners.iter().zip(0..);
         let mut serving = numbered.filter(|(it, id)| {
-            let named = route.listeners.is_empty() || route.listeners.contains(&ListenerId(*id));
-            named && route.conditions.port.is_none_or(|asked| it.port() == Some(asked))
+            route.is_of(ListenerId(*id), it.protocol)
+                && route.conditions.port.is_none_or(|asked| it.port() == Some(asked))
         });
         let (listener, id) = serving.next()?;
         let request = Sample {
@@ -124,6 +125,7 @@ impl<'a> Typical<'a> {
             query: pairs(values(query)?, "&"),
             headers: values(headers)?,
             cookies: pairs(values(cookies)?, "; "),
+            protocols: alpn.first().map(String::as_str).into_iter().collect(),
             client_ip: client_ip.first().map(|network| network.address),
             identity: client.first().map(ClientPattern::example),
             scheme: scheme.unwrap_or_else(|| listener.scheme()),

@@ -3,7 +3,7 @@
 use super::*;
 
 fn errors(specs: &[RouteSpec]) -> Vec<String> {
-    Router::build(specs, 2).unwrap_err().iter().map(ToString::to_string).collect()
+    Router::build(specs, &[Protocol::Http; 2]).unwrap_err().iter().map(ToString::to_string).collect()
 }
 
 #[test]
@@ -55,12 +55,12 @@ fn different_matches_are_no_duplicates() {
         "/a !c:x=1",
         "/a !https",
     ];
-    assert!(Router::build(&texts.map(route), 2).is_ok());
+    assert!(Router::build(&texts.map(route), &[Protocol::Http; 2]).is_ok());
     let mut specs = [route("/a"), route("/a #2")];
     specs[0].listeners = vec![ListenerId(0)];
     specs[1].listeners = vec![ListenerId(1)];
-    assert!(Router::build(&specs, 2).is_ok());
-    assert!(Router::build(&[route("x x /a")], 2).is_ok(), "a host named twice");
+    assert!(Router::build(&specs, &[Protocol::Http; 2]).is_ok());
+    assert!(Router::build(&[route("x x /a")], &[Protocol::Http; 2]).is_ok(), "a host named twice");
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn every_problem_is_reported() {
     specs[5].action = ActionSpec::Split(Vec::new());
     specs[6].listeners = vec![ListenerId(9)];
     specs[6].hosts = vec![HostPattern::Exact("x".repeat(254))];
-    let errors = Router::build(&specs, 2).unwrap_err();
+    let errors = Router::build(&specs, &[Protocol::Http; 2]).unwrap_err();
     let mut keys: Vec<_> = errors.iter().map(|error| error.key).collect();
     keys.sort_unstable();
     assert_eq!(keys, ["headers", "hosts", "listeners", "path", "path_regex", "path_regex", "rewrite", "split"]);

@@ -126,7 +126,7 @@ fn route(text: &str) -> RouteSpec {
 
 fn router(routes: &[&str]) -> Router {
     let specs: Vec<_> = routes.iter().map(|text| route(text)).collect();
-    Router::build(&specs, 1).unwrap()
+    Router::build(&specs, &[Protocol::Http; 1]).unwrap()
 }
 
 fn check(routes: &[&str], expected: &[(&str, &str)]) {
@@ -345,7 +345,7 @@ fn listeners_have_their_own_routes() {
     let mut specs = [route("/a"), route("/b"), route("/c"), route("/b #other")];
     specs[1].listeners = vec![ListenerId(1), ListenerId(2)];
     specs[3].listeners = vec![ListenerId(0)];
-    let router = Router::build(&specs, 4).unwrap();
+    let router = Router::build(&specs, &[Protocol::Http; 4]).unwrap();
     let found = |listener, line| router.find(ListenerId(listener), &Text::parse(line)).map(|route| route.id.0);
     assert_eq!(found(0, "GET h/b"), Some(3));
     assert_eq!(found(1, "GET h/b"), Some(1));
@@ -356,9 +356,56 @@ fn listeners_have_their_own_routes() {
     assert_eq!(router.tables.len(), 3, "listeners 1 and 2 share");
 }
 
+/// (the name that a ClientHello asks for, the protocols that it offers, the route)
+#[test]
+fn connections_have_routes_of_their_own() {
+    let tcp = |text: &str, alpn: &[&str]| {
+        let mut spec = RouteSpec { protocol: Protocol::Tcp, ..route(text) };
+        spec.conditions.alpn = alpn.iter().map(ToString::to_string).collect();
+        spec
+    };
+    let mut specs = [
+        tcp("*.db.corp", &[]),
+        tcp("one.db.corp", &["postgresql", "h2"]),
+        tcp("*.db.corp @10.0.0.0/8", &[]),
+        tcp("#rest", &[]),
+        route("one.db.corp"),
+        tcp("#plain", &[]),
+    ];
+    specs[3].listeners = vec![ListenerId(1)];
+    specs[5].listeners = vec![ListenerId(3)];
+    let protocols = [Protocol::Http, Protocol::Tcp, Protocol::Tcp, Protocol::Tcp];
+    let router = Router::build(&specs, &protocols).unwrap();
+    let found = |listener, name: &str, protocols: &[&'static str], client: Option<IpAddr>| {
+        let sample = Sample { protocols: protocols.to_vec(), client_ip: client, ..Sample::get(name, "") };
+        router.find(ListenerId(listener), &sample).map(|route| route.id.0)
+    };
+    let inside = Some("10.0.0.1".parse().unwrap());
+    for (name, offered, client, expected) in [
+        ("one.db.corp", &["x", "h2"][..], None, Some(1)),
+        ("One.DB.corp.", &["h2"], inside, Some(1)),
+        ("one.db.corp", &["http/1.1"], None, Some(0)),
+        ("one.db.corp", &[], inside, Some(2)),
+        ("two.db.corp", &["h2"], None, Some(0)),
+        ("db.corp", &[], None, Some(3)),
+        ("", &[], None, Some(3)),
+    ] {
+        assert_eq!(found(1, name, offered, client), expected, "{name} {offered:?}");
+        // The third listener has no route for the rest.
+        assert_eq!(found(2, name, offered, client), expected.filter(|it| *it != 3), "{name} {offered:?}");
+    }
+    assert_eq!((found(0, "one.db.corp", &[], None), found(0, "two.db.corp", &[], None)), (Some(4), None));
+    assert_eq!([0, 1, 2, 3, 4].map(|id| router.reads_hello(ListenerId(id))), [true, true, true, true, false]);
+    let plain = Router::build(&specs[5..], &protocols).unwrap();
+    assert!(!plain.reads_hello(ListenerId(3)) && plain.find(ListenerId(3), &Sample::get("", "")).is_some());
+    let twice = [tcp("*.a", &["x", "y"]), tcp("*.a #2", &["y", "x"])];
+    let errors = Router::build(&twice, &protocols).unwrap_err();
+    assert_eq!(errors[0].to_string(), "route \"*.a #2\": sni: matches the same connections as route \"*.a\" (sni a)");
+}
+
 #[test]
 fn a_router_without_routes_finds_none() {
-    let router = Router::build(&[], 1).unwrap();
+    let router = Router::build(&[], &[Protocol::Http; 1]).unwrap();
     assert!(router.find(ListenerId(0), &Text::parse("GET h/")).is_none());
     assert!(router.routes().is_empty());
 }

@@ -138,6 +138,7 @@ prop_compose! {
         ConditionsSpec {
             client: clients.into_iter().map(|it| ClientPattern::parse(it).unwrap()).collect(),
             client_ip: networks.into_iter().map(network).collect(),
+            alpn: Vec::new(),
             methods: methods.into_iter().map(str::to_owned).collect(),
             headers,
             query,
@@ -220,10 +221,10 @@ proptest! {
             spec.name = format!("{index}");
         }
         // Routes with the same match are refused: leave the later ones out.
-        if let Err(errors) = Router::build(&specs, 1) {
+        if let Err(errors) = Router::build(&specs, &[Protocol::Http; 1]) {
             specs.retain(|spec| errors.iter().all(|error| error.route != spec.name));
         }
-        let router = Router::build(&specs, 1).map_err(|errors| TestCaseError::fail(format!("{errors:?}")))?;
+        let router = Router::build(&specs, &[Protocol::Http; 1]).map_err(|errors| TestCaseError::fail(format!("{errors:?}")))?;
         for request in &requests {
             let found = router.find(ListenerId(0), request).map(|route| &*route.name);
             prop_assert_eq!(found, naive(&specs, request), "{:?}", request);
