@@ -86,6 +86,72 @@ impl ProxyRefusal {
     }
 }
 
+/// Why a connection of TCP was not passed on to an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TcpRefusal {
+    /// The listener has as many connections as it may.
+    Connections,
+    /// Its ClientHello is malformed.
+    Hello,
+    /// Its ClientHello did not come in time.
+    HelloTimeout,
+    /// It has no route.
+    NoRoute,
+    /// No endpoint of its cluster takes traffic.
+    NoEndpoint,
+    /// Too many wait for a place of its cluster.
+    QueueFull,
+    /// It has waited too long for one.
+    QueueTimeout,
+    /// The worker has more to do than it can.
+    Overloaded,
+    /// No endpoint could be connected to.
+    Connect,
+    /// Connecting has taken too long.
+    ConnectTimeout,
+    /// TLS with the endpoint has failed.
+    Tls,
+    /// No descriptor or buffer was left.
+    Resources,
+}
+
+impl TcpRefusal {
+    /// All of them.
+    pub const ALL: [Self; 12] = [
+        Self::Connections,
+        Self::Hello,
+        Self::HelloTimeout,
+        Self::NoRoute,
+        Self::NoEndpoint,
+        Self::QueueFull,
+        Self::QueueTimeout,
+        Self::Overloaded,
+        Self::Connect,
+        Self::ConnectTimeout,
+        Self::Tls,
+        Self::Resources,
+    ];
+
+    /// Its name in metrics and in the log.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Connections => "too_many_connections",
+            Self::Hello => "bad_hello",
+            Self::HelloTimeout => "hello_timeout",
+            Self::NoRoute => "no_route",
+            Self::NoEndpoint => "no_endpoint",
+            Self::QueueFull => "queue_full",
+            Self::QueueTimeout => "queue_timeout",
+            Self::Overloaded => "overloaded",
+            Self::Connect => "connect_failed",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::Tls => "tls",
+            Self::Resources => "no_resources",
+        }
+    }
+}
+
 /// Why the handshake of a client has failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HandshakeFailure {
@@ -241,6 +307,12 @@ pub struct Counters {
     connections: Box<[Counter]>,
     /// Connections so far of clients that speak in the clear to a permissive listener, by `ListenerId`.
     plain_text: Box<[Counter]>,
+    /// Connections of TCP so far that were passed on to an endpoint, by `ListenerId`.
+    passed_on: Box<[Counter]>,
+    /// Those of them that are open.
+    pub passing: Counter,
+    /// Connections of TCP that were not passed on, by [`TcpRefusal`].
+    tcp_refused: [Counter; TcpRefusal::ALL.len()],
 }
 
 impl Default for Counters {
@@ -267,6 +339,9 @@ impl Default for Counters {
             shed: Default::default(),
             connections: std::iter::repeat_with(Counter::default).take(LISTENER_IDS).collect(),
             plain_text: std::iter::repeat_with(Counter::default).take(LISTENER_IDS).collect(),
+            passed_on: std::iter::repeat_with(Counter::default).take(LISTENER_IDS).collect(),
+            passing: Counter::default(),
+            tcp_refused: Default::default(),
         }
     }
 }
@@ -403,6 +478,36 @@ impl Counters {
     #[must_use]
     pub fn plain_text(&self, listener: ListenerId) -> u64 {
         self.plain_text.get(listener.index()).map_or(0, Counter::get)
+    }
+
+    /// Counts a connection of TCP that is passed on to an endpoint from now on.
+    pub fn pass_on(&self, listener: ListenerId) {
+        self.passing.add(1);
+        if let Some(counter) = self.passed_on.get(listener.index()) {
+            counter.add(1);
+        }
+    }
+
+    /// Counts the end of such a connection.
+    pub fn end_passing(&self) {
+        self.passing.set(self.passing.get().saturating_sub(1));
+    }
+
+    /// Connections of TCP so far that were passed on to an endpoint.
+    #[must_use]
+    pub fn passed_on(&self, listener: ListenerId) -> u64 {
+        self.passed_on.get(listener.index()).map_or(0, Counter::get)
+    }
+
+    /// Counts a connection of TCP that is not passed on.
+    pub fn refuse_tcp(&self, reason: TcpRefusal) {
+        self.tcp_refused[reason as usize].add(1);
+    }
+
+    /// Connections of TCP that were not passed on, in the order of [`TcpRefusal::ALL`].
+    #[must_use]
+    pub fn tcp_refused(&self) -> [u64; TcpRefusal::ALL.len()] {
+        self.tcp_refused.each_ref().map(Counter::get)
     }
 
     /// Open connections of all listeners.

@@ -249,7 +249,8 @@ impl<D: Driver> Worker<D> {
             let permissive = |snapshot: &Snapshot| snapshot.tls(id).is_some_and(crate::tls::Server::is_permissive);
             let closes = permissive(&before) && !permissive(&now);
             let asked = admission(&now, id);
-            if closes || asked.is_some() && asked != admission(&before, id) {
+            let other = before.listener(id).protocol != now.listener(id).protocol;
+            if closes || other || asked.is_some() && asked != admission(&before, id) {
                 self.downstreams.distrust(engine, id);
             }
         }

@@ -23,6 +23,8 @@ enum Wait {
     ProxyHeader,
     /// The end of its TLS handshake.
     Handshake,
+    /// The end of the ClientHello by which it is routed.
+    Hello,
     /// The end of a request head, since its first byte.
     Head,
     /// The end of a TLS record that may hold anything, since its first byte.
@@ -99,6 +101,14 @@ impl Downstreams {
         match connection.phase {
             Phase::ProxyHeader => earliest.add(Wait::ProxyHeader, since, header),
             Phase::Handshake => earliest.add(Wait::Handshake, since, header),
+            Phase::Hello => {
+                earliest.add(Wait::Hello, since, header);
+                if let Some(closes_at) = connection.closes_at.filter(|_| connection.transport.input.is_empty()) {
+                    earliest.add(Wait::Idle, closes_at, Duration::ZERO);
+                }
+            }
+            // An endpoint has to do the next thing.
+            Phase::Connect(_) => {}
             Phase::Head => {
                 connection.notice_beginning(clock);
                 match connection.begun {
@@ -159,6 +169,10 @@ impl Downstreams {
                 // No request has begun, so that there is nothing to answer.
                 Wait::Idle | Wait::Record => return self.close_idle(engine, id),
                 Wait::ProxyHeader => return self.refuse_proxied(engine, id, ProxyRefusal::Incomplete),
+                Wait::Hello => {
+                    self.refuse_connection(engine, id, Failure::HelloTimeout);
+                    return self.pump(engine, id);
+                }
                 Wait::Handshake | Wait::Linger => return self.remove(engine, id, false),
                 Wait::Read | Wait::Drain | Wait::Tunnel => return self.remove(engine, id, true),
             },

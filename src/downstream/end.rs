@@ -6,6 +6,8 @@ use crate::buffer::Queue;
 use crate::exchange::{Engine, Failure, Kept, Record, Refused, RouteOf};
 use crate::forward::{Body, Chunking, Framing};
 use crate::limits;
+use crate::route::Protocol;
+use crate::telemetry::TcpRefusal;
 use crate::uring::Driver;
 
 /// How an exchange has ended.
@@ -66,6 +68,21 @@ impl Downstreams {
         let refused = Refused { failure, route: route.as_ref(), snapshot: &snapshot, kept, id: request_id, hsts };
         let status = engine.write_failure(refused, &style);
         self.send_local_response(engine, id, status, style.keep_alive)
+    }
+
+    /// Turns a connection away that is above the limit of its listener: with an answer, if its client expects one in the clear.
+    #[cold]
+    pub(super) fn turn_away<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32) {
+        let connection = &self.table[id as usize];
+        let (listener, tcp) = (connection.listener, connection.spec(engine).protocol == Protocol::Tcp);
+        if tcp {
+            engine.counters.refuse_tcp(TcpRefusal::Connections);
+        }
+        if tcp || connection.snapshot(engine).tls(listener).is_some() {
+            self.remove(engine, id, false);
+        } else if self.refuse(engine, id, Failure::Connections) == Step::Again {
+            self.pump(engine, id);
+        }
     }
 
     /// Sends an answer made here from the scratch buffer, ends its exchange, and enters the next phase. Both the answers of routes and
@@ -171,6 +188,9 @@ impl Downstreams {
         connection.count_handshake(engine);
         if connection.phase == Phase::Handshake {
             self.end_handshake(connection.listener);
+        }
+        if connection.passed_on {
+            engine.counters.end_passing();
         }
         let (count, quota) = &mut self.counts[connection.listener.index()];
         let tally = if connection.admission == Admission::Refused { &mut self.refused } else { count };

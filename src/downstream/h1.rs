@@ -317,6 +317,7 @@ impl Downstreams {
         self.set_paused(engine, id, up_full);
         let connection = &mut self.table[id as usize];
         if !up_full {
+            connection.current.received += connection.transport.input.bytes() as u64;
             engine.send(exchange, &mut connection.transport.input);
             if connection.transport.has_ended() && tunnel.up == Direction::Open {
                 tunnel.up = Direction::Ended;

@@ -6,6 +6,7 @@ mod end;
 mod h1;
 mod handshakes;
 mod log;
+mod passthrough;
 mod proxied;
 mod rate;
 pub mod response;
@@ -19,12 +20,13 @@ use std::time::Duration;
 
 use slab::Slab;
 
-use crate::exchange::{Arrival, Engine, Failure, Peer, Record, RequestId};
+use crate::exchange::{Arrival, Engine, Peer, Record, RequestId};
 use crate::forward::{Body, Framing};
 use crate::http::{Method, RequestHead, Version};
 use crate::id::{ListenerId, Owner};
 use crate::limits;
 use crate::respond::Format;
+use crate::route::Protocol;
 use crate::runtime::{QuotaLease, Stall, Tick};
 use crate::snapshot::{ListenerSpec, ProxyProtocol, SnapshotRef};
 use crate::telemetry::ProxyRefusal;
@@ -51,6 +53,10 @@ pub struct Downstreams {
     distrust_logged: Vec<Duration>,
     /// The same of clients that speak in the clear to a permissive listener.
     plain_text_logged: Vec<Duration>,
+    /// The same of connections of TCP that are not passed on.
+    refused_logged: Vec<Duration>,
+    /// Memory for a ClientHello that came in several records.
+    hello: Box<[u8]>,
     /// Number of connections that were accepted so far.
     accepted: u64,
     /// Workers that share the process-wide limits.
@@ -82,9 +88,11 @@ struct Downstream {
     phase: Phase,
     /// Its first byte decides whether it speaks TLS.
     undecided: bool,
+    /// It is passed on as it is, and was connected to an endpoint.
+    passed_on: bool,
     /// When the phase began.
     since: Tick,
-    /// Bytes of a partial head that are known not to hold its end.
+    /// Bytes of a partial head that are known not to hold its end; of a ClientHello, bytes that it has at least.
     scanned: usize,
     /// When the first byte arrived of a head that is not complete, or of a TLS record that may hold one.
     begun: Option<Tick>,
@@ -155,6 +163,10 @@ enum Phase {
     ProxyHeader,
     /// The TLS handshake is under way.
     Handshake,
+    /// Of a connection of TCP: what decides on its route is being received.
+    Hello,
+    /// Of a connection of TCP: an endpoint is being connected to, in this slot of the engine.
+    Connect(u32),
     /// The connection is idle, or a head is being received.
     Head,
     /// An exchange with an origin is under way, in this slot of the engine.
@@ -188,11 +200,22 @@ enum Direction {
 }
 
 impl Phase {
+    /// That in which the first bytes of a connection in the clear are awaited.
+    fn of(protocol: Protocol) -> Self {
+        match protocol {
+            Protocol::Http => Self::Head,
+            Protocol::Tcp => Self::Hello,
+        }
+    }
+
     /// The exchange that is under way.
     fn exchange(self) -> Option<u32> {
         match self {
-            Self::Exchange(exchange) | Self::Tunnel(Tunnel { exchange, .. }) => Some(exchange),
-            Self::ProxyHeader | Self::Handshake | Self::Head | Self::Drain | Self::Flush | Self::Linger => None,
+            Self::Exchange(exchange) | Self::Tunnel(Tunnel { exchange, .. }) | Self::Connect(exchange) => {
+                Some(exchange)
+            }
+            Self::ProxyHeader | Self::Handshake | Self::Hello | Self::Head => None,
+            Self::Drain | Self::Flush | Self::Linger => None,
         }
     }
 }
@@ -239,6 +262,8 @@ impl Downstreams {
             handshakes: Vec::new(),
             distrust_logged: Vec::new(),
             plain_text_logged: Vec::new(),
+            refused_logged: Vec::new(),
+            hello: vec![0; limits::CLIENT_HELLO_BYTES].into(),
             accepted: 0,
             workers: workers as u32,
             request: RequestHead::new(),
@@ -275,6 +300,7 @@ impl Downstreams {
         let undecided = encrypted && !strict && !proxied;
         let peer = spec.peer(address);
         let arrival = snapshot.tells_of_clients.then(|| Arrival::at(engine.ring.local(&descriptor)));
+        let protocol = spec.protocol;
         let admission = self.admit(engine, snapshot, listener);
         let admitted = admission != Admission::Refused;
         // The request of a refused client counts as unread, so that closing waits until the client has had time to read the answer.
@@ -287,7 +313,7 @@ impl Downstreams {
         let phase = match session {
             _ if proxied => Phase::ProxyHeader,
             Some(_) => Phase::Handshake,
-            None => Phase::Head,
+            None => Phase::of(protocol),
         };
         self.accepted += 1;
         entry.insert(Downstream {
@@ -301,6 +327,7 @@ impl Downstreams {
             admission,
             phase,
             undecided,
+            passed_on: false,
             since: engine.ring.clock().tick(),
             scanned: 0,
             begun: None,
@@ -315,13 +342,11 @@ impl Downstreams {
         if phase == Phase::Handshake {
             self.begin_handshake(engine, id);
         }
-        if admitted {
-            self.arm(engine, id);
-        } else if encrypted {
-            // A client that expects TLS cannot be answered in plain text.
-            self.remove(engine, id, false);
-        } else if self.refuse(engine, id, Failure::Connections) == Step::Again {
-            self.pump(engine, id);
+        match phase {
+            _ if !admitted => self.turn_away(engine, id),
+            // It may need nothing of its client to be passed on.
+            Phase::Hello => self.pump(engine, id),
+            _ => self.arm(engine, id),
         }
     }
 
@@ -375,6 +400,8 @@ impl Downstreams {
             let step = match connection.phase {
                 Phase::ProxyHeader => self.await_proxy_header(engine, id),
                 Phase::Handshake => self.shake_hands(engine, id),
+                Phase::Hello => self.read_hello(engine, id),
+                Phase::Connect(exchange) => self.await_endpoint(engine, id, exchange),
                 Phase::Head => self.read_head(engine, id),
                 Phase::Exchange(exchange) => match self.forward_request(engine, id, exchange) {
                     Step::Wait => self.forward_response(engine, id, exchange),
@@ -405,9 +432,8 @@ impl Downstreams {
     /// Closes idle connections, each after a random time, and the others after their current exchange.
     pub fn begin_drain<D: Driver>(&mut self, engine: &mut Engine<D>) {
         self.draining = true;
-        let idle = |connection: &Downstream| connection.phase == Phase::Head && connection.transport.input.is_empty();
         let (fresh, idle): (Vec<_>, Vec<_>) =
-            self.table.iter().filter(|(_, c)| idle(c)).partition(|(_, connection)| connection.requests == 0);
+            self.table.iter().filter(|(_, c)| c.is_idle()).partition(|(_, connection)| connection.requests == 0);
         let [fresh, idle] = [fresh, idle].map(|some| some.iter().map(|(id, _)| *id as u32).collect::<Vec<_>>());
         // The first request of a client that has just connected may be on its way.
         for id in fresh {
@@ -435,7 +461,7 @@ impl Downstreams {
             connection.last_snapshot = Some(before.clone());
             // The client was told that the connection is kept if a response has begun: then it may send one more request.
             connection.current.keep_alive &= connection.current.response != Response::Awaited;
-            if connection.phase == Phase::Head && connection.transport.input.is_empty() {
+            if connection.is_idle() {
                 idle.push(id as u32);
             }
         }
@@ -459,18 +485,18 @@ impl Downstreams {
 
     /// Ends the connections of a listener that lets in other clients than before, because of `client_ca`, `client_auth` or `crl`: theirs
     /// have not shown a certificate that it accepts now, or any, where it took plain text, too. So it does where `forward_client_cert` says otherwise than before: what it says
-    /// is written once for a connection. Connections without an exchange are closed at once, the others after their exchange.
+    /// is written once for a connection; and where it speaks another protocol now. Connections without an exchange are closed at once, the others after their exchange.
     pub fn distrust<D: Driver>(&mut self, engine: &mut Engine<D>, listener: ListenerId) {
         let mut early = Vec::new();
         for (id, connection) in self.table.iter_mut().filter(|(_, connection)| connection.listener == listener) {
             connection.current.keep_alive = false;
-            if matches!(connection.phase, Phase::Handshake | Phase::Head | Phase::Drain) {
+            if matches!(connection.phase, Phase::Handshake | Phase::Hello | Phase::Head | Phase::Drain) {
                 early.push(id as u32);
             }
         }
         for id in early {
             match self.table[id as usize].phase {
-                Phase::Handshake => self.remove(engine, id, false),
+                Phase::Handshake | Phase::Hello => self.remove(engine, id, false),
                 _ => self.close_idle(engine, id),
             }
         }
@@ -503,6 +529,11 @@ impl Downstreams {
 }
 
 impl Downstream {
+    /// Whether nothing of a request, or of what is to be passed on, was received.
+    fn is_idle(&self) -> bool {
+        matches!(self.phase, Phase::Head | Phase::Hello) && self.transport.input.is_empty()
+    }
+
     /// The snapshot that its next request is served under.
     fn snapshot<'a, D: Driver>(&'a self, engine: &'a Engine<D>) -> &'a SnapshotRef {
         self.last_snapshot.as_ref().unwrap_or(engine.snapshot())

@@ -106,7 +106,7 @@ impl Downstreams {
         }
     }
 
-    /// Goes on with what follows the header: TLS, or a request.
+    /// Goes on with what follows the header: TLS, a request, or what is passed on.
     fn after_proxy_header<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32) {
         let connection = &self.table[id as usize];
         let (listener, handshakes) = (connection.listener, connection.spec(engine).handshakes);
@@ -127,7 +127,8 @@ impl Downstreams {
             None => {
                 // On a permissive listener, the client's first byte decides.
                 connection.undecided = server == Some(true);
-                connection.enter(Phase::Head, now);
+                let protocol = connection.spec(engine).protocol;
+                connection.enter(Phase::of(protocol), now);
                 self.table[id as usize].closes_at = self.first_request_by(engine);
             }
         }

@@ -156,7 +156,7 @@ impl Downstreams {
 }
 
 /// Whether something may be logged of a listener again; from now on, only after [`LOG_INTERVAL`].
-fn is_due(logged: &mut Vec<Duration>, listener: ListenerId, now: Duration) -> bool {
+pub(super) fn is_due(logged: &mut Vec<Duration>, listener: ListenerId, now: Duration) -> bool {
     let index = listener.index();
     if logged.len() <= index {
         logged.resize(index + 1, Duration::ZERO);

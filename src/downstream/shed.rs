@@ -100,13 +100,15 @@ impl Downstream {
         let holds = own + large > 0;
         let candidate = |since, behind, reason| Some(Candidate { since, id, pieces: [own + behind, large], reason });
         match self.phase {
-            Phase::Exchange(exchange) | Phase::Tunnel(Tunnel { exchange, .. }) => match engine.stalled(exchange) {
-                _ if unread.is_some() => candidate(unread?, engine.pinned(exchange), Shed::SlowReader),
-                Some(since) => candidate(since, engine.pinned(exchange), Shed::SlowOrigin),
-                // The buffers hold a body that arrives slowly, or requests that wait behind this one.
-                None if holds => candidate(self.current.arriving.since().unwrap_or(self.since), 0, Shed::Pipelined),
-                None => None,
-            },
+            Phase::Exchange(exchange) | Phase::Connect(exchange) | Phase::Tunnel(Tunnel { exchange, .. }) => {
+                match engine.stalled(exchange) {
+                    _ if unread.is_some() => candidate(unread?, engine.pinned(exchange), Shed::SlowReader),
+                    Some(since) => candidate(since, engine.pinned(exchange), Shed::SlowOrigin),
+                    // The buffers hold a body that arrives slowly, or requests that wait behind this one.
+                    None if holds => candidate(self.current.arriving.since().unwrap_or(self.since), 0, Shed::Pipelined),
+                    None => None,
+                }
+            }
             _ if unread.is_some() => candidate(unread?, 0, Shed::SlowReader),
             Phase::Head if holds => candidate(self.begun.unwrap_or(self.since), 0, Shed::PartialHead),
             _ if holds => candidate(self.since, 0, Shed::PartialHead),

@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::{Peer, RouteRequest};
+use super::Peer;
 use crate::http::{FieldName, RequestHead};
 use crate::id::Address;
 use crate::proxy_protocol::{End, Ends};
@@ -29,13 +29,14 @@ impl Arrival {
 
 /// What an endpoint is told of the connection that a request has come over: who has made it and where it has gone. Of the clients that a
 /// trusted proxy names in fields, those fields tell.
-pub(super) fn ends(asked: &RouteRequest<'_>, listener: &ListenerSpec) -> Ends {
-    let source = asked.peer.address().map(|address| (address, asked.peer.port));
+#[must_use]
+pub fn ends(peer: &Peer, arrival: Option<&Arrival>, listener: &ListenerSpec) -> Ends {
+    let source = peer.address().map(|address| (address, peer.port));
     let bound = match &listener.bind {
         Address::Inet(bind) => (bind.ip(), bind.port()),
         Address::Unix(_) => (Ipv4Addr::UNSPECIFIED.into(), 0),
     };
-    Ends { source, destination: asked.arrival.and_then(|arrival| arrival.destination).unwrap_or(bound) }
+    Ends { source, destination: arrival.and_then(|arrival| arrival.destination).unwrap_or(bound) }
 }
 
 /// The address of the client. That of the peer, unless the peer is a trusted proxy: then the last one in X-Forwarded-For that is no

@@ -4,6 +4,7 @@
 use crate::http::path::PathError;
 use crate::http::{RequestError, ResponseError, TrailerError};
 use crate::respond::Answer;
+use crate::tls::client_hello::HelloError;
 
 /// The cause of a failure, sorted by who has to act: downstream, operator, upstream, us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +33,10 @@ pub enum Failure {
     ClientGone,
     /// Downstream: the client sent plain HTTP to a listener with TLS.
     RequestWithoutTls,
+    /// Downstream: of a connection of TCP, what begins like a ClientHello is none.
+    Hello(HelloError),
+    /// Downstream: the ClientHello was not complete in time.
+    HelloTimeout,
     /// Downstream: TRACE or CONNECT, which only a route that names the method allows.
     Method,
     /// Downstream: `Max-Forwards: 0`.
@@ -107,6 +112,7 @@ impl Failure {
             Self::Request(_) | Self::Path(_) | Self::Misdirected | Self::Method | Self::MaxForwards => Side::Downstream,
             Self::Asterisk | Self::ClientGone | Self::RequestWithoutTls | Self::NotSecure => Side::Downstream,
             Self::RequestBody | Self::RequestTrailers(_) | Self::RequestBodySize => Side::Downstream,
+            Self::Hello(_) | Self::HelloTimeout => Side::Downstream,
             Self::RequestHeadTimeout | Self::RequestBodyTimeout | Self::RequestBodySlow => Side::Downstream,
             Self::TenantRequests | Self::TenantRate | Self::NoRoute | Self::NoEndpoint => Side::Operator,
             Self::QueueFull | Self::QueueTimeout => Side::Operator,
@@ -132,6 +138,8 @@ impl Failure {
                 | Self::RequestBodySlow
                 | Self::ClientGone
                 | Self::RequestWithoutTls
+                | Self::Hello(_)
+                | Self::HelloTimeout
                 | Self::Connections
                 | Self::Shed
         )
@@ -154,6 +162,9 @@ impl Failure {
             // The answer is never sent: the client's connection is closed.
             Self::ClientGone => (499, "client_gone", "connection_terminated"),
             Self::RequestWithoutTls => (400, "tls_required", "http_request_error"),
+            // Nobody who does not speak HTTP is answered so.
+            Self::Hello(_) => (400, "bad_hello", "tls_protocol_error"),
+            Self::HelloTimeout => (408, "hello_timeout", "connection_timeout"),
             Self::Method => (405, "method_not_allowed", "http_request_denied"),
             Self::MaxForwards => (200, "max_forwards", "proxy_internal_response"),
             Self::Asterisk => (200, "options_asterisk", "proxy_internal_response"),

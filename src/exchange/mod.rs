@@ -14,6 +14,7 @@ mod failure;
 mod local;
 mod log;
 mod overload;
+mod passthrough;
 mod preference;
 mod progress;
 mod record;
@@ -49,16 +50,15 @@ use crate::uring::{Driver, Kernel, Ring};
 
 use attempt::{Attempt, Stage};
 use budget::RetryBudget;
-pub use client::{Arrival, client_ip};
+pub use client::{Arrival, client_ip, ends};
 pub use decide::{Refusal, RouteRequest, Routed, decide, write_secure_url};
 pub use failure::{Failure, Side};
 pub use local::{LocalResponse, Refused};
 use overload::Overload;
+pub use passthrough::Passthrough;
 use preference::Wanted;
-pub use preference::{AffinityCookie, key, named_endpoint};
+pub use preference::{AffinityCookie, key, named_endpoint, source_key};
 pub use record::{Forwarding, Record};
-use recover::Tries;
-use replay::Replay;
 pub use request::{Forwarded, Peer};
 use request::{UpgradeOffer, check_made, target};
 pub use request_id::RequestId;
@@ -234,36 +234,22 @@ impl<D: Driver> Engine<D> {
             }
         };
         let entry = Exchange {
-            stream,
-            route: decision.route,
             tenant,
-            cluster,
             method: request.method,
-            state: State::Between,
-            tries: Tries::default(),
             wanted: Wanted::of(
                 &decision.snapshot.clusters[cluster.index()],
                 asked,
                 decision.snapshot.listener(asked.listener),
             ),
-            connecting: None,
-            forwarding: Forwarding::to(cluster),
-            asked: self.ring.clock().now(),
-            request_done: false,
             binds: http::binds_connection(head, &request.fields, FieldName::Authorization),
             limited: route.limits != RouteLimits::NONE,
-            tunnel_idle: route.limits.tunnel_idle.unwrap_or(limits::TUNNEL_IDLE).as_millis() as u32,
             timeout: route.timeout,
             due,
             deadline: due,
-            interims: 0,
             offer: offer.unwrap_or_default(),
             priority,
-            place: None,
-            replay: Replay::default(),
             kept,
-            snapshot: decision.snapshot.clone(),
-            number: None,
+            ..Exchange::new(stream, &decision.snapshot, route, cluster, self.ring.clock().now())
         };
         if route.retry.attempts > 0
             && let Some(budget) = self.budgets.get_mut(decision.snapshot.route_number(decision.route).0 as usize)
@@ -272,7 +258,7 @@ impl<D: Driver> Engine<D> {
         }
         let id = self.exchanges.insert(entry) as u32;
         if decision.snapshot.clusters[cluster.index()].proxy_protocol.is_some() {
-            let ends = client::ends(asked, decision.snapshot.listener(asked.listener));
+            let ends = ends(asked.peer, asked.arrival, decision.snapshot.listener(asked.listener));
             self.upstreams.introduce(stream.connection, ends);
         }
         if let Err(failure) = self.attempt(id, false) {

@@ -1,6 +1,8 @@
 //! Where a request is to go by what it holds: its key, and the cookie that names an endpoint. Not here: whether it can go there
 //! (`cluster`).
 
+use std::net::IpAddr;
+
 use super::{Engine, RouteOf, RouteRequest, client};
 use crate::cluster::{Affinity, Cluster, HashOn, Preference, key_of};
 use crate::http::FieldName;
@@ -35,6 +37,13 @@ impl Wanted {
         Self::read(cluster, asked, listener)
     }
 
+    /// What a connection says to a cluster, of which nothing but its client's address is known.
+    pub(super) fn of_client(cluster: &Cluster, client: Option<IpAddr>) -> Self {
+        let by_source = cluster.hash_on.as_ref().is_some_and(|on| matches!(on, HashOn::Source));
+        let key = client.filter(|_| by_source).map(source_key);
+        Self { preference: Preference { key, endpoint: None }, secure: false }
+    }
+
     #[inline(never)]
     fn read(cluster: &Cluster, asked: &RouteRequest<'_>, listener: &ListenerSpec) -> Self {
         let key = cluster.hash_on.as_ref().and_then(|on| key(on, asked, listener));
@@ -57,10 +66,16 @@ pub fn key(on: &HashOn, asked: &RouteRequest<'_>, listener: &ListenerSpec) -> Op
             of(routed.header(b"cookie").flat_map(|field| cookie_values(field, name.as_bytes())).next())
         }
         HashOn::Query(name) => of(routed.query().and_then(|query| query_values(query, name.as_bytes()).next())),
-        HashOn::Source => match routed.client_ip()?.to_canonical() {
-            std::net::IpAddr::V4(address) => of(Some(&address.octets())),
-            std::net::IpAddr::V6(address) => of(Some(&address.octets())),
-        },
+        HashOn::Source => routed.client_ip().map(source_key),
+    }
+}
+
+/// The key of whatever comes from an address.
+#[must_use]
+pub fn source_key(address: IpAddr) -> u64 {
+    match address.to_canonical() {
+        IpAddr::V4(address) => key_of(&address.octets()),
+        IpAddr::V6(address) => key_of(&address.octets()),
     }
 }
 

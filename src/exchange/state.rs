@@ -14,7 +14,8 @@ use crate::buffer::Queue;
 use crate::cluster::Priority;
 use crate::http::Method;
 use crate::id::{ClusterId, RouteId, StreamId, TenantId};
-use crate::route::RouteLimits;
+use crate::limits;
+use crate::route::{Route, RouteLimits};
 use crate::runtime::Tick;
 use crate::snapshot::{LedgerNumber, SnapshotRef};
 
@@ -92,6 +93,45 @@ pub(super) struct Wait {
 }
 
 impl Exchange {
+    /// One on `route`, before its first attempt, without what a request brings.
+    #[inline(always)]
+    pub(super) fn new(
+        stream: StreamId,
+        snapshot: &SnapshotRef,
+        route: &Route,
+        cluster: ClusterId,
+        now: Duration,
+    ) -> Self {
+        Self {
+            stream,
+            route: route.id,
+            tenant: None,
+            cluster,
+            method: Method::Connect,
+            state: State::Between,
+            tries: Tries::default(),
+            wanted: Wanted::default(),
+            connecting: None,
+            forwarding: Forwarding::to(cluster),
+            asked: now,
+            request_done: false,
+            binds: false,
+            limited: false,
+            tunnel_idle: route.limits.tunnel_idle.unwrap_or(limits::TUNNEL_IDLE).as_millis() as u32,
+            timeout: None,
+            due: None,
+            deadline: None,
+            interims: 0,
+            offer: UpgradeOffer::default(),
+            replay: Replay::default(),
+            kept: None,
+            priority: Priority::default(),
+            place: None,
+            snapshot: snapshot.clone(),
+            number: None,
+        }
+    }
+
     /// The attempt that is under way.
     pub(super) fn attempt(&self) -> Option<&Attempt> {
         if let State::Attempt(attempt) = &self.state { Some(attempt) } else { None }

@@ -270,7 +270,8 @@ impl<'a> TreeBuilder<'a> {
         }
         let (min, max) = suffixes.unwrap_or((1, 0));
         let asks = |spec: &RouteSpec| !spec.hosts.is_empty() || !spec.conditions.alpn.is_empty();
-        let reads_hello = routes.iter().any(|id| asks(&self.specs[id.index()]));
+        // Who is not served is to be told so as it speaks.
+        let reads_hello = routes.is_empty() || routes.iter().any(|id| asks(&self.specs[id.index()]));
         DraftTable { exact, wildcard, any, suffix_bytes: min..=max, reads_hello }
     }
 

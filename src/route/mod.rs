@@ -153,7 +153,7 @@ struct Table {
     any: NodeId,
     /// Lengths of the suffixes under `wildcard`, which bound the probes for a host of many labels.
     suffix_bytes: RangeInclusive<usize>,
-    /// Whether a route asks for what is in a ClientHello.
+    /// Whether a route asks for what is in a ClientHello, or there is no route.
     reads_hello: bool,
 }
 
@@ -178,7 +178,7 @@ impl Router {
         found.break_value().and_then(|id| self.routes.get(id.index()))
     }
 
-    /// Whether the route of a connection to a listener depends on its ClientHello.
+    /// Whether what becomes of a connection to a listener depends on its ClientHello.
     #[must_use]
     pub fn reads_hello(&self, listener: ListenerId) -> bool {
         self.listeners.get(listener.index()).is_some_and(|&at| self.tables[at as usize].reads_hello)
