@@ -2,12 +2,12 @@
 
 use super::host;
 use super::listener;
-use super::names::Names;
 use super::path;
 use super::report::{Problems, SourceSpan};
 use super::section::Section;
+use super::tcp::Listeners;
 use crate::id::ListenerId;
-use crate::route::{HostPattern, PathPattern, RouteSpec};
+use crate::route::{HostPattern, PathPattern, Protocol, RouteSpec};
 
 /// One of `tenant.claims`.
 #[derive(Clone, Debug)]
@@ -22,13 +22,23 @@ pub(super) struct Claim {
 }
 
 impl Claim {
-    pub(super) fn read(section: Section<'_>, listeners: &Names, problems: &mut Problems) -> Option<Self> {
+    pub(super) fn read(section: Section<'_>, listeners: &Listeners, problems: &mut Problems) -> Option<Self> {
         let host = section.text("host")?;
         let host = if host.value == "*" { None } else { Some(host::pattern(host, problems)?) };
         let prefix = match section.text("path_prefix") {
             Some(text) => path::normal(text, problems),
             None => section.word("path_prefix").to_owned(),
         };
+        for text in section.texts("listeners") {
+            if listeners.protocol(text.value) == Some(Protocol::Tcp) {
+                problems
+                    .add(
+                        text.at,
+                        format!("listener \"{}\" passes TCP on, of which a tenant can claim nothing", text.shown),
+                    )
+                    .help("name listeners of HTTP: a claim is of hosts and paths");
+            }
+        }
         let mut ids = listener::ids(section, listeners, problems);
         ids.sort_unstable();
         Some(Self { host, prefix: prefix.trim_end_matches('/').to_owned(), listeners: ids, at: section.at })

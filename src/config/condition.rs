@@ -5,6 +5,7 @@ use super::bounds::Bounds;
 use super::report::Problems;
 use super::section::{Condition, Section, Text};
 use super::{Config, field, network};
+use crate::id::Network;
 use crate::route::{ClientPattern, ConditionsSpec, RouteSpec, Scheme, ValuePattern, try_expression};
 
 /// Methods of RFC 9110 and RFC 5789, to recognise them in the wrong letter case.
@@ -28,6 +29,11 @@ pub(super) fn conditions(section: Section<'_>, bounds: &Bounds, problems: &mut P
         },
         port: section.valid_number("port").and_then(|port| u16::try_from(port).ok()),
     }
+}
+
+/// Reads `client_ip` alone.
+pub(super) fn networks(section: Section<'_>, bounds: &Bounds, problems: &mut Problems) -> Vec<Network> {
+    Reader { section, bounds, problems }.networks()
 }
 
 /// Reads `not`: conditions none of which may hold.
@@ -63,7 +69,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn networks(&mut self) -> Vec<crate::id::Network> {
+    fn networks(&mut self) -> Vec<Network> {
         if self.section.length("client_ip") == Some(0) {
             self.problems
                 .add(self.section.span("client_ip"), "no client is in an empty list")

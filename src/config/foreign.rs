@@ -29,6 +29,10 @@ pub(super) fn key(name: &str, title: &str) -> Option<Foreign> {
             same("cluster")
         }
         (ROUTE, "server_name" | "host" | "domains" | "authority") => same("hosts"),
+        (ROUTE, "server_names" | "snis" | "hostsni" | "host_sni" | "req_ssl_sni" | "ssl_preread_server_name") => {
+            same("sni")
+        }
+        (ROUTE, "application_protocols" | "req_ssl_alpn" | "ssl_preread_alpn_protocols") => same("alpn"),
         (ROUTE, "prefix" | "location" | "path_beg") => same("path_prefix"),
         (ROUTE, "regex" | "path_reg") => same("path_regex"),
         (ROUTE, "method") => same("methods"),
@@ -99,7 +103,10 @@ fn elsewhere(name: &str) -> Option<&'static str> {
         "location" | "locations" | "router" | "routers" | "handle" => {
             "cairn calls it [[route]], with `path_prefix`, and `cluster` for where it leads"
         }
-        "http" | "tcp" | "stream" => {
+        "tcp" | "stream" => {
+            "cairn has no such section: write `protocol = \"tcp\"` in a [[listener]], and [[route]] with `sni` or `listeners` for it"
+        }
+        "http" => {
             "cairn has no such section: routers and locations are [[route]], services and upstreams [[cluster]], entry points [[listener]]"
         }
         "proxy_pass" | "use_backend" | "default_backend" => "cairn calls it `cluster`, in [[route]]",

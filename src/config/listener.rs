@@ -2,12 +2,12 @@
 
 use super::address;
 use super::external::External;
-use super::names::Names;
 use super::network;
 use super::report::Problems;
 use super::section::{Section, Text};
 use super::socket::{self, Bound};
 use super::tables::LISTENERS_MAX;
+use super::tcp::{self, Listeners};
 use super::tls;
 use crate::http::path::EncodedSlash;
 use crate::id::{Address, ListenerId};
@@ -21,7 +21,7 @@ const HSTS_WORDS: [&str; 2] = ["includeSubDomains", "preload"];
 /// All listeners, in file order.
 pub(super) fn listeners(
     sections: &[Section<'_>],
-    names: &Names,
+    names: &Listeners,
     external: &mut External,
     problems: &mut Problems,
 ) -> Vec<ListenerSpec> {
@@ -37,6 +37,11 @@ pub(super) fn listeners(
         let options = socket::options(*section, &bind, problems);
         let new = Bound { address: bind.clone(), dual_stack: options.dual_stack, at: text.at };
         socket::clash(text, new, &mut bound, problems);
+        if tcp::of_listener(*section) == Protocol::Tcp {
+            tcp::check_listener(*section, problems);
+            listeners.push(ListenerSpec { options, ..listener(*section, names.full(position), bind, problems) });
+            continue;
+        }
         let tls = tls::server(*section, external, problems);
         let hsts = section.text("hsts").and_then(|text| hsts(text, tls.is_some(), problems));
         let sends_all_away = tls.as_ref().is_some_and(|tls| !tls.permissive);
@@ -51,35 +56,37 @@ pub(super) fn listeners(
 }
 
 fn listener(section: Section<'_>, name: String, bind: Address, problems: &mut Problems) -> ListenerSpec {
-    let limits = section.one("limits");
-    let timeouts = section.one("timeouts");
+    let protocol = tcp::of_listener(section);
+    // What is about requests is inherited by listeners of HTTP alone.
+    let other = if protocol == Protocol::Tcp { section.alone() } else { section };
+    let (limits, timeouts) = (other.one("limits"), other.one("timeouts"));
     let trusted = section.texts("trusted_proxies").into_iter();
     let proxy_protocol = proxy_protocol(section, &bind, problems);
     ListenerSpec {
         name,
         bind,
-        protocol: Protocol::Http,
+        protocol,
         options: BindOptions::default(),
         header_bytes: usize::try_from(limits.size("header_bytes")).unwrap_or(usize::MAX),
         header_count: usize::try_from(limits.number("header_count")).unwrap_or(usize::MAX),
         body_bytes: limits.size("body_bytes"),
-        connections: u32::try_from(limits.number("connections")).unwrap_or(u32::MAX),
+        connections: u32::try_from(section.one("limits").number("connections")).unwrap_or(u32::MAX),
         handshakes: u32::try_from(limits.number("handshakes")).unwrap_or(u32::MAX),
         requests: u32::try_from(limits.number("requests")).unwrap_or(u32::MAX),
-        header_timeout: timeouts.time("header"),
+        header_timeout: section.one("timeouts").time("header"),
         body_timeout: timeouts.time("body"),
         body_rate: timeouts.size("body_rate"),
         idle_timeout: timeouts.time("idle"),
         trusted_proxies: trusted.filter_map(|text| network::range(text, problems)).collect(),
-        strict_paths: section.flag("strict_paths"),
-        normalize_path: section.flag("normalize_path"),
+        strict_paths: other.flag("strict_paths"),
+        normalize_path: other.flag("normalize_path"),
         proxy_protocol,
-        encoded_slash: match section.word("encoded_slash") {
+        encoded_slash: match other.word("encoded_slash") {
             "refuse" => EncodedSlash::Refuse,
             "decode" => EncodedSlash::Decode,
             _ => EncodedSlash::Keep,
         },
-        redirect_to_https: section.flag("redirect_to_https"),
+        redirect_to_https: other.flag("redirect_to_https"),
         hsts: None,
         tls: None,
     }
@@ -145,7 +152,7 @@ fn age(text: &str) -> Option<u64> {
 }
 
 /// The listeners that `section` names; empty: all.
-pub(super) fn ids(section: Section<'_>, names: &Names, problems: &mut Problems) -> Vec<ListenerId> {
+pub(super) fn ids(section: Section<'_>, names: &Listeners, problems: &mut Problems) -> Vec<ListenerId> {
     let mut ids = Vec::new();
     for text in section.texts("listeners") {
         let Some(position) = names.find(text, problems) else { continue };

@@ -35,7 +35,12 @@ pub(super) static LISTENER: Table = Table {
             Preset::Optional("\"root:root\""),
             "of that file: user:group, user or :group; names of /etc/passwd and /etc/group, or numbers; absent: that of the process",
         ),
-        key("protocol", Kind::Word(&["http"]), Preset::Word("http"), "HTTP/1.1 and HTTP/1.0"),
+        key(
+            "protocol",
+            Kind::Word(&["http", "tcp"]),
+            Preset::Word("http"),
+            "http (HTTP/1.1 and HTTP/1.0) | tcp (connections are passed on as they are, TLS unopened; routes know sni, alpn and client_ip)",
+        ),
         key(
             "trusted_proxies",
             Kind::Texts,

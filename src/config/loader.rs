@@ -8,9 +8,9 @@ use ahash::{HashMap, HashMapExt};
 
 use super::external::External;
 use super::file_stamps::FileStamps;
-use super::names::Names;
 use super::report::{Problems, Source};
 use super::root;
+use super::tcp::Listeners;
 use super::tenant::{Tenant, TenantConfig, TenantContext, TenantReport, TenantState, TenantVersion};
 use super::{Config, Report, files};
 
@@ -111,7 +111,7 @@ fn read(sources: &[Source], file_stamps: &mut FileStamps, problems: &mut Problem
 struct ConfigBuilder {
     config: Config,
     tenants: Vec<Tenant>,
-    listeners: Names,
+    listeners: Listeners,
     root_routes: usize,
 }
 

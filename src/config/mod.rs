@@ -52,6 +52,7 @@ mod file_stamps;
 mod show;
 mod tables;
 mod target;
+mod tcp;
 mod tenant;
 mod tls;
 mod tls_notes;

@@ -76,9 +76,14 @@ impl Names {
         if self.scope.tenant.is_empty() { name.to_owned() } else { format!("{}/{name}", self.scope.tenant) }
     }
 
+    /// The position of a name among those of this scope.
+    pub(super) fn position(&self, name: &str) -> Option<usize> {
+        self.first.get(name).map(|(position, _)| *position)
+    }
+
     /// The position, among the items of all scopes, to which `name` refers. Reports a name that does not exist.
     pub(super) fn find(&self, name: Text<'_>, problems: &mut Problems) -> Option<usize> {
-        let position = self.first.get(name.value).map(|(position, _)| *position);
+        let position = self.position(name.value);
         if position.is_none() {
             let some = if problems.is_full() { &[] } else { &*self.names };
             let known = some.iter().map(String::as_str).filter(|known| !known.is_empty());

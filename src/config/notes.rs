@@ -8,7 +8,7 @@ use super::Config;
 use super::loops::{self, Loop};
 use crate::http::path::EncodedSlash;
 use crate::id::ListenerId;
-use crate::route::{ActionSpec, PathPattern, RetryOn, RouteSpec, Scheme};
+use crate::route::{ActionSpec, PathPattern, Protocol, RetryOn, RouteSpec, Scheme};
 use crate::snapshot::{ListenerSpec, Snapshot};
 use crate::tls::Trust;
 
@@ -74,6 +74,7 @@ impl Config {
             }
         }
         self.checks(&mut notes);
+        self.without_route(&mut notes);
         self.trusted(&mut notes);
         self.tls_notes(&mut notes);
         self.unused(&mut notes);
@@ -91,6 +92,23 @@ impl Config {
                     cluster.name, health.interval, health.timeout
                 ),
             );
+        }
+    }
+
+    /// Listeners of TCP for which there is no route.
+    fn without_route(&self, notes: &mut Notes) {
+        let numbered = self.snapshot.listeners.iter().zip((0..).map(ListenerId)).enumerate();
+        for (position, (listener, id)) in numbered.filter(|(_, (listener, _))| listener.protocol == Protocol::Tcp) {
+            if !self.snapshot.routes.iter().any(|route| route.is_of(id, Protocol::Tcp)) {
+                notes.warn(
+                    &self.listener_place(position),
+                    &format!(
+                        "listener {name} closes every connection, for no route takes them: add one with `sni`, or with \
+                         listeners = [\"{name}\"]",
+                        name = listener.name
+                    ),
+                );
+            }
         }
     }
 

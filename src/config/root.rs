@@ -11,6 +11,7 @@ use super::report::{Problems, Source};
 use super::route::RouteContext;
 use super::section::Section;
 use super::source_map::SourceMap;
+use super::tcp::Listeners;
 use super::tenant::{self, Tenant};
 use super::{Config, Watch, admin, cluster, listener, log, loops, page, route};
 use crate::id::TenantId;
@@ -23,7 +24,7 @@ pub(super) struct Root {
     /// Without the content of tenants' files.
     pub(super) config: Config,
     pub(super) tenants: Vec<Tenant>,
-    pub(super) listeners: Names,
+    pub(super) listeners: Listeners,
 }
 
 /// Reads all files, so that all problems are found. The result is valid only if `problems` stays empty. None: a file is not TOML.
@@ -56,9 +57,9 @@ pub(super) fn read(sources: &[Source], external: &mut External, problems: &mut P
             .add(root.at, "the configuration has no listener")
             .help("add [[listener]] with name = \"public\" and bind = \"127.0.0.1:8080\"");
     }
+    let listener_names = Listeners::read(&listeners, unknown, problems);
     let mut names =
         |what, sections: &[Section<'_>]| Names::read(what, sections, Scope::default(), problems).incomplete_if(unknown);
-    let listener_names = names("listener", &listeners);
     let route_names = names("route", &routes);
     let cluster_names = names("cluster", &clusters);
     let tenant_names = names("tenant", &tenants);

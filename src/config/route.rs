@@ -5,19 +5,21 @@ use super::names::Names;
 use super::report::Problems;
 use super::section::{Found, Section, Text, texts};
 use super::tables::ROUTE;
+use super::tcp::{self, Listeners};
 use super::{condition, field, host, listener, page, path, retry, target};
 use crate::cluster::Priority;
-use crate::id::ClusterId;
+use crate::id::{ClusterId, ListenerId};
 use crate::limits::ROUTE_VARIABLES;
 use crate::route::template::{Template, Variable};
 use crate::route::{
-    ActionSpec, HeaderEdits, Importance, PathEdit, PathPattern, Protocol, RouteLimits, RouteSpec, count_groups,
+    ActionSpec, ConditionsSpec, HeaderEdits, Importance, PathEdit, PathPattern, Protocol, RouteLimits, RouteSpec,
+    count_groups,
 };
 
 /// Names to which routes refer, and bounds of their values.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RouteContext<'a> {
-    pub(super) listeners: &'a Names,
+    pub(super) listeners: &'a Listeners,
     pub(super) clusters: &'a Names,
     pub(super) bounds: &'a Bounds,
 }
@@ -75,6 +77,12 @@ impl<'a> Reader<'a> {
         let section = self.section;
         // The action comes last, because the function may return there, and all problems have to be found.
         let listeners = listener::ids(section, self.context.listeners, self.problems);
+        let is_tenant = self.context.bounds.is_tenant();
+        let protocol = if is_tenant { Protocol::Http } else { tcp::of_route(section, self.context.listeners) };
+        tcp::check_route(section, protocol, self.context.listeners, is_tenant, self.problems);
+        if protocol == Protocol::Tcp {
+            return self.connections(name, listeners);
+        }
         let hosts = host::patterns(&section.texts("hosts"), self.problems);
         let path = self.path_pattern();
         let conditions = condition::conditions(section, self.context.bounds, self.problems);
@@ -94,7 +102,7 @@ impl<'a> Reader<'a> {
         Some(RouteSpec {
             name,
             tenant: None,
-            protocol: Protocol::Http,
+            protocol,
             listeners,
             hosts,
             path,
@@ -128,6 +136,24 @@ impl<'a> Reader<'a> {
             .add(text.at, format!("\"{}\" is no priority", text.shown.escape_debug()))
             .help("it is critical, normal or bulk, or \"header:NAME\" for the field in which trusted peers say so");
         Importance::default()
+    }
+
+    /// A route of TCP. What else stands in it has been reported.
+    fn connections(&mut self, name: String, listeners: Vec<ListenerId>) -> Option<RouteSpec> {
+        let section = self.section;
+        let hosts = tcp::names(section, self.problems);
+        let alpn = tcp::protocols(section, self.problems);
+        let client_ip = condition::networks(section, self.context.bounds, self.problems);
+        let tunnel_idle = self.context.bounds.timeout(section, "tunnel_idle", self.problems);
+        let action = self.action()?;
+        Some(RouteSpec {
+            protocol: Protocol::Tcp,
+            listeners,
+            hosts,
+            conditions: ConditionsSpec { client_ip, alpn, ..ConditionsSpec::default() },
+            limits: RouteLimits { tunnel_idle, ..RouteLimits::NONE },
+            ..RouteSpec::new(name, action)
+        })
     }
 
     fn limits(&mut self, forwarded: Section<'_>) -> RouteLimits {

@@ -153,6 +153,11 @@ impl<'a> Section<'a> {
         found.into_iter()
     }
 
+    /// The table that it is of.
+    pub(super) fn schema(&self) -> &'static Table {
+        self.schema
+    }
+
     /// Whether its schema has a key `name`.
     pub(super) fn knows(&self, name: &str) -> bool {
         self.schema.key(name).is_some()

@@ -18,7 +18,9 @@ use super::report::{self, Problems, Source};
 use super::schema::{Key, Kind, Preset, Table};
 use super::section::{Edits, Found, Section, Text};
 use super::tables::{ROOT, ROUTE};
+use super::tcp::{self, Listeners};
 use super::{Config, Loader, Report, route, socket};
+use crate::route::Protocol;
 
 /// Least column of the origins.
 const ORIGIN_COLUMN: usize = 42;
@@ -52,7 +54,9 @@ impl Config {
         }
         let roots: Vec<_> = documents.iter().map(|document| document.section(&ROOT)).collect();
         let layers = Layers::of(&roots);
-        let mut show = Show { sources, documents: &documents, out: String::new(), grouped: false };
+        let listeners = Listeners::read(&layers.listeners(&roots), false, &mut problems);
+        let mut show =
+            Show { sources, documents: &documents, listeners, out: String::new(), grouped: false, tcp: false };
         show.root(&roots, &layers);
         Ok(show.out)
     }
@@ -61,16 +65,20 @@ impl Config {
 struct Show<'a> {
     sources: &'a [Source],
     documents: &'a [Document<'a>],
+    listeners: Listeners,
     out: String,
     /// The routes that are written stand in a group.
     grouped: bool,
+    /// The listener or route that is written is one of TCP.
+    tcp: bool,
 }
 
 impl<'a> Show<'a> {
     /// Writes a table: its keys, then the tables below it. The root is one table in several files.
     fn body(&mut self, parts: &[Section<'a>], schema: &'static Table) {
         let Some(first) = parts.first() else { return };
-        let (tables, keys): (Vec<&Key>, Vec<&Key>) = schema.keys.iter().partition(|key| match &key.kind {
+        let said = schema.keys.iter().filter(|key| !self.tcp || tcp::applies(schema, key.name));
+        let (tables, keys): (Vec<&Key>, Vec<&Key>) = said.partition(|key| match &key.kind {
             Kind::One(inner) | Kind::Many(inner) => inner.title.starts_with('['),
             Kind::FlagOrOne(_) => first.flag(key.name) || first.table(key.name).is_some(),
             _ => false,
@@ -103,7 +111,11 @@ impl<'a> Show<'a> {
                 // Each of its values stands where it is in effect.
                 ("defaults" | "group", _) => {}
                 ("listener", Kind::Many(inner)) => {
-                    layers.listeners(roots).into_iter().for_each(|listener| self.titled(listener, inner));
+                    for listener in layers.listeners(roots) {
+                        self.tcp = tcp::of_listener(listener) == Protocol::Tcp;
+                        self.titled(listener, inner);
+                    }
+                    self.tcp = false;
                 }
                 ("cluster", Kind::Many(inner)) => {
                     layers.clusters(roots).into_iter().for_each(|cluster| self.titled(cluster, inner));
@@ -140,9 +152,10 @@ impl<'a> Show<'a> {
             }
             current = *group;
             self.grouped = group.is_some();
+            self.tcp = tcp::of_route(*route, &self.listeners) == Protocol::Tcp;
             self.titled(*route, schema);
         }
-        self.grouped = false;
+        (self.grouped, self.tcp) = (false, false);
     }
 
     /// Writes a table with its header, unless it would be empty.

@@ -35,6 +35,12 @@ pub(super) fn options(listener: Section<'_>, bind: &Address, problems: &mut Prob
             .help("it is for \"[::]:PORT\", all addresses of this machine: leave it out");
     }
     let section = in_effect(listener, "mode", bind);
+    if let Some(text) = section.text("mode").filter(|text| ["tcp", "http"].contains(&text.value)) {
+        problems
+            .add(text.at, format!("\"{}\" is not the mode of a socket", text.shown))
+            .help(format!("cairn calls it `protocol = \"{}\"`: what the listener takes", text.value));
+        return BindOptions { dual_stack: dual_stack && any, file: FileAccess::default() };
+    }
     for key in ["mode", "owner"] {
         if section.has(key) && matches!(bind, Address::Inet(_)) {
             problems

@@ -137,7 +137,12 @@ pub(super) static ROUTE: Table = Table {
     doc: "What to do with a request. The most specific wins: exact host, wildcard, none; then exact path, longest prefix, regex.",
     keys: &[
         key("name", Kind::Text, Preset::Optional("\"orders\""), "unique; absent: route-N, by position"),
-        key("listeners", Kind::Texts, Preset::Optional("[\"public\"]"), "absent: every listener"),
+        key(
+            "listeners",
+            Kind::Texts,
+            Preset::Optional("[\"public\"]"),
+            "absent: every listener of HTTP; with sni or alpn, of TCP",
+        ),
         key(
             "hosts",
             Kind::Texts,
@@ -166,6 +171,18 @@ pub(super) static ROUTE: Table = Table {
         condition_tables::SCHEME,
         condition_tables::PORT,
         condition_tables::NOT,
+        key(
+            "sni",
+            Kind::Texts,
+            Preset::Optional("[\"db.example.com\", \"*.db.corp\"]"),
+            "on listeners of TCP: names that clients of TLS ask for, as hosts; absent: any, and clients that name none or speak no TLS",
+        ),
+        key(
+            "alpn",
+            Kind::Texts,
+            Preset::Optional("[\"h2\", \"postgresql\"]"),
+            "on listeners of TCP: the client offers one of these protocols; absent: any or none",
+        ),
         key("cluster", Kind::Text, Preset::Optional("\"orders\""), "forward to it"),
         key(
             "split",
@@ -201,7 +218,7 @@ pub(super) static ROUTE: Table = Table {
             "tunnel_idle",
             Kind::Time,
             Preset::Optional("\"2h\""),
-            "how long a WebSocket or another tunnel may be silent in both directions; absent: 1h",
+            "how long a WebSocket, another tunnel or a connection of TCP may be silent in both directions; absent: 1h",
         ),
         key(
             "rewrite",

@@ -23,6 +23,7 @@ use super::route::RouteContext;
 use super::section::Section;
 use super::source_map::SourceMap;
 use super::tables::{TENANT_FILE, TENANTS_MAX};
+use super::tcp::Listeners;
 use super::{AdminSpec, Report, Role, check, cluster, route};
 use crate::cluster::ClusterSpec;
 use crate::id::TenantId;
@@ -101,7 +102,7 @@ pub(super) struct TenantContext<'a> {
     pub(super) source_map: &'a SourceMap,
     /// How many routes of the snapshot are the operator's own. They come first.
     pub(super) root_routes: usize,
-    pub(super) listeners: &'a Names,
+    pub(super) listeners: &'a Listeners,
     pub(super) role: Role,
     /// Index of the tenant's source.
     pub(super) file: usize,
@@ -111,7 +112,7 @@ pub(super) struct TenantContext<'a> {
 pub(super) fn tenants(
     sections: &[Section<'_>],
     names: &Names,
-    listeners: &Names,
+    listeners: &Listeners,
     admin: &AdminSpec,
     problems: &mut Problems,
 ) -> Vec<Tenant> {

@@ -6,7 +6,7 @@ use super::status::BufferStatus;
 use super::{ClusterStatus, EndpointStatus, EndpointsUsed, LimitStatus, Status};
 use crate::cluster::Priority;
 use crate::config::TenantState;
-use crate::telemetry::{HandshakeFailure, ProxyRefusal, RetryReason, RetryRefusal, Shed, TlsFailure};
+use crate::telemetry::{HandshakeFailure, ProxyRefusal, RetryReason, RetryRefusal, Shed, TcpRefusal, TlsFailure};
 
 /// All metrics of the process.
 pub(super) fn text(status: &Status) -> String {
@@ -45,6 +45,7 @@ pub(super) fn text(status: &Status) -> String {
     family("cairn_upstream_connect_failures_total", "counter", help, &one(status.connect_failures));
     client_tls(status, &mut family);
     proxied(status, &mut family);
+    tcp(status, &mut family);
     endpoint_tls(status, &mut family);
     endpoints(status, &mut family);
     retries(status, &mut family);
@@ -134,6 +135,20 @@ fn proxied(status: &Status, family: &mut impl FnMut(&str, &str, &str, &[(String,
     let refused = by_reason(ProxyRefusal::ALL.map(ProxyRefusal::name), status.proxied_refused);
     let help = "Connections closed because of their PROXY header, by why.";
     family("cairn_proxy_protocol_refused_total", "counter", help, &refused);
+}
+
+/// Connections of TCP.
+fn tcp(status: &Status, family: &mut impl FnMut(&str, &str, &str, &[(String, u64)])) {
+    let listeners = status.listeners.iter();
+    let passed: Vec<_> =
+        listeners.filter_map(|it| Some((format!("{{listener=\"{}\"}}", escaped(&it.name)), it.passed_on?))).collect();
+    let help = "Connections of TCP that were passed on to an endpoint.";
+    family("cairn_tcp_connections_total", "counter", help, &passed);
+    let open = [(String::new(), status.passing)];
+    family("cairn_tcp_connections_open", "gauge", "Those of them that are open.", &open);
+    let refused = by_reason(TcpRefusal::ALL.map(TcpRefusal::name), status.tcp_refused);
+    let help = "Connections of TCP that were not passed on, by why.";
+    family("cairn_tcp_connections_refused_total", "counter", help, &refused);
 }
 
 /// TLS towards clients.

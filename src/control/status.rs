@@ -11,7 +11,10 @@ use super::reload::Running;
 use super::{AccessLogStatus, ClusterStatus, Control, DrainStatus};
 use crate::config::{Report, TenantState};
 use crate::event_log;
-use crate::telemetry::{Counters, HandshakeFailure, ProxyRefusal, RetryReason, RetryRefusal, Shed, TlsFailure};
+use crate::route::Protocol;
+use crate::telemetry::{
+    Counters, HandshakeFailure, ProxyRefusal, RetryReason, RetryRefusal, Shed, TcpRefusal, TlsFailure,
+};
 
 /// Counts of reloads, by result.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,6 +81,12 @@ pub struct Status {
     /// Requests refused because a worker was overloaded, by priority: critical, normal, bulk.
     #[serde(default)]
     pub overloaded: [u64; 3],
+    /// Connections of TCP that are open and were passed on to an endpoint.
+    #[serde(default)]
+    pub passing: u64,
+    /// Connections of TCP that were not passed on so far, in the order of `telemetry::TcpRefusal`.
+    #[serde(default)]
+    pub tcp_refused: [u64; TcpRefusal::ALL.len()],
     /// Connections shed for want of buffers so far, in the order of `telemetry::Shed`.
     pub shed: [u64; Shed::ALL.len()],
     /// Requests that were sent again so far, in the order of `telemetry::RetryReason`.
@@ -148,6 +157,9 @@ pub struct ListenerStatus {
     /// none of them.
     #[serde(default)]
     pub plain_text: Option<u64>,
+    /// Connections so far that were passed on to an endpoint (`protocol = "tcp"`). None: it speaks HTTP.
+    #[serde(default)]
+    pub passed_on: Option<u64>,
 }
 
 /// A tenant.
@@ -183,6 +195,9 @@ impl Control {
                 plain_text: known
                     .filter(|snapshot| snapshot.listener(*id).is_permissive())
                     .map(|_| sum(&|counters| counters.plain_text(*id))),
+                passed_on: known
+                    .filter(|snapshot| snapshot.listener(*id).protocol == Protocol::Tcp)
+                    .map(|_| sum(&|counters| counters.passed_on(*id))),
             }
         };
         let responses = [0, 1, 2, 3].map(|class| sum(&|counters| counters.responses()[class]));
@@ -224,6 +239,8 @@ impl Control {
             turn_delays: self.workers.iter().map(|worker| worker.counters.turn_delay.get()).collect(),
             overloaded: self.totals(Counters::overloaded),
             proxied_refused: self.totals(Counters::proxied_refused),
+            passing: sum(&|counters| counters.passing.get()),
+            tcp_refused: self.totals(Counters::tcp_refused),
             shed: self.totals(Counters::sheds),
             retries: self.totals(Counters::retries),
             refused_retries: self.totals(Counters::refused_retries),
@@ -287,6 +304,13 @@ impl fmt::Display for Status {
             let counts = format_args!("{full} full handshakes, {resumed} resumed, {failed} failed, {refused} refused");
             row("TLS", counts)?;
         }
+        let passed: u64 = self.listeners.iter().filter_map(|it| it.passed_on).sum();
+        let refused: u64 = self.tcp_refused.iter().sum();
+        if passed + refused > 0 {
+            let counts =
+                format_args!("{passed} connections passed on, {} of them open, {refused} refused", self.passing);
+            row("TCP", counts)?;
+        }
         let (retried, refused) = (self.retries.iter().sum::<u64>(), self.refused_retries.iter().sum::<u64>());
         if retried + refused > 0 {
             row("retries", format_args!("{retried} requests were sent again, {refused} were not, to spare endpoints"))?;
@@ -310,9 +334,10 @@ impl fmt::Display for Status {
                 format_args!("{queued} lines, {dropped} more were dropped, {lost} could not be written"),
             )?;
         }
-        for ListenerStatus { name, address, connections, plain_text } in &self.listeners {
+        for ListenerStatus { name, address, connections, plain_text, passed_on } in &self.listeners {
             let plain = plain_text.map(|count| format!(", {count} so far in plain text")).unwrap_or_default();
-            row("listener", format_args!("{name} on {address}, {connections} connections{plain}"))?;
+            let tcp = passed_on.map(|count| format!(", {count} so far passed on")).unwrap_or_default();
+            row("listener", format_args!("{name} on {address}, {connections} connections{plain}{tcp}"))?;
         }
         for certificate in &self.certificates {
             row("certificate", format_args!("{certificate}"))?;

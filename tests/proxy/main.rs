@@ -34,6 +34,7 @@ mod queues;
 mod resilience;
 mod scarcity;
 mod sockets;
+mod tcp;
 mod tenants;
 mod tls;
 mod tunnels;

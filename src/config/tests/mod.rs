@@ -2,7 +2,7 @@
 //! The texts of reports are in `tests/config/`.
 
 use super::*;
-use crate::route::ValuePattern;
+use crate::route::{Protocol, ValuePattern};
 
 mod claims;
 mod layers;
@@ -49,8 +49,9 @@ fn documented_examples_are_accepted() {
     let plain = effect(parse("plain", &document).unwrap());
     let examples = default_file::examples();
     assert!(examples.len() > 15, "{examples:?}");
-    // `hsts` needs TLS, and so files.
-    for example in examples.into_iter().filter(|example| !example.starts_with("hsts")) {
+    // `hsts` needs TLS, and so files; the others are of listeners of TCP.
+    let apart = |example: &String| ["hsts", "sni", "alpn"].iter().any(|key| example.starts_with(key));
+    for example in examples.into_iter().filter(|example| !apart(example)) {
         let mut text = document.replace(&format!("# {example}"), &example);
         if ["split", "redirect", "respond"].iter().any(|action| example.starts_with(action)) {
             text = text.replace("\ncluster = \"orders\"", "\n");
@@ -74,6 +75,34 @@ fn documented_examples_are_accepted() {
     }
 }
 
+/// A route without listeners is one of all that speak as it does.
+#[test]
+fn routes_of_tcp_are_those_of_listeners_of_tcp() {
+    let listener = |name: &str, protocol: &str| {
+        format!("[[listener]]\nname = \"{name}\"\nbind = \"127.0.0.1:0\"\nprotocol = \"{protocol}\"\n")
+    };
+    let cluster = "[[cluster]]\nname = \"a\"\nendpoints = [\"127.0.0.1:1\"]\n";
+    let route = |keys: &str| format!("[[route]]\ncluster = \"a\"\n{keys}\n");
+    let (web, db) = (listener("web", "http"), listener("db", "tcp"));
+    for (listeners, keys, protocol) in [
+        (format!("{web}{db}"), "", Protocol::Http),
+        (format!("{web}{db}"), "sni = [\"*.db.corp\"]", Protocol::Tcp),
+        (format!("{web}{db}"), "alpn = [\"h2\"]\ntunnel_idle = \"5m\"", Protocol::Tcp),
+        (format!("{web}{db}"), "listeners = [\"db\"]\nclient_ip = [\"10.0.0.0/8\"]", Protocol::Tcp),
+        (format!("{web}{db}"), "listeners = [\"web\"]", Protocol::Http),
+        (db.clone(), "", Protocol::Tcp),
+        (db, "sni = [\"*\"]", Protocol::Tcp),
+    ] {
+        // What all routes have in common is for those of HTTP.
+        let defaults = "[defaults.route]\nrequest_headers = { set = { x = \"1\" } }\n[defaults.listener.timeouts]\nidle = \"9s\"\n";
+        let config = parse("a.toml", &format!("{listeners}{}{cluster}{defaults}", route(keys))).unwrap();
+        let found = &config.snapshot.routes[0];
+        assert_eq!(found.protocol, protocol, "{listeners}{keys}");
+        assert_eq!(found.request_headers.set.is_empty(), protocol == Protocol::Tcp);
+        config.compile(1, &mut Ledger::default()).unwrap();
+    }
+}
+
 #[test]
 fn role_chooses_trust_strictness_and_limits() {
     for (role, expected) in
@@ -84,6 +113,34 @@ fn role_chooses_trust_strictness_and_limits() {
         assert_eq!((it.trusted_proxies.len(), it.strict_paths, it.header_bytes, it.header_count), expected, "{role}");
     }
 }
+
+/// Listeners and routes of TCP, and what is inherited by those of HTTP alone.
+const TCP: &str = "\
+[defaults.listener]
+strict_paths = false
+limits = { connections = 7, header_bytes = \"32KiB\" }
+timeouts = { idle = \"9s\", header = \"3s\" }
+[defaults.route]
+response_headers = { set = { x = \"1\" } }
+timeout = \"9s\"
+tunnel_idle = \"8s\"
+[[listener]]
+name = \"db\"
+bind = \"127.0.0.1:5432\"
+protocol = \"tcp\"
+proxy_protocol = \"require\"
+trusted_proxies = [\"10.0.0.0/8\"]
+[[route]]
+sni = [\"*.db.corp\"]
+alpn = [\"h2\"]
+cluster = \"a\"
+[[route]]
+client_ip = [\"10.0.0.0/8\"]
+cluster = \"a\"
+[[cluster]]
+name = \"a\"
+endpoints = [\"127.0.0.1:1\"]
+";
 
 /// What is shown means the same as what was read, whatever it was read from.
 #[test]
@@ -106,6 +163,13 @@ fn what_is_shown_reads_as_the_same() {
         if !file.contains('/') {
             same(&path(file));
         }
+    }
+    std::fs::write(path("tcp.toml"), TCP).unwrap();
+    let shown = same(&path("tcp.toml"));
+    for absent in
+        ["strict_paths", "header_bytes", "idle = \"9s\"", "response_headers", "rewrite_location", "timeout = \"9s\""]
+    {
+        assert!(!shown.contains(absent), "{absent}: {shown}");
     }
     std::fs::create_dir_all(path("conf.d/teams")).unwrap();
     std::fs::write(path("conf.d/body"), "a \"quoted\"\n\u{1b}body\n").unwrap();
