@@ -1,4 +1,7 @@
-//! `cairn explain`: prints how a configuration handles one request. Not here: deciding that (`exchange`, `route`).
+//! `cairn explain`: prints how a configuration handles one request, or one connection of TCP (`connection`). Not here: deciding that
+//! (`exchange`, `route`).
+
+mod connection;
 
 use std::fmt::{Display, Write};
 use std::net::IpAddr;
@@ -9,12 +12,12 @@ use cairn::cluster::Cluster;
 use cairn::config::{Config, Loader, TenantState};
 use cairn::exchange::{self, Failure, Refusal, RequestId, RequestValues, RouteRequest, Routed};
 use cairn::http::path::Forms;
-use cairn::id::{Address, ClusterId};
+use cairn::id::{Address, ClusterId, ListenerId};
 use cairn::limits::REQUEST_LINE_BYTES;
 use cairn::route::template::Use;
 use cairn::route::{
-    Action, Captures, Condition, Considered, HostPattern, PathPattern, Request, Route, RouteLimits, RouteSpec, Scheme,
-    Unmet, Verdict,
+    Action, Captures, Condition, Considered, HostPattern, PathPattern, Protocol, Request, Route, RouteLimits,
+    RouteSpec, Scheme, Unmet, Verdict,
 };
 use cairn::snapshot::{Ledger, ListenerSpec, Snapshot};
 use cairn::tls::{ClientHandshake, ServerSpec};
@@ -28,9 +31,17 @@ pub(super) struct Arguments {
     /// A file, or a directory with cairn.toml and conf.d/*.toml
     #[arg(short, long, value_name = "PATH")]
     config: PathBuf,
-    method: String,
+    /// Of a request; without it, a connection to a listener of TCP is explained
+    #[arg(requires = "url", required_unless_present_any = ["sni", "alpn", "listener"])]
+    method: Option<String>,
     /// http://HOST/PATH, https://HOST/PATH, or /PATH with -H host:NAME; HOST:PORT for CONNECT
-    url: String,
+    url: Option<String>,
+    /// The name that a client of TLS asks for, on a listener with protocol = "tcp"
+    #[arg(long, value_name = "NAME", conflicts_with = "method")]
+    sni: Option<String>,
+    /// A protocol that it offers there; may be repeated
+    #[arg(long, value_name = "PROTOCOL", conflicts_with = "method")]
+    alpn: Vec<String>,
     /// A header field of the request; may be repeated
     #[arg(short = 'H', value_name = "NAME:VALUE")]
     fields: Vec<String>,
@@ -45,11 +56,13 @@ pub(super) struct Arguments {
     client_ip: IpAddr,
 }
 
-/// Success if a listener has a route for the request.
+/// Success if a listener has a route for the request, or for the connection.
 pub(super) fn explain(arguments: &Arguments) -> ExitCode {
-    let scheme = request::scheme(&arguments.url).unwrap_or_else(|error| usage(&error));
-    let head =
-        request::head(&arguments.method, &arguments.url, &arguments.fields).unwrap_or_else(|error| usage(&error));
+    let asked = arguments
+        .method
+        .as_deref()
+        .zip(arguments.url.as_deref())
+        .map(|(method, url)| Url::read(method, url, &arguments.fields));
     // A tenant with an invalid file must not hide the answer for the others.
     let config = match Loader::new(arguments.config.clone()).load() {
         Ok(config) => config,
@@ -63,12 +76,52 @@ pub(super) fn explain(arguments: &Arguments) -> ExitCode {
     if let Some(name) = arguments.listener.as_deref().filter(|_| !snapshot.listeners().any(|(_, it)| wanted(it))) {
         usage(&format!("there is no listener named {name}"));
     }
+    match asked {
+        Some(url) => explain_request(arguments, &url, &config, &snapshot),
+        None => connection::explain(arguments, &config, &snapshot),
+    }
+}
+
+/// A request as it was asked for.
+struct Url<'a> {
+    method: &'a str,
+    url: &'a str,
+    scheme: Option<&'static str>,
+    head: String,
+}
+
+impl<'a> Url<'a> {
+    fn read(method: &'a str, url: &'a str, fields: &[String]) -> Self {
+        let scheme = request::scheme(url).unwrap_or_else(|error| usage(&error));
+        let head = request::head(method, url, fields).unwrap_or_else(|error| usage(&error));
+        Self { method, url, scheme, head }
+    }
+}
+
+/// The listeners of a protocol that are meant.
+fn listeners<'a>(
+    arguments: &'a Arguments,
+    snapshot: &'a Snapshot,
+    protocol: Protocol,
+) -> impl Iterator<Item = (ListenerId, &'a ListenerSpec)> {
+    let wanted = |listener: &ListenerSpec| arguments.listener.as_deref().is_none_or(|wanted| wanted == listener.name);
+    snapshot.listeners().filter(move |(_, listener)| wanted(listener) && listener.protocol == protocol)
+}
+
+fn explain_request(arguments: &Arguments, asked: &Url<'_>, config: &Config, snapshot: &Snapshot) -> ExitCode {
+    let Url { method, url, scheme, head } = asked;
+    let scheme = *scheme;
+    let of_http = || listeners(arguments, snapshot, Protocol::Http);
+    if let Some(name) = arguments.listener.as_deref().filter(|_| of_http().next().is_none()) {
+        usage(&format!(
+            "listener {name} passes TCP on, where there are no requests: write --sni NAME in the place of METHOD and URL"
+        ));
+    }
     let speaks = |listener: &ListenerSpec| {
         let spoken = [Scheme::Http, Scheme::Https].into_iter().filter(|scheme| listener.speaks(*scheme));
         scheme.is_none_or(|asked| spoken.map(Scheme::text).any(|known| known == asked))
     };
-    let asked = |listener: &ListenerSpec| wanted(listener) && speaks(listener);
-    if let Some(scheme) = scheme.filter(|_| !snapshot.listeners().any(|(_, it)| asked(it))) {
+    if let Some(scheme) = scheme.filter(|_| !of_http().any(|(_, it)| speaks(it))) {
         match &arguments.listener {
             Some(name) => usage(&format!("listener {name} does not speak {scheme}")),
             None => usage(&format!("no listener speaks {scheme}")),
@@ -76,12 +129,12 @@ pub(super) fn explain(arguments: &Arguments) -> ExitCode {
     }
     let mut rows = Rows(String::new());
     let mut found = false;
-    rows.row("request", format_args!("{} {}", arguments.method, arguments.url));
-    for (id, listener) in snapshot.listeners().filter(|(_, listener)| asked(listener)) {
+    rows.row("request", format_args!("{method} {url}"));
+    for (id, listener) in of_http().filter(|(_, listener)| speaks(listener)) {
         rows.gap();
         rows.row("listener", format_args!("{}, {}{}", listener.name, listener.bind, spoken(listener, scheme)));
         if let Some(tls) = listener.tls.as_ref().filter(|_| scheme != Some("http")) {
-            rows.row("shows", certificates(tls, &arguments.url));
+            rows.row("shows", certificates(tls, url));
         }
         let request = match request::read(head.as_bytes(), listener) {
             Ok(request) => request,
@@ -111,7 +164,7 @@ pub(super) fn explain(arguments: &Arguments) -> ExitCode {
             rows.row("client", format_args!("{client}, as {} says", arguments.client_ip));
         }
         let paths = Forms::with_capacity(REQUEST_LINE_BYTES);
-        found |= Explanation { snapshot: &snapshot, config: &config, asked, paths, rows: &mut rows }.print();
+        found |= Explanation { snapshot, config, asked, paths, rows: &mut rows }.print();
     }
     print(&rows.0, if found { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -176,7 +229,7 @@ impl<'a> Explanation<'a> {
             Ok(route) => self.route(route),
             Err(Refusal { failure, route }) => {
                 if let Some(route) = route.and_then(|id| snapshot.router.routes().get(id.index())) {
-                    self.chosen(route);
+                    chosen(self.config, route, self.rows);
                 }
                 self.refused(failure);
             }
@@ -202,19 +255,8 @@ impl<'a> Explanation<'a> {
         }
     }
 
-    /// Prints the route and its conditions.
-    fn chosen(&mut self, route: &Route) {
-        let (config, position) = (self.config, route.id.index());
-        self.rows.row("route", format_args!("{}, {}", route.name, config.route_place(position)));
-        if let Some(tenant) = config.snapshot.routes[position].tenant.and_then(|id| config.tenants.get(id.index())) {
-            let broken = if tenant.state == TenantState::Live { "" } else { ", broken: cairn check says why" };
-            self.rows.row("tenant", format_args!("{}, {}{broken}", tenant.name, tenant.file.display()));
-        }
-        self.rows.row("because", because(config, &config.snapshot.routes[position]));
-    }
-
     fn route(&mut self, route: &Route) {
-        self.chosen(route);
+        chosen(self.config, route, self.rows);
         match &route.action {
             Action::Cluster(id) => self.cluster(*id, ""),
             Action::Split(split) => {
@@ -295,24 +337,14 @@ impl<'a> Explanation<'a> {
     }
 
     fn cluster(&mut self, id: ClusterId, share: &str) {
-        let Some(cluster) = self.snapshot.clusters.get(id.index()) else { return };
-        let tls = if cluster.tls.is_some() { ", TLS" } else { "" };
-        self.rows.row("cluster", format_args!("{}, {}{tls}{share}", cluster.name, cluster.balance.name()));
-        let sum: u64 = cluster.endpoints.iter().map(|endpoint| u64::from(endpoint.weight)).sum();
-        for endpoint in &cluster.endpoints {
-            let others: String = endpoint.others.iter().map(|other| format!(" or {other}")).collect();
-            let weight = endpoint.weight;
-            let zone: String = endpoint.zone.iter().map(|zone| format!(", zone {zone}")).collect();
-            self.rows.row("endpoint", format_args!("{}{others}, weight {weight} of {sum}{zone}", endpoint.address));
+        cluster(self.snapshot, id, share, self.rows);
+        if let Some(cluster) = self.snapshot.clusters.get(id.index()) {
+            self.preferences(cluster);
         }
-        self.preferences(cluster);
     }
 
     /// Which endpoints of a cluster are better than others for the request.
     fn preferences(&mut self, cluster: &Cluster) {
-        if let Some(zone) = &cluster.zone {
-            self.rows.row("zone", format_args!("{zone}: its endpoints are preferred"));
-        }
         if let Some(on) = &cluster.hash_on {
             let key = exchange::key(on, &self.asked, self.snapshot.listener(self.asked.listener));
             match key.and_then(|key| cluster.owner(key)) {
@@ -395,16 +427,55 @@ impl<'a> Explanation<'a> {
     }
 
     fn rejected(&mut self, rejected: &Considered<'_>) {
-        let routes = &self.config.snapshot.routes;
-        let spec = &routes[rejected.route.index()];
-        let place = self.config.route_place(rejected.route.index());
+        let spec = &self.config.snapshot.routes[rejected.route.index()];
         let why = match rejected.verdict {
-            Verdict::Chosen => return,
             Verdict::Unmet(Unmet::Fails(condition)) => self.fails(condition, spec),
             Verdict::Unmet(Unmet::Not(condition)) => format!("its `not` excludes it: {}", self.met(condition)),
-            Verdict::Shadowed(by) => format!("fits too, but {} comes before it", routes[by.index()].name),
+            Verdict::Chosen | Verdict::Shadowed(_) => String::new(),
         };
-        self.rows.row("not", format_args!("{}, {place}: {why}", spec.name));
+        not(self.config, rejected, &why, self.rows);
+    }
+}
+
+/// Prints the route and its conditions.
+fn chosen(config: &Config, route: &Route, rows: &mut Rows) {
+    let position = route.id.index();
+    rows.row("route", format_args!("{}, {}", route.name, config.route_place(position)));
+    if let Some(tenant) = config.snapshot.routes[position].tenant.and_then(|id| config.tenants.get(id.index())) {
+        let broken = if tenant.state == TenantState::Live { "" } else { ", broken: cairn check says why" };
+        rows.row("tenant", format_args!("{}, {}{broken}", tenant.name, tenant.file.display()));
+    }
+    rows.row("because", because(config, &config.snapshot.routes[position]));
+}
+
+/// Prints a cluster and its endpoints.
+fn cluster(snapshot: &Snapshot, id: ClusterId, share: &str, rows: &mut Rows) {
+    let Some(cluster) = snapshot.clusters.get(id.index()) else { return };
+    let tls = if cluster.tls.is_some() { ", TLS" } else { "" };
+    rows.row("cluster", format_args!("{}, {}{tls}{share}", cluster.name, cluster.balance.name()));
+    let sum: u64 = cluster.endpoints.iter().map(|endpoint| u64::from(endpoint.weight)).sum();
+    for endpoint in &cluster.endpoints {
+        let others: String = endpoint.others.iter().map(|other| format!(" or {other}")).collect();
+        let weight = endpoint.weight;
+        let zone: String = endpoint.zone.iter().map(|zone| format!(", zone {zone}")).collect();
+        rows.row("endpoint", format_args!("{}{others}, weight {weight} of {sum}{zone}", endpoint.address));
+    }
+    if let Some(zone) = &cluster.zone {
+        rows.row("zone", format_args!("{zone}: its endpoints are preferred"));
+    }
+}
+
+/// Prints a route that is not taken; `why`: because of a condition.
+fn not(config: &Config, rejected: &Considered<'_>, why: &str, rows: &mut Rows) {
+    let routes = &config.snapshot.routes;
+    let (name, place) = (&routes[rejected.route.index()].name, config.route_place(rejected.route.index()));
+    match rejected.verdict {
+        Verdict::Chosen => {}
+        Verdict::Unmet(_) => rows.row("not", format_args!("{name}, {place}: {why}")),
+        Verdict::Shadowed(by) => {
+            let by = &routes[by.index()].name;
+            rows.row("not", format_args!("{name}, {place}: fits too, but {by} comes before it"));
+        }
     }
 }
 
@@ -417,7 +488,8 @@ fn because(config: &Config, spec: &RouteSpec) -> String {
             HostPattern::Exact(name) => shown(name).to_owned(),
             HostPattern::Wildcard(name) => format!("*.{}", shown(name)),
         });
-        conditions.push(format!("host {}", hosts.collect::<Vec<_>>().join(" or ")));
+        let what = if spec.protocol == Protocol::Tcp { "sni" } else { "host" };
+        conditions.push(format!("{what} {}", hosts.collect::<Vec<_>>().join(" or ")));
     }
     match &spec.path {
         PathPattern::Any => {}

@@ -42,6 +42,13 @@ pub struct ClientHello<'a> {
 }
 
 impl<'a> ClientHello<'a> {
+    /// One that asks for a name, if it is not empty, and offers `protocols`, each behind its length. None: no client may send that.
+    #[must_use]
+    pub fn of(name: &'a str, protocols: &'a [u8]) -> Option<Self> {
+        let valid = name.is_empty() || host_name(name.as_bytes()).is_ok();
+        valid.then_some(Self { name, protocols })
+    }
+
     /// The protocols that it offers, those that it likes best first.
     pub fn protocols(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         let mut rest = self.protocols;
