@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
-use crate::route::{ActionSpec, HostPattern, PathPattern, RouteSpec};
+use crate::route::{ActionSpec, HostPattern, PathPattern, Protocol, RouteSpec};
 
 /// One row of the table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,9 +14,9 @@ pub struct RouteLine {
     pub name: String,
     /// Names of its listeners; empty: all.
     pub listeners: Vec<String>,
-    /// Host patterns; empty: any host.
+    /// Host patterns, for SNI or for requests; empty: any host.
     pub hosts: Vec<String>,
-    /// `= /exact`, `/prefix…`, `~ expression`, or `*`.
+    /// `= /exact`, `/prefix…`, `~ expression`, or `*`; `(tcp)` for a route of connections.
     pub path: String,
     /// Methods; empty: any method.
     pub methods: Vec<String>,
@@ -36,7 +36,7 @@ pub(super) fn lines(config: &Config) -> Vec<RouteLine> {
             name: route.name.clone(),
             listeners: route.listeners.iter().filter_map(listener).collect(),
             hosts: route.hosts.iter().map(host).collect(),
-            path: path(&route.path),
+            path: path(route),
             methods: route.conditions.methods.clone(),
             conditions: route.conditions.count() + route.not.count()
                 - usize::from(!route.conditions.methods.is_empty()),
@@ -54,8 +54,9 @@ pub(super) fn host(host: &HostPattern) -> String {
     }
 }
 
-pub(super) fn path(path: &PathPattern) -> String {
-    match path {
+pub(super) fn path(route: &RouteSpec) -> String {
+    match &route.path {
+        _ if route.protocol == Protocol::Tcp => "(tcp)".to_owned(),
         PathPattern::Any => "*".to_owned(),
         PathPattern::Exact(path) => format!("= {path}"),
         PathPattern::Prefix(path) => format!("{path}…"),

@@ -18,6 +18,17 @@ pub enum Protocol {
     Tcp,
 }
 
+impl Protocol {
+    /// As it is written in a configuration.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Tcp => "tcp",
+        }
+    }
+}
+
 /// One `[[route]]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RouteSpec {

@@ -10,7 +10,7 @@ use crate::cluster::{CheckKind, ClusterSpec, EndpointSpec, HealthSpec, HttpCheck
 use crate::config::Config;
 use crate::control::routes;
 use crate::proxy_protocol::Version;
-use crate::route::{ActionSpec, ErrorPageSpec, HeaderEdits, RouteLimits, RouteSpec, template};
+use crate::route::{ActionSpec, ErrorPageSpec, HeaderEdits, Protocol, RouteLimits, RouteSpec, template};
 use crate::snapshot::{ListenerSpec, TenantSpec, listened};
 use crate::tls::ServerName;
 
@@ -99,7 +99,11 @@ fn listeners(old: &Config, new: &Config, connections: &dyn Fn(&str) -> u64, plan
         name: &|it| it.name.clone(),
         added: &|it| format!("opens {}", it.bind),
         removed: &|it| {
-            format!("closes {}; its {} connections end after their current request", it.bind, connections(&it.name))
+            let end = match it.protocol {
+                Protocol::Http => "end after their current request",
+                Protocol::Tcp => "go on until they end",
+            };
+            format!("closes {}; its {} connections {end}", it.bind, connections(&it.name))
         },
         aspects: &listener_aspects,
     };
@@ -112,6 +116,7 @@ fn listener_aspects(old: &ListenerSpec, new: &ListenerSpec) -> Aspects {
         format!("[{}]", all.join(", "))
     };
     let mut aspects: Aspects = vec![("name", old.name.clone(), new.name.clone())];
+    aspects.push(("protocol", old.protocol.name().to_owned(), new.protocol.name().to_owned()));
     aspects.push(("trusted_proxies", networks(old), networks(new)));
     let protocol = |it: &ListenerSpec| it.proxy_protocol.name().to_owned();
     aspects.push(("proxy_protocol", protocol(old), protocol(new)));
@@ -155,13 +160,14 @@ fn routes(old: &Config, new: &Config, plan: &mut Plan) {
 
 fn hosts(route: &RouteSpec) -> String {
     let hosts: Vec<_> = route.hosts.iter().map(routes::host).collect();
-    if hosts.is_empty() { "any host".to_owned() } else { hosts.join(" or ") }
+    let any = if route.protocol == Protocol::Tcp { "any sni" } else { "any host" };
+    if hosts.is_empty() { any.to_owned() } else { hosts.join(" or ") }
 }
 
 fn route_text(config: &Config, route: &RouteSpec) -> String {
     let methods = &route.conditions.methods;
     let methods = if methods.is_empty() { String::new() } else { format!("{} ", methods.join(" or ")) };
-    format!("{methods}{} {}: {}", hosts(route), routes::path(&route.path), routes::action(config, &route.action))
+    format!("{methods}{} {}: {}", hosts(route), routes::path(route), routes::action(config, &route.action))
 }
 
 fn route_aspects((old_config, old): (&Config, &RouteSpec), (new_config, new): (&Config, &RouteSpec)) -> Aspects {
@@ -173,7 +179,7 @@ fn route_aspects((old_config, old): (&Config, &RouteSpec), (new_config, new): (&
     vec![
         ("listeners", listeners(old_config, old), listeners(new_config, new)),
         ("hosts", hosts(old), hosts(new)),
-        ("path", routes::path(&old.path), routes::path(&new.path)),
+        ("path", routes::path(old), routes::path(new)),
         ("conditions", conditions(old_config, old), conditions(new_config, new)),
         ("action", action(old_config, old), action(new_config, new)),
         ("timeout", optional(old.timeout.map(time)), optional(new.timeout.map(time))),

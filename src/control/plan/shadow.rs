@@ -6,15 +6,17 @@ use std::collections::HashMap;
 use super::{Plan, Sign};
 use crate::config::Config;
 use crate::id::ListenerId;
-use crate::route::{ClientPattern, ConditionsSpec, HostPattern, PathPattern, RouteSpec, Router, Sample, ValuePattern};
+use crate::route::{
+    ClientPattern, ConditionsSpec, HostPattern, PathPattern, Protocol, RouteSpec, Router, Sample, ValuePattern,
+};
 
 /// Differences between the two routers.
 #[derive(Debug, Default)]
 pub(super) struct Shadows {
-    /// By name of an added route: the route of its sample request in the old router.
-    before: HashMap<String, Option<String>>,
-    /// By name of a removed route: the route of its sample request in the new router.
-    after: HashMap<String, Option<String>>,
+    /// By name of an added route: what becomes of its sample request under the old router.
+    before: HashMap<String, String>,
+    /// By name of a removed route: what becomes of its sample request under the new router.
+    after: HashMap<String, String>,
     /// Routes in both that lose their sample request, each with the route that gets it.
     lost: Vec<(String, String)>,
 }
@@ -23,6 +25,7 @@ pub(super) struct Shadows {
 struct Typical<'a> {
     listener: ListenerId,
     request: Sample<'a>,
+    protocol: Protocol,
 }
 
 pub(super) fn shadows(old: &Config, new: &Config) -> Shadows {
@@ -33,23 +36,39 @@ pub(super) fn shadows(old: &Config, new: &Config) -> Shadows {
         config.snapshot.routes.iter().enumerate().map(|(at, route)| (route.name.clone(), at)).collect()
     };
     let (old_names, new_names) = (names(old), names(new));
-    let find = |router: &Router, typical: &Typical<'_>| {
-        router.find(typical.listener, &typical.request).map(|route| route.name.to_string())
+    // A listener may have spoken another protocol.
+    let find = |(router, config): (&Router, &Config), typical: &Typical<'_>| {
+        let found = router.find(typical.listener, &typical.request)?;
+        let same = config.snapshot.routes[found.id.index()].protocol == typical.protocol;
+        same.then(|| found.name.to_string())
     };
+    let (before, after) = ((&old_router, old), (&new_router, new));
     for route in &new.snapshot.routes {
         let Some(sample) = Typical::of(new, route) else { continue };
         if !old_names.contains_key(&route.name) {
-            shadows.before.insert(route.name.clone(), find(&old_router, &sample));
+            let text = match (find(before, &sample), route.protocol) {
+                (Some(other), Protocol::Http) => format!("; such requests go to route {other} today"),
+                (None, Protocol::Http) => "; such requests are answered 404 today".to_owned(),
+                (Some(other), Protocol::Tcp) => format!("; such connections go to route {other} today"),
+                (None, Protocol::Tcp) => "; such connections are closed today".to_owned(),
+            };
+            shadows.before.insert(route.name.clone(), text);
             continue;
         }
-        let (was, is) = (find(&old_router, &sample), find(&new_router, &sample));
+        let (was, is) = (find(before, &sample), find(after, &sample));
         if let Some(by) = is.filter(|by| *by != route.name && was.as_deref() == Some(&route.name)) {
             shadows.lost.push((route.name.clone(), by));
         }
     }
     for route in old.snapshot.routes.iter().filter(|route| !new_names.contains_key(&route.name)) {
         if let Some(sample) = Typical::of(old, route) {
-            shadows.after.insert(route.name.clone(), find(&new_router, &sample));
+            let text = match (find(after, &sample), route.protocol) {
+                (Some(other), Protocol::Http) => format!("; such requests will go to route {other}"),
+                (None, Protocol::Http) => "; such requests will be answered 404".to_owned(),
+                (Some(other), Protocol::Tcp) => format!("; such connections will go to route {other}"),
+                (None, Protocol::Tcp) => "; such connections will be closed".to_owned(),
+            };
+            shadows.after.insert(route.name.clone(), text);
         }
     }
     shadows
@@ -60,17 +79,11 @@ impl Shadows {
     pub(super) fn explain(self, plan: &mut Plan) {
         for change in plan.changes.iter_mut().filter(|change| change.kind == "route") {
             let more = match change.sign {
-                Sign::Added => self.before.get(&change.name).map(|before| match before {
-                    Some(route) => format!("; such requests go to route {route} today"),
-                    None => "; such requests are answered 404 today".to_owned(),
-                }),
-                Sign::Removed => self.after.get(&change.name).map(|after| match after {
-                    Some(route) => format!("; such requests will go to route {route}"),
-                    None => "; such requests will be answered 404".to_owned(),
-                }),
+                Sign::Added => self.before.get(&change.name),
+                Sign::Removed => self.after.get(&change.name),
                 Sign::Changed => None,
             };
-            change.text += &more.unwrap_or_default();
+            change.text += more.map_or("", String::as_str);
         }
         for (route, by) in self.lost {
             plan.add(
@@ -131,7 +144,7 @@ impl<'a> Typical<'a> {
             scheme: scheme.unwrap_or_else(|| listener.scheme()),
             port: listener.port(),
         };
-        may_pass(&request, &route.not).then_some(Self { listener: ListenerId(id), request })
+        may_pass(&request, &route.not).then_some(Self { listener: ListenerId(id), request, protocol: route.protocol })
     }
 }
 

@@ -87,6 +87,23 @@ fn routes_say_whose_requests_they_take() {
 }
 
 #[test]
+fn routes_of_tcp_are_those_of_connections() {
+    let found = plan(&[
+        ("bind = \"127.0.0.1:8081\"", "bind = \"127.0.0.1:8081\"\nprotocol = \"tcp\""),
+        (
+            "[[cluster]]",
+            "[[route]]\nname = \"db\"\nsni = [\"*.db.corp\"]\nalpn = [\"h2\"]\ncluster = \"app\"\n[[cluster]]",
+        ),
+    ]);
+    let expected = "\
+~ listener internal: protocol http → tcp
++ route db: *.db.corp (tcp): cluster app; such connections are closed today
+1 added, 1 changed
+";
+    assert_eq!(found, expected);
+}
+
+#[test]
 fn changed_routes_say_what() {
     let found = plan(&[(
         "path_prefix = \"/orders\"\ncluster = \"app\"",
