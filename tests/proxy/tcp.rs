@@ -403,6 +403,44 @@ fn tls_is_routed_by_the_name_that_is_asked_for() {
     assert_eq!(metric(&proxy, "cairn_tcp_connections_total{listener=\"public\"} "), 6);
 }
 
+/// `cairn explain` says what is done.
+#[test]
+fn what_is_explained_is_where_connections_go() {
+    let origins = Origins::new();
+    let names = ["a.test", "b.test", "c.b.test", "other"];
+    let served = ["a.", "b.", "h2.", "near."].map(|text| (text, origins.origin(&names, text)));
+    let routes = [
+        "sni = [\"a.test\"]",
+        "sni = [\"*.test\"]",
+        "alpn = [\"h2\"]\nsni = [\"*.test\"]",
+        "sni = [\"*.b.test\"]\nclient_ip = [\"127.0.0.1\"]",
+    ];
+    let routes: String =
+        (0..).zip(routes).map(|(at, keys)| format!("[[route]]\n{keys}\ncluster = \"to-{at}\"\n")).collect();
+    let site = (0..)
+        .zip(&served)
+        .fold(Site::new(&routes), |site, (at, (_, origin))| site.cluster(&format!("to-{at}"), &[&origin.address], ""));
+    let proxy = site.start();
+    for name in names {
+        for protocols in [&[][..], &["h2"], &["http/1.1"], &["http/1.1", "h2"]] {
+            let mut client = origins.open(proxy.client(), name, protocols);
+            let mut first = [0; 16];
+            let done = match client.stream.read(&mut first) {
+                Ok(count) => String::from_utf8_lossy(&first[..count]).into_owned(),
+                Err(error) => error.to_string(),
+            };
+            let offered: Vec<_> = protocols.iter().flat_map(|it| ["--alpn", it]).collect();
+            let told = proxy.verb(&[&["explain", "--sni", name][..], &offered].concat());
+            let told = String::from_utf8(told.stdout).unwrap();
+            let row = told.lines().find_map(|line| line.strip_prefix("cluster   to-"));
+            match row.map(|row| row.split(',').next().unwrap().parse::<usize>().unwrap()) {
+                Some(at) => assert_eq!(done, served[at].0, "{name} {protocols:?}\n{told}"),
+                None => assert!(done.contains("UnrecognisedName"), "{name} {protocols:?} {done}\n{told}"),
+            }
+        }
+    }
+}
+
 #[test]
 fn a_hello_is_understood_in_any_segments_and_records() {
     let (origins, _served, site) = routed();

@@ -107,7 +107,7 @@ impl<'a> Translator<'a> {
                 continue;
             }
             if matches!(section.kind(), "frontend" | "backend" | "listen") && !self.speaks_http(section) {
-                self.notes.left(at(&section.head), "cairn is a proxy for HTTP, and this section is not in `mode http`");
+                self.notes.left(at(&section.head), "this section is not in `mode http`: write a listener with `protocol = \"tcp\"`, and routes with `sni`, by hand");
                 section.lines.iter().for_each(|line| self.notes.left_quietly(line.id));
                 continue;
             }

@@ -146,7 +146,7 @@ pub(super) fn reason(line: &str) -> Option<&'static str> {
         }
         () if any(&["option originalto"]) => "the address that a client connected to goes to no origin",
         () if any(&["use-server"]) => "an endpoint is chosen by the cluster's balance",
-        () if any(&["mode tcp"]) => "cairn is a proxy for HTTP",
+        () if any(&["mode tcp"]) => "write it by hand: a listener with `protocol = \"tcp\"`, and routes with `sni`",
         () if any(&["email-alert", "monitor fail", "grace", "dispatch", "transparent", "source"]) => {
             "cairn has nothing like it"
         }
