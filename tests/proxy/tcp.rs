@@ -216,6 +216,35 @@ fn connecting_has_a_time_of_its_own() {
     drop(waiting);
 }
 
+/// A connection keeps its place of the cluster for as long as it lasts; others wait for one, but not for long, and not too many.
+#[test]
+fn limits_of_the_cluster_hold_for_connections() {
+    let origin = echo();
+    let limits = "limits = { requests = 1, queue = 1, queue_timeout = \"5s\" }";
+    let proxy = Site::new("[[route]]\ncluster = \"app\"\n").cluster("app", &[&origin.address], limits).start();
+    let mut first = proxy.client();
+    first.send("first.");
+    assert_eq!(first.until(b".").as_deref(), Some("first."));
+    let mut second = proxy.client();
+    second.send("second.");
+    poll(|| (metric(&proxy, "cairn_cluster_requests_waiting{cluster=\"app\"} ") == 1).then_some(()));
+    assert_eq!(proxy.client().end(), End::Reset(Vec::new()));
+    assert_eq!((refused(&proxy, "queue_full"), origin.connections()), (1, 1));
+    first.finish();
+    assert_eq!(first.end(), End::Clean(Vec::new()));
+    // It has waited, and what it has sent meanwhile is not lost.
+    assert_eq!(second.until(b".").as_deref(), Some("second."));
+    second.finish();
+    assert_eq!(second.end(), End::Clean(Vec::new()));
+    let quick = limits.replace("5s", "200ms");
+    let proxy = Site::new("[[route]]\ncluster = \"app\"\n").cluster("app", &[&origin.address], &quick).start();
+    let mut first = proxy.client();
+    first.send("first.");
+    assert_eq!(first.until(b".").as_deref(), Some("first."));
+    assert_eq!(proxy.client().end(), End::Reset(Vec::new()));
+    assert_eq!(refused(&proxy, "queue_timeout"), 1);
+}
+
 /// What one side breaks off, the other one sees broken off.
 #[test]
 fn a_reset_goes_on_to_the_other_side() {
