@@ -245,6 +245,35 @@ fn limits_of_the_cluster_hold_for_connections() {
     assert_eq!(refused(&proxy, "queue_timeout"), 1);
 }
 
+/// A cluster that hashes addresses leads all connections of one client to one endpoint, as `explain` says.
+#[test]
+fn clients_stay_at_an_endpoint_by_their_address() {
+    let origins = ["a\n", "b\n", "c\n"].map(|text| greeting(text).0);
+    let addresses: Vec<_> = origins.iter().map(|origin| origin.address.as_str()).collect();
+    let hashing = "balance = \"ring_hash\"\nhash_on = \"source\"";
+    let site = Site::new("[[route]]\ncluster = \"app\"\n").cluster("app", &addresses, hashing);
+    let proxy = site.listener("proxy_protocol = \"require\"\ntrusted_proxies = [\"127.0.0.1\"]").start();
+    let mut used = std::collections::BTreeSet::new();
+    for number in 0..12 {
+        let client = format!("192.0.2.{number}");
+        let told = proxy.verb(&["explain", "--listener", "public", "--client-ip", &client]);
+        let told = String::from_utf8(told.stdout).unwrap();
+        for _ in 0..3 {
+            let mut wire = proxy.client();
+            wire.send(format!("PROXY TCP4 {client} 192.0.2.80 1 2\r\n"));
+            let greeting = wire.until(b"\n").unwrap();
+            let at = ["a\n", "b\n", "c\n"].iter().position(|text| *text == greeting).unwrap();
+            assert!(told.contains(&format!("leads to {}", addresses[at])), "{greeting:?} {told}");
+            used.insert(at);
+            // An endpoint with more than its share under way passes the next ones on.
+            wire.finish();
+            wire.end();
+            poll(|| (metric(&proxy, "cairn_tcp_connections_open ") == 0).then_some(()));
+        }
+    }
+    assert!(used.len() > 1, "{used:?}");
+}
+
 /// What one side breaks off, the other one sees broken off.
 #[test]
 fn a_reset_goes_on_to_the_other_side() {
