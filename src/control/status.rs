@@ -275,6 +275,37 @@ impl Control {
     }
 }
 
+impl Status {
+    /// Rows of what was sent again, refused, shed or dropped, for those of which there is something to say.
+    fn write_wants(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut row = |label: &str, text: fmt::Arguments<'_>| writeln!(f, "{label:<14}{text}");
+        let (retried, refused) = (self.retries.iter().sum::<u64>(), self.refused_retries.iter().sum::<u64>());
+        if retried + refused > 0 {
+            row("retries", format_args!("{retried} requests were sent again, {refused} were not, to spare endpoints"))?;
+        }
+        let (starved, shed) = (self.buffers.iter().map(|it| it.starved).sum::<u64>(), self.shed.iter().sum::<u64>());
+        if starved + shed > 0 {
+            row("buffers", format_args!("short: {starved} receives wait, {shed} connections shed"))?;
+        }
+        let refused: u64 = self.overloaded.iter().sum();
+        if refused > 0 {
+            let [_, normal, bulk] = self.overloaded;
+            row("overload", format_args!("{normal} normal and {bulk} bulk requests were refused so far"))?;
+        }
+        if self.events_dropped > 0 {
+            row("stderr", format_args!("{} lines dropped, because nobody read it", self.events_dropped))?;
+        }
+        let AccessLogStatus { queued, dropped, lost } = self.access_log;
+        if queued + dropped > 0 {
+            row(
+                "access log",
+                format_args!("{queued} lines, {dropped} more were dropped, {lost} could not be written"),
+            )?;
+        }
+        Ok(())
+    }
+}
+
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut row = |label: &str, text: fmt::Arguments<'_>| writeln!(f, "{label:<14}{text}");
@@ -311,29 +342,8 @@ impl fmt::Display for Status {
                 format_args!("{passed} connections passed on, {} of them open, {refused} refused", self.passing);
             row("TCP", counts)?;
         }
-        let (retried, refused) = (self.retries.iter().sum::<u64>(), self.refused_retries.iter().sum::<u64>());
-        if retried + refused > 0 {
-            row("retries", format_args!("{retried} requests were sent again, {refused} were not, to spare endpoints"))?;
-        }
-        let (starved, shed) = (self.buffers.iter().map(|it| it.starved).sum::<u64>(), self.shed.iter().sum::<u64>());
-        if starved + shed > 0 {
-            row("buffers", format_args!("short: {starved} receives wait, {shed} connections shed"))?;
-        }
-        let refused: u64 = self.overloaded.iter().sum();
-        if refused > 0 {
-            let [_, normal, bulk] = self.overloaded;
-            row("overload", format_args!("{normal} normal and {bulk} bulk requests were refused so far"))?;
-        }
-        if self.events_dropped > 0 {
-            row("stderr", format_args!("{} lines dropped, because nobody read it", self.events_dropped))?;
-        }
-        let AccessLogStatus { queued, dropped, lost } = self.access_log;
-        if queued + dropped > 0 {
-            row(
-                "access log",
-                format_args!("{queued} lines, {dropped} more were dropped, {lost} could not be written"),
-            )?;
-        }
+        self.write_wants(f)?;
+        let mut row = |label: &str, text: fmt::Arguments<'_>| writeln!(f, "{label:<14}{text}");
         for ListenerStatus { name, address, connections, plain_text, passed_on } in &self.listeners {
             let plain = plain_text.map(|count| format!(", {count} so far in plain text")).unwrap_or_default();
             let tcp = passed_on.map(|count| format!(", {count} so far passed on")).unwrap_or_default();
