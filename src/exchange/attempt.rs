@@ -144,7 +144,8 @@ impl<D: Driver> Engine<D> {
         })
     }
 
-    /// Begins an attempt at an endpoint, or at another one if the machine lacks the family of every address that is left of `round`. The exchange has a place of the endpoint. False: no other endpoint has one.
+    /// Begins an attempt at an endpoint, or at another one if the machine lacks the family of every address that is left of `round`. The
+    /// exchange has a place of the endpoint. False: no other endpoint has one.
     pub(super) fn attempt_from(
         &mut self,
         id: u32,

@@ -262,21 +262,11 @@ impl<D: Driver> Engine<D> {
             self.upstreams.introduce(stream.connection, ends);
         }
         if let Err(failure) = self.attempt(id, false) {
-            self.abandon(id);
+            self.close(id, false);
             return Err(failure);
         }
         self.counters.exchanges.set(self.exchanges.len() as u64);
         Ok(Some(id))
-    }
-
-    /// Forgets an exchange whose first attempt could not begin.
-    #[cold]
-    fn abandon(&mut self, id: u32) {
-        let mut exchange = self.exchanges.remove(id as usize);
-        exchange.replay.begin(&mut self.ring.buffers, false);
-        self.give_places(exchange.place);
-        self.release_place(exchange.tenant);
-        self.spare(exchange.kept);
     }
 
     fn write_request(

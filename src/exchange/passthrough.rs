@@ -87,8 +87,8 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Begins the exchange of a connection of TCP: picks an endpoint and connects to it, or waits for a place of the cluster, which it then
-    /// keeps for as long as it lasts. `ends`: what the endpoint is told, if its cluster
-    /// wants that; its client decides where the cluster hashes addresses.
+    /// keeps for as long as it lasts. `ends`: what the endpoint is told, if its cluster wants that; its client decides where the cluster
+    /// hashes addresses.
     ///
     /// # Errors
     /// When no endpoint takes traffic, no connection can be made, or too many wait.
@@ -107,8 +107,7 @@ impl<D: Driver> Engine<D> {
         }
         // A connection of the pool has begun to speak HTTP.
         if let Err(failure) = self.attempt(id, true) {
-            let exchange = self.exchanges.remove(id as usize);
-            self.give_places(exchange.place);
+            self.close(id, false);
             return Err(failure);
         }
         self.counters.exchanges.set(self.exchanges.len() as u64);
