@@ -185,6 +185,7 @@ impl<D: Driver> Worker<D> {
     /// When the ring breaks.
     pub fn turn(&mut self, block: bool) -> io::Result<bool> {
         self.engine.ring.turn(block)?;
+        self.engine.begin_turn();
         let mut woken = false;
         while let Some(event) = self.engine.ring.next_event() {
             woken |= matches!(event, Event::Woken);

@@ -110,7 +110,6 @@ impl<D: Driver> Engine<D> {
     /// The endpoint that the cluster picks, and a round through its addresses that begins with the preferred one. None: no endpoint has
     /// a place.
     fn pick(&mut self, id: u32) -> Result<Option<(EndpointId, Round)>, Failure> {
-        self.balancer.turn(self.ring.clock().now());
         let exchange = &self.exchanges[id as usize];
         let (tried, probe) = (&exchange.tries.failed, exchange.may_retry());
         let preference = exchange.wanted.preference;

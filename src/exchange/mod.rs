@@ -196,6 +196,11 @@ impl<D: Driver> Engine<D> {
         std::mem::replace(&mut self.snapshot, SnapshotRef::new(snapshot, &mut self.balancer))
     }
 
+    /// Takes in that a turn has begun: for all that happens in it, it is the same time.
+    pub fn begin_turn(&mut self) {
+        self.balancer.turn(self.ring.clock().now());
+    }
+
     /// The configuration that new exchanges begin under.
     #[must_use]
     pub fn snapshot(&self) -> &SnapshotRef {

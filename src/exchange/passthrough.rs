@@ -133,7 +133,6 @@ impl<D: Driver> Engine<D> {
         let (endpoint, asked) = (connection.endpoint, exchange.asked);
         let cluster = exchange.snapshot.clusters.get(exchange.cluster.index());
         if cluster.is_some_and(|cluster| cluster.balance == Balance::PeakEwma) {
-            self.balancer.turn(self.ring.clock().now());
             self.balancer.measure(endpoint, self.ring.clock().now().saturating_sub(asked));
         }
         self.observe(id, endpoint, Outcome::Answered);

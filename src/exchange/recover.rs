@@ -264,7 +264,6 @@ impl<D: Driver> Engine<D> {
 
     /// Counts how an attempt has turned out, and has the control thread look where that may lead to an ejection.
     pub(super) fn observe(&mut self, id: u32, endpoint: EndpointId, outcome: Outcome) {
-        self.balancer.turn(self.ring.clock().now());
         let streak = self.balancer.observe(endpoint, outcome);
         if self.exchanges[id as usize].tries.probe.is_some_and(|probe| probe.endpoint == endpoint) {
             self.end_probe(id, Some(outcome));

@@ -49,6 +49,7 @@ impl World {
 
     fn turn(&mut self) {
         self.worker.engine.ring.turn_within(Duration::from_millis(5)).unwrap();
+        self.worker.engine.begin_turn();
         while let Some(event) = self.worker.engine.ring.next_event() {
             self.worker.dispatch(event);
         }
