@@ -277,12 +277,17 @@ impl Upstreams {
     /// The endpoint of the idle connection that belongs to a client connection.
     #[must_use]
     pub fn bound_to(&self, downstream: u32) -> Option<EndpointId> {
-        let index = (*self.bound.get(downstream as usize)?)?;
-        let connection = self.table.get(index as usize).filter(|connection| connection.exchange.is_none())?;
-        Some(connection.endpoint)
+        Some(self.idle_bound(downstream)?.1)
     }
 
-    /// The idle connection that belongs to a client connection.
+    /// The idle connection that belongs to a client connection, and its endpoint.
+    fn idle_bound(&self, downstream: u32) -> Option<(u32, EndpointId)> {
+        let index = (*self.bound.get(downstream as usize)?)?;
+        let connection = self.table.get(index as usize).filter(|connection| connection.exchange.is_none())?;
+        Some((index, connection.endpoint))
+    }
+
+    /// Takes the idle connection that belongs to a client connection.
     pub fn acquire_bound<D: Driver>(
         &mut self,
         ring: &mut Ring<D>,
@@ -290,8 +295,7 @@ impl Upstreams {
         exchange: u32,
         replay: bool,
     ) -> Option<u32> {
-        self.bound_to(downstream)?;
-        let index = (*self.bound.get(downstream as usize)?)?;
+        let (index, _) = self.idle_bound(downstream)?;
         self.reuse(ring, index, exchange, replay);
         Some(index)
     }

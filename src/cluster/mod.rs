@@ -123,10 +123,16 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    /// Its weight, by the operator's word or the configuration's.
+    #[must_use]
+    pub fn current_weight(&self) -> u16 {
+        self.state.weight().unwrap_or(self.weight)
+    }
+
     /// Whether new requests may go to it: nothing is held against it, and its weight is not 0.
     #[must_use]
     pub fn takes_traffic(&self) -> bool {
-        self.state.is_usable() && self.state.weight().unwrap_or(self.weight) > 0
+        self.state.is_usable() && self.current_weight() > 0
     }
 
     /// Tells what is known of it from what is known of all other endpoints, for as long as someone holds its state. It is the same in

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::spec::LimitsSpec;
+use crate::telemetry::Counter;
 use crate::uring::Waker;
 
 /// How important a request is where not all can be served.
@@ -75,8 +76,8 @@ struct Cell {
     /// Requests that are to make room for more important ones of other workers.
     evict: AtomicU32,
     /// Answers, and the sum of the times to their first bytes, microseconds: for an adaptive limit.
-    answers: AtomicU64,
-    answer_time: AtomicU64,
+    answers: Counter,
+    answer_time: Counter,
     waker: OnceLock<Waker>,
 }
 
@@ -123,15 +124,14 @@ impl Places {
     /// Takes in how long a worker has waited for the first byte of an answer.
     pub fn measure(&self, worker: usize, time: Duration) {
         let cell = self.cell(worker);
-        let add = |sum: &AtomicU64, more: u64| sum.store(sum.load(Ordering::Relaxed) + more, Ordering::Relaxed);
-        add(&cell.answers, 1);
-        add(&cell.answer_time, time.as_micros() as u64);
+        cell.answers.add(1);
+        cell.answer_time.add(time.as_micros() as u64);
     }
 
     /// Answers that were measured so far, and the sum of their times, microseconds.
     #[must_use]
     pub fn measured(&self) -> (u64, u64) {
-        let sum = |of: fn(&Cell) -> &AtomicU64| self.cells.iter().map(|it| of(it).load(Ordering::Relaxed)).sum();
+        let sum = |of: fn(&Cell) -> &Counter| self.cells.iter().map(|it| of(it).get()).sum();
         (sum(|cell| &cell.answers), sum(|cell| &cell.answer_time))
     }
 

@@ -38,13 +38,13 @@ impl Selection {
     pub fn of(cluster: &Cluster) -> Self {
         let endpoints = &cluster.endpoints;
         let probing =
-            endpoints.iter().filter(|it| it.state.may_be_probed() && weight(it) > 0).map(|it| it.id).collect();
+            endpoints.iter().filter(|it| it.state.may_be_probed() && it.current_weight() > 0).map(|it| it.id).collect();
         let plain = |it: &Endpoint| it.state.is_usable() && it.state.ramp() == RAMP && it.state.weight().is_none();
         if cluster.zone.is_none() && endpoints.iter().all(plain) {
             return Self { level: Level::Primary, probing, shares: None, reserve: Vec::new(), local: None };
         }
         // An endpoint that an operator has drained, or given no weight, is none that could be missed.
-        let counts = |it: &&Endpoint| weight(it) > 0 && !it.state.has(Hold::Drained);
+        let counts = |it: &&Endpoint| it.current_weight() > 0 && !it.state.has(Hold::Drained);
         let usable = |it: &&Endpoint| it.state.is_usable();
         let primaries = || endpoints.iter().filter(|it| !it.backup).filter(counts);
         let backups = || endpoints.iter().filter(|it| it.backup).filter(counts).filter(usable);
@@ -59,7 +59,8 @@ impl Selection {
         };
         // Where no endpoint gets a part of its weight only, none is multiplied, so that totals stay small.
         let whole = level == Level::Panic || chosen.iter().all(|it| it.state.ramp() == RAMP);
-        let weighed = |it: &Endpoint| weight(it) * if whole { 1 } else { u32::from(it.state.ramp()) };
+        let weighed =
+            |it: &Endpoint| u32::from(it.current_weight()) * if whole { 1 } else { u32::from(it.state.ramp()) };
         // Where backups or all are used, it matters more that there are enough than where they are.
         let (weights, reserve, local) = match cluster.zone.as_deref().filter(|_| level == Level::Primary) {
             Some(zone) => {
@@ -71,9 +72,4 @@ impl Selection {
         };
         Self { level, probing, shares: Some(Shares::new(weights.into_iter())), reserve, local }
     }
-}
-
-/// The weight of an endpoint, by the operator's word or the configuration's.
-fn weight(endpoint: &Endpoint) -> u32 {
-    u32::from(endpoint.state.weight().unwrap_or(endpoint.weight))
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::places::{self, Places};
 use crate::runtime::Bell;
+use crate::telemetry::Counter;
 
 /// Stands for no weight of an operator's.
 const NO_WEIGHT: u32 = u32::MAX;
@@ -58,14 +59,25 @@ struct Cell {
     in_flight: AtomicU32,
     /// Of these, the ones whose request it has whole and whose response it has not begun: tunnels, downloads and slow uploads are none.
     owing: AtomicU32,
-    answered: AtomicU64,
-    failed: AtomicU64,
+    answered: Counter,
+    failed: Counter,
     /// Since when it has owed an answer without having given one, milliseconds on the process's clock; while it owes any.
     owes_since: AtomicU64,
     /// Average time to the first byte of a response, microseconds, in which a longer one counts at once and fades slowly.
     latency: AtomicU64,
     /// When `latency` was brought up to date, milliseconds on the process's clock.
     measured: AtomicU64,
+}
+
+impl Cell {
+    /// For how many milliseconds an answer has been owed to the worker, and none was given.
+    #[inline]
+    fn owed(&self, now: u64) -> u64 {
+        match self.owing.load(Ordering::Relaxed) {
+            0 => 0,
+            _ => now.saturating_sub(self.owes_since.load(Ordering::Relaxed)),
+        }
+    }
 }
 
 /// How an attempt at an endpoint has turned out, as far as that says something of the endpoint.
@@ -249,7 +261,7 @@ impl EndpointState {
         cell.owes_since.store(milliseconds(now), Ordering::Relaxed);
         match outcome {
             Outcome::Answered => {
-                add(&cell.answered);
+                cell.answered.add(1);
                 // Workers share this one, so that it is written only where it changes.
                 if self.streak.load(Ordering::Relaxed) != 0 {
                     self.reset_streak();
@@ -257,7 +269,7 @@ impl EndpointState {
                 0
             }
             Outcome::Failed => {
-                add(&cell.failed);
+                cell.failed.add(1);
                 self.failed_at.store(milliseconds(now), Ordering::Relaxed);
                 self.streak.fetch_add(1, Ordering::Relaxed).saturating_add(1)
             }
@@ -300,7 +312,7 @@ impl EndpointState {
     /// Attempts that were answered, and attempts that have failed, of all workers.
     #[must_use]
     pub fn outcomes(&self) -> (u64, u64) {
-        let sum = |count: fn(&Cell) -> &AtomicU64| self.cells.iter().map(|it| count(it).load(Ordering::Relaxed)).sum();
+        let sum = |count: fn(&Cell) -> &Counter| self.cells.iter().map(|it| count(it).get()).sum();
         (sum(|cell| &cell.answered), sum(|cell| &cell.failed))
     }
 
@@ -320,7 +332,7 @@ impl EndpointState {
         let now = milliseconds(now);
         let load = |cell: &Cell| match cell.in_flight.load(Ordering::Relaxed) {
             0 => 0,
-            count => 128 * u64::from(count) + self.owed(cell, now) * u64::from(cell.owing.load(Ordering::Relaxed)),
+            count => 128 * u64::from(count) + cell.owed(now) * u64::from(cell.owing.load(Ordering::Relaxed)),
         };
         let load: u64 = self.cells.iter().map(load).sum();
         load.max(self.mistrust(128 * 64, now))
@@ -334,21 +346,12 @@ impl EndpointState {
         let now = milliseconds(now);
         let age = now.saturating_sub(cell.measured.load(Ordering::Relaxed));
         let latency = fade(cell.latency.load(Ordering::Relaxed), age);
-        let owed = 1000 * self.owed(cell, now);
+        let owed = 1000 * cell.owed(now);
         // In 256ths of an attempt. The new one counts whole whatever the weight is: idle ones share the traffic by weight as they are drawn.
         let under_way = 256 * u128::from(self.in_flight()) * u128::from(mean) / u128::from(weight.max(1));
         // Nothing is known of a new one: it costs next to nothing, so that it is tried.
         let cost = u128::from(latency.max(owed).max(1)) * (under_way + 256);
         cost.max(256 * u128::from(self.mistrust(1_000_000, now)))
-    }
-
-    /// For how many milliseconds an answer has been owed to a worker, and none was given.
-    #[inline]
-    fn owed(&self, cell: &Cell, now: u64) -> u64 {
-        match cell.owing.load(Ordering::Relaxed) {
-            0 => 0,
-            _ => now.saturating_sub(cell.owes_since.load(Ordering::Relaxed)),
-        }
     }
 
     /// `most` where the last attempt has failed just now, half of it after a quarter of a second, nothing after a second: then it is tried
@@ -437,11 +440,6 @@ fn less(number: &AtomicU32) {
     let before = number.load(Ordering::Relaxed);
     debug_assert!(before > 0, "every end has its begin");
     number.store(before.saturating_sub(1), Ordering::Relaxed);
-}
-
-/// Adds one to a count that one thread writes.
-fn add(count: &AtomicU64) {
-    count.store(count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
 }
 
 /// The state of one cluster.

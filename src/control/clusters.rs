@@ -117,7 +117,7 @@ impl EndpointStatus {
         Self {
             address: endpoint.name.to_string(),
             held,
-            weight: state.weight().unwrap_or(endpoint.weight),
+            weight: endpoint.current_weight(),
             weight_is_set: state.weight().is_some(),
             backup: endpoint.backup,
             zone: endpoint.zone.as_deref().map(str::to_owned),
