@@ -102,7 +102,7 @@ impl<D: Driver> Engine<D> {
     pub(super) fn keeps_request(&self, id: u32, fresh: bool) -> bool {
         let exchange = &self.exchanges[id as usize];
         // Over TLS, what was not sent cannot be taken back, but has to be kept.
-        let sealed = exchange.snapshot.clusters.get(exchange.cluster.index()).is_some_and(|it| it.tls.is_some());
+        let sealed = exchange.own_cluster().is_some_and(|it| it.tls.is_some());
         let stale = !fresh && (exchange.method.is_idempotent() || sealed);
         (stale || exchange.may_retry()) && !self.ring.buffers.is_scarce()
     }

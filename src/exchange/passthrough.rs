@@ -131,7 +131,7 @@ impl<D: Driver> Engine<D> {
             };
         }
         let (endpoint, asked) = (connection.endpoint, exchange.asked);
-        let cluster = exchange.snapshot.clusters.get(exchange.cluster.index());
+        let cluster = exchange.own_cluster();
         if cluster.is_some_and(|cluster| cluster.balance == Balance::PeakEwma) {
             self.balancer.measure(endpoint, self.ring.clock().now().saturating_sub(asked));
         }

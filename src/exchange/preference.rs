@@ -95,7 +95,7 @@ impl<D: Driver> Engine<D> {
     pub fn affinity_cookie(&self, id: u32) -> Option<AffinityCookie> {
         let exchange = &self.exchanges[id as usize];
         let cluster = exchange.cluster;
-        exchange.snapshot.clusters.get(cluster.index())?.affinity.as_ref()?;
+        exchange.own_cluster()?.affinity.as_ref()?;
         let endpoint = exchange.attempt()?.endpoint;
         let new = exchange.wanted.preference.endpoint != Some(endpoint);
         new.then_some(AffinityCookie { cluster, endpoint, secure: exchange.wanted.secure })

@@ -249,7 +249,7 @@ impl<D: Driver> Engine<D> {
             }
         }
         let exchange = &self.exchanges[id as usize];
-        let cluster = exchange.snapshot.clusters.get(exchange.cluster.index());
+        let cluster = exchange.own_cluster();
         if let Some(cluster) = cluster.filter(|_| !failed && exchange.request_done) {
             let took = self.ring.clock().now().saturating_sub(exchange.asked);
             if cluster.balance == Balance::PeakEwma {
@@ -272,7 +272,7 @@ impl<D: Driver> Engine<D> {
             return;
         }
         let exchange = &self.exchanges[id as usize];
-        let Some(cluster) = exchange.snapshot.clusters.get(exchange.cluster.index()) else { return };
+        let Some(cluster) = exchange.own_cluster() else { return };
         let most = cluster.outlier.consecutive_failures;
         if most > 0 && streak.is_multiple_of(most) {
             cluster.state.ring();

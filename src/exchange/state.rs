@@ -11,7 +11,7 @@ use super::request::UpgradeOffer;
 use super::waiting::{Link, Place};
 use super::{Failure, Forwarding, Kept};
 use crate::buffer::Queue;
-use crate::cluster::Priority;
+use crate::cluster::{Cluster, Priority};
 use crate::http::Method;
 use crate::id::{ClusterId, RouteId, StreamId, TenantId};
 use crate::limits;
@@ -130,6 +130,12 @@ impl Exchange {
             snapshot: snapshot.clone(),
             number: None,
         }
+    }
+
+    /// Its cluster; None: it is a tunnel, which has let go of the snapshot.
+    #[inline]
+    pub(super) fn own_cluster(&self) -> Option<&Cluster> {
+        self.snapshot.clusters.get(self.cluster.index())
     }
 
     /// The attempt that is under way.

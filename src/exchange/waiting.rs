@@ -276,7 +276,7 @@ impl<D: Driver> Engine<D> {
     /// Whether an exchange that has no place yet has to wait behind others.
     pub(super) fn has_to_wait(&self, id: u32) -> bool {
         let exchange = &self.exchanges[id as usize];
-        let Some(cluster) = exchange.snapshot.clusters.get(exchange.cluster.index()) else { return false };
+        let Some(cluster) = exchange.own_cluster() else { return false };
         !cluster.limits.is_none() && exchange.place.is_none() && cluster.state.places().has_before(exchange.priority)
     }
 
