@@ -12,6 +12,7 @@ mod writer;
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -68,8 +69,8 @@ pub struct Rules {
     pub sample: f64,
     /// From which time on an exchange is slow; None: none is.
     pub slow: Option<Duration>,
-    /// Statuses of the exchanges that are logged, from and to; empty: all.
-    pub statuses: Vec<(u16, u16)>,
+    /// Statuses of the exchanges that are logged; empty: all.
+    pub statuses: Vec<RangeInclusive<u16>>,
 }
 
 /// What is logged of queries.

@@ -104,8 +104,7 @@ impl Rules {
         if slow || cut {
             return true;
         }
-        let listed = |(first, last): &(u16, u16)| (*first..=*last).contains(&numbers.status);
-        if !self.statuses.is_empty() && !self.statuses.iter().any(listed) {
+        if !self.statuses.is_empty() && !self.statuses.iter().any(|range| range.contains(&numbers.status)) {
             return false;
         }
         numbers.status >= FAILED || self.sample >= 1.0 || f64::from(random) < self.sample * f64::from(u32::MAX)

@@ -213,8 +213,10 @@ fn only_a_valid_traceparent_names_a_trace() {
 
 #[test]
 fn rules_say_which_exchanges_are_logged() {
-    let rules =
-        |sample, slow, statuses: &[(u16, u16)]| Rules { sample, slow, statuses: statuses.to_vec(), ..Rules::default() };
+    let rules = |sample, slow, statuses: &[(u16, u16)]| {
+        let statuses = statuses.iter().map(|(first, last)| *first..=*last).collect();
+        Rules { sample, slow, statuses, ..Rules::default() }
+    };
     let second = Some(Duration::from_secs(1));
     // Cases: rules; status, milliseconds, whether it was cut; random bits; whether it is logged.
     for (rules, status, milliseconds, cut, random, logged) in [

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use super::bounds::Bounds;
 use super::report::Problems;
 use super::section::{Section, Text};
+use super::status;
 use crate::cluster::{CheckKind, HealthSpec, HttpCheck};
 
 /// Reads the health checks of a cluster; None: it has none.
@@ -92,16 +93,11 @@ fn bodiless(section: Section<'_>, text: Text<'_>, expect: &[RangeInclusive<u16>]
 
 /// `200` or `2xx`.
 fn statuses(text: Text<'_>, problems: &mut Problems) -> Option<RangeInclusive<u16>> {
-    let class = text.value.strip_suffix("xx").and_then(|class| class.parse::<u16>().ok());
-    let range = match class {
-        Some(class) => class.saturating_mul(100)..=class.saturating_mul(100).saturating_add(99),
-        None => text.value.parse().map(|status| status..=status).unwrap_or(0..=0),
-    };
-    if (200..600).contains(range.start()) {
-        return Some(range);
+    let range = status::range(text.value).filter(|range| *range.start() >= 200);
+    if range.is_none() {
+        problems
+            .add(text.at, format!("\"{}\" is no status of an answer", text.shown.escape_debug()))
+            .help("write \"200\", or \"2xx\" to \"5xx\"");
     }
-    problems
-        .add(text.at, format!("\"{}\" is no status of an answer", text.shown.escape_debug()))
-        .help("write \"200\", or \"2xx\" to \"5xx\"");
-    None
+    range
 }

@@ -1,11 +1,12 @@
 //! `[log]`: the access log, and what is said on stderr. Not here: opening and writing it (`access_log`, `event_log`).
 
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use super::nearest::nearest;
 use super::report::Problems;
 use super::section::{Section, Text};
-use super::{field, foreign};
+use super::{field, foreign, status};
 use crate::access_log::{AccessLogSpec, Format, LogTarget, Part, QueryRule, Rules, Variable};
 use crate::event_log::{EventFormat, Level};
 use crate::limits::LOGGED_HEADERS;
@@ -173,11 +174,8 @@ fn refuse_secret(name: &str, at: super::report::SourceSpan, problems: &mut Probl
 }
 
 /// `404` or `5xx`
-fn statuses(text: Text<'_>, problems: &mut Problems) -> Option<(u16, u16)> {
-    let class =
-        text.value.strip_suffix("xx").and_then(|class| class.parse().ok()).filter(|class| (1..=5).contains(class));
-    let exact = text.value.parse().ok().filter(|status| (100..=599).contains(status));
-    let range = class.map(|class: u16| (class * 100, class * 100 + 99)).or(exact.map(|status: u16| (status, status)));
+fn statuses(text: Text<'_>, problems: &mut Problems) -> Option<RangeInclusive<u16>> {
+    let range = status::range(text.value);
     if range.is_none() {
         problems
             .add(text.at, format!("\"{}\" is not a status", text.shown.escape_debug()))

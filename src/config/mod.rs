@@ -48,6 +48,7 @@ mod route;
 mod schema;
 mod section;
 mod socket;
+mod status;
 mod file_stamps;
 mod show;
 mod tables;

@@ -2,6 +2,7 @@
 
 use super::report::Problems;
 use super::section::{Section, Text};
+use super::status;
 use crate::limits::ERROR_PAGE_BYTES;
 use crate::route::template::{Template, Variable, fill, mark_known};
 use crate::route::{ErrorPageSpec, StatusPattern};
@@ -12,7 +13,7 @@ pub(super) fn pages(sections: &[Section<'_>], problems: &mut Problems) -> Vec<Er
 }
 
 fn page(section: Section<'_>, problems: &mut Problems) -> ErrorPageSpec {
-    let statuses = section.texts("statuses").into_iter().filter_map(|text| status(text, problems)).collect();
+    let statuses = section.texts("statuses").into_iter().filter_map(|text| pattern(text, problems)).collect();
     let mut body = |name| section.text(name).map(|text| body(text, problems));
     let [html, json, text] = ["html", "json", "text"].map(&mut body);
     if let (Some(json), Some(at)) = (&json, section.text("json").map(|text| text.at))
@@ -35,12 +36,11 @@ fn page(section: Section<'_>, problems: &mut Problems) -> ErrorPageSpec {
 }
 
 /// `404` or `5xx`
-fn status(text: Text<'_>, problems: &mut Problems) -> Option<StatusPattern> {
-    let class = text.value.strip_suffix("xx").and_then(|class| class.parse().ok()).map(StatusPattern::Class);
-    let pattern = class.or_else(|| text.value.parse().ok().map(StatusPattern::Exact));
-    let known = pattern.filter(|pattern| match pattern {
-        StatusPattern::Class(class) => (4..=5).contains(class),
-        StatusPattern::Exact(code) => (400..=599).contains(code),
+fn pattern(text: Text<'_>, problems: &mut Problems) -> Option<StatusPattern> {
+    let range = status::range(text.value).filter(|range| *range.start() >= 400);
+    let known = range.map(|range| match range.into_inner() {
+        (first, last) if first == last => StatusPattern::Exact(first),
+        (first, _) => StatusPattern::Class(first / 100),
     });
     if known.is_none() {
         problems
