@@ -327,7 +327,11 @@ fn a_daemon_of_syslog_may_start_again() {
         assert_eq!(recorder.record(draft, false, 0), Recorded::Queued);
         log.flush();
     };
-    let switch = |spec: &AccessLogSpec| log.switch(Some((spec.clone(), spec.open().unwrap())));
+    let switch = |spec: &AccessLogSpec| {
+        log.switch(Some((spec.clone(), spec.open().unwrap())));
+        // What is recorded before that is done is still written as before.
+        log.flush();
+    };
     switch(&specs[0]);
     send(0);
     switch(&specs[1]);
@@ -337,7 +341,6 @@ fn a_daemon_of_syslog_may_start_again() {
     let length = before.recv(&mut message).unwrap();
     assert!(message[..length].ends_with(b": /0"));
     switch(&specs[2]);
-    log.flush();
     drop(before);
     std::fs::remove_file(&path).unwrap();
     let after = UnixDatagram::bind(&path).unwrap();
