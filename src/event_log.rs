@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
-use crate::calendar::civil;
+use crate::calendar::moment;
 use crate::printable::is_command;
 
 /// Capacity of the queue, bytes.
@@ -257,9 +257,7 @@ struct Utc(SystemTime);
 impl fmt::Display for Utc {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let since = self.0.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let (seconds, milliseconds) = (since.as_secs(), since.subsec_millis());
-        let (year, month, day) = civil(seconds / 86_400);
-        let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+        let ([year, month, day, hour, minute, second], milliseconds) = (moment(since.as_secs()), since.subsec_millis());
         write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milliseconds:03}Z")
     }
 }

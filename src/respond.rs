@@ -1,6 +1,6 @@
 //! Answers made here, written from prebuilt parts. Not here: deciding to make one.
 
-use crate::calendar::civil;
+use crate::calendar::{moment, month_name};
 use crate::http::{Field, Fields, Method, Version, write_decimal};
 
 /// An answer that cairn makes itself: a status, the reason code that logs and bodies carry, and the error type of RFC 9209
@@ -328,18 +328,12 @@ impl DateLine {
 /// Writes an IMF-fixdate (RFC 9110 section 5.6.7): `Sun, 06 Nov 1994 08:49:37 GMT`.
 pub fn write_date(seconds: u64, out: &mut Vec<u8>) {
     const DAYS: &[u8; 21] = b"ThuFriSatSunMonTueWed";
-    const MONTHS: &[u8; 36] = b"JanFebMarAprMayJunJulAugSepOctNovDec";
-    let (days, second) = (seconds / 86_400, seconds % 86_400);
-    let (year, month, day) = civil(days);
-    let weekday = (days % 7) as usize * 3;
-    let month = (month as usize - 1) * 3;
+    let [year, month, day, hour, minute, second] = moment(seconds);
+    let weekday = (seconds / 86_400 % 7) as usize * 3;
     let two = |value: u64| [b'0' + (value / 10 % 10) as u8, b'0' + (value % 10) as u8];
-    write_parts(out, &[&DAYS[weekday..weekday + 3], b", ", &two(day), b" ", &MONTHS[month..month + 3], b" "]);
-    write_parts(
-        out,
-        &[&two(year / 100), &two(year % 100), b" ", &two(second / 3600), b":", &two(second / 60 % 60), b":"],
-    );
-    write_parts(out, &[&two(second % 60), b" GMT"]);
+    write_parts(out, &[&DAYS[weekday..weekday + 3], b", ", &two(day), b" ", month_name(month).as_bytes(), b" "]);
+    write_parts(out, &[&two(year / 100), &two(year % 100), b" ", &two(hour), b":", &two(minute), b":"]);
+    write_parts(out, &[&two(second), b" GMT"]);
 }
 
 #[cfg(test)]

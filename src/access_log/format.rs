@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::entry::{Entry, Text, Value as EntryValue};
 use super::escape::{self, Style};
 use super::variable::{FIELDS, Field, Value, Variable};
-use crate::calendar::civil;
+use crate::calendar::{moment, month_name};
 use crate::http::write_decimal;
 
 /// What a line looks like.
@@ -253,16 +253,9 @@ fn write_thousandths(number: u128, out: &mut Vec<u8>) {
     write_padded(number % 1000, 3, out);
 }
 
-/// The parts of a time since 1970, in UTC: year, month, day, hour, minute, second.
-fn calendar(time: Duration) -> [u64; 6] {
-    let seconds = time.as_secs();
-    let (year, month, day) = civil(seconds / 86_400);
-    [year, month, day, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60]
-}
-
 /// `2026-11-29T03:22:04.125Z`
 pub(super) fn write_time(time: Duration, out: &mut Vec<u8>) {
-    let parts = calendar(time);
+    let parts = moment(time.as_secs());
     for (part, (digits, behind)) in
         parts.into_iter().zip([(4, b'-'), (2, b'-'), (2, b'T'), (2, b':'), (2, b':'), (2, b'.')])
     {
@@ -273,16 +266,9 @@ pub(super) fn write_time(time: Duration, out: &mut Vec<u8>) {
     out.push(b'Z');
 }
 
-/// The English name of a month, 1 to 12.
-fn month_name(month: u64) -> &'static str {
-    const NAMES: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
-    let at = (month.clamp(1, 12) as usize - 1) * 3;
-    &NAMES[at..at + 3]
-}
-
 /// `Nov 29 03:22:04`, as syslog on one machine has it (RFC 3164 section 4.1.2).
 pub(super) fn write_syslog_time(time: Duration, out: &mut Vec<u8>) {
-    let [_, month, day, clock @ ..] = calendar(time);
+    let [_, month, day, clock @ ..] = moment(time.as_secs());
     out.extend_from_slice(month_name(month).as_bytes());
     out.extend_from_slice(if day < 10 { b"  " } else { b" " });
     write_number(day, out);
@@ -294,7 +280,7 @@ pub(super) fn write_syslog_time(time: Duration, out: &mut Vec<u8>) {
 
 /// `29/Nov/2026:03:22:04 +0000`
 fn write_clf_time(time: Duration, out: &mut Vec<u8>) {
-    let [year, month, day, clock @ ..] = calendar(time);
+    let [year, month, day, clock @ ..] = moment(time.as_secs());
     write_padded(day, 2, out);
     out.push(b'/');
     out.extend_from_slice(month_name(month).as_bytes());

@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::notes::Notes;
 use super::{Config, loops};
-use crate::calendar::civil;
+use crate::calendar::moment;
 use crate::route::{HostPattern, Scheme};
 use crate::snapshot::ListenerSpec;
 use crate::tls::{Identity, OcspResponse, ServerSpec};
@@ -121,6 +121,6 @@ fn warn_of_end(identity: &Identity, owner: &str, place: &str, now: u64, notes: &
 
 /// A time in seconds since 1970 as the day on which it is.
 fn date(time: u64) -> String {
-    let (year, month, day) = civil(time / DAY);
+    let [year, month, day, ..] = moment(time);
     format!("{year}-{month:02}-{day:02}")
 }
