@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use cairn::cluster::Cluster;
+use cairn::cluster::{Cluster, HashOn};
 use cairn::config::{Config, Loader, TenantState};
 use cairn::exchange::{self, Failure, Refusal, RequestId, RequestValues, RouteRequest, Routed};
 use cairn::http::path::Forms;
@@ -347,10 +347,7 @@ impl<'a> Explanation<'a> {
     fn preferences(&mut self, cluster: &Cluster) {
         if let Some(on) = &cluster.hash_on {
             let key = exchange::key(on, &self.asked, self.snapshot.listener(self.asked.listener));
-            match key.and_then(|key| cluster.owner(key)) {
-                Some(owner) => self.rows.row("key", format_args!("{on} leads to {}, if that is in use", owner.address)),
-                None => self.rows.row("key", format_args!("the request has no {on}: it goes to any endpoint")),
-            }
+            key_row(cluster, on, key, "the request", self.rows);
         }
         if let Some(affinity) = &cluster.affinity {
             let named = exchange::named_endpoint(affinity, &self.asked);
@@ -462,6 +459,14 @@ fn cluster(snapshot: &Snapshot, id: ClusterId, share: &str, rows: &mut Rows) {
     }
     if let Some(zone) = &cluster.zone {
         rows.row("zone", format_args!("{zone}: its endpoints are preferred"));
+    }
+}
+
+/// Prints where the key of a request or a connection leads, if it has one.
+fn key_row(cluster: &Cluster, on: &HashOn, key: Option<u64>, what: &str, rows: &mut Rows) {
+    match key.and_then(|key| cluster.owner(key)) {
+        Some(owner) => rows.row("key", format_args!("{on} leads to {}, if that is in use", owner.address)),
+        None => rows.row("key", format_args!("{what} has no {on}: it goes to any endpoint")),
     }
 }
 

@@ -318,31 +318,34 @@ async fn check(checked: &Checked, first: &mut usize) -> Result<(), String> {
         let position = (begin + step) % count;
         let last = step + 1 == count;
         let share = if last { checked.spec.timeout } else { checked.spec.timeout / count as u32 };
-        problem = match &checked.addresses[position] {
-            Address::Inet(address) => match timeout(share, TcpStream::connect(address)).await {
-                Ok(Ok(stream)) => {
-                    *first = position;
-                    return check_on(checked, stream).await;
-                }
-                failed => unconnected(failed, share),
-            },
-            Address::Unix(path) => match timeout(share, UnixStream::connect(path)).await {
-                Ok(Ok(stream)) => {
-                    *first = position;
-                    return check_on(checked, stream).await;
-                }
-                failed => unconnected(failed, share),
-            },
+        let connected = match &checked.addresses[position] {
+            Address::Inet(address) => check_over(checked, timeout(share, TcpStream::connect(address)).await).await,
+            Address::Unix(path) => check_over(checked, timeout(share, UnixStream::connect(path)).await).await,
         };
+        match connected {
+            Ok(result) => {
+                *first = position;
+                return result;
+            }
+            Err(Some(error)) => problem = format!("no connection: {error}"),
+            Err(None) => problem = format!("no connection within {share:?}"),
+        }
     }
     Err(problem)
 }
 
-fn unconnected<S>(failed: Result<io::Result<S>, Elapsed>, share: Duration) -> String {
-    match failed {
-        Ok(Err(error)) => format!("no connection: {error}"),
-        Ok(Ok(_)) | Err(_) => format!("no connection within {share:?}"),
-    }
+/// The check over a connection, if there is one.
+///
+/// # Errors
+/// Why there is none; None: it took too long.
+async fn check_over<S>(
+    checked: &Checked,
+    connected: Result<io::Result<S>, Elapsed>,
+) -> Result<Result<(), String>, Option<io::Error>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    Ok(check_on(checked, connected.map_err(|_| None)??).await)
 }
 
 async fn check_on<S>(checked: &Checked, mut stream: S) -> Result<(), String>

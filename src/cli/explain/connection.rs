@@ -12,7 +12,7 @@ use cairn::snapshot::{ListenerSpec, Snapshot};
 use cairn::tls::client_hello::ClientHello;
 
 use super::super::{print, usage};
-use super::{Arguments, Rows, chosen, cluster, listeners, not};
+use super::{Arguments, Rows, chosen, cluster, key_row, listeners, not};
 
 /// Success if a listener has a route for the connection.
 pub(super) fn explain(arguments: &Arguments, config: &Config, snapshot: &Snapshot) -> ExitCode {
@@ -98,10 +98,7 @@ fn print_key(snapshot: &Snapshot, id: ClusterId, client: Option<IpAddr>, rows: &
     let Some(cluster) = snapshot.clusters.get(id.index()) else { return };
     let Some(on) = &cluster.hash_on else { return };
     let key = client.filter(|_| matches!(on, HashOn::Source)).map(source_key);
-    match key.and_then(|key| cluster.owner(key)) {
-        Some(owner) => rows.row("key", format_args!("{on} leads to {}, if that is in use", owner.address)),
-        None => rows.row("key", format_args!("a connection has no {on}: it goes to any endpoint")),
-    }
+    key_row(cluster, on, key, "a connection", rows);
 }
 
 /// That a condition does not hold, and why.
