@@ -1,6 +1,8 @@
 //! Text of others made safe to print: a tenant's file is quoted in the operator's log and terminal.
 //! Not here: paths and header fields, which have rules of their own.
 
+pub mod escape;
+
 use std::borrow::Cow;
 
 /// Whether a terminal or a reader of logs takes `character` for a command: line breaks, escape sequences, and those that turn the

@@ -4,10 +4,10 @@ use std::fmt;
 use std::time::Duration;
 
 use super::entry::{Entry, Text, Value as EntryValue};
-use super::escape::{self, Style};
 use super::variable::{FIELDS, Field, Value, Variable};
 use crate::calendar::{moment, month_name};
 use crate::http::write_decimal;
+use crate::printable::escape::{self, Style};
 
 /// What a line looks like.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,7 +3,6 @@
 //! for that thread, nor does anybody else: what finds no room in a ring is counted. Not here: what happens to the process (`event_log`).
 
 mod entry;
-mod escape;
 mod format;
 mod recorder;
 mod sink;

@@ -1,11 +1,11 @@
 //! What clients have sent, written so that it can neither end a value nor a line, nor command a terminal. Not here: what a line holds
-//! (`format`).
+//! (`access_log`, `event_log`).
 
-use crate::printable::is_command;
+use super::is_command;
 
 /// How a value is escaped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Style {
+pub enum Style {
     /// Within a string of JSON (RFC 8259 section 7). A byte that is no UTF-8 becomes the text `\xNN`.
     Json,
     /// Within quotes, as programming languages read them: as [`Style::Json`], but for `\xNN`, which is an escape itself.
@@ -28,12 +28,13 @@ const PLAIN: [bool; 256] = {
 };
 
 /// Whether a value can stand in a line of logfmt without quotes.
-pub(super) fn is_bare(text: &[u8]) -> bool {
+#[must_use]
+pub fn is_bare(text: &[u8]) -> bool {
     !text.is_empty() && text.iter().all(|byte| PLAIN[usize::from(*byte)] && !b" =".contains(byte))
 }
 
 /// Appends `text`, escaped.
-pub(super) fn write(style: Style, text: &[u8], out: &mut Vec<u8>) {
+pub fn write(style: Style, text: &[u8], out: &mut Vec<u8>) {
     let mut rest = text;
     loop {
         let plain = rest.iter().position(|byte| !PLAIN[usize::from(*byte)]).unwrap_or(rest.len());
