@@ -15,7 +15,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
 use crate::calendar::moment;
-use crate::printable::is_command;
+use crate::printable::escape::{self, Style};
 
 /// Capacity of the queue, bytes.
 const QUEUE_BYTES: usize = 1024 * 1024;
@@ -232,23 +232,18 @@ fn object(now: SystemTime, level: Level, text: &str) -> String {
     const ROOM: usize = 256;
     let text = text.trim_end();
     let text = text.strip_prefix("cairn: ").unwrap_or(text);
-    let mut entry = format!("{{\"time\":\"{}\",\"level\":\"{}\",\"message\":\"", Utc(now), level.name());
+    let begin = format!("{{\"time\":\"{}\",\"level\":\"{}\",\"message\":\"", Utc(now), level.name());
+    let mut entry = begin.into_bytes();
     for character in text.chars() {
         if entry.len() > ENTRY_BYTES - ROOM {
-            entry.push('…');
+            entry.extend_from_slice("…".as_bytes());
             break;
         }
-        match character {
-            '"' | '\\' => entry.extend(['\\', character]),
-            '\n' => entry.push_str("\\n"),
-            '\t' => entry.push_str("\\t"),
-            // All of them have four digits.
-            command if is_command(command) => entry.push_str(&format!("\\u{:04x}", u32::from(command))),
-            plain => entry.push(plain),
-        }
+        escape::write(Style::Json, character.encode_utf8(&mut [0; 4]).as_bytes(), &mut entry);
     }
-    entry.push_str("\"}");
-    entry
+    entry.extend_from_slice(b"\"}");
+    // What was UTF-8 is so when it is escaped, so that nothing is replaced.
+    String::from_utf8_lossy(&entry).into_owned()
 }
 
 /// A time as RFC 3339 writes it, in UTC, with milliseconds.
@@ -331,6 +326,7 @@ impl Write for Stderr {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::printable::is_command;
 
     /// A sink that blocks at each write until the test receives it.
     struct Slow(SyncSender<String>);
