@@ -262,8 +262,8 @@ impl Upstreams {
         Box::new(Session::client(&known.client, name.clone()))
     }
 
-    /// Begins to use an idle connection.
-    fn reuse<D: Driver>(&mut self, ring: &mut Ring<D>, index: u32, exchange: u32, replay: bool) {
+    /// Begins to use an idle connection for `exchange`. `replay`: see [`AcquireOptions`].
+    pub fn reuse<D: Driver>(&mut self, ring: &mut Ring<D>, index: u32, exchange: u32, replay: bool) {
         let connection = &mut self.table[index as usize];
         connection.exchange = Some(exchange);
         connection.reused = true;
@@ -274,30 +274,12 @@ impl Upstreams {
         ring.return_sent(connection.transport.socket(), replay && connection.transport.session().is_none());
     }
 
-    /// The endpoint of the idle connection that belongs to a client connection.
-    #[must_use]
-    pub fn bound_to(&self, downstream: u32) -> Option<EndpointId> {
-        Some(self.idle_bound(downstream)?.1)
-    }
-
     /// The idle connection that belongs to a client connection, and its endpoint.
-    fn idle_bound(&self, downstream: u32) -> Option<(u32, EndpointId)> {
+    #[must_use]
+    pub fn bound_to(&self, downstream: u32) -> Option<(u32, EndpointId)> {
         let index = (*self.bound.get(downstream as usize)?)?;
         let connection = self.table.get(index as usize).filter(|connection| connection.exchange.is_none())?;
         Some((index, connection.endpoint))
-    }
-
-    /// Takes the idle connection that belongs to a client connection.
-    pub fn acquire_bound<D: Driver>(
-        &mut self,
-        ring: &mut Ring<D>,
-        downstream: u32,
-        exchange: u32,
-        replay: bool,
-    ) -> Option<u32> {
-        let (index, _) = self.idle_bound(downstream)?;
-        self.reuse(ring, index, exchange, replay);
-        Some(index)
     }
 
     /// Makes a connection belong to a client connection until one of them ends: no other client may send on it (RFC 4559 section 6).

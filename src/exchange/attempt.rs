@@ -81,17 +81,15 @@ impl<D: Driver> Engine<D> {
         let bound = self.upstreams.bound_to(exchange.stream.connection).filter(|_| !fresh);
         // A login is worth more than the state of its endpoint; a PROXY header can be written anew.
         let serves = |of: &Cluster, endpoint: &Endpoint| of.proxy_protocol.is_none() || endpoint.takes_traffic();
-        let leads = |endpoint: &EndpointId| {
+        let leads = |(_, endpoint): &(u32, EndpointId)| {
             snapshot.endpoint(*endpoint).is_some_and(|(of, endpoint)| of.id == cluster && serves(of, endpoint))
         };
-        if let Some(endpoint) = bound.filter(leads)
+        if let Some((connection, endpoint)) = bound.filter(leads)
             && self.take_endpoint_place(id, endpoint)
         {
-            let downstream = self.exchanges[id as usize].stream.connection;
-            if let Some(connection) = self.upstreams.acquire_bound(&mut self.ring, downstream, id, replay) {
-                self.begin_attempt(id, connection, endpoint, Round::default(), replay);
-                return Ok(true);
-            }
+            self.upstreams.reuse(&mut self.ring, connection, id, replay);
+            self.begin_attempt(id, connection, endpoint, Round::default(), replay);
+            return Ok(true);
         }
         let Some((endpoint, round)) = self.pick(id)? else { return Ok(false) };
         self.attempt_from(id, endpoint, round, AcquireOptions { fresh, replay })
