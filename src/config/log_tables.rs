@@ -1,9 +1,7 @@
 //! The keys of `[log]`. Not here: what they mean (`log`).
 
-use super::schema::{Choice, Kind, Preset, Table};
+use super::schema::{Kind, Preset, Table};
 use super::tables::key;
-
-const NO_CHOICES: &[Choice] = &[];
 
 pub(super) static LOG: Table = Table {
     title: "[log]",
@@ -49,7 +47,7 @@ pub(super) static LOG: Table = Table {
         ),
         key("events", Kind::Word(&["text", "json"]), Preset::Word("text"), "text | json: how that is said"),
     ],
-    choices: NO_CHOICES,
+    choices: &[],
 };
 
 static FILTER: Table = Table {
@@ -61,5 +59,5 @@ static FILTER: Table = Table {
         Preset::Optional("[\"4xx\", \"503\"]"),
         "that are logged, besides cut and slow exchanges; absent: all",
     )],
-    choices: NO_CHOICES,
+    choices: &[],
 };
