@@ -22,7 +22,7 @@ const SOLE_IMPORTERS: [(&str, &str); 12] = [
 /// Where unsafe code may stand.
 const UNSAFE: [&str; 2] = ["uring/", "buffer/"];
 /// Modules that requests flow through.
-const DATA_PATH: [&str; 17] = [
+const DATA_PATH: [&str; 18] = [
     "worker.rs",
     "listener.rs",
     "downstream/",
@@ -32,6 +32,7 @@ const DATA_PATH: [&str; 17] = [
     "forward/",
     "respond.rs",
     "http/",
+    "http2/",
     "tls/client_hello.rs",
     "tls/handshake.rs",
     "tls/keys.rs",
