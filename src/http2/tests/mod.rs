@@ -1,6 +1,8 @@
 //! Tests of the codec that concern more than one file of it.
 
 mod frames;
+mod hpack;
+mod huffman;
 
 /// A small generator, so that a failure repeats.
 pub(super) struct Random(pub(super) u64);
@@ -19,6 +21,11 @@ impl Random {
 
     pub(super) fn one<'a, T>(&mut self, of: &'a [T]) -> &'a T {
         &of[self.below(of.len())]
+    }
+
+    /// Up to `longest` bytes.
+    pub(super) fn bytes(&mut self, longest: usize) -> Vec<u8> {
+        (0..self.below(longest + 1)).map(|_| self.next() as u8).collect()
     }
 }
 
