@@ -1,10 +1,11 @@
-//! Sans-I/O HTTP/2: frames, HPACK, windows, abuse. No I/O, no clock, no allocation after construction. Not here: the
+//! Sans-I/O HTTP/2: frames, HPACK, heads, windows, abuse. No I/O, no clock, no allocation after construction. Not here: the
 //! states of streams, and when what is sent.
 
 pub mod abuse;
 mod error;
 pub mod flow;
 mod frame;
+pub mod head;
 pub mod hpack;
 pub mod huffman;
 mod priority;

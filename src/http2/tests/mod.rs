@@ -1,6 +1,8 @@
 //! Tests of the codec that concern more than one file of it.
 
+mod encode;
 mod frames;
+mod head;
 mod hpack;
 mod huffman;
 
