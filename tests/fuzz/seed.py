@@ -1,5 +1,5 @@
-"""Writes seeds for the fuzz targets: seed.py FOLDER, which holds requests.jsonl.gz and responses.jsonl.gz (base64 in
-request_b64 and response_b64). Run from the repository's root."""
+"""Writes seeds for the fuzz targets: seed.py FOLDER, which holds requests.jsonl.gz and responses.jsonl.gz: messages of HTTP/1.1
+(base64 in request_b64 and response_b64) or frames of HTTP/2 (base64 in the steps). Run from the repository's root."""
 import base64
 import gzip
 import json
@@ -37,7 +37,28 @@ def load(folder, name):
                 yield case["id"], data
 
 
+def frames(data):
+    """The frames in bytes: kind and payload."""
+    while len(data) >= 9:
+        length = int.from_bytes(data[:3], "big")
+        yield data[3], data[9:9 + length]
+        data = data[9 + length:]
+
+
+def load_frames(folder):
+    with gzip.open(pathlib.Path(folder) / "requests.jsonl.gz") as lines:
+        for line in lines:
+            case = json.loads(line)
+            data = b"".join(base64.b64decode(step[1]) for step in case.get("steps", []) if step[0] == "b")
+            if data and len(data) <= 4096:
+                yield case["id"], data
+
+
 def main():
+    for name, data in load_frames(sys.argv[1]):
+        put("frames", name, b"\x02" + data)
+        sections = [payload for kind, payload in frames(data) if kind in (1, 9)]
+        put("hpack", name, b"\x02" + b"\xff\xff".join(sections))
     for name, data in load(sys.argv[1], "requests.jsonl.gz"):
         put("head", name, b"\x80" + data)
         put("downstream", name, steps(0, data) + steps(3, PLAIN) + b"\x06")
