@@ -184,13 +184,16 @@ impl<D: Driver> Worker<D> {
     /// # Errors
     /// When the ring breaks.
     pub fn turn(&mut self, block: bool) -> io::Result<bool> {
-        self.engine.ring.turn(block)?;
+        self.engine.ring.turn(block && !self.downstreams.has_waiting_handshakes())?;
         self.engine.begin_turn();
         let mut woken = false;
+        let mut events = 0;
         while let Some(event) = self.engine.ring.next_event() {
             woken |= matches!(event, Event::Woken);
+            events += 1;
             self.dispatch(event);
         }
+        self.downstreams.advance_handshakes(&mut self.engine, events);
         if woken {
             if let Some(update) = self.mailbox.take() {
                 self.apply(update);

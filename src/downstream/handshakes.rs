@@ -1,10 +1,12 @@
-//! The limit of handshakes under way at a listener: each holds keys and part of a flight for a client that has proved nothing yet. Not
-//! here: the messages of a handshake (`tls`).
+//! The limits of handshakes. Of those under way at a listener: each holds keys and part of a flight for a client that has proved nothing
+//! yet. And of a turn's time: a step of one may take ten times as long as an exchange, so only a few are made in a turn, after
+//! everything else, and the others wait. Not here: the messages of a handshake (`tls`).
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::{Downstreams, Phase};
+use crate::buffer::{Queue, QueueLimit};
 use crate::exchange::Engine;
 use crate::id::ListenerId;
 use crate::limits;
@@ -18,6 +20,17 @@ pub(super) struct Handshakes {
     /// Number of handshakes under way.
     count: u32,
 }
+
+/// Events of a turn for each of which it may make a step of a handshake besides the one that every turn may: events of small exchanges
+/// take about as long as the steps then.
+const EVENTS_A_STEP: u32 = 16;
+/// What a client may send ahead of its handshake: a ClientHello of the largest record. More stays with the kernel.
+const AHEAD: QueueLimit = QueueLimit { bytes: limits::CLIENT_HELLO_BYTES, pieces: 8 };
+
+/// Handshakes whose client has sent something that was not looked at yet, the one that has waited longest first. Those that have ended
+/// meanwhile stay until it is their turn.
+#[derive(Debug, Default)]
+pub(super) struct WaitingHandshakes(VecDeque<Begun>);
 
 /// A handshake that has begun.
 #[derive(Clone, Copy, Debug)]
@@ -86,6 +99,57 @@ impl Downstreams {
                 return Some(begun);
             }
             self.handshakes[listener.index()].order.pop_front();
+        }
+    }
+
+    /// Keeps what the client of a handshake has sent until there is time for it.
+    pub(super) fn postpone_handshake<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32, mut received: Queue) {
+        let connection = &mut self.table[id as usize];
+        let waits = !connection.transport.input.is_empty();
+        connection.transport.input.append(engine.ring.buffers.pieces(), &mut received);
+        if AHEAD.is_reached(&connection.transport.input) {
+            connection.transport.set_paused(&mut engine.ring, true);
+        }
+        if !waits && !connection.transport.input.is_empty() {
+            let begun = Begun { connection: id, serial: connection.serial, at: engine.ring.clock().now() };
+            self.waiting_handshakes.0.push_back(begun);
+        }
+    }
+
+    /// Whether handshakes wait for their turn, so that nothing else needs to happen for the worker to go on.
+    #[must_use]
+    pub fn has_waiting_handshakes(&self) -> bool {
+        !self.waiting_handshakes.0.is_empty()
+    }
+
+    /// Goes on with handshakes that wait, with as many as a turn of `events` events may.
+    pub fn advance_handshakes<D: Driver>(&mut self, engine: &mut Engine<D>, events: u32) {
+        let mut steps = 1 + events / EVENTS_A_STEP;
+        while steps > 0 {
+            let Some(begun) = self.waiting_handshakes.0.pop_front() else { return };
+            if self.is_under_way(begun) {
+                steps -= u32::from(self.advance_handshake(engine, begun));
+            }
+        }
+    }
+
+    /// Looks at what the client of a handshake has sent. Returns whether that took long: a flight was signed, or keys were made of the
+    /// client's answer. Parts of messages, and what is refused, take no longer than other events, and must not use up the steps of others.
+    fn advance_handshake<D: Driver>(&mut self, engine: &mut Engine<D>, begun: Begun) -> bool {
+        let connection = &mut self.table[begun.connection as usize];
+        connection.transport.set_paused(&mut engine.ring, false);
+        let received = std::mem::take(&mut connection.transport.input);
+        let sent = |all: &Self, engine: &Engine<D>| {
+            let transport = &all.table[begun.connection as usize].transport;
+            transport.taken(&engine.ring) + transport.unsent(&engine.ring) as u64
+        };
+        let before = sent(self, engine);
+        self.receive_content(engine, begun.connection, received);
+        let connection = self.table.get(begun.connection as usize).filter(|it| it.serial == begun.serial);
+        match connection.map(|it| it.phase) {
+            Some(Phase::Handshake) => sent(self, engine) > before,
+            Some(Phase::Flush | Phase::Linger) | None => false,
+            Some(_) => true,
         }
     }
 

@@ -33,7 +33,7 @@ use crate::telemetry::ProxyRefusal;
 use crate::tls;
 use crate::transport::Transport;
 use crate::uring::{Driver, Event};
-use handshakes::Handshakes;
+use handshakes::{Handshakes, WaitingHandshakes};
 use log::LogState;
 use rate::RateMeter;
 use shed::Candidate;
@@ -49,6 +49,8 @@ pub struct Downstreams {
     refused: u32,
     /// Handshakes under way, by listener.
     handshakes: Vec<Handshakes>,
+    /// Handshakes whose client has sent something that was not looked at yet.
+    waiting_handshakes: WaitingHandshakes,
     /// By listener: the time of the ring's clock until which no further client that is not believed is logged.
     distrust_logged: Vec<Duration>,
     /// The same of clients that speak in the clear to a permissive listener.
@@ -260,6 +262,7 @@ impl Downstreams {
             retired: Vec::new(),
             refused: 0,
             handshakes: Vec::new(),
+            waiting_handshakes: WaitingHandshakes::default(),
             distrust_logged: Vec::new(),
             plain_text_logged: Vec::new(),
             refused_logged: Vec::new(),

@@ -29,6 +29,15 @@ impl Downstreams {
         if connection.phase == Phase::ProxyHeader {
             return self.receive_proxied(engine, id, received);
         }
+        if connection.phase == Phase::Handshake {
+            return self.postpone_handshake(engine, id, received);
+        }
+        self.receive_content(engine, id, received);
+    }
+
+    /// Takes in received bytes, whose turn it is.
+    pub(super) fn receive_content<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32, received: Queue) {
+        let connection = &mut self.table[id as usize];
         match connection.transport.receive(&mut engine.ring, received) {
             Ok(None) => self.pump(engine, id),
             Ok(Some(agreement)) => {
@@ -72,10 +81,10 @@ impl Downstreams {
         true
     }
 
-    /// Waits for the end of the handshake, or closes the connection if the client has sent FIN. The bytes of the handshake are
-    /// handled as they are received.
+    /// Waits for the end of the handshake, or closes the connection if the client has sent FIN and all before it was looked at.
     pub(super) fn shake_hands<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32) -> Step {
-        if !self.table[id as usize].transport.has_ended() {
+        let transport = &self.table[id as usize].transport;
+        if !transport.has_ended() || !transport.input.is_empty() {
             return Step::Wait;
         }
         self.remove(engine, id, false);

@@ -11,6 +11,8 @@ use crate::exchange::{Failure, Record};
 use crate::snapshot::Ledger;
 use crate::{config, listener};
 
+mod handshakes;
+
 const LISTENER: &str = "[[listener]]\nname = \"NAME\"\nbind = \"127.0.0.1:0\"\n";
 const ROUTE: &str = "[[route]]\nrespond = { status = 200, body = \"ok\" }\n";
 
