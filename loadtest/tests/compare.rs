@@ -58,8 +58,17 @@ fn fake(folder: &Path, name: &str, script: &str) -> PathBuf {
 }
 
 /// One of each kind.
-const SCENARIOS: [&str; 8] =
-    ["small", "upload-64k", "close", "tls-small", "tls-handshake", "tls-resumed", "tls-both-small", "open-30"];
+const SCENARIOS: [&str; 9] = [
+    "small",
+    "upload-64k",
+    "close",
+    "tls-small",
+    "tls-handshake",
+    "tls-resumed",
+    "tls-beside",
+    "tls-both-small",
+    "open-30",
+];
 
 #[test]
 fn whatever_is_installed_is_measured_and_recorded() {

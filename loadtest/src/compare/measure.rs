@@ -3,6 +3,7 @@
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use clap::Parser;
@@ -23,6 +24,8 @@ pub(super) enum MeasureError {
     Run(#[from] RunError),
     #[error("cannot hold idle connections: {0}")]
     Idle(io::Error),
+    #[error("cannot run a load beside: {0}")]
+    Beside(io::Error),
     #[error("it answers wrong: {0}")]
     Wrong(String),
     #[error("it does not do what the scenario says: {0}")]
@@ -97,11 +100,13 @@ impl Method {
         };
         // A run of its own, so that nothing is under way when the measurement begins or ends; what it cannot hand over is its
         // connections, so those over TLS begin with a full handshake each.
+        let beside = Beside::begin(scenario.beside(&target.address.to_string(), target.folder), &self.load_cpus)?;
         load(WARM_UP)?;
         let before = Reading::of(target.pid);
         let Outcome { plan, counts, .. } = load(self.duration)?;
         let cpu = Reading::of(target.pid).since(before);
         check(scenario, &plan, &counts)?;
+        beside.map_or(Ok(()), Beside::end)?;
         let us = |time: Duration| time.as_secs_f64() * 1e6;
         let (seconds, exchanges) = (counts.elapsed.as_secs_f64(), counts.latency.count().max(1) as f64);
         Ok(Measure {
@@ -129,6 +134,40 @@ impl Method {
         let line = line.chain(["--cpus".into(), cpus.join(","), "--threads".into(), threads]);
         let run = run::load(&read(line))?;
         if run.counts.interrupted { Err(MeasureError::Interrupted) } else { Ok(run) }
+    }
+}
+
+/// A load beside the one that is measured, in a process of its own: it lasts until this is dropped.
+struct Beside(Child);
+
+impl Beside {
+    /// Begins it; None: the scenario has none.
+    fn begin(arguments: Option<Vec<String>>, cpus: &[usize]) -> Result<Option<Self>, MeasureError> {
+        let Some(arguments) = arguments else { return Ok(None) };
+        let cpus: Vec<String> = cpus.iter().map(usize::to_string).collect();
+        let program = std::env::current_exe().map_err(MeasureError::Beside)?;
+        let mut command = Command::new(program);
+        command.arg("run").args(arguments).args(["-d", "1h", "--threads", "1", "--cpus", &cpus.join(",")]);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().map(|child| Some(Self(child))).map_err(MeasureError::Beside)
+    }
+}
+
+impl Beside {
+    /// Ends it, and fails if it has ended by itself: then it was not there all the time.
+    fn end(mut self) -> Result<(), MeasureError> {
+        match self.0.try_wait().map_err(MeasureError::Beside)? {
+            None => Ok(()),
+            Some(status) => Err(MeasureError::Beside(io::Error::other(format!("it has ended early: {status}")))),
+        }
+    }
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        // It may have ended meanwhile; then there is nothing to end.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

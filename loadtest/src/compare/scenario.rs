@@ -36,6 +36,8 @@ pub(super) struct Scenario {
     pub(super) tls: Option<Handshakes>,
     /// The proxies speak TLS to the origin.
     pub(super) origin_tls: bool,
+    /// Arguments of a load beside the one that is measured, on the same CPUs; None: nothing else runs.
+    beside: Option<&'static [&'static str]>,
 }
 
 /// Defaults of a scenario.
@@ -50,10 +52,11 @@ const PLAIN: Scenario = Scenario {
     share: None,
     tls: None,
     origin_tls: false,
+    beside: None,
 };
 
 /// All scenarios, in the order of their runs.
-pub(super) const ALL: [Scenario; 17] = [
+pub(super) const ALL: [Scenario; 18] = [
     PLAIN,
     Scenario { name: "64k", title: "GET of 64 KiB, 64 connections", path: "/size/65536", length: 64 << 10, ..PLAIN },
     Scenario { name: "1m", title: "GET of 1 MiB, 64 connections", path: "/size/1048576", length: 1 << 20, ..PLAIN },
@@ -98,6 +101,13 @@ pub(super) const ALL: [Scenario; 17] = [
         title: "a resumed TLS session and a GET of 64 bytes on each connection, 64 at a time",
         load: &["-c", "64", "--close", "--resume"],
         tls: Some(Handshakes::Resumed),
+        ..PLAIN
+    },
+    Scenario {
+        name: "tls-beside",
+        title: "GET of 64 bytes over TLS, 64 keep-alive connections, beside 64 clients that shake hands for each request",
+        tls: Some(Handshakes::Once),
+        beside: Some(&["-c", "64", "--close"]),
         ..PLAIN
     },
     Scenario {
@@ -151,6 +161,13 @@ impl Scenario {
         all
     }
 
+    /// Arguments of `cairn-load run` for the load beside the one that is measured, without how long.
+    pub(super) fn beside(&self, address: &str, folder: &Path) -> Option<Vec<String>> {
+        let mut all = self.request(self.path, address, folder);
+        all.extend(self.beside?.iter().map(|argument| (*argument).to_owned()));
+        Some(all)
+    }
+
     /// Arguments of a short run that checks every byte, of uploads too: the origin answers what it received.
     pub(super) fn check(&self, address: &str, folder: &Path) -> Vec<String> {
         let (path, body) = match self.upload {
@@ -198,7 +215,8 @@ mod tests {
     fn every_scenario_is_a_command_line() {
         for scenario in &ALL {
             let folder = Path::new("/a folder");
-            for arguments in [scenario.arguments("127.0.0.1:1", folder), scenario.check("127.0.0.1:1", folder)] {
+            let measured = [scenario.arguments("127.0.0.1:1", folder), scenario.check("127.0.0.1:1", folder)];
+            for arguments in measured.into_iter().chain(scenario.beside("127.0.0.1:1", folder)) {
                 // What the caller adds.
                 let rate = ["--rate".to_owned(), "5".to_owned()];
                 let open = arguments.contains(&"--poisson".to_owned());
