@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Crates with one importer, by path prefix under `src/`.
-const SOLE_IMPORTERS: [(&str, &str); 12] = [
+const SOLE_IMPORTERS: [(&str, &str); 13] = [
     ("glommio", "runtime/"),
     ("crossbeam", "runtime/"),
     ("io_uring", "uring/"),
@@ -18,6 +18,7 @@ const SOLE_IMPORTERS: [(&str, &str); 12] = [
     ("webpki_roots", "tls/"),
     ("rustls_native_certs", "tls/"),
     ("aws_lc_rs", "tls/"),
+    ("zeroize", "tls/"),
 ];
 /// Where unsafe code may stand.
 const UNSAFE: [&str; 2] = ["uring/", "buffer/"];

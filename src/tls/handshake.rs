@@ -12,6 +12,7 @@ use rustls::{CommonState, ExtractedSecrets, HandshakeKind, ProtocolVersion};
 use super::keys::Keys;
 use super::peer::ForwardClientCert;
 use super::resolver::Asked;
+use super::secrets::{self, TrafficSecret};
 use super::tickets::first_end;
 use super::{Agreement, Client, ClientHandshake, Error, Server, ServerName, Wire, peer, resolver};
 use crate::buffer::Lease;
@@ -23,6 +24,8 @@ pub(super) struct Handshake {
     why: Option<rustls::Error>,
     /// What the client has asked for.
     asked: Asked,
+    /// As the server: what later keys are made of, of the client's direction and of ours; None before, and of TLS 1.2.
+    secrets: Option<[TrafficSecret; 2]>,
     /// How an application is told of the client's certificate.
     forward: ForwardClientCert,
 }
@@ -53,7 +56,7 @@ impl Handshake {
     pub(super) fn server(server: &Server) -> Result<Self, rustls::Error> {
         let connection = UnbufferedServerConnection::new(Arc::clone(&server.config))?;
         let side = Side::Server(Box::new(connection));
-        Ok(Self { side, why: None, asked: Asked::default(), forward: server.forward })
+        Ok(Self { side, why: None, asked: Asked::default(), secrets: None, forward: server.forward })
     }
 
     /// A handshake with the server `name`.
@@ -63,7 +66,8 @@ impl Handshake {
     pub(super) fn client(client: &Client, name: ServerName<'static>) -> Result<Self, rustls::Error> {
         let connection = UnbufferedClientConnection::new(Arc::clone(&client.config), name)?;
         let side = Side::Client(Box::new(connection));
-        Ok(Self { side, why: None, asked: Asked::default(), forward: ForwardClientCert::default() })
+        let forward = ForwardClientCert::default();
+        Ok(Self { side, why: None, asked: Asked::default(), secrets: None, forward })
     }
 
     /// Whether the peer is a client.
@@ -98,6 +102,9 @@ impl Handshake {
                 let step = on_status(connection.process_tls_records(held), flight, wire, &mut self.why);
                 if let Some(asked) = resolver::take_asked() {
                     self.asked = asked;
+                }
+                if let [Some(client), Some(server)] = secrets::take_told() {
+                    self.secrets = Some([client, server]);
                 }
                 step
             }
@@ -141,14 +148,14 @@ impl Handshake {
             suite: common.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()),
             group: common.negotiated_key_exchange_group().and_then(|group| group.name().as_str()),
         };
+        let suite = common.negotiated_cipher_suite().ok_or(rustls::Error::HandshakeNotComplete)?;
         let (secrets, keys) = match self.side {
             Side::Server(connection) => {
-                let (secrets, keys) = connection.dangerous_into_kernel_connection()?;
-                (secrets, Keys::Server(keys))
+                (connection.dangerous_into_kernel_connection()?.0, Keys::Server { suite, secrets: self.secrets })
             }
             Side::Client(connection) => {
                 let (secrets, keys) = connection.dangerous_into_kernel_connection()?;
-                (secrets, Keys::Client(keys))
+                (secrets, Keys::Client(Box::new(keys)))
             }
         };
         Ok((secrets, keys, agreement))

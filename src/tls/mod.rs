@@ -15,6 +15,7 @@ mod ocsp;
 mod peer;
 mod record;
 mod resolver;
+mod secrets;
 mod server;
 mod session;
 mod sessions;

@@ -3,7 +3,8 @@
 
 use std::ops::Range;
 
-use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, Algorithm, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::error::Unspecified;
 use rustls::crypto::cipher::{make_tls12_aad, make_tls13_aad};
 use rustls::{ConnectionTrafficSecrets, ContentType, ProtocolVersion};
 
@@ -101,8 +102,26 @@ impl Key {
             _ => return Err(rustls::Error::General("an unknown cipher".into())),
         };
         let wrong = || rustls::Error::General("a key of a wrong size".into());
-        let key = LessSafeKey::new(UnboundKey::new(algorithm, key.as_ref()).map_err(|_| wrong())?);
-        Ok(Self { key, iv: iv.as_ref().try_into().map_err(|_| wrong())?, count, form })
+        let iv = iv.as_ref().try_into().map_err(|_| wrong())?;
+        Self::of(algorithm, key.as_ref(), iv, count, form).map_err(|_| wrong())
+    }
+
+    /// A key of TLS 1.3 under which no record was sent.
+    ///
+    /// # Errors
+    /// `key` has another length than keys of `algorithm`.
+    pub(super) fn tls13(algorithm: &'static Algorithm, key: &[u8], iv: [u8; 12]) -> Result<Self, Unspecified> {
+        Self::of(algorithm, key, iv, 0, Form::Tls13)
+    }
+
+    fn of(
+        algorithm: &'static Algorithm,
+        key: &[u8],
+        iv: [u8; 12],
+        count: u64,
+        form: Form,
+    ) -> Result<Self, Unspecified> {
+        Ok(Self { key: LessSafeKey::new(UnboundKey::new(algorithm, key)?), iv, count, form })
     }
 
     /// Number of records so far under this key.

@@ -12,6 +12,7 @@ use super::client_auth::ClientAuth;
 use super::identity::Identity;
 use super::peer::ForwardClientCert;
 use super::resolver::Resolver;
+use super::secrets;
 use super::tickets::Tickets;
 
 /// Protocols for ALPN (RFC 7301), in order of preference.
@@ -98,6 +99,7 @@ impl Server {
         config.max_early_data_size = 0;
         // `session` and `record` open and seal records by themselves.
         config.enable_secret_extraction = true;
+        config.key_log = Arc::new(secrets::Listen);
         let ServerSpec { clients, forward, permissive, .. } = spec;
         Self { config: Arc::new(config), clients: clients.clone(), forward: *forward, permissive: *permissive }
     }

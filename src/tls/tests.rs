@@ -627,3 +627,25 @@ fn flip(mut record: Vec<u8>) -> Vec<u8> {
     record[HEADER] ^= 1;
     record
 }
+
+/// Every suite has a hash and a length of keys of its own: rustls, the client, derives the same keys in both directions.
+#[test]
+fn keys_of_every_suite_change_as_rustls_changes_them() {
+    let mut suites = aws_lc_rs::ALL_CIPHER_SUITES.to_vec();
+    suites.retain(|suite| suite.version().version == ProtocolVersion::TLSv1_3);
+    assert_eq!(suites.len(), 3);
+    for suite in suites {
+        let (server, config) = parties(suite);
+        let (flight, mut tls, mut harness) = last_flight((&server, &config), |_| {});
+        harness.take(&flight).unwrap();
+        harness.answer(&mut tls);
+        for round in 0..3 {
+            harness.take(&update(&mut tls, 64)).unwrap();
+            assert_eq!(harness.content(), [b'x'; 64], "{suite:?} {round}");
+            harness.send(b"y");
+            harness.answer(&mut tls);
+            let mut got = [0; 9];
+            assert_eq!((tls.reader().read(&mut got).unwrap(), got[0]), (1, b'y'), "{suite:?} {round}");
+        }
+    }
+}

@@ -191,8 +191,7 @@ impl Traffic {
 
     /// Takes the next key of the peer's direction. `asks`: the peer requests an update of ours.
     fn change_key(&mut self, wire: &mut Wire<'_>, asks: bool) -> Result<(), Error> {
-        let (count, secrets) = self.keys.update_rx().map_err(|_| Error::Unexpected)?;
-        self.rx = self.key(count, &secrets)?;
+        self.rx = self.keys.update_rx().map_err(|_| Error::Unexpected)?;
         self.key_update_owed |= asks && !self.finished;
         // If the last update of ours is not sent yet, the next one waits until there is content to seal.
         if self.key_update_owed && wire.taken >= self.key_update_end { self.update_keys(wire) } else { Ok(()) }
@@ -250,8 +249,7 @@ impl Traffic {
         }
         let [kind, a, b, c] = KEY_UPDATE;
         self.send_record(wire, ContentType::Handshake, &[kind, a, b, c, 0])?;
-        let (count, secrets) = self.keys.update_tx().map_err(|_| Error::Worn)?;
-        self.tx = self.key(count, &secrets)?;
+        self.tx = self.keys.update_tx().map_err(|_| Error::Worn)?;
         (self.key_update_owed, self.key_update_end) = (false, wire.end());
         Ok(())
     }
@@ -273,10 +271,6 @@ impl Traffic {
     #[cfg(test)]
     pub(super) fn limit_after(&mut self, count: u64) {
         self.record_limit = self.tx.count() + count;
-    }
-
-    fn key(&self, count: u64, secrets: &rustls::ConnectionTrafficSecrets) -> Result<Key, Error> {
-        Key::new(self.keys.version(), count, secrets).map_err(|_| Error::Unexpected)
     }
 
     fn is_tls13(&self) -> bool {
