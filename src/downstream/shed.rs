@@ -21,12 +21,12 @@ pub(super) struct Candidate {
 }
 
 impl Downstreams {
-    /// Gives up what is kept to be sent again if receives wait for buffers, and sheds connections if fewer are free than are reserved.
+    /// Gives up what is kept to be sent again if buffers are too short for receives, and sheds connections if fewer are free than are reserved.
     /// Returns whether it has shed some.
     pub fn shed<D: Driver>(&mut self, engine: &mut Engine<D>) -> bool {
         let missing = engine.ring.buffers.missing();
         let now = engine.ring.clock().now();
-        if (missing == [0, 0] && engine.ring.starved() == 0) || now < self.next_shed {
+        if (missing == [0, 0] && !engine.ring.is_short_of_buffers()) || now < self.next_shed {
             return false;
         }
         self.next_shed = now + SHED_INTERVAL;

@@ -420,6 +420,14 @@ impl<D: Driver> Ring<D> {
         self.groups.iter().map(|group| group.starved.len()).sum()
     }
 
+    /// Whether receives wait for buffers that cannot be offered: too few are free. Others that wait have used up what was on offer in one
+    /// turn, and go on in the next one.
+    #[must_use]
+    pub fn is_short_of_buffers(&self) -> bool {
+        let free = self.buffers.pools()[0].available();
+        self.groups.iter().any(|group| !group.starved.is_empty() && free <= group.leaves)
+    }
+
     /// Pauses accepting while there are `limit` client sockets or more.
     pub fn limit_clients(&mut self, limit: usize) {
         self.client_limit = limit;
