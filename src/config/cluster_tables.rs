@@ -131,6 +131,12 @@ static CLUSTER_TLS: Table = Table {
             "file with the authorities that are trusted, in PEM; \"system\": those of this machine, else Mozilla's as of the build",
         ),
         key(
+            "crl",
+            Kind::PathOrPaths,
+            Preset::Optional("\"crl.pem\""),
+            "lists of what is revoked, in PEM; a current one is needed of each authority on the way from the certificate to one of `ca`",
+        ),
+        key(
             "server_name",
             Kind::Text,
             Preset::Optional("\"orders.internal\""),

@@ -51,8 +51,14 @@ pub(super) fn client(cluster: Section<'_>, external: &mut External, problems: &m
     let insecure = section.flag("insecure");
     exclude(section, insecure, problems);
     let (pins, spiffe_ids) = (pins(section, problems), spiffe_ids(section, problems));
+    if section.has("crl") && !insecure && section.text("ca").is_none_or(|ca| ca.value == SYSTEM) {
+        problems
+            .add(section.span("crl"), "`crl` says nothing of the authorities of this machine")
+            .help("name those whose lists these are: ca = \"ca.pem\"");
+    }
     let mut reader = Reader { directory: section.directory(), external, problems };
     let identity = reader.own_identity(section);
+    let revocation = reader.revocation(section).into();
     reader.directory = directory(section, "ca");
     let trust = match section.text("ca") {
         _ if insecure => Trust::Anyone,
@@ -66,6 +72,7 @@ pub(super) fn client(cluster: Section<'_>, external: &mut External, problems: &m
         trust,
         pins,
         spiffe_ids,
+        revocation,
         identity,
         protocols: &[b"http/1.1"],
         post_quantum: true,
@@ -93,7 +100,7 @@ impl ClusterTls {
 
 /// Reports what is asked of a certificate that is not looked at.
 fn exclude(section: Section<'_>, insecure: bool, problems: &mut Problems) {
-    for key in ["ca", "pin", "spiffe_id"].into_iter().filter(|key| insecure && section.has(key)) {
+    for key in ["ca", "crl", "pin", "spiffe_id"].into_iter().filter(|key| insecure && section.has(key)) {
         problems
             .add(section.span(key), format!("`{key}` and `insecure = true` exclude each other"))
             .note(section.span("insecure"), "no certificate is checked because of this")
@@ -218,15 +225,19 @@ impl<'a> Reader<'a> {
                 .add(section.span(key), format!("`{key}` says nothing without `client_ca`"))
                 .help("name the authorities that sign the certificates of clients: client_ca = \"ca.pem\"");
         }
-        self.directory = directory(section, "crl");
-        let names = section.texts("crl");
-        let lists: Vec<_> = names.iter().filter_map(|name| self.revocation(*name)).flatten().collect();
+        let lists = self.revocation(section);
         self.directory = directory(section, "client_ca");
         let authorities = section.text("client_ca").and_then(|text| self.authorities(text))?;
         Some(ClientAuth::new(authorities, section.word("client_auth") != "request", lists))
     }
 
-    fn revocation(&mut self, name: Text<'_>) -> Option<Vec<RevocationList>> {
+    /// What the files of `crl` hold.
+    fn revocation(&mut self, section: Section<'a>) -> Vec<RevocationList> {
+        self.directory = directory(section, "crl");
+        section.texts("crl").into_iter().filter_map(|name| self.lists(name)).flatten().collect()
+    }
+
+    fn lists(&mut self, name: Text<'_>) -> Option<Vec<RevocationList>> {
         let content = self.external.large_file(self.directory, Path::new(name.value));
         let pem = self.content(name, "lists of revoked certificates", content)?;
         RevocationList::from_pem(&pem).map_err(|error| self.bad_lists(name, &error)).ok()

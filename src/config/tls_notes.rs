@@ -30,30 +30,16 @@ impl Config {
             }
             self.uncovered(position, listener, tls, &place, notes);
             let Some(clients) = &tls.clients else { continue };
-            for authority in clients.unlisted() {
-                notes.warn(
-                    &place,
-                    &format!(
-                        "listener {name} has no revocation list of the authority {authority}, so no certificate of it counts: name its \
-                         list in `crl`, or take it out of `client_ca`"
-                    ),
-                );
-            }
-            if let Some(end) = clients.revocation_end().filter(|end| *end <= now) {
-                notes.warn(
-                    &place,
-                    &format!(
-                        "a revocation list of listener {name} was to be replaced by {}: no certificate of its authority counts until it is",
-                        date(end)
-                    ),
-                );
-            }
+            let owner = format!("listener {name}");
+            warn_of_revocation(clients.unlisted(), clients.revocation_end(), [&owner, "client_ca"], &place, now, notes);
         }
         for (position, cluster) in self.snapshot.clusters.iter().enumerate() {
-            if let Some(identity) = cluster.tls.as_ref().and_then(|tls| tls.identity.as_ref()) {
-                let (owner, place) = (format!("of cluster {}", cluster.name), self.cluster_place(position));
-                warn_of_end(identity, &owner, &place, now, notes);
+            let (Some(tls), place) = (&cluster.tls, self.cluster_place(position)) else { continue };
+            let owner = format!("cluster {}", cluster.name);
+            if let Some(identity) = &tls.identity {
+                warn_of_end(identity, &format!("of {owner}"), &place, now, notes);
             }
+            warn_of_revocation(tls.unlisted(), tls.revocation_end(), [&owner, "ca"], &place, now, notes);
         }
     }
 
@@ -87,6 +73,36 @@ impl Config {
                 ),
             );
         }
+    }
+}
+
+/// Warns of authorities whose certificates do not count, because revocation lists are looked at and theirs is missing or too old.
+/// `owner`: whose lists they are, and the key that names the authorities.
+fn warn_of_revocation(
+    unlisted: impl Iterator<Item = String>,
+    end: Option<u64>,
+    [owner, authorities]: [&str; 2],
+    place: &str,
+    now: u64,
+    notes: &mut Notes,
+) {
+    for authority in unlisted {
+        notes.warn(
+            place,
+            &format!(
+                "{owner} has no revocation list of the authority {authority}, so no certificate of it counts: name its list in `crl`, or \
+                 take it out of `{authorities}`"
+            ),
+        );
+    }
+    if let Some(end) = end.filter(|end| *end <= now) {
+        notes.warn(
+            place,
+            &format!(
+                "a revocation list of {owner} was to be replaced by {}: no certificate of its authority counts until it is",
+                date(end)
+            ),
+        );
     }
 }
 

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::{fmt, io};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{Resumption, WebPkiServerVerifier, verify_server_cert_signed_by_trust_anchor, verify_server_name};
+use rustls::client::{Resumption, WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::aws_lc_rs::kx_group;
-use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::sign::SingleCertAndKey;
 use rustls::version::{TLS12, TLS13};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme, SupportedProtocolVersion};
+use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme, SupportedProtocolVersion};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -20,6 +20,7 @@ use super::authorities::Authorities;
 use super::demand::{Pin, SpiffeId};
 use super::distrust::Distrust;
 use super::identity::Identity;
+use super::revocation::{self, RevocationList};
 use super::server::provider;
 use super::sessions::Sessions;
 use super::tickets::first_end;
@@ -43,6 +44,9 @@ pub struct ClientSpec {
     pub pins: Arc<[Pin]>,
     /// SPIFFE IDs of which the certificate has to have one, whatever its name; empty: its name counts. Only with authorities.
     pub spiffe_ids: Arc<[SpiffeId]>,
+    /// Lists of what is revoked; empty: none is looked at. Else a certificate counts only if a current one of its authority does not have
+    /// it, and so for each that leads from it to one of the authorities.
+    pub revocation: Arc<[RevocationList]>,
     /// Certificate for servers that ask for one.
     pub identity: Option<Identity>,
     /// Protocols that are offered by ALPN (RFC 7301), in order of preference.
@@ -51,6 +55,23 @@ pub struct ClientSpec {
     pub post_quantum: bool,
     /// Most tickets kept per server for resumption; 0: no resumption.
     pub tickets: usize,
+}
+
+impl ClientSpec {
+    /// When the first revocation list is due to be replaced, in seconds since 1970: from then on it says nothing. None: there is none.
+    #[must_use]
+    pub fn revocation_end(&self) -> Option<u64> {
+        revocation::first_end(&self.revocation)
+    }
+
+    /// Names of authorities without a revocation list, though there are some: no certificate that one of them has signed counts.
+    pub fn unlisted(&self) -> impl Iterator<Item = String> {
+        let authorities = match &self.trust {
+            Trust::Authorities(authorities) => Some(authorities),
+            Trust::Anyone => None,
+        };
+        authorities.into_iter().flat_map(|authorities| revocation::unlisted(authorities, &self.revocation))
+    }
 }
 
 /// State that connections of one thread with the same settings share. Each thread has its own, because the tickets are behind a
@@ -155,6 +176,7 @@ impl fmt::Display for ClientSpec {
         for (id, nth) in self.spiffe_ids.iter().zip(0..) {
             write!(f, "{} {id}", if nth == 0 { " for" } else { " or" })?;
         }
+        revocation::write(f, &self.revocation)?;
         self.identity.as_ref().map_or(Ok(()), |identity| write!(f, " as {identity}"))
     }
 }
@@ -170,27 +192,24 @@ impl fmt::Debug for Client {
 #[derive(Debug)]
 struct AuthorityVerifier {
     chains: Arc<WebPkiServerVerifier>,
-    roots: Arc<RootCertStore>,
     authorities: Arc<[CertificateDer<'static>]>,
     pins: Arc<[Pin]>,
     spiffe_ids: Arc<[SpiffeId]>,
-    algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl AuthorityVerifier {
     /// # Panics
-    /// Never: there is an authority.
+    /// Never: there is an authority, and the lists have been parsed.
     fn new(authorities: &Authorities, spec: &ClientSpec, provider: Arc<CryptoProvider>) -> Self {
-        let algorithms = provider.signature_verification_algorithms;
-        let chains = WebPkiServerVerifier::builder_with_provider(Arc::clone(&authorities.roots), provider).build();
-        let chains = chains.expect("there is an authority");
+        let builder = WebPkiServerVerifier::builder_with_provider(Arc::clone(&authorities.roots), provider);
+        let lists = spec.revocation.iter().map(|list| list.der.clone());
+        let chains = builder.with_crls(lists).enforce_revocation_expiration().build();
+        let chains = chains.expect("there is an authority, and the lists have been parsed");
         Self {
             chains,
-            roots: Arc::clone(&authorities.roots),
             authorities: Arc::clone(&authorities.certificates),
             pins: Arc::clone(&spec.pins),
             spiffe_ids: Arc::clone(&spec.spiffe_ids),
-            algorithms,
         }
     }
 
@@ -204,12 +223,11 @@ impl AuthorityVerifier {
         now: UnixTime,
     ) -> Result<(), rustls::Error> {
         let named = self.spiffe_ids.is_empty();
-        let verified = if named {
-            self.chains.verify_server_cert(certificate, chain, name, staple, now).map(|_| ())
-        } else {
-            let parsed = ParsedCertificate::try_from(certificate)?;
-            verify_server_cert_signed_by_trust_anchor(&parsed, &self.roots, chain, now, self.algorithms.all)
-        };
+        let verified = self.chains.verify_server_cert(certificate, chain, name, staple, now).map(|_| ());
+        // The name is looked at behind all else, so that all else is well where only the name is wrong.
+        let other_name = |error: &rustls::Error| Distrust::of(error) == Some(Distrust::Name);
+        let verified =
+            if named { verified } else { verified.or_else(|e| if other_name(&e) { Ok(()) } else { Err(e) }) };
         let Err(error) = &verified else { return verified };
         // The time of a certificate is checked before its kind, so this one's is right.
         if Distrust::of(error) == Some(Distrust::Authority) && self.authorities.contains(certificate) {

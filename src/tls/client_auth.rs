@@ -9,8 +9,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 
 use super::authorities::Authorities;
-use super::identity;
-use super::revocation::RevocationList;
+use super::revocation::{self, RevocationList};
 use super::server::provider;
 
 /// What a listener asks of its clients. Equal if all of it is.
@@ -39,14 +38,12 @@ impl ClientAuth {
     /// When the first revocation list is due to be replaced, in seconds since 1970: from then on it says nothing. None: there is none.
     #[must_use]
     pub fn revocation_end(&self) -> Option<u64> {
-        self.revocation.iter().map(|list| list.end).min()
+        revocation::first_end(&self.revocation)
     }
 
     /// Names of authorities without a revocation list, though there are some: no certificate that one of them has signed counts.
     pub fn unlisted(&self) -> impl Iterator<Item = String> {
-        let listed =
-            |name: &[u8]| self.revocation.is_empty() || self.revocation.iter().any(|list| *list.issuer == *name);
-        self.authorities.names().filter(move |(name, _)| !listed(name)).map(|(_, text)| text)
+        revocation::unlisted(&self.authorities, &self.revocation)
     }
 
     /// What decides who is let in. While it stays the same, connections and tickets from before are as good as new ones: a list that
@@ -87,15 +84,7 @@ impl fmt::Display for ClientAuth {
         if !self.required {
             f.write_str(", or without a certificate")?;
         }
-        if self.revocation.is_empty() {
-            return Ok(());
-        }
-        let revoked: usize = self.revocation.iter().map(|list| list.count).sum();
-        write!(
-            f,
-            ", {revoked} revoked #{}",
-            identity::fingerprint(&identity::hash(self.revocation.iter().map(|list| &*list.der)))
-        )
+        revocation::write(f, &self.revocation)
     }
 }
 

@@ -1,6 +1,8 @@
 //! Lists of revoked certificates. Not here: whose certificates are looked up in them (`client_auth`, `client`).
 
 use std::collections::BTreeSet;
+use std::fmt;
+use std::hash::{Hash, Hasher};
 
 use aws_lc_rs::digest::SHA256_OUTPUT_LEN;
 use rustls::pki_types::CertificateRevocationListDer;
@@ -9,6 +11,7 @@ use webpki::BorrowedCertRevocationList;
 use x509_cert::crl::CertificateList;
 use x509_cert::der::{Decode, Encode};
 
+use super::authorities::Authorities;
 use super::identity::{self, pem_problem, without_byte_order_marks};
 
 /// Why revocation lists cannot be used.
@@ -30,12 +33,12 @@ pub enum BadRevocationLists {
 pub struct RevocationList {
     pub(super) der: CertificateRevocationListDer<'static>,
     /// Name of the authority, in DER.
-    pub(super) issuer: Box<[u8]>,
+    issuer: Box<[u8]>,
     /// Hash of the name and the serial numbers alone, which a renewed list may have in common with the one before.
     pub(super) revoked: [u8; SHA256_OUTPUT_LEN],
     /// Number of revoked certificates.
-    pub(super) count: usize,
-    pub(super) end: u64,
+    count: usize,
+    end: u64,
 }
 
 impl RevocationList {
@@ -78,3 +81,35 @@ impl PartialEq for RevocationList {
 }
 
 impl Eq for RevocationList {}
+
+impl Hash for RevocationList {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.der.hash(state);
+    }
+}
+
+impl fmt::Debug for RevocationList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RevocationList(#{})", identity::fingerprint(&identity::hash([&*self.der].into_iter())))
+    }
+}
+
+/// When the first of some lists is due to be replaced, in seconds since 1970: from then on it says nothing. None: there is none.
+pub(super) fn first_end(lists: &[RevocationList]) -> Option<u64> {
+    lists.iter().map(|list| list.end).min()
+}
+
+/// Names of authorities without a list, though there are lists: no certificate that one of them has signed counts.
+pub(super) fn unlisted(authorities: &Authorities, lists: &[RevocationList]) -> impl Iterator<Item = String> {
+    let listed = |name: &[u8]| lists.is_empty() || lists.iter().any(|list| *list.issuer == *name);
+    authorities.names().filter(move |(name, _)| !listed(name)).map(|(_, text)| text)
+}
+
+/// Writes how many certificates the lists have, and a fingerprint of all lists; nothing where there is none.
+pub(super) fn write(f: &mut fmt::Formatter<'_>, lists: &[RevocationList]) -> fmt::Result {
+    if lists.is_empty() {
+        return Ok(());
+    }
+    let revoked: usize = lists.iter().map(|list| list.count).sum();
+    write!(f, ", {revoked} revoked #{}", identity::fingerprint(&identity::hash(lists.iter().map(|list| &*list.der))))
+}

@@ -56,7 +56,7 @@ fn nobody(site: &Site, version: &'static SupportedProtocolVersion) -> Client {
 }
 
 /// Writes a list of revoked serial numbers, which is due to be replaced in that year.
-fn revoke(file: &Path, issuer: &Authority, serials: &[u64], number: u64, until: i32) {
+pub(crate) fn revoke(file: &Path, issuer: &Authority, serials: &[u64], number: u64, until: i32) {
     let revoked = |serial: &u64| RevokedCertParams {
         serial_number: SerialNumber::from(*serial),
         revocation_time: date_time_ymd(2024, 1, 1),

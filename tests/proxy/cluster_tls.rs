@@ -15,6 +15,7 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{HandshakeKind, ServerConfig, ServerConnection, StreamOwned, SupportedProtocolVersion};
 
 use crate::bodies::{self, Framing};
+use crate::client_auth::revoke;
 use crate::harness::{End, Message, Origin, PATIENCE, Proxy, Setup, Wire, next, poll};
 use crate::tls::Authority;
 
@@ -204,6 +205,60 @@ fn an_origin_that_is_not_believed_gets_nothing() {
             assert_eq!(proxy.status()["endpoint_tls_failures"], serde_json::json!([1, 0, 0, 0]));
         }
     }
+}
+
+/// Whatever stands in for the name, and as in the lists of listeners: what no current list is about does not count.
+#[test]
+fn a_revoked_certificate_is_not_believed() {
+    let site = Site::new();
+    let mut revoked = CertificateParams::new(["a.test".to_owned()]).unwrap();
+    revoked.serial_number = Some(7.into());
+    revoked.subject_alt_names.push(rcgen::SanType::URI("spiffe://corp/shop".try_into().unwrap()));
+    let revoked = Identity::of(revoked, &site.authority);
+    let crl = site.folder.path().join("crl.pem");
+    let unknown = "whether its certificate is revoked is unknown";
+    for (serials, until, words) in
+        [(&[7][..], 4000, Some("its certificate is revoked")), (&[8], 2025, Some(unknown)), (&[8], 4000, None)]
+    {
+        revoke(&crl, &site.authority, serials, 1, until);
+        for version in BOTH {
+            for name in ["server_name = \"a.test\"", "spiffe_id = [\"spiffe://corp/shop\"], server_name = \"b.test\""] {
+                let keys = site.tls(&format!(", {name}, crl = \"{}\"", crl.display()));
+                let Some(words) = words else {
+                    let origin = revoked.origin(&[version], |wire, _| answer(wire));
+                    let proxy = Setup::to(&[&origin.address]).cluster(&keys).start();
+                    assert_eq!(proxy.ask(GET).text(), "hi", "{name}");
+                    continue;
+                };
+                let (origin, ends) = reporting(revoked.config(&[version], None));
+                let proxy = Setup::to(&[&origin.address]).cluster(&keys).managed().start();
+                assert_eq!(refusal(&proxy), refused("tls_certificate", "tls_certificate_error"), "{name}");
+                proxy.said(&format!("cairn: cluster app, endpoint {}: TLS failed: {words}", origin.address));
+                assert!(matches!(next(&ends), End::Clean(bytes) | End::Reset(bytes) if bytes.is_empty()), "{name}");
+            }
+        }
+    }
+}
+
+/// A list that comes while the proxy runs ends the connections from before it.
+#[test]
+fn a_list_of_revoked_certificates_is_reloaded() {
+    let site = Site::new();
+    let mut params = CertificateParams::new(["a.test".to_owned()]).unwrap();
+    params.serial_number = Some(7.into());
+    let origin = Identity::of(params, &site.authority).origin(&BOTH, |wire, _| answer(wire));
+    let crl = site.folder.path().join("crl.pem");
+    revoke(&crl, &site.authority, &[], 1, 4000);
+    let keys = site.tls(&format!(", server_name = \"a.test\", crl = \"{}\"", crl.display()));
+    let proxy = Setup::to(&[&origin.address]).cluster(&keys).managed().start();
+    assert_eq!(proxy.ask(GET).text(), "hi");
+    revoke(&crl, &site.authority, &[7], 2, 4000);
+    assert!(proxy.verb(&["reload"]).status.success());
+    assert_eq!(refusal(&proxy), refused("tls_certificate", "tls_certificate_error"));
+    // What is to be said of a list is said of a cluster's, too.
+    revoke(&crl, &site.authority, &[], 3, 2025);
+    let said = String::from_utf8(proxy.verb(&["check"]).stdout).unwrap();
+    assert!(said.contains("a revocation list of cluster app was to be replaced by 2025-01-01"), "{said}");
 }
 
 #[test]

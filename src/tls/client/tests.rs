@@ -44,6 +44,7 @@ fn spec() -> ClientSpec {
         trust,
         pins: Arc::default(),
         spiffe_ids: Arc::default(),
+        revocation: Arc::default(),
         identity: None,
         protocols: &[b"http/1.1"],
         post_quantum: false,
