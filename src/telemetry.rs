@@ -239,6 +239,32 @@ impl RetryReason {
     }
 }
 
+/// What becomes of a second attempt at another endpoint beside a slow one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HedgeOutcome {
+    /// Its answer was taken.
+    Won,
+    /// That of the first attempt was taken, or it has failed.
+    Lost,
+    /// It was not made: the budget is used up, no other endpoint has a place, or the request is not held.
+    Refused,
+}
+
+impl HedgeOutcome {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Won, Self::Lost, Self::Refused];
+
+    /// Its name in metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Won => "won",
+            Self::Lost => "lost",
+            Self::Refused => "refused",
+        }
+    }
+}
+
 /// Why a request was not sent again, although its route asks for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RetryRefusal {
@@ -285,6 +311,8 @@ pub struct Counters {
     retries: [Counter; RetryReason::ALL.len()],
     /// Requests that were not sent again although their routes ask for it, by [`RetryRefusal`].
     refused_retries: [Counter; RetryRefusal::ALL.len()],
+    /// Second attempts beside slow ones, by [`HedgeOutcome`].
+    hedges: [Counter; HedgeOutcome::ALL.len()],
     /// Requests refused because the worker was overloaded, by priority: critical ones never are.
     overloaded: [Counter; 3],
     /// How long the turn was on average into which arrivals fell in the last tenth of a second with a turn, microseconds.
@@ -328,6 +356,7 @@ impl Default for Counters {
             endpoint_tls_failures: Default::default(),
             retries: Default::default(),
             refused_retries: Default::default(),
+            hedges: Default::default(),
             overloaded: Default::default(),
             turn_delay: Counter::default(),
             log_queued: Counter::default(),
@@ -414,6 +443,17 @@ impl Counters {
     #[must_use]
     pub fn retries(&self) -> [u64; RetryReason::ALL.len()] {
         self.retries.each_ref().map(Counter::get)
+    }
+
+    /// Counts what has become of a second attempt.
+    pub fn count_hedge(&self, outcome: HedgeOutcome) {
+        self.hedges[outcome as usize].add(1);
+    }
+
+    /// Second attempts, in the order of [`HedgeOutcome::ALL`].
+    #[must_use]
+    pub fn hedges(&self) -> [u64; HedgeOutcome::ALL.len()] {
+        self.hedges.each_ref().map(Counter::get)
     }
 
     /// Counts a request that is not sent again although its route asks for it.

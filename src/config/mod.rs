@@ -21,6 +21,7 @@ mod field;
 mod files;
 mod foreign;
 mod health;
+mod hedge;
 mod host;
 mod json_schema;
 mod layer_tables;

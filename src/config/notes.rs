@@ -8,7 +8,7 @@ use super::Config;
 use super::loops::{self, Loop};
 use crate::http::path::EncodedSlash;
 use crate::id::ListenerId;
-use crate::route::{ActionSpec, PathPattern, Protocol, RetryOn, RouteSpec, Scheme};
+use crate::route::{ActionSpec, Hedge, PathPattern, Protocol, RetryOn, RouteSpec, Scheme};
 use crate::snapshot::{ListenerSpec, Snapshot};
 use crate::tls::Trust;
 
@@ -49,6 +49,9 @@ impl Config {
                 notes.warn(&place, &warning);
             }
             if let Some(warning) = self.cut_short(route) {
+                notes.warn(&place, &warning);
+            }
+            if let Some(warning) = self.unhedged(route) {
                 notes.warn(&place, &warning);
             }
             if let Some(listener) = loops::own_redirect(&self.snapshot, position, snapshot) {
@@ -219,6 +222,30 @@ impl Config {
                 route.name, cluster.name
             )
         })
+    }
+
+    /// The warning of a route whose slow requests never have a second attempt.
+    fn unhedged(&self, route: &RouteSpec) -> Option<String> {
+        let (ActionSpec::Cluster(cluster), hedge) = (&route.action, route.hedge?) else { return None };
+        let cluster = self.snapshot.clusters.get(cluster.index())?;
+        let (one, name) = (cluster.response_timeout, &cluster.name);
+        let why = match hedge {
+            _ if cluster.proxy_protocol.is_some() => {
+                format!(
+                    "cluster {name} has `proxy_protocol`, so that a client has one connection to it: leave one of both out"
+                )
+            }
+            _ if cluster.endpoints.len() == 1 => {
+                format!("cluster {name} has no other endpoint: add one, or leave `hedge` out")
+            }
+            Hedge::After(after) if after >= one => {
+                format!(
+                    "cluster {name} ends one try after {one:?}: make `hedge.after` shorter than its `timeouts.response`"
+                )
+            }
+            _ => return None,
+        };
+        Some(format!("route {} never has a second attempt: {why}", route.name))
     }
 
     /// The hint on a route that denies a path on listeners that keep `%2f`: it does not match spellings with `%2f` for a slash.

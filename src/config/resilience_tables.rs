@@ -1,4 +1,4 @@
-//! The keys of what is done about endpoints that fail: `[cluster.outlier]` and `[route.retry]`. Not here: what they mean (`cluster`,
+//! The keys of what is done about endpoints that fail: `[cluster.outlier]`, `[route.retry]`, `hedge` of routes. Not here: what they mean (`cluster`,
 //! `retry`).
 
 use std::time::Duration;
@@ -187,6 +187,18 @@ pub(super) static RETRY: Table = Table {
             "share of the route's requests that retries may add, so that they overload nothing; absent: this",
         ),
     ],
+    choices: &[],
+};
+
+pub(super) static HEDGE: Table = Table {
+    title: "route.hedge",
+    doc: "",
+    keys: &[key(
+        "after",
+        Kind::Text,
+        Preset::Required("\"30ms\""),
+        "from the end of the request; \"p95\": as long as all but five in a hundred of the route's requests take; of at most a twentieth of these",
+    )],
     choices: &[],
 };
 

@@ -6,7 +6,7 @@ use super::report::Problems;
 use super::section::{Found, Section, Text, texts};
 use super::tables::ROUTE;
 use super::tcp::{self, Listeners};
-use super::{condition, field, host, listener, page, path, retry, target};
+use super::{condition, field, hedge, host, listener, page, path, retry, target};
 use crate::cluster::Priority;
 use crate::id::{ClusterId, ListenerId};
 use crate::limits::ROUTE_VARIABLES;
@@ -35,11 +35,12 @@ pub(super) fn route(
 }
 
 /// Keys that have an effect on forwarded requests only.
-const FORWARDED: [&str; 10] = [
+const FORWARDED: [&str; 11] = [
     "timeout",
     "deadline",
     "timeouts",
     "retry",
+    "hedge",
     "priority",
     "tunnel_idle",
     "rewrite",
@@ -98,6 +99,7 @@ impl<'a> Reader<'a> {
         let timeout = self.context.bounds.timeout(forwarded, "timeout", self.problems);
         let limits = self.limits(forwarded);
         let retry = retry::retry(forwarded, self.context.bounds, self.problems);
+        let hedge = hedge::hedge(section, forwarded, self.problems);
         self.effects();
         Some(RouteSpec {
             name,
@@ -113,6 +115,7 @@ impl<'a> Reader<'a> {
             deadline: forwarded.flag("deadline"),
             limits,
             retry,
+            hedge,
             priority: self.priority(forwarded),
             rewrite_path,
             rewrite_host,

@@ -7,7 +7,7 @@ use super::condition_tables;
 use super::layer_tables::{DEFAULTS, DEFAULTS_EXAMPLE, GROUP, GROUP_EXAMPLE, TENANT_FILE_DEFAULTS, TENANT_FILE_GROUP};
 use super::listener_tables::LISTENER;
 use super::log_tables::LOG;
-use super::resilience_tables::RETRY;
+use super::resilience_tables::{HEDGE, RETRY};
 use super::schema::{Choice, Key, Kind, Preset, Table};
 
 /// Loopback (RFC 1122, RFC 4291), private (RFC 1918) and unique local (RFC 4193) ranges.
@@ -271,6 +271,12 @@ pub(super) static ROUTE: Table = Table {
             Kind::Text,
             Preset::Optional("\"critical\""),
             "where not all can be served: critical (first) | normal | bulk (last) | header:NAME (as trusted peers say); absent: normal",
+        ),
+        key(
+            "hedge",
+            Kind::One(&HEDGE),
+            Preset::Optional("{ after = \"30ms\" }"),
+            "where an endpoint is slow, another one is asked, too, and the first good answer taken; GET, HEAD, OPTIONS, PUT, DELETE, TRACE",
         ),
         key("timeouts", Kind::One(&ROUTE_TIMEOUTS), Preset::Optional(""), ""),
         key("retry", Kind::One(&RETRY), Preset::Absent, ""),

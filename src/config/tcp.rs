@@ -178,6 +178,7 @@ fn check_keys(section: Section<'_>, problems: &mut Problems) {
             "timeout" | "timeouts" => {
                 "`tunnel_idle` says how long a connection may be silent, and `timeouts` of the cluster how long connecting may take"
             }
+            "hedge" => "leave it out: a connection leads to one endpoint",
             "retry" => "leave it out: other endpoints are tried in any case, until one is connected",
             "client" => "leave it out: TLS passes through unopened, so that certificates of clients are not seen",
             _ => "leave it out: what passes through is not read; a route of TCP has `sni`, `alpn` and `client_ip`",

@@ -6,7 +6,9 @@ use super::status::BufferStatus;
 use super::{ClusterStatus, EndpointStatus, EndpointsUsed, LimitStatus, Status};
 use crate::cluster::Priority;
 use crate::config::TenantState;
-use crate::telemetry::{HandshakeFailure, ProxyRefusal, RetryReason, RetryRefusal, Shed, TcpRefusal, TlsFailure};
+use crate::telemetry::{
+    HandshakeFailure, HedgeOutcome, ProxyRefusal, RetryReason, RetryRefusal, Shed, TcpRefusal, TlsFailure,
+};
 
 /// All metrics of the process.
 pub(super) fn text(status: &Status) -> String {
@@ -128,6 +130,11 @@ fn retries(status: &Status, family: &mut impl FnMut(&str, &str, &str, &[(String,
     let refused = by_reason(RetryRefusal::ALL.map(RetryRefusal::name), status.refused_retries);
     let help = "Requests that were not sent again although their routes ask for it, by why.";
     family("cairn_retries_refused_total", "counter", help, &refused);
+    let hedges = HedgeOutcome::ALL.into_iter().zip(status.hedges);
+    let hedges: Vec<_> =
+        hedges.map(|(outcome, count)| (format!("{{outcome=\"{}\"}}", outcome.name()), count)).collect();
+    let help = "Second attempts beside slow ones, by what became of them.";
+    family("cairn_hedges_total", "counter", help, &hedges);
 }
 
 /// PROXY headers of clients.

@@ -13,7 +13,7 @@ use crate::config::{Report, TenantState};
 use crate::event_log;
 use crate::route::Protocol;
 use crate::telemetry::{
-    Counters, HandshakeFailure, ProxyRefusal, RetryReason, RetryRefusal, Shed, TcpRefusal, TlsFailure,
+    Counters, HandshakeFailure, HedgeOutcome, ProxyRefusal, RetryReason, RetryRefusal, Shed, TcpRefusal, TlsFailure,
 };
 
 /// Counts of reloads, by result.
@@ -95,6 +95,9 @@ pub struct Status {
     /// Requests that were not sent again although their routes ask for it so far, in the order of `telemetry::RetryRefusal`.
     #[serde(default)]
     pub refused_retries: [u64; RetryRefusal::ALL.len()],
+    /// Second attempts beside slow ones so far, in the order of `telemetry::HedgeOutcome`.
+    #[serde(default)]
+    pub hedges: [u64; HedgeOutcome::ALL.len()],
     /// Clusters and their endpoints.
     #[serde(default)]
     pub clusters: Vec<ClusterStatus>,
@@ -200,7 +203,6 @@ impl Control {
                     .map(|_| sum(&|counters| counters.passed_on(*id))),
             }
         };
-        let responses = [0, 1, 2, 3].map(|class| sum(&|counters| counters.responses()[class]));
         let kind = |tls13: usize, resumed: usize| sum(&|counters| counters.handshakes()[tls13][resumed]);
         let failures = self.totals(Counters::failed_handshakes);
         let handshakes = Handshakes {
@@ -229,7 +231,7 @@ impl Control {
             draining: self.drain_status(),
             snapshots: self.snapshots.len(),
             exchanges: sum(&|counters| counters.exchanges.get()),
-            responses,
+            responses: [0, 1, 2, 3].map(|class| sum(&|counters| counters.responses()[class])),
             connect_failures: sum(&|counters| counters.connect_failures.get()),
             handshakes,
             endpoint_tls_handshakes,
@@ -244,6 +246,7 @@ impl Control {
             shed: self.totals(Counters::sheds),
             retries: self.totals(Counters::retries),
             refused_retries: self.totals(Counters::refused_retries),
+            hedges: self.totals(Counters::hedges),
             clusters: self.snapshot().map_or_else(Vec::new, |it| it.clusters.iter().map(ClusterStatus::of).collect()),
             listeners: self.bound.iter().map(listener).collect(),
             certificates: certificates(&self.config),

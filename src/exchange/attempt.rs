@@ -22,6 +22,8 @@ pub(super) struct Attempt {
     pub(super) stage: Stage,
     /// Whether the endpoint owes the answer: it has the whole request, and has not begun the response.
     pub(super) owes: bool,
+    /// Whether what it sends is a copy of what the exchange holds of the request.
+    pub(super) sends_copy: bool,
     /// When connecting began.
     pub(super) since: Tick,
     /// Since when the origin has taken no byte although some wait to be sent to it.
@@ -102,7 +104,7 @@ impl<D: Driver> Engine<D> {
         // Over TLS, what was not sent cannot be taken back, but has to be kept.
         let sealed = exchange.own_cluster().is_some_and(|it| it.tls.is_some());
         let stale = !fresh && (exchange.method.is_idempotent() || sealed);
-        (stale || exchange.may_retry()) && !self.ring.buffers.is_scarce()
+        (stale || exchange.may_retry() || exchange.hedging.is_some()) && !self.ring.buffers.is_scarce()
     }
 
     /// The endpoint that the cluster picks, and a round through its addresses that begins with the preferred one. None: no endpoint has
@@ -205,7 +207,8 @@ impl<D: Driver> Engine<D> {
         }
         // A fresh connection cannot be stale.
         let reused = self.upstreams.get(connection).is_some_and(|connection| connection.reused);
-        let keeps = options.replay && (reused || self.exchanges[id as usize].may_retry());
+        let exchange = &self.exchanges[id as usize];
+        let keeps = options.replay && (reused || exchange.may_retry() || exchange.hedging.is_some());
         self.begin_attempt(id, connection, endpoint, round, keeps);
         Ok(())
     }
@@ -215,6 +218,9 @@ impl<D: Driver> Engine<D> {
         exchange.replay.begin(&mut self.ring.buffers, replay);
         if exchange.request_done {
             exchange.asked = self.ring.clock().now();
+            if let Some(hedging) = &mut exchange.hedging {
+                hedging.ask(self.ring.clock(), exchange.forwarding.attempts == 0);
+            }
         }
         exchange.forwarding.endpoint = Some(endpoint);
         exchange.forwarding.attempts = exchange.forwarding.attempts.saturating_add(1);
@@ -224,6 +230,7 @@ impl<D: Driver> Engine<D> {
             round,
             stage: Stage::Waiting,
             owes: false,
+            sends_copy: false,
             since: self.ring.clock().tick(),
             sending: Stall::default(),
             answering: Stall::default(),

@@ -11,6 +11,8 @@ mod connection;
 mod deadline;
 mod decide;
 mod failure;
+mod hedge;
+mod latency;
 mod local;
 mod log;
 mod overload;
@@ -44,7 +46,7 @@ use crate::limits;
 use crate::respond::DateLine;
 use crate::route::{Captures, Route, RouteLimits};
 use crate::snapshot::{ListenerSpec, Snapshot, SnapshotRef};
-use crate::telemetry::Counters;
+use crate::telemetry::{Counters, HedgeOutcome};
 use crate::upstream::Upstreams;
 use crate::uring::{Driver, Kernel, Ring};
 
@@ -53,6 +55,7 @@ use budget::RetryBudget;
 pub use client::{Arrival, client_ip, ends};
 pub use decide::{Refusal, RouteRequest, Routed, decide, write_secure_url};
 pub use failure::{Failure, Side};
+use hedge::RouteHedge;
 pub use local::{LocalResponse, Refused};
 use overload::Overload;
 pub use passthrough::Passthrough;
@@ -94,6 +97,9 @@ pub struct Engine<D = Kernel> {
     tenancies: Vec<Option<Tenancy>>,
     /// By `RouteNumber`.
     budgets: Vec<RetryBudget>,
+    /// By `RouteNumber`. None: the route asks for no second attempts.
+    #[allow(clippy::vec_box, reason = "few routes have one")]
+    hedges: Vec<Option<Box<RouteHedge>>>,
     exchanges: Slab<Exchange>,
     /// Position of the worker among all of them.
     worker: usize,
@@ -159,6 +165,7 @@ impl<D: Driver> Engine<D> {
             balancer,
             tenancies: Vec::new(),
             budgets: Vec::new(),
+            hedges: Vec::new(),
             exchanges: Slab::with_capacity(1024),
             worker: usize::from(worker.0),
             overload: Overload::default(),
@@ -189,6 +196,7 @@ impl<D: Driver> Engine<D> {
         self.access_log.apply(snapshot.access_log.as_ref().map(|log| &log.rules));
         self.balancer.apply(&snapshot.clusters);
         self.budgets.resize_with(snapshot.route_bound().max(self.budgets.len()), RetryBudget::default);
+        self.apply_hedges(&snapshot);
         self.tls_logged.resize(bound.max(self.tls_logged.len()), Duration::ZERO);
         self.apply_tenants(&snapshot);
         self.apply_limits(&snapshot);
@@ -238,7 +246,7 @@ impl<D: Driver> Engine<D> {
                 return Err(failure);
             }
         };
-        let entry = Exchange {
+        let mut entry = Exchange {
             tenant,
             method: request.method,
             wanted: Wanted::of(
@@ -256,6 +264,9 @@ impl<D: Driver> Engine<D> {
             kept,
             ..Exchange::new(stream, &decision.snapshot, route, cluster, self.ring.clock().now())
         };
+        if let Some(hedge) = route.hedge {
+            entry.hedging = self.hedging(hedge, &entry);
+        }
         if route.retry.attempts > 0
             && let Some(budget) = self.budgets.get_mut(decision.snapshot.route_number(decision.route).0 as usize)
         {
@@ -311,6 +322,9 @@ impl<D: Driver> Engine<D> {
             let exchange = &mut self.exchanges[id as usize];
             exchange.request_done = true;
             exchange.asked = self.ring.clock().now();
+            if let Some(hedging) = &mut exchange.hedging {
+                hedging.ask(self.ring.clock(), true);
+            }
             let whole_time = exchange.timeout.map(|timeout| self.ring.clock().deadline(timeout));
             exchange.deadline = whole_time.into_iter().chain(exchange.due).min();
             self.owe(id);
@@ -333,6 +347,7 @@ impl<D: Driver> Engine<D> {
     /// Ends the exchange and returns how it was forwarded. `complete`: request and response ended where they should, so that the
     /// connection may be kept.
     pub fn close(&mut self, id: u32, complete: bool) -> Option<Forwarding> {
+        self.end_second(id, HedgeOutcome::Lost);
         let mut exchange = self.exchanges.try_remove(id as usize)?;
         exchange.replay.begin(&mut self.ring.buffers, false);
         self.disarm(id, exchange.is_timed());

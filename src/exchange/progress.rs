@@ -1,7 +1,7 @@
 //! The progress of an exchange with its origin: bytes sent, buffers held, and deadlines. Not here: what happens to an exchange whose
 //! origin is late (`attempt`).
 
-use super::{Attempt, Engine, Stage, State};
+use super::{Attempt, Engine, Exchange, Stage};
 use crate::id::{StreamId, Timer};
 use crate::runtime::Tick;
 use crate::upstream::{End, Upstream};
@@ -38,9 +38,9 @@ impl<D: Driver> Engine<D> {
     pub fn pinned(&self, id: u32) -> usize {
         let exchange = &self.exchanges[id as usize];
         let kept = exchange.replay.pieces() + exchange.wait().map_or(0, |wait| wait.request.pieces());
-        kept + self
-            .connection(id)
-            .map_or(0, |connection| connection.transport.pinned(&self.ring) + connection.transport.input.pieces())
+        let other = exchange.second.as_ref().and_then(|second| self.upstreams.get(second.attempt.connection));
+        let connections = self.connection(id).into_iter().chain(other);
+        kept + connections.map(|it| it.transport.pinned(&self.ring) + it.transport.input.pieces()).sum::<usize>()
     }
 
     /// Gives up everything that is kept to be sent again, because buffers are short.
@@ -97,15 +97,25 @@ impl<D: Driver> Engine<D> {
         }
         let index = exchange.connection().ok()?;
         // Progress may have moved the deadline since the timer was set.
-        let deadline =
-            if let Timer::Attempt(_) = timer { self.attempt_deadline(id) } else { self.exchange_deadline(id) };
+        let deadline = if let Timer::Attempt(_) = timer { self.first_deadline(id) } else { self.exchange_deadline(id) };
         if self.has_passed(deadline) {
-            let connected = self.upstreams.get(index).is_some_and(Upstream::is_connected);
-            let end = if connected { End::ResponseTimeout } else { End::ConnectTimeout };
-            self.on_end(index, Some(id), end);
+            if let Timer::Exchange(_) = timer {
+                self.end_race(id);
+            }
+            self.end_late(id, index);
+        }
+        if self.exchanges[id as usize].hedging.is_some() {
+            self.expire_second(id);
         }
         self.arm(id);
         Some(stream)
+    }
+
+    /// Ends a connection whose origin is late.
+    pub(super) fn end_late(&mut self, id: u32, index: u32) {
+        let connected = self.upstreams.get(index).is_some_and(Upstream::is_connected);
+        let end = if connected { End::ResponseTimeout } else { End::ConnectTimeout };
+        self.on_end(index, Some(id), end);
     }
 
     /// Whether there is a deadline and it is over.
@@ -126,18 +136,38 @@ impl<D: Driver> Engine<D> {
         exchange.deadline.filter(|_| waits)
     }
 
+    /// When something is to be done about the attempts of an exchange unless an origin makes progress.
+    #[inline]
+    fn attempt_deadline(&mut self, id: u32) -> Option<Tick> {
+        let first = self.first_deadline(id);
+        if self.exchanges[id as usize].hedging.is_none() {
+            return first;
+        }
+        [first, self.second_deadline(id), self.hedge_deadline(id)].into_iter().flatten().min()
+    }
+
+    /// When the second attempt ends unless its origin makes progress.
+    pub(super) fn second_deadline(&mut self, id: u32) -> Option<Tick> {
+        self.progress_deadline(id, Exchange::second_mut)
+    }
+
+    fn first_deadline(&mut self, id: u32) -> Option<Tick> {
+        match self.exchanges[id as usize].wait() {
+            Some(wait) => Some(wait.until),
+            None => self.progress_deadline(id, Exchange::attempt_mut),
+        }
+    }
+
     /// When the attempt ends unless the origin makes progress. The origin has to connect, then to take the request, then to begin its
     /// response, then to continue it. While the client has to send or to read first, the origin owes nothing. If the route has
     /// `retry.per_try_timeout`, that bounds the time until the response begins instead of the cluster's `response_timeout`; if it has
     /// `timeouts.idle`, that bounds each silence afterwards.
-    fn attempt_deadline(&mut self, id: u32) -> Option<Tick> {
+    #[inline]
+    fn progress_deadline(&mut self, id: u32, of: impl Fn(&mut Exchange) -> Option<&mut Attempt>) -> Option<Tick> {
         let ring = &self.ring;
         let clock = ring.clock();
         let exchange = &mut self.exchanges[id as usize];
-        if let Some(wait) = exchange.wait() {
-            return Some(wait.until);
-        }
-        let State::Attempt(Attempt { endpoint, connection, since, .. }) = exchange.state else { return None };
+        let Attempt { endpoint, connection, since, .. } = *of(exchange)?;
         let connection = self.upstreams.get(connection)?;
         let now = clock.tick();
         if !connection.is_connected() {
@@ -145,7 +175,8 @@ impl<D: Driver> Engine<D> {
         }
         let response_idle = exchange.limits().response_idle;
         let (per_try, interims) = (exchange.retry().per_try_timeout, u64::from(exchange.interims));
-        let State::Attempt(attempt) = &mut exchange.state else { return None };
+        let request_done = exchange.request_done;
+        let attempt = of(exchange)?;
         let taken = connection.transport.taken(ring);
         let unsent = connection.transport.unsent(ring) > 0;
         let sending = attempt.sending.observe(now, unsent, taken);
@@ -154,13 +185,13 @@ impl<D: Driver> Engine<D> {
             return None;
         }
         let paused = connection.transport.is_paused();
-        let owes = exchange.request_done && !unsent && !paused;
+        let owes = request_done && !unsent && !paused;
         // Before the response begins, bytes are no progress, but interim responses are: half a head, or TLS that brings nothing, must not
         // put it off for ever.
         let brought = if attempt.stage == Stage::Waiting { interims } else { connection.received };
         let answering = attempt.answering.observe(now, owes, brought);
-        let response = exchange.snapshot.clusters[exchange.cluster.index()].response_timeout;
         let own = if attempt.stage == Stage::Body { response_idle } else { per_try };
+        let response = exchange.snapshot.clusters[exchange.cluster.index()].response_timeout;
         let idle = own.unwrap_or(response);
         let sending = sending.map(|since| clock.deadline_from(since, response));
         match (sending, answering.map(|since| clock.deadline_from(since, idle))) {

@@ -12,7 +12,7 @@ use crate::http::{Method, parse_decimal};
 use crate::id::EndpointId;
 use crate::limits;
 use crate::route::{Retry, RetryOn};
-use crate::telemetry::{RetryReason, RetryRefusal};
+use crate::telemetry::{HedgeOutcome, RetryReason, RetryRefusal};
 use crate::tls;
 use crate::upstream::{AcquireOptions, End, Upstream};
 use crate::uring::{Driver, Fault, Ring, SocketId};
@@ -228,7 +228,14 @@ impl<D: Driver> Engine<D> {
 
     /// Counts what the end of an attempt before its response says of the endpoint. That an idle connection was closed says nothing.
     fn observe_end(&mut self, id: u32, end: End) {
-        let Some(connection) = self.connection(id) else { return };
+        if let Ok(index) = self.exchanges[id as usize].connection() {
+            self.observe_end_of(id, index, end);
+        }
+    }
+
+    /// Counts what that says of the endpoint of one of the exchange's connections.
+    pub(super) fn observe_end_of(&mut self, id: u32, index: u32, end: End) {
+        let Some(connection) = self.upstreams.get(index) else { return };
         let (endpoint, connected) = (connection.endpoint, connection.is_connected());
         // Where no connection could be made, `count_unconnected` counts it, for all addresses of the endpoint.
         if connected && !is_stale(connection, end) && end != End::Tls(tls::Error::Buffers) {
@@ -301,8 +308,9 @@ impl<D: Driver> Engine<D> {
     }
 
     /// The whole request so far, sent or not. None when a part of it is no longer held, or the kernel is still reading it.
-    fn take_request(&mut self, id: u32) -> Option<Queue> {
+    pub(super) fn take_request(&mut self, id: u32) -> Option<Queue> {
         let index = self.exchanges[id as usize].connection().ok()?;
+        let copies = self.exchanges[id as usize].attempt().is_some_and(|attempt| attempt.sends_copy);
         let connection = self.upstreams.get(index)?;
         let connected = connection.is_connected();
         if connection.transport.session().is_some() {
@@ -324,6 +332,10 @@ impl<D: Driver> Engine<D> {
             // The kernel has taken a part of the request, which was not kept.
             (false, false) => return None,
         };
+        if copies && !untouched {
+            // What is left there is a part of what is held.
+            return Some(held);
+        }
         let mut request = self.join_unsent(socket, held)?;
         drop_front(&mut self.ring.buffers, &mut request, header);
         Some(request)
@@ -423,6 +435,7 @@ impl<D: Driver> Engine<D> {
 
     /// Ends the attempt, and with it the exchange's chance of a response.
     pub(super) fn fail(&mut self, id: u32, failure: Failure) -> Failure {
+        self.end_second(id, HedgeOutcome::Lost);
         self.end_attempt(id);
         self.exchanges[id as usize].state = State::Failed(failure);
         failure

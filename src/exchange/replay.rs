@@ -49,6 +49,12 @@ impl Replay {
         }
     }
 
+    /// Gives back what [`Replay::take`] has taken out.
+    pub(super) fn restore(&mut self, pieces: Queue) {
+        self.pieces = pieces;
+        self.whole = true;
+    }
+
     /// Everything that was sent; None if a part was not kept.
     pub(super) fn take(&mut self) -> Option<Queue> {
         if !self.whole {
@@ -70,7 +76,7 @@ impl Replay {
 }
 
 /// Copies `content` into as few buffers as hold it. None: not so many are free, or it takes more than `REPLAY_PIECES`.
-fn copied(buffers: &mut Buffers, content: &Queue) -> Option<Queue> {
+pub(super) fn copied(buffers: &mut Buffers, content: &Queue) -> Option<Queue> {
     let mut leases = [const { None }; REPLAY_PIECES];
     let (mut room, mut count) = (0, 0);
     while room < content.bytes() {

@@ -32,6 +32,11 @@ impl UpgradeOffer {
         Some(offer)
     }
 
+    /// Whether none is offered.
+    pub(super) fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
     pub(super) fn contains(&self, protocol: &[u8]) -> bool {
         let mut offered = self.text[..usize::from(self.length)].split(|&byte| byte == b',');
         !protocol.is_empty() && offered.any(|one| one.trim_ascii().eq_ignore_ascii_case(protocol))

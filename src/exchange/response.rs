@@ -42,6 +42,10 @@ impl<D: Driver> Engine<D> {
         if exchange.wait().is_some() {
             return Ok(None);
         }
+        if exchange.second.is_some() && self.race(id) {
+            return Ok(None);
+        }
+        let exchange = &self.exchanges[id as usize];
         let index = exchange.connection()?;
         match self.upstreams.read_head(&mut self.ring, index, exchange.method, &mut self.response) {
             Err(HeadError::Invalid(error)) => {
@@ -57,6 +61,9 @@ impl<D: Driver> Engine<D> {
             },
             Ok(Some((lease, length))) => {
                 if self.response.status >= 200 {
+                    if self.exchanges[id as usize].hedging.is_some() {
+                        self.measure_route(id);
+                    }
                     self.observe_status(id, &lease.bytes()[..length]);
                     if self.retries_status(id) {
                         return self.exchanges[id as usize].failure().map_or(Ok(None), Err);
@@ -132,7 +139,11 @@ impl<D: Driver> Engine<D> {
 
     /// Stops or resumes receiving the response, because the downstream is slower than the origin.
     pub fn pause_response(&mut self, id: u32, paused: bool) {
-        let Ok(index) = self.exchanges[id as usize].connection() else { return };
+        let exchange = &self.exchanges[id as usize];
+        let Ok(index) = exchange.connection() else { return };
+        if let Some(second) = exchange.second.as_ref().filter(|second| second.held.is_none()) {
+            self.upstreams.set_paused(&mut self.ring, second.attempt.connection, paused);
+        }
         let was = self.upstreams.get(index).is_some_and(|connection| connection.transport.is_paused());
         if was != paused {
             self.upstreams.set_paused(&mut self.ring, index, paused);

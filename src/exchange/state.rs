@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::attempt::{Attempt, Stage};
+use super::hedge::{Hedging, Second};
 use super::preference::Wanted;
 use super::recover::Tries;
 use super::replay::Replay;
@@ -34,6 +35,10 @@ pub(super) struct Exchange {
     pub(super) method: Method,
     pub(super) offer: UpgradeOffer,
     pub(super) state: State,
+    /// Another attempt that is under way beside that of `state`.
+    pub(super) second: Option<Second>,
+    /// None: there will be no second attempt.
+    pub(super) hedging: Option<Hedging>,
     pub(super) tries: Tries,
     /// Where its request was to go.
     pub(super) wanted: Wanted,
@@ -109,6 +114,8 @@ impl Exchange {
             cluster,
             method: Method::Connect,
             state: State::Between,
+            second: None,
+            hedging: None,
             tries: Tries::default(),
             wanted: Wanted::default(),
             connecting: None,
@@ -141,6 +148,16 @@ impl Exchange {
     /// The attempt that is under way.
     pub(super) fn attempt(&self) -> Option<&Attempt> {
         if let State::Attempt(attempt) = &self.state { Some(attempt) } else { None }
+    }
+
+    #[inline]
+    pub(super) fn attempt_mut(&mut self) -> Option<&mut Attempt> {
+        if let State::Attempt(attempt) = &mut self.state { Some(attempt) } else { None }
+    }
+
+    /// The attempt beside that one.
+    pub(super) fn second_mut(&mut self) -> Option<&mut Attempt> {
+        self.second.as_mut().map(|second| &mut second.attempt)
     }
 
     /// The limits that its route has of its own.

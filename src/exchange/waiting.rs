@@ -8,7 +8,7 @@ use slab::Slab;
 use super::state::Wait;
 use super::{Engine, Exchange, Failure, State};
 use crate::buffer::Queue;
-use crate::cluster::{ClusterState, Priority, Queued};
+use crate::cluster::{ClusterState, EndpointState, Priority, Queued};
 use crate::id::{EndpointId, StreamId};
 use crate::snapshot::Snapshot;
 use crate::uring::Driver;
@@ -155,7 +155,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Has the waiting requests of a cluster looked at when the events of this turn are dealt with.
-    fn note(&mut self, number: u32) {
+    pub(super) fn note(&mut self, number: u32) {
         let Some(Some(waiting)) = self.waiting.get_mut(number as usize) else { return };
         if !waiting.noted && waiting.cluster.places().waiting() > 0 {
             waiting.noted = true;
@@ -355,6 +355,23 @@ impl<D: Driver> Engine<D> {
 }
 
 impl Place {
+    /// Places of a cluster and of an endpoint for one more attempt, as far as they are limited. None: one of both has none.
+    pub(super) fn take(cluster: &ClusterState, endpoint: EndpointId, state: &EndpointState) -> Option<Self> {
+        let places = cluster.places();
+        let counted = places.limit() > 0;
+        if counted && !places.take() {
+            return None;
+        }
+        let limit = places.endpoint_limit();
+        if limit > 0 && !state.take_place(limit) {
+            if counted {
+                places.give();
+            }
+            return None;
+        }
+        Some(Self { cluster: cluster.clone(), counted, endpoint: (limit > 0).then_some(endpoint) })
+    }
+
     fn of(cluster: &ClusterState) -> Self {
         Self { cluster: cluster.clone(), counted: false, endpoint: None }
     }

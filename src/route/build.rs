@@ -142,6 +142,7 @@ fn route(id: RouteId, spec: &RouteSpec) -> Result<Route, (&'static str, String)>
         deadline: spec.deadline,
         limits: spec.limits,
         retry: spec.retry,
+        hedge: spec.hedge,
         priority: spec.priority.clone(),
         rewrite,
         restores: Restores { location: spec.rewrite_location, cookies: spec.cookie_path },

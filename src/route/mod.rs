@@ -14,6 +14,7 @@ mod condition;
 mod cookie;
 mod edit;
 mod explain;
+mod hedge;
 mod host;
 mod importance;
 mod network;
@@ -41,6 +42,7 @@ pub use condition::{Condition, Unmet};
 pub use cookie::values as cookie_values;
 pub use edit::{AnswerEdits, Edits};
 pub use explain::{Considered, Verdict};
+pub use hedge::Hedge;
 pub use host::name as host_name;
 pub use importance::Importance;
 pub use page::ErrorPages;
@@ -100,6 +102,8 @@ pub struct Route {
     pub limits: RouteLimits,
     /// When its requests are sent again.
     pub retry: Retry,
+    /// When a second attempt is made beside a slow one; None: never.
+    pub hedge: Option<Hedge>,
     /// How important its requests are.
     pub priority: Importance,
     /// New path and host.

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{Importance, Retry, template};
+use super::{Hedge, Importance, Retry, template};
 use crate::id::{ClusterId, ListenerId, Network, TenantId};
 use crate::tls::SpiffeId;
 
@@ -58,6 +58,8 @@ pub struct RouteSpec {
     pub limits: RouteLimits,
     /// When its requests are sent again.
     pub retry: Retry,
+    /// When a second attempt is made beside a slow one; None: never.
+    pub hedge: Option<Hedge>,
     /// How important its requests are.
     pub priority: Importance,
     /// What `rewrite` does to the path.
@@ -94,6 +96,7 @@ impl RouteSpec {
             deadline: false,
             limits: RouteLimits::default(),
             retry: Retry::NEVER,
+            hedge: None,
             priority: Importance::default(),
             rewrite_path: None,
             rewrite_host: None,

@@ -768,3 +768,38 @@ fn certificates_change_under_load() {
     });
     assert_eq!(proxy.status()["endpoint_tls_failures"], serde_json::json!([0, 0, 0, 0]));
 }
+
+/// A second attempt beside a slow one, whose request is sealed for another connection; and one beside a handshake that does not end.
+#[test]
+fn slow_requests_are_hedged() {
+    let site = Site::new();
+    let identity = site.identity(&["a.test"]);
+    for version in BOTH {
+        let (sender, received) = mpsc::channel();
+        let well = identity.origin(&[version], move |wire, _| {
+            while let Some(request) = wire.message() {
+                sender.send(request).unwrap();
+                wire.send(OK);
+            }
+        });
+        let silent = identity.origin(&[version], |wire, _| {
+            wire.message();
+            wire.end();
+        });
+        let stuck = Origin::start(|mut wire, _| drop(wire.end()));
+        for slow in [&silent.address, &stuck.address] {
+            let proxy = Setup::to(&[slow, &well.address])
+                .cluster(&site.tls(", server_name = \"a.test\""))
+                .cluster("balance = \"round_robin\"\ntimeouts = { connect = \"30s\" }")
+                .route("hedge = { after = \"20ms\" }")
+                .start();
+            for number in 0..6 {
+                let body = "b".repeat(number * 5000);
+                let request =
+                    format!("PUT /path HTTP/1.1\r\nHost: a.test\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+                assert_eq!(proxy.ask(&request).text(), "hi");
+                assert!(next(&received).text() == body);
+            }
+        }
+    }
+}

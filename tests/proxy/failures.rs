@@ -1,13 +1,10 @@
 //! Origins that fail in every phase, and clients that go away. Not here: time-outs of clients (`bounds`).
 
 use std::io::Write;
-use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Barrier, mpsc};
 use std::time::Duration;
 
-use socket2::{Domain, Socket, Type};
-
-use crate::harness::{End, Origin, Setup, Wire, closed, next, poll};
+use crate::harness::{End, Origin, Setup, Wire, closed, full, next, poll};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 const POST: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi";
@@ -135,13 +132,8 @@ fn an_endpoint_that_refuses_is_passed_over() {
 
 #[test]
 fn an_endpoint_that_does_not_accept_times_out() {
-    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
-    listener.listen(0).unwrap();
-    let address = listener.local_addr().unwrap().as_socket().unwrap();
-    // One connection fills a queue of none; the kernel drops what comes next.
-    let _queued = TcpStream::connect(address).unwrap();
-    let proxy = Setup::to(&[&address.to_string()]).cluster("timeouts.connect = \"100ms\"").start();
+    let full = full();
+    let proxy = Setup::to(&[full.address()]).cluster("timeouts.connect = \"100ms\"").start();
     let answer = proxy.ask(GET);
     assert_eq!((answer.status(), &*answer.reason()), (504, "connect_timeout"));
 }

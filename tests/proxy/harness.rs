@@ -449,6 +449,26 @@ pub(crate) fn closed() -> (Socket, String) {
     (socket, address)
 }
 
+/// An address that neither accepts nor refuses connections for as long as it lives.
+pub(crate) struct Full {
+    address: String,
+    _sockets: (Socket, TcpStream),
+}
+
+impl Full {
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+}
+
+/// One connection fills a queue of none; the kernel drops what comes next.
+pub(crate) fn full() -> Full {
+    let (socket, address) = closed();
+    socket.listen(0).unwrap();
+    let queued = TcpStream::connect(&address).unwrap();
+    Full { address, _sockets: (socket, queued) }
+}
+
 /// A message as it was received.
 #[derive(Debug)]
 pub(crate) struct Message {

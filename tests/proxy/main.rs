@@ -21,6 +21,7 @@ mod failures;
 mod forwarding;
 mod framing;
 mod harness;
+mod hedging;
 mod https;
 mod limits;
 mod logins;

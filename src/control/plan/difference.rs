@@ -185,6 +185,7 @@ fn route_aspects((old_config, old): (&Config, &RouteSpec), (new_config, new): (&
         ("timeout", optional(old.timeout.map(time)), optional(new.timeout.map(time))),
         ("deadline", old.deadline.to_string(), new.deadline.to_string()),
         ("retry", old.retry.to_string(), new.retry.to_string()),
+        ("hedge", optional(old.hedge), optional(new.hedge)),
         ("priority", old.priority.to_string(), new.priority.to_string()),
         ("body_bytes", body(&old.limits), body(&new.limits)),
         ("timeouts.idle", optional(old.limits.response_idle.map(time)), optional(new.limits.response_idle.map(time))),
