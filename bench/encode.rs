@@ -13,6 +13,7 @@ use cairn::id::ListenerId;
 use cairn::respond::{AnswerFields, Format, ResponseStyle};
 use cairn::route::Captures;
 use cairn::snapshot::{Ledger, Snapshot};
+use cairn::trace::TraceContext;
 use criterion::{Criterion, criterion_group, criterion_main};
 
 const LIMITS: HeadLimits = HeadLimits { head_bytes: 16 << 10, field_count: 100, request_line: 8 << 10 };
@@ -43,13 +44,14 @@ fn requests(criterion: &mut Criterion) {
         let parsed = parse_request(text.as_bytes(), &LIMITS, &mut 0, &mut request);
         assert_eq!(parsed, Ok(Some(text.len())));
         let id = RequestId::new(b"0123456789abcdef0123456789abcdef");
+        let trace = TraceContext::default();
         let (head, listener) = (text.as_bytes(), ListenerId(0));
         let asked = RouteRequest { request: &request, head, listener, peer: &peer, tls: None, arrival: None, id: &id };
         let (mut paths, captures) = (Forms::with_capacity(1024), Captures::new());
         assert!(paths.read(request.path(head), Rules::default()).is_ok());
         let route = &snapshot.router.routes()[0];
         let values = RequestValues { asked, snapshot: &snapshot, route, paths: &paths, captures: &captures };
-        let forwarded = Forwarded { values, upgrade: None, fallback: b"", left: None };
+        let forwarded = Forwarded { values, upgrade: None, fallback: b"", left: None, trace: &trace };
         let mut out = Vec::with_capacity(4096);
         forwarded.write(&mut out);
         let written = String::from_utf8_lossy(&out).into_owned();

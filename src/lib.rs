@@ -18,6 +18,7 @@ pub mod forward;
 pub mod respond;
 pub mod telemetry;
 pub mod access_log;
+pub mod trace;
 pub mod http2;
 pub mod http;
 pub mod proxy_protocol;

@@ -13,6 +13,7 @@ use cairn::id::ListenerId;
 use cairn::limits;
 use cairn::route::Captures;
 use cairn::snapshot::{Ledger, Snapshot};
+use cairn::trace::{Received, TraceContext};
 use proptest::prelude::*;
 
 const LIMITS: HeadLimits =
@@ -118,10 +119,14 @@ proptest! {
         let upgrade = request.upgrade.map(|protocols| protocols.of(text));
         let route = &SNAPSHOT.router.routes()[usize::from(edited)];
         let id = RequestId::new(b"0123456789abcdef0123456789abcdef");
+        let mut trace = TraceContext::default();
+        if let Some(received) = Received::of(&request, text, false) {
+            trace.continue_with(&received);
+        }
         let asked = RouteRequest { request: &request, head: text, listener: ListenerId(0), peer: &peer, tls: None, arrival: None, id: &id };
         let captures = Captures::new();
         let values = RequestValues { asked, snapshot: &SNAPSHOT, route, paths: &forms, captures: &captures };
-        let forwarded = Forwarded { values, upgrade, fallback: b"", left: None };
+        let forwarded = Forwarded { values, upgrade, fallback: b"", left: None, trace: &trace };
         let mut out = Vec::new();
         forwarded.write(&mut out);
         // One head, all of it, and the same request.

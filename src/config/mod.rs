@@ -58,6 +58,8 @@ mod tcp;
 mod tenant;
 mod tls;
 mod tls_notes;
+mod trace;
+mod trace_tables;
 mod unit;
 
 use std::net::SocketAddr;

@@ -13,7 +13,7 @@ use super::section::Section;
 use super::source_map::SourceMap;
 use super::tcp::Listeners;
 use super::tenant::{self, Tenant};
-use super::{Config, Watch, admin, cluster, listener, log, loops, page, route};
+use super::{Config, Watch, admin, cluster, listener, log, loops, page, route, trace};
 use crate::id::TenantId;
 use crate::route::RouteSpec;
 use crate::snapshot::SnapshotSpec;
@@ -74,6 +74,7 @@ pub(super) fn read(sources: &[Source], external: &mut External, problems: &mut P
         error_pages: page::pages(&all("error_pages"), problems),
         overload_delay: root.one("workers").time("overload_delay"),
         access_log: root.table("log").and_then(|log| log::access(log, problems)),
+        trace: trace::trace(root.one("trace")),
     };
     clusters.iter().for_each(|cluster| source_map.cluster(*cluster));
     listeners.iter().for_each(|listener| source_map.listener(*listener));

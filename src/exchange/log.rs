@@ -35,10 +35,9 @@ impl<D: Driver> Engine<D> {
         draft.add(Text::Path, request.path(head));
         draft.add_query(rules.query, request.query.map_or(b"", |query| query.of(head)));
         draft.add(Text::RequestId, id.text());
-        let known = [(FieldName::Traceparent, Text::Traceparent), (FieldName::UserAgent, Text::UserAgent)];
-        for (name, text) in known {
-            draft.add(text, request.fields.get(name).map_or(b"", |field| field.value.of(head)));
-        }
+        draft.add(Text::Traceparent, self.trace.value());
+        let agent = request.fields.get(FieldName::UserAgent);
+        draft.add(Text::UserAgent, agent.map_or(b"", |field| field.value.of(head)));
         if let Some(referer) = request.fields.named(head, b"referer").next() {
             let value = referer.value.of(head);
             // Its query is one of this host, as a rule.

@@ -47,6 +47,7 @@ use crate::respond::DateLine;
 use crate::route::{Captures, Route, RouteLimits};
 use crate::snapshot::{ListenerSpec, Snapshot, SnapshotRef};
 use crate::telemetry::{Counters, HedgeOutcome};
+use crate::trace::TraceContext;
 use crate::upstream::Upstreams;
 use crate::uring::{Driver, Kernel, Ring};
 
@@ -114,6 +115,8 @@ pub struct Engine<D = Kernel> {
     paths: Forms,
     /// The forms of the path that was made for an origin last, if it was made of variables.
     made: Forms,
+    /// The trace context of the request that was identified last.
+    trace: TraceContext,
     /// What the groups of an expression have matched of it, for routes that ask for that.
     captures: Captures,
     /// Memory for what responses need of their requests.
@@ -174,6 +177,7 @@ impl<D: Driver> Engine<D> {
             served: Vec::new(),
             paths: Forms::with_capacity(limits::REQUEST_LINE_BYTES),
             made: Forms::with_capacity(0),
+            trace: TraceContext::default(),
             captures: Captures::new(),
             spare: Vec::new(),
             answer_field: Vec::with_capacity(1024),
@@ -297,12 +301,12 @@ impl<D: Driver> Engine<D> {
         let RouteRequest { request, head, .. } = *asked;
         let received = request.path(head);
         find_captures(&mut self.captures, route, self.paths.normal(received));
-        let Self { paths, captures, scratch, .. } = self;
+        let Self { paths, captures, scratch, trace, .. } = self;
         scratch.clear();
         let upgrade = request.upgrade.filter(|_| offered).map(|protocols| protocols.of(head));
         let values = RequestValues { asked: *asked, snapshot: &decision.snapshot, route, paths, captures };
         let left = if route.deadline { allowed.into_iter().chain(route.timeout).min() } else { None };
-        Forwarded { values, upgrade, fallback, left }.write(scratch);
+        Forwarded { values, upgrade, fallback, left, trace }.write(scratch);
         if scratch.len() > limits::FORWARDED_HEAD_BYTES {
             return Err(Failure::Request(http::RequestError::Fields(http::FieldError::TooLarge)));
         }

@@ -12,6 +12,7 @@ use crate::respond::{write_fields, write_parts};
 use crate::route::Scheme;
 use crate::route::template::Use;
 use crate::tls::ClientHandshake;
+use crate::trace::{Received, TraceContext};
 
 use super::deadline::{self, GRPC_TIMEOUT, write_left};
 use super::{RequestValues, RouteRequest, write_host};
@@ -119,7 +120,8 @@ impl Peer {
     #[inline]
     pub fn passes(&self, request: &RequestHead, head: &[u8], field: &Field) -> bool {
         let offered = field.id != FieldName::Upgrade || UpgradeOffer::of(request, head).is_some();
-        offered && self.filter(request).passes(field, head)
+        let traced = !TRACE.contains(&field.id) || Received::of(request, head, false).is_some();
+        offered && traced && self.filter(request).passes(field, head)
     }
 
     /// The filter for the fields of one request of this peer.
@@ -167,6 +169,8 @@ pub struct Forwarded<'a> {
     pub fallback: &'a [u8],
     /// How much time is left for the response; None: the origin is not told.
     pub left: Option<Duration>,
+    /// Its trace context.
+    pub trace: &'a TraceContext,
 }
 
 /// Known names of fields that applications believe, and that are therefore accepted from trusted peers only.
@@ -189,6 +193,9 @@ const REPLACED: u64 = FieldName::Host.bit()
     | FieldName::XForwardedFor.bit()
     | FieldName::Forwarded.bit();
 
+/// Fields that say of which trace a request is part. The second one means nothing without a valid first one.
+const TRACE: [FieldName; 2] = [FieldName::Traceparent, FieldName::Tracestate];
+
 /// Name of the field that tells an origin which part of the client's path it does not see.
 const PREFIX: &[u8] = b"x-forwarded-prefix";
 
@@ -198,6 +205,7 @@ const OWN: u64 = FieldName::XForwardedFor.bit()
     | FieldName::XForwardedHost.bit()
     | FieldName::Forwarded.bit()
     | FieldName::XRequestId.bit()
+    | FieldName::Traceparent.bit()
     | FieldName::Via.bit();
 
 impl Forwarded<'_> {
@@ -290,7 +298,7 @@ impl Forwarded<'_> {
     fn filter(&self) -> FieldFilter {
         let counted = if self.counts_forwards() { FieldName::MaxForwards.bit() } else { 0 };
         let mut filter = self.asked().peer.filter(self.asked().request);
-        filter.removed |= REPLACED | counted;
+        filter.removed |= REPLACED | counted | self.trace.replaced();
         filter
     }
 
@@ -350,6 +358,9 @@ impl Forwarded<'_> {
         }
         if makes(FieldName::XRequestId) {
             write_parts(out, &[b"x-request-id: ", self.asked().id.text(), b"\r\n"]);
+        }
+        if let Some(line) = self.trace.line().filter(|_| writes(FieldName::Traceparent)) {
+            out.extend_from_slice(line);
         }
         if writes(FieldName::Via) {
             let old = self.asked().request.version == Version::Http10;

@@ -2,6 +2,7 @@
 
 use super::{Engine, Peer};
 use crate::http::{FieldName, RequestHead};
+use crate::trace::Received;
 use crate::uring::Driver;
 
 /// Most bytes of an identifier that are known of; a longer one is passed on whole.
@@ -53,10 +54,49 @@ impl<D: Driver> Engine<D> {
     pub fn identify(&mut self, request: &RequestHead, head: &[u8], peer: &Peer, id: &mut RequestId) {
         let field = request.fields.get(FieldName::XRequestId).filter(|_| peer.trusted);
         let told = field.filter(|field| peer.passes(request, head, field)).map(|field| field.value.of(head));
+        let made = told.is_none_or(<[u8]>::is_empty);
         match told {
-            Some(told) if !told.is_empty() => *id = RequestId::new(told),
+            Some(told) if !made => *id = RequestId::new(told),
             _ => self.make_request_id(id),
         }
+        self.trace_request(request, head, peer.trusted, id.text().first_chunk().filter(|_| made));
+    }
+
+    /// Decides of which trace a request is part. `own`: random digits that may be the id of a new one.
+    #[inline]
+    fn trace_request(&mut self, request: &RequestHead, head: &[u8], trusted: bool, own: Option<&[u8; 32]>) {
+        let spec = self.snapshot.trace;
+        let received = if spec.believes(trusted) { Received::of(request, head, spec.b3) } else { None };
+        match received {
+            Some(received) => self.trace.continue_with(&received),
+            None if spec.make => {
+                let parent = self.random_digits();
+                match own {
+                    Some(own) => self.trace.begin(own, &parent),
+                    None => {
+                        let [first, last] = [self.random_digits(), self.random_digits()];
+                        let mut id = [0; 32];
+                        id[..16].copy_from_slice(&first);
+                        id[16..].copy_from_slice(&last);
+                        self.trace.begin(&id, &parent);
+                    }
+                }
+            }
+            None => self.trace.clear(),
+        }
+    }
+
+    /// 16 random hexadecimal digits; not all zero, which names no span.
+    #[inline]
+    fn random_digits(&mut self) -> [u8; 16] {
+        let mut digits = [0; 16];
+        for part in digits.as_chunks_mut().0 {
+            *part = hexadecimal(self.balancer.random());
+        }
+        if digits == [b'0'; 16] {
+            digits[15] = b'1';
+        }
+        digits
     }
 
     /// Writes a new identifier: 32 random hexadecimal digits.

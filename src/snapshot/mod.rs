@@ -16,6 +16,7 @@ use crate::id::{Address, ClusterId, EndpointId, ListenerId, Network, RouteId, Ro
 use crate::route::{BuildError, ErrorPageSpec, ErrorPages, Protocol, RouteSpec, Router, Scheme};
 use crate::runtime::Quota;
 use crate::tls;
+use crate::trace::TraceSpec;
 use crate::uring::BindOptions;
 
 /// Everything that a worker needs to serve, numbered.
@@ -35,6 +36,8 @@ pub struct Snapshot {
     pub overload_delay: Duration,
     /// The access log; None: there is none.
     pub access_log: Option<AccessLogSpec>,
+    /// What becomes of trace contexts.
+    pub trace: TraceSpec,
     /// By `ListenerId`; with gaps, where other snapshots have listeners that this one lacks.
     listeners: Box<[Option<Listener>]>,
     /// By `EndpointId`, with gaps.
@@ -147,6 +150,8 @@ pub struct SnapshotSpec {
     pub overload_delay: Duration,
     /// `[log]`; None: nothing is logged of exchanges.
     pub access_log: Option<AccessLogSpec>,
+    /// `[trace]`
+    pub trace: TraceSpec,
 }
 
 impl SnapshotSpec {
@@ -333,7 +338,7 @@ impl Snapshot {
         let error_pages = ErrorPages::compile(&spec.error_pages);
         let (listeners, endpoints, tenants) = (listeners.into(), endpoints.into(), tenants.into());
         let overload_delay = spec.overload_delay;
-        let access_log = spec.access_log;
+        let (access_log, trace) = (spec.access_log, spec.trace);
         Ok(Self {
             version,
             router,
@@ -342,6 +347,7 @@ impl Snapshot {
             error_pages,
             overload_delay,
             access_log,
+            trace,
             listeners,
             endpoints,
             tenants,
@@ -360,6 +366,7 @@ impl Snapshot {
             error_pages: ErrorPages::default(),
             overload_delay: Duration::MAX,
             access_log: None,
+            trace: TraceSpec::default(),
             listeners: Box::default(),
             endpoints: Box::default(),
             tenants: Box::default(),

@@ -38,6 +38,7 @@ mod sockets;
 mod tcp;
 mod tenants;
 mod tls;
+mod trace;
 mod tunnels;
 mod variables;
 mod verbs;

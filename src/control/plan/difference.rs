@@ -342,7 +342,8 @@ fn process(old: &Config, new: &Config, plan: &mut Plan) {
         ("workers.overload_delay", shown(&old.snapshot.overload_delay), shown(&new.snapshot.overload_delay)),
         ("error_pages", pages(&old.snapshot.error_pages), pages(&new.snapshot.error_pages)),
     ];
-    if let Some(text) = changes(aspects.into_iter().chain(log(old, new)).collect()) {
+    let others = log(old, new).into_iter().chain(trace(old, new));
+    if let Some(text) = changes(aspects.into_iter().chain(others).collect()) {
         plan.add(Sign::Changed, "process", "itself", text);
     }
     let aspects = vec![
@@ -373,6 +374,16 @@ fn log(old: &Config, new: &Config) -> Aspects {
     };
     let names = ["log.access", "log.format", "log", "log.slow", "log.level", "log.events"];
     names.into_iter().zip(of(old).into_iter().zip(of(new))).map(|(name, (old, new))| (name, old, new)).collect()
+}
+
+/// What becomes of trace contexts.
+fn trace(old: &Config, new: &Config) -> Aspects {
+    let [old, new] = [old, new].map(|config| config.snapshot.trace);
+    vec![
+        ("trace.accept", shown(&old.accept), shown(&new.accept)),
+        ("trace.make", old.make.to_string(), new.make.to_string()),
+        ("trace.b3", old.b3.to_string(), new.b3.to_string()),
+    ]
 }
 
 fn tenants(old: &Config, new: &Config, plan: &mut Plan) {
