@@ -95,6 +95,8 @@ impl Server {
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.ticketer = tickets;
         config.send_tls13_tickets = TICKETS;
+        // So the order of suites is ours, the strongest first, and no client's old list decides.
+        config.ignore_client_order = true;
         // Early data can be replayed (RFC 8446 section 8), and cairn cannot tell which requests are safe to repeat.
         config.max_early_data_size = 0;
         // `session` and `record` open and seal records by themselves.

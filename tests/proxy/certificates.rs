@@ -345,3 +345,23 @@ fn who_cannot_check_any_signature_is_told_so() {
         assert!(said.contains("SSL alert number 40"), "{arguments:?}: {said}");
     }
 }
+
+/// Whatever a client prefers, the suite is the one that comes first with us.
+#[test]
+fn the_order_of_suites_is_ours() {
+    let site = Site::new();
+    let origin = Origin::answering(OK);
+    let proxy = site.start(&origin);
+    let suite = |arguments: &[&str]| {
+        let mut client = Command::new("openssl");
+        client.args(["s_client", "-connect", proxy.address("public"), "-servername", "a.test"]).args(arguments);
+        let output = client.stdin(std::process::Stdio::null()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let line = said.lines().find(|line| line.contains("Cipher is "));
+        line.and_then(|line| line.split("Cipher is ").nth(1)).unwrap_or_default().to_owned()
+    };
+    let new = "TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384";
+    assert_eq!(suite(&["-tls1_3", "-ciphersuites", new]), "TLS_AES_256_GCM_SHA384");
+    let old = "ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384";
+    assert_eq!(suite(&["-tls1_2", "-cipher", old]), "ECDHE-ECDSA-AES256-GCM-SHA384");
+}
