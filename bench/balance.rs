@@ -48,7 +48,7 @@ fn pick(criterion: &mut Criterion) {
             };
             let known = |id: u32| (EndpointId(id), Arc::new(EndpointState::new(1)));
             let known: Vec<_> = (0..count as u32).map(known).collect();
-            let clusters = [Cluster::build(ClusterId(0), &spec, ClusterState::new(0, 1, Bell::default()), &known)];
+            let clusters = [Cluster::build(ClusterId(0), &spec, ClusterState::new(0, 1, 1, Bell::default()), &known)];
             let mut balancer = Balancer::new(0, 1);
             balancer.apply(&clusters);
             let turns = ClusterViews::new(&clusters, &mut balancer);

@@ -168,6 +168,11 @@ pub const LISTENER_IDS: usize = 4096;
 /// Numbers that the routes of all snapshots that live at once may take; above: a build error. What is kept of each route in tables
 /// by number stays bounded.
 pub const ROUTE_NUMBERS: u32 = 1024 * 1024;
+/// Series of requests of one route that a worker tells apart: listeners, clusters, methods and statuses. What comes above is counted
+/// together. A power of two.
+pub const ROUTE_SERIES: usize = 64;
+/// Names of clusters that are told apart in metrics, over the life of the process; further ones are one.
+pub const CLUSTER_NAMES: u32 = 65_536;
 /// How long idle connections of a removed listener are kept: each is closed at a moment of its own between the two.
 pub const LEAVE: Duration = Duration::from_secs(10);
 /// See [`LEAVE`].
@@ -187,3 +192,4 @@ const _: () = assert!(BUFFERS_OFFERED_MIN < BUFFERS_OFFERED_MAX && BUFFERS_OFFER
 const _: () = assert!(BUFFERS / RESERVED_SHARE + 2 * BUFFERS_OFFERED_MAX < BUFFERS / SCARCE_SHARE);
 const _: () =
     assert!(QUEUE_PIECES_SCARCE > 1 && PIPELINE_PIECES > 1 && COALESCE_BYTES + BUFFER_TAILROOM < BUFFER_BYTES);
+const _: () = assert!(ROUTE_SERIES.is_power_of_two() && CLUSTER_NAMES < 1 << 24 && LISTENER_IDS <= 4096);

@@ -1,7 +1,10 @@
 //! Idle upstream connections of one worker, by endpoint. Last in, first out: connections at the bottom of a list stay idle until
 //! their time-out closes them, so that no more are kept than are needed. Not here: the connections themselves (`upstream`).
 
+use std::sync::Arc;
+
 use crate::id::EndpointId;
+use crate::telemetry::EndpointCells;
 
 const NONE: u32 = u32::MAX;
 
@@ -12,6 +15,8 @@ pub struct Pool {
     tops: Vec<Top>,
     /// By connection: its neighbours in a list, meaningful while it is in one.
     links: Vec<Links>,
+    /// By endpoint: what is counted of its connections.
+    cells: Vec<Arc<EndpointCells>>,
 }
 
 /// The list of one endpoint.
@@ -35,7 +40,19 @@ impl Pool {
     pub fn reserve(&mut self, bound: usize) {
         if self.tops.len() < bound {
             self.tops.resize(bound, Top { connection: NONE, count: 0 });
+            self.cells.resize_with(bound, Arc::default);
         }
+    }
+
+    /// Has the connections to an endpoint, for which there is room, counted in these cells.
+    pub fn count_in(&mut self, endpoint: EndpointId, cells: &Arc<EndpointCells>) {
+        self.cells[endpoint.index()] = Arc::clone(cells);
+    }
+
+    /// What is counted of the connections to an endpoint.
+    #[must_use]
+    pub fn cells(&self, endpoint: EndpointId) -> &EndpointCells {
+        &self.cells[endpoint.index()]
     }
 
     /// The endpoints that have idle connections.
@@ -62,6 +79,7 @@ impl Pool {
             below.above = connection;
         }
         *top = Top { connection, count: top.count + 1 };
+        self.cells[endpoint.index()].enter_pool();
     }
 
     /// The connection that was used last.
@@ -85,6 +103,7 @@ impl Pool {
         let Links { above, below } = self.links[connection as usize];
         let top = &mut self.tops[endpoint.index()];
         top.count -= 1;
+        self.cells[endpoint.index()].leave_pool();
         match self.links.get_mut(above as usize) {
             Some(above) => above.below = below,
             None => top.connection = below,

@@ -1,7 +1,17 @@
 //! The counters of one worker, which alone writes them, with plain stores; the control thread reads them at any time.
 //! Not here: how they are shown (`control`).
 
+mod endpoint;
+mod histogram;
+mod reasons;
+mod route;
+
 use std::sync::atomic::{AtomicU64, Ordering};
+
+pub use endpoint::EndpointCells;
+pub use histogram::{Distribution, Histograms, Span};
+pub use reasons::Reasons;
+pub use route::{NO_CLUSTER, NO_METHOD, RouteCells, RouteStats, Series};
 
 use crate::id::ListenerId;
 use crate::limits::LISTENER_IDS;
@@ -317,6 +327,20 @@ pub struct Counters {
     overloaded: [Counter; 3],
     /// How long the turn was on average into which arrivals fell in the last tenth of a second with a turn, microseconds.
     pub turn_delay: Counter,
+    /// Nanoseconds of turns: what the worker has done between waits.
+    pub busy: Counter,
+    /// Turns so far.
+    pub turns: Counter,
+    /// Turns in which the ring had more completions than it has room for; the kernel kept them.
+    pub ring_overflows: Counter,
+    /// TLS handshakes of clients under way.
+    pub handshakes_under_way: Counter,
+    /// The worker's thread, as the kernel numbers it; 0: it has not begun.
+    pub thread: Counter,
+    /// Answers made here, by reason code.
+    pub local_responses: Reasons,
+    /// Responses that were not sent to their end, or not at all, by reason code.
+    pub cuts: Reasons,
     /// Entries of the access log that were queued for the thread that writes it.
     pub log_queued: Counter,
     /// Entries of the access log for which there was no room.
@@ -359,6 +383,13 @@ impl Default for Counters {
             hedges: Default::default(),
             overloaded: Default::default(),
             turn_delay: Counter::default(),
+            busy: Counter::default(),
+            turns: Counter::default(),
+            ring_overflows: Counter::default(),
+            handshakes_under_way: Counter::default(),
+            thread: Counter::default(),
+            local_responses: Reasons::default(),
+            cuts: Reasons::default(),
             log_queued: Counter::default(),
             log_dropped: Counter::default(),
             version: Counter::default(),

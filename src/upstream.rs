@@ -171,6 +171,11 @@ impl Upstreams {
         }
     }
 
+    /// Idle connections, and what is counted of all.
+    pub fn pool(&mut self) -> &mut Pool {
+        &mut self.pool
+    }
+
     /// Position of the endpoint's address that is tried first.
     #[must_use]
     pub fn preferred(&self, endpoint: EndpointId) -> u8 {
@@ -218,6 +223,7 @@ impl Upstreams {
         let end = transport.begin(ring).err().map(End::Tls);
         // What the ring would return is sealed.
         ring.return_sent(socket, options.replay && transport.session().is_none());
+        self.pool.cells(endpoint).connect();
         self.table.insert(Upstream {
             transport,
             endpoint,
@@ -495,6 +501,7 @@ impl Upstreams {
             None if connection.exchange.is_none() => self.pool.remove(connection.endpoint, index),
             None => {}
         }
+        self.pool.cells(connection.endpoint).close();
         connection.transport.close(ring, reset);
     }
 

@@ -165,6 +165,7 @@ impl<D: Driver> Worker<D> {
     /// # Errors
     /// When the ring breaks.
     pub async fn run(mut self, background: Background) -> io::Result<()> {
+        self.engine.counters.thread.set(rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs().into());
         while !self.turn(!background.is_busy())? {
             if self.engine.ring.clock().now() >= self.next_upkeep {
                 self.next_upkeep = self.engine.ring.clock().now() + UPKEEP;
@@ -186,6 +187,9 @@ impl<D: Driver> Worker<D> {
     pub fn turn(&mut self, block: bool) -> io::Result<bool> {
         self.engine.ring.turn(block && !self.downstreams.has_waiting_handshakes())?;
         self.engine.begin_turn();
+        if self.engine.ring.has_overflowed() {
+            self.engine.counters.ring_overflows.add(1);
+        }
         let mut woken = false;
         let mut events = 0;
         while let Some(event) = self.engine.ring.next_event() {
@@ -217,6 +221,7 @@ impl<D: Driver> Worker<D> {
         let [buffers, _] = engine.ring.buffers.pools();
         engine.counters.free_buffers.set(buffers.available() as u64);
         engine.counters.starved_receives.set(starved as u64);
+        engine.counters.handshakes_under_way.set(self.downstreams.handshakes_under_way());
         if self.downstreams.shed(engine) || (starved > 0 && engine.ring.buffers.missing() != [0, 0]) {
             self.warn(Warning::Buffers);
         }

@@ -1,4 +1,4 @@
-//! **Unsafe is allowed here**: buffer pools, leases, the provided-buffer ring and the byte scanners. Not here: any I/O.
+//! **Unsafe is allowed here**: buffer pools, leases, the provided-buffer ring, the byte scanners and zeroed tables. Not here: any I/O.
 //!
 //! A [`Pool`] is one region of equal buffers that a worker reserves at start. A [`Lease`] is a move-only claim on a range of
 //! one buffer; ranges of different leases never overlap, so the holder may read and write its range freely. A buffer goes
@@ -13,9 +13,11 @@ mod lease;
 mod pool;
 mod provided;
 mod queue;
+mod zeroed;
 
 pub use buffers::Buffers;
 pub use lease::Lease;
 pub use pool::{Pool, PoolError};
 pub use provided::{Inconsistent, ProvidedRing};
 pub use queue::{Pieces, Queue, QueueLimit};
+pub use zeroed::zeroed_counters;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::places::{self, Places};
 use crate::runtime::Bell;
-use crate::telemetry::Counter;
+use crate::telemetry::{Counter, EndpointCells};
 
 /// Stands for no weight of an operator's.
 const NO_WEIGHT: u32 = u32::MAX;
@@ -51,6 +51,8 @@ pub struct EndpointState {
     taken: AtomicU32,
     /// By worker.
     cells: Box<[Cell]>,
+    /// By worker.
+    counted: Box<[Arc<EndpointCells>]>,
 }
 
 /// What one worker has under way at one endpoint, and has seen of it; it alone writes.
@@ -156,6 +158,7 @@ impl EndpointState {
             retry_after: AtomicU32::new(0),
             taken: AtomicU32::new(0),
             cells: std::iter::repeat_with(Cell::default).take(workers.max(1)).collect(),
+            counted: std::iter::repeat_with(Arc::default).take(workers.max(1)).collect(),
         }
     }
 
@@ -316,6 +319,20 @@ impl EndpointState {
         (sum(|cell| &cell.answered), sum(|cell| &cell.failed))
     }
 
+    /// What a worker counts of it and its connections.
+    #[must_use]
+    pub fn counted(&self, worker: usize) -> &Arc<EndpointCells> {
+        &self.counted[worker % self.counted.len()]
+    }
+
+    /// What all workers have counted, added up.
+    #[must_use]
+    pub fn sum(&self, of: fn(&EndpointCells) -> &Counter) -> u64 {
+        // What one has counted less than nothing, by the order in which they are read, is nothing.
+        let sum = self.counted.iter().fold(0u64, |sum, cells| sum.wrapping_add(of(cells).get()));
+        if sum > u64::MAX / 2 { 0 } else { sum }
+    }
+
     /// Attempts under way, of all workers.
     #[must_use]
     #[inline]
@@ -450,6 +467,8 @@ pub struct ClusterState(Arc<Shared>);
 struct Shared {
     /// The same in every snapshot that has a cluster of its name.
     number: u32,
+    /// Number of its name in metrics.
+    series: u32,
     /// Counts changes of the states of its endpoints, so that a worker sees that there was one.
     changes: AtomicU64,
     bell: Bell,
@@ -457,16 +476,23 @@ struct Shared {
 }
 
 impl ClusterState {
-    /// The state of a cluster that is known by `number`, whose workers ring `bell`.
+    /// The state of a cluster that is known by `number`, and in metrics by `series`, whose workers ring `bell`.
     #[must_use]
-    pub fn new(number: u32, workers: usize, bell: Bell) -> Self {
-        Self(Arc::new(Shared { number, changes: AtomicU64::new(0), bell, places: Places::new(workers) }))
+    pub fn new(number: u32, series: u32, workers: usize, bell: Bell) -> Self {
+        Self(Arc::new(Shared { number, series, changes: AtomicU64::new(0), bell, places: Places::new(workers) }))
     }
 
     /// Its position in tables that outlive a snapshot.
     #[must_use]
     pub fn number(&self) -> u32 {
         self.0.number
+    }
+
+    /// The number of its name in metrics, which is never another one's.
+    #[must_use]
+    #[inline]
+    pub fn series(&self) -> u32 {
+        self.0.series
     }
 
     /// Its limits, and who waits because of them.

@@ -72,7 +72,7 @@ pub(super) fn cluster_of(balance: Balance, endpoints: &[(u16, u16, &str)], zone:
     };
     let known = |id: u32| (EndpointId(id), Arc::new(EndpointState::new(1)));
     let known: Vec<_> = endpoints.iter().map(|endpoint| known(endpoint.0.into())).collect();
-    vec![Cluster::build(ClusterId(0), &spec, ClusterState::new(0, 1, Bell::default()), &known)]
+    vec![Cluster::build(ClusterId(0), &spec, ClusterState::new(0, 1, 1, Bell::default()), &known)]
 }
 
 fn picks(balance: Balance, weights: &[u16], count: usize) -> Vec<usize> {

@@ -32,6 +32,7 @@ mod loader;
 mod log;
 mod log_tables;
 mod loops;
+mod metrics;
 mod names;
 mod nearest;
 mod network;
@@ -74,6 +75,7 @@ pub use foreign::of_nginx;
 pub use json_schema::json_schema;
 pub use loader::Loader;
 pub use log::EventSpec;
+pub use metrics::{MetricsProfile, MetricsSpec};
 pub use nearest::nearest;
 pub use notes::Notes;
 pub use report::{Problem, Problems, Report, Source, SourceSpan};
@@ -121,6 +123,8 @@ pub struct Config {
     pub events: EventSpec,
     /// Where the admin interface listens.
     pub admin: AdminSpec,
+    /// What of metrics is shown.
+    pub metrics: MetricsSpec,
     /// `drain.timeout`
     pub drain_timeout: Duration,
     /// `drain.grace`: how long everything is served on before that, when `/ready` says no longer that it is.
@@ -181,7 +185,7 @@ impl Config {
     #[must_use]
     pub fn same(&self, other: &Self) -> bool {
         let drain = |it: &Self| (it.drain_timeout, it.drain_grace);
-        let key = |it: &Self| (it.workers, it.role, it.watch, it.events, it.admin.clone(), drain(it));
+        let key = |it: &Self| (it.workers, it.role, it.watch, it.events, it.admin.clone(), drain(it), it.metrics);
         key(self) == key(other) && self.snapshot == other.snapshot
     }
 

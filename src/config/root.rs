@@ -13,7 +13,7 @@ use super::section::Section;
 use super::source_map::SourceMap;
 use super::tcp::Listeners;
 use super::tenant::{self, Tenant};
-use super::{Config, Watch, admin, cluster, listener, log, loops, page, route, trace};
+use super::{Config, Watch, admin, cluster, listener, log, loops, metrics, page, route, trace};
 use crate::id::TenantId;
 use crate::route::RouteSpec;
 use crate::snapshot::SnapshotSpec;
@@ -63,8 +63,7 @@ pub(super) fn read(sources: &[Source], external: &mut External, problems: &mut P
     let route_names = names("route", &routes);
     let cluster_names = names("cluster", &clusters);
     let tenant_names = names("tenant", &tenants);
-    let admin = admin::admin(root.one("admin"), problems);
-    let bounds = Bounds::default();
+    let (admin, bounds) = (admin::admin(root.one("admin"), problems), Bounds::default());
     let context = RouteContext { listeners: &listener_names, clusters: &cluster_names, bounds: &bounds };
     let snapshot = SnapshotSpec {
         listeners: listener::listeners(&listeners, &listener_names, external, problems),
@@ -75,6 +74,7 @@ pub(super) fn read(sources: &[Source], external: &mut External, problems: &mut P
         overload_delay: root.one("workers").time("overload_delay"),
         access_log: root.table("log").and_then(|log| log::access(log, problems)),
         trace: trace::trace(root.one("trace")),
+        metrics_routes: root.one("metrics").number("routes") as usize,
     };
     clusters.iter().for_each(|cluster| source_map.cluster(*cluster));
     listeners.iter().for_each(|listener| source_map.listener(*listener));
@@ -89,6 +89,7 @@ pub(super) fn read(sources: &[Source], external: &mut External, problems: &mut P
         watch: watch(root),
         events: log::events(root.one("log")),
         admin,
+        metrics: metrics::metrics(root.one("metrics")),
         drain_timeout: root.one("drain").time("timeout"),
         drain_grace: root.one("drain").optional_time("grace").unwrap_or_default(),
         files: Vec::new(),

@@ -20,6 +20,10 @@ pub(super) const LISTENERS_MAX: usize = 1024;
 const ADMIN_LISTEN: &str = "127.0.0.1:9901";
 /// Default of `admin.socket`.
 pub(super) const ADMIN_SOCKET: &str = "/run/cairn/admin.sock";
+/// Default of `metrics.routes`.
+const METRICS_ROUTES: u64 = 2000;
+/// Default of `metrics.endpoints`.
+const METRICS_ENDPOINTS: u64 = 10_000;
 /// Most tenants.
 pub(super) const TENANTS_MAX: usize = 1024;
 /// Largest weight of one side of a split.
@@ -54,6 +58,7 @@ pub(super) static ROOT: Table = Table {
         key("drain", Kind::One(&DRAIN), Preset::Optional(""), ""),
         key("log", Kind::One(&LOG), Preset::Absent, ""),
         key("trace", Kind::One(&TRACE), Preset::Optional(""), ""),
+        key("metrics", Kind::One(&METRICS), Preset::Optional(""), ""),
         key("listener", Kind::Many(&LISTENER), Preset::Optional(""), ""),
         key("route", Kind::Many(&ROUTE), Preset::Optional(""), ""),
         key("cluster", Kind::Many(&CLUSTER), Preset::Optional(""), ""),
@@ -114,6 +119,32 @@ static ADMIN: Table = Table {
             Kind::Text,
             Preset::Word(ADMIN_SOCKET),
             "a path, for the verbs of `cairn`: another one for each process; or off",
+        ),
+    ],
+    choices: &[],
+};
+
+static METRICS: Table = Table {
+    title: "[metrics]",
+    doc: "What /metrics of the admin interface shows.",
+    keys: &[
+        key(
+            "profile",
+            Kind::Word(&["native", "envoy", "both"]),
+            Preset::Word("native"),
+            "native | envoy | both: series that begin with cairn_, those that dashboards for Envoy use, or both",
+        ),
+        key(
+            "routes",
+            Kind::Number(0, 100_000),
+            Preset::Number(METRICS_ROUTES),
+            "routes with series of their own; all further ones are counted together, as route=\"overflow\"",
+        ),
+        key(
+            "endpoints",
+            Kind::Number(0, 1_000_000),
+            Preset::Number(METRICS_ENDPOINTS),
+            "endpoints with series of their own; those of each cluster beyond are shown together, as endpoint=\"overflow\"",
         ),
     ],
     choices: &[],

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::extract::{Query, Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::prepare::is_same_file;
 use super::serving::{self, check_host};
-use super::{ControlRequest, EndpointOrder, Guard, GuardEnd, GuardError, Verdict};
+use super::{ControlRequest, EndpointOrder, Guard, GuardEnd, GuardError, MetricsFormat, Verdict};
 use crate::config::{AdminHosts, AdminSpec};
 use crate::event_log::{Level, log};
 use crate::printable::printable;
@@ -364,9 +364,11 @@ async fn ready(State(state): State<AdminState>) -> Response {
     }
 }
 
-async fn metrics(State(state): State<AdminState>) -> Result<Response, ControlEnded> {
-    let text = answer(&state, ControlRequest::Metrics).await?;
-    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
+async fn metrics(State(state): State<AdminState>, fields: HeaderMap) -> Result<Response, ControlEnded> {
+    let accepts = fields.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let format = MetricsFormat::accepted(&accepts.collect::<Vec<_>>().join(","));
+    let text = answer(&state, |reply| ControlRequest::Metrics(format, reply)).await?;
+    Ok(([(header::CONTENT_TYPE, format.content_type())], text).into_response())
 }
 
 async fn config(State(state): State<AdminState>) -> Result<Response, ControlEnded> {

@@ -78,6 +78,21 @@ pub struct EndpointStatus {
     pub answered: u64,
     /// Attempts that have failed.
     pub failed: u64,
+    /// Connections that were begun so far.
+    #[serde(default)]
+    pub connections: u64,
+    /// Connections that are open, or being made.
+    #[serde(default)]
+    pub open: u64,
+    /// Of these, the ones that wait in pools.
+    #[serde(default)]
+    pub idle: u64,
+    /// Responses whose head has come so far.
+    #[serde(default)]
+    pub responses: u64,
+    /// Nanoseconds that all of them have taken from their requests to their heads.
+    #[serde(default)]
+    pub first_byte_ns: u64,
 }
 
 impl ClusterStatus {
@@ -124,7 +139,30 @@ impl EndpointStatus {
             in_flight: state.in_flight(),
             answered,
             failed,
+            connections: state.sum(|cells| &cells.connections),
+            open: state.sum(|cells| &cells.open),
+            idle: state.sum(|cells| &cells.idle),
+            responses: state.sum(|cells| &cells.responses),
+            first_byte_ns: state.sum(|cells| &cells.first_byte),
         }
+    }
+
+    /// Adds what is counted of another one, for a sum over both. It is held only where both are.
+    pub(super) fn add(&mut self, other: &Self) {
+        if other.is_usable() {
+            self.held.clear();
+        }
+        self.in_flight += other.in_flight;
+        let pairs = [
+            (&mut self.answered, other.answered),
+            (&mut self.failed, other.failed),
+            (&mut self.connections, other.connections),
+            (&mut self.open, other.open),
+            (&mut self.idle, other.idle),
+            (&mut self.responses, other.responses),
+            (&mut self.first_byte_ns, other.first_byte_ns),
+        ];
+        pairs.into_iter().for_each(|(sum, more)| *sum += more);
     }
 
     /// Whether nothing but the weight keeps it from traffic.

@@ -1,25 +1,36 @@
-//! Metrics in the Prometheus text format 0.0.4. Not here: counting (`telemetry`).
+//! All metrics of the process. Not here: counting (`telemetry`), the text formats (`exposition`), and what is counted by route
+//! (`series`).
 
-use std::fmt::Write;
-
-use super::status::BufferStatus;
-use super::{ClusterStatus, EndpointStatus, EndpointsUsed, LimitStatus, Status};
+use super::exposition::{Exposition, MetricsFormat, escaped, labels};
+use super::names::{OVERFLOW, SeriesNames};
+use super::status::{BufferStatus, TurnStatus};
+use super::{BusyStatus, EndpointStatus, EndpointsUsed, LimitStatus, Status};
+use super::{envoy, series};
 use crate::cluster::Priority;
-use crate::config::TenantState;
+use crate::config::{MetricsProfile, MetricsSpec, TenantState};
 use crate::telemetry::{
     HandshakeFailure, HedgeOutcome, ProxyRefusal, RetryReason, RetryRefusal, Shed, TcpRefusal, TlsFailure,
 };
 
 /// All metrics of the process.
-pub(super) fn text(status: &Status) -> String {
-    let mut out = String::new();
-    let mut family = |name: &str, kind: &str, help: &str, samples: &[(String, u64)]| {
-        // Writing to a string cannot fail.
-        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
-        for (labels, value) in samples {
-            let _ = writeln!(out, "{name}{labels} {value}");
-        }
-    };
+pub(super) fn text(status: &Status, names: &SeriesNames, spec: MetricsSpec, format: MetricsFormat) -> String {
+    let mut out = Exposition::new(format);
+    status.process.write(&mut out);
+    if spec.profile != MetricsProfile::Envoy {
+        process(status, &mut out);
+        endpoints(status, spec.endpoints, &mut out);
+        series::native(names, &mut out);
+    }
+    if spec.profile != MetricsProfile::Native {
+        envoy::series(status, names, &mut out);
+    }
+    out.end()
+}
+
+/// What is known of the process and its workers as a whole.
+fn process(status: &Status, out: &mut Exposition) {
+    let mut family =
+        |name: &str, kind: &str, help: &str, samples: &[(String, u64)]| out.family(name, kind, help, samples);
     let one = |value: u64| [(String::new(), value)];
     family("cairn_config_version", "gauge", "Version of the configuration that is served.", &one(status.version));
     let help = "Configurations in memory: the current one, and old ones that exchanges under way use.";
@@ -49,7 +60,6 @@ pub(super) fn text(status: &Status) -> String {
     proxied(status, &mut family);
     tcp(status, &mut family);
     endpoint_tls(status, &mut family);
-    endpoints(status, &mut family);
     retries(status, &mut family);
     let help = "Exchanges with an origin under way.";
     family("cairn_upstream_requests_in_flight", "gauge", help, &one(status.exchanges));
@@ -74,27 +84,79 @@ pub(super) fn text(status: &Status) -> String {
     let help = "Entries of the access log that are not in it: there was no room for them (full), or they could not be written (write).";
     let dropped = by_reason(["full", "write"], [log.dropped, log.lost]);
     family("cairn_access_log_dropped_total", "counter", help, &dropped);
-    turn_delays(status, &mut out);
-    out
+    local_responses(status, &mut family);
+    workers(status, &mut family);
+    turn_delays(status, out);
+}
+
+/// Answers made here, and responses that broke off, by why.
+fn local_responses(status: &Status, family: &mut impl FnMut(&str, &str, &str, &[(String, u64)])) {
+    let samples = |counts: &std::collections::BTreeMap<String, u64>| -> Vec<_> {
+        counts.iter().map(|(reason, count)| (format!("{{reason=\"{}\"}}", escaped(reason)), *count)).collect()
+    };
+    let help = "Answers that cairn has made itself, by why.";
+    family("cairn_local_responses_total", "counter", help, &samples(&status.local_responses));
+    let help = "Responses that were not sent to their end, or not at all, by why.";
+    family("cairn_responses_cut_total", "counter", help, &samples(&status.cuts));
+}
+
+/// Endpoints as they are shown: labels, and what is known. Those of a cluster beyond so many of all are shown as one.
+fn shown_endpoints(status: &Status, most: usize) -> Vec<(String, EndpointStatus)> {
+    let mut shown = Vec::<(String, EndpointStatus)>::new();
+    for cluster in &status.clusters {
+        let mut rest: Option<EndpointStatus> = None;
+        for endpoint in &cluster.endpoints {
+            if shown.len() < most {
+                let of = [("cluster", &*cluster.name), ("endpoint", &*endpoint.address)];
+                shown.push((labels(&of), endpoint.clone()));
+                continue;
+            }
+            match &mut rest {
+                Some(rest) => rest.add(endpoint),
+                None => rest = Some(endpoint.clone()),
+            }
+        }
+        shown.extend(rest.map(|rest| (labels(&[("cluster", &cluster.name), ("endpoint", OVERFLOW)]), rest)));
+    }
+    shown
 }
 
 /// The state of clusters and endpoints.
-fn endpoints(status: &Status, family: &mut impl FnMut(&str, &str, &str, &[(String, u64)])) {
-    let each = |value: fn(&EndpointStatus) -> u64| -> Vec<_> {
-        let pairs = status.clusters.iter().flat_map(|it| it.endpoints.iter().map(move |endpoint| (it, endpoint)));
-        let labels = |(cluster, endpoint): (&ClusterStatus, &EndpointStatus)| {
-            let (cluster, address) = (escaped(&cluster.name), escaped(&endpoint.address));
-            (format!("{{cluster=\"{cluster}\",endpoint=\"{address}\"}}"), value(endpoint))
-        };
-        pairs.map(labels).collect()
+fn endpoints(status: &Status, most: usize, out: &mut Exposition) {
+    let shown = shown_endpoints(status, most);
+    let mut each = |name: &str, kind: &str, help: &str, value: fn(&EndpointStatus) -> u64| {
+        out.begin(name, kind, help);
+        shown.iter().for_each(|(labels, endpoint)| out.sample(name, labels, value(endpoint)));
     };
     let help = "1 if nothing keeps the endpoint from traffic: no health check, no ejection, no operator.";
-    family("cairn_endpoint_healthy", "gauge", help, &each(|it| u64::from(it.is_usable())));
+    each("cairn_endpoint_healthy", "gauge", help, |it| u64::from(it.is_usable()));
     let help = "Attempts that the endpoint has answered, and not with 502, 503 or 504.";
-    family("cairn_endpoint_answered_total", "counter", help, &each(|it| it.answered));
+    each("cairn_endpoint_answered_total", "counter", help, |it| it.answered);
     let help = "Attempts at the endpoint that have failed: no connection, hung up, too slow, 502, 503 or 504.";
-    family("cairn_endpoint_failed_total", "counter", help, &each(|it| it.failed));
-    family("cairn_endpoint_in_flight", "gauge", "Attempts at the endpoint under way.", &each(|it| it.in_flight.into()));
+    each("cairn_endpoint_failed_total", "counter", help, |it| it.failed);
+    each("cairn_endpoint_in_flight", "gauge", "Attempts at the endpoint under way.", |it| it.in_flight.into());
+    let help = "Connections to the endpoint that were begun.";
+    each("cairn_upstream_connections_opened_total", "counter", help, |it| it.connections);
+    let name = "cairn_upstream_connections";
+    out.begin(name, "gauge", "Connections to the endpoint: active, or idle in a pool.");
+    for (labels, it) in &shown {
+        let inner = labels.trim_end_matches('}');
+        out.sample(name, &format!("{inner},state=\"active\"}}"), it.open.saturating_sub(it.idle));
+        out.sample(name, &format!("{inner},state=\"idle\"}}"), it.idle);
+    }
+    let name = "cairn_endpoint_first_byte_seconds";
+    out.begin(name, "summary", "From the whole request to the head of the endpoint's response, of all that have come.");
+    for (labels, it) in &shown {
+        out.sample("cairn_endpoint_first_byte_seconds_sum", labels, it.first_byte_ns as f64 / 1e9);
+        out.sample("cairn_endpoint_first_byte_seconds_count", labels, it.responses);
+    }
+    clusters(status, out);
+}
+
+/// The state of clusters.
+fn clusters(status: &Status, out: &mut Exposition) {
+    let family =
+        &mut |name: &str, kind: &str, help: &str, samples: &[(String, u64)]| out.family(name, kind, help, samples);
     let panics = status.clusters.iter().map(|cluster| {
         (format!("{{cluster=\"{}\"}}", escaped(&cluster.name)), u64::from(cluster.uses == EndpointsUsed::All))
     });
@@ -229,17 +291,50 @@ fn buffers(status: &Status, family: &mut impl FnMut(&str, &str, &str, &[(String,
     family("cairn_connections_shed_total", "counter", help, &shed);
 }
 
+/// What each worker does and holds.
+fn workers(status: &Status, family: &mut impl FnMut(&str, &str, &str, &[(String, u64)])) {
+    let by_worker = |count: fn(&TurnStatus) -> u64| -> Vec<_> {
+        let workers = status.turns.iter().enumerate();
+        workers.map(|(worker, it)| (format!("{{worker=\"{worker}\"}}"), count(it))).collect()
+    };
+    family("cairn_worker_turns_total", "counter", "Turns of the worker's loop.", &by_worker(|it| it.turns));
+    let help = "Turns in which the ring had more completions than it has room for; the kernel kept the others.";
+    family("cairn_worker_ring_overflows_total", "counter", help, &by_worker(|it| it.ring_overflows));
+    let help = "Receive buffers that are in use, or offered to the kernel.";
+    family("cairn_worker_used_buffers", "gauge", help, &by_worker(|it| it.used_buffers));
+    let by_state = status.turns.iter().enumerate().flat_map(|(worker, it)| {
+        let active = it.exchanges.min(it.connections - it.handshakes.min(it.connections));
+        let idle = it.connections.saturating_sub(it.handshakes + active);
+        [("handshake", it.handshakes), ("active", active), ("idle", idle)]
+            .map(|(state, count)| (format!("{{worker=\"{worker}\",state=\"{state}\"}}"), count))
+    });
+    let help = "Open connections of clients: in a TLS handshake, with an exchange with an origin, or with none.";
+    family("cairn_worker_connections", "gauge", help, &by_state.collect::<Vec<_>>());
+}
+
 /// How late workers are, which is no whole number of seconds.
-fn turn_delays(status: &Status, out: &mut String) {
+fn turn_delays(status: &Status, out: &mut Exposition) {
     let name = "cairn_worker_turn_delay_seconds";
-    // Writing to a string cannot fail.
-    let _ = writeln!(
-        out,
-        "# HELP {name} How long the turn of the worker is into which an arrival falls, on average.\n# TYPE {name} gauge"
-    );
+    out.begin(name, "gauge", "How long the turn of the worker is into which an arrival falls, on average.");
     for (worker, delay) in status.turn_delays.iter().enumerate() {
-        let _ = writeln!(out, "{name}{{worker=\"{worker}\"}} {}", *delay as f64 / 1e6);
+        out.sample(name, &format!("{{worker=\"{worker}\"}}"), *delay as f64 / 1e6);
     }
+    let mut each = |name: &str, kind: &str, help: &str, value: &dyn Fn(usize, &BusyStatus) -> f64| {
+        out.begin(name, kind, help);
+        for (worker, busy) in status.threads.iter().enumerate() {
+            out.sample(name, &format!("{{worker=\"{worker}\"}}"), value(worker, busy));
+        }
+    };
+    let help = "Part of the time that the worker's thread runs on a CPU, over the last half second.";
+    each("cairn_worker_busy_ratio", "gauge", help, &|_, it| it.busy_ratio);
+    let help = "Seconds that the worker's thread has run on a CPU.";
+    each("cairn_worker_cpu_seconds_total", "counter", help, &|_, it| it.cpu_seconds);
+    let help = "Seconds that the worker's thread could have run and had to wait for a CPU.";
+    each("cairn_worker_cpu_wait_seconds_total", "counter", help, &|_, it| it.wait_seconds);
+    let help = "Seconds that the worker has spent in turns, between its calls of the kernel.";
+    each("cairn_worker_turn_seconds_total", "counter", help, &|worker, _| {
+        status.turns.get(worker).map_or(0.0, |it| it.busy_ns as f64 / 1e9)
+    });
 }
 
 /// What workers refuse because they are late.
@@ -253,9 +348,4 @@ fn overload(status: &Status, family: &mut impl FnMut(&str, &str, &str, &[(String
 /// Samples with a label `reason`.
 fn by_reason<const N: usize>(names: [&str; N], counts: [u64; N]) -> Vec<(String, u64)> {
     names.into_iter().zip(counts).map(|(name, count)| (format!("{{reason=\"{name}\"}}"), count)).collect()
-}
-
-/// `text` as the value of a label.
-fn escaped(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }

@@ -11,13 +11,18 @@ mod clusters;
 pub mod demo;
 mod certificates;
 mod drain;
+mod envoy;
+mod exposition;
 mod guard;
 mod health;
 mod metrics;
+mod names;
 mod plan;
 mod prepare;
+mod process;
 mod reload;
 mod routes;
+mod series;
 mod serving;
 mod status;
 mod watch;
@@ -42,12 +47,15 @@ use checks::{Checks, Judgement};
 pub use clusters::{ClusterStatus, EndpointStatus, EndpointsUsed, LimitStatus};
 use drain::Drain;
 pub use drain::{DrainEnd, DrainStatus};
+pub use exposition::MetricsFormat;
 pub use guard::{GUARD_MAX, Guard, GuardEnd, GuardError};
 use guard::{GuardedReload, History};
 pub use health::EndpointOrder;
 use health::Health;
+use names::SeriesNames;
 pub use plan::{Change, Plan};
 pub use prepare::{Compiler, insecure_clusters, tenant_complaints};
+pub use process::{BusyStatus, ProcessStatus};
 use reload::{ReloadRequest, Running};
 pub use reload::{Reloaded, Verdict};
 pub use routes::RouteLine;
@@ -74,8 +82,8 @@ pub enum ControlRequest {
     Status(Reply<Status>),
     /// The routes that are served.
     Routes(Reply<Vec<RouteLine>>),
-    /// [`ControlRequest::Status`] in the format of metrics.
-    Metrics(Reply<String>),
+    /// All metrics, in a format.
+    Metrics(MetricsFormat, Reply<String>),
     /// The configuration that is served, with the origin of every value.
     Config(Reply<Result<String, String>>),
     /// What an operator has an endpoint do: names of the cluster and of the endpoint. The reply says what was done, or why not.
@@ -120,6 +128,10 @@ pub struct Control {
     /// Rung by workers when an endpoint has failed too often.
     bell: Bell,
     started: Instant,
+    /// What series are called.
+    names: SeriesNames,
+    /// How busy workers are.
+    threads: process::Threads,
     /// The thread that writes the access log; None: nobody is served.
     access_log: Option<AccessLog>,
 }
@@ -157,8 +169,13 @@ impl Control {
             watches_endpoints: true,
             reviewed: Instant::now(),
             started: Instant::now(),
+            names: SeriesNames::default(),
+            threads: process::Threads::default(),
             access_log: None,
         };
+        if let Some(first) = control.snapshots.first() {
+            control.names.follow(first, control.config.metrics.routes);
+        }
         control.watch();
         control
     }
@@ -197,6 +214,7 @@ impl Control {
                 () = watch::changed(&mut self.watcher) => self.request_reload(ReloadRequest::changed()),
                 step = reload::next_step(&mut self.running) => self.step(step),
                 _ = tick.tick() => {
+                    self.look_at_threads();
                     self.tick();
                     if self.deferred && self.guarded.is_none() {
                         self.request_reload(ReloadRequest::changed());
@@ -215,7 +233,10 @@ impl Control {
             ControlRequest::Plan(path, reply) => self.plan(path, reply),
             ControlRequest::Status(reply) => drop(reply.send(self.status())),
             ControlRequest::Routes(reply) => beside(reply, move || routes::lines(&config)),
-            ControlRequest::Metrics(reply) => drop(reply.send(metrics::text(&self.status()))),
+            ControlRequest::Metrics(format, reply) => {
+                let (status, names, spec) = (self.status(), self.names.clone(), self.config.metrics);
+                beside(reply, move || metrics::text(&status, &names, spec, format));
+            }
             ControlRequest::Config(reply) => beside(reply, move || config.show().map_err(|report| report.to_string())),
             ControlRequest::Endpoint(cluster, endpoint, order, reply) => {
                 // The requester may have hung up.
@@ -249,6 +270,11 @@ impl Control {
         log(Level::Info, &done);
         self.watches_endpoints = true;
         Ok(done)
+    }
+
+    /// Looks how busy the threads of workers are.
+    fn look_at_threads(&mut self) {
+        self.threads.look(self.workers.iter().map(|worker| worker.counters.thread.get()));
     }
 
     /// Drops snapshots that no worker uses any more, so that workers spend no time on it.

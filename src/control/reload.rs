@@ -310,6 +310,7 @@ impl Control {
             announce(format_args!("listener {} on {address}", snapshot.listener(*id).name));
         }
         self.begin_log(&snapshot, log_sink);
+        self.names.follow(&snapshot, config.metrics.routes);
         event_log::configure(config.events.level, config.events.format);
         for (worker, sockets) in self.workers.iter().zip(sockets) {
             worker.send(ConfigUpdate { snapshot: Arc::clone(&snapshot), sockets });

@@ -1,5 +1,6 @@
 //! The state of the process, for `cairn status`, `/status` and `/metrics`. Not here: how it is sent (`admin`).
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -8,12 +9,15 @@ use serde::{Deserialize, Serialize};
 use super::certificates::{CertificateStatus, certificates};
 use super::prepare::insecure_clusters;
 use super::reload::Running;
-use super::{AccessLogStatus, ClusterStatus, Control, DrainStatus};
+use super::{AccessLogStatus, BusyStatus, ClusterStatus, Control, DrainStatus, ProcessStatus};
 use crate::config::{Report, TenantState};
 use crate::event_log;
+use crate::id::{Address, ListenerId};
+use crate::limits::BUFFERS;
 use crate::route::Protocol;
 use crate::telemetry::{
-    Counters, HandshakeFailure, HedgeOutcome, ProxyRefusal, RetryReason, RetryRefusal, Shed, TcpRefusal, TlsFailure,
+    Counters, HandshakeFailure, HedgeOutcome, ProxyRefusal, Reasons, RetryReason, RetryRefusal, Shed, TcpRefusal,
+    TlsFailure,
 };
 
 /// Counts of reloads, by result.
@@ -33,7 +37,7 @@ pub struct ReloadCounts {
 }
 
 /// State of a running process.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Status {
     /// Version of the binary.
     pub cairn: String,
@@ -89,6 +93,12 @@ pub struct Status {
     pub tcp_refused: [u64; TcpRefusal::ALL.len()],
     /// Connections shed for want of buffers so far, in the order of `telemetry::Shed`.
     pub shed: [u64; Shed::ALL.len()],
+    /// Answers made here so far, by reason code.
+    #[serde(default)]
+    pub local_responses: BTreeMap<String, u64>,
+    /// Responses that were not sent to their end so far, or not at all, by reason code.
+    #[serde(default)]
+    pub cuts: BTreeMap<String, u64>,
     /// Requests that were sent again so far, in the order of `telemetry::RetryReason`.
     #[serde(default)]
     pub retries: [u64; RetryReason::ALL.len()],
@@ -115,6 +125,48 @@ pub struct Status {
     /// The access log.
     #[serde(default)]
     pub access_log: AccessLogStatus,
+    /// What the process uses.
+    #[serde(default)]
+    pub process: ProcessStatus,
+    /// How busy the threads of workers are, in their order.
+    #[serde(default)]
+    pub threads: Vec<BusyStatus>,
+    /// What workers have counted of themselves, in their order.
+    #[serde(default)]
+    pub turns: Vec<TurnStatus>,
+}
+
+/// What a worker has counted of itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TurnStatus {
+    /// Turns so far.
+    pub turns: u64,
+    /// Nanoseconds of them, without waits.
+    pub busy_ns: u64,
+    /// Turns in which the ring had more completions than it has room for.
+    pub ring_overflows: u64,
+    /// Client connections that are open.
+    pub connections: u64,
+    /// Of these, the ones whose TLS handshake is under way.
+    pub handshakes: u64,
+    /// Exchanges with an origin under way.
+    pub exchanges: u64,
+    /// Receive buffers that are in use.
+    pub used_buffers: u64,
+}
+
+impl TurnStatus {
+    fn of(counters: &Counters) -> Self {
+        Self {
+            turns: counters.turns.get(),
+            busy_ns: counters.busy.get(),
+            ring_overflows: counters.ring_overflows.get(),
+            connections: counters.all_connections(),
+            handshakes: counters.handshakes_under_way.get(),
+            exchanges: counters.exchanges.get(),
+            used_buffers: (BUFFERS as u64).saturating_sub(counters.free_buffers.get()),
+        }
+    }
 }
 
 /// TLS handshakes of clients.
@@ -186,34 +238,7 @@ impl Control {
     /// The state now.
     pub(super) fn status(&mut self) -> Status {
         self.collect();
-        let sum = |count: &dyn Fn(&Counters) -> u64| -> u64 {
-            self.workers.iter().map(|worker| count(&worker.counters)).sum()
-        };
-        let listener = |(id, address): &(crate::id::ListenerId, crate::id::Address)| {
-            let known = self.snapshot().filter(|snapshot| snapshot.has_listener(*id));
-            ListenerStatus {
-                name: known.map(|snapshot| snapshot.listener(*id).name.clone()).unwrap_or_default(),
-                address: address.to_string(),
-                connections: sum(&|counters| counters.connections(*id)),
-                plain_text: known
-                    .filter(|snapshot| snapshot.listener(*id).is_permissive())
-                    .map(|_| sum(&|counters| counters.plain_text(*id))),
-                passed_on: known
-                    .filter(|snapshot| snapshot.listener(*id).protocol == Protocol::Tcp)
-                    .map(|_| sum(&|counters| counters.passed_on(*id))),
-            }
-        };
-        let kind = |tls13: usize, resumed: usize| sum(&|counters| counters.handshakes()[tls13][resumed]);
-        let failures = self.totals(Counters::failed_handshakes);
-        let handshakes = Handshakes {
-            tls12_full: kind(0, 0),
-            tls12_resumed: kind(0, 1),
-            tls13_full: kind(1, 0),
-            tls13_resumed: kind(1, 1),
-            failed: failures.iter().sum(),
-            failures,
-            refused: sum(&|counters| counters.tls_refused.get()),
-        };
+        let sum = |count: &dyn Fn(&Counters) -> u64| self.sum(count);
         let buffers = self.workers.iter().map(|worker| BufferStatus {
             free: worker.counters.free_buffers.get(),
             starved: worker.counters.starved_receives.get(),
@@ -233,7 +258,7 @@ impl Control {
             exchanges: sum(&|counters| counters.exchanges.get()),
             responses: [0, 1, 2, 3].map(|class| sum(&|counters| counters.responses()[class])),
             connect_failures: sum(&|counters| counters.connect_failures.get()),
-            handshakes,
+            handshakes: self.handshakes(),
             endpoint_tls_handshakes,
             insecure_clusters: insecure_clusters(None, &self.config).len(),
             endpoint_tls_failures: self.totals(Counters::endpoint_tls_failures),
@@ -244,25 +269,75 @@ impl Control {
             passing: sum(&|counters| counters.passing.get()),
             tcp_refused: self.totals(Counters::tcp_refused),
             shed: self.totals(Counters::sheds),
+            local_responses: self.by_reason(|counters| &counters.local_responses),
+            cuts: self.by_reason(|counters| &counters.cuts),
             retries: self.totals(Counters::retries),
             refused_retries: self.totals(Counters::refused_retries),
             hedges: self.totals(Counters::hedges),
             clusters: self.snapshot().map_or_else(Vec::new, |it| it.clusters.iter().map(ClusterStatus::of).collect()),
-            listeners: self.bound.iter().map(listener).collect(),
+            listeners: self.bound.iter().map(|(id, address)| self.listener(*id, address)).collect(),
             certificates: certificates(&self.config),
             reloads: self.reload_counts.clone(),
             tenants: self.tenants(),
             events_dropped: event_log::dropped(),
             access_log: self.access_log_status(),
+            process: ProcessStatus::read(),
+            threads: self.threads.status(),
+            turns: self.workers.iter().map(|worker| TurnStatus::of(&worker.counters)).collect(),
+        }
+    }
+
+    /// A listener that is open.
+    fn listener(&self, id: ListenerId, address: &Address) -> ListenerStatus {
+        let known = self.snapshot().filter(|snapshot| snapshot.has_listener(id));
+        ListenerStatus {
+            name: known.map(|snapshot| snapshot.listener(id).name.clone()).unwrap_or_default(),
+            address: address.to_string(),
+            connections: self.sum(&|counters| counters.connections(id)),
+            plain_text: known
+                .filter(|snapshot| snapshot.listener(id).is_permissive())
+                .map(|_| self.sum(&|counters| counters.plain_text(id))),
+            passed_on: known
+                .filter(|snapshot| snapshot.listener(id).protocol == Protocol::Tcp)
+                .map(|_| self.sum(&|counters| counters.passed_on(id))),
+        }
+    }
+
+    /// Handshakes of clients.
+    fn handshakes(&self) -> Handshakes {
+        let kind = |tls13: usize, resumed: usize| self.sum(&|counters| counters.handshakes()[tls13][resumed]);
+        let failures = self.totals(Counters::failed_handshakes);
+        Handshakes {
+            tls12_full: kind(0, 0),
+            tls12_resumed: kind(0, 1),
+            tls13_full: kind(1, 0),
+            tls13_resumed: kind(1, 1),
+            failed: failures.iter().sum(),
+            failures,
+            refused: self.sum(&|counters| counters.tls_refused.get()),
         }
     }
 
     /// What all workers have counted, added up.
+    fn sum(&self, count: &dyn Fn(&Counters) -> u64) -> u64 {
+        self.workers.iter().map(|worker| count(&worker.counters)).sum()
+    }
+
+    /// The same of several counts.
     fn totals<const N: usize>(&self, of: impl Fn(&Counters) -> [u64; N]) -> [u64; N] {
         self.workers.iter().fold([0; N], |mut sums, worker| {
             sums.iter_mut().zip(of(&worker.counters)).for_each(|(sum, count)| *sum += count);
             sums
         })
+    }
+
+    /// What all workers have counted by reason code, added up.
+    fn by_reason(&self, of: impl Fn(&Counters) -> &Reasons) -> BTreeMap<String, u64> {
+        let mut sums = BTreeMap::new();
+        for (reason, count) in self.workers.iter().flat_map(|worker| of(&worker.counters).counts()) {
+            *sums.entry(reason.to_owned()).or_default() += count;
+        }
+        sums
     }
 
     fn tenants(&self) -> Vec<TenantStatus> {

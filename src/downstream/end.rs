@@ -43,7 +43,9 @@ impl Downstreams {
         let connection = &mut self.table[id as usize];
         let record = connection.record(engine);
         record.failure = Some(failure);
-        record.route = route.as_ref().map_or(record.route, |route| Some(route.number()));
+        if let Some(route) = &route {
+            (record.route, record.cluster) = (Some(route.number()), route.cluster_series());
+        }
         if let Response::Begun(framing) = connection.current.response {
             // Only a cut can tell the client that the response is incomplete (RFC 9112 section 8). If the response has a length or is
             // chunked, the client notices that FIN came too early, after all that was received was sent to it. If the response ends

@@ -92,7 +92,7 @@ impl Downstreams {
         };
         let keep_alive = !self.draining && !last && connection.last_snapshot.is_none() && !connection.is_worn();
         connection.current = Current::of(request, head, trailers, keep_alive);
-        connection.record(engine);
+        connection.record(engine).method = Some(request.method);
         let (listener, peer) = (connection.listener, &connection.peer);
         let tls = connection.transport.session().and_then(Session::client_handshake);
         engine.identify(request, head, peer, &mut connection.id);
@@ -113,7 +113,7 @@ impl Downstreams {
                 connection.enter(Phase::Exchange(exchange), engine.ring.clock().tick());
                 lease.advance(length);
                 let sent = send_request_head(connection, engine, exchange, lease);
-                entry.iter_mut().for_each(|entry| engine.note_sent(entry));
+                connection.record(engine).overhead = engine.ring.elapsed();
                 connection.log.entry = entry;
                 match sent {
                     Ok(()) => Step::Again,

@@ -86,6 +86,11 @@ impl Downstreams {
         handshakes.count += 1;
     }
 
+    /// Handshakes under way.
+    pub fn handshakes_under_way(&self) -> u64 {
+        self.handshakes.iter().map(|it| u64::from(it.count)).sum()
+    }
+
     /// Counts a handshake that is over, whether it succeeded or not.
     pub(super) fn end_handshake(&mut self, listener: ListenerId) {
         self.handshakes[listener.index()].count -= 1;

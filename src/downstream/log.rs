@@ -41,8 +41,7 @@ impl Downstream {
         if let Some(failure) = record.failure {
             draft.add(Text::Reason, failure.answer().reason.as_bytes());
         }
-        let elapsed = engine.ring.elapsed();
-        let now = record.ended + elapsed;
+        let now = record.ended;
         let began = if read || self.begun.is_some() { self.log.begun_at } else { record.began };
         let numbers = &mut draft.numbers;
         numbers.began = began;
@@ -50,7 +49,7 @@ impl Downstream {
         numbers.head = (read || self.begun.is_some()).then(|| record.began.saturating_sub(began));
         numbers.tls = self.log.handshake.take();
         numbers.first_byte = record.answered.map(|answered| answered.saturating_sub(began));
-        numbers.own += elapsed;
+        numbers.own = record.overhead;
         (numbers.received, numbers.sent) = (record.received, record.sent);
         numbers.status = record.status;
         if let Some(forwarding) = record.forwarded {

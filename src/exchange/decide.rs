@@ -166,7 +166,7 @@ impl<D: Driver> Engine<D> {
         snapshot: &SnapshotRef,
         asked: &RouteRequest<'_>,
     ) -> Result<Decision, (Failure, Option<RouteOf>)> {
-        let of = |route| RouteOf { snapshot: snapshot.clone(), route };
+        let of = |route| RouteOf { snapshot: snapshot.clone(), route, cluster: None };
         let route = match decide(snapshot, asked, &mut self.paths) {
             Ok(route) => route,
             Err(Refusal { failure, route }) => {

@@ -37,7 +37,7 @@ impl Decision {
     /// The route that was decided on.
     #[must_use]
     pub fn into_route(self) -> RouteOf {
-        RouteOf { snapshot: self.snapshot, route: self.route }
+        RouteOf { snapshot: self.snapshot, route: self.route, cluster: self.cluster }
     }
 }
 
@@ -45,7 +45,7 @@ impl<D: Driver> Engine<D> {
     /// Writes the answer to the request that was decided on last to the scratch buffer, and returns its status.
     pub fn write_local(&mut self, local: &LocalResponse, asked: &RouteRequest<'_>, style: &ResponseStyle) -> u16 {
         let route = &*local.route;
-        let Self { paths, captures, scratch: out, .. } = self;
+        let Self { paths, captures, scratch: out, counters, .. } = self;
         find_captures(captures, route, paths.normal(asked.request.path(asked.head)));
         let values = RequestValues { asked: *asked, snapshot: &local.route.snapshot, route, paths, captures };
         out.clear();
@@ -53,6 +53,7 @@ impl<D: Driver> Engine<D> {
         let hsts = if route.response_edits.removes(HSTS) { b"" } else { hsts };
         match &route.action {
             Action::Respond(answer) => {
+                counters.local_responses.count("respond");
                 respond::write_status_line(answer.status, out);
                 let start = out.len();
                 answer.head.write(Use::Lines, &values, out);
@@ -61,6 +62,7 @@ impl<D: Driver> Engine<D> {
                 answer.status
             }
             Action::Redirect(redirect) => {
+                counters.local_responses.count("redirect");
                 respond::write_status_line(redirect.status, out);
                 let edits = &route.response_edits;
                 if edits.names() & FieldName::Location.bit() == 0 {

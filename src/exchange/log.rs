@@ -72,12 +72,6 @@ impl<D: Driver> Engine<D> {
         draft
     }
 
-    /// Notes how long it has taken until the request was queued for the origin.
-    #[inline(never)]
-    pub fn note_sent(&self, draft: &mut Draft) {
-        draft.numbers.own = self.ring.elapsed();
-    }
-
     /// Adds the endpoint of the last attempt, while the snapshot of the exchange is known.
     #[inline(never)]
     pub fn name_endpoint(&self, id: u32, draft: &mut Draft) {

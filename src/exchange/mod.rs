@@ -15,6 +15,7 @@ mod hedge;
 mod latency;
 mod local;
 mod log;
+mod measure;
 mod overload;
 mod passthrough;
 mod preference;
@@ -46,7 +47,7 @@ use crate::limits;
 use crate::respond::DateLine;
 use crate::route::{Captures, Route, RouteLimits};
 use crate::snapshot::{ListenerSpec, Snapshot, SnapshotRef};
-use crate::telemetry::{Counters, HedgeOutcome};
+use crate::telemetry::{Counters, HedgeOutcome, NO_CLUSTER};
 use crate::trace::TraceContext;
 use crate::upstream::Upstreams;
 use crate::uring::{Driver, Kernel, Ring};
@@ -58,6 +59,7 @@ pub use decide::{Refusal, RouteRequest, Routed, decide, write_secure_url};
 pub use failure::{Failure, Side};
 use hedge::RouteHedge;
 pub use local::{LocalResponse, Refused};
+use measure::Measures;
 use overload::Overload;
 pub use passthrough::Passthrough;
 use preference::Wanted;
@@ -105,6 +107,7 @@ pub struct Engine<D = Kernel> {
     /// Position of the worker among all of them.
     worker: usize,
     overload: Overload,
+    measures: Measures,
     /// By number of the cluster: its requests that wait for a place. None: it has no limits.
     waiting: Vec<Option<WaitingRequests>>,
     /// Clusters whose waiting requests are to be looked at in this turn.
@@ -172,6 +175,7 @@ impl<D: Driver> Engine<D> {
             exchanges: Slab::with_capacity(1024),
             worker: usize::from(worker.0),
             overload: Overload::default(),
+            measures: Measures::default(),
             waiting: Vec::new(),
             noted: Vec::new(),
             served: Vec::new(),
@@ -205,6 +209,7 @@ impl<D: Driver> Engine<D> {
         self.apply_tenants(&snapshot);
         self.apply_limits(&snapshot);
         self.upstreams.apply(&mut self.ring, bound, |endpoint| snapshot.endpoint(endpoint).is_some());
+        self.apply_measures(&snapshot);
         std::mem::replace(&mut self.snapshot, SnapshotRef::new(snapshot, &mut self.balancer))
     }
 
@@ -410,7 +415,8 @@ impl<D: Driver> Engine<D> {
     /// Releases the snapshot of a tunnel whose response head was sent: the tunnel needs nothing else of it.
     pub fn detach(&mut self, id: u32) {
         let exchange = &mut self.exchanges[id as usize];
-        exchange.number = exchange.attempt().and_then(|attempt| exchange.snapshot.number(attempt.endpoint));
+        let endpoint = exchange.attempt().and_then(|attempt| exchange.snapshot.number(attempt.endpoint));
+        exchange.numbers = [endpoint, exchange.snapshot.route_hold(exchange.route)];
         exchange.snapshot = self.empty_snapshot.clone();
         exchange.limited = false;
     }
@@ -432,7 +438,7 @@ impl<D: Driver> Engine<D> {
     #[must_use]
     pub fn route(&self, id: u32) -> RouteOf {
         let exchange = &self.exchanges[id as usize];
-        RouteOf { snapshot: exchange.snapshot.clone(), route: exchange.route }
+        RouteOf { snapshot: exchange.snapshot.clone(), route: exchange.route, cluster: Some(exchange.cluster) }
     }
 
     /// Takes out what the response of an exchange needs of its request.
@@ -488,6 +494,8 @@ fn time_allowed(route: &Route, asked: &RouteRequest<'_>) -> Result<Option<Durati
 pub struct RouteOf {
     snapshot: SnapshotRef,
     route: RouteId,
+    /// The cluster that was chosen.
+    cluster: Option<ClusterId>,
 }
 
 impl RouteOf {
@@ -501,6 +509,13 @@ impl RouteOf {
     #[must_use]
     pub fn number(&self) -> RouteNumber {
         self.snapshot.route_number(self.route)
+    }
+
+    /// Number in metrics of the cluster that was chosen; `telemetry::NO_CLUSTER`: none was.
+    #[must_use]
+    pub fn cluster_series(&self) -> u32 {
+        let cluster = self.cluster.and_then(|cluster| self.snapshot.clusters.get(cluster.index()));
+        cluster.map_or(NO_CLUSTER, |cluster| cluster.state.series())
     }
 }
 

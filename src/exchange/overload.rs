@@ -89,6 +89,8 @@ impl<D: Driver> Engine<D> {
     pub fn end_turn(&mut self) {
         let now = self.ring.clock().now();
         let turn = self.ring.elapsed();
+        self.counters.busy.add(turn.as_nanos() as u64);
+        self.counters.turns.add(1);
         if let Some(delay) = self.overload.observe(now, turn, self.snapshot.overload_delay) {
             self.counters.turn_delay.set(delay.as_micros() as u64);
         }

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::{Engine, Failure};
+use crate::http::Method;
 use crate::id::{ClusterId, EndpointId, ListenerId, RouteNumber};
+use crate::telemetry::NO_CLUSTER;
 use crate::uring::Driver;
 
 /// One exchange, from when its request head was read to the last byte queued of its response.
@@ -15,6 +17,10 @@ pub struct Record {
     pub route: Option<RouteNumber>,
     /// How it was forwarded; None: it was answered here.
     pub forwarded: Option<Forwarding>,
+    /// Number of the cluster in metrics that was chosen for it, where it was not forwarded; `telemetry::NO_CLUSTER`: none was.
+    pub cluster: u32,
+    /// The method of the request; None: its head could not be read, or it is a connection of TCP.
+    pub method: Option<Method>,
     /// The status of the final response; 0: none was begun.
     pub status: u16,
     /// Why it failed; None: it did not.
@@ -29,6 +35,9 @@ pub struct Record {
     pub answered: Option<Duration>,
     /// When the exchange was over.
     pub ended: Duration,
+    /// How long cairn itself has taken: from the beginnings of the turns in which the request's head and the end of the response came to
+    /// when what followed from them was queued.
+    pub overhead: Duration,
 }
 
 /// How an exchange was forwarded.
@@ -44,12 +53,16 @@ pub struct Forwarding {
     pub queue: Option<Duration>,
     /// How long connecting has taken, over all attempts; None: only connections from the pool were used.
     pub connect: Option<Duration>,
+    /// How long the endpoint has taken from the request, queued whole, to the head of its response; None: there was none.
+    pub first_byte: Option<Duration>,
+    /// Number of the cluster in metrics.
+    pub series: u32,
 }
 
 impl Forwarding {
     /// That of an exchange that begins.
-    pub(super) fn to(cluster: ClusterId) -> Self {
-        Self { cluster, endpoint: None, attempts: 0, queue: None, connect: None }
+    pub(super) fn to(cluster: ClusterId, series: u32) -> Self {
+        Self { cluster, endpoint: None, attempts: 0, queue: None, connect: None, first_byte: None, series }
     }
 
     /// Records that a wait for a place is over.
@@ -66,6 +79,8 @@ impl Record {
             listener,
             route: None,
             forwarded: None,
+            cluster: NO_CLUSTER,
+            method: None,
             status: 0,
             failure: None,
             received: 0,
@@ -73,6 +88,7 @@ impl Record {
             began,
             answered: None,
             ended: began,
+            overhead: Duration::ZERO,
         }
     }
 
@@ -92,8 +108,11 @@ impl Record {
 impl<D: Driver> Engine<D> {
     /// Completes the record of an exchange that is over, and counts it. Called once for every exchange, however it ended.
     pub fn finish(&mut self, record: &mut Record) {
-        record.ended = self.ring.clock().now();
+        let elapsed = self.ring.elapsed();
+        record.ended = self.ring.clock().now() + elapsed;
+        record.overhead += elapsed;
         self.counters.respond(record.status);
+        self.measure(record);
         #[cfg(test)]
         self.finished.push(*record);
     }

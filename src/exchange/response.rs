@@ -100,6 +100,9 @@ impl<D: Driver> Engine<D> {
             status == 401 && http::binds_connection(head, &self.response.fields, FieldName::WwwAuthenticate);
         if let State::Attempt(attempt) = &mut exchange.state {
             attempt.stage = if tunnel { Stage::Tunnel } else { Stage::Body };
+            let time = self.ring.clock().now().saturating_sub(exchange.asked);
+            exchange.forwarding.first_byte = Some(time);
+            self.upstreams.pool().cells(attempt.endpoint).respond(time);
             if std::mem::take(&mut attempt.owes) {
                 self.balancer.settle(attempt.endpoint);
             }

@@ -19,6 +19,7 @@ use crate::limits;
 use crate::route::{Route, RouteLimits};
 use crate::runtime::Tick;
 use crate::snapshot::{LedgerNumber, SnapshotRef};
+use crate::telemetry::NO_CLUSTER;
 
 /// One exchange.
 pub(super) struct Exchange {
@@ -26,8 +27,8 @@ pub(super) struct Exchange {
     pub(super) stream: StreamId,
     /// The snapshot that the exchange began under. A tunnel, which may last for days, holds the empty one.
     pub(super) snapshot: SnapshotRef,
-    /// The ledger number of a tunnel's endpoint: while it is held, the ledger gives the id to no other endpoint.
-    pub(super) number: Option<Arc<LedgerNumber>>,
+    /// The ledger numbers of a tunnel's endpoint and route: while they are held, the ledger gives them to no others.
+    pub(super) numbers: [Option<Arc<LedgerNumber>>; 2],
     pub(super) route: RouteId,
     /// The tenant whose quota of requests in flight it counts against.
     pub(super) tenant: Option<TenantId>,
@@ -119,7 +120,10 @@ impl Exchange {
             tries: Tries::default(),
             wanted: Wanted::default(),
             connecting: None,
-            forwarding: Forwarding::to(cluster),
+            forwarding: Forwarding::to(
+                cluster,
+                snapshot.clusters.get(cluster.index()).map_or(NO_CLUSTER, |it| it.state.series()),
+            ),
             asked: now,
             request_done: false,
             binds: false,
@@ -135,7 +139,7 @@ impl Exchange {
             priority: Priority::default(),
             place: None,
             snapshot: snapshot.clone(),
-            number: None,
+            numbers: [None, None],
         }
     }
 

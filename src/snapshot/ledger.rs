@@ -10,11 +10,13 @@ use std::hash::Hash;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Weak};
 
+use super::series::{CommonStats, SeriesLedger};
 use crate::cluster::{ClusterState, EndpointState};
 use crate::id::{Address, EndpointId, ListenerId, RouteNumber, TenantId};
 use crate::limits::ROUTE_NUMBERS;
 use crate::proxy_protocol::Version;
 use crate::runtime::{Bell, Quota};
+use crate::telemetry::RouteStats;
 use crate::tls::{Admission, ClientSpec, ServerName, Tickets};
 
 /// The numbers of one process. Lives on the control thread.
@@ -31,6 +33,8 @@ pub struct Ledger {
     clusters: HashMap<String, ClusterState>,
     /// Numbers of clusters that are used no more.
     free_clusters: BTreeSet<u32>,
+    /// What is counted of routes.
+    series: SeriesLedger,
     /// Workers that have to do with endpoints; 0: one.
     workers: usize,
     /// Rung by workers when an endpoint has failed too often.
@@ -133,7 +137,8 @@ impl Ledger {
         }
         // Without a free number below, all numbers below the count are in use.
         let number = self.free_clusters.pop_first().unwrap_or(self.clusters.len() as u32);
-        let state = ClusterState::new(number, self.workers, self.bell.clone());
+        let series = self.series.cluster(name);
+        let state = ClusterState::new(number, series, self.workers, self.bell.clone());
         self.clusters.insert(name.to_owned(), state.clone());
         state
     }
@@ -150,6 +155,21 @@ impl Ledger {
         if number.value < ROUTE_NUMBERS { Ok((RouteNumber(number.value), number)) } else { Err(TooManyRoutes) }
     }
 
+    /// What is counted of a route; `full`: it gets nothing of its own any more. It is known by its name.
+    pub(super) fn stats(&mut self, name: &str, full: bool) -> Arc<RouteStats> {
+        self.series.route(name, full, self.workers)
+    }
+
+    /// What is counted of exchanges without a route, and of routes that are too many.
+    pub(super) fn common_stats(&mut self) -> CommonStats {
+        self.series.common(self.workers)
+    }
+
+    /// The number of a listener's name in metrics: that of what it binds, so that a new name is the same listener.
+    pub(super) fn listener_series(&mut self, bind: &Address, dual_stack: bool, name: &str) -> u16 {
+        self.series.listener(listened(bind, dual_stack, name))
+    }
+
     /// Forgets what no snapshot knows any more.
     pub(super) fn prune(&mut self) {
         self.listeners.prune();
@@ -157,6 +177,7 @@ impl Ledger {
         self.endpoints.prune();
         self.tenants.prune();
         self.routes.prune();
+        self.series.prune();
         self.states.retain(|_, state| state.strong_count() > 0);
         let free = &mut self.free_clusters;
         self.clusters.retain(|_, state| !state.is_forgotten() || !free.insert(state.number()));

@@ -2,12 +2,14 @@
 //! Not here: reading configuration (`config`), publishing it (`control`).
 
 mod ledger;
+mod series;
 
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use ledger::{Ledger, LedgerNumber, Listened, listened};
+pub use series::CommonStats;
 
 use crate::access_log::AccessLogSpec;
 use crate::cluster::{Balancer, Cluster, ClusterSpec, ClusterViews, Endpoint, Preference, Tried};
@@ -15,6 +17,7 @@ use crate::http::path::{self, EncodedSlash};
 use crate::id::{Address, ClusterId, EndpointId, ListenerId, Network, RouteId, RouteNumber, TenantId};
 use crate::route::{BuildError, ErrorPageSpec, ErrorPages, Protocol, RouteSpec, Router, Scheme};
 use crate::runtime::Quota;
+use crate::telemetry::RouteStats;
 use crate::tls;
 use crate::trace::TraceSpec;
 use crate::uring::BindOptions;
@@ -45,6 +48,8 @@ pub struct Snapshot {
     /// By `TenantId`, with gaps.
     tenants: Box<[Option<Tenant>]>,
     routes: RouteNumbers,
+    /// What is counted of exchanges that no route of its own has.
+    common: CommonStats,
 }
 
 /// The numbers of its routes.
@@ -54,6 +59,8 @@ struct RouteNumbers {
     numbers: Box<[RouteNumber]>,
     /// What keeps them from being given to others, and what all workers share of limits on them.
     holds: Box<[Arc<LedgerNumber>]>,
+    /// What is counted of them.
+    stats: Box<[Arc<RouteStats>]>,
 }
 
 /// A listener.
@@ -61,6 +68,8 @@ struct RouteNumbers {
 struct Listener {
     spec: ListenerSpec,
     number: Arc<LedgerNumber>,
+    /// Number of its name in metrics.
+    series: u16,
     tls: Option<tls::Server>,
 }
 
@@ -152,6 +161,8 @@ pub struct SnapshotSpec {
     pub access_log: Option<AccessLogSpec>,
     /// `[trace]`
     pub trace: TraceSpec,
+    /// `metrics.routes`: routes with series of their own.
+    pub metrics_routes: usize,
 }
 
 impl SnapshotSpec {
@@ -299,11 +310,12 @@ impl Snapshot {
         for spec in spec.listeners {
             let (id, number) = ledger.listener(&spec.bind, spec.options.dual_stack, &spec.name);
             ids.push(id);
+            let series = ledger.listener_series(&spec.bind, spec.options.dual_stack, &spec.name);
             let tls = spec.tls.as_ref().map(|tls| {
                 let clients = tls.clients.as_ref().map(tls::ClientAuth::admission);
                 tls::Server::new(tls, ledger.tickets(&spec.bind, &spec.name, clients))
             });
-            set(&mut listeners, id.index(), Listener { spec, number, tls });
+            set(&mut listeners, id.index(), Listener { spec, number, series, tls });
         }
         for listener in spec.routes.iter_mut().flat_map(|route| &mut route.listeners) {
             *listener = ids[listener.index()];
@@ -320,7 +332,7 @@ impl Snapshot {
         let protocol = |it: &Option<Listener>| it.as_ref().map_or(Protocol::Http, |it| it.spec.protocol);
         let protocols: Vec<_> = listeners.iter().map(protocol).collect();
         let router = Router::build(&spec.routes, &protocols)?;
-        let routes = RouteNumbers::of(&spec.routes, ledger).map_err(|error| vec![error])?;
+        let routes = RouteNumbers::of(&spec.routes, spec.metrics_routes, ledger).map_err(|error| vec![error])?;
         let (mut clusters, mut endpoints) = (Vec::with_capacity(spec.clusters.len()), Vec::new());
         for (index, cluster) in spec.clusters.iter().enumerate() {
             let id = ClusterId(index as u32);
@@ -352,6 +364,7 @@ impl Snapshot {
             endpoints,
             tenants,
             routes,
+            common: ledger.common_stats(),
         })
     }
 
@@ -371,6 +384,7 @@ impl Snapshot {
             endpoints: Box::default(),
             tenants: Box::default(),
             routes: RouteNumbers::default(),
+            common: CommonStats::default(),
         }
     }
 
@@ -430,6 +444,27 @@ impl Snapshot {
         self.routes.numbers[id.index()]
     }
 
+    /// What is counted of each route of this one's router, by `RouteId`.
+    #[must_use]
+    pub fn route_stats(&self) -> &[Arc<RouteStats>] {
+        &self.routes.stats
+    }
+
+    /// What is counted of exchanges that no route of its own has.
+    #[must_use]
+    pub fn common_stats(&self) -> &CommonStats {
+        &self.common
+    }
+
+    /// The number of a listener's name in metrics.
+    ///
+    /// # Panics
+    /// When only another snapshot has it.
+    #[must_use]
+    pub fn listener_series(&self, id: ListenerId) -> u16 {
+        self.known(id).series
+    }
+
     /// What all workers share of the retries of a route of this one's router.
     ///
     /// # Panics
@@ -437,6 +472,12 @@ impl Snapshot {
     #[must_use]
     pub fn route_quota(&self, id: RouteId) -> &Quota {
         &self.routes.holds[id.index()].quota
+    }
+
+    /// A hold on the number of a route for who lets go of the snapshot.
+    #[must_use]
+    pub fn route_hold(&self, id: RouteId) -> Option<Arc<LedgerNumber>> {
+        self.routes.holds.get(id.index()).map(Arc::clone)
     }
 
     /// Above the number of every route of this snapshot.
@@ -480,8 +521,9 @@ impl Snapshot {
 
 impl RouteNumbers {
     /// Fails at the first route that gets none: the others would say the same.
-    fn of(routes: &[RouteSpec], ledger: &mut Ledger) -> Result<Self, BuildError> {
+    fn of(routes: &[RouteSpec], most: usize, ledger: &mut Ledger) -> Result<Self, BuildError> {
         let (mut numbers, mut holds) = (Vec::with_capacity(routes.len()), Vec::with_capacity(routes.len()));
+        let mut stats = Vec::with_capacity(routes.len());
         for route in routes {
             let (number, hold) = ledger.route(&route.name).map_err(|error| BuildError {
                 route: route.name.clone(),
@@ -491,8 +533,9 @@ impl RouteNumbers {
             })?;
             numbers.push(number);
             holds.push(hold);
+            stats.push(ledger.stats(&route.name, stats.len() >= most));
         }
-        Ok(Self { numbers: numbers.into(), holds: holds.into() })
+        Ok(Self { numbers: numbers.into(), holds: holds.into(), stats: stats.into() })
     }
 }
 

@@ -433,6 +433,11 @@ impl<D: Driver> Ring<D> {
         self.client_limit = limit;
     }
 
+    /// Whether there are more completions than the ring has room for: the kernel keeps the others until the next turn.
+    pub fn has_overflowed(&mut self) -> bool {
+        self.driver.has_overflowed()
+    }
+
     /// Time since this turn began: its clock stands still meanwhile.
     #[must_use]
     pub fn elapsed(&self) -> Duration {

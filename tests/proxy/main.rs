@@ -25,6 +25,7 @@ mod hedging;
 mod https;
 mod limits;
 mod logins;
+mod metrics;
 mod others_tls;
 mod pages;
 mod permissive;
