@@ -21,7 +21,10 @@ pub(crate) fn draw(seed: u64) -> Scenario {
     let kernel = kernel(&mut random, &swarm);
     let listeners: Vec<_> = (0..random.within(1..=2)).map(|number| listener(&mut random, &swarm, number)).collect();
     let clusters: Vec<_> = (0..random.within(1..=3)).map(|_| cluster(&mut random, &swarm)).collect();
-    let clusters = (0..).zip(clusters).map(|(number, it)| ClusterPlan { limits: limits(seed, number), ..it }).collect();
+    let clusters = (0..)
+        .zip(clusters)
+        .map(|(number, it)| ClusterPlan { limits: limits(seed, number), hedge: hedge(seed, number), ..it })
+        .collect();
     let mut scenario =
         Scenario { seed, kernel, listeners, clusters, clients: vec![], exchanges: vec![], operator: vec![] };
     // Much to be moved takes long.
@@ -87,6 +90,7 @@ fn cluster(random: &mut Random, swarm: &Swarm) -> ClusterPlan {
         abort_on_close: random.chance(if swarm.ends { 50 } else { 20 }),
         timeout: random.chance(30).then(|| seconds(random, &[1, 2])),
         limits: None,
+        hedge: None,
     }
 }
 
@@ -101,6 +105,13 @@ fn limits(seed: u64, cluster: usize) -> Option<LimitsPlan> {
         queue: random.pick(&[0, 1, 2, 100]),
         wait: Duration::from_millis(random.pick(&[20, 200, 5000])),
     })
+}
+
+/// After how long a cluster's requests are hedged; for some seeds, as `limits`.
+fn hedge(seed: u64, cluster: usize) -> Option<Duration> {
+    let mut random = Random::new(seed, u64::MAX / 2 - cluster as u64);
+    let hedged = seed % 4 == 1 && random.chance(70);
+    hedged.then(|| Duration::from_millis(random.pick(&[1, 1, 20, 200])))
 }
 
 fn endpoint(random: &mut Random, swarm: &Swarm) -> EndpointPlan {

@@ -358,9 +358,9 @@ impl Net {
         let sent_over = self.sent_over.entry(exchange).or_default();
         sent_over.push(link);
         sent_over.dedup();
-        // Sent again once, and before that nothing was sent where nobody could be connected to.
-        if sent_over.len() > 2 {
-            self.violate(format!("request {exchange} is sent over a third connection"));
+        // Sent again once, and before that nothing was sent where nobody could be connected to; and once to be hedged.
+        if sent_over.len() > 2 + usize::from(self.hedges) {
+            self.violate(format!("request {exchange} is sent over one connection too many"));
         }
     }
 

@@ -167,6 +167,8 @@ pub(crate) struct Net {
     pub(crate) late: BTreeMap<(usize, usize), Duration>,
     /// The connections over which the worker has sent each exchange's request.
     pub(crate) sent_over: BTreeMap<u32, Vec<LinkId>>,
+    /// Whether requests of some cluster are hedged.
+    pub(crate) hedges: bool,
     /// The most that one turn has brought on one connection.
     pub(crate) most: Brought,
     /// The most buffers that one turn has brought on all connections.
@@ -222,6 +224,7 @@ impl Net {
             woken: false,
             late: BTreeMap::new(),
             sent_over: BTreeMap::new(),
+            hedges: false,
             most: Brought::default(),
             most_of_turn: 0,
             lacks_socket: false,

@@ -160,10 +160,12 @@ impl State {
         for (number, plan) in scenario.clusters.iter().enumerate() {
             let removed = self.removed_clusters.contains(&number);
             let timeout = plan.timeout.map_or(String::new(), |time| format!("timeout = \"{}s\"\n", time.as_secs()));
+            let hedge =
+                plan.hedge.map_or(String::new(), |time| format!("hedge = {{ after = \"{}ms\" }}\n", time.as_millis()));
             let cluster = if removed { 0 } else { number };
             let _ = write!(
                 text,
-                "[[route]]\nname = \"r{number}\"\npath_prefix = \"/c{number}\"\ncluster = \"c{cluster}\"\nretry = {{ attempts = 0 }}\n{timeout}"
+                "[[route]]\nname = \"r{number}\"\npath_prefix = \"/c{number}\"\ncluster = \"c{cluster}\"\nretry = {{ attempts = 0 }}\n{timeout}{hedge}"
             );
             if removed {
                 continue;

@@ -86,6 +86,8 @@ pub(crate) struct ClusterPlan {
     /// The route's `timeout`.
     pub(crate) timeout: Option<Duration>,
     pub(crate) limits: Option<LimitsPlan>,
+    /// After how long another endpoint is asked, too.
+    pub(crate) hedge: Option<Duration>,
 }
 
 /// How many requests may be under way, at the cluster and at one endpoint, and how many may wait, for how long; 0: no limit.
@@ -409,6 +411,18 @@ impl Scenario {
         let tunnels = self.exchanges.iter().any(|exchange| exchange.tunnel.is_some());
         let tunnel = Duration::from_secs(if tunnels { 3700 } else { 0 });
         listeners + clusters.unwrap_or_default() + tunnel + Duration::from_secs(60)
+    }
+}
+
+impl Scenario {
+    /// Whether an exchange may be at two endpoints at a time.
+    pub(crate) fn is_hedged(&self, exchange: u32) -> bool {
+        let hedge = |cluster: usize| self.clusters[cluster].hedge.is_some();
+        match self.exchanges[exchange as usize].target {
+            // A removed cluster's route leads to the first one, and has its own key.
+            Target::Cluster(cluster) => hedge(cluster) && self.is_idempotent(exchange),
+            _ => false,
+        }
     }
 }
 

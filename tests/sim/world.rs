@@ -60,6 +60,7 @@ const TURNS_ABOVE: usize = 2;
 impl World {
     pub(crate) fn new(scenario: Rc<Scenario>, pools: [&'static Pool; 2], tells: bool) -> Self {
         let mut net = Net::new(scenario.kernel.clone(), Random::new(scenario.seed, 2_000_000), tells);
+        net.hedges = scenario.clusters.iter().any(|cluster| cluster.hedge.is_some());
         for (number, client) in scenario.clients.iter().enumerate() {
             if client.start != NEVER && !client.exchanges.is_empty() {
                 net.schedule(client.start, Event::Client(number));
