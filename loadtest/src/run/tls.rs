@@ -101,6 +101,7 @@ pub(super) fn spec(arguments: &TlsArguments) -> Result<ClientSpec, TlsError> {
         trust,
         pins: Arc::default(),
         spiffe_ids: Arc::default(),
+        revocation: Arc::default(),
         identity: None,
         protocols: &[b"http/1.1"],
         post_quantum: false,
