@@ -2,6 +2,7 @@
 //! their time-out closes them, so that no more are kept than are needed. Not here: the connections themselves (`upstream`).
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::id::EndpointId;
 use crate::telemetry::EndpointCells;
@@ -111,6 +112,62 @@ impl Pool {
         if let Some(below) = self.links.get_mut(below as usize) {
             below.above = above;
         }
+    }
+}
+
+/// Connections to an endpoint or a cluster that count against a limit, of all workers.
+#[derive(Clone, Debug, Default)]
+pub struct ConnectionCount(Arc<AtomicU32>);
+
+impl ConnectionCount {
+    /// How many there are.
+    #[must_use]
+    pub fn get(&self) -> u32 {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    /// Adds one to at most `limit`; 0: there is no limit. False: there are as many.
+    fn add(&self, limit: u32) -> bool {
+        let more = |count: u32| (limit == 0 || count < limit).then(|| count.saturating_add(1));
+        self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).is_ok()
+    }
+
+    fn subtract(&self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// One connection among those that count; it counts until it is dropped.
+#[derive(Debug)]
+pub struct CountedConnection {
+    /// The number of the cluster.
+    pub cluster: u32,
+    counts: [ConnectionCount; 2],
+}
+
+impl CountedConnection {
+    /// Counts one more connection to a cluster that is known by a number, and to an endpoint of it. None: one of both may have no more.
+    #[must_use]
+    pub fn new(
+        cluster: u32,
+        of_cluster: (&ConnectionCount, u32),
+        of_endpoint: (&ConnectionCount, u32),
+    ) -> Option<Self> {
+        let ((cluster_count, cluster_limit), (endpoint_count, endpoint_limit)) = (of_cluster, of_endpoint);
+        if !cluster_count.add(cluster_limit) {
+            return None;
+        }
+        if !endpoint_count.add(endpoint_limit) {
+            cluster_count.subtract();
+            return None;
+        }
+        Some(Self { cluster, counts: [cluster_count.clone(), endpoint_count.clone()] })
+    }
+}
+
+impl Drop for CountedConnection {
+    fn drop(&mut self) {
+        self.counts.iter().for_each(ConnectionCount::subtract);
     }
 }
 

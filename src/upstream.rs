@@ -1,6 +1,8 @@
 //! Connections to endpoints, with TLS or without: acquired from the pool or made, read as HTTP/1.1, released to the pool or closed.
 //! Not here: the choice of the endpoint, and what to do when it fails.
 
+mod counted;
+
 use std::time::Duration;
 
 use slab::Slab;
@@ -10,7 +12,7 @@ use crate::forward::{Body, BodyEnd, BodyError, Chunking, Trailers, join};
 use crate::http::{self, Fields, HeadLimits, Method, ResponseError, ResponseHead};
 use crate::id::{Address, EndpointId, Owner};
 use crate::limits;
-use crate::pool::Pool;
+use crate::pool::{CountedConnection, Pool};
 use crate::proxy_protocol::{Ends, HeaderBytes, Version};
 use crate::tls::{self, Agreement, Client, ServerName, Session};
 use crate::transport::Transport;
@@ -50,6 +52,8 @@ pub struct Upstream {
     body: Body,
     /// Whether the last response allows another request on the connection.
     keep_alive: bool,
+    /// That it counts against limits; None: there were none when it was made.
+    counted: Option<CountedConnection>,
 }
 
 /// How a connection ended.
@@ -90,6 +94,10 @@ pub struct Upstreams {
     preferred: Vec<u8>,
     /// By `EndpointId`: what connections to the endpoint share of TLS. None: there was none yet, or it speaks in the clear.
     clients: Vec<Option<EndpointClient>>,
+    /// What the next new connection counts as.
+    reserved: Option<CountedConnection>,
+    /// Numbers of clusters that count one connection less than before.
+    freed: Vec<u32>,
 }
 
 /// What connections of this worker to one endpoint share of TLS.
@@ -131,6 +139,8 @@ impl Default for Upstreams {
             ends: Vec::new(),
             preferred: Vec::new(),
             clients: Vec::new(),
+            reserved: None,
+            freed: Vec::new(),
         }
     }
 }
@@ -241,6 +251,7 @@ impl Upstreams {
             scanned: 0,
             body: Body::Done,
             keep_alive: true,
+            counted: self.reserved.take(),
         });
         Ok(index)
     }
@@ -502,6 +513,9 @@ impl Upstreams {
             None => {}
         }
         self.pool.cells(connection.endpoint).close();
+        if let Some(counted) = &connection.counted {
+            self.freed.push(counted.cluster);
+        }
         connection.transport.close(ring, reset);
     }
 

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::spec::LimitsSpec;
+use crate::pool::ConnectionCount;
 use crate::telemetry::Counter;
 use crate::uring::Waker;
 
@@ -54,6 +55,10 @@ pub struct Places {
     requests: AtomicU32,
     /// `limits.per_endpoint.requests`; 0: no limit.
     endpoint_requests: AtomicU32,
+    /// `limits.connections` and `limits.per_endpoint.connections`; 0: no limit.
+    connections: [AtomicU32; 2],
+    /// Connections that count against the former.
+    connected: ConnectionCount,
     /// `limits.queue`
     queue: AtomicU32,
     /// What an adaptive limit stands at; 0: there is none.
@@ -99,6 +104,8 @@ impl Places {
         Self {
             requests: AtomicU32::new(0),
             endpoint_requests: AtomicU32::new(0),
+            connections: Default::default(),
+            connected: ConnectionCount::default(),
             queue: AtomicU32::new(0),
             adapted: AtomicU32::new(0),
             taken: AtomicU32::new(0),
@@ -112,6 +119,8 @@ impl Places {
     pub fn apply(&self, limits: &LimitsSpec, worker: usize, waker: impl FnOnce() -> Waker) {
         self.requests.store(limits.requests, Ordering::Relaxed);
         self.endpoint_requests.store(limits.endpoint_requests, Ordering::Relaxed);
+        self.connections[0].store(limits.connections, Ordering::Relaxed);
+        self.connections[1].store(limits.endpoint_connections, Ordering::Relaxed);
         self.queue.store(limits.queue, Ordering::Relaxed);
         if !limits.is_none() {
             self.cell(worker).waker.get_or_init(waker);
@@ -155,6 +164,24 @@ impl Places {
     #[inline]
     pub fn endpoint_limit(&self) -> u32 {
         self.endpoint_requests.load(Ordering::Relaxed)
+    }
+
+    /// Most connections to the cluster, and to one endpoint; 0: no limit.
+    #[must_use]
+    #[inline]
+    pub fn connection_limits(&self) -> [u32; 2] {
+        self.connections.each_ref().map(|limit| limit.load(Ordering::Relaxed))
+    }
+
+    /// Connections that count against the limit of the cluster.
+    #[must_use]
+    pub fn connected(&self) -> &ConnectionCount {
+        &self.connected
+    }
+
+    /// Wakes all other workers, which may have idle connections where a request of this one wants to make one.
+    pub fn wake_others(&self, worker: usize) {
+        self.others(worker).for_each(|(_, cell)| wake(cell));
     }
 
     /// Requests that have a place.

@@ -100,6 +100,10 @@ pub struct LimitsSpec {
     pub requests: u32,
     /// `per_endpoint.requests`: under way at one endpoint; 0: no limit.
     pub endpoint_requests: u32,
+    /// `connections`: open to all endpoints, idle ones among them; 0: no limit.
+    pub connections: u32,
+    /// `per_endpoint.connections`: to one endpoint; 0: no limit.
+    pub endpoint_connections: u32,
     /// `queue`: that wait for a place.
     pub queue: u32,
     /// `queue_timeout`: how long one waits.
@@ -110,27 +114,42 @@ pub struct LimitsSpec {
 
 impl LimitsSpec {
     /// None.
-    pub const NONE: Self =
-        Self { requests: 0, endpoint_requests: 0, queue: 0, queue_timeout: Duration::from_secs(1), adaptive: false };
+    pub const NONE: Self = Self {
+        requests: 0,
+        endpoint_requests: 0,
+        connections: 0,
+        endpoint_connections: 0,
+        queue: 0,
+        queue_timeout: Duration::from_secs(1),
+        adaptive: false,
+    };
 
     /// Whether nothing is limited.
     #[must_use]
     pub fn is_none(&self) -> bool {
-        self.requests == 0 && self.endpoint_requests == 0 && !self.adaptive
+        self.requests == 0 && self.endpoint_requests == 0 && !self.adaptive && !self.counts_connections()
+    }
+
+    /// Whether connections are limited.
+    #[must_use]
+    pub fn counts_connections(&self) -> bool {
+        self.connections > 0 || self.endpoint_connections > 0
     }
 }
 
 impl fmt::Display for LimitsSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { requests, endpoint_requests, queue, queue_timeout, adaptive } = self;
+        let Self { requests, endpoint_requests, connections, endpoint_connections, queue, queue_timeout, adaptive } =
+            self;
         if self.is_none() {
             return f.write_str("none");
         }
         let adaptive = if *adaptive { ", adaptive" } else { "" };
-        write!(
-            f,
-            "{requests} requests, {endpoint_requests} an endpoint{adaptive}, {queue} waiting for {queue_timeout:?}"
-        )
+        write!(f, "{requests} requests, {endpoint_requests} an endpoint{adaptive}, ")?;
+        if self.counts_connections() {
+            write!(f, "{connections} connections, {endpoint_connections} an endpoint, ")?;
+        }
+        write!(f, "{queue} waiting for {queue_timeout:?}")
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::places::{self, Places};
+use crate::pool::ConnectionCount;
 use crate::runtime::Bell;
 use crate::telemetry::{Counter, EndpointCells};
 
@@ -49,6 +50,8 @@ pub struct EndpointState {
     retry_after: AtomicU32,
     /// Attempts under way that count against a limit.
     taken: AtomicU32,
+    /// Connections that count against a limit.
+    connected: ConnectionCount,
     /// By worker.
     cells: Box<[Cell]>,
     /// By worker.
@@ -157,6 +160,7 @@ impl EndpointState {
             failed_at: AtomicU64::new(0),
             retry_after: AtomicU32::new(0),
             taken: AtomicU32::new(0),
+            connected: ConnectionCount::default(),
             cells: std::iter::repeat_with(Cell::default).take(workers.max(1)).collect(),
             counted: std::iter::repeat_with(Arc::default).take(workers.max(1)).collect(),
         }
@@ -310,6 +314,12 @@ impl EndpointState {
     /// Gives it back.
     pub fn give_place(&self) {
         self.taken.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Connections that count against a limit.
+    #[must_use]
+    pub fn connected(&self) -> &ConnectionCount {
+        &self.connected
     }
 
     /// Attempts that were answered, and attempts that have failed, of all workers.

@@ -80,6 +80,8 @@ impl Reader<'_> {
         let limits = LimitsSpec {
             requests: count(section, "requests"),
             endpoint_requests: count(section.one("per_endpoint"), "requests"),
+            connections: count(section, "connections"),
+            endpoint_connections: count(section.one("per_endpoint"), "connections"),
             queue: count(section, "queue"),
             queue_timeout: section.time("queue_timeout"),
             adaptive: section.flag("adaptive"),
@@ -87,7 +89,15 @@ impl Reader<'_> {
         if limits.is_none() && limits.queue > 0 {
             self.problems
                 .add(section.span("queue"), "there is a queue, and nothing that a request would wait for")
-                .help("set `requests`, `per_endpoint = { requests = … }` or `adaptive = true`, or leave `queue` out");
+                .help("set `requests`, `connections`, `per_endpoint` or `adaptive = true`, or leave `queue` out");
+        }
+        if limits.counts_connections() && limits.queue == 0 {
+            let endpoints = limits.connections == 0;
+            let at =
+                if endpoints { section.one("per_endpoint").span("connections") } else { section.span("connections") };
+            self.problems
+                .add(at, "a request may have to wait until a connection is given up, and none may wait")
+                .help("set `queue`, too: how many may, as `queue = 100`");
         }
         limits
     }

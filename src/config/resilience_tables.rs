@@ -56,9 +56,15 @@ pub(super) static LIMITS: Table = Table {
             "under way at the endpoints, tunnels included; above: the queue; 0: no limit",
         ),
         key(
+            "connections",
+            Kind::Number(0, u32::MAX as u64),
+            Preset::Number(0),
+            "open to the endpoints, idle ones among them, those of checks not; above: the queue; 0: no limit",
+        ),
+        key(
             "per_endpoint",
             Kind::One(&ENDPOINT_LIMITS),
-            Preset::Optional("{ requests = 100 }"),
+            Preset::Optional("{ requests = 100, connections = 100 }"),
             "the same for each one",
         ),
         key(
@@ -81,12 +87,10 @@ pub(super) static LIMITS: Table = Table {
 static ENDPOINT_LIMITS: Table = Table {
     title: "cluster.limits.per_endpoint",
     doc: "",
-    keys: &[key(
-        "requests",
-        Kind::Number(0, u32::MAX as u64),
-        Preset::Number(0),
-        "under way at one endpoint; 0: no limit",
-    )],
+    keys: &[
+        key("requests", Kind::Number(0, u32::MAX as u64), Preset::Number(0), "under way at one endpoint; 0: no limit"),
+        key("connections", Kind::Number(0, u32::MAX as u64), Preset::Number(0), "open to one endpoint; 0: no limit"),
+    ],
     choices: &[],
 };
 

@@ -37,6 +37,12 @@ pub struct LimitStatus {
     pub requests: u32,
     /// Requests under way that count against it.
     pub taken: u32,
+    /// Most connections that may be open; 0: only endpoints have limits, or none has.
+    #[serde(default)]
+    pub connections: u32,
+    /// Open connections that count against it.
+    #[serde(default)]
+    pub connected: u32,
     /// Requests that wait for a place.
     pub waiting: u32,
     /// Requests refused because too many waited.
@@ -118,7 +124,8 @@ impl LimitStatus {
     fn of(places: &Places) -> Self {
         let [queue_full, queue_timeout] = places.refused();
         let (requests, taken, waiting) = (places.limit(), places.taken(), places.waiting());
-        Self { requests, taken, waiting, queue_full, queue_timeout }
+        let ([connections, _], connected) = (places.connection_limits(), places.connected().get());
+        Self { requests, taken, connections, connected, waiting, queue_full, queue_timeout }
     }
 }
 
@@ -176,11 +183,18 @@ impl EndpointStatus {
 impl fmt::Display for ClusterStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, uses, zone, limits, endpoints } = self;
-        if let Some(LimitStatus { requests, taken, waiting, queue_full, queue_timeout }) = limits {
+        if let Some(LimitStatus { requests, taken, connections, connected, waiting, queue_full, queue_timeout }) =
+            limits
+        {
             let of = if *requests > 0 { format!(" of {requests}") } else { String::new() };
+            let open = if *connections > 0 {
+                format!(", {connected} of {connections} connections open")
+            } else {
+                String::new()
+            };
             writeln!(
                 f,
-                "{:<14}{name}: {taken}{of} requests under way, {waiting} wait; refused so far: {queue_full} queue_full, {queue_timeout} \
+                "{:<14}{name}: {taken}{of} requests under way{open}, {waiting} wait; refused so far: {queue_full} queue_full, {queue_timeout} \
                  queue_timeout",
                 "cluster"
             )?;

@@ -93,7 +93,7 @@ impl<D: Driver> Engine<D> {
             self.begin_attempt(id, connection, endpoint, Round::default(), replay);
             return Ok(true);
         }
-        let Some((endpoint, round)) = self.pick(id)? else { return Ok(false) };
+        let Some((endpoint, round)) = self.pick(id, fresh)? else { return Ok(false) };
         self.attempt_from(id, endpoint, round, AcquireOptions { fresh, replay })
     }
 
@@ -109,7 +109,7 @@ impl<D: Driver> Engine<D> {
 
     /// The endpoint that the cluster picks, and a round through its addresses that begins with the preferred one. None: no endpoint has
     /// a place.
-    fn pick(&mut self, id: u32) -> Result<Option<(EndpointId, Round)>, Failure> {
+    fn pick(&mut self, id: u32, fresh: bool) -> Result<Option<(EndpointId, Round)>, Failure> {
         let exchange = &self.exchanges[id as usize];
         let (tried, probe) = (&exchange.tries.failed, exchange.may_retry());
         let preference = exchange.wanted.preference;
@@ -119,7 +119,7 @@ impl<D: Driver> Engine<D> {
             self.end_probe(id, None);
             self.exchanges[id as usize].tries.probe = Some(probe);
         }
-        let found = if self.take_endpoint_place(id, endpoint) { Some(endpoint) } else { self.pick_free(id) };
+        let found = if self.take_places_at(id, endpoint, fresh) { Some(endpoint) } else { self.pick_free(id, fresh) };
         if found.is_none() {
             self.end_probe(id, None);
         }
@@ -128,7 +128,7 @@ impl<D: Driver> Engine<D> {
 
     /// An endpoint with a place, where the one that was picked has none. Where some were not tried, it is one of those.
     #[cold]
-    fn pick_free(&mut self, id: u32) -> Option<EndpointId> {
+    fn pick_free(&mut self, id: u32, fresh: bool) -> Option<EndpointId> {
         let anywhere = !self.has_untried(id);
         let (snapshot, cluster, tried) = {
             let exchange = &self.exchanges[id as usize];
@@ -139,7 +139,7 @@ impl<D: Driver> Engine<D> {
         (0..count).map(|step| (from + step) % count).find_map(|position| {
             let endpoint = snapshot.used_endpoint(cluster, position, &mut self.balancer)?;
             let may = anywhere || !tried.contains(endpoint);
-            (may && self.take_endpoint_place(id, endpoint)).then_some(endpoint)
+            (may && self.take_places_at(id, endpoint, fresh)).then_some(endpoint)
         })
     }
 
@@ -158,7 +158,7 @@ impl<D: Driver> Engine<D> {
                 return begun.map(|()| true);
             }
             self.give_endpoint_place(id);
-            let Some(next) = self.pick(id)? else { return Ok(false) };
+            let Some(next) = self.pick(id, options.fresh)? else { return Ok(false) };
             (endpoint, round) = next;
         }
     }

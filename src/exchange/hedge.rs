@@ -217,12 +217,14 @@ impl<D: Driver> Engine<D> {
         if cluster.state.places().has_before(exchange.priority) {
             return None;
         }
-        let place = Place::take(&cluster.state, endpoint, self.balancer.state(endpoint)?);
-        if place.is_none() {
-            let number = cluster.state.number();
-            self.note(number);
+        let state = cluster.state.clone();
+        let place = Place::take(&state, endpoint, self.balancer.state(endpoint)?);
+        if place.is_some() && self.reserve_connection(&state, endpoint, false) {
+            return Some((endpoint, place));
         }
-        place.map(|place| (endpoint, Some(place)))
+        self.give_places(place);
+        self.note(state.number());
+        None
     }
 
     /// A copy of the whole request. None: it is not held whole, or buffers are short.

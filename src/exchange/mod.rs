@@ -207,9 +207,9 @@ impl<D: Driver> Engine<D> {
         self.apply_hedges(&snapshot);
         self.tls_logged.resize(bound.max(self.tls_logged.len()), Duration::ZERO);
         self.apply_tenants(&snapshot);
-        self.apply_limits(&snapshot);
         self.upstreams.apply(&mut self.ring, bound, |endpoint| snapshot.endpoint(endpoint).is_some());
         self.apply_measures(&snapshot);
+        self.apply_limits(&snapshot);
         std::mem::replace(&mut self.snapshot, SnapshotRef::new(snapshot, &mut self.balancer))
     }
 
@@ -405,6 +405,10 @@ impl<D: Driver> Engine<D> {
             // The current snapshot does not have the endpoint.
             return self.upstreams.discard(&mut self.ring, index);
         };
+        if cluster.limits.counts_connections() && !self.upstreams.is_counted(index) {
+            // It is from before there was a limit.
+            return self.upstreams.discard(&mut self.ring, index);
+        }
         let share = cluster.max_idle.div_ceil(self.workers);
         if exchange.binds {
             self.upstreams.bind(&mut self.ring, index, exchange.stream.connection);

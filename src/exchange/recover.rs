@@ -361,7 +361,7 @@ impl<D: Driver> Engine<D> {
         }
         let options = AcquireOptions { fresh: true, replay: self.keeps_request(id, true) };
         let begun = match place {
-            Place::NextAddress(endpoint, round) if self.take_endpoint_place(id, endpoint) => {
+            Place::NextAddress(endpoint, round) if self.take_places_at(id, endpoint, true) => {
                 match self.attempt_from(id, endpoint, round, options) {
                     Ok(false) => self.wait_for_place(id, true),
                     begun => begun.map(drop),

@@ -8,8 +8,9 @@ use slab::Slab;
 use super::state::Wait;
 use super::{Engine, Exchange, Failure, State};
 use crate::buffer::Queue;
-use crate::cluster::{ClusterState, EndpointState, Priority, Queued};
+use crate::cluster::{ClusterState, Endpoint, EndpointState, Priority, Queued};
 use crate::id::{EndpointId, StreamId};
+use crate::pool::CountedConnection;
 use crate::snapshot::Snapshot;
 use crate::uring::Driver;
 
@@ -142,6 +143,9 @@ impl<D: Driver> Engine<D> {
             }
             let slot = self.waiting[number].get_or_insert_with(|| WaitingRequests::new(cluster.state.clone()));
             slot.timeout = cluster.limits.queue_timeout;
+            if cluster.limits.counts_connections() {
+                cluster.endpoints.iter().for_each(|it| self.upstreams.close_uncounted(&mut self.ring, it.id));
+            }
         }
         self.note_waiting();
     }
@@ -167,6 +171,10 @@ impl<D: Driver> Engine<D> {
     /// in this turn.
     pub fn next_served(&mut self) -> Option<StreamId> {
         loop {
+            self.upstreams.release_reserved();
+            while let Some(number) = self.upstreams.next_freed() {
+                self.note(number);
+            }
             if let Some(stream) = self.served.pop() {
                 return Some(stream);
             }
@@ -190,7 +198,13 @@ impl<D: Driver> Engine<D> {
         let Some(Some(waiting)) = self.waiting.get(number as usize) else { return false };
         let places = waiting.cluster.places();
         let free = places.limit() == 0 || places.taken() < places.limit();
-        if !free || !places.is_next(self.worker) {
+        if !free {
+            return false;
+        }
+        if !places.is_next(self.worker) {
+            if places.connection_limits() != [0, 0] {
+                self.give_way(number);
+            }
             return false;
         }
         let Some(id) = waiting.next(&mut self.exchanges, self.ring.clock().now()) else { return false };
@@ -246,6 +260,61 @@ impl<D: Driver> Engine<D> {
         let taken = state.take_place(limit);
         place.endpoint = taken.then_some(endpoint);
         taken
+    }
+
+    /// Takes what an attempt at an endpoint needs: a place of it, and a connection, as far as the cluster limits them. `fresh`: a new
+    /// connection is made even if one is idle. False: there is none.
+    pub(super) fn take_places_at(&mut self, id: u32, endpoint: EndpointId, fresh: bool) -> bool {
+        if !self.take_endpoint_place(id, endpoint) {
+            return false;
+        }
+        let Some(place) = &self.exchanges[id as usize].place else { return true };
+        if place.cluster.places().connection_limits() == [0, 0] {
+            return true;
+        }
+        let cluster = place.cluster.clone();
+        let reserved = self.reserve_connection(&cluster, endpoint, fresh);
+        if !reserved {
+            self.give_endpoint_place(id);
+        }
+        reserved
+    }
+
+    /// Has a connection to an endpoint that is about to be made count against the limits of its cluster. Where that has too many, an idle one
+    /// of this worker gives way. False: there are too many.
+    pub(super) fn reserve_connection(&mut self, cluster: &ClusterState, endpoint: EndpointId, fresh: bool) -> bool {
+        let places = cluster.places();
+        let [limit, endpoint_limit] = places.connection_limits();
+        if limit == 0 && endpoint_limit == 0 || !fresh && self.upstreams.has_idle(endpoint) {
+            return true;
+        }
+        let Some(state) = self.balancer.state(endpoint) else { return false };
+        let count = || {
+            CountedConnection::new(cluster.number(), (places.connected(), limit), (state.connected(), endpoint_limit))
+        };
+        let counted = count().or_else(|| {
+            let full = endpoint_limit > 0 && state.connected().get() >= endpoint_limit;
+            let mut own = self.snapshot.clusters.iter().filter(|it| it.state.number() == cluster.number());
+            let ids = own.next().map(|it| it.endpoints.iter().map(|it| it.id)).into_iter().flatten();
+            let mut others = std::iter::once(endpoint).chain(ids.filter(|_| !full));
+            others.any(|other| self.upstreams.close_idle_of(&mut self.ring, other)).then(count)?
+        });
+        counted.map(|counted| self.upstreams.reserve(counted)).is_some()
+    }
+
+    /// Gives up an idle connection of a cluster whose limit of connections is reached: a request of another worker waits for it.
+    #[cold]
+    fn give_way(&mut self, number: u32) {
+        let Some(cluster) = self.snapshot.clusters.iter().find(|it| it.state.number() == number) else { return };
+        let places = cluster.state.places();
+        let [limit, endpoint_limit] = places.connection_limits();
+        let all = limit > 0 && places.connected().get() >= limit;
+        let full = |it: &&Endpoint| all || endpoint_limit > 0 && it.state.connected().get() >= endpoint_limit;
+        let mut full = cluster.endpoints.iter().filter(full);
+        if full.any(|it| self.upstreams.close_idle_of(&mut self.ring, it.id)) {
+            // The one whose turn it is, is woken again.
+            let _ = places.is_next(self.worker);
+        }
     }
 
     /// Gives the place of an endpoint back.
@@ -311,6 +380,11 @@ impl<D: Driver> Engine<D> {
         waiting.publish(&mut self.exchanges, self.worker, priority);
         // A place may have become free before this one was seen to wait.
         self.note(number);
+        if let Some(Some(waiting)) = self.waiting.get(number as usize)
+            && waiting.cluster.places().connection_limits() != [0, 0]
+        {
+            waiting.cluster.places().wake_others(self.worker);
+        }
         self.arm(id);
         Ok(())
     }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::harness::{Message, Origin, Proxy, Setup, Wire, poll};
+use crate::harness::{Message, Origin, Proxy, Setup, Wire, closed, poll};
+
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 /// An origin that answers as many requests as it is told to, and counts those that it has.
 struct Held {
@@ -112,6 +114,87 @@ fn each_endpoint_has_a_limit_of_its_own() {
         assert!(answers(clients).iter().all(|answer| answer.status() == 200));
         assert_eq!((one.most(), other.most()), (2, 2), "{workers}");
     }
+}
+
+#[test]
+fn no_more_connections_than_the_limit_reach_the_origin() {
+    for workers in ["count = 1", "count = 2"] {
+        for limit in ["connections = 3", "per_endpoint = { connections = 3 }"] {
+            let held = Held::new();
+            let limits = format!("limits = {{ {limit}, queue = 100, queue_timeout = \"10s\" }}");
+            let setup = Setup::to(&[held.address()]).cluster(&limits).managed();
+            let proxy = Proxy::start(&setup.text().replace("count = 1", workers), &[]);
+            let clients: Vec<_> = (0..24).map(|number| ask(&proxy, &format!("/{number}"))).collect();
+            held.read(3);
+            waits(&proxy, 21);
+            assert_eq!((held.origin.connections(), limit_of(&proxy)), (3, 3));
+            held.allow(1000);
+            for (number, answer) in answers(clients).iter().enumerate() {
+                assert_eq!((answer.status(), answer.text()), (200, &*format!("/{number}")));
+            }
+            assert_eq!(held.most(), 3, "{workers} {limit}");
+            waits(&proxy, 0);
+            assert!(limit_of(&proxy) <= 3);
+        }
+    }
+}
+
+fn limit_of(proxy: &Proxy) -> u64 {
+    limit(proxy, "connected")
+}
+
+/// An idle connection of one worker is given up for a request of another one, and one to an endpoint for a request to the other.
+#[test]
+fn idle_connections_give_way() {
+    let (one, other) = (Origin::answering(OK), Origin::answering(OK));
+    let limits = "limits = { connections = 1, queue = 10, queue_timeout = \"10s\" }\nbalance = \"round_robin\"";
+    let setup = Setup::to(&[&one.address, &other.address]).cluster(limits).managed();
+    let proxy = Proxy::start(&setup.text().replace("count = 1", "count = 2"), &[]);
+    for _ in 0..40 {
+        let answer = proxy.ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(answer.status(), 200);
+        assert_eq!(limit_of(&proxy), 1);
+    }
+    assert!(one.connections() > 5 && other.connections() > 5, "{} {}", one.connections(), other.connections());
+    assert_eq!((limit(&proxy, "queue_full"), limit(&proxy, "queue_timeout")), (0, 0));
+}
+
+/// A connection that ends gives its place back, and so does one that could not be made.
+#[test]
+fn ended_connections_do_not_count() {
+    let dropping = Origin::start(|mut wire, _| {
+        wire.message();
+        wire.send(OK);
+    });
+    let (_socket, nobody) = closed();
+    let limits = "limits = { connections = 2, queue = 10, queue_timeout = \"10s\" }\nbalance = \"round_robin\"";
+    let proxy = Setup::to(&[&dropping.address, &nobody]).cluster(limits).managed().start();
+    for _ in 0..20 {
+        assert_eq!(proxy.ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n").status(), 200);
+    }
+    poll(|| (limit_of(&proxy) == 0).then_some(()));
+}
+
+/// Connections from before there was a limit are closed when they are idle.
+#[test]
+fn a_limit_of_connections_holds_for_those_that_there_are() {
+    let held = Held::new();
+    let setup = Setup::to(&[held.address()]).managed();
+    let proxy = setup.start();
+    let clients: Vec<_> = (0..6).map(|_| ask(&proxy, "/")).collect();
+    held.read(6);
+    let limited = setup.cluster("limits = { connections = 2, queue = 100, queue_timeout = \"10s\" }");
+    proxy.reload(&limited.text());
+    assert_eq!(limit_of(&proxy), 0);
+    held.allow(1000);
+    assert!(answers(clients).iter().all(|answer| answer.status() == 200));
+    held.allow(6);
+    let later: Vec<_> = (0..6).map(|_| ask(&proxy, "/")).collect();
+    held.read(8);
+    waits(&proxy, 4);
+    assert_eq!((limit_of(&proxy), held.origin.connections()), (2, 8));
+    held.allow(1000);
+    assert!(answers(later).iter().all(|answer| answer.status() == 200));
 }
 
 #[test]
