@@ -31,7 +31,7 @@ pub use affinity::Affinity;
 pub use balancer::{Balancer, Preference, Probe, Tried};
 use hashing::Hashing;
 pub use hashing::key_of;
-pub use places::{Places, Priority, Queued};
+pub use places::{Places, Priority, Queued, Sharer};
 use seats::Seats;
 pub use selection::{Level, Selection};
 use shares::Shares;

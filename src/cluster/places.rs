@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::spec::LimitsSpec;
+use crate::id::TenantId;
 use crate::pool::ConnectionCount;
 use crate::telemetry::Counter;
 use crate::uring::Waker;
@@ -44,7 +45,37 @@ impl Priority {
     }
 }
 
+/// Who shares a queue: the root's routes are one, each tenant another one, as long as there are no more than [`Sharer::COUNT`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sharer(u8);
+
+impl Sharer {
+    /// How many are told apart.
+    pub const COUNT: usize = 64;
+
+    /// The one to which requests of a tenant belong; None: of the root's routes.
+    #[must_use]
+    pub fn of(tenant: Option<TenantId>) -> Self {
+        Self(tenant.map_or(0, |tenant| 1 + (tenant.index() % (Self::COUNT - 1)) as u8))
+    }
+
+    /// Its position among all.
+    #[must_use]
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+
+    /// Those in a set.
+    fn in_set(set: u64) -> impl Iterator<Item = Self> {
+        (0..Self::COUNT as u8).filter(move |at| set >> at & 1 != 0).map(Self)
+    }
+}
+
 /// The places of one cluster.
+///
+/// Among the requests of one priority that wait, sharers take turns: each is served as often as the others while it has any waiting, however
+/// many that are. What counts is how many of its waiting requests were served (`served`); who begins to wait begins with what the one
+/// that was served last has had (`level`), so that nobody saves turns up. This is deficit round robin with requests that all cost the same.
 ///
 /// A place that is given back is for a request that waits, if there is one, so that a new request waits behind it. Whoever gives one back
 /// looks for waiting requests after that, and whoever waits looks for a place after it has said so: one of both sees the other, because
@@ -65,6 +96,10 @@ pub struct Places {
     adapted: AtomicU32,
     taken: AtomicU32,
     waiting: AtomicU32,
+    /// By sharer: how many of its requests wait, and its turns so far.
+    sharers: Box<[(AtomicU32, AtomicU64)]>,
+    /// The turns of the sharer that was served last.
+    level: AtomicU64,
     /// Requests that were refused because too many waited, and because they had waited for too long.
     refused: [AtomicU64; 2],
     /// By worker.
@@ -76,6 +111,8 @@ pub struct Places {
 #[repr(align(64))]
 struct Cell {
     waiting: [AtomicU32; Priority::ALL.len()],
+    /// Of each priority, the sharers of which some wait: a bit each.
+    sharers: [AtomicU64; Priority::ALL.len()],
     /// Since when the first one of each priority has waited, milliseconds on the process's clock.
     since: [AtomicU64; Priority::ALL.len()],
     /// Requests that are to make room for more important ones of other workers.
@@ -110,6 +147,8 @@ impl Places {
             adapted: AtomicU32::new(0),
             taken: AtomicU32::new(0),
             waiting: AtomicU32::new(0),
+            sharers: std::iter::repeat_with(Default::default).take(Sharer::COUNT).collect(),
+            level: AtomicU64::new(0),
             refused: Default::default(),
             cells: std::iter::repeat_with(Cell::default).take(workers.max(1)).collect(),
         }
@@ -235,16 +274,28 @@ impl Places {
     }
 
     /// Asks for a place in the queue for a request of a worker.
-    pub fn queue(&self, worker: usize, priority: Priority) -> Queued {
+    pub fn queue(&self, worker: usize, priority: Priority, sharer: Sharer) -> Queued {
+        let queued = self.find_room(worker, priority, sharer);
+        if queued != Queued::Full {
+            let (waiting, turns) = &self.sharers[sharer.index()];
+            if waiting.fetch_add(1, Ordering::SeqCst) == 0 {
+                turns.fetch_max(self.level.load(Ordering::SeqCst), Ordering::SeqCst);
+            }
+        }
+        queued
+    }
+
+    fn find_room(&self, worker: usize, priority: Priority, sharer: Sharer) -> Queued {
         let least = |waiting: u32| (waiting < self.queue.load(Ordering::Relaxed)).then_some(waiting + 1);
         if self.waiting.fetch_update(Ordering::SeqCst, Ordering::SeqCst, least).is_ok() {
             return Queued::Waits;
         }
-        if has_lesser(self.cell(worker), priority) {
+        let gives_way = |cell: &Cell| has_lesser(cell, priority) || self.has_greedier(cell, priority, sharer);
+        if gives_way(self.cell(worker)) {
             self.waiting.fetch_add(1, Ordering::SeqCst);
             return Queued::Evicts;
         }
-        let Some((_, cell)) = self.others(worker).find(|(_, cell)| has_lesser(cell, priority)) else {
+        let Some((_, cell)) = self.others(worker).find(|(_, cell)| gives_way(cell)) else {
             return Queued::Full;
         };
         // For a moment, one more waits than may.
@@ -256,15 +307,35 @@ impl Places {
 
     /// A request of a worker has begun to wait, or the first one of its priority has changed: so many of that priority wait now, the first
     /// one since `since`.
-    pub fn set_waiting(&self, worker: usize, priority: Priority, count: u32, since: Duration) {
+    pub fn set_waiting(&self, worker: usize, priority: Priority, (count, sharers): (u32, u64), since: Duration) {
         let cell = self.cell(worker);
+        cell.sharers[priority as usize].store(sharers, Ordering::SeqCst);
         cell.since[priority as usize].store(since.as_millis() as u64, Ordering::SeqCst);
         cell.waiting[priority as usize].store(count, Ordering::SeqCst);
     }
 
-    /// A request waits no more.
-    pub fn leave(&self) {
+    /// A request of a sharer waits no more. `served`: because it was its turn.
+    pub fn leave(&self, sharer: Sharer, served: bool) {
         self.waiting.fetch_sub(1, Ordering::SeqCst);
+        let (waiting, turns) = &self.sharers[sharer.index()];
+        waiting.fetch_sub(1, Ordering::SeqCst);
+        if served {
+            self.level.fetch_max(turns.fetch_add(1, Ordering::SeqCst), Ordering::SeqCst);
+        }
+    }
+
+    /// Whose turn it is among these.
+    #[must_use]
+    pub fn first_of(&self, sharers: u64) -> Option<Sharer> {
+        Sharer::in_set(sharers).min_by_key(|it| self.sharers[it.index()].1.load(Ordering::SeqCst))
+    }
+
+    /// Whether some other sharer has more requests of a priority waiting than this one would have.
+    fn has_greedier(&self, cell: &Cell, priority: Priority, sharer: Sharer) -> bool {
+        let waiting = |it: Sharer| self.sharers[it.index()].0.load(Ordering::SeqCst);
+        let own = waiting(sharer) + 1;
+        let sharers = cell.sharers[priority as usize].load(Ordering::SeqCst);
+        priority != Priority::Critical && Sharer::in_set(sharers).any(|it| it != sharer && waiting(it) > own)
     }
 
     /// Takes out how many requests of a worker are to make room.
@@ -274,13 +345,17 @@ impl Places {
         if cell.evict.load(Ordering::SeqCst) == 0 { 0 } else { cell.evict.swap(0, Ordering::SeqCst) }
     }
 
-    /// Whether the request that is served next is one of a worker's: of the most important ones that wait, the one that has waited for
-    /// longest. If it is another worker's, that one is woken. False also where none waits.
+    /// Whether the request that is served next is one of a worker's: of the most important ones that wait, one of the sharer whose turn it
+    /// is, and of several the one that has waited for longest. If it is another worker's, that one is woken. False also where none waits.
     #[must_use]
     pub fn is_next(&self, worker: usize) -> bool {
         let first = |priority: usize| {
             let waits = self.cells.iter().enumerate().filter(|(_, it)| it.waiting[priority].load(Ordering::SeqCst) > 0);
-            waits.min_by_key(|(_, it)| it.since[priority].load(Ordering::SeqCst))
+            waits.min_by_key(|(_, it)| {
+                let first = self.first_of(it.sharers[priority].load(Ordering::SeqCst));
+                let turns = first.map_or(0, |it| self.sharers[it.index()].1.load(Ordering::SeqCst));
+                (turns, it.since[priority].load(Ordering::SeqCst))
+            })
         };
         let Some((next, cell)) = (0..Priority::ALL.len()).find_map(first) else { return false };
         if next == worker % self.cells.len() {

@@ -369,7 +369,7 @@ impl<D: Driver> Engine<D> {
                 let number = exchange.place.as_ref().map(|place| place.cluster.number());
                 if let Some(link) = wait.link {
                     exchange.forwarding.end_queue(link.waited(self.ring.clock().now()));
-                    self.remove_waiting(number, exchange.priority, link);
+                    self.remove_waiting(number, exchange.priority, link, false);
                 }
             }
             State::Between | State::Failed(_) => {}

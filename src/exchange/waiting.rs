@@ -8,7 +8,7 @@ use slab::Slab;
 use super::state::Wait;
 use super::{Engine, Exchange, Failure, State};
 use crate::buffer::Queue;
-use crate::cluster::{ClusterState, Endpoint, EndpointState, Priority, Queued};
+use crate::cluster::{ClusterState, Endpoint, EndpointState, Priority, Queued, Sharer};
 use crate::id::{EndpointId, StreamId};
 use crate::pool::CountedConnection;
 use crate::snapshot::Snapshot;
@@ -32,6 +32,7 @@ pub(super) struct Link {
     since: Duration,
     /// Whether its attempt is to be made over a new connection.
     fresh: bool,
+    sharer: Sharer,
 }
 
 impl Link {
@@ -46,11 +47,44 @@ impl Link {
 pub(super) struct WaitingRequests {
     cluster: ClusterState,
     /// By priority.
-    lists: [List; Priority::ALL.len()],
+    lists: [Lists; Priority::ALL.len()],
     /// How long one waits.
     timeout: Duration,
     /// Whether it is among those that are to be looked at.
     noted: bool,
+}
+
+/// Exchanges of one priority.
+#[derive(Debug)]
+struct Lists {
+    /// By sharer.
+    lists: Box<[List]>,
+    /// Those of which some wait: a bit each.
+    sharers: u64,
+    count: u32,
+}
+
+impl Default for Lists {
+    fn default() -> Self {
+        Self { lists: vec![List::default(); Sharer::COUNT].into(), sharers: 0, count: 0 }
+    }
+}
+
+impl Lists {
+    fn push(&mut self, exchanges: &mut Slab<Exchange>, id: u32, sharer: Sharer) {
+        self.lists[sharer.index()].push(exchanges, id);
+        self.sharers |= 1 << sharer.index();
+        self.count += 1;
+    }
+
+    fn remove(&mut self, exchanges: &mut Slab<Exchange>, it: Link) {
+        let list = &mut self.lists[it.sharer.index()];
+        list.remove(exchanges, it);
+        if list.count == 0 {
+            self.sharers &= !(1 << it.sharer.index());
+        }
+        self.count -= 1;
+    }
 }
 
 /// Exchanges in the order in which they came.
@@ -102,24 +136,28 @@ impl WaitingRequests {
 
     /// Tells all workers how many wait here, and since when.
     fn publish(&self, exchanges: &mut Slab<Exchange>, worker: usize, priority: Priority) {
-        let List { first, count, .. } = self.lists[priority as usize];
+        let Lists { lists, sharers, count } = &self.lists[priority as usize];
+        let places = self.cluster.places();
+        let first = places.first_of(*sharers).and_then(|sharer| lists[sharer.index()].first);
         let since = first.map_or(Duration::ZERO, |first| link(exchanges, first).since);
-        self.cluster.places().set_waiting(worker, priority, count, since);
+        places.set_waiting(worker, priority, (*count, *sharers), since);
     }
 
-    /// The one that is served next: the first of the most important ones. Where that one has waited for half of its time, more come than
+    /// The one that is served next: of the most important ones, the first one of the sharer whose turn it is. Where that one has waited for half of its time, more come than
     /// can be served, and the first ones would all be served too late: then it is the last one.
     fn next(&self, exchanges: &mut Slab<Exchange>, now: Duration) -> Option<u32> {
-        let list = self.lists.iter().find(|list| list.count > 0)?;
+        let lists = self.lists.iter().find(|lists| lists.count > 0)?;
+        let list = &lists.lists[self.cluster.places().first_of(lists.sharers)?.index()];
         let first = list.first?;
         let late = now.saturating_sub(link(exchanges, first).since) > self.timeout / 2;
         if late { list.last } else { Some(first) }
     }
 
-    /// The one that makes room for a more important one: the last of the least important ones.
+    /// The one that makes room for another one: of the least important ones, the last one of the sharer that has most.
     fn least(&self) -> Option<u32> {
         let lesser = &self.lists[Priority::Critical as usize + 1..];
-        lesser.iter().rev().find_map(|list| list.last)
+        let lists = lesser.iter().rev().find(|lists| lists.count > 0)?;
+        lists.lists.iter().max_by_key(|list| list.count)?.last
     }
 }
 
@@ -219,12 +257,12 @@ impl<D: Driver> Engine<D> {
                 return false;
             }
             Ok(true) => {
-                self.unlink(id, link);
+                self.unlink(id, link, true);
                 self.send(id, &mut request);
                 self.arm(id);
             }
             Err(failure) => {
-                self.unlink(id, link);
+                self.unlink(id, link, true);
                 request.clear(self.ring.buffers.pieces());
                 self.fail(id, failure);
             }
@@ -357,13 +395,15 @@ impl<D: Driver> Engine<D> {
         let exchange = &mut self.exchanges[id as usize];
         let cluster = &exchange.snapshot.clusters[exchange.cluster.index()];
         let (number, priority) = (cluster.state.number(), exchange.priority);
+        let route = exchange.snapshot.router.routes().get(exchange.route.index());
+        let sharer = Sharer::of(route.and_then(|route| route.tenant));
         // What waits holds its head at least.
         if self.ring.buffers.is_scarce() {
             return Err(Failure::Buffers);
         }
         exchange.place.get_or_insert_with(|| Place::of(&cluster.state));
         let Some(Some(waiting)) = self.waiting.get_mut(number as usize) else { return Err(Failure::QueueFull) };
-        match waiting.cluster.places().queue(self.worker, priority) {
+        match waiting.cluster.places().queue(self.worker, priority, sharer) {
             Queued::Waits => {}
             Queued::Evicts => self.evict(number),
             Queued::Full => {
@@ -373,10 +413,11 @@ impl<D: Driver> Engine<D> {
         }
         let Some(Some(waiting)) = self.waiting.get_mut(number as usize) else { return Err(Failure::QueueFull) };
         let (now, until) = (self.ring.clock().now(), self.ring.clock().deadline(waiting.timeout));
-        let list = &mut waiting.lists[priority as usize];
-        let link = Link { before: list.last, after: None, since: now, fresh };
+        let lists = &mut waiting.lists[priority as usize];
+        let before = lists.lists[sharer.index()].last;
+        let link = Link { before, after: None, since: now, fresh, sharer };
         self.exchanges[id as usize].state = State::Waiting(Wait { request: Queue::default(), until, link: Some(link) });
-        list.push(&mut self.exchanges, id);
+        lists.push(&mut self.exchanges, id, sharer);
         waiting.publish(&mut self.exchanges, self.worker, priority);
         // A place may have become free before this one was seen to wait.
         self.note(number);
@@ -389,20 +430,20 @@ impl<D: Driver> Engine<D> {
         Ok(())
     }
 
-    /// Takes an exchange out of those that wait. `link` is or was its own.
-    pub(super) fn unlink(&mut self, id: u32, link: Link) {
+    /// Takes an exchange out of those that wait. `link` is or was its own. `served`: it was its turn.
+    pub(super) fn unlink(&mut self, id: u32, link: Link, served: bool) {
         let exchange = &mut self.exchanges[id as usize];
         exchange.forwarding.end_queue(link.waited(self.ring.clock().now()));
         let (priority, number) = (exchange.priority, exchange.place.as_ref().map(|place| place.cluster.number()));
-        self.remove_waiting(number, priority, link);
+        self.remove_waiting(number, priority, link, served);
     }
 
     /// Takes an exchange out of those that wait at a cluster.
-    pub(super) fn remove_waiting(&mut self, number: Option<u32>, priority: Priority, link: Link) {
+    pub(super) fn remove_waiting(&mut self, number: Option<u32>, priority: Priority, link: Link, served: bool) {
         let Some(Some(waiting)) = number.and_then(|number| self.waiting.get_mut(number as usize)) else { return };
         waiting.lists[priority as usize].remove(&mut self.exchanges, link);
+        waiting.cluster.places().leave(link.sharer, served);
         waiting.publish(&mut self.exchanges, self.worker, priority);
-        waiting.cluster.places().leave();
     }
 
     /// Refuses the least important of the requests of a cluster that wait here, unless all are of the highest priority.
@@ -423,7 +464,7 @@ impl<D: Driver> Engine<D> {
                 Failure::QueueFull => place.cluster.places().count_full(),
                 _ => place.cluster.places().count_late(),
             }
-            self.unlink(id, link);
+            self.unlink(id, link, false);
         }
     }
 }

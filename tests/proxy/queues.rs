@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver};
 
 use crate::harness::{Message, Origin, Proxy, Setup, Wire, closed, poll};
 
@@ -11,6 +12,8 @@ const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 struct Held {
     origin: Origin,
     counts: Arc<Counts>,
+    /// Of the requests, as they are read.
+    paths: Receiver<String>,
 }
 
 #[derive(Default)]
@@ -25,18 +28,21 @@ impl Held {
     fn new() -> Self {
         let counts = Arc::<Counts>::default();
         let its = Arc::clone(&counts);
+        let (sender, paths) = mpsc::channel();
         let origin = Origin::start(move |mut wire, _| {
             while let Some(request) = wire.message() {
                 let number = its.read.fetch_add(1, Ordering::SeqCst);
                 let now = its.under_way.fetch_add(1, Ordering::SeqCst) + 1;
                 its.most.fetch_max(now, Ordering::SeqCst);
+                let path = request.line().split(' ').nth(1).unwrap().to_owned();
+                // The test may be over.
+                let _ = sender.send(path.clone());
                 poll(|| (its.allowed.load(Ordering::SeqCst) > number).then_some(()));
                 its.under_way.fetch_sub(1, Ordering::SeqCst);
-                let path = request.line().split(' ').nth(1).unwrap().to_owned();
                 wire.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{path}", path.len()));
             }
         });
-        Self { origin, counts }
+        Self { origin, counts, paths }
     }
 
     fn address(&self) -> &str {
@@ -195,6 +201,43 @@ fn a_limit_of_connections_holds_for_those_that_there_are() {
     assert_eq!((limit_of(&proxy), held.origin.connections()), (2, 8));
     held.allow(1000);
     assert!(answers(later).iter().all(|answer| answer.status() == 200));
+}
+
+/// However many requests of one tenant wait, those of another one have every other turn, and find room in a full queue.
+#[test]
+fn tenants_take_turns() {
+    let tenant = |name: &str| {
+        format!(
+            "[[tenant]]\nname = \"{name}\"\nfile = \"FOLDER/{name}.toml\"\nclaims = [{{ host = \"{name}.test\" }}]\n\
+             [[group]]\nname = \"{name}\"\ntenant = \"{name}\"\n[[group.route]]\npath_prefix = \"/{name}\"\ncluster = \"app\"\n"
+        )
+    };
+    for workers in ["count = 1", "count = 2"] {
+        let held = Held::new();
+        let limits = "limits = { requests = 1, queue = 10, queue_timeout = \"10s\" }";
+        let more = format!("{}{}", tenant("noisy"), tenant("quiet"));
+        let setup = Setup::to(&[held.address()]).cluster(limits).managed().more(&more);
+        let proxy = Proxy::start(&setup.text().replace("count = 1", workers), &[]);
+        let mut noisy = vec![ask(&proxy, "/noisy")];
+        held.read(1);
+        noisy.extend((0..10).map(|_| ask(&proxy, "/noisy")));
+        waits(&proxy, 10);
+        let mut quiet = Vec::new();
+        for count in 1..=3 {
+            quiet.push(ask(&proxy, "/quiet"));
+            poll(|| (limit(&proxy, "queue_full") == count && limit(&proxy, "waiting") == 10).then_some(()));
+        }
+        // Who has more waiting than others finds no room.
+        assert_eq!(ask(&proxy, "/noisy").message().unwrap().reason(), "queue_full");
+        held.allow(1000);
+        assert!(answers(quiet).iter().all(|answer| (answer.status(), answer.text()) == (200, "/quiet")));
+        let mut statuses: Vec<_> = answers(noisy).iter().map(Message::status).collect();
+        statuses.sort_unstable();
+        assert_eq!(statuses, [200, 200, 200, 200, 200, 200, 200, 200, 503, 503, 503]);
+        let order: Vec<_> = held.paths.try_iter().collect();
+        let first = order[1..7].iter().filter(|path| *path == "/quiet").count();
+        assert_eq!(first, 3, "{workers}: {order:?}");
+    }
 }
 
 #[test]
