@@ -60,13 +60,33 @@ pub enum Level {
 }
 
 impl Level {
-    fn name(self) -> &'static str {
+    /// All of them, the least first.
+    pub const ALL: [Self; 3] = [Self::Info, Self::Warn, Self::Error];
+
+    /// As it is written in the log and in a configuration.
+    #[must_use]
+    pub fn name(self) -> &'static str {
         match self {
             Self::Info => "info",
             Self::Warn => "warn",
             Self::Error => "error",
         }
     }
+}
+
+/// The least level that is logged.
+#[must_use]
+pub fn least() -> Level {
+    match LEAST.load(Ordering::Relaxed) {
+        0 => Level::Info,
+        1 => Level::Warn,
+        _ => Level::Error,
+    }
+}
+
+/// From now on logs what is of this level or above, until the next [`configure`].
+pub fn set_least(least: Level) {
+    LEAST.store(least as u8, Ordering::Relaxed);
 }
 
 /// From now on logs what is of this level or above, in this format.

@@ -26,6 +26,8 @@ pub struct AdminSpec {
     pub listen_is_default: bool,
     /// Host names under which `listen` serves.
     pub hosts: AdminHosts,
+    /// What who asks at `listen` has to show; None: nothing.
+    pub token: Option<String>,
     /// Path of the socket for the verbs; None: off.
     pub socket: Option<PathBuf>,
     /// Whether `socket` is the default: if it cannot be made there, cairn starts without it. Not if another process has it.
@@ -41,6 +43,9 @@ pub enum AdminHosts {
     Only(Vec<HostPattern>),
 }
 
+/// The shortest token, bytes: so many hexadecimal digits cannot be guessed over a network.
+const TOKEN_BYTES_MIN: usize = 16;
+
 /// Value that turns an address or a socket off.
 const OFF: &str = "off";
 
@@ -55,7 +60,18 @@ pub(super) fn admin(section: Section<'_>, problems: &mut Problems) -> AdminSpec 
     if let Some(text) = section.text("socket") {
         check_socket(text, problems);
     }
+    let token = section.text("token").and_then(|text| token(text, problems));
+    if let Some(address) = listen.filter(|address| !address.ip().to_canonical().is_loopback() && !section.has("token"))
+    {
+        problems
+            .add(
+                section.span("listen"),
+                format!("{address} can be reached from other machines, and whoever asks there needs no token"),
+            )
+            .help("write token = \"@admin.token\", a file with 16 random characters or more, or listen on 127.0.0.1");
+    }
     AdminSpec {
+        token,
         listen,
         listen_is_default: !section.has("listen"),
         hosts: match &*section.texts("hosts") {
@@ -115,6 +131,21 @@ fn socket(text: &str) -> Option<PathBuf> {
     (text != OFF).then(|| PathBuf::from(text))
 }
 
+/// The token, which stands in a file or in the environment, so that nobody who reads the configuration has it.
+fn token(text: Text<'_>, problems: &mut Problems) -> Option<String> {
+    let value = text.value.trim();
+    if text.value == text.shown {
+        problems
+            .add(text.at, "a token does not stand in the configuration itself")
+            .help("write token = \"@admin.token\", a file beside this one, or \"${NAME}\" of the environment");
+    } else if value.len() < TOKEN_BYTES_MIN || !value.bytes().all(|byte| byte.is_ascii_graphic()) {
+        problems
+            .add(text.at, format!("the token of {} is no {TOKEN_BYTES_MIN} or more printable characters", text.shown))
+            .help("make one: openssl rand -hex 32");
+    }
+    Some(value.to_owned())
+}
+
 fn listen(text: Text<'_>, problems: &mut Problems) -> Option<SocketAddr> {
     if text.value == OFF {
         return None;
@@ -154,6 +185,7 @@ mod tests {
             listen: listen.map(|listen| listen.parse().unwrap()),
             listen_is_default: true,
             hosts: AdminHosts::Only(Vec::new()),
+            token: None,
             socket: Some(ADMIN_SOCKET.into()),
             socket_is_default: true,
         };
@@ -161,6 +193,7 @@ mod tests {
             listen: listen.map(|listen| listen.parse().unwrap()),
             listen_is_default: false,
             hosts: AdminHosts::Only(Vec::new()),
+            token: None,
             socket: socket.map(PathBuf::from),
             socket_is_default: false,
         };

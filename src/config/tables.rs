@@ -115,6 +115,12 @@ static ADMIN: Table = Table {
             "names by which `listen` may be asked, besides addresses and names without a dot; \"*\": any",
         ),
         key(
+            "token",
+            Kind::Text,
+            Preset::Optional("\"@admin.token\""),
+            "what who asks at `listen` shows as Authorization: Bearer; has to be there where that is no loopback address; absent: none",
+        ),
+        key(
             "socket",
             Kind::Text,
             Preset::Word(ADMIN_SOCKET),

@@ -15,15 +15,18 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::serve::Listener;
 use axum::{Json, Router, middleware};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::events;
 use super::prepare::is_same_file;
-use super::serving::{self, check_host};
-use super::{ControlRequest, EndpointOrder, Guard, GuardEnd, GuardError, MetricsFormat, Verdict};
+use super::serving::{self, check_host, check_origin, check_token};
+use super::{
+    ConnectionsStatus, ControlRequest, EndpointOrder, Guard, GuardEnd, GuardError, MetricsFormat, Status, Verdict,
+};
 use crate::config::{AdminHosts, AdminSpec};
-use crate::event_log::{Level, log};
+use crate::event_log::{self, Level, log};
 use crate::printable::printable;
 use crate::uring;
 
@@ -32,6 +35,8 @@ use crate::uring;
 pub struct AdminListeners {
     tcp: Option<TcpListener>,
     hosts: Arc<AdminHosts>,
+    /// Who asks at the address has to show it; None: nothing.
+    token: Option<String>,
     unix: Option<(UnixListener, PathBuf)>,
 }
 
@@ -116,7 +121,7 @@ impl AdminListeners {
     /// # Errors
     /// An address that the configuration names cannot be bound, or the socket is another process's.
     pub async fn open(spec: &AdminSpec, demo: bool) -> Result<Self, AdminError> {
-        let mut admin = Self { tcp: None, hosts: Arc::new(spec.hosts.clone()), unix: None };
+        let mut admin = Self { tcp: None, hosts: Arc::new(spec.hosts.clone()), token: spec.token.clone(), unix: None };
         if let Some(address) = spec.listen {
             let opened = TcpListener::bind(address).await;
             let fail = |source| AdminError::Bind { place: address.to_string(), key: "admin.listen", source };
@@ -150,14 +155,19 @@ impl AdminListeners {
             let Some(listener) = self.tcp else { return };
             let hosts = self.hosts;
             let check = middleware::from_fn(move |request, next| check_host(Arc::clone(&hosts), request, next));
-            let answers = read_only_paths(state.clone()).merge(forbidden_paths()).layer(check);
+            let answers = read_only_paths(state.clone(), ending.clone()).merge(forbidden_paths());
+            let token = self.token.map(Arc::from);
+            let answers =
+                answers.layer(middleware::from_fn(move |request, next| check_token(token.clone(), request, next)));
+            let answers = answers.layer(check);
             serving::serve(listener, answers, ending.clone()).await;
         };
         let private = async {
             let Some((listener, path)) = self.unix else { return };
             let _gone = RemoveSocketFile(path);
             let check = middleware::from_fn_with_state(state.served.clone(), check_meant);
-            let answers = read_only_paths(state.clone()).merge(command_paths(state.clone())).layer(check);
+            let answers = read_only_paths(state.clone(), ending.clone()).merge(command_paths(state.clone()));
+            let answers = answers.layer(check).layer(middleware::from_fn(check_origin));
             serving::serve(ForeignProcesses(listener), answers, ending.clone()).await;
         };
         tokio::join!(public, private);
@@ -260,16 +270,21 @@ fn open_socket(path: &Path, make_folder: bool) -> io::Result<StdListener> {
 }
 
 /// Paths that change nothing; served on the address and on the socket.
-fn read_only_paths(state: AdminState) -> Router {
+fn read_only_paths(state: AdminState, ending: watch::Receiver<bool>) -> Router {
     Router::new()
         .route("/", get(async || HELP))
         .route("/live", get(async || "live\n"))
         .route("/ready", get(ready))
         .route("/status", get(async |State(state)| answer(&state, ControlRequest::Status).await.map(Json)))
         .route("/routes", get(async |State(state)| answer(&state, ControlRequest::Routes).await.map(Json)))
+        .route("/clusters", get(async |State(state)| part(&state, |status| status.clusters).await))
+        .route("/connections", get(async |State(state)| part(&state, ConnectionsStatus::of).await))
+        .route("/certificates", get(async |State(state)| part(&state, |status| status.certificates).await))
+        .route("/log-level", get(async || Json(LogLevel { level: event_log::least().name().to_owned() })))
         .route("/config", get(config))
         .route("/metrics", get(metrics))
-        .with_state(state)
+        .with_state(state.clone())
+        .merge(events::paths(state, ending))
 }
 
 /// Paths that change the process; served on the socket only.
@@ -287,6 +302,7 @@ fn command_paths(state: AdminState) -> Router {
         .route("/plan", post(plan))
         .route("/endpoint", post(endpoint))
         .route("/log/reopen", post(reopen_log))
+        .route("/log-level", post(set_log_level))
         .route("/drain", post(async |State(state)| answer(&state, ControlRequest::Drain).await))
         .with_state(state)
 }
@@ -294,17 +310,18 @@ fn command_paths(state: AdminState) -> Router {
 /// The paths of [`command_paths`], each answered 403, for the address.
 fn forbidden_paths() -> Router {
     let refuse = || post(async || (StatusCode::FORBIDDEN, "only on the admin socket\n"));
-    let paths = ["/reload", "/reload/accept", "/reload/rollback", "/plan", "/endpoint", "/log/reopen", "/drain"];
+    let paths =
+        ["/reload", "/reload/accept", "/reload/rollback", "/plan", "/endpoint", "/log/reopen", "/log-level", "/drain"];
     paths.into_iter().fold(Router::new(), |router, path| router.route(path, refuse()))
 }
 
 const HELP: &str = "\
-cairn: /status /routes /config /metrics /ready /live
-on the admin socket also POST /reload /reload/accept /reload/rollback /plan /endpoint /log/reopen /drain
+cairn: /status /routes /clusters /connections /certificates /config /log-level /top /top/events /metrics /ready /live
+on the admin socket also POST /reload /reload/accept /reload/rollback /plan /endpoint /log/reopen /log-level /drain
 ";
 
 /// The answer when the control thread takes no requests any more: 503.
-struct ControlEnded;
+pub(super) struct ControlEnded;
 
 impl IntoResponse for ControlEnded {
     fn into_response(self) -> Response {
@@ -312,7 +329,8 @@ impl IntoResponse for ControlEnded {
     }
 }
 
-async fn answer<T>(
+/// The answer of the control thread to a request.
+pub(super) async fn answer<T>(
     state: &AdminState,
     ask: impl FnOnce(oneshot::Sender<T>) -> ControlRequest,
 ) -> Result<T, ControlEnded> {
@@ -347,6 +365,27 @@ async fn endpoint(
         Ok(done) => format!("{done}\n").into_response(),
         Err(problem) => (StatusCode::NOT_FOUND, format!("{problem}\n")).into_response(),
     })
+}
+
+/// A part of the state of the process.
+async fn part<T: Serialize>(state: &AdminState, of: impl FnOnce(Status) -> T) -> Result<Json<T>, ControlEnded> {
+    answer(state, ControlRequest::Status).await.map(|status| Json(of(status)))
+}
+
+/// What is said on stderr; also the query parameters that change it.
+#[derive(Debug, Serialize, Deserialize)]
+struct LogLevel {
+    /// `info`, `warn` or `error`.
+    level: String,
+}
+
+async fn set_log_level(Query(query): Query<LogLevel>) -> Response {
+    let Some(level) = Level::ALL.into_iter().find(|level| level.name() == query.level) else {
+        return (StatusCode::BAD_REQUEST, "level is info, warn or error\n").into_response();
+    };
+    log(Level::Warn, format_args!("log.level is {} until the next reload", level.name()));
+    event_log::set_least(level);
+    Json(query).into_response()
 }
 
 async fn reopen_log(State(state): State<AdminState>) -> Result<Response, ControlEnded> {
@@ -419,6 +458,7 @@ mod tests {
             listen: None,
             listen_is_default: true,
             hosts: AdminHosts::Any,
+            token: None,
             socket: Some(path),
             socket_is_default: true,
         };

@@ -12,6 +12,7 @@ pub mod demo;
 mod certificates;
 mod drain;
 mod envoy;
+mod events;
 mod exposition;
 mod guard;
 mod health;
@@ -25,6 +26,7 @@ mod routes;
 mod series;
 mod serving;
 mod status;
+mod top;
 mod watch;
 
 use std::path::PathBuf;
@@ -52,7 +54,7 @@ pub use guard::{GUARD_MAX, Guard, GuardEnd, GuardError};
 use guard::{GuardedReload, History};
 pub use health::EndpointOrder;
 use health::Health;
-use names::SeriesNames;
+pub use names::{NamedRoute, SeriesNames};
 pub use plan::{Change, Plan};
 pub use prepare::{Compiler, insecure_clusters, tenant_complaints};
 pub use process::{BusyStatus, ProcessStatus};
@@ -60,7 +62,10 @@ use reload::{ReloadRequest, Running};
 pub use reload::{Reloaded, Verdict};
 pub use routes::RouteLine;
 use status::ReloadCounts;
-pub use status::{BufferStatus, ListenerStatus, Status, TenantStatus};
+pub use status::{
+    BufferStatus, ConnectionsStatus, EndpointConnections, ListenerStatus, Status, TenantStatus, TurnStatus,
+};
+pub use top::Top;
 use watch::Watcher;
 
 /// How often counters are sampled for a guard and unused snapshots are dropped.
@@ -80,6 +85,8 @@ pub enum ControlRequest {
     Plan(Option<PathBuf>, Reply<Result<Plan, String>>),
     /// The state of the process.
     Status(Reply<Status>),
+    /// The state of the process, and what series are called.
+    Counters(Reply<(Box<Status>, SeriesNames)>),
     /// The routes that are served.
     Routes(Reply<Vec<RouteLine>>),
     /// All metrics, in a format.
@@ -232,6 +239,10 @@ impl Control {
             ControlRequest::EndGuard(end, reply) => self.end_guard(end, reply),
             ControlRequest::Plan(path, reply) => self.plan(path, reply),
             ControlRequest::Status(reply) => drop(reply.send(self.status())),
+            ControlRequest::Counters(reply) => {
+                // The requester may have hung up.
+                let _ = reply.send((Box::new(self.status()), self.names.clone()));
+            }
             ControlRequest::Routes(reply) => beside(reply, move || routes::lines(&config)),
             ControlRequest::Metrics(format, reply) => {
                 let (status, names, spec) = (self.status(), self.names.clone(), self.config.metrics);

@@ -13,7 +13,7 @@ pub(super) const OVERFLOW: &str = "overflow";
 
 /// A route of which something was counted.
 #[derive(Clone, Debug)]
-pub(super) struct NamedRoute {
+pub struct NamedRoute {
     /// Its tenant.
     pub(super) tenant: Option<Arc<str>>,
     pub(super) stats: Arc<RouteStats>,
@@ -23,7 +23,7 @@ pub(super) struct NamedRoute {
 
 /// Names of series. Cheap to clone where nobody changes the clone.
 #[derive(Clone, Debug, Default)]
-pub(super) struct SeriesNames {
+pub struct SeriesNames {
     /// By name of the route.
     pub(super) routes: Arc<BTreeMap<Arc<str>, NamedRoute>>,
     /// By number, which are those of listeners.

@@ -224,6 +224,7 @@ impl Control {
             }
             // That says nothing of the files, so it is counted and is no problem of theirs.
             self.reload_counts.refused += 1;
+            self.reload_counts.note();
             let (verdict, version) = (Verdict::Refused, self.version());
             return wanted.answer(&Reloaded { verdict, version, message, tenants: Vec::new() });
         }
@@ -368,12 +369,17 @@ impl Control {
                     Verdict::Unchanged if wanted.guard.is_some() => {
                         // No guard begins, and the operator has to know that. Nothing is wrong with the files.
                         self.reload_counts.refused += 1;
+                        self.reload_counts.note();
                         outcome.verdict = Verdict::Refused;
                         outcome.message = ALREADY_SERVED.to_owned();
                     }
-                    Verdict::Unchanged => self.reload_counts.unchanged += 1,
+                    Verdict::Unchanged => {
+                        self.reload_counts.unchanged += 1;
+                        self.reload_counts.note();
+                    }
                     Verdict::Applied => {
                         self.reload_counts.applied += 1;
+                        self.reload_counts.note();
                         self.reload_counts.problem = None;
                         self.rolled_back_config = None;
                         let insecure = insecure_clusters(Some(&before), &self.config);
@@ -404,6 +410,7 @@ impl Control {
 
     fn refused(&mut self, problem: String) -> Reloaded {
         self.reload_counts.refused += 1;
+        self.reload_counts.note();
         self.reload_counts.problem = Some(problem.as_str().into());
         Reloaded { verdict: Verdict::Refused, version: self.version(), message: problem, tenants: Vec::new() }
     }

@@ -10,7 +10,7 @@ use crate::http::Method;
 use crate::telemetry::{Distribution, NO_METHOD, RouteStats, Span};
 
 /// Bounds of times as clients see them and of what endpoints take.
-const LONG: [(&str, Duration); 14] = [
+pub(super) const LONG: [(&str, Duration); 14] = [
     ("0.0005", Duration::from_micros(500)),
     ("0.001", Duration::from_millis(1)),
     ("0.0025", Duration::from_micros(2500)),

@@ -12,7 +12,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::Request;
 use axum::http::uri::Authority;
-use axum::http::{StatusCode, Version, header};
+use axum::http::{HeaderValue, StatusCode, Uri, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::serve::Listener;
@@ -190,6 +190,21 @@ pub(super) async fn check_host(hosts: Arc<AdminHosts>, request: Request, next: N
     if second.is_some() || first.is_none() && request.version() > Version::HTTP_10 {
         return (StatusCode::BAD_REQUEST, "the request needs one Host\n").into_response();
     }
+    // A browser says which page has it ask. `null` is a page without a site of its own.
+    let origin = request
+        .headers()
+        .get(header::ORIGIN)
+        .map(|value| value.to_str().ok().and_then(|text| text.parse::<Uri>().ok()));
+    let is_own = |origin: &Option<Uri>| {
+        origin
+            .as_ref()
+            .filter(|origin| origin.scheme().is_some())
+            .and_then(Uri::host)
+            .is_some_and(|host| is_known(host, &hosts))
+    };
+    if origin.is_some_and(|origin| !is_own(&origin)) {
+        return (StatusCode::FORBIDDEN, "a page of another site has no business here\n").into_response();
+    }
     let host = first.map(|value| value.to_str().ok().and_then(|text| text.parse::<Authority>().ok()));
     let target = request.uri().authority().cloned();
     let known = |authority: &Option<Authority>| authority.as_ref().is_some_and(|it| is_known(it.host(), &hosts));
@@ -198,6 +213,34 @@ pub(super) async fn check_host(hosts: Arc<AdminHosts>, request: Request, next: N
     }
     let text = "this interface is asked by an address, by localhost or another name without a dot, or by a name that `admin.hosts` lists\n";
     (StatusCode::FORBIDDEN, text).into_response()
+}
+
+/// Refuses what a page of another site has its reader's browser send: there is no such page that has business on the socket.
+pub(super) async fn check_origin(request: Request, next: Next) -> Response {
+    if !request.headers().contains_key(header::ORIGIN) {
+        return next.run(request).await;
+    }
+    (StatusCode::FORBIDDEN, "no page of a browser asks here\n").into_response()
+}
+
+/// Refuses requests without the token, if there is one: `Authorization: Bearer TOKEN` (RFC 6750 section 2.1).
+pub(super) async fn check_token(token: Option<Arc<str>>, request: Request, next: Next) -> Response {
+    let Some(token) = token else { return next.run(request).await };
+    let shown = request.headers().get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+    let bearer =
+        shown.and_then(|value| value.split_at_checked(7)).filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"Bearer "));
+    if bearer.is_some_and(|(_, shown)| is_same(shown, token.as_bytes())) {
+        return next.run(request).await;
+    }
+    let challenge = [(header::WWW_AUTHENTICATE, "Bearer realm=\"cairn\"")];
+    (StatusCode::UNAUTHORIZED, challenge, "the request needs `Authorization: Bearer` with the token of admin.token\n")
+        .into_response()
+}
+
+/// Whether both are the same. Takes as long wherever they differ.
+fn is_same(one: &[u8], other: &[u8]) -> bool {
+    let differences = one.iter().zip(other).fold(0, |differences, (one, other)| differences | (one ^ other));
+    one.len() == other.len() && differences == 0
 }
 
 fn is_known(host: &str, hosts: &AdminHosts) -> bool {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +32,9 @@ pub struct ReloadCounts {
     pub refused: u64,
     /// Rolled back.
     pub rolled_back: u64,
+    /// When the last one ended, in seconds since 1970; None: there was none.
+    #[serde(default)]
+    pub last_at: Option<u64>,
     /// Why the files are not served: the last reload of them was refused or rolled back. None: they are what is served. Shared,
     /// because it can be long.
     pub problem: Option<Arc<str>>,
@@ -136,6 +140,51 @@ pub struct Status {
     pub turns: Vec<TurnStatus>,
 }
 
+/// Open connections of both sides.
+#[derive(Clone, Debug, Serialize)]
+pub struct ConnectionsStatus {
+    /// Of clients, by listener.
+    pub listeners: Vec<ListenerStatus>,
+    /// Of clients, by worker.
+    pub workers: Vec<TurnStatus>,
+    /// Connections of TCP that are passed on.
+    pub passing: u64,
+    /// To endpoints.
+    pub endpoints: Vec<EndpointConnections>,
+}
+
+/// Open connections to an endpoint.
+#[derive(Clone, Debug, Serialize)]
+pub struct EndpointConnections {
+    /// Name of its cluster.
+    pub cluster: String,
+    /// Its address.
+    pub address: String,
+    /// Connections that are open, or being made.
+    pub open: u64,
+    /// Of these, the ones that wait in pools.
+    pub idle: u64,
+    /// Attempts under way.
+    pub in_flight: u32,
+}
+
+impl ConnectionsStatus {
+    /// What is said of connections in a state of the process.
+    pub(super) fn of(status: Status) -> Self {
+        let endpoints = status.clusters.iter().flat_map(|cluster| {
+            cluster.endpoints.iter().map(|endpoint| EndpointConnections {
+                cluster: cluster.name.clone(),
+                address: endpoint.address.clone(),
+                open: endpoint.open,
+                idle: endpoint.idle,
+                in_flight: endpoint.in_flight,
+            })
+        });
+        let endpoints = endpoints.collect();
+        Self { listeners: status.listeners, workers: status.turns, passing: status.passing, endpoints }
+    }
+}
+
 /// What a worker has counted of itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TurnStatus {
@@ -232,6 +281,13 @@ pub struct TenantStatus {
     pub clusters: usize,
     /// Problems of the file as it stands. Shares the report's text, because there may be a long one for each of many tenants.
     pub problems: Option<Arc<str>>,
+}
+
+impl ReloadCounts {
+    /// Notes that one has ended now.
+    pub(super) fn note(&mut self) {
+        self.last_at = SystemTime::now().duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs());
+    }
 }
 
 impl Control {
@@ -391,7 +447,7 @@ impl fmt::Display for Status {
         row("cairn", format_args!("{cairn}, process {pid}, {workers} workers, up {uptime_seconds} s"))?;
         let old = self.snapshots.saturating_sub(1);
         row("configuration", format_args!("version {}, {old} older still in use", self.version))?;
-        let ReloadCounts { applied, unchanged, refused, rolled_back, problem } = &self.reloads;
+        let ReloadCounts { applied, unchanged, refused, rolled_back, problem, .. } = &self.reloads;
         row(
             "reloads",
             format_args!("{applied} applied, {unchanged} unchanged, {refused} refused, {rolled_back} rolled back"),

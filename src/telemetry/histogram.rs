@@ -174,6 +174,13 @@ impl Distribution {
         Some(Duration::from_nanos(lower_bound(octave, step) + width(octave) / 2))
     }
 
+    /// Adds all that is in another one.
+    pub fn add(&mut self, other: &Self) {
+        let pairs = self.counts.as_flattened_mut().iter_mut().zip(other.counts.as_flattened());
+        pairs.for_each(|(count, more)| *count += more);
+        self.nanoseconds += other.nanoseconds;
+    }
+
     /// What was added since `before` was read.
     #[must_use]
     pub fn since(&self, before: &Self) -> Self {
@@ -255,6 +262,9 @@ mod tests {
         histograms.record(Span::Total, Duration::from_secs(1));
         let since = read().since(&before);
         assert_eq!(since.count(), 1);
+        let mut both = since.clone();
+        both.add(&before);
+        assert_eq!(both.count(), 2);
         assert!((since.quantile(0.5).unwrap().as_secs_f64() - 1.0).abs() < 0.02);
     }
 }

@@ -4,6 +4,7 @@
 
 mod access_log;
 mod admin;
+mod admin_api;
 mod affinity;
 mod answers;
 mod balance;

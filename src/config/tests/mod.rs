@@ -49,8 +49,8 @@ fn documented_examples_are_accepted() {
     let plain = effect(parse("plain", &document).unwrap());
     let examples = default_file::examples();
     assert!(examples.len() > 15, "{examples:?}");
-    // `hsts` needs TLS, and so files; the others are of listeners of TCP.
-    let apart = |example: &String| ["hsts", "sni", "alpn"].iter().any(|key| example.starts_with(key));
+    // `hsts` needs TLS, and so files, and `token` is one; the others are of listeners of TCP.
+    let apart = |example: &String| ["hsts", "token", "sni", "alpn"].iter().any(|key| example.starts_with(key));
     for example in examples.into_iter().filter(|example| !apart(example)) {
         let mut text = document.replace(&format!("# {example}"), &example);
         if ["split", "redirect", "respond"].iter().any(|action| example.starts_with(action)) {

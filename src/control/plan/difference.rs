@@ -331,6 +331,11 @@ fn endpoints(old: &ClusterSpec, new: &ClusterSpec) -> Vec<Change> {
     kind.changes(&old.endpoints, &new.endpoints)
 }
 
+/// Says of a token that it is another one, and nothing else.
+fn token(config: &Config) -> String {
+    config.admin.token.as_ref().map_or_else(|| "none".to_owned(), mark)
+}
+
 /// Settings of the process, also those that a reload cannot change.
 fn process(old: &Config, new: &Config, plan: &mut Plan) {
     let socket = |config: &Config| optional(config.admin.socket.as_ref().map(|path| path.display()));
@@ -351,6 +356,7 @@ fn process(old: &Config, new: &Config, plan: &mut Plan) {
         ("admin.listen", optional(old.admin.listen), optional(new.admin.listen)),
         ("admin.hosts", shown(&old.admin.hosts), shown(&new.admin.hosts)),
         ("admin.socket", socket(old), socket(new)),
+        ("admin.token", token(old), token(new)),
     ];
     if let Some(text) = changes(aspects) {
         plan.add(Sign::Changed, "process", "itself", format!("{text}: at the next start, not by a reload"));

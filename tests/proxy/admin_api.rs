@@ -1,0 +1,247 @@
+//! What the admin interface says: its documents against docs/admin.md, live rates, and who may change what. Not here: its connections
+//! (`admin`), metrics (`metrics`).
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::net::UnixStream;
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::harness::{Message, Origin, PATIENCE, Proxy, Setup, Wire};
+use crate::metrics::{metrics, sum};
+
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
+
+fn get(proxy: &Proxy, path: &str) -> Message {
+    let mut wire = Wire::connect(proxy.admin());
+    wire.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+    wire.message().unwrap()
+}
+
+fn json(proxy: &Proxy, path: &str) -> Value {
+    let answer = get(proxy, path);
+    assert_eq!(answer.status(), 200, "{path}: {answer:?}");
+    serde_json::from_str(answer.text()).unwrap()
+}
+
+/// One request on the admin socket.
+fn on_socket(proxy: &Proxy, head: &str) -> Message {
+    let stream = UnixStream::connect(proxy.folder().join("admin.sock")).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut wire = Wire::over(stream);
+    wire.send(format!("{head}\r\n"));
+    wire.message().unwrap()
+}
+
+/// The names of all members of a document, with `[]` for the items of a list and `*` for names that are no part of the schema.
+fn members(value: &Value, path: &str, found: &mut BTreeSet<String>) {
+    const MAPS: [&str; 2] = ["local_responses", "cuts"];
+    match value {
+        Value::Object(members_of) => {
+            for (name, member) in members_of {
+                let open = MAPS.contains(&path);
+                let name = if open { "*" } else { name };
+                let path = if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+                found.insert(path.clone());
+                members(member, &path, found);
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| members(item, &format!("{path}[]"), found)),
+        _ => {}
+    }
+}
+
+/// The members that docs/admin.md lists below the heading of a path.
+fn documented(path: &str) -> BTreeSet<String> {
+    let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/admin.md")).unwrap();
+    let heading = format!("## `GET {path}`");
+    let lines = text.lines().skip_while(|line| *line != heading).skip(1).take_while(|line| !line.starts_with("## "));
+    let rows = lines.filter_map(|line| line.strip_prefix("| `")?.split_once('`').map(|(name, _)| name.to_owned()));
+    let rows: BTreeSet<_> = rows.collect();
+    assert!(!rows.is_empty(), "docs/admin.md says nothing of {path}");
+    rows
+}
+
+/// A proxy of which all documents have something to say.
+fn full() -> (Origin, crate::tls::Site, Proxy) {
+    let (origin, site) = (Origin::answering(OK), crate::tls::Site::new());
+    let tenant = "[[tenant]]\nname = \"team\"\nfile = \"team.toml\"\nclaims = [{ host = \"team.test\" }]\nlimits.endpoint_networks = [\"127.0.0.1\"]\n";
+    let secure = format!("[[listener]]\nname = \"secure\"\nbind = \"127.0.0.1:0\"\n{}", site.keys(&["a"]));
+    let proxy = Setup::to(&[&origin.address]).cluster("limits.requests = 100").more(&secure).managed();
+    let proxy = proxy.start();
+    let file = format!(
+        "[[route]]\nname = \"r\"\nhosts = [\"team.test\"]\ncluster = \"c\"\n[[cluster]]\nname = \"c\"\nendpoints = [\"{}\"]\n",
+        origin.address
+    );
+    fs::write(proxy.folder().join("team.toml"), file).unwrap();
+    proxy.reload(
+        &Setup::to(&[&origin.address]).cluster("limits.requests = 100").more(&secure).more(tenant).managed().text(),
+    );
+    (origin, site, proxy)
+}
+
+#[test]
+fn documents_are_what_their_schema_says() {
+    let (_origin, _site, proxy) = full();
+    for host in ["a.test", "team.test"] {
+        let answer = proxy.ask(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+        assert_eq!(answer.status(), 200, "{host}: {answer:?} {}", proxy.status());
+    }
+    assert_eq!(proxy.ask("GET / HTTP/1.1\r\n\r\n").status(), 400);
+    for path in ["/status", "/routes", "/clusters", "/connections", "/certificates", "/log-level", "/top"] {
+        let mut found = BTreeSet::new();
+        members(&json(&proxy, path), "", &mut found);
+        let rows = documented(path);
+        let undocumented: Vec<_> = found.difference(&rows).collect();
+        assert!(undocumented.is_empty(), "{path} has {undocumented:?}, which docs/admin.md lacks");
+        let hollow = |row: &&String| {
+            !row.ends_with('*') && !row.starts_with("process.draining.") && !row.starts_with("draining.")
+        };
+        let absent: Vec<_> = rows.difference(&found).filter(hollow).filter(|row| !row.contains(".zone.")).collect();
+        assert!(absent.is_empty(), "{path} lacks {absent:?}, which docs/admin.md has");
+    }
+}
+
+/// Requests while somebody looks are in the rates, and the times of clients are those of the client, at most 2 % off and what the way
+/// there takes.
+#[test]
+fn top_tells_rates_and_times() {
+    const PAUSE: Duration = Duration::from_millis(60);
+    let origin = Origin::start(|mut wire, _| {
+        while wire.message().is_some() {
+            thread::park_timeout(PAUSE);
+            wire.send(OK);
+        }
+    });
+    let proxy = Setup::to(&[&origin.address]).managed().start();
+    let mut events = Wire::connect(proxy.admin());
+    events.send("GET /top/events?interval_ms=2000 HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let head = events.head().unwrap();
+    assert!(head.starts_with("HTTP/1.1 200") && head.contains("text/event-stream"), "{head}");
+    let mut client = proxy.client();
+    let times: Vec<_> = (0..10)
+        .map(|_| {
+            let began = std::time::Instant::now();
+            client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+            assert_eq!(client.message().unwrap().status(), 200);
+            began.elapsed().as_secs_f64() * 1e3
+        })
+        .collect();
+    let top = loop {
+        events.until(b"data: ").unwrap();
+        let top: Value = serde_json::from_str(&events.until(b"\n\n").unwrap()).unwrap();
+        if top["total"]["requests"] == 10 {
+            break top;
+        }
+    };
+    let route = &top["routes"][0];
+    assert_eq!((&route["name"], &route["requests"]), (&"route-1".into(), &10.into()), "{top}");
+    let longest = times.iter().copied().fold(0.0, f64::max);
+    let shortest = times.iter().copied().fold(f64::MAX, f64::min);
+    for quantile in ["p50", "p99", "mean"] {
+        let told = route["latency_ms"][quantile].as_f64().unwrap();
+        assert!(told > 0.98 * 60.0 && told < 1.02 * longest && told > 0.9 * shortest, "{quantile}: {told}, {times:?}");
+    }
+    let overhead = route["overhead_ms"]["p50"].as_f64().unwrap();
+    assert!(overhead > 0.0 && overhead < 30.0, "{overhead}");
+    let heat: Vec<_> = route["heat"].as_array().unwrap().iter().map(|count| count.as_u64().unwrap()).collect();
+    assert!(heat.iter().sum::<u64>() <= 10 && heat.len() == top["bounds_ms"].as_array().unwrap().len() + 1, "{top}");
+    // What is on the page is what a scrape says.
+    assert_eq!(sum(&metrics(&proxy, ""), "cairn_requests_total", &[]), 10.0);
+}
+
+/// An open stream of events does not keep the process.
+#[test]
+fn the_process_ends_although_somebody_listens() {
+    let origin = Origin::answering(OK);
+    let mut proxy = Setup::to(&[&origin.address]).managed().start();
+    let mut events = Wire::connect(proxy.admin());
+    events.send("GET /top/events?interval_ms=100 HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    events.until(b"data: ").unwrap();
+    proxy.signal(rustix::process::Signal::TERM);
+    assert_eq!(proxy.wait().code(), Some(0));
+}
+
+#[test]
+fn nothing_is_changed_by_get_or_from_elsewhere() {
+    let origin = Origin::answering(OK);
+    let proxy = Setup::to(&[&origin.address]).managed().start();
+    let commands = ["/reload", "/reload/accept", "/reload/rollback", "/plan", "/endpoint", "/log/reopen", "/drain"];
+    for path in commands {
+        assert_eq!(on_socket(&proxy, &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n")).status(), 405, "{path}");
+        let post = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n");
+        let foreign = on_socket(&proxy, &format!("{post}Origin: http://evil.example\r\n"));
+        assert_eq!(foreign.status(), 403, "{path}");
+        let mut wire = Wire::connect(proxy.admin());
+        wire.send(format!("{post}\r\n"));
+        assert_eq!(wire.message().unwrap().status(), 403, "{path}");
+    }
+    for (origin, status) in
+        [("http://evil.example", 403), ("null", 403), ("http://localhost:9901", 200), ("http://127.0.0.1:9901", 200)]
+    {
+        let mut wire = Wire::connect(proxy.admin());
+        wire.send(format!("GET /status HTTP/1.1\r\nHost: localhost\r\nOrigin: {origin}\r\n\r\n"));
+        assert_eq!(wire.message().unwrap().status(), status, "{origin}");
+    }
+    assert_eq!(json(&proxy, "/log-level")["level"], "info");
+    let set = |level: &str| {
+        let head = format!("POST /log-level?level={level} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n");
+        on_socket(&proxy, &head).status()
+    };
+    assert_eq!((set("loud"), set("error")), (400, 200));
+    assert_eq!(json(&proxy, "/log-level")["level"], "error");
+}
+
+/// Who cannot show the token of an address sees nothing of it, and the token itself is nowhere.
+#[test]
+fn a_token_keeps_others_out() {
+    const TOKEN: &str = "0123456789abcdef0123";
+    let origin = Origin::answering(OK);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    fs::write(&file, format!("{TOKEN}\n")).unwrap();
+    let admin =
+        format!("[admin]\nlisten = \"127.0.0.1:0\"\nsocket = \"FOLDER/admin.sock\"\ntoken = \"@{}\"", file.display());
+    let proxy = Setup::to(&[&origin.address]).more(&admin).start();
+    let ask = |field: &str| {
+        let mut wire = Wire::connect(proxy.admin());
+        wire.send(format!("GET /config HTTP/1.1\r\nHost: localhost\r\n{field}\r\n"));
+        wire.message().unwrap()
+    };
+    let wrong = [
+        "",
+        "Authorization: Bearer \r\n",
+        "Authorization: Bearer 0123456789abcdef012\r\n",
+        "Authorization: Basic eDp5\r\n",
+    ];
+    for field in wrong {
+        let answer = ask(field);
+        assert!(answer.status() == 401 && answer.field("www-authenticate").is_some(), "{field:?} {answer:?}");
+    }
+    let shown = ask(&format!("authorization: bearer {TOKEN}\r\n"));
+    assert!(shown.status() == 200 && !shown.text().contains(TOKEN) && shown.text().contains("token ="), "{shown:?}");
+    assert!(!proxy.status().to_string().contains(TOKEN));
+}
+
+/// A scraper that asks and does not read is cut off; others are served meanwhile.
+#[test]
+fn who_does_not_read_is_cut_off() {
+    let routes: String = (0..300)
+        .map(|number| format!("[[route]]\nname = \"r{number}\"\npath = \"/{number}\"\nrespond = {{ status = 204 }}\n"))
+        .collect();
+    let proxy = Setup::to(&["127.0.0.1:1"]).more(&routes).managed().start();
+    let before = proxy.descriptors();
+    let mut slow = Wire::connect(proxy.admin());
+    slow.send("GET /routes HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(300));
+    assert_eq!(get(&proxy, "/metrics").status(), 200);
+    assert!(proxy.descriptors() > before);
+    // Ten seconds without progress, which is the patience of a wait here.
+    let end = std::time::Instant::now() + 3 * PATIENCE;
+    while proxy.descriptors() > before {
+        assert!(std::time::Instant::now() < end, "it is still served");
+        thread::park_timeout(Duration::from_millis(50));
+    }
+    drop(slow);
+}
