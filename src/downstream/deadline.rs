@@ -93,11 +93,11 @@ impl Downstreams {
         let connection = &mut self.table[id as usize];
         let Timeouts { header, body, idle } = connection.timeouts(engine);
         let clock = engine.ring.clock();
-        let socket = connection.transport.socket();
         let since = connection.since;
         let now = clock.tick();
         let mut earliest = Earliest { clock, wait: None };
-        let unread = connection.reading.observe(now, engine.ring.unsent(socket) > 0, engine.ring.taken(socket));
+        let (unsent, taken) = (connection.transport.unsent(&engine.ring), connection.transport.taken(&engine.ring));
+        let unread = connection.reading.observe(now, unsent > 0, taken);
         match connection.phase {
             Phase::ProxyHeader => earliest.add(Wait::ProxyHeader, since, header),
             Phase::Handshake => earliest.add(Wait::Handshake, since, header),
@@ -125,18 +125,14 @@ impl Downstreams {
                 let current = &mut connection.current;
                 let waits = !current.body.is_done() && !connection.transport.is_paused();
                 // A client that receives a response while its upload is open has to make progress in one of the two directions.
-                let moved = current.received.wrapping_add(if current.response != Response::Awaited {
-                    engine.ring.taken(socket)
-                } else {
-                    0
-                });
+                let moved = current.received.wrapping_add(if current.response != Response::Awaited { taken } else { 0 });
                 if let Some(since) = current.arriving.observe(now, waits, moved) {
                     earliest.add(Wait::Body, since, body);
                 }
             }
             Phase::Tunnel(Tunnel { exchange, .. }) => {
                 let idle = engine.tunnel_idle(exchange);
-                let moved = engine.ring.taken(socket).wrapping_add(engine.taken(exchange));
+                let moved = taken.wrapping_add(engine.taken(exchange));
                 if let Some(since) = connection.current.arriving.observe(now, true, moved) {
                     earliest.add(Wait::Tunnel, since, idle);
                 }

@@ -91,12 +91,12 @@ impl Candidate {
 impl Downstream {
     /// The connection as a candidate, if it holds buffers and waits for a peer.
     fn candidate<D: Driver>(&mut self, engine: &Engine<D>, id: u32) -> Option<Candidate> {
-        let socket = self.transport.socket();
         let now = engine.ring.clock().tick();
-        let unread = self.reading.observe(now, engine.ring.unsent(socket) > 0, engine.ring.taken(socket));
+        let unsent = self.transport.unsent(&engine.ring) > 0;
+        let unread = self.reading.observe(now, unsent, self.transport.taken(&engine.ring));
         let record = self.transport.holds_part();
         let [ordinary, large] = engine.ring.buffers.pieces_by_size(&self.transport.input);
-        let own = ordinary + usize::from(record) + engine.ring.pinned(socket);
+        let own = ordinary + usize::from(record) + self.transport.pinned(&engine.ring);
         let holds = own + large > 0;
         let candidate = |since, behind, reason| Some(Candidate { since, id, pieces: [own + behind, large], reason });
         match self.phase {

@@ -45,6 +45,11 @@ pub struct SocketId {
     generation: u32,
 }
 
+impl SocketId {
+    /// No socket: ignored wherever it is used.
+    pub const NONE: Self = Self { slot: u32::MAX, generation: 0 };
+}
+
 /// An event of a ring. No event is returned about a socket that was closed before [`Ring::next_event`] is called.
 #[derive(Debug)]
 pub enum Event {
