@@ -125,7 +125,8 @@ impl Downstreams {
                 let current = &mut connection.current;
                 let waits = !current.body.is_done() && !connection.transport.is_paused();
                 // A client that receives a response while its upload is open has to make progress in one of the two directions.
-                let moved = current.received.wrapping_add(if current.response != Response::Awaited { taken } else { 0 });
+                let moved =
+                    current.received.wrapping_add(if current.response != Response::Awaited { taken } else { 0 });
                 if let Some(since) = current.arriving.observe(now, waits, moved) {
                     earliest.add(Wait::Body, since, body);
                 }

@@ -1,7 +1,8 @@
-//! Sans-I/O HTTP/2: frames, HPACK, heads, windows, abuse. No I/O, no clock, no allocation after construction. Not here: the
-//! states of streams, and when what is sent.
+//! Sans-I/O HTTP/2: frames, HPACK, heads, windows, abuse, and connections made of them. No I/O, no clock; nothing is allocated for
+//! a stream where there were as many before. Not here: what a message means.
 
 pub mod abuse;
+pub mod connection;
 mod error;
 pub mod flow;
 mod frame;
