@@ -226,10 +226,12 @@ impl FrameReader {
         if frame.length > self.max_frame_size {
             return Err(size_error("a frame longer than MAX_FRAME_SIZE"));
         }
-        if self.is_first && (kind != Some(FrameKind::Settings) || frame.flags.has(Flags::ACK)) {
+        // A server that is slow to make its own may acknowledge the client's first.
+        let is_early = frame.flags.has(Flags::ACK) && self.sender == Side::Server;
+        if self.is_first && (kind != Some(FrameKind::Settings) || frame.flags.has(Flags::ACK) && !is_early) {
             return Err(protocol_error("the first frame is no SETTINGS"));
         }
-        self.is_first = false;
+        self.is_first &= is_early;
         let continues = kind == Some(FrameKind::Continuation) && frame.stream == self.section;
         if self.is_within_section() && !continues {
             return Err(protocol_error("another frame within a field section"));

@@ -6,13 +6,15 @@ use super::read::NO_BUFFER;
 use super::stream::{Asked, Incoming, Slot};
 use super::{Connection, Received};
 use crate::buffer::{Buffers, Lease};
-use crate::http::{BodyFraming, Fields, HeadLimits, Method, RequestHead, ResponseHead};
+use crate::http::{BodyFraming, FieldName, Fields, HeadLimits, Method, RequestHead, ResponseHead};
 use crate::http2::head::{HeadError, ReceivedRequest, RequestSink, ResponseSink, TrailerSink};
 use crate::http2::hpack::{DecodedField, FieldSink, Next, SectionSummary};
 use crate::http2::{Error, ErrorCode, Side, StreamId};
 
 /// Where the text of a section in a response of unknown length ends.
 const CHUNKED: &[u8] = b"transfer-encoding: chunked\r\n\r\n";
+/// The same of one that has ended with its head.
+const EMPTY: &[u8] = b"content-length: 0\r\n\r\n";
 
 /// A field section that is being read, or is complete.
 #[derive(Debug)]
@@ -229,12 +231,19 @@ impl Connection {
             BodyFraming::None => Incoming::Length(0),
             BodyFraming::Chunked | BodyFraming::Close => Incoming::Chunked { owes_line_end: false },
         };
-        let is_chunked = matches!(stream.incoming, Incoming::Chunked { .. });
+        // HTTP/1.1 would read on without either of them.
+        let may_have_content = request != Method::Head && head.status >= 200 && !matches!(head.status, 204 | 304);
+        let has_length = head.fields.get(FieldName::ContentLength).is_some();
+        let framing = match stream.incoming {
+            Incoming::Chunked { .. } => CHUNKED,
+            Incoming::Ended if may_have_content && !has_length => EMPTY,
+            _ => b"",
+        };
         let mut lease = ordinary(buffers, lease, CHUNKED.len());
-        if is_chunked {
+        if !framing.is_empty() {
             lease.truncate(lease.len() - 2);
-            let written = lease.append(CHUNKED);
-            debug_assert_eq!(written, CHUNKED.len(), "there is room for it");
+            let written = lease.append(framing);
+            debug_assert_eq!(written, framing.len(), "there is room for it");
         }
         Ok(lease)
     }
