@@ -39,6 +39,58 @@ pub enum Format {
     Json,
     /// A page, for a client that prefers HTML; without one, a line of text.
     Html,
+    /// None: the client speaks gRPC, whose status and message are fields, behind status 200 (gRPC over HTTP/2, "Responses").
+    Grpc,
+}
+
+/// Status codes of gRPC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum GrpcStatus {
+    /// Something of the request is not as it should be.
+    Internal = 13,
+    /// The time for the answer is over.
+    DeadlineExceeded = 4,
+    /// The client may not do that.
+    PermissionDenied = 7,
+    /// A limit was reached.
+    ResourceExhausted = 8,
+    /// Nobody serves the method.
+    Unimplemented = 12,
+    /// It may work the next time.
+    Unavailable = 14,
+    /// Nobody knows who the client is.
+    Unauthenticated = 16,
+}
+
+impl GrpcStatus {
+    /// What an answer says in gRPC.
+    #[must_use]
+    pub fn of(status: u16, reason: &str) -> Self {
+        match (status, reason) {
+            (401, _) => Self::Unauthenticated,
+            (403, _) => Self::PermissionDenied,
+            (404 | 405 | 501, _) => Self::Unimplemented,
+            (413 | 429 | 431, _) | (_, "queue_full" | "queue_timeout") => Self::ResourceExhausted,
+            (_, "response_timeout") => Self::DeadlineExceeded,
+            (500..=599, _) => Self::Unavailable,
+            _ => Self::Internal,
+        }
+    }
+}
+
+/// The status that an answer is sent with.
+#[must_use]
+pub fn sent_status(status: u16, format: Format) -> u16 {
+    if format == Format::Grpc { 200 } else { status }
+}
+
+/// Writes the status line of an answer to a client that speaks gRPC, and the fields in which it looks for what has happened.
+pub fn write_grpc_status(status: u16, reason: &str, out: &mut Vec<u8>) {
+    let code = GrpcStatus::of(status, reason) as u64;
+    write_status_line(200, out);
+    write_parts(out, &[b"content-type: application/grpc\r\ngrpc-status: ", write_decimal(code, &mut [0; 20])]);
+    write_parts(out, &[b"\r\ngrpc-message: ", reason.as_bytes(), b"\r\n"]);
 }
 
 impl Format {
@@ -136,12 +188,19 @@ impl Answer {
             Some(page) => out.extend_from_slice(page.body),
             None => write_body(self, json, out),
         };
+        let is_grpc = style.format == Format::Grpc;
         let start = out.len();
-        write_body(out);
+        if !is_grpc {
+            write_body(out);
+        }
         let body = out.len() - start;
         out.truncate(start);
-        write_status_line(self.status, out);
-        if !edits.replaces(b"content-type") {
+        if is_grpc {
+            write_grpc_status(self.status, self.reason, out);
+        } else {
+            write_status_line(self.status, out);
+        }
+        if !is_grpc && !edits.replaces(b"content-type") {
             let own = if json { "application/json" } else { "text/plain" };
             let media_type = page.map_or(own, |page| page.media_type);
             write_parts(out, &[b"content-type: ", media_type.as_bytes(), b"\r\n"]);
@@ -161,7 +220,7 @@ impl Answer {
         }
         out.extend_from_slice(edits.appended());
         write_framing(Some(body), !edits.replaces(b"date"), style, out);
-        if style.method != Method::Head {
+        if style.method != Method::Head && !is_grpc {
             write_body(out);
         }
     }

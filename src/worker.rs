@@ -207,11 +207,25 @@ impl<D: Driver> Worker<D> {
         while let Some(stream) = self.engine.next_served() {
             self.downstreams.pump(&mut self.engine, stream.connection);
         }
+        self.flush_shared();
         self.downstreams.forget_retired(&self.engine);
         self.shed_if_short();
         let ends = self.follow_order();
         self.engine.end_turn();
         Ok(ends)
+    }
+
+    /// Brings together what came and what is to go on connections that streams share, until there is nothing more to do.
+    fn flush_shared(&mut self) {
+        loop {
+            while let Some((index, stream)) = self.engine.next_ready() {
+                self.downstreams.pump(&mut self.engine, stream.connection);
+                self.engine.arm_connection(index);
+            }
+            if !self.engine.flush_shared() {
+                return;
+            }
+        }
     }
 
     /// Sheds connections if buffers have run short, and logs that.

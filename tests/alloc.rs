@@ -88,6 +88,35 @@ fn origin<S: Read + Write + Send + 'static>(listener: &TcpListener, open: impl F
     }
 }
 
+/// The same over HTTP/2, without reading the fields of requests: a stream that has ended is answered.
+fn http2_origin(listener: &TcpListener) {
+    for stream in listener.incoming() {
+        let mut stream = stream.expect("a connection");
+        std::thread::spawn(move || {
+            let mut preface = [0; 24];
+            stream.read_exact(&mut preface).expect("a preface");
+            // Empty SETTINGS.
+            stream.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).expect("a connection");
+            let mut head = [0; 9];
+            while stream.read_exact(&mut head).is_ok() {
+                let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+                stream.read_exact(&mut payload).expect("a frame");
+                let id = &head[5..];
+                match (head[3], head[4] & 1) {
+                    (4, 0) => stream.write_all(&[0, 0, 0, 4, 1, 0, 0, 0, 0]).expect("a connection"),
+                    (0 | 1, 1) => {
+                        // `:status: 200` and `content-length: 2`, then content.
+                        let fields = [&[0, 0, 5, 1, 4], id, &[0x88, 0x0f, 0x0d, 1, b'2']].concat();
+                        let content = [&[0, 0, 2, 0, 1], id, b"ok"].concat();
+                        stream.write_all(&[fields, content].concat()).expect("a connection");
+                    }
+                    _ => {}
+                }
+            }
+        });
+    }
+}
+
 fn exchange(client: &mut (impl Read + Write), request: &[u8]) {
     client.write_all(request).expect("a request");
     let (mut response, mut length) = ([0; 1024], 0);
@@ -96,7 +125,7 @@ fn exchange(client: &mut (impl Read + Write), request: &[u8]) {
         assert!(count > 0, "the proxy closed the connection");
         length += count;
     }
-    assert!(response.starts_with(b"HTTP/1.1 200 OK\r\n"));
+    assert!(response.starts_with(b"HTTP/1.1 200 "));
 }
 
 /// A certificate for example.com in a folder, as a listener and as a cluster name it, a client that believes it, and a server that has it.
@@ -132,23 +161,28 @@ fn allocations(mut client: impl Read + Write) -> u64 {
 
 #[test]
 fn ten_thousand_warm_exchanges_allocate_nothing() {
-    let [upstream, secured] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("an origin"));
+    let [upstream, secured, shared] = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").expect("an origin"));
     let folder = tempfile::tempdir().expect("a folder");
     let (keys, trust, tls, server) = secure(folder.path());
     let text = format!(
         "[log]\naccess = \"/dev/null\"\nheaders = [\"accept\"]\n[[listener]]\nname = \"l\"\nbind = \"127.0.0.1:0\"\n\
          [[listener]]\nname = \"s\"\nbind = \"127.0.0.1:0\"\n{keys}\n[[listener]]\nname = \"o\"\nbind = \"127.0.0.1:0\"\n\
          [[listener]]\nname = \"k\"\nbind = \"127.0.0.1:0\"\n\
+         [[listener]]\nname = \"h\"\nbind = \"127.0.0.1:0\"\n\
+         [[route]]\nname = \"h\"\nlisteners = [\"h\"]\ncluster = \"h\"\n[[cluster]]\nname = \"h\"\nendpoints = [\"{}\"]\n\
+         protocol = \"http2\"\n\
          [[route]]\nname = \"r\"\nlisteners = [\"l\", \"s\"]\nhosts = [\"example.com\", \"[::1]\"]\n\
          path_prefix = \"/\"\ncluster = \"c\"\n[[cluster]]\nname = \"c\"\nendpoints = [\"{}\"]\n\
          [[route]]\nname = \"t\"\nlisteners = [\"o\"]\ncluster = \"t\"\n[[cluster]]\nname = \"t\"\nendpoints = [\"{}\"]\n{trust}\n\
          [[route]]\nname = \"k\"\nlisteners = [\"k\"]\ncluster = \"k\"\n[[cluster]]\nname = \"k\"\n\
-         endpoints = [{{ address = \"{0}\", zone = \"a\" }}]\nzone = \"a\"\n\
+         endpoints = [{{ address = \"{1}\", zone = \"a\" }}]\nzone = \"a\"\n\
          balance = \"ring_hash\"\nhash_on = \"source\"\naffinity = {{ cookie = \"lb\" }}\n",
+        shared.local_addr().expect("an address"),
         upstream.local_addr().expect("an address"),
         secured.local_addr().expect("an address")
     );
     std::thread::spawn(move || origin(&upstream, |stream| stream));
+    std::thread::spawn(move || http2_origin(&shared));
     let server = Arc::new(server);
     std::thread::spawn(move || {
         origin(&secured, |stream| {
@@ -179,6 +213,8 @@ fn ten_thousand_warm_exchanges_allocate_nothing() {
     assert_eq!(allocations(StreamOwned::new(tls, connect(1))), 0, "over TLS");
     assert_eq!(allocations(connect(2)), 0, "over TLS to the origin");
     assert_eq!(allocations(connect(3)), 0, "by a key, with a cookie each time");
+
+    assert_eq!(allocations(connect(4)), 0, "over HTTP/2 to the origin");
 
     handle.order(Order::Stop);
     executor.join().expect("no panic").expect("no fault");

@@ -36,14 +36,15 @@ use seats::Seats;
 pub use selection::{Level, Selection};
 use shares::Shares;
 pub use spec::{
-    AffinitySpec, Balance, CheckKind, ClusterSpec, EndpointSpec, HashOn, HealthSpec, HttpCheck, LimitsSpec, OutlierSpec,
+    AffinitySpec, Balance, CheckKind, ClusterSpec, EndpointSpec, HashOn, HealthSpec, Http2Spec, HttpCheck, LimitsSpec,
+    OutlierSpec,
 };
 pub use state::{ClusterState, EndpointState, Hold, Outcome, ProbeProgress, ProbeStage, RAMP};
 pub use view::ClusterViews;
 
 use crate::id::{Address, ClusterId, EndpointId};
 use crate::proxy_protocol::Version;
-use crate::tls::{Client, ServerName};
+use crate::tls::{Client, ClientSpec, ServerName};
 
 /// A compiled cluster.
 #[derive(Debug)]
@@ -58,9 +59,13 @@ pub struct Cluster {
     pub host: Box<str>,
     /// What connections to its endpoints share of TLS, without tickets; None: in the clear.
     pub tls: Option<Client>,
+    /// The same for connections that are to speak HTTP/1.1; None: `tls` is for these, or there is none.
+    pub tls_http1: Option<Client>,
     /// The version of the PROXY header that each connection begins with; None: there is none. With one, a connection belongs to one
     /// client connection.
     pub proxy_protocol: Option<Version>,
+    /// Connections that requests share; None: HTTP/1.1 alone is spoken.
+    pub http2: Option<Http2Spec>,
     /// Policy by which an endpoint is chosen.
     pub balance: Balance,
     /// Idle connections kept per endpoint, over all workers.
@@ -195,7 +200,13 @@ impl Cluster {
             endpoints,
             host: spec.host.as_str().into(),
             tls: spec.tls.as_ref().map(Client::new),
+            tls_http1: spec
+                .tls
+                .as_ref()
+                .filter(|_| spec.http2.is_some_and(|http2| http2.is_negotiated))
+                .map(|tls| Client::new(&ClientSpec { protocols: &[b"http/1.1"], ..tls.clone() })),
             proxy_protocol: spec.proxy_protocol,
+            http2: spec.http2,
             balance: spec.balance,
             max_idle: spec.max_idle,
             idle: spec.idle,

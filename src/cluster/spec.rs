@@ -20,6 +20,8 @@ pub struct ClusterSpec {
     pub tls: Option<ClientSpec>,
     /// `proxy_protocol`: the version of the header that each connection begins with; None: there is none.
     pub proxy_protocol: Option<Version>,
+    /// `protocol` and `http2`: connections that requests share; None: HTTP/1.1 alone is spoken.
+    pub http2: Option<Http2Spec>,
     /// Policy by which an endpoint is chosen.
     pub balance: Balance,
     /// `pool.max_idle`: idle connections kept per endpoint, over all workers. Default 128.
@@ -49,6 +51,25 @@ pub struct ClusterSpec {
     pub affinity: Option<AffinitySpec>,
     /// `zone`: the one in which this proxy runs; None: no endpoint is preferred.
     pub zone: Option<String>,
+}
+
+/// `protocol` and `[cluster.http2]`: connections that requests share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Http2Spec {
+    /// TLS decides by ALPN whether HTTP/2 or HTTP/1.1 is spoken; else it is HTTP/2.
+    pub is_negotiated: bool,
+    /// `streams`: requests that share a connection at a time.
+    pub streams: u16,
+    /// `connections`: to one endpoint, over all workers.
+    pub connections: u32,
+}
+
+impl fmt::Display for Http2Spec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { is_negotiated, streams, connections } = self;
+        let protocol = if *is_negotiated { "auto" } else { "http2" };
+        write!(f, "{protocol}, {streams} streams, {connections} connections")
+    }
 }
 
 /// `cluster.hash_on`: the part of a request by which its endpoint is chosen.

@@ -55,6 +55,7 @@ pub(super) fn cluster_of(balance: Balance, endpoints: &[(u16, u16, &str)], zone:
         tls: None,
         endpoints: endpoints.iter().map(endpoint).collect(),
         proxy_protocol: None,
+        http2: None,
         balance,
         max_idle: 1,
         idle: second,

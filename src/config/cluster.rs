@@ -13,7 +13,7 @@ use super::preference;
 use super::report::Problems;
 use super::section::{Section, Text};
 use super::tls::{self, ClusterTls};
-use crate::cluster::{Balance, ClusterSpec, EndpointSpec, LimitsSpec, OutlierSpec};
+use crate::cluster::{Balance, ClusterSpec, EndpointSpec, Http2Spec, LimitsSpec, OutlierSpec};
 use crate::id::Address;
 use crate::proxy_protocol::Version;
 
@@ -61,6 +61,7 @@ impl Reader<'_> {
                 "v2" => Some(Version::V2),
                 _ => None,
             },
+            http2: self.http2(),
             balance,
             max_idle: u32::try_from(pool.number("max_idle")).unwrap_or(u32::MAX),
             idle: pool.time("idle"),
@@ -72,6 +73,37 @@ impl Reader<'_> {
             slow_start: section.optional_time("slow_start").unwrap_or_default(),
             limits: self.limits(),
         }
+    }
+
+    /// The connections that requests share; None: there are none, and HTTP/1.1 alone is spoken.
+    fn http2(&mut self) -> Option<Http2Spec> {
+        let section = self.section;
+        let word = section.word("protocol");
+        if word == "http1" {
+            if section.has("http2") {
+                self.problems
+                    .add(section.span("http2"), "[cluster.http2] says nothing where `protocol` is \"http1\"")
+                    .help("set `protocol = \"http2\"`, or \"auto\" where TLS is to decide; or leave it out");
+            }
+            return None;
+        }
+        if section.word("proxy_protocol") != "off" {
+            self.problems
+                .add(section.span("protocol"), format!("`protocol = \"{word}\"` and `proxy_protocol` exclude each other"))
+                .note(section.span("proxy_protocol"), "the header tells of one client, and requests of all would follow it")
+                .help("leave `protocol` out: a connection that begins with a PROXY header serves one client, over HTTP/1.1");
+        }
+        let is_negotiated = word == "auto";
+        if is_negotiated && section.table("tls").is_none() && !section.flag("tls") {
+            // Without TLS nobody could say what is spoken.
+            return None;
+        }
+        let section = section.one("http2");
+        Some(Http2Spec {
+            is_negotiated,
+            streams: u16::try_from(section.number("streams")).unwrap_or(u16::MAX),
+            connections: u32::try_from(section.number("connections")).unwrap_or(u32::MAX),
+        })
     }
 
     fn limits(&mut self) -> LimitsSpec {

@@ -74,6 +74,13 @@ pub(super) static CLUSTER: Table = Table {
             Preset::Word("off"),
             "begin each connection with a PROXY header, v1 (text) or v2 (binary); a connection then serves one client connection",
         ),
+        key(
+            "protocol",
+            Kind::Word(&["http1", "http2", "auto"]),
+            Preset::Word("http1"),
+            "http1 | http2 (without TLS, too: the endpoints have to know) | auto (what TLS agrees on, by ALPN; without TLS http1)",
+        ),
+        key("http2", Kind::One(&CLUSTER_HTTP2), Preset::Absent, ""),
         key("limits", Kind::One(&LIMITS), Preset::Optional(""), ""),
         key("pool", Kind::One(&CLUSTER_POOL), Preset::Optional(""), ""),
         key("timeouts", Kind::One(&CLUSTER_TIMEOUTS), Preset::Optional(""), ""),
@@ -166,6 +173,26 @@ static CLUSTER_TLS: Table = Table {
             Kind::Flag,
             Preset::Flag(false),
             "take any certificate: whoever is on the way can read and change everything",
+        ),
+    ],
+    choices: &[],
+};
+
+static CLUSTER_HTTP2: Table = Table {
+    title: "[cluster.http2]",
+    doc: "Connections that requests share, where `protocol` is \"http2\" or \"auto\".",
+    keys: &[
+        key(
+            "streams",
+            Kind::Number(1, 1000),
+            Preset::Number(100),
+            "requests that share a connection at a time, if the endpoint allows for as many",
+        ),
+        key(
+            "connections",
+            Kind::Number(1, u16::MAX as u64),
+            Preset::Number(64),
+            "connections to one endpoint, over all workers, of which each may have one at least; where all are full, requests wait",
         ),
     ],
     choices: &[],

@@ -7,10 +7,11 @@ use crate::http::Method;
 use crate::route::{Retry, RetryOn};
 
 /// What `retry.on` takes besides statuses.
-const WORDS: [(&str, RetryOn); 6] = [
+const WORDS: [(&str, RetryOn); 7] = [
     ("connect", RetryOn::CONNECT),
     ("reset", RetryOn::RESET),
     ("timeout", RetryOn::TIMEOUT),
+    ("grpc-unavailable", RetryOn::GRPC_UNAVAILABLE),
     ("retriable-4xx", RetryOn::RETRIABLE_4XX),
     ("gateway-error", RetryOn::GATEWAY_ERROR),
     ("5xx", RetryOn::SERVER_ERROR),
@@ -48,7 +49,7 @@ fn event(text: Text<'_>, problems: &mut Problems) -> RetryOn {
     word.or_else(status).unwrap_or_else(|| {
         problems
             .add(text.at, format!("\"{}\" is nothing after which a request is tried again", text.shown.escape_debug()))
-            .help("it takes connect, reset, timeout, retriable-4xx, gateway-error, 5xx, and statuses from \"400\" to \"599\"");
+            .help("it takes connect, reset, timeout, grpc-unavailable, retriable-4xx, gateway-error, 5xx, and statuses from \"400\" to \"599\"");
         RetryOn::NOTHING
     })
 }

@@ -74,7 +74,11 @@ pub(super) fn client(cluster: Section<'_>, external: &mut External, problems: &m
         spiffe_ids,
         revocation,
         identity,
-        protocols: &[b"http/1.1"],
+        protocols: match cluster.word("protocol") {
+            "http2" => &[b"h2"],
+            "auto" => &[b"h2", b"http/1.1"],
+            _ => &[b"http/1.1"],
+        },
         post_quantum: true,
         tickets: limits::ENDPOINT_TICKETS,
     };

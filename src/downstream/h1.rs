@@ -442,13 +442,19 @@ fn read_body<D: Driver>(
 impl Current {
     fn of(request: &RequestHead, head: &[u8], trailers: Trailers, keep_alive: bool) -> Self {
         let accept = request.fields.get(FieldName::Accept);
+        let content_type = request.fields.get(FieldName::ContentType);
+        let is_grpc = content_type.is_some_and(|field| http::is_grpc(field.value.of(head)));
         Self {
             body: Body::new(request.body, trailers),
             keep_alive: keep_alive && request.keep_alive,
             persists: request.keep_alive,
             version: request.version,
             method: request.method,
-            format: accept.map_or(Format::Text, |field| Format::of(field.value.of(head))),
+            format: match accept {
+                _ if is_grpc => Format::Grpc,
+                Some(field) => Format::of(field.value.of(head)),
+                None => Format::Text,
+            },
             expects: request.expect_continue,
             ..Self::default()
         }

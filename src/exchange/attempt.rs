@@ -8,7 +8,8 @@ use crate::cluster::{Cluster, Endpoint};
 use crate::id::EndpointId;
 use crate::limits;
 use crate::runtime::{Stall, Tick};
-use crate::upstream::{AcquireOptions, Destination};
+use crate::tls::Client;
+use crate::upstream::{AcquireOptions, Destination, Sharing};
 use crate::uring::Driver;
 
 /// One attempt at one endpoint.
@@ -79,7 +80,7 @@ impl<D: Driver> Engine<D> {
         let replay = self.keeps_request(id, fresh);
         let exchange = &mut self.exchanges[id as usize];
         let snapshot = &exchange.snapshot;
-        let cluster = exchange.cluster;
+        let (cluster, method) = (exchange.cluster, exchange.method);
         let bound = self.upstreams.bound_to(exchange.stream.connection).filter(|_| !fresh);
         // A login is worth more than the state of its endpoint; a PROXY header can be written anew.
         let serves = |of: &Cluster, endpoint: &Endpoint| of.proxy_protocol.is_none() || endpoint.takes_traffic();
@@ -94,7 +95,7 @@ impl<D: Driver> Engine<D> {
             return Ok(true);
         }
         let Some((endpoint, round)) = self.pick(id, fresh)? else { return Ok(false) };
-        self.attempt_from(id, endpoint, round, AcquireOptions { fresh, replay })
+        self.attempt_from(id, endpoint, round, AcquireOptions { fresh, replay, method })
     }
 
     /// Whether what is sent of the request is kept, because it may be sent again: if a reused connection turns out to be stale, or by the
@@ -104,7 +105,10 @@ impl<D: Driver> Engine<D> {
         // Over TLS, what was not sent cannot be taken back, but has to be kept.
         let sealed = exchange.own_cluster().is_some_and(|it| it.tls.is_some());
         let stale = !fresh && (exchange.method.is_idempotent() || sealed);
-        (stale || exchange.may_retry() || exchange.hedging.is_some()) && !self.ring.buffers.is_scarce()
+        // Over HTTP/2, an endpoint may say of any request that it has not processed it.
+        let refusable = exchange.own_cluster().is_some_and(|it| it.http2.is_some());
+        let wanted = stale || refusable || exchange.may_retry() || exchange.hedging.is_some();
+        wanted && !self.ring.buffers.is_scarce()
     }
 
     /// The endpoint that the cluster picks, and a round through its addresses that begins with the preferred one. None: no endpoint has
@@ -172,16 +176,17 @@ impl<D: Driver> Engine<D> {
         mut round: Round,
         options: AcquireOptions,
     ) -> Result<(), Failure> {
-        let exchange = &mut self.exchanges[id as usize];
+        let exchange = &self.exchanges[id as usize];
         let (cluster, spec) = exchange.snapshot.endpoint(endpoint).ok_or(Failure::NoEndpoint)?;
-        let tls = cluster.tls.as_ref().zip(spec.tls_name.as_ref());
+        let (tls, sharing) = self.spoken(id, endpoint, cluster);
+        let tls = tls.zip(spec.tls_name.as_ref());
         let downstream = exchange.stream.connection;
         let header = cluster.proxy_protocol.map(|version| self.upstreams.header(version, downstream));
         let mut closed = false;
         let connection = loop {
             let position = round.position(spec.addresses());
             let destination =
-                Destination { address: spec.address_at(position), position, tls, header: header.as_ref() };
+                Destination { address: spec.address_at(position), position, tls, header: header.as_ref(), sharing };
             match self.upstreams.acquire(&mut self.ring, endpoint, destination, id, options) {
                 Ok(connection) => break connection,
                 // A machine that lacks IPv6 is treated like a network that lacks it: the next address is tried.
@@ -205,12 +210,34 @@ impl<D: Driver> Engine<D> {
             // It tells of this client.
             self.upstreams.bind(&mut self.ring, connection, downstream);
         }
-        // A fresh connection cannot be stale.
-        let reused = self.upstreams.get(connection).is_some_and(|connection| connection.reused);
+        // A fresh connection cannot be stale. A stream can be refused, whatever its connection.
+        let reused = self.upstreams.get(connection).is_some_and(|it| it.reused || it.is_stream());
         let exchange = &self.exchanges[id as usize];
         let keeps = options.replay && (reused || exchange.may_retry() || exchange.hedging.is_some());
         self.begin_attempt(id, connection, endpoint, round, keeps);
         Ok(())
+    }
+
+    /// How an endpoint of a cluster is spoken to for an exchange: the settings of TLS, and how connections of HTTP/2 are shared.
+    pub(super) fn spoken<'a>(
+        &self,
+        id: u32,
+        endpoint: EndpointId,
+        cluster: &'a Cluster,
+    ) -> (Option<&'a Client>, Option<Sharing>) {
+        let exchange = &self.exchanges[id as usize];
+        // A login of the connection, and a protocol that is switched to, are for a connection that nobody shares.
+        let alone = exchange.binds || !exchange.offer.is_empty();
+        let tls = cluster.tls_http1.as_ref().filter(|_| alone).or(cluster.tls.as_ref());
+        let http2 = cluster.http2.filter(|http2| !(alone && http2.is_negotiated));
+        let sharing = http2.map(|http2| Sharing {
+            is_negotiated: http2.is_negotiated,
+            streams: http2.streams,
+            connections: http2.connections.div_ceil(self.workers),
+            connect_timeout: Self::connect_timeout(exchange, endpoint),
+            idle: cluster.idle,
+        });
+        (tls, sharing)
     }
 
     fn begin_attempt(&mut self, id: u32, connection: u32, endpoint: EndpointId, round: Round, replay: bool) {

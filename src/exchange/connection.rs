@@ -9,7 +9,7 @@ use crate::event_log::{Level, log};
 use crate::id::{EndpointId, StreamId};
 use crate::telemetry::TlsFailure;
 use crate::tls::{self, Agreement, Session};
-use crate::upstream::End;
+use crate::upstream::{End, ResponseMemory};
 use crate::uring::{Driver, Event, Fault};
 
 /// How long no further failure of an endpoint's TLS is logged.
@@ -30,7 +30,7 @@ impl<D: Driver> Engine<D> {
             // What is sent now is not kept, so that what was kept is not the whole request any more.
             exchange.replay.begin(&mut self.ring.buffers, false);
         }
-        if connection.transport.session().is_some() {
+        if connection.needs_copies() {
             exchange.replay.copy(&mut self.ring.buffers, out);
         }
         self.upstreams.send(&mut self.ring, index, out);
@@ -47,6 +47,10 @@ impl<D: Driver> Engine<D> {
     /// and then calls [`Engine::arm_connection`].
     pub fn on_event(&mut self, index: u32, event: Event) -> Option<StreamId> {
         let exchange = self.upstreams.get(index)?.exchange;
+        if self.upstreams.is_shared(index) {
+            self.on_shared_event(index, event);
+            return None;
+        }
         let ring = &mut self.ring;
         match event {
             Event::Received(_, queue) => {
@@ -74,6 +78,70 @@ impl<D: Driver> Engine<D> {
             _ => {}
         }
         Some(self.exchanges.get(exchange? as usize)?.stream)
+    }
+
+    /// Takes in an event of a connection that requests share. Their exchanges are looked at later: see [`Engine::next_ready`].
+    fn on_shared_event(&mut self, index: u32, event: Event) {
+        let ring = &mut self.ring;
+        match event {
+            Event::Received(_, queue) => {
+                let memory = ResponseMemory { head: &mut self.response, trailers: &mut self.trailers };
+                let exchange = self.upstreams.exchange_on(index);
+                match self.upstreams.shared_received(ring, index, queue, memory) {
+                    Ok(None) => {}
+                    Ok(Some(agreement)) => self.counters.endpoint_handshake(agreement.tls13, agreement.resumed),
+                    Err(error) => self.count_shared_failure(exchange, error),
+                }
+            }
+            Event::Sent(_, all, mut sent) => {
+                sent.clear(ring.buffers.pieces());
+                self.upstreams.shared_sent(index, all);
+            }
+            Event::Connected(_) => self.upstreams.shared_connected(ring, index),
+            Event::Ended(_) => self.on_shared_end(index, End::Closed),
+            Event::Failed(_, Fault::Send(_)) => self.upstreams.shared_deaf(ring, index),
+            Event::Failed(_, fault) => self.on_shared_end(index, End::Broken(fault)),
+            Event::Expired(_) => self.upstreams.expire_shared(ring, index),
+            Event::Accepted(..) | Event::AcceptPaused(..) | Event::Woken => {}
+        }
+    }
+
+    fn on_shared_end(&mut self, index: u32, end: End) {
+        let exchange = self.upstreams.exchange_on(index);
+        if let Some(error) = self.upstreams.ended(&mut self.ring, index, end) {
+            self.count_shared_failure(exchange, error);
+        }
+    }
+
+    /// Counts that TLS has failed on a connection that requests share. `exchange`: one of theirs.
+    fn count_shared_failure(&mut self, exchange: Option<u32>, error: tls::Error) {
+        match exchange.and_then(|id| Some((id, self.exchanges.get(id as usize)?.connection().ok()?))) {
+            Some((id, stream)) => self.count_tls_failure(stream, id, error),
+            None => self.counters.fail_tls(failure_of(error)),
+        }
+    }
+
+    /// The next stream of a shared connection whose exchange is to be pumped, with its entry: [`Engine::arm_connection`] is to be
+    /// called then.
+    pub fn next_ready(&mut self) -> Option<(u32, StreamId)> {
+        loop {
+            let index = self.upstreams.next_ready()?;
+            let exchange = self.upstreams.get(index).and_then(|stream| stream.exchange);
+            let stream = exchange.and_then(|id| Some(self.exchanges.get(id as usize)?.stream));
+            if let Some(stream) = stream {
+                self.note_connected(index, exchange);
+                return Some((index, stream));
+            }
+        }
+    }
+
+    /// Writes all that is to be sent on shared connections. Returns whether exchanges are to be pumped.
+    pub fn flush_shared(&mut self) -> bool {
+        self.upstreams.flush(&mut self.ring);
+        while let Some(index) = self.upstreams.next_moved() {
+            self.arm_connection(index);
+        }
+        self.upstreams.has_ready()
     }
 
     /// Whether a connection to an endpoint has ended.

@@ -69,6 +69,12 @@ pub enum Failure {
     Closed,
     /// Upstream: the connection was reset before a response.
     Reset,
+    /// Upstream: over HTTP/2, it has processed none of many attempts, as it says.
+    Refused,
+    /// Upstream: over HTTP/2, no stream could be opened within `timeouts.connect`, because all connections were full.
+    NoStream,
+    /// Upstream: it breaks the rules of HTTP/2.
+    Http2,
     /// Upstream: no response within `timeout` or `timeouts.response`.
     ResponseTimeout,
     /// Upstream: the response head breaks the grammar, a rule or a bound.
@@ -120,6 +126,7 @@ impl Failure {
             Self::TlsCertificate | Self::TlsProtocol | Self::TlsAlert => Side::Upstream,
             Self::ResponseTimeout | Self::Response(_) | Self::ResponseBody => Side::Upstream,
             Self::Switch | Self::InterimFlood => Side::Upstream,
+            Self::Refused | Self::NoStream | Self::Http2 => Side::Upstream,
             Self::Descriptors | Self::Buffers | Self::Shed | Self::Overloaded | Self::Connections => Side::Us,
         }
     }
@@ -181,6 +188,9 @@ impl Failure {
             Self::TlsAlert => (502, "tls_alert", "tls_alert_received"),
             Self::Closed => (502, "upstream_closed", "connection_terminated"),
             Self::Reset => (502, "upstream_reset", "connection_terminated"),
+            Self::Refused => (503, "upstream_refused", "destination_unavailable"),
+            Self::NoStream => (503, "no_stream", "connection_limit_reached"),
+            Self::Http2 => (502, "http2_protocol", "http_protocol_error"),
             Self::ResponseTimeout => (504, "response_timeout", "http_response_timeout"),
             Self::Response(error) => (502, error.reason(), "http_protocol_error"),
             Self::ResponseBody => (502, "malformed_response_body", "http_response_incomplete"),

@@ -231,8 +231,9 @@ impl<D: Driver> Engine<D> {
     fn copy_request(&mut self, id: u32) -> Option<Queue> {
         let index = self.exchanges[id as usize].connection().ok()?;
         let connection = self.upstreams.get(index)?;
-        // Over TLS, what is kept is a copy from before it was sealed. Else it is what was sent, or it waits for the connection.
-        let kept = connection.is_connected() || connection.transport.session().is_some();
+        // Over TLS and HTTP/2, what is kept is a copy from before it was sealed or encoded. Else it is what was sent, or it waits for the
+        // connection.
+        let kept = connection.is_connected() || connection.needs_copies();
         let mut request = if kept { self.exchanges[id as usize].replay.take()? } else { self.take_request(id)? };
         let copy = copied(&mut self.ring.buffers, &request);
         // The first attempt goes on as it was.
@@ -249,10 +250,11 @@ impl<D: Driver> Engine<D> {
         let mut request = self.copy_request(id)?;
         let exchange = &self.exchanges[id as usize];
         let (cluster, spec) = exchange.snapshot.endpoint(endpoint)?;
-        let tls = cluster.tls.as_ref().zip(spec.tls_name.as_ref());
+        let (tls, sharing) = self.spoken(id, endpoint, cluster);
+        let tls = tls.zip(spec.tls_name.as_ref());
         let position = usize::from(self.upstreams.preferred(endpoint)) % spec.addresses();
-        let destination = Destination { address: spec.address_at(position), position, tls, header: None };
-        let options = AcquireOptions { fresh: false, replay: false };
+        let destination = Destination { address: spec.address_at(position), position, tls, header: None, sharing };
+        let options = AcquireOptions { fresh: false, replay: false, method: exchange.method };
         match self.upstreams.acquire(&mut self.ring, endpoint, destination, id, options) {
             Ok(connection) => Some((connection, request)),
             Err(_) => {
@@ -356,6 +358,7 @@ impl<D: Driver> Engine<D> {
         let connected = self.upstreams.get(connection).is_some_and(|connection| connection.is_connected());
         match end {
             None => self.observe(id, endpoint, Outcome::Failed),
+            Some(End::Refused | End::NoStream) => {}
             Some(_) if !connected => drop(self.count_unconnected(id, endpoint)),
             Some(end) => self.observe_end_of(id, connection, end),
         }
@@ -369,7 +372,7 @@ impl<D: Driver> Engine<D> {
         let Some(Second { attempt, place, asked, held }) = exchange.second.take() else { return };
         let Attempt { endpoint, connection, owes, sends_copy, .. } = attempt;
         let peak = exchange.own_cluster().is_some_and(|cluster| cluster.balance == Balance::PeakEwma);
-        let holds = |it: &Upstream| it.transport.session().is_none() && it.transport.unsent(&self.ring) > 0;
+        let holds = |it: &Upstream| !it.needs_copies() && it.transport.unsent(&self.ring) > 0;
         if !sends_copy && self.upstreams.get(connection).is_none_or(holds) {
             // A part of what the exchange would send again goes with it.
             exchange.replay.begin(&mut self.ring.buffers, false);

@@ -10,7 +10,7 @@ use super::{
 use crate::http::{FieldName, write_decimal};
 use crate::id::RouteNumber;
 use crate::limits;
-use crate::respond::{self, Answer, AnswerFields, HSTS, ResponseStyle, write_parts};
+use crate::respond::{self, Answer, AnswerFields, Format, HSTS, ResponseStyle, sent_status, write_parts};
 use crate::route::template::{Use, Values, Variable};
 use crate::route::{Action, AnswerEdits};
 use crate::snapshot::Snapshot;
@@ -54,6 +54,13 @@ impl<D: Driver> Engine<D> {
         match &route.action {
             Action::Respond(answer) => {
                 counters.local_responses.count("respond");
+                if style.format == Format::Grpc {
+                    // The body is for people, and the fields may say how its length and type are to be read.
+                    respond::write_grpc_status(answer.status, respond::phrase(answer.status), out);
+                    out.extend_from_slice(hsts);
+                    respond::write_rest(200, b"", true, style, out);
+                    return 200;
+                }
                 respond::write_status_line(answer.status, out);
                 let start = out.len();
                 answer.head.write(Use::Lines, &values, out);
@@ -123,7 +130,7 @@ impl<D: Driver> Engine<D> {
             None => answer.write(style, &(), fields, page, out),
         }
         self.spare(kept);
-        answer.status
+        sent_status(answer.status, style.format)
     }
 }
 

@@ -49,7 +49,7 @@ use crate::route::{Captures, Route, RouteLimits};
 use crate::snapshot::{ListenerSpec, Snapshot, SnapshotRef};
 use crate::telemetry::{Counters, HedgeOutcome, NO_CLUSTER};
 use crate::trace::TraceContext;
-use crate::upstream::Upstreams;
+use crate::upstream::{Upstream, Upstreams};
 use crate::uring::{Driver, Kernel, Ring};
 
 use attempt::{Attempt, Stage};
@@ -66,7 +66,7 @@ use preference::Wanted;
 pub use preference::{AffinityCookie, key, named_endpoint, source_key};
 pub use record::{Forwarding, Record};
 pub use request::{Forwarded, Peer};
-use request::{UpgradeOffer, check_made, target};
+use request::{UpgradeOffer, check_made, takes_trailers, target};
 pub use request_id::RequestId;
 pub use response::{Head, HeadKind};
 use state::{Exchange, State};
@@ -243,7 +243,10 @@ impl<D: Driver> Engine<D> {
         let allowed = time_allowed(route, asked)?;
         let tenant = self.take_place(&decision.snapshot, route.tenant)?;
         let due = allowed.map(|allowed| self.ring.clock().deadline(allowed));
-        let offer = UpgradeOffer::of(request, head);
+        let http2 = decision.snapshot.clusters[cluster.index()].http2;
+        // A stream has no other protocol to switch to.
+        let switches = http2.is_none_or(|http2| http2.is_negotiated);
+        let offer = UpgradeOffer::of(request, head).filter(|_| switches);
         // The request is forwarded as HTTP/1.1, which requires Host. An HTTP/1.0 request may lack it.
         let named = !request.authority.is_empty();
         let fallback = if named { &b""[..] } else { decision.snapshot.clusters[cluster.index()].host.as_bytes() };
@@ -311,7 +314,9 @@ impl<D: Driver> Engine<D> {
         let upgrade = request.upgrade.filter(|_| offered).map(|protocols| protocols.of(head));
         let values = RequestValues { asked: *asked, snapshot: &decision.snapshot, route, paths, captures };
         let left = if route.deadline { allowed.into_iter().chain(route.timeout).min() } else { None };
-        Forwarded { values, upgrade, fallback, left, trace }.write(scratch);
+        let over_http2 = decision.cluster.is_some_and(|id| decision.snapshot.clusters[id.index()].http2.is_some());
+        let takes_trailers = over_http2 && takes_trailers(request, head);
+        Forwarded { values, upgrade, fallback, left, trace, takes_trailers }.write(scratch);
         if scratch.len() > limits::FORWARDED_HEAD_BYTES {
             return Err(Failure::Request(http::RequestError::Fields(http::FieldError::TooLarge)));
         }
@@ -410,7 +415,7 @@ impl<D: Driver> Engine<D> {
             return self.upstreams.discard(&mut self.ring, index);
         }
         let share = cluster.max_idle.div_ceil(self.workers);
-        if exchange.binds {
+        if exchange.binds && !self.upstreams.get(index).is_some_and(Upstream::is_stream) {
             self.upstreams.bind(&mut self.ring, index, exchange.stream.connection);
         }
         self.upstreams.release(&mut self.ring, index, share, cluster.idle);

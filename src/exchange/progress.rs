@@ -4,7 +4,7 @@
 use super::{Attempt, Engine, Exchange, Stage};
 use crate::id::{StreamId, Timer};
 use crate::runtime::Tick;
-use crate::upstream::{End, Upstream};
+use crate::upstream::Upstream;
 use crate::uring::Driver;
 
 impl<D: Driver> Engine<D> {
@@ -113,8 +113,7 @@ impl<D: Driver> Engine<D> {
 
     /// Ends a connection whose origin is late.
     pub(super) fn end_late(&mut self, id: u32, index: u32) {
-        let connected = self.upstreams.get(index).is_some_and(Upstream::is_connected);
-        let end = if connected { End::ResponseTimeout } else { End::ConnectTimeout };
+        let end = self.upstreams.late(index);
         self.on_end(index, Some(id), end);
     }
 

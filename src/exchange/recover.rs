@@ -2,13 +2,16 @@
 //! was received, what was sent and is still held, the method, what went wrong, and what the route's retries leave.
 //! Not here: making an attempt (`attempt`), and how many retries a route may have (`budget`).
 
+use std::time::Duration;
+
 use super::attempt::{Attempt, Round};
 use super::deadline;
 use super::state::Wait;
 use super::{Engine, Exchange, Failure, Stage, State};
 use crate::buffer::{Buffers, Queue};
 use crate::cluster::{Balance, Outcome, Probe, Tried};
-use crate::http::{Method, parse_decimal};
+use crate::forward::BodyEnd;
+use crate::http::{FieldName, Fields, Method, is_grpc, parse_decimal};
 use crate::id::EndpointId;
 use crate::limits;
 use crate::route::{Retry, RetryOn};
@@ -19,6 +22,16 @@ use crate::uring::{Driver, Fault, Ring, SocketId};
 
 /// Number of endpoints that one exchange tries to connect to.
 const CONNECT_ATTEMPTS: u8 = 3;
+/// Number of attempts of one exchange that endpoints may leave unprocessed.
+const REFUSALS: u8 = 10;
+/// Number of them after which the next attempt waits.
+const REFUSALS_AT_ONCE: u8 = 4;
+/// How long, the first time.
+const REFUSAL_WAIT: Duration = Duration::from_millis(10);
+/// The field in which gRPC says how a call has ended.
+const GRPC_STATUS: &[u8] = b"grpc-status";
+/// Its value where the origin cannot serve now.
+const UNAVAILABLE: &[u8] = b"14";
 /// Longest time for which an endpoint is left alone at its own request, seconds.
 const RETRY_AFTER_MAX: u64 = 300;
 
@@ -31,6 +44,8 @@ pub(super) struct Tries {
     unconnected: u8,
     /// The request was sent again on a fresh connection, which happens once at most without the route's asking for it.
     replayed: bool,
+    /// Number of attempts that endpoints have not processed, as they say.
+    refused: u8,
     /// The endpoint whose idle connection had ended then: it may be well, and is the last resort.
     stale: Option<EndpointId>,
     /// Number of attempts that the route's retries have brought.
@@ -57,6 +72,8 @@ impl Tries {
 enum Place {
     /// At an endpoint that was not tried if there is one, else at any.
     Anywhere,
+    /// The same, over an idle connection if there is one.
+    Again,
     /// At the same endpoint, under its next address.
     NextAddress(EndpointId, Round),
     /// At an endpoint that was not tried.
@@ -85,17 +102,18 @@ impl<D: Driver> Engine<D> {
         let Some(request) = held else { return Err(self.fail(id, failure)) };
         self.repeat(id, request, place).map_err(|again| {
             // The cause of the last attempt's failure tells the operator more than that no endpoint is left.
-            let exhausted = place != Place::Anywhere && again == Failure::NoEndpoint;
+            let exhausted = !matches!(place, Place::Anywhere | Place::Again) && again == Failure::NoEndpoint;
             self.fail(id, if exhausted { failure } else { again })
         })
     }
 
     /// A final response head has come, and none of it has gone to the client: whether its status is one after which the route's
     /// requests are sent again. If so, the attempt has ended and another one has begun.
-    pub(super) fn retries_status(&mut self, id: u32) -> bool {
+    pub(super) fn retries_status(&mut self, id: u32, head: &[u8]) -> bool {
         let exchange = &self.exchanges[id as usize];
         let (status, retry) = (self.response.status, exchange.retry());
-        let (may, lasts) = (retry.on.has_status(status), exchange.interims == 0);
+        let unavailable = || retry.on.has(RetryOn::GRPC_UNAVAILABLE) && says_unavailable(&self.response.fields, head);
+        let (may, lasts) = (retry.on.has_status(status) || unavailable(), exchange.interims == 0);
         if !may || !lasts || !retry.allows(exchange.method) || !exchange.tries.has_retry(retry) {
             return false;
         }
@@ -141,8 +159,14 @@ impl<D: Driver> Engine<D> {
     /// - After a reused connection ended without a byte of response: one fresh connection, because an endpoint may close an idle
     ///   connection at any time (RFC 9112 section 9.3.1). The method has to be idempotent, and the whole request still held, or nothing
     ///   of it was sent. It leads to another endpoint if there is one: this one may be going down.
+    /// - After an endpoint has said that it has not processed the request: anywhere, and it is not to blame.
     fn free_place(&mut self, id: u32, end: End) -> Option<Place> {
         let exchange = &mut self.exchanges[id as usize];
+        if end == End::Refused {
+            exchange.tries.refused += 1;
+            let place = if exchange.tries.refused <= REFUSALS_AT_ONCE { Place::Again } else { Place::Later };
+            return (exchange.tries.refused <= REFUSALS).then_some(place);
+        }
         let State::Attempt(attempt) = &mut exchange.state else { return None };
         let connection = self.upstreams.get(attempt.connection)?;
         let endpoint = attempt.endpoint;
@@ -156,7 +180,7 @@ impl<D: Driver> Engine<D> {
             }
             return free.then_some(Place::Anywhere);
         }
-        if end == End::Tls(tls::Error::Buffers) {
+        if matches!(end, End::Tls(tls::Error::Buffers) | End::NoStream) {
             return None;
         }
         attempt.round.failed += 1;
@@ -238,7 +262,8 @@ impl<D: Driver> Engine<D> {
         let Some(connection) = self.upstreams.get(index) else { return };
         let (endpoint, connected) = (connection.endpoint, connection.is_connected());
         // Where no connection could be made, `count_unconnected` counts it, for all addresses of the endpoint.
-        if connected && !is_stale(connection, end) && end != End::Tls(tls::Error::Buffers) {
+        let is_blameless = matches!(end, End::Tls(tls::Error::Buffers) | End::Refused | End::NoStream);
+        if connected && !is_stale(connection, end) && !is_blameless {
             self.observe(id, endpoint, Outcome::Failed);
         }
     }
@@ -247,7 +272,7 @@ impl<D: Driver> Engine<D> {
     pub(super) fn observe_status(&mut self, id: u32, head: &[u8]) {
         let Some(attempt) = self.exchanges[id as usize].attempt() else { return };
         let endpoint = attempt.endpoint;
-        let failed = matches!(self.response.status, 502..=504);
+        let failed = matches!(self.response.status, 502..=504) || says_unavailable(&self.response.fields, head);
         if failed {
             let after = self.response.fields.named(head, b"retry-after").next();
             let seconds = after.and_then(|field| parse_decimal(field.value.of(head)));
@@ -266,6 +291,25 @@ impl<D: Driver> Engine<D> {
                 cluster.state.places().measure(self.worker, took);
             }
         }
+        let content_type = self.response.fields.get(FieldName::ContentType);
+        if !failed && content_type.is_some_and(|field| is_grpc(field.value.of(head))) {
+            // What has become of it is said in the trailers.
+            self.exchanges[id as usize].judged_by_trailers = true;
+            return;
+        }
+        self.observe(id, endpoint, if failed { Outcome::Failed } else { Outcome::Answered });
+    }
+
+    /// Counts what the end of a response of gRPC says of the endpoint.
+    pub(super) fn observe_trailers(&mut self, id: u32, end: &BodyEnd) {
+        let Some(endpoint) = self.exchanges[id as usize].attempt().map(|attempt| attempt.endpoint) else { return };
+        self.exchanges[id as usize].judged_by_trailers = false;
+        let failed = match end {
+            BodyEnd::Trailers(section) => section
+                .passed(&self.trailers)
+                .any(|(name, value)| name.eq_ignore_ascii_case(GRPC_STATUS) && value == UNAVAILABLE),
+            BodyEnd::Plain => false,
+        };
         self.observe(id, endpoint, if failed { Outcome::Failed } else { Outcome::Answered });
     }
 
@@ -298,6 +342,9 @@ impl<D: Driver> Engine<D> {
         let Some(connection) = self.connection(id) else { return false };
         let transport = &connection.transport;
         let exchange = &self.exchanges[id as usize];
+        if connection.is_stream() {
+            return !connection.is_begun() || exchange.replay.is_whole();
+        }
         match (connection.is_connected(), transport.session().is_some()) {
             (true, _) if connection.is_untouched(&self.ring) => true,
             (true, true) => exchange.replay.is_whole(),
@@ -313,6 +360,13 @@ impl<D: Driver> Engine<D> {
         let copies = self.exchanges[id as usize].attempt().is_some_and(|attempt| attempt.sends_copy);
         let connection = self.upstreams.get(index)?;
         let connected = connection.is_connected();
+        if connection.is_stream() {
+            return if connection.is_begun() {
+                self.exchanges[id as usize].replay.take()
+            } else {
+                self.upstreams.take_output(index)
+            };
+        }
         if connection.transport.session().is_some() {
             // What the ring still holds is sealed.
             return if connected {
@@ -359,7 +413,8 @@ impl<D: Driver> Engine<D> {
             let left = self.ring.clock().until(deadline);
             deadline::shorten(&mut self.ring.buffers, &mut request, left);
         }
-        let options = AcquireOptions { fresh: true, replay: self.keeps_request(id, true) };
+        let method = exchange.method;
+        let options = AcquireOptions { fresh: true, replay: self.keeps_request(id, true), method };
         let begun = match place {
             Place::NextAddress(endpoint, round) if self.take_places_at(id, endpoint, true) => {
                 match self.attempt_from(id, endpoint, round, options) {
@@ -367,6 +422,7 @@ impl<D: Driver> Engine<D> {
                     begun => begun.map(drop),
                 }
             }
+            Place::Again => self.attempt(id, false),
             Place::Elsewhere if !self.has_untried(id) => Err(Failure::NoEndpoint),
             Place::Elsewhere | Place::Anywhere | Place::NextAddress(..) => self.attempt(id, true),
             Place::Later => {
@@ -388,7 +444,12 @@ impl<D: Driver> Engine<D> {
     fn wait(&mut self, id: u32, request: Queue) {
         let random = f64::from(self.balancer.random()) / f64::from(u32::MAX);
         let exchange = &mut self.exchanges[id as usize];
-        let doubled = exchange.retry().backoff.saturating_mul(1 << exchange.tries.retries.saturating_sub(1).min(10));
+        let backoff = |first: Duration, count: u8| first.saturating_mul(1 << count.saturating_sub(1).min(10));
+        let refusals = exchange.tries.refused.saturating_sub(REFUSALS_AT_ONCE);
+        let doubled = match refusals {
+            0 => backoff(exchange.retry().backoff, exchange.tries.retries),
+            refusals => backoff(REFUSAL_WAIT, refusals),
+        };
         let doubled = doubled.min(limits::BACKOFF_MAX);
         let until = self.ring.clock().deadline(doubled.mul_f64(0.5 + random / 2.0));
         exchange.state = State::Waiting(Wait { request, until, link: None });
@@ -484,6 +545,11 @@ fn drop_front(buffers: &mut Buffers, queue: &mut Queue, mut count: usize) {
     }
 }
 
+/// Whether fields say with gRPC's status 14 that an origin is unavailable.
+fn says_unavailable(fields: &Fields, text: &[u8]) -> bool {
+    fields.named(text, GRPC_STATUS).next().is_some_and(|field| field.value.of(text) == UNAVAILABLE)
+}
+
 /// Whether a connection has ended that an earlier exchange used, before anything came for this one: the endpoint may have closed it while
 /// it was idle.
 fn is_stale(connection: &Upstream, end: End) -> bool {
@@ -498,6 +564,8 @@ fn event(end: End) -> RetryOn {
         End::Tls(tls::Error::Certificate | tls::Error::Buffers) => RetryOn::NOTHING,
         End::Tls(_) => RetryOn::CONNECT.and(RetryOn::RESET),
         End::ResponseTimeout => RetryOn::TIMEOUT,
+        End::Reset | End::Protocol => RetryOn::RESET,
+        End::Refused | End::NoStream => RetryOn::NOTHING,
     }
 }
 
@@ -507,6 +575,7 @@ fn reason(end: End) -> RetryReason {
         End::ResponseTimeout => RetryReason::Timeout,
         End::Broken(Fault::Connect(_)) | End::ConnectTimeout | End::Tls(_) => RetryReason::Connect,
         End::Closed | End::Truncated | End::Broken(_) => RetryReason::Reset,
+        End::Reset | End::Protocol | End::Refused | End::NoStream => RetryReason::Reset,
     }
 }
 
@@ -522,5 +591,9 @@ pub(super) fn cause(end: End) -> Failure {
         End::Broken(Fault::Receive(_) | Fault::Send(_)) => Failure::Reset,
         End::ConnectTimeout => Failure::ConnectTimeout,
         End::ResponseTimeout => Failure::ResponseTimeout,
+        End::Refused => Failure::Refused,
+        End::NoStream => Failure::NoStream,
+        End::Reset => Failure::Reset,
+        End::Protocol => Failure::Http2,
     }
 }

@@ -171,6 +171,8 @@ pub struct Forwarded<'a> {
     pub left: Option<Duration>,
     /// Its trace context.
     pub trace: &'a TraceContext,
+    /// The origin is told that trailers are taken: over HTTP/2, without which gRPC does not work.
+    pub takes_trailers: bool,
 }
 
 /// Known names of fields that applications believe, and that are therefore accepted from trusted peers only.
@@ -323,6 +325,9 @@ impl Forwarded<'_> {
             }
             BodyFraming::None | BodyFraming::Close => {}
         }
+        if self.takes_trailers {
+            write_parts(out, &[b"te: trailers\r\n"]);
+        }
         if let Some(protocols) = self.upgrade {
             write_parts(out, &[b"connection: upgrade\r\nupgrade: ", protocols, b"\r\n"]);
         }
@@ -400,6 +405,13 @@ impl Forwarded<'_> {
         write_parts(out, element);
         if out.len() == first { out.truncate(start) } else { out.extend_from_slice(b"\r\n") }
     }
+}
+
+/// Whether the client takes trailers (RFC 9110 section 10.1.4).
+pub(super) fn takes_trailers(request: &RequestHead, head: &[u8]) -> bool {
+    let mut codings =
+        request.fields.all(FieldName::Te).flat_map(|field| field.value.of(head).split(|byte| *byte == b','));
+    codings.any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
 }
 
 /// The target of a request head.

@@ -65,7 +65,7 @@ impl<D: Driver> Engine<D> {
                         self.measure_route(id);
                     }
                     self.observe_status(id, &lease.bytes()[..length]);
-                    if self.retries_status(id) {
+                    if self.retries_status(id, &lease.bytes()[..length]) {
                         return self.exchanges[id as usize].failure().map_or(Ok(None), Err);
                     }
                 }
@@ -136,6 +136,9 @@ impl<D: Driver> Engine<D> {
         let end = read.map_err(|_| Failure::ResponseBody)?;
         if end.is_none() && self.upstreams.get(index).is_none_or(|connection| connection.end.is_some()) {
             return Err(Failure::ResponseBody);
+        }
+        if let Some(end) = end.as_ref().filter(|_| self.exchanges[id as usize].judged_by_trailers) {
+            self.observe_trailers(id, end);
         }
         Ok(end)
     }

@@ -61,6 +61,8 @@ pub(super) struct Exchange {
     pub(super) request_done: bool,
     /// The request or its response authenticates the connection itself (NTLM, Negotiate).
     pub(super) binds: bool,
+    /// What its response says of the endpoint is in its trailers.
+    pub(super) judged_by_trailers: bool,
     /// Number of interim responses so far.
     pub(super) interims: u16,
     /// Whether the route has limits of its own.
@@ -127,6 +129,7 @@ impl Exchange {
             asked: now,
             request_done: false,
             binds: false,
+            judged_by_trailers: false,
             limited: false,
             tunnel_idle: route.limits.tunnel_idle.unwrap_or(limits::TUNNEL_IDLE).as_millis() as u32,
             timeout: None,

@@ -26,7 +26,7 @@ pub use framing::BodyFraming;
 pub use head::{FieldError, HeadLimits, TrailerError, parse_trailers};
 pub use login::binds_connection;
 pub use method::{Method, Version};
-pub use name::{ENDS_HERE, FieldName, ends_here, hop_by_hop, is_claim, is_forwardable_trailer, proves_client};
+pub use name::{ENDS_HERE, FieldName, ends_here, hop_by_hop, is_claim, is_forwardable_trailer, is_grpc, proves_client};
 pub use number::{parse_decimal, write_decimal, write_hex};
 pub use request::{RequestError, RequestHead, parse_request};
 pub use response::{ResponseError, ResponseHead, parse_response};

@@ -219,6 +219,14 @@ pub const fn hop_by_hop(id: FieldName) -> bool {
     )
 }
 
+/// Whether a message with this Content-Type is one of gRPC, of any encoding.
+#[must_use]
+pub fn is_grpc(content_type: &[u8]) -> bool {
+    const NAME: &[u8] = b"application/grpc";
+    let (name, rest) = content_type.split_at(content_type.len().min(NAME.len()));
+    name.eq_ignore_ascii_case(NAME) && matches!(rest.first(), None | Some(b'+' | b';' | b' '))
+}
+
 /// Whether a field says who the client of a TLS connection is, by its certificate (RFC 9440; Envoy). Nobody else is believed in this,
 /// not even a trusted peer: applications take these fields for a proof.
 pub const fn proves_client(id: FieldName) -> bool {

@@ -49,6 +49,7 @@ impl ErrorPages {
             Format::Json => best(|page| page.json.as_ref()).map(|body| (JSON, body)),
             Format::Html => html().or_else(text),
             Format::Text => text().or_else(html),
+            Format::Grpc => None,
         }
     }
 }

@@ -64,6 +64,8 @@ impl RetryOn {
     pub const RESET: Self = Self { events: 2, ..Self::NOTHING };
     /// One try took too long.
     pub const TIMEOUT: Self = Self { events: 4, ..Self::NOTHING };
+    /// The origin says with gRPC's status 14 that it is unavailable, and nothing else.
+    pub const GRPC_UNAVAILABLE: Self = Self { events: 8, ..Self::NOTHING };
     /// 409, 425 and 429.
     pub const RETRIABLE_4XX: Self = Self::range(409, 409).and(Self::range(425, 425)).and(Self::range(429, 429));
     /// 502, 503 and 504.
@@ -110,11 +112,11 @@ impl RetryOn {
         self.statuses.get(at / 64).is_some_and(|bits| bits >> (at % 64) & 1 != 0)
     }
 
-    /// Whether it has any status.
+    /// Whether it has any status, that of gRPC included.
     #[must_use]
     #[inline]
     pub fn has_statuses(self) -> bool {
-        self.statuses != [0; 4]
+        self.statuses != [0; 4] || self.has(Self::GRPC_UNAVAILABLE)
     }
 }
 
@@ -132,7 +134,12 @@ impl fmt::Display for Retry {
 /// Events and ranges of statuses.
 impl fmt::Display for RetryOn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let events = [(Self::CONNECT, "connect"), (Self::RESET, "reset"), (Self::TIMEOUT, "timeout")];
+        let events = [
+            (Self::CONNECT, "connect"),
+            (Self::RESET, "reset"),
+            (Self::TIMEOUT, "timeout"),
+            (Self::GRPC_UNAVAILABLE, "grpc-unavailable"),
+        ];
         let mut parts: Vec<String> =
             events.into_iter().filter(|(event, _)| self.has(*event)).map(|(_, name)| name.to_owned()).collect();
         let mut statuses = (400..600).filter(|status| self.has_status(*status)).peekable();

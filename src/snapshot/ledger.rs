@@ -65,7 +65,18 @@ pub struct LedgerNumber {
 }
 
 /// What an endpoint is known by: see [`Ledger::endpoint`].
-type EndpointKey = (String, Vec<Address>, Option<Secured>, Option<Version>);
+type EndpointKey = (String, Vec<Address>, Spoken);
+
+/// How an endpoint is spoken to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Spoken {
+    /// Over TLS.
+    pub(super) tls: Option<Secured>,
+    /// Behind a PROXY header.
+    pub(super) proxy_protocol: Option<Version>,
+    /// Over connections that requests may share.
+    pub(super) is_http2: bool,
+}
 
 #[derive(Debug)]
 struct Numbers<K> {
@@ -110,13 +121,13 @@ impl Ledger {
 
     /// An endpoint is known by its cluster's name and its addresses, which name servers give in another order each time, and by all that
     /// TLS believes of it and tells it: with other authorities, another certificate or another name it is another one, so that
-    /// connections and tickets from before the change are not used. The same goes for whether it is told of clients.
+    /// connections and tickets from before the change are not used. The same goes for whether it is told of clients, and for the version
+    /// of HTTP.
     pub(super) fn endpoint<'a>(
         &mut self,
         cluster: &str,
         addresses: impl IntoIterator<Item = &'a Address>,
-        tls: Option<Secured>,
-        proxy_protocol: Option<Version>,
+        spoken: Spoken,
     ) -> (EndpointId, Arc<LedgerNumber>, Arc<EndpointState>) {
         let mut addresses: Vec<_> = addresses.into_iter().cloned().collect();
         addresses.sort_unstable();
@@ -126,7 +137,7 @@ impl Ledger {
             self.states.insert(key.clone(), Arc::downgrade(&state));
             state
         });
-        let number = self.endpoints.number((key.0, key.1, tls, proxy_protocol));
+        let number = self.endpoints.number((key.0, key.1, spoken));
         (EndpointId(number.value), number, state)
     }
 
@@ -232,15 +243,15 @@ mod tests {
     fn a_number_is_kept_while_used_and_then_given_again() {
         let mut ledger = Ledger::default();
         let address = |port: u16| Address::Inet(([127, 0, 0, 1], port).into());
-        let (a, kept, _) = ledger.endpoint("a", [&address(1)], None, None);
-        let (b, other, _) = ledger.endpoint("b", [&address(1)], None, None);
+        let (a, kept, _) = ledger.endpoint("a", [&address(1)], Spoken::default());
+        let (b, other, _) = ledger.endpoint("b", [&address(1)], Spoken::default());
         assert_eq!((a, b), (EndpointId(0), EndpointId(1)));
         drop(other);
-        let (again, _kept, _) = ledger.endpoint("a", [&address(1)], None, None);
-        let (c, _c, _) = ledger.endpoint("c", [&address(1)], None, None);
+        let (again, _kept, _) = ledger.endpoint("a", [&address(1)], Spoken::default());
+        let (c, _c, _) = ledger.endpoint("c", [&address(1)], Spoken::default());
         assert_eq!((again, c), (EndpointId(0), EndpointId(1)), "the number of b is free, that of a is not");
         drop((kept, _kept));
-        let (d, _d, _) = ledger.endpoint("d", [&address(1)], None, None);
+        let (d, _d, _) = ledger.endpoint("d", [&address(1)], Spoken::default());
         assert_eq!(d, EndpointId(0));
         ledger.prune();
         assert_eq!(ledger.endpoints.known.len(), 2);

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ledger::Spoken;
 pub use ledger::{Ledger, LedgerNumber, Listened, listened};
 pub use series::CommonStats;
 
@@ -338,9 +339,12 @@ impl Snapshot {
             let id = ClusterId(index as u32);
             let mut known = Vec::with_capacity(cluster.endpoints.len());
             for (endpoint, position) in cluster.endpoints.iter().zip(0..) {
-                let tls = cluster.tls.clone().zip(endpoint.tls_name.clone());
-                let (endpoint, number, state) =
-                    ledger.endpoint(&cluster.name, endpoint.addresses(), tls, cluster.proxy_protocol);
+                let spoken = Spoken {
+                    tls: cluster.tls.clone().zip(endpoint.tls_name.clone()),
+                    proxy_protocol: cluster.proxy_protocol,
+                    is_http2: cluster.http2.is_some(),
+                };
+                let (endpoint, number, state) = ledger.endpoint(&cluster.name, endpoint.addresses(), spoken);
                 set(&mut endpoints, endpoint.index(), Seat { cluster: id, position, number });
                 known.push((endpoint, state));
             }
@@ -574,6 +578,7 @@ mod tests {
                 })
                 .collect(),
             proxy_protocol: None,
+            http2: None,
             balance: Balance::default(),
             max_idle: 128,
             idle: Duration::from_secs(55),

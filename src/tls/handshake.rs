@@ -145,6 +145,7 @@ impl Handshake {
             tls13: common.protocol_version() == Some(ProtocolVersion::TLSv1_3),
             resumed: kind == Some(HandshakeKind::Resumed),
             retried: kind == Some(HandshakeKind::FullWithHelloRetryRequest),
+            http2: common.alpn_protocol() == Some(b"h2"),
             suite: common.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()),
             group: common.negotiated_key_exchange_group().and_then(|group| group.name().as_str()),
         };

@@ -110,6 +110,8 @@ pub struct Agreement {
     pub resumed: bool,
     /// Whether it took one more round trip, because the server rejected the first key share (RFC 8446 section 4.1.4).
     pub retried: bool,
+    /// Whether ALPN has chosen HTTP/2 (RFC 9113 section 3.2).
+    pub http2: bool,
     suite: Option<&'static str>,
     group: Option<&'static str>,
 }

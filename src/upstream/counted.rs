@@ -1,6 +1,7 @@
 //! Connections that count against limits, and idle ones that give way where there are too many. Not here: the limits (`cluster`).
 
 use super::Upstreams;
+use super::shared::SharedPool;
 use crate::id::EndpointId;
 use crate::pool::CountedConnection;
 use crate::uring::{Driver, Ring};
@@ -24,10 +25,11 @@ impl Upstreams {
         self.freed.pop()
     }
 
-    /// Whether an idle connection to an endpoint is in the pool.
+    /// Whether a request to an endpoint needs no new connection: an idle one is in the pool, or one of HTTP/2 is there, which requests share.
     #[must_use]
     pub fn has_idle(&self, endpoint: EndpointId) -> bool {
-        self.pool.top(endpoint).is_some()
+        let shares = |pool: &SharedPool| !pool.connections.is_empty();
+        self.pool.top(endpoint).is_some() || self.shared.get(endpoint.index()).is_some_and(shares)
     }
 
     /// Closes an idle connection to an endpoint that can be made anew: one in the pool, or one that is only told of its client. False: there

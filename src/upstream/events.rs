@@ -69,26 +69,37 @@ impl Upstreams {
         }
         if connection.exchange.is_none() && (content || connection.end.is_some()) {
             self.discard(ring, index);
-        } else if let Ok(Some(_)) = outcome {
-            let end = connection.transport.session().map(Session::server_end);
-            if let (Some(end), Some(Some(client))) = (end, self.clients.get_mut(connection.endpoint.index())) {
-                client.until = client.until.min(end);
-            }
-            self.connected(index);
+        } else if let Ok(Some(agreement)) = outcome {
+            self.note_certificate(index);
+            if agreement.http2 { self.share_again(index) } else { self.connected(index) }
         }
         outcome
+    }
+
+    /// Takes in until when the certificate holds that an endpoint has shown.
+    pub(super) fn note_certificate(&mut self, index: u32) {
+        let Some(connection) = self.table.get(index as usize) else { return };
+        let end = connection.transport.session().map(Session::server_end);
+        if let (Some(end), Some(Some(client))) = (end, self.clients.get_mut(connection.endpoint.index())) {
+            client.until = client.until.min(end);
+        }
     }
 
     /// Takes in how the connection ended; an idle one is closed. Returns how TLS has failed, if that is the end.
     pub fn ended<D: Driver>(&mut self, ring: &mut Ring<D>, index: u32, end: End) -> Option<tls::Error> {
         let connection = self.table.get_mut(index as usize)?;
         let end = match end {
+            end if connection.is_stream() => end,
             End::Closed | End::Broken(Fault::Receive(_)) if connection.transport.is_handshaking() => {
                 End::Tls(tls::Error::Cut)
             }
             End::Closed if connection.transport.session().is_some() => End::Truncated,
             end => end,
         };
+        if connection.shared.is_some() {
+            self.end_shared(ring, index, end);
+            return if let End::Tls(error) = end { Some(error) } else { None };
+        }
         connection.end.get_or_insert(end);
         if connection.exchange.is_none() {
             self.discard(ring, index);
@@ -100,6 +111,9 @@ impl Upstreams {
     pub fn send<D: Driver>(&mut self, ring: &mut Ring<D>, index: u32, content: &mut Queue) {
         let connection = &mut self.table[index as usize];
         connection.transport.send(ring, content);
+        if connection.is_stream() {
+            return self.touch(index);
+        }
         if connection.transport.is_broken() {
             connection.end.get_or_insert(End::Tls(tls::Error::Buffers));
         }
@@ -108,6 +122,7 @@ impl Upstreams {
     /// Sends FIN after what is queued; over TLS, after close_notify.
     pub fn finish<D: Driver>(&mut self, ring: &mut Ring<D>, index: u32) {
         self.table[index as usize].transport.finish(ring);
+        self.touch_stream(index);
     }
 
     /// Takes out the request of a connection whose TLS handshake was not completed: nothing of it was sent.
@@ -115,11 +130,20 @@ impl Upstreams {
         self.table.get_mut(index as usize)?.transport.take_waiting()
     }
 
+    /// Takes out the request of a stream of which nothing has gone to its connection.
+    pub fn take_output(&mut self, index: u32) -> Option<Queue> {
+        let link = self.table.get_mut(index as usize)?.transport.stream_link_mut()?;
+        Some(std::mem::take(&mut link.output))
+    }
+
     /// Releases a connection after an exchange. It becomes idle, in the pool or for the client connection that it belongs to, if its
     /// last response has ended, nothing is queued or unread, and it may be used again; else it is closed. `max_idle`: the most idle
     /// connections to the endpoint; `idle`: how long it may be idle.
     pub fn release<D: Driver>(&mut self, ring: &mut Ring<D>, index: u32, max_idle: u32, idle: Duration) {
         let connection = &mut self.table[index as usize];
+        if connection.is_stream() {
+            return self.discard(ring, index);
+        }
         let clean = connection.body.is_done()
             && connection.transport.input.is_empty()
             && connection.transport.unsent(ring) == 0
@@ -152,6 +176,9 @@ impl Upstreams {
 
     fn remove<D: Driver>(&mut self, ring: &mut Ring<D>, index: u32, reset: bool) {
         let Some(connection) = self.table.try_remove(index as usize) else { return };
+        if connection.is_stream() {
+            return self.leave(ring, index, connection);
+        }
         match connection.bound.and_then(|downstream| self.bound.get_mut(downstream as usize)) {
             Some(bound) => drop(bound.take_if(|bound| *bound == index)),
             None if connection.exchange.is_none() => self.pool.remove(connection.endpoint, index),

@@ -1,21 +1,32 @@
 //! Connections to endpoints, with TLS or without: acquired from the pool or made, read as HTTP/1.1, released to the pool or closed.
 //! Not here: the choice of the endpoint, and what to do when it fails.
+//!
+//! An entry is a connection of HTTP/1.1, which one exchange uses at a time; a connection of HTTP/2, which no exchange uses itself; or one
+//! of its streams, which is used as a connection of HTTP/1.1 is: the text of messages goes in and comes out. So nobody outside has to
+//! know which of them it is.
 
 mod bound;
 mod counted;
 mod events;
 mod response;
+mod shared;
+mod streams;
+
+use std::time::Duration;
 
 use slab::Slab;
 
 use crate::forward::Body;
-use crate::http::ResponseError;
+use crate::http::{Method, ResponseError};
+use crate::http2::connection::Slot;
 use crate::id::{Address, EndpointId, Owner};
 use crate::pool::{CountedConnection, Pool};
 use crate::proxy_protocol::{Ends, HeaderBytes};
 use crate::tls::{self, Client, ServerName, Session};
 use crate::transport::Transport;
 use crate::uring::{Driver, Errno, Fault, Ring};
+use shared::{Shared, SharedPool};
+pub use streams::ResponseMemory;
 
 /// One connection to an endpoint.
 pub struct Upstream {
@@ -53,6 +64,25 @@ pub struct Upstream {
     keep_alive: bool,
     /// That it counts against limits; None: there were none when it was made.
     counted: Option<CountedConnection>,
+    /// The method of the current request.
+    method: Method,
+    /// A connection of HTTP/2; None: one of HTTP/1.1, or a stream.
+    shared: Option<Box<Shared>>,
+    /// Of a stream: its place. None: it waits for one, or has lost it.
+    seat: Option<Seat>,
+    /// Of a stream: something of its request has gone to the connection.
+    is_begun: bool,
+    /// It is in [`Upstreams::touched`].
+    is_touched: bool,
+    /// It is in [`Upstreams::ready`].
+    is_ready: bool,
+}
+
+/// The place of a stream in a connection.
+#[derive(Clone, Copy, Debug)]
+struct Seat {
+    connection: u32,
+    slot: Slot,
 }
 
 /// How a connection ended.
@@ -70,6 +100,15 @@ pub enum End {
     ConnectTimeout,
     /// A deadline passed while waiting for the response.
     ResponseTimeout,
+    /// The endpoint has not processed the request, and says so, or there was no place for it on a connection of HTTP/2: it can be sent
+    /// again, whatever it is.
+    Refused,
+    /// A deadline passed while waiting for a place on a connection of HTTP/2.
+    NoStream,
+    /// The endpoint has ended the stream.
+    Reset,
+    /// The endpoint breaks the rules of HTTP/2, on the stream or on its connection.
+    Protocol,
 }
 
 /// Why a response head cannot be read.
@@ -97,6 +136,18 @@ pub struct Upstreams {
     reserved: Option<CountedConnection>,
     /// Numbers of clusters that count one connection less than before.
     freed: Vec<u32>,
+    /// By `EndpointId`: connections of HTTP/2, and streams that wait for one.
+    shared: Vec<SharedPool>,
+    /// Number of entries that are streams.
+    streams: usize,
+    /// Streams with something for their connections.
+    touched: Vec<u32>,
+    /// Connections of HTTP/2 with something to write.
+    dirty: Vec<u32>,
+    /// Streams whose exchanges are to be looked at.
+    ready: Vec<u32>,
+    /// Streams of which something was sent.
+    moved: Vec<u32>,
 }
 
 /// What connections of this worker to one endpoint share of TLS.
@@ -117,6 +168,23 @@ pub struct Destination<'a> {
     pub tls: Option<(&'a Client, &'a ServerName<'static>)>,
     /// What the connection begins with, before TLS, so that it is a new one; None: with nothing of that kind.
     pub header: Option<&'a HeaderBytes>,
+    /// How connections of HTTP/2 are shared; None: HTTP/1.1 is spoken.
+    pub sharing: Option<Sharing>,
+}
+
+/// How connections of HTTP/2 to one endpoint are shared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sharing {
+    /// TLS decides by ALPN: where it chooses HTTP/1.1, connections are not shared.
+    pub is_negotiated: bool,
+    /// Most streams of a connection.
+    pub streams: u16,
+    /// Most connections of this worker.
+    pub connections: u32,
+    /// Time until a connection is established, TLS and SETTINGS included.
+    pub connect_timeout: Duration,
+    /// How long one without streams is kept.
+    pub idle: Duration,
 }
 
 /// How a connection is to be acquired.
@@ -126,6 +194,8 @@ pub struct AcquireOptions {
     pub fresh: bool,
     /// The ring returns pieces that were sent, because they may be sent again.
     pub replay: bool,
+    /// The method of the request.
+    pub method: Method,
 }
 
 impl Default for Upstreams {
@@ -140,6 +210,12 @@ impl Default for Upstreams {
             clients: Vec::new(),
             reserved: None,
             freed: Vec::new(),
+            shared: Vec::new(),
+            streams: 0,
+            touched: Vec::new(),
+            dirty: Vec::new(),
+            ready: Vec::new(),
+            moved: Vec::new(),
         }
     }
 }
@@ -151,10 +227,62 @@ impl Upstream {
         self.connected
     }
 
-    /// Whether nothing of the current request was sent.
+    /// Whether it is a stream.
+    #[must_use]
+    pub fn is_stream(&self) -> bool {
+        self.transport.stream_link().is_some()
+    }
+
+    /// Whether something of the request of a stream has gone to its connection.
+    #[must_use]
+    pub fn is_begun(&self) -> bool {
+        self.is_begun
+    }
+
+    /// Whether what is sent has to be copied if it may be sent again: it is sealed, or encoded.
+    #[must_use]
+    pub fn needs_copies(&self) -> bool {
+        self.transport.session().is_some() || self.is_stream()
+    }
+
+    /// Whether nothing of the current request was sent, or the endpoint says that it has not processed it.
     #[must_use]
     pub fn is_untouched<D: Driver>(&self, ring: &Ring<D>) -> bool {
+        if self.is_stream() {
+            return !self.is_begun || self.end == Some(End::Refused);
+        }
         self.transport.taken(ring) == self.taken_before && !ring.is_sending(self.transport.socket())
+    }
+}
+
+impl Upstream {
+    /// A connection that is being made, or a stream.
+    fn new(transport: Transport, endpoint: EndpointId, address: usize) -> Self {
+        Self {
+            transport,
+            endpoint,
+            exchange: None,
+            reused: false,
+            end: None,
+            answered: false,
+            taken_before: 0,
+            received: 0,
+            bound: None,
+            header_bytes: 0,
+            connected: false,
+            deaf: false,
+            address: address as u8,
+            scanned: 0,
+            body: Body::Done,
+            keep_alive: true,
+            counted: None,
+            method: Method::Get,
+            shared: None,
+            seat: None,
+            is_begun: false,
+            is_touched: false,
+            is_ready: false,
+        }
     }
 }
 
@@ -178,6 +306,8 @@ impl Upstreams {
                 self.discard(ring, index);
             }
         }
+        self.shared.resize_with(bound.max(self.shared.len()), SharedPool::default);
+        self.retire_shared(ring, stays);
     }
 
     /// Idle connections, and what is counted of all.
@@ -204,6 +334,12 @@ impl Upstreams {
         exchange: u32,
         options: AcquireOptions,
     ) -> Result<u32, Errno> {
+        let speaks_http1 = |pool: &SharedPool| pool.speaks_http1;
+        if let Some(sharing) = destination.sharing
+            && !(sharing.is_negotiated && self.shared.get(endpoint.index()).is_some_and(speaks_http1))
+        {
+            return self.open_stream(ring, endpoint, destination, sharing, exchange, options);
+        }
         if !options.fresh
             && destination.header.is_none()
             && let Some(index) = self.pool.take(endpoint)
@@ -234,23 +370,11 @@ impl Upstreams {
         ring.return_sent(socket, options.replay && transport.session().is_none());
         self.pool.cells(endpoint).connect();
         self.table.insert(Upstream {
-            transport,
-            endpoint,
             exchange: Some(exchange),
-            reused: false,
             end,
-            answered: false,
-            taken_before: 0,
-            received: 0,
-            bound: None,
             header_bytes,
-            connected: false,
-            deaf: false,
-            address: destination.position as u8,
-            scanned: 0,
-            body: Body::Done,
-            keep_alive: true,
             counted: self.reserved.take(),
+            ..Upstream::new(transport, endpoint, destination.position)
         });
         Ok(index)
     }
@@ -297,14 +421,15 @@ impl Upstreams {
         let pooled = most.and_then(|endpoint| self.pool.top(endpoint));
         let is_idle = |index: &u32| self.get(*index).is_some_and(|it| it.exchange.is_none());
         if let Some(index) = pooled.or_else(|| self.bound.iter().flatten().copied().find(is_idle)) {
-            self.discard(ring, index);
+            return self.discard(ring, index);
         }
+        self.close_idle_shared(ring, |_| true);
     }
 
     /// Connections that there are, idle ones among them.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.table.len()
+        self.table.len() - self.streams
     }
 
     /// Whether there is none.

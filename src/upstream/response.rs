@@ -7,6 +7,13 @@ use crate::http::{self, Fields, HeadLimits, Method, ResponseHead};
 use crate::limits;
 use crate::uring::{Driver, Ring};
 
+/// Bounds of the head of a response.
+pub(super) const LIMITS: HeadLimits = HeadLimits {
+    head_bytes: limits::RESPONSE_HEAD_BYTES,
+    field_count: limits::HEADER_COUNT_MAX,
+    request_line: limits::REQUEST_LINE_BYTES,
+};
+
 impl Upstreams {
     /// Reads a response head. Some: the piece that begins with it, and the length of the head. The next call reads the next head:
     /// interim responses (1xx) are read one by one.
@@ -20,11 +27,7 @@ impl Upstreams {
         method: Method,
         head: &mut ResponseHead,
     ) -> Result<Option<(Lease, usize)>, HeadError> {
-        const LIMITS: HeadLimits = HeadLimits {
-            head_bytes: limits::RESPONSE_HEAD_BYTES,
-            field_count: limits::HEADER_COUNT_MAX,
-            request_line: limits::REQUEST_LINE_BYTES,
-        };
+        self.touch_stream(index);
         let connection = &mut self.table[index as usize];
         loop {
             let Some(lease) = connection.transport.input.pop(ring.buffers.pieces()) else { return Ok(None) };
@@ -63,6 +66,7 @@ impl Upstreams {
         chunking: Chunking,
         trailers: &mut Fields,
     ) -> Result<Option<BodyEnd>, BodyError> {
+        self.touch_stream(index);
         let connection = &mut self.table[index as usize];
         let input = &mut connection.transport.input;
         let progress = connection.body.read(&mut ring.buffers, input, out, chunking, trailers)?;
@@ -74,6 +78,7 @@ impl Upstreams {
 
     /// Moves all received bytes to `out`, for a tunnel. Returns how the connection ended, if it has.
     pub fn read_raw<D: Driver>(&mut self, ring: &mut Ring<D>, index: u32, out: &mut Queue) -> Option<End> {
+        self.touch_stream(index);
         let connection = &mut self.table[index as usize];
         // Bytes of a tunnel belong to no response: the connection is never used again.
         connection.keep_alive = false;
@@ -89,5 +94,13 @@ impl Upstreams {
     /// Stops or resumes receiving.
     pub fn set_paused<D: Driver>(&mut self, ring: &mut Ring<D>, index: u32, paused: bool) {
         self.table[index as usize].transport.set_paused(ring, paused);
+    }
+
+    /// Notes that something is read of a stream, so that its endpoint may send more.
+    #[inline]
+    pub(super) fn touch_stream(&mut self, index: u32) {
+        if self.table[index as usize].seat.is_some() {
+            self.touch(index);
+        }
     }
 }

@@ -94,6 +94,8 @@ pub struct Errno(pub i32);
 impl Errno {
     /// No buffer is free (ENOBUFS).
     pub const NO_BUFFERS: Self = Self(libc::ENOBUFS);
+    /// The peer has not answered in time (ETIMEDOUT).
+    pub const TIMED_OUT: Self = Self(libc::ETIMEDOUT);
 
     /// Whether no buffer is free.
     #[must_use]

@@ -600,6 +600,17 @@ impl<S: Read + Write> Wire<S> {
         }
     }
 
+    /// Reads exactly `count` bytes; None if the connection ends before.
+    pub(crate) fn bytes(&mut self, count: usize) -> Option<Vec<u8>> {
+        while self.input.len() < count {
+            if !matches!(self.fill(), Ok(1..)) {
+                return None;
+            }
+        }
+        let rest = self.input.split_off(count);
+        Some(std::mem::replace(&mut self.input, rest))
+    }
+
     /// Reads a head.
     pub(crate) fn head(&mut self) -> Option<String> {
         self.until(b"\r\n\r\n")

@@ -268,9 +268,11 @@ fn clusters(old: &Config, new: &Config, plan: &mut Plan) {
 fn cluster_aspects(old: &ClusterSpec, new: &ClusterSpec) -> Aspects {
     let tls = |it: &ClusterSpec| optional(it.tls.as_ref());
     let protocol = |it: &ClusterSpec| it.proxy_protocol.map_or("off", Version::name).to_owned();
+    let spoken = |it: &ClusterSpec| it.http2.map_or_else(|| "http1".to_owned(), |http2| http2.to_string());
     vec![
         ("tls", tls(old), tls(new)),
         ("proxy_protocol", protocol(old), protocol(new)),
+        ("protocol", spoken(old), spoken(new)),
         ("balance", old.balance.name().to_owned(), new.balance.name().to_owned()),
         ("pool.max_idle", old.max_idle.to_string(), new.max_idle.to_string()),
         ("pool.idle", shown(&old.idle), shown(&new.idle)),

@@ -1,0 +1,114 @@
+//! gRPC: what it needs of HTTP/2, and how it is told of failures. Not here: streams and connections (`http2_origins`).
+
+use std::sync::mpsc;
+
+use crate::harness::{Message, Origin, Proxy, Setup, closed, next, poll};
+use crate::http2_wire::{DATA, H2Wire, Request};
+
+/// A call, as a client of HTTP/1.1 would write it.
+fn call(path: &str, fields: &str) -> String {
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: a\r\nContent-Type: application/grpc+proto\r\n{fields}Transfer-Encoding: chunked\r\n\r\n\
+         5\r\n\0\0\0\0\0\r\n0\r\n\r\n"
+    )
+}
+
+/// Answers every call with a status, in trailers or in the head alone.
+fn serving(status: &'static str, trailers_only: bool) -> (Origin, mpsc::Receiver<Request>) {
+    let (sender, calls) = mpsc::channel();
+    let origin = Origin::start(move |wire, _| {
+        let Some(mut wire) = H2Wire::accept(wire, &[]) else { return };
+        while let Some(call) = wire.request() {
+            let head = [(":status", "200"), ("content-type", "application/grpc")];
+            if trailers_only {
+                wire.headers(call.stream, &[head[0], head[1], ("grpc-status", status)], true);
+            } else {
+                wire.headers(call.stream, &head, false);
+                wire.send(DATA, 0, call.stream, b"\0\0\0\0\0");
+                wire.headers(call.stream, &[("grpc-status", status)], true);
+            }
+            // The test may be over.
+            let _ = sender.send(call);
+        }
+    });
+    (origin, calls)
+}
+
+fn setup(endpoints: &[&str]) -> Setup {
+    Setup::to(endpoints).cluster("protocol = \"http2\"")
+}
+
+/// What a client of gRPC reads: HTTP's status, gRPC's, and its message.
+fn verdict(answer: &Message) -> (u16, Option<String>, Option<String>) {
+    let is_grpc = answer.field("content-type").is_some_and(|value| value.starts_with("application/grpc"));
+    assert!(is_grpc && answer.body.is_empty(), "{}", answer.head);
+    (answer.status(), answer.field("grpc-status"), answer.field("grpc-message"))
+}
+
+#[test]
+fn trailers_come_and_are_asked_for() {
+    let (origin, calls) = serving("0", false);
+    let proxy = setup(&[&origin.address]).start();
+    for (fields, te) in
+        [("TE: trailers\r\n", Some("trailers")), ("TE: gzip, trailers\r\n", Some("trailers")), ("", None)]
+    {
+        let answer = proxy.ask(&call("/a.B/C", fields));
+        assert_eq!((answer.status(), &*answer.trailers), (200, "grpc-status: 0\r\n"));
+        assert_eq!(next(&calls).field("te"), te, "{fields}");
+    }
+    let (origin, _calls) = serving("5", true);
+    let answer = setup(&[&origin.address]).start().ask(&call("/a.B/C", ""));
+    assert_eq!((answer.status(), answer.field("grpc-status").as_deref(), answer.text()), (200, Some("5"), ""));
+}
+
+#[test]
+fn failures_are_told_in_grpc() {
+    let (_socket, dead) = closed();
+    let silent = Origin::start(|wire, _| {
+        let Some(mut wire) = H2Wire::accept(wire, &[]) else { return };
+        while wire.request().is_some() {}
+    });
+    let told = |setup: Setup, path: &str| verdict(&setup.start().ask(&call(path, "")));
+    let want = |code: &str, message: &str| (200, Some(code.to_owned()), Some(message.to_owned()));
+    assert_eq!(told(setup(&[&dead]), "/a.B/C"), want("14", "connect_failed"));
+    assert_eq!(told(setup(&[&dead]).route("hosts = [\"other.test\"]"), "/a.B/C"), want("12", "no_route"));
+    assert_eq!(told(setup(&[&silent.address]).route("timeout = \"100ms\""), "/a.B/C"), want("4", "response_timeout"));
+    let forbids = setup(&[&dead]).more("[[route]]\npath_prefix = \"/a.B/\"\nrespond = { status = 403, body = \"no\" }");
+    assert_eq!(told(forbids, "/a.B/C"), want("7", "Forbidden"));
+    // Others are told as ever.
+    let answer = setup(&[&dead]).start().ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!((answer.status(), &*answer.reason()), (502, "connect_failed"));
+}
+
+#[test]
+fn unavailable_calls_are_tried_elsewhere() {
+    let (down, refused) = serving("14", true);
+    let (up, _calls) = serving("0", false);
+    let retry = "retry = { attempts = 1, on = [\"grpc-unavailable\"], methods = [\"POST\"], budget = { min_per_second = 100 } }";
+    let keys = "balance = \"round_robin\"\noutlier.consecutive_failures = 0";
+    let proxy = setup(&[&down.address, &up.address]).cluster(keys).route(retry).start();
+    for _ in 0..6 {
+        assert_eq!(proxy.ask(&call("/a.B/C", "")).trailers, "grpc-status: 0\r\n");
+    }
+    assert_eq!(refused.try_iter().count(), 3);
+    // Without being asked for that, none is sent twice.
+    let proxy = setup(&[&down.address, &up.address]).cluster(keys).start();
+    let plain = |proxy: &Proxy| proxy.ask(&call("/a.B/C", "")).field("grpc-status");
+    assert_eq!((0..6).filter(|_| plain(&proxy).as_deref() == Some("14")).count(), 3);
+}
+
+/// Whether status 14 comes alone or behind content, it counts as a failure of the endpoint.
+#[test]
+fn unavailable_endpoints_are_ejected() {
+    for trailers_only in [true, false] {
+        let (down, refused) = serving("14", trailers_only);
+        let (up, _calls) = serving("0", false);
+        let keys = "balance = \"round_robin\"\noutlier = { consecutive_failures = 3, ejection = \"60s\" }";
+        let proxy = setup(&[&down.address, &up.address]).cluster(keys).start();
+        poll(|| {
+            let answers = (0..4).map(|_| proxy.ask(&call("/a.B/C", "")));
+            answers.map(|answer| answer.trailers).all(|trailers| trailers == "grpc-status: 0\r\n").then_some(())
+        });
+        assert!(refused.try_iter().count() >= 3);
+    }
+}
