@@ -99,6 +99,24 @@ pub const EMPTY_RECORDS: u32 = 32;
 pub const EMPTY_RECORD_BYTES: u32 = 256;
 /// Time that pays for one.
 pub const EMPTY_RECORD_INTERVAL: Duration = Duration::from_millis(100);
+/// Default of `listener.http2.streams`.
+pub const STREAMS: usize = 100;
+/// Most streams that can be configured.
+pub const STREAMS_MAX: usize = 1000;
+/// Default of `listener.http2.window`, bytes.
+pub const STREAM_WINDOW_BYTES: usize = 64 * 1024;
+/// Default of `listener.http2.connection_window`, bytes.
+pub const CONNECTION_WINDOW_BYTES: usize = 1024 * 1024;
+/// Largest window that can be configured, bytes.
+pub const WINDOW_BYTES_MAX: usize = 1 << 30;
+/// Bytes that wait to be sent on a stream before what they come from is paused.
+pub const STREAM_QUEUE_BYTES: usize = 128 * 1024;
+/// One buffer in so many may be held by the bodies of one connection of HTTP/2.
+pub const CONNECTION_SHARE: usize = 4;
+/// Most bytes that one receive brings.
+pub const RECEIVE_BYTES: usize = 16 * 1024;
+/// Fields of a request of HTTP/2 that are its request line in HTTP/1.1: method, scheme, authority, path, and the protocol of a tunnel.
+pub const PSEUDO_FIELDS: usize = 5;
 /// When fewer than one buffer in so many is free, one connection may hold only [`QUEUE_BYTES_SCARCE`], and the kernel is offered
 /// [`BUFFERS_OFFERED_MIN`] for each side.
 pub const SCARCE_SHARE: usize = 4;
@@ -188,6 +206,7 @@ const _: () = assert!(BUFFER_BYTES < HEAD_BUFFER_BYTES && HEAD_BUFFER_BYTES < u1
 const _: () = assert!(HEAD_BUFFER_BYTES >= HEAD_BYTES_MAX + BUFFER_HEADROOM + BUFFER_TAILROOM);
 const _: () = assert!(BUFFERS <= u16::MAX as usize + 1 && BUFFERS_OFFERED_MAX.is_power_of_two());
 const _: () = assert!(HANDSHAKES <= BUFFERS / 2);
+const _: () = assert!(STREAMS * STREAM_WINDOW_BYTES <= BUFFERS / CONNECTION_SHARE * RECEIVE_BYTES);
 const _: () = assert!(BUFFERS_OFFERED_MIN < BUFFERS_OFFERED_MAX && BUFFERS_OFFERED_MAX < BUFFERS / SCARCE_SHARE);
 const _: () = assert!(BUFFERS / RESERVED_SHARE + 2 * BUFFERS_OFFERED_MAX < BUFFERS / SCARCE_SHARE);
 const _: () =

@@ -13,6 +13,7 @@ pub use histogram::{Distribution, Histograms, Span};
 pub use reasons::Reasons;
 pub use route::{NO_CLUSTER, NO_METHOD, RouteCells, RouteStats, Series};
 
+use crate::http2::ErrorCode;
 use crate::id::ListenerId;
 use crate::limits::LISTENER_IDS;
 
@@ -365,6 +366,8 @@ pub struct Counters {
     pub passing: Counter,
     /// Connections of TCP that were not passed on, by [`TcpRefusal`].
     tcp_refused: [Counter; TcpRefusal::ALL.len()],
+    /// Connections of HTTP/2 that ended with an error of the client's, by its code.
+    http2_errors: [Counter; ErrorCode::ALL.len()],
 }
 
 impl Default for Counters {
@@ -402,6 +405,7 @@ impl Default for Counters {
             passed_on: std::iter::repeat_with(Counter::default).take(LISTENER_IDS).collect(),
             passing: Counter::default(),
             tcp_refused: Default::default(),
+            http2_errors: Default::default(),
         }
     }
 }
@@ -579,6 +583,19 @@ impl Counters {
     #[must_use]
     pub fn tcp_refused(&self) -> [u64; TcpRefusal::ALL.len()] {
         self.tcp_refused.each_ref().map(Counter::get)
+    }
+
+    /// Counts a connection of HTTP/2 that ends with an error of its client's.
+    pub fn fail_http2(&self, code: ErrorCode) {
+        if let Some(counter) = self.http2_errors.get(code as usize) {
+            counter.add(1);
+        }
+    }
+
+    /// Connections of HTTP/2 that ended with an error of the client's, in the order of [`ErrorCode::ALL`].
+    #[must_use]
+    pub fn http2_errors(&self) -> [u64; ErrorCode::ALL.len()] {
+        self.http2_errors.each_ref().map(Counter::get)
     }
 
     /// Open connections of all listeners.

@@ -3,6 +3,7 @@
 //! and `cairn-load` send and receive only through it. Not here: the meaning of the bytes, frames, and deadlines.
 
 use crate::buffer::{Lease, Queue, QueueLimit};
+use crate::limits;
 use crate::tls::{self, Agreement, Session, Wire};
 use crate::uring::{Driver, Ring, SocketId};
 
@@ -277,6 +278,8 @@ impl Transport {
             }
             Link::Stream(link) => {
                 let QueueLimit { bytes, pieces } = limit();
+                // There may be many streams.
+                let bytes = bytes.min(limits::STREAM_QUEUE_BYTES);
                 self.unsent(ring) >= bytes || link.output.pieces() + link.waiting_pieces >= pieces
             }
         }

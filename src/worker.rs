@@ -207,7 +207,7 @@ impl<D: Driver> Worker<D> {
         while let Some(stream) = self.engine.next_served() {
             self.downstreams.pump(&mut self.engine, stream.connection);
         }
-        self.flush_shared();
+        self.flush();
         self.downstreams.forget_retired(&self.engine);
         self.shed_if_short();
         let ends = self.follow_order();
@@ -215,14 +215,16 @@ impl<D: Driver> Worker<D> {
         Ok(ends)
     }
 
-    /// Brings together what came and what is to go on connections that streams share, until there is nothing more to do.
-    fn flush_shared(&mut self) {
+    /// Brings together what came and what is to go on connections that streams share, until there is nothing more to do: what one side has
+    /// sent makes room for what the other one has received.
+    fn flush(&mut self) {
         loop {
             while let Some((index, stream)) = self.engine.next_ready() {
                 self.downstreams.pump(&mut self.engine, stream.connection);
                 self.engine.arm_connection(index);
             }
-            if !self.engine.flush_shared() {
+            let moved = self.downstreams.flush_streams(&mut self.engine);
+            if !self.engine.flush_shared() && !moved {
                 return;
             }
         }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 
+use cairn::http2::{Event, FrameReader, FrameWriter, PREFACE, Side, StreamId};
 use cairn::id::WorkerId;
 use cairn::snapshot::Ledger;
 use cairn::worker::{Order, Worker};
@@ -159,6 +160,82 @@ fn allocations(mut client: impl Read + Write) -> u64 {
     COUNT.load(Ordering::Relaxed) - before
 }
 
+/// A client that speaks HTTP/2, in frames that repeat but for the number of the stream.
+struct Http2<S> {
+    stream: S,
+    next: u32,
+    reader: FrameReader,
+    /// Data that was received since the window was last opened.
+    received: u32,
+}
+
+impl<S: Read + Write> Http2<S> {
+    fn over(mut stream: S) -> Self {
+        let mut bytes = [0; 64];
+        let mut frames = FrameWriter::new(&mut bytes);
+        frames.settings(std::iter::empty()).expect("room");
+        let len = frames.len();
+        stream.write_all(&[&PREFACE[..], &bytes[..len]].concat()).expect("a preface");
+        Self { stream, next: 1, reader: FrameReader::new(Side::Server, 16_384), received: 0 }
+    }
+
+    fn exchange(&mut self, body: &[u8]) {
+        // GET or POST, https, example.com, and a path; none of it indexed anew.
+        let get = b"\x82\x87\x04\x06/a?b=c\x01\x0bexample.com\x0f\x2b\x04test";
+        let post = b"\x83\x87\x04\x02/c\x01\x0bexample.com";
+        let (id, mut bytes) = (StreamId::new(self.next), [0; 256]);
+        self.next += 2;
+        let mut frames = FrameWriter::new(&mut bytes);
+        frames.headers(id, if body.is_empty() { get } else { post }, body.is_empty(), 16_384).expect("room");
+        if !body.is_empty() {
+            frames.data(id, body.len() as u32, true).expect("room");
+        }
+        if self.received > 16_384 {
+            frames.window_update(StreamId::CONNECTION, std::mem::take(&mut self.received)).expect("room");
+        }
+        let len = frames.len();
+        // The content belongs behind the head of its frame, which is the last one but for the window.
+        let mut message = bytes[..len].to_vec();
+        if !body.is_empty() {
+            let at = message.windows(9).position(|head| head[3] == 0 && head[4] == 1 && head[2] == body.len() as u8);
+            let at = at.expect("DATA") + 9;
+            message.splice(at..at, body.iter().copied());
+        }
+        self.stream.write_all(&message).expect("a request");
+        let (mut bytes, mut is_over) = ([0; 4096], false);
+        while !is_over {
+            let count = self.stream.read(&mut bytes).expect("a response");
+            assert!(count > 0, "the proxy closed the connection");
+            let mut rest = &bytes[..count];
+            loop {
+                let part = self.reader.next(rest).expect("frames");
+                rest = &rest[part.len..];
+                match part.event {
+                    Event::NeedMore => break,
+                    Event::Content => self.received += part.len as u32,
+                    Event::DataEnd { stream, end_stream } => is_over |= stream == id && end_stream,
+                    Event::RstStream { .. } | Event::GoAway { .. } => panic!("{part:?}"),
+                    _ => {}
+                }
+            }
+        }
+    }
+}
+
+/// The same as [`allocations`] over HTTP/2, with and without content of unknown length.
+fn stream_allocations(client: impl Read + Write) -> u64 {
+    let mut client = Http2::over(client);
+    let bodies: [&[u8]; 2] = [b"", b"hello"];
+    for turn in 0..300 {
+        client.exchange(bodies[turn % 2]);
+    }
+    let before = COUNT.load(Ordering::Relaxed);
+    for turn in 0..10_000 {
+        client.exchange(bodies[turn % 2]);
+    }
+    COUNT.load(Ordering::Relaxed) - before
+}
+
 #[test]
 fn ten_thousand_warm_exchanges_allocate_nothing() {
     let [upstream, secured, shared] = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").expect("an origin"));
@@ -208,6 +285,7 @@ fn ten_thousand_warm_exchanges_allocate_nothing() {
 
     let connect = |at: usize| TcpStream::connect(bound[at].1.to_string()).expect("a connection");
     assert_eq!(allocations(connect(0)), 0, "in the clear");
+    assert_eq!(stream_allocations(connect(0)), 0, "over HTTP/2");
     let name = ServerName::try_from("example.com").expect("a name");
     let tls = ClientConnection::new(Arc::new(tls), name).expect("a client");
     assert_eq!(allocations(StreamOwned::new(tls, connect(1))), 0, "over TLS");

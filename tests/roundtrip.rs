@@ -126,7 +126,8 @@ proptest! {
         let asked = RouteRequest { request: &request, head: text, listener: ListenerId(0), peer: &peer, tls: None, arrival: None, id: &id };
         let captures = Captures::new();
         let values = RequestValues { asked, snapshot: &SNAPSHOT, route, paths: &forms, captures: &captures };
-        let forwarded = Forwarded { values, upgrade, fallback: b"", left: None, trace: &trace, takes_trailers: false };
+        let forwarded =
+            Forwarded { values, upgrade, key: None, fallback: b"", left: None, trace: &trace, takes_trailers: false };
         let mut out = Vec::new();
         forwarded.write(&mut out);
         // One head, all of it, and the same request.

@@ -113,6 +113,8 @@ pub enum Protocol {
     Http10,
     /// HTTP/1.1.
     Http11,
+    /// HTTP/2.
+    Http2,
 }
 
 /// The numbers of an entry.
@@ -199,6 +201,7 @@ impl Numbers {
             protocol: match (small >> 40) as u8 {
                 1 => Protocol::Http10,
                 2 => Protocol::Http11,
+                3 => Protocol::Http2,
                 _ => Protocol::Unknown,
             },
         }

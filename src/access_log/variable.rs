@@ -156,6 +156,7 @@ impl Field {
                 Protocol::Unknown => Value::None,
                 Protocol::Http10 => Value::Text(b"HTTP/1.0", false),
                 Protocol::Http11 => Value::Text(b"HTTP/1.1", false),
+                Protocol::Http2 => Value::Text(b"HTTP/2", false),
             },
             Self::Status => Value::Number(numbers.status.into()),
             Self::Received => Value::Number(numbers.received),

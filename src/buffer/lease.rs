@@ -70,6 +70,19 @@ impl Lease {
         Self { pool, buffer, floor, start, end: cut, ceiling: cut }
     }
 
+    /// Makes the last `count` bytes of the headroom of `next`, which follows directly in the same buffer, part of the tailroom; returns
+    /// whether it did.
+    #[must_use]
+    pub fn take_room(&mut self, next: &mut Self, count: usize) -> bool {
+        let neighbours = std::ptr::eq(self.pool, next.pool) && self.buffer == next.buffer && self.ceiling == next.floor;
+        if !neighbours || next.headroom() < count {
+            return false;
+        }
+        self.ceiling += count as u16;
+        next.floor = self.ceiling;
+        true
+    }
+
     /// Puts `bytes` in front if the headroom is large enough; returns whether it was.
     #[must_use]
     pub fn prepend(&mut self, bytes: &[u8]) -> bool {
@@ -194,6 +207,20 @@ mod tests {
         first.truncate(4);
         assert_eq!(first.append(b"TT"), 1);
         assert_eq!((first.bytes(), rest.bytes()), (&b"firsT"[..], &b"second"[..]));
+    }
+
+    #[test]
+    fn room_goes_from_one_part_to_the_part_before() {
+        let mut rest = lease(b"firstsecond");
+        let mut first = rest.split_to(5);
+        assert!(!first.take_room(&mut rest, 1), "there is no headroom");
+        rest.advance(3);
+        assert!(first.take_room(&mut rest, 2) && !first.take_room(&mut rest, 2));
+        assert_eq!((first.append(b"!!!"), rest.headroom()), (2, 1));
+        assert_eq!((first.bytes(), rest.bytes()), (&b"first!!"[..], &b"ond"[..]));
+        let mut other = lease(b"other");
+        other.advance(5);
+        assert!(!rest.take_room(&mut other, 1));
     }
 
     #[test]

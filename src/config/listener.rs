@@ -11,8 +11,9 @@ use super::tcp::{self, Listeners};
 use super::tls;
 use crate::http::path::EncodedSlash;
 use crate::id::{Address, ListenerId};
+use crate::limits;
 use crate::route::Protocol;
-use crate::snapshot::{ListenerSpec, ProxyProtocol};
+use crate::snapshot::{Http2Spec, ListenerSpec, ProxyProtocol};
 use crate::uring::BindOptions;
 
 /// What may stand behind the time of `hsts`.
@@ -89,7 +90,35 @@ fn listener(section: Section<'_>, name: String, bind: Address, problems: &mut Pr
         redirect_to_https: other.flag("redirect_to_https"),
         hsts: None,
         tls: None,
+        http2: http2(other.one("http2"), problems).filter(|_| protocol == Protocol::Http),
     }
+}
+
+/// `[listener.http2]`; None: it is not enabled.
+fn http2(section: Section<'_>, problems: &mut Problems) -> Option<Http2Spec> {
+    /// What the bodies of one connection may hold of a worker's buffers, bytes.
+    const BUDGET: u64 = (limits::BUFFERS / limits::CONNECTION_SHARE * limits::RECEIVE_BYTES) as u64;
+    if !section.flag("enabled") {
+        return None;
+    }
+    let (streams, window) = (section.number("streams"), section.size("window"));
+    if streams.saturating_mul(window) > BUDGET {
+        let key = if section.has("window") { "window" } else { "streams" };
+        let (most, mib) = (BUDGET / streams.max(1) / 1024, BUDGET >> 20);
+        problems
+            .add(
+                section.span(key),
+                format!("one client could have {streams} bodies of {} KiB lie in a worker's buffers", window / 1024),
+            )
+            .help(format!(
+                "streams times window may be {mib} MiB: write `window = \"{most}KiB\"` or less, or fewer streams"
+            ));
+    }
+    Some(Http2Spec {
+        streams: u16::try_from(streams).unwrap_or(u16::MAX),
+        window: u32::try_from(window).unwrap_or(u32::MAX),
+        connection_window: u32::try_from(section.size("connection_window")).unwrap_or(u32::MAX),
+    })
 }
 
 fn proxy_protocol(section: Section<'_>, bind: &Address, problems: &mut Problems) -> ProxyProtocol {

@@ -86,6 +86,7 @@ pub(super) static LISTENER: Table = Table {
         key("tls", Kind::One(&LISTENER_TLS), Preset::Absent, ""),
         key("limits", Kind::One(&LISTENER_LIMITS), Preset::Optional(""), ""),
         key("timeouts", Kind::One(&LISTENER_TIMEOUTS), Preset::Optional(""), ""),
+        key("http2", Kind::One(&LISTENER_HTTP2), Preset::Optional(""), ""),
     ],
     choices: &[],
 };
@@ -129,6 +130,33 @@ static LISTENER_TLS: Table = Table {
             Kind::Word(&["client-cert", "xfcc", "both", "off"]),
             Preset::Optional("\"client-cert\""),
             "tells the application as Client-Cert (RFC 9440), X-Forwarded-Client-Cert (xfcc), or both; absent: off; what clients send of these is removed in any case",
+        ),
+    ],
+    choices: &[],
+};
+
+static LISTENER_HTTP2: Table = Table {
+    title: "[listener.http2]",
+    doc: "HTTP/2: over TLS, where a client offers it (ALPN), and in the clear, where a connection begins with its preface.",
+    keys: &[
+        key("enabled", Kind::Flag, Preset::Flag(true), "false: clients speak HTTP/1.1 alone"),
+        key(
+            "streams",
+            Kind::Number(1, limits::STREAMS_MAX as u64),
+            Preset::Number(limits::STREAMS as u64),
+            "requests of one connection at once; what a client sends beyond that is refused, and may be sent again",
+        ),
+        key(
+            "window",
+            Kind::Size(1024, limits::WINDOW_BYTES_MAX as u64),
+            Preset::Size(limits::STREAM_WINDOW_BYTES as u64),
+            "of a request body that may lie here while its origin does not take it; streams times window has to fit in a worker's buffers",
+        ),
+        key(
+            "connection_window",
+            Kind::Size(65_535, limits::WINDOW_BYTES_MAX as u64),
+            Preset::Size(limits::CONNECTION_WINDOW_BYTES as u64),
+            "of all bodies of a connection that may be on their way to here",
         ),
     ],
     choices: &[],

@@ -30,7 +30,8 @@ pub(super) fn server(listener: Section<'_>, external: &mut External, problems: &
     let clients = reader.clients(section);
     let forward = ForwardClientCert::of(section.word("forward_client_cert"));
     let permissive = section.word("mode") == "permissive";
-    Some(ServerSpec { clients, forward, permissive, ..ServerSpec::new(identities) })
+    let http2 = listener.one("http2").flag("enabled");
+    Some(ServerSpec { clients, forward, permissive, http2, ..ServerSpec::new(identities) })
 }
 
 /// TLS towards the endpoints of a cluster.

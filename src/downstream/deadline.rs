@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use super::h2_end::Ending;
 use super::rate::MinimumRate;
 use super::{Current, Downstream, Downstreams, Phase, Response, Step, Tunnel};
 use crate::exchange::{Engine, Failure};
@@ -41,6 +42,12 @@ enum Wait {
     Linger,
     /// Bytes of a tunnel, in either direction.
     Tunnel,
+    /// The end of a field section of HTTP/2, since its beginning.
+    Section,
+    /// A stream of HTTP/2, on a connection that has none.
+    Stream,
+    /// The client's word that it has read of the end of its connection of HTTP/2.
+    End,
 }
 
 /// The time-outs of a listener; `body` is the route's, if the exchange under way has one.
@@ -142,6 +149,7 @@ impl Downstreams {
                 }
                 return earliest.wait;
             }
+            Phase::Http2 => connection.wait_for_streams(&mut earliest, header, idle),
             Phase::Drain => earliest.add(Wait::Drain, since, body),
             Phase::Flush => {}
             Phase::Linger => {
@@ -170,6 +178,9 @@ impl Downstreams {
                     self.refuse_connection(engine, id, Failure::HelloTimeout);
                     return self.pump(engine, id);
                 }
+                Wait::Section | Wait::Stream | Wait::End => {
+                    return self.expire_http2(engine, id, wait == Wait::Section);
+                }
                 Wait::Handshake | Wait::Linger => return self.remove(engine, id, false),
                 Wait::Read | Wait::Drain | Wait::Tunnel => return self.remove(engine, id, true),
             },
@@ -182,6 +193,20 @@ impl Downstreams {
 }
 
 impl Downstream {
+    /// Adds what is awaited of a connection of HTTP/2, besides what is awaited of its streams.
+    fn wait_for_streams(&self, earliest: &mut Earliest<'_>, header: Duration, idle: Duration) {
+        let Some(http2) = &self.http2 else { return };
+        if let Some(begun) = http2.section {
+            earliest.add(Wait::Section, begun, header);
+        }
+        if let Ending::Announced(at) = http2.ending {
+            earliest.add(Wait::End, at, Duration::ZERO);
+        }
+        if http2.connection.streams() == 0 {
+            earliest.add(Wait::Stream, self.since, idle);
+        }
+    }
+
     /// Enters another phase.
     pub(super) fn enter(&mut self, phase: Phase, now: Tick) {
         self.phase = phase;

@@ -5,6 +5,7 @@ use super::{Admission, Downstream, Downstreams, Phase, Response, Step};
 use crate::buffer::Queue;
 use crate::exchange::{Engine, Failure, Kept, Record, Refused, RouteOf};
 use crate::forward::{Body, Chunking, Framing};
+use crate::http2::ErrorCode;
 use crate::limits;
 use crate::route::Protocol;
 use crate::telemetry::TcpRefusal;
@@ -159,6 +160,11 @@ impl Downstreams {
         if connection.transport.unsent(&engine.ring) > 0 {
             return Step::Wait;
         }
+        if connection.is_stream() {
+            // Its connection tells the client what was not complete.
+            self.remove(engine, id, false);
+            return Step::Gone;
+        }
         let current = &connection.current;
         // A TLS client may have sent close_notify behind its request: unread, it would make the kernel reset what was answered.
         let silent = connection.transport.session().is_none();
@@ -187,6 +193,13 @@ impl Downstreams {
     /// Closes a connection, with RST if `abort`, and ends its exchange.
     pub(super) fn remove<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32, abort: bool) {
         let Some(mut connection) = self.table.try_remove(id as usize) else { return };
+        if connection.is_stream() {
+            return self.remove_stream(engine, id, connection, ErrorCode::InternalError);
+        }
+        if let Some(mut http2) = connection.http2.take() {
+            self.remove_streams(engine, &mut http2);
+            http2.connection.clear(&mut engine.ring.buffers);
+        }
         connection.count_handshake(engine);
         if connection.phase == Phase::Handshake {
             self.end_handshake(connection.listener);

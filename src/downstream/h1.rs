@@ -2,6 +2,7 @@
 //! time-outs (`deadline`).
 
 use super::end::Outcome;
+use super::h2::Http2;
 use super::rate::RateMeter;
 use super::{Current, Direction, Downstream, Downstreams, Phase, Response, Step, Tunnel, response};
 use crate::buffer::{Lease, Queue, QueueLimit};
@@ -11,6 +12,7 @@ use crate::http::{self, FieldName, RequestHead, Version};
 use crate::id::StreamId;
 use crate::limits;
 use crate::respond::{Format, ResponseStyle};
+use crate::snapshot::ListenerSpec;
 use crate::tls::Session;
 use crate::uring::Driver;
 
@@ -46,8 +48,12 @@ impl Downstreams {
                 }
                 Ok(None) => connection.transport.input.push_front(engine.ring.buffers.pieces(), lease),
                 Err(error) => {
+                    let speaks_http2 = connection.may_begin_http2() && Http2::is_begun_by(lease.bytes());
                     connection.current = Current::default();
                     connection.transport.input.push_front(engine.ring.buffers.pieces(), lease);
+                    if speaks_http2 && self.begin_http2(engine, id) {
+                        return Step::Again;
+                    }
                     return self.refuse(engine, id, Failure::Request(error));
                 }
             }
@@ -72,8 +78,19 @@ impl Downstreams {
     }
 
     /// Begins the exchange of a request whose head is complete: routes it and forwards it, or answers it.
-    fn begin<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32, mut lease: Lease, length: usize) -> Step {
-        let connection = &mut self.table[id as usize];
+    pub(super) fn begin<D: Driver>(
+        &mut self,
+        engine: &mut Engine<D>,
+        id: u32,
+        mut lease: Lease,
+        length: usize,
+    ) -> Step {
+        let carrier = self.table[id as usize].transport.stream_link().map(|link| link.connection as usize);
+        let pair = carrier.and_then(|carrier| self.table.get2_mut(id as usize, carrier));
+        let (connection, carrier) = match pair {
+            Some((stream, carrier)) => (stream, Some(&*carrier)),
+            None => (&mut self.table[id as usize], None),
+        };
         let request = &self.request;
         let head = &lease.bytes()[..length];
         let snapshot = connection.snapshot(engine).clone();
@@ -82,21 +99,13 @@ impl Downstreams {
             connection.version = snapshot.version;
             connection.peer = connection.peer.with_trust(|address| spec.trusts(address), !spec.strict_paths);
         }
-        connection.requests = connection.requests.saturating_add(1);
-        connection.download_rate = RateMeter::default();
-        let last = spec.requests > 0 && connection.requests >= spec.requests;
-        let trailers = match http::nominates_fields(head, &request.fields) {
-            true => Trailers::Dropped,
-            false if connection.peer.underscores => Trailers::Passed,
-            false => Trailers::Plain,
-        };
-        let keep_alive = !self.draining && !last && connection.last_snapshot.is_none() && !connection.is_worn();
-        connection.current = Current::of(request, head, trailers, keep_alive);
+        connection.begin_current(request, head, spec, !self.draining && carrier.is_none());
         connection.record(engine).method = Some(request.method);
         let (listener, peer) = (connection.listener, &connection.peer);
-        let tls = connection.transport.session().and_then(Session::client_handshake);
+        let session = carrier.map_or(connection.transport.session(), |carrier| carrier.transport.session());
+        let tls = session.and_then(Session::client_handshake);
         engine.identify(request, head, peer, &mut connection.id);
-        let arrival = connection.arrival();
+        let arrival = carrier.map_or(connection.arrival.as_deref(), |carrier| carrier.arrival.as_deref());
         let asked = RouteRequest { request, head, listener, peer, tls, arrival, id: &connection.id };
         let mut entry = engine.begin_entry(&asked, &snapshot);
         let opened = engine.decide(&snapshot, &asked).and_then(|decision| {
@@ -119,6 +128,11 @@ impl Downstreams {
                     Ok(()) => Step::Again,
                     Err(failure) => self.refuse(engine, id, failure),
                 }
+            }
+            Ok((decision, None)) if connection.stream.is_tunnel => {
+                // A route that answers by itself makes no tunnels.
+                connection.log.entry = entry;
+                self.refuse_routed(engine, id, Failure::Method, Some(decision.into_route()), None)
             }
             Ok((decision, None)) => {
                 let route = decision.route_number();
@@ -231,6 +245,10 @@ impl Downstreams {
     ) -> Result<Step, Failure> {
         let Head { mut lease, length, kind } = head;
         let connection = &mut self.table[id as usize];
+        if connection.stream.is_tunnel && kind == HeadKind::Final && engine.response.status < 300 {
+            // The origin has answered the request, instead of switching to another protocol: the client would take that for a tunnel.
+            return Err(Failure::Switch);
+        }
         let current = &mut connection.current;
         let mut framing = Framing::Length;
         if kind == HeadKind::Final {
@@ -462,6 +480,21 @@ impl Current {
 }
 
 impl Downstream {
+    /// Begins to keep what is needed of a request. `stays`: nothing but the request, its listener or the connection itself is against
+    /// another one; there is none on a stream.
+    fn begin_current(&mut self, request: &RequestHead, head: &[u8], spec: &ListenerSpec, stays: bool) {
+        self.requests = self.requests.saturating_add(1);
+        self.download_rate = RateMeter::default();
+        let last = spec.requests > 0 && self.requests >= spec.requests;
+        let trailers = match http::nominates_fields(head, &request.fields) {
+            true => Trailers::Dropped,
+            false if self.peer.underscores => Trailers::Passed,
+            false => Trailers::Plain,
+        };
+        let keep_alive = stays && !last && self.last_snapshot.is_none() && !self.is_worn();
+        self.current = Current::of(request, head, trailers, keep_alive);
+    }
+
     /// The style of an answer made here. It keeps the connection only if the rest of the request can be dropped within a bound.
     pub(super) fn style(&self, now: u64) -> ResponseStyle {
         let current = &self.current;

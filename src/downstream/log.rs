@@ -59,6 +59,7 @@ impl Downstream {
         }
         numbers.protocol = match (read, self.current.version) {
             (false, _) => Protocol::Unknown,
+            (true, _) if self.is_stream() => Protocol::Http2,
             (true, Version::Http10) => Protocol::Http10,
             (true, Version::Http11) => Protocol::Http11,
         };

@@ -4,7 +4,10 @@
 mod deadline;
 mod end;
 mod h1;
+mod h2;
+mod h2_end;
 mod handshakes;
+mod leave;
 mod log;
 mod passthrough;
 mod proxied;
@@ -33,6 +36,7 @@ use crate::telemetry::ProxyRefusal;
 use crate::tls;
 use crate::transport::Transport;
 use crate::uring::{Driver, Event};
+use h2::Http2;
 use handshakes::{Handshakes, WaitingHandshakes};
 use log::LogState;
 use rate::RateMeter;
@@ -57,6 +61,8 @@ pub struct Downstreams {
     plain_text_logged: Vec<Duration>,
     /// The same of connections of TCP that are not passed on.
     refused_logged: Vec<Duration>,
+    /// The same of connections of HTTP/2 that end with an error.
+    http2_logged: Vec<Duration>,
     /// Memory for a ClientHello that came in several records.
     hello: Box<[u8]>,
     /// Number of connections that were accepted so far.
@@ -71,9 +77,13 @@ pub struct Downstreams {
     next_shed: Duration,
     /// The connections that may be shed; kept so that choosing them allocates nothing.
     candidates: Vec<Candidate>,
+    /// Streams of HTTP/2 on which something may have to be sent.
+    touched: Vec<u32>,
+    /// Connections of HTTP/2 that may have to be written.
+    dirty: Vec<u32>,
 }
 
-/// One client connection.
+/// One client connection, or a stream of one of HTTP/2.
 struct Downstream {
     transport: Transport,
     /// Its number among all connections that this worker has accepted, from 1.
@@ -112,6 +122,19 @@ struct Downstream {
     id: RequestId,
     /// The current exchange.
     current: Current,
+    /// Of a connection of HTTP/2: its streams.
+    http2: Option<Box<Http2>>,
+    /// Of a stream.
+    stream: StreamState,
+}
+
+/// What a stream has besides what a connection has.
+#[derive(Clone, Copy, Debug, Default)]
+struct StreamState {
+    /// It is in the list of those on which something may have to be sent.
+    is_touched: bool,
+    /// Its client asks for a tunnel with an extended CONNECT (RFC 8441), for which a response of 2xx stands.
+    is_tunnel: bool,
 }
 
 /// How a connection counts against `limits.connections` of its listener.
@@ -123,6 +146,8 @@ enum Admission {
     Placed,
     /// It is above the limit and is answered 503.
     Refused,
+    /// It is a stream, whose connection is counted.
+    Stream,
 }
 
 /// The current exchange, on the client's side.
@@ -175,6 +200,8 @@ enum Phase {
     Exchange(u32),
     /// Bytes are passed in both directions without being parsed.
     Tunnel(Tunnel),
+    /// Streams of HTTP/2 come and go, each with an entry of its own.
+    Http2,
     /// The request was answered; the rest of its body is dropped.
     Drain,
     /// The last answer was queued; the connection is closed when all is sent.
@@ -216,7 +243,7 @@ impl Phase {
             Self::Exchange(exchange) | Self::Tunnel(Tunnel { exchange, .. }) | Self::Connect(exchange) => {
                 Some(exchange)
             }
-            Self::ProxyHeader | Self::Handshake | Self::Hello | Self::Head => None,
+            Self::ProxyHeader | Self::Handshake | Self::Hello | Self::Head | Self::Http2 => None,
             Self::Drain | Self::Flush | Self::Linger => None,
         }
     }
@@ -266,6 +293,7 @@ impl Downstreams {
             distrust_logged: Vec::new(),
             plain_text_logged: Vec::new(),
             refused_logged: Vec::new(),
+            http2_logged: Vec::new(),
             hello: vec![0; limits::CLIENT_HELLO_BYTES].into(),
             accepted: 0,
             workers: workers as u32,
@@ -273,6 +301,8 @@ impl Downstreams {
             draining: false,
             next_shed: Duration::ZERO,
             candidates: Vec::with_capacity(1024),
+            touched: Vec::with_capacity(1024),
+            dirty: Vec::with_capacity(64),
         }
     }
 
@@ -302,13 +332,12 @@ impl Downstreams {
         let session = snapshot.tls(listener).filter(|_| strict).map(|server| Box::new(tls::Session::server(server)));
         let undecided = encrypted && !strict && !proxied;
         let peer = spec.peer(address);
-        let arrival = snapshot.tells_of_clients.then(|| Arrival::at(engine.ring.local(&descriptor)));
-        let protocol = spec.protocol;
+        let at = || Arrival::at(engine.ring.local(&descriptor));
+        let (arrival, protocol) = (snapshot.tells_of_clients.then(at), spec.protocol);
         let admission = self.admit(engine, snapshot, listener);
         let admitted = admission != Admission::Refused;
         // The request of a refused client counts as unread, so that closing waits until the client has had time to read the answer.
         let lingers = !admitted && self.refused <= limits::REFUSED_CONNECTIONS;
-        let unread = if lingers { Body::Close } else { Body::Done };
         let closes_at = self.first_request_by(engine);
         let entry = self.table.vacant_entry();
         let id = entry.key() as u32;
@@ -340,7 +369,9 @@ impl Downstreams {
             requests: 0,
             download_rate: RateMeter::default(),
             id: RequestId::default(),
-            current: Current { body: unread, ..Current::default() },
+            current: Current { body: if lingers { Body::Close } else { Body::Done }, ..Current::default() },
+            http2: None,
+            stream: StreamState::default(),
         });
         if phase == Phase::Handshake {
             self.begin_handshake(engine, id);
@@ -382,6 +413,7 @@ impl Downstreams {
             Event::Sent(_, drained, _) => {
                 if drained {
                     connection.download_rate.pause(engine.ring.clock().tick());
+                    connection.http2.iter_mut().for_each(|http2| http2.connection.drained());
                 }
                 // Between requests nothing waits for room in the queue, unless receiving was paused because too many answers are
                 // unsent.
@@ -411,13 +443,17 @@ impl Downstreams {
                     step => step,
                 },
                 Phase::Tunnel(tunnel) => self.tunnel(engine, id, tunnel),
+                Phase::Http2 => self.read_http2(engine, id),
                 Phase::Drain => self.drain(engine, id),
                 Phase::Flush => self.flush(engine, id),
                 Phase::Linger => self.linger(engine, id),
             };
             match step {
                 Step::Again => {}
-                Step::Wait => return self.arm(engine, id),
+                Step::Wait => {
+                    self.touch(id);
+                    return self.arm(engine, id);
+                }
                 Step::Gone => return,
             }
         }
@@ -430,87 +466,6 @@ impl Downstreams {
         if self.table.get(id as usize).is_some_and(waits) {
             self.pump(engine, id);
         }
-    }
-
-    /// Closes idle connections, each after a random time, and the others after their current exchange.
-    pub fn begin_drain<D: Driver>(&mut self, engine: &mut Engine<D>) {
-        self.draining = true;
-        let (fresh, idle): (Vec<_>, Vec<_>) =
-            self.table.iter().filter(|(_, c)| c.is_idle()).partition(|(_, connection)| connection.requests == 0);
-        let [fresh, idle] = [fresh, idle].map(|some| some.iter().map(|(id, _)| *id as u32).collect::<Vec<_>>());
-        // The first request of a client that has just connected may be on its way.
-        for id in fresh {
-            self.close_after(engine, id, limits::FIRST_REQUEST);
-        }
-        // So may one of a client that has been here for long; and not all of them are to come back elsewhere at once.
-        for id in idle {
-            let part = f64::from(engine.random()) / f64::from(u32::MAX);
-            self.close_after(engine, id, limits::FIRST_REQUEST + limits::FIRST_REQUEST.mul_f64(part));
-        }
-        for (_, connection) in &mut self.table {
-            connection.current.keep_alive = false;
-        }
-    }
-
-    /// Ends the connections of a removed listener: after the exchange under way, or, if they are idle, each after a random time.
-    /// `before` is the last snapshot that had the listener.
-    pub fn retire_listener<D: Driver>(&mut self, engine: &mut Engine<D>, listener: ListenerId, before: &SnapshotRef) {
-        self.retired.push((listener, before.clone()));
-        let mut idle = Vec::new();
-        for (id, connection) in &mut self.table {
-            if connection.listener != listener || connection.last_snapshot.is_some() {
-                continue;
-            }
-            connection.last_snapshot = Some(before.clone());
-            // The client was told that the connection is kept if a response has begun: then it may send one more request.
-            connection.current.keep_alive &= connection.current.response != Response::Awaited;
-            if connection.is_idle() {
-                idle.push(id as u32);
-            }
-        }
-        for id in idle {
-            let spread = limits::LEAVE - limits::LEAVE_MIN;
-            let wait = limits::LEAVE_MIN + spread.mul_f64(f64::from(engine.random()) / f64::from(u32::MAX));
-            self.close_after(engine, id, wait);
-        }
-    }
-
-    /// When a new connection is closed unless a request has begun, if the process is about to end.
-    fn first_request_by<D: Driver>(&self, engine: &Engine<D>) -> Option<Tick> {
-        self.draining.then(|| engine.ring.clock().deadline(limits::FIRST_REQUEST))
-    }
-
-    /// Ends an idle connection after `wait`, unless a request begins.
-    fn close_after<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32, wait: Duration) {
-        self.table[id as usize].closes_at = Some(engine.ring.clock().deadline(wait));
-        self.arm(engine, id);
-    }
-
-    /// Ends the connections of a listener that lets in other clients than before, because of `client_ca`, `client_auth` or `crl`: theirs
-    /// have not shown a certificate that it accepts now, or any, where it took plain text, too. So it does where `forward_client_cert` says otherwise than before: what it says
-    /// is written once for a connection; and where it speaks another protocol now. Connections without an exchange are closed at once, the others after their exchange.
-    pub fn distrust<D: Driver>(&mut self, engine: &mut Engine<D>, listener: ListenerId) {
-        let mut early = Vec::new();
-        for (id, connection) in self.table.iter_mut().filter(|(_, connection)| connection.listener == listener) {
-            connection.current.keep_alive = false;
-            if matches!(connection.phase, Phase::Handshake | Phase::Hello | Phase::Head | Phase::Drain) {
-                early.push(id as u32);
-            }
-        }
-        for id in early {
-            match self.table[id as usize].phase {
-                Phase::Handshake | Phase::Hello => self.remove(engine, id, false),
-                _ => self.close_idle(engine, id),
-            }
-        }
-    }
-
-    /// Releases the snapshots of removed listeners that have no connections and will accept none.
-    pub fn forget_retired<D: Driver>(&mut self, engine: &Engine<D>) {
-        let busy = |id: ListenerId| self.counts.get(id.index()).is_some_and(|(count, _)| *count > 0);
-        // A listener that has come back serves under the current snapshot.
-        let gone = |id: ListenerId| !engine.snapshot().has_listener(id);
-        self.retired.retain(|(id, _)| gone(*id) && (busy(*id) || engine.ring.is_accepting(*id)));
     }
 
     /// Number of open connections.

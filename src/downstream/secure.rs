@@ -47,6 +47,9 @@ impl Downstreams {
                 let listener = connection.listener;
                 self.end_handshake(listener);
                 self.table[id as usize].closes_at = self.first_request_by(engine);
+                if agreement.http2 {
+                    self.begin_http2(engine, id);
+                }
                 self.pump(engine, id);
             }
             Err(error) => self.fail_tls(engine, id, error),

@@ -95,14 +95,25 @@ pub fn decide<'a>(snapshot: &'a Snapshot, asked: &RouteRequest<'_>, paths: &mut 
 }
 
 /// The failure of a request without a route: TRACE and CONNECT are not allowed where other methods have a route; else there is no
-/// route.
+/// route. A client that has come over TLS for another host, and would be served at another listener, is told to connect anew, because
+/// browsers use a connection for all hosts that its certificate is for (RFC 9110 section 15.5.20).
 #[cold]
 fn unrouted(snapshot: &Snapshot, listener: ListenerId, routed: &Routed<'_>) -> Failure {
     let mut served = false;
     if is_restricted(routed.request) {
         snapshot.router.methods(listener, routed, |_| served = true);
     }
-    if served { Failure::Method } else { Failure::NoRoute }
+    if served {
+        return Failure::Method;
+    }
+    let host = route::host_name(route::Request::host(routed));
+    let is_foreign =
+        routed.tls.is_some_and(|tls| !tls.sni.is_empty() && !tls.sni.as_bytes().eq_ignore_ascii_case(host));
+    let mut others = snapshot.listeners().filter(|(id, spec)| *id != listener && spec.speaks(Scheme::Https));
+    if is_foreign && others.any(|(id, _)| snapshot.router.find(id, routed).is_some()) {
+        return Failure::Misdirected;
+    }
+    Failure::NoRoute
 }
 
 /// The failure of a request in the clear that is sent to https. Without a host, it can be sent nowhere.

@@ -3,6 +3,7 @@
 
 use crate::http::path::PathError;
 use crate::http::{RequestError, ResponseError, TrailerError};
+use crate::http2::head::HeadError;
 use crate::respond::Answer;
 use crate::tls::client_hello::HelloError;
 
@@ -11,6 +12,8 @@ use crate::tls::client_hello::HelloError;
 pub enum Failure {
     /// Downstream: the head breaks the grammar, a rule or a bound.
     Request(RequestError),
+    /// Downstream: the head breaks a rule of HTTP/2.
+    Head(HeadError),
     /// Downstream: the path is ambiguous or forbidden.
     Path(PathError),
     /// Downstream: an https target, though the connection is not encrypted and the peer is not trusted (RFC 9110 section 7.4).
@@ -111,10 +114,21 @@ pub enum Side {
 }
 
 impl Failure {
+    /// That of a request of HTTP/2 whose head is malformed or too large.
+    #[must_use]
+    pub fn of_head(error: HeadError) -> Self {
+        match error {
+            HeadError::Request(error) => Self::Request(error),
+            HeadError::Fields(error) => Self::Request(RequestError::Fields(error)),
+            error => Self::Head(error),
+        }
+    }
+
     /// Who has to act.
     #[must_use]
     pub fn side(self) -> Side {
         match self {
+            Self::Head(_) => Side::Downstream,
             Self::Request(_) | Self::Path(_) | Self::Misdirected | Self::Method | Self::MaxForwards => Side::Downstream,
             Self::Asterisk | Self::ClientGone | Self::RequestWithoutTls | Self::NotSecure => Side::Downstream,
             Self::RequestBody | Self::RequestTrailers(_) | Self::RequestBodySize => Side::Downstream,
@@ -137,6 +151,7 @@ impl Failure {
         matches!(
             self,
             Self::Request(_)
+                | Self::Head(_)
                 | Self::RequestBody
                 | Self::RequestTrailers(_)
                 | Self::RequestBodySize
@@ -157,6 +172,7 @@ impl Failure {
     pub fn answer(self) -> Answer {
         let (status, reason, error) = match self {
             Self::Request(error) => (error.status(), error.reason(), "http_request_error"),
+            Self::Head(error) => (error.status(), error.reason(), "http_request_error"),
             Self::Misdirected => (421, "misdirected", "http_request_denied"),
             Self::NotSecure => (308, "https_required", "proxy_internal_response"),
             Self::Path(_) => (400, "ambiguous_path", "http_request_error"),

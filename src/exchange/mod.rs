@@ -30,6 +30,7 @@ mod state;
 mod tenancy;
 mod values;
 mod waiting;
+mod websocket;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,6 +75,7 @@ use tenancy::Tenancy;
 use values::write_host;
 pub use values::{Kept, RequestValues, appended_lines, find_captures, write_location};
 use waiting::WaitingRequests;
+pub use websocket::WebSocketKey;
 
 /// The exchanges of a worker and what all of them share.
 pub struct Engine<D = Kernel> {
@@ -246,11 +248,14 @@ impl<D: Driver> Engine<D> {
         let http2 = decision.snapshot.clusters[cluster.index()].http2;
         // A stream has no other protocol to switch to.
         let switches = http2.is_none_or(|http2| http2.is_negotiated);
-        let offer = UpgradeOffer::of(request, head).filter(|_| switches);
+        let mut offer = UpgradeOffer::of(request, head).filter(|_| switches);
+        if let Some(offer) = offer.as_mut().filter(|_| WebSocketKey::is_missing(request, head)) {
+            offer.key = Some(WebSocketKey::new([(); 4].map(|()| self.balancer.random())));
+        }
         // The request is forwarded as HTTP/1.1, which requires Host. An HTTP/1.0 request may lack it.
         let named = !request.authority.is_empty();
         let fallback = if named { &b""[..] } else { decision.snapshot.clusters[cluster.index()].host.as_bytes() };
-        let written = self.write_request(decision, route, asked, offer.is_some(), fallback, allowed);
+        let written = self.write_request(decision, route, asked, offer.as_ref(), fallback, allowed);
         let kept = match written.and_then(|()| self.keep(&decision.snapshot, route, asked)) {
             Ok(kept) => kept,
             Err(failure) => {
@@ -302,7 +307,7 @@ impl<D: Driver> Engine<D> {
         decision: &Decision,
         route: &Route,
         asked: &RouteRequest<'_>,
-        offered: bool,
+        offer: Option<&UpgradeOffer>,
         fallback: &[u8],
         allowed: Option<Duration>,
     ) -> Result<(), Failure> {
@@ -311,12 +316,13 @@ impl<D: Driver> Engine<D> {
         find_captures(&mut self.captures, route, self.paths.normal(received));
         let Self { paths, captures, scratch, trace, .. } = self;
         scratch.clear();
-        let upgrade = request.upgrade.filter(|_| offered).map(|protocols| protocols.of(head));
+        let upgrade = request.upgrade.filter(|_| offer.is_some()).map(|protocols| protocols.of(head));
         let values = RequestValues { asked: *asked, snapshot: &decision.snapshot, route, paths, captures };
         let left = if route.deadline { allowed.into_iter().chain(route.timeout).min() } else { None };
         let over_http2 = decision.cluster.is_some_and(|id| decision.snapshot.clusters[id.index()].http2.is_some());
         let takes_trailers = over_http2 && takes_trailers(request, head);
-        Forwarded { values, upgrade, fallback, left, trace, takes_trailers }.write(scratch);
+        let key = offer.and_then(|offer| offer.key);
+        Forwarded { values, upgrade, key, fallback, left, trace, takes_trailers }.write(scratch);
         if scratch.len() > limits::FORWARDED_HEAD_BYTES {
             return Err(Failure::Request(http::RequestError::Fields(http::FieldError::TooLarge)));
         }

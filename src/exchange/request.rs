@@ -15,6 +15,7 @@ use crate::tls::ClientHandshake;
 use crate::trace::{Received, TraceContext};
 
 use super::deadline::{self, GRPC_TIMEOUT, write_left};
+use super::websocket::WebSocketKey;
 use super::{RequestValues, RouteRequest, write_host};
 
 /// The protocols offered in Upgrade, to which the origin's choice is compared.
@@ -22,6 +23,8 @@ use super::{RequestValues, RouteRequest, write_host};
 pub(super) struct UpgradeOffer {
     text: [u8; UPGRADE_BYTES],
     length: u8,
+    /// What the origin has to answer, if the client has no key of its own.
+    pub(super) key: Option<WebSocketKey>,
 }
 
 impl UpgradeOffer {
@@ -165,6 +168,8 @@ pub struct Forwarded<'a> {
     pub values: RequestValues<'a>,
     /// The protocols offered in Upgrade.
     pub upgrade: Option<&'a [u8]>,
+    /// The key for WebSocket; None: the client has its own, or does not ask for it.
+    pub key: Option<WebSocketKey>,
     /// The value of Host where neither the request nor the route names one.
     pub fallback: &'a [u8],
     /// How much time is left for the response; None: the origin is not told.
@@ -330,6 +335,9 @@ impl Forwarded<'_> {
         }
         if let Some(protocols) = self.upgrade {
             write_parts(out, &[b"connection: upgrade\r\nupgrade: ", protocols, b"\r\n"]);
+            if let Some(key) = &self.key {
+                write_parts(out, &[b"sec-websocket-key: ", key.text(), b"\r\n"]);
+            }
         }
         if let Some(field) = self.asked().request.fields.get(FieldName::MaxForwards).filter(|_| self.counts_forwards())
         {

@@ -85,6 +85,11 @@ impl<D: Driver> Engine<D> {
                 if !chosen.is_some_and(|protocol| exchange.offer.contains(protocol)) || !exchange.request_done {
                     return Err(Failure::Switch);
                 }
+                let accepts = self.response.fields.named(head, b"sec-websocket-accept").next();
+                let accept = accepts.map_or(&b""[..], |field| field.value.of(head));
+                if exchange.offer.key.is_some_and(|key| !key.is_answered_by(accept)) {
+                    return Err(Failure::Switch);
+                }
                 true
             }
             100..=199 => {

@@ -38,7 +38,8 @@ pub enum ErrorCode {
 }
 
 impl ErrorCode {
-    const ALL: [Self; 14] = [
+    /// All codes, in the order of their numbers.
+    pub const ALL: [Self; 14] = [
         Self::NoError,
         Self::ProtocolError,
         Self::InternalError,

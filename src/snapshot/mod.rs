@@ -257,6 +257,19 @@ pub struct ListenerSpec {
     pub hsts: Option<Box<str>>,
     /// `tls`; None: in the clear.
     pub tls: Option<tls::ServerSpec>,
+    /// `http2`; None: it does not speak HTTP/2.
+    pub http2: Option<Http2Spec>,
+}
+
+/// `[listener.http2]`, enabled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Http2Spec {
+    /// `streams` of a connection at once.
+    pub streams: u16,
+    /// `window` of a stream, bytes.
+    pub window: u32,
+    /// `connection_window`, bytes.
+    pub connection_window: u32,
 }
 
 impl ListenerSpec {

@@ -16,7 +16,7 @@ use super::secrets;
 use super::tickets::Tickets;
 
 /// Protocols for ALPN (RFC 7301), in order of preference.
-const PROTOCOLS: [&[u8]; 2] = [b"http/1.1", b"http/1.0"];
+const PROTOCOLS: [&[u8]; 3] = [b"h2", b"http/1.1", b"http/1.0"];
 /// Tickets after a handshake of TLS 1.3. Clients use each of them once (RFC 8446 appendix C.4).
 const TICKETS: usize = 2;
 
@@ -31,13 +31,15 @@ pub struct ServerSpec {
     pub forward: ForwardClientCert,
     /// `mode = "permissive"`: clients may speak in the clear, too.
     pub permissive: bool,
+    /// `http2.enabled`
+    pub http2: bool,
 }
 
 impl ServerSpec {
     /// Nothing but certificates.
     #[must_use]
     pub fn new(identities: Arc<[Identity]>) -> Self {
-        Self { identities, clients: None, forward: ForwardClientCert::default(), permissive: false }
+        Self { identities, clients: None, forward: ForwardClientCert::default(), permissive: false, http2: true }
     }
 }
 
@@ -90,7 +92,8 @@ impl Server {
             .expect("aws-lc has cipher suites for both versions")
             .with_client_cert_verifier(verifier)
             .with_cert_resolver(Arc::new(Resolver::new(&spec.identities)));
-        config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
+        let protocols = PROTOCOLS.get(usize::from(!spec.http2)..).unwrap_or_default();
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
         // Sessions stored on this side would be unknown to other workers. Tickets are stored by clients.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.ticketer = tickets;

@@ -24,6 +24,7 @@ mod framing;
 mod grpc;
 mod harness;
 mod hedging;
+mod http2;
 mod http2_origins;
 mod http2_wire;
 mod https;

@@ -32,7 +32,7 @@ use crate::http2::abuse::{AbuseCounter, AbuseLimits};
 use crate::http2::flow::{CONNECTION_WINDOW, ReceiveWindow, SendWindow};
 use crate::http2::hpack::{Decoder, Encoder, SectionLimits, TABLE_BYTES, Table, table_memory};
 use crate::http2::settings::FRAME_SIZE_MIN;
-use crate::http2::{Error, ErrorCode, FrameReader, PREFACE, Preface, Settings, Side, StreamId};
+use crate::http2::{Error, ErrorCode, FrameReader, PREFACE, Part, Preface, Settings, Side, StreamId};
 pub use message::{Backlog, BadText};
 use outbox::Outbox;
 use section::Section;
@@ -120,6 +120,8 @@ pub struct Connection {
     reader: FrameReader,
     /// The piece that is being read.
     lease: Option<Lease>,
+    /// The end of a frame that was read ahead.
+    ahead: Option<Part>,
     /// Content of a stream, whose chunk line was given before it.
     behind_line: Option<(Slot, Lease)>,
     /// The stream of the DATA frame that is being read; None: its content is dropped.
@@ -169,6 +171,7 @@ impl Connection {
             preface: (spec.side == Side::Server).then(Preface::new),
             reader: FrameReader::new(sender, spec.settings.max_frame_size.max(FRAME_SIZE_MIN)),
             lease: None,
+            ahead: None,
             behind_line: None,
             data: None,
             data_content: 0,
@@ -211,6 +214,12 @@ impl Connection {
     /// The entries of all streams that have one.
     pub fn entries(&self) -> impl Iterator<Item = u32> + '_ {
         self.streams.iter().filter_map(|(_, stream)| stream.entry)
+    }
+
+    /// The entry of one of its streams; None: no stream has one.
+    #[must_use]
+    pub fn first_entry(&self) -> Option<u32> {
+        self.entries().next()
     }
 
     /// The identifier of a stream; 0 if it has none yet.
@@ -298,12 +307,27 @@ impl Connection {
         self.reset(buffers, id, code);
     }
 
+    /// Ends a stream of a connection that ends, of which the peer is told otherwise.
+    pub fn drop_stream(&mut self, buffers: &mut Buffers, slot: Slot) {
+        if let Some(stream) = self.streams.remove(slot) {
+            stream.clear(buffers);
+        }
+    }
+
     /// Closes a stream because of what the peer has sent on it.
     ///
     /// # Errors
     /// The peer has done so too often: the connection is to end.
     pub fn reject(&mut self, buffers: &mut Buffers, slot: Slot, code: ErrorCode, now: Duration) -> Result<(), Error> {
         self.close(buffers, slot, code);
+        self.count_reset(now)
+    }
+
+    /// Counts something that costs as much as a reset, for which nothing was asked: a malformed request, that is.
+    ///
+    /// # Errors
+    /// The peer has done so too often: the connection is to end.
+    pub fn count_reset(&mut self, now: Duration) -> Result<(), Error> {
         self.abuse.reset(&self.spec.abuse, now).map_err(|abuse| abuse.error())
     }
 

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use super::stream::{Incoming, Slot};
+use super::stream::{Incoming, Slot, Stream};
 use super::{Connection, Received};
 use crate::buffer::{Buffers, Lease, Queue};
 use crate::http::{Fields, write_hex};
@@ -39,7 +39,10 @@ impl Connection {
             if !self.read_preface(&mut lease)? {
                 continue;
             }
-            let part = self.reader.next(lease.bytes())?;
+            let part = match self.ahead.take() {
+                Some(part) => part,
+                None => self.reader.next(lease.bytes())?,
+            };
             let outcome = self.take_part(buffers, &mut lease, trailers, part, now);
             if part.event != Event::NeedMore {
                 self.lease = Some(lease);
@@ -84,7 +87,7 @@ impl Connection {
         match event {
             Event::Content => {
                 let content = lease.split_to(len);
-                return self.content(buffers, content);
+                return self.content(buffers, content, lease);
             }
             Event::Fragment => {
                 let decoded = self.fragment(lease.bytes().get(..len).unwrap_or_default());
@@ -207,12 +210,21 @@ impl Connection {
         Ok(None)
     }
 
-    /// Takes content: it has left the connection, and becomes text.
-    fn content(&mut self, buffers: &mut Buffers, mut content: Lease) -> Result<Option<Received>, Error> {
+    /// Takes content, behind which `rest` was received: it has left the connection, and becomes text.
+    fn content(
+        &mut self,
+        buffers: &mut Buffers,
+        mut content: Lease,
+        rest: &mut Lease,
+    ) -> Result<Option<Received>, Error> {
         let len = content.len() as u32;
         self.receive.free(len);
         self.data_content += len;
         let Some(slot) = self.data else { return Ok(None) };
+        let is_chunked = |stream: &Stream| matches!(stream.incoming, Incoming::Chunked { .. });
+        if self.streams.get(slot).is_some_and(is_chunked) {
+            self.make_room(&mut content, rest)?;
+        }
         let Some(stream) = self.streams.get_mut(slot) else { return Ok(None) };
         let Some(entry) = stream.entry else { return Ok(None) };
         match &mut stream.incoming {
@@ -244,6 +256,25 @@ impl Connection {
         }
         stream.held += len;
         Ok(Some(Received::Text { slot, entry, lease: content }))
+    }
+
+    /// Makes room behind content for the line end of a chunk: the head of the next frame is there, of which two bytes are read now. An
+    /// origin may wait for the line end before it takes the chunk.
+    fn make_room(&mut self, content: &mut Lease, rest: &mut Lease) -> Result<(), Error> {
+        if content.spare() >= 2 || rest.len() < 2 {
+            return Ok(());
+        }
+        let end = self.reader.next(&[])?;
+        if end.event == Event::NeedMore {
+            // Padding follows.
+            return Ok(());
+        }
+        self.ahead = Some(end);
+        let head = self.reader.next(rest.bytes().get(..2).unwrap_or_default())?;
+        rest.advance(head.len);
+        let has_room = content.take_room(rest, 2);
+        debug_assert!(has_room && head.len == 2, "the rest was one piece with the content");
+        Ok(())
     }
 
     /// Padding is no text: its credit is given back at once.
@@ -404,8 +435,7 @@ impl Connection {
     /// A stream of this side that the peer does not take, after its GOAWAY.
     fn next_refused(&mut self) -> Option<Received> {
         let last = self.peer_takes.filter(|_| self.spec.side == Side::Client)?;
-        let is_refused =
-            |stream: &super::stream::Stream| !stream.is_reset && (stream.id > last || stream.id.is_connection());
+        let is_refused = |stream: &Stream| !stream.is_reset && (stream.id > last || stream.id.is_connection());
         let slot = self.streams.iter().find(|(_, stream)| is_refused(stream) && stream.entry.is_some())?.0;
         self.give_up(slot, ErrorCode::RefusedStream)
     }

@@ -9,7 +9,7 @@ use crate::buffer::{Buffers, Lease};
 use crate::http::{BodyFraming, FieldName, Fields, HeadLimits, Method, RequestHead, ResponseHead};
 use crate::http2::head::{HeadError, ReceivedRequest, RequestSink, ResponseSink, TrailerSink};
 use crate::http2::hpack::{DecodedField, FieldSink, Next, SectionSummary};
-use crate::http2::{Error, ErrorCode, Side, StreamId};
+use crate::http2::{Error, ErrorCode, Priority, Side, StreamId};
 
 /// Where the text of a section in a response of unknown length ends.
 const CHUNKED: &[u8] = b"transfer-encoding: chunked\r\n\r\n";
@@ -171,15 +171,21 @@ impl Connection {
         if let Some(stream) = self.streams.get_mut(slot) {
             stream.incoming = if end_stream { Incoming::Ended } else { Incoming::Chunked { owes_line_end: false } };
         }
-        let mut finished = Err(HeadError::MissingPseudo);
+        let (mut finished, mut priority) = (Err(HeadError::MissingPseudo), None);
         lease.fill(|room| {
             finished = sink.finish(room, &summary, end_stream, limits, head);
-            finished.map_or(0, |received| received.end)
+            if let Ok(received) = &finished {
+                let text = room.get(received.text()).unwrap_or_default();
+                let value = head.fields.named(text, b"priority").next().map(|field| field.value.of(text));
+                priority = value.map(Priority::parse);
+            }
+            finished.as_ref().map_or(0, |received| received.end)
         });
         let received = finished?;
         lease.advance(received.start);
         let is_tunnel = received.is_tunnel || head.method == Method::Connect;
         if let Some(stream) = self.streams.get_mut(slot) {
+            stream.priority = priority.unwrap_or(stream.priority);
             stream.asked = match head.method {
                 _ if is_tunnel => Asked::Tunnel,
                 Method::Head => Asked::Head,

@@ -14,6 +14,20 @@ const REMEMBERED: usize = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slot(pub(super) u16);
 
+impl Slot {
+    /// The slot with this number.
+    #[must_use]
+    pub fn of(number: u16) -> Self {
+        Self(number)
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn number(self) -> u16 {
+        self.0
+    }
+}
+
 /// What of a request decides how its response is read and written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Asked {

@@ -317,7 +317,9 @@ fn violations_end_what_they_concern() {
     type Frames = fn(&mut FrameWriter<'_>) -> Result<(), crate::http2::NoRoom>;
     // POST with content-length: 5 on stream 1.
     let open: &[u8] = b"\x83\x86\x84\x41\x01h\x0f\x0d\x015";
-    let cases: [(&str, Frames, Result<Option<ErrorCode>, ErrorCode>); 9] = [
+    // The code of the stream's reset, or of the connection's end.
+    type Outcome = Result<Option<ErrorCode>, ErrorCode>;
+    let cases: [(&str, Frames, Outcome); 9] = [
         ("too much content", |it| it.data(StreamId::new(1), 6, true), Ok(Some(ErrorCode::ProtocolError))),
         ("too little content", |it| it.data(StreamId::new(1), 0, true), Ok(Some(ErrorCode::ProtocolError))),
         ("DATA on an idle stream", |it| it.data(StreamId::new(3), 0, true), Err(ErrorCode::ProtocolError)),

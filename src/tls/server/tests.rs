@@ -195,7 +195,7 @@ fn shake(server: &Server, client: &Arc<ClientConfig>, name: &str) -> Shaken {
         client.process_new_packets()?;
     }
     assert!(!client.is_handshaking() && !server.is_handshaking());
-    assert_eq!(server.alpn_protocol(), Some(&b"http/1.1"[..]));
+    assert_eq!(server.alpn_protocol(), Some(&b"h2"[..]));
     let kind = client.handshake_kind().unwrap();
     let certificate = client.peer_certificates().and_then(|chain| chain.first()).cloned();
     Ok((kind, certificate.filter(|_| kind != HandshakeKind::Resumed)))
