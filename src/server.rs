@@ -246,9 +246,10 @@ async fn serve(start: Startup, mut signals: Signals, mut hangup: Signal, reopen:
     let (asks, mut asked) = mpsc::channel(64);
     let ready = Arc::new(AtomicBool::new(true));
     let (end, ending) = watch::channel(false);
-    let admin = tokio::spawn(admin.serve(AdminState { asks, ready: Arc::clone(&ready), served }, ending));
     let log = start_log(&snapshot, log_sink, &handles, reopen)?;
     let mut control = Control::new(compiler, config, snapshot, bound, handles.clone());
+    let state = AdminState { asks, ready: Arc::clone(&ready), checked: control.checked(), served };
+    let admin = tokio::spawn(admin.serve(state, ending));
     control.serve_log(log.clone());
     let why = tokio::select! {
         () = control.run(&mut asked, &mut hangup) => "cairn drain",

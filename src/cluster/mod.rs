@@ -36,8 +36,8 @@ use seats::Seats;
 pub use selection::{Level, Selection};
 use shares::Shares;
 pub use spec::{
-    AffinitySpec, Balance, CheckKind, ClusterSpec, EndpointSpec, HashOn, HealthSpec, Http2Spec, HttpCheck, LimitsSpec,
-    OutlierSpec,
+    AffinitySpec, Balance, CheckKind, ClusterSpec, EndpointSpec, HashOn, HealthSpec, Http2Spec, HttpCheck, Initial,
+    LimitsSpec, OutlierSpec,
 };
 pub use state::{ClusterState, EndpointState, Hold, Outcome, ProbeProgress, ProbeStage, RAMP};
 pub use view::ClusterViews;

@@ -187,8 +187,31 @@ pub struct HealthSpec {
     pub rise: u32,
     /// Failed checks in a row that take an endpoint out.
     pub fall: u32,
-    /// Whether an endpoint is used before its first check.
-    pub initial_up: bool,
+    /// What an endpoint is until its first check.
+    pub initial: Initial,
+}
+
+/// What an endpoint is until its first check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Initial {
+    /// Used.
+    Up,
+    /// Kept from traffic.
+    Down,
+    /// Kept from traffic; and at the start of the process, `/ready` waits for the check.
+    Wait,
+}
+
+impl Initial {
+    /// As it is written in a configuration.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Down => "down",
+            Self::Wait => "wait",
+        }
+    }
 }
 
 /// What a check does.

@@ -6,7 +6,7 @@ use super::bounds::Bounds;
 use super::report::Problems;
 use super::section::{Section, Text};
 use super::status;
-use crate::cluster::{CheckKind, HealthSpec, HttpCheck};
+use crate::cluster::{CheckKind, HealthSpec, HttpCheck, Initial};
 
 /// Reads the health checks of a cluster; None: it has none.
 pub(super) fn health(cluster: Section<'_>, bounds: &Bounds, problems: &mut Problems) -> Option<HealthSpec> {
@@ -24,8 +24,12 @@ pub(super) fn health(cluster: Section<'_>, bounds: &Bounds, problems: &mut Probl
     let interval = bounds.timeout(section, "interval", problems).unwrap_or_else(|| section.time("interval"));
     let timeout = bounds.timeout(section, "timeout", problems).unwrap_or_else(|| section.time("timeout"));
     let count = |key: &str| u32::try_from(section.number(key)).unwrap_or(u32::MAX);
-    let initial_up = section.word("initial") != "down";
-    Some(HealthSpec { kind, interval, timeout, rise: count("rise"), fall: count("fall"), initial_up })
+    let initial = match section.word("initial") {
+        "down" => Initial::Down,
+        "wait" => Initial::Wait,
+        _ => Initial::Up,
+    };
+    Some(HealthSpec { kind, interval, timeout, rise: count("rise"), fall: count("fall"), initial })
 }
 
 /// Reports keys of a check that asks for nothing.

@@ -136,9 +136,9 @@ pub(super) static HEALTH: Table = Table {
         key("fall", Kind::Number(1, 100), Preset::Number(3), "failed checks in a row that take it out"),
         key(
             "initial",
-            Kind::Word(&["up", "down"]),
+            Kind::Word(&["up", "down", "wait"]),
             Preset::Word("up"),
-            "what an endpoint is until its first check: up | down",
+            "what an endpoint is until its first check: up | down | wait (down, and /ready says 503 from the start until all were checked)",
         ),
     ],
     choices: &[],

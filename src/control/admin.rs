@@ -72,6 +72,8 @@ pub struct AdminState {
     pub asks: mpsc::Sender<ControlRequest>,
     /// Whether `/ready` answers 200: false as soon as the process drains.
     pub ready: Arc<AtomicBool>,
+    /// Whether all endpoints were checked for which `/ready` waits at the start.
+    pub checked: Arc<AtomicBool>,
     /// Absolute path of the configuration that the process was started with; None: the demo.
     pub served: Option<PathBuf>,
 }
@@ -396,10 +398,12 @@ async fn reopen_log(State(state): State<AdminState>) -> Result<Response, Control
 }
 
 async fn ready(State(state): State<AdminState>) -> Response {
-    if state.ready.load(Ordering::Relaxed) {
-        "ready\n".into_response()
-    } else {
+    if !state.ready.load(Ordering::Relaxed) {
         (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response()
+    } else if !state.checked.load(Ordering::Relaxed) {
+        (StatusCode::SERVICE_UNAVAILABLE, "endpoints are being checked\n").into_response()
+    } else {
+        "ready\n".into_response()
     }
 }
 

@@ -23,7 +23,7 @@ use tokio::task::AbortHandle;
 use tokio::time::error::Elapsed;
 use tokio::time::{sleep, timeout};
 
-use crate::cluster::{CheckKind, Cluster, Endpoint, EndpointState, HealthSpec, Hold, HttpCheck};
+use crate::cluster::{CheckKind, Cluster, Endpoint, EndpointState, HealthSpec, Hold, HttpCheck, Initial};
 use crate::id::{Address, EndpointId};
 use crate::proxy_protocol::{HeaderBytes, Version};
 use crate::snapshot::Snapshot;
@@ -167,7 +167,7 @@ impl Checks {
                 return;
             }
             running.task.abort();
-        } else if endpoint.state.set(Hold::Down, !spec.initial_up) {
+        } else if endpoint.state.set(Hold::Down, spec.initial != Initial::Up) {
             cluster.state.change();
         }
         // Other checks than before begin with what those have found: one that fails does not suffice against it.
@@ -176,6 +176,11 @@ impl Checks {
         let places = Places { own, shared: Arc::clone(&self.shared_places) };
         let task = run(Arc::clone(&checked), judge, self.results_to.clone(), places);
         self.running.insert(key, Running { task: tokio::spawn(task).abort_handle(), checked, judged });
+    }
+
+    /// Whether an endpoint has not been checked yet for which the start of the process waits.
+    pub(super) fn awaits_first(&self) -> bool {
+        self.running.values().any(|it| !it.judged && it.checked.spec.initial == Initial::Wait)
     }
 
     /// Waits for the next change. What checks have said that were ended meanwhile is dropped. Cancel-safe.
@@ -533,7 +538,7 @@ mod tests {
             timeout: second,
             rise: 2,
             fall: 3,
-            initial_up: true,
+            initial: Initial::Up,
         };
         let mut judge = Judge { up: None, against: 0 };
         let checks = [true, false, false, true, false, false, false, true, true, false];

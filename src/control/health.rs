@@ -89,6 +89,18 @@ struct ChangeLog {
     left_out: u32,
 }
 
+impl ChangeLog {
+    /// Counts a change. Some: it is to be logged, and so many before it were not. None: it is not.
+    fn admit(&mut self, now: Instant) -> Option<u32> {
+        if self.next.is_some_and(|next| now < next) {
+            self.left_out += 1;
+            return None;
+        }
+        self.next = Some(now + LOG_INTERVAL);
+        Some(std::mem::take(&mut self.left_out))
+    }
+}
+
 /// Shortest time between two looks at all endpoints: a cluster whose only endpoint fails rings often.
 const REST: Duration = Duration::from_millis(10);
 
@@ -381,12 +393,8 @@ impl Watched {
     }
 
     fn log(&mut self, cluster: &Cluster, endpoint: &Endpoint, now: Instant, what: &str) {
-        if self.changes.next.is_some_and(|next| now < next) {
-            self.changes.left_out += 1;
-            return;
-        }
-        self.changes.next = Some(now + LOG_INTERVAL);
-        let before = match std::mem::take(&mut self.changes.left_out) {
+        let Some(left_out) = self.changes.admit(now) else { return };
+        let before = match left_out {
             0 => String::new(),
             count => format!(" ({count} changes before that were not logged)"),
         };
@@ -472,6 +480,14 @@ mod tests {
             health.review(&snapshot, now + SECOND * later);
             assert_eq!(state.is_usable(), later > 1, "{later}");
         }
+    }
+
+    /// An endpoint that goes down and comes up each second for a minute.
+    #[test]
+    fn an_endpoint_that_flaps_is_logged_once_in_ten_seconds() {
+        let (mut changes, now) = (ChangeLog::default(), Instant::now());
+        let lines: Vec<_> = (0..120).filter_map(|at| Some((at, changes.admit(now + SECOND / 2 * at)?))).collect();
+        assert_eq!(lines, [(0, 0), (20, 19), (40, 19), (60, 19), (80, 19), (100, 19)]);
     }
 
     /// Name servers give the addresses of a name in another order each time.

@@ -31,6 +31,7 @@ mod watch;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::signal::unix::Signal;
@@ -127,6 +128,8 @@ pub struct Control {
     /// The drain under way.
     drain: Option<Drain>,
     health: Health,
+    /// Whether all endpoints were checked for which the start waits.
+    checked: Arc<AtomicBool>,
     checks: Checks,
     /// Whether endpoints have to be looked at again without being asked.
     watches_endpoints: bool,
@@ -172,6 +175,7 @@ impl Control {
             watcher: None,
             drain: None,
             health: Health::default(),
+            checked: Arc::default(),
             checks: Checks::default(),
             watches_endpoints: true,
             reviewed: Instant::now(),
@@ -265,6 +269,19 @@ impl Control {
             self.reviewed = Instant::now();
             self.watches_endpoints = self.health.review(snapshot, Instant::now());
         }
+        self.note_checked();
+    }
+
+    /// What `/ready` waits for at the start: set once every endpoint was checked whose cluster asks for that, and never again taken back.
+    #[must_use]
+    pub fn checked(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.checked)
+    }
+
+    fn note_checked(&self) {
+        if !self.checked.load(Ordering::Relaxed) {
+            self.checked.store(!self.checks.awaits_first(), Ordering::Relaxed);
+        }
     }
 
     /// Takes in what the checks of an endpoint say.
@@ -273,6 +290,7 @@ impl Control {
             self.health.judge(snapshot, judgement, Instant::now());
             self.watches_endpoints = true;
         }
+        self.note_checked();
     }
 
     fn order_endpoint(&mut self, cluster: &str, endpoint: &str, order: EndpointOrder) -> Result<String, String> {

@@ -350,6 +350,56 @@ fn until_its_first_check_an_endpoint_is_what_the_operator_says() {
     assert_eq!(proxy.ask(GET).status(), 200);
 }
 
+/// With `initial = "wait"`, `/ready` is red until each endpoint was checked, whatever the checks find.
+#[test]
+fn readiness_waits_for_the_first_checks() {
+    let answers = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&answers);
+    let late = Origin::start(move |mut wire, _| {
+        while wire.message().is_some() {
+            poll(|| told.load(Ordering::SeqCst).then_some(()));
+            wire.send(OK);
+        }
+    });
+    let (_socket, nobody) = closed();
+    let proxy = Setup::to(&[&late.address, &nobody])
+        .cluster("health = { initial = \"wait\", timeout = \"10s\", interval = \"10s\" }")
+        .managed()
+        .start();
+    let ready = || {
+        let mut client = crate::harness::Wire::connect(proxy.admin());
+        client.send("GET /ready HTTP/1.1\r\nHost: a\r\n\r\n");
+        let answer = client.message().unwrap();
+        (answer.status(), answer.text().to_owned())
+    };
+    proxy.said(&format!("cairn: cluster app, endpoint {nobody} is down: "));
+    assert_eq!(ready(), (503, "endpoints are being checked\n".to_owned()));
+    answers.store(true, Ordering::SeqCst);
+    poll(|| (ready().0 == 200).then_some(()));
+    assert_eq!(ready(), (200, "ready\n".to_owned()));
+}
+
+/// `plan` tells what operators have said, which no file holds.
+#[test]
+fn a_plan_tells_what_operators_have_said() {
+    let (one, other) = (Origin::answering(OK), Origin::answering(OK));
+    let setup = Setup::to(&[&one.address, &other.address]).managed();
+    let proxy = setup.start();
+    let plan = || String::from_utf8(proxy.verb(&["plan"]).stdout).unwrap();
+    assert!(!plan().contains("cairn endpoint"), "{}", plan());
+    assert!(proxy.verb(&["endpoint", "drain", "app", &one.address]).status.success());
+    assert!(proxy.verb(&["endpoint", "weight", "app", &other.address, "7"]).status.success());
+    let drained = format!("! endpoint app {}: is drained by `cairn endpoint`, and stays so\n", one.address);
+    let weighed =
+        format!("! endpoint app {}: has weight 7 instead of 1 by `cairn endpoint`, and stays so\n", other.address);
+    assert!(plan().contains(&drained) && plan().contains(&weighed), "{}", plan());
+    proxy.configure(&Setup::to(&[&other.address]).managed().text());
+    let goes = drained.replace("stays so", "goes");
+    assert!(plan().contains(&goes) && plan().contains(&weighed), "{}", plan());
+    assert!(proxy.verb(&["endpoint", "ready", "app", &one.address]).status.success());
+    assert!(!plan().contains(&one.address) || !plan().contains("is drained"), "{}", plan());
+}
+
 /// `fall` holds for checks that begin anew, too.
 #[test]
 fn after_a_change_of_its_checks_an_endpoint_is_what_it_was() {

@@ -292,7 +292,7 @@ fn cluster_aspects(old: &ClusterSpec, new: &ClusterSpec) -> Aspects {
 
 /// How endpoints are checked; what is sent may hold secrets.
 fn health(spec: &HealthSpec) -> String {
-    let HealthSpec { kind, interval, timeout, rise, fall, initial_up } = spec;
+    let HealthSpec { kind, interval, timeout, rise, fall, initial } = spec;
     let what = match kind {
         CheckKind::Tcp => "tcp".to_owned(),
         CheckKind::Http(check) => {
@@ -301,8 +301,7 @@ fn health(spec: &HealthSpec) -> String {
             format!("{method} {path} of {host} for {expect:?} {}", mark(&(&check.headers, &check.body)))
         }
     };
-    let initial = if *initial_up { "up" } else { "down" };
-    format!("{what} each {interval:?} within {timeout:?}, rise {rise}, fall {fall}, at first {initial}")
+    format!("{what} each {interval:?} within {timeout:?}, rise {rise}, fall {fall}, at first {}", initial.name())
 }
 
 /// Changes of the endpoints of a cluster that is in both configurations.

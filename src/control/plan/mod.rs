@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use super::prepare::{ServingState, absolute_path, is_same_file, loader_for, tenant_changes};
 use super::{Control, Reply, beside};
-use crate::config::Loader;
+use crate::cluster::Hold;
+use crate::config::{Config, Loader};
 use crate::printable::printable;
 use crate::snapshot::Ledger;
 pub(super) use difference::difference;
@@ -27,6 +28,9 @@ pub struct Plan {
     /// Said first, where the plan is not of the file that the process serves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+    /// What operators have said of endpoints by `cairn endpoint`, which no file says, and what becomes of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub orders: Vec<String>,
     /// In the order listeners, routes, clusters, endpoints, the rest.
     pub changes: Vec<Change>,
 }
@@ -83,6 +87,9 @@ impl fmt::Display for Plan {
         if let Some(note) = &self.note {
             writeln!(f, "{note}")?;
         }
+        for order in &self.orders {
+            writeln!(f, "! {order}")?;
+        }
         // A default that has changed changes many items in the same way, which is said once.
         let mut same: HashMap<(&str, &str), Vec<&str>> = HashMap::new();
         for Change { kind, name, text, .. } in self.changes.iter().filter(|it| it.sign == Sign::Changed) {
@@ -132,7 +139,34 @@ fn make(plan_loader: Option<Loader>, path: Option<PathBuf>, serving: &ServingSta
         plan.add(Sign::Changed, "tenant", &name, news.trim_end().to_owned());
     }
     plan.note = note;
+    plan.orders = orders(serving, &config);
     Ok(plan)
+}
+
+/// What operators have said of endpoints, and whether a reload keeps it.
+fn orders(serving: &ServingState, new: &Config) -> Vec<String> {
+    let stays = |cluster: &str, endpoint: &str| {
+        let found = new.snapshot.clusters.iter().find(|it| it.name == *cluster);
+        found.is_some_and(|it| it.endpoints.iter().any(|it| it.name == *endpoint))
+    };
+    let mut orders = Vec::new();
+    for cluster in &serving.snapshot.clusters {
+        for endpoint in &cluster.endpoints {
+            let drained = endpoint.state.has(Hold::Drained).then(|| "is drained".to_owned());
+            let weight = endpoint.state.weight().map(|set| format!("has weight {set} instead of {}", endpoint.weight));
+            let said: Vec<_> = drained.into_iter().chain(weight).collect();
+            if !said.is_empty() {
+                let then = if stays(&cluster.name, &endpoint.name) { "stays so" } else { "goes" };
+                orders.push(format!(
+                    "endpoint {} {}: {} by `cairn endpoint`, and {then}",
+                    cluster.name,
+                    endpoint.name,
+                    said.join(" and ")
+                ));
+            }
+        }
+    }
+    orders
 }
 
 /// What to know of a plan of `path` in a process that serves `served`.
