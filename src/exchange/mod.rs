@@ -323,7 +323,8 @@ impl<D: Driver> Engine<D> {
         let takes_trailers = over_http2 && takes_trailers(request, head);
         let key = offer.and_then(|offer| offer.key);
         Forwarded { values, upgrade, key, fallback, left, trace, takes_trailers }.write(scratch);
-        if scratch.len() > limits::FORWARDED_HEAD_BYTES {
+        let too_large = asked.tls.is_some_and(|tls| tls.cert_too_large);
+        if scratch.len() > limits::FORWARDED_HEAD_BYTES || too_large {
             return Err(Failure::Request(http::RequestError::Fields(http::FieldError::TooLarge)));
         }
         let rewrite = route.rewrite.as_ref().and_then(|rewrite| rewrite.path.as_ref());

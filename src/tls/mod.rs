@@ -91,6 +91,9 @@ pub struct ClientHandshake {
     pub client_cert: Box<str>,
     /// The value of X-Forwarded-Client-Cert; empty: it is not sent.
     pub xfcc: Box<str>,
+    /// Whether one of these two is due and longer than `limits::CLIENT_CERT_BYTES`: then no request goes on, because one without the field is that
+    /// of a client without a certificate.
+    pub cert_too_large: bool,
 }
 
 impl ClientHandshake {

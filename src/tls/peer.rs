@@ -36,7 +36,11 @@ pub(super) fn read(
 ) {
     shown.subject = subject(certificate);
     shown.identity = identity(certificate, &shown.subject);
-    let bounded = |value: String| if value.len() > CLIENT_CERT_BYTES { Box::default() } else { value.into() };
+    let mut bounded = |value: String| {
+        let fits = value.len() <= CLIENT_CERT_BYTES;
+        shown.cert_too_large |= !fits;
+        if fits { value.into() } else { Box::default() }
+    };
     if forward.client_cert {
         shown.client_cert = bounded(format!(":{}:", base64(certificate)));
     }

@@ -369,12 +369,6 @@ fn the_application_hears_of_the_certificate_from_us_alone() {
         let request = next(&requests);
         assert!(request.field("client-cert").is_none() && request.field("x-forwarded-client-cert").is_some());
     }
-    // What is too long is not sent in part.
-    let many = (0..800).map(|number| dns(&format!("name-{number}.corp"))).collect();
-    told(named(many, "shop"), &site, &issuer, &proxy);
-    for request in [next(&requests), next(&requests)] {
-        assert_eq!(names.map(|name| request.field(name).is_some()), [false; 5]);
-    }
     let plain = Setup::to(&[&origin.address]).listener("trusted_proxies = [\"127.0.0.0/8\"]").start();
     assert_eq!(plain.ask(FORGED).status(), 200);
     let request = next(&requests);
@@ -382,6 +376,24 @@ fn the_application_hears_of_the_certificate_from_us_alone() {
 }
 
 /// The SHA-256 of a certificate, in hexadecimal digits.
+/// A certificate of which the application cannot be told is not passed over in silence.
+#[test]
+fn a_certificate_that_is_too_large_to_be_told_is_refused() {
+    let (site, issuer) = (Site::new(), authority("clients"));
+    let (origin, requests) = Origin::recording(OK);
+    let names = (0..200).map(|number| dns(&format!("{number}.{}.corp", "x".repeat(45)))).collect();
+    let params = named(names, "large");
+    for (forward, status) in [("off", 200), ("client-cert", 431), ("xfcc", 431), ("both", 431)] {
+        let proxy = asking(&site, &issuer, &origin, &format!("tls.forward_client_cert = \"{forward}\"")).start();
+        for version in [&TLS13, &TLS12] {
+            let mut wire = showing(&site, &issuer, params.clone(), version).connect(&proxy, "public");
+            wire.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
+            assert_eq!(wire.message().unwrap().status(), status, "{forward}");
+        }
+    }
+    assert_eq!(requests.try_iter().count(), 2);
+}
+
 fn fingerprint(pem: &str) -> String {
     let der = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
     let digest = digest(&SHA256, &der);
