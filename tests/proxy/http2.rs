@@ -310,3 +310,76 @@ fn a_host_that_another_listener_serves_is_misdirected() {
         assert_eq!(String::from_utf8_lossy(&output.stdout), status, "{}", String::from_utf8_lossy(&output.stderr));
     }
 }
+
+/// An extended CONNECT (RFC 8441).
+fn websocket(client: &mut Client) -> (ResponseFuture, SendStream<Bytes>) {
+    client.runtime.block_on(async {
+        let opened = async {
+            while !client.requests.is_extended_connect_protocol_enabled() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, opened).await.expect("it was announced");
+    });
+    let mut request = Request::builder().method("CONNECT").uri("http://a.test/chat").body(()).unwrap();
+    request.extensions_mut().insert(h2::ext::Protocol::from_static("websocket"));
+    request.headers_mut().insert("sec-websocket-version", "13".parse().unwrap());
+    client.open(request, false)
+}
+
+#[test]
+fn a_websocket_on_a_stream_is_an_upgrade_at_the_origin() {
+    let (sender, keys) = mpsc::channel();
+    let origin = Origin::start(move |wire, _| {
+        let look = |request: &tungstenite::handshake::server::Request, response| {
+            sender.send(request.headers()["sec-websocket-key"].to_str().unwrap().len()).unwrap();
+            Ok(response)
+        };
+        let mut socket = tungstenite::accept_hdr(wire.stream, look).unwrap();
+        while let Ok(message) = socket.read() {
+            if message.is_text() {
+                socket.send(message).unwrap();
+            }
+        }
+    });
+    let proxy = Setup::to(&[&origin.address]).start();
+    let mut client = Client::of(&proxy);
+    let (response, mut up) = websocket(&mut client);
+    // A frame with the text `hi`, masked; sent before the answer, it waits.
+    let frame = [0x81, 0x82, 1, 2, 3, 4, b'h' ^ 1, b'i' ^ 2];
+    up.send_data(frame.to_vec().into(), false).unwrap();
+    assert_eq!(next(&keys), 24);
+    let echoed = client.runtime.block_on(async {
+        let exchange = async {
+            let (head, mut down) = response.await.unwrap().into_parts();
+            assert_eq!(head.status, 200);
+            assert!(!head.headers.contains_key("sec-websocket-accept") && !head.headers.contains_key("upgrade"));
+            down.data().await.unwrap().unwrap()
+        };
+        tokio::time::timeout(PATIENCE, exchange).await.expect("an echo")
+    });
+    assert_eq!(&echoed[..], b"\x81\x02hi");
+    // Other streams share the connection with it.
+    up.send_reset(Reason::CANCEL);
+}
+
+#[test]
+fn what_does_not_switch_is_no_tunnel() {
+    const WRONG: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
+                         Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+    for answer in [OK, WRONG] {
+        let origin = Origin::answering(answer);
+        let proxy = Setup::to(&[&origin.address]).start();
+        let mut client = Client::of(&proxy);
+        let (response, _up) = websocket(&mut client);
+        let head =
+            client.runtime.block_on(async { tokio::time::timeout(PATIENCE, response).await.expect("an answer") });
+        assert_eq!(head.unwrap().status(), 502, "{answer}");
+    }
+    let local = "[[route]]\npath = \"/chat\"\nrespond = { status = 200, body = \"x\" }";
+    let proxy = Setup::to(&["127.0.0.1:9"]).more(local).start();
+    let mut client = Client::of(&proxy);
+    let (response, _up) = websocket(&mut client);
+    let head = client.runtime.block_on(async { tokio::time::timeout(PATIENCE, response).await.expect("an answer") });
+    assert_eq!(head.unwrap().status(), 405);
+}
