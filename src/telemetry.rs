@@ -3,19 +3,19 @@
 
 mod endpoint;
 mod histogram;
+mod http2;
 mod reasons;
 mod route;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-pub use endpoint::EndpointCells;
-pub use histogram::{Distribution, Histograms, Span};
-pub use reasons::Reasons;
-pub use route::{NO_CLUSTER, NO_METHOD, RouteCells, RouteStats, Series};
-
-use crate::http2::ErrorCode;
 use crate::id::ListenerId;
 use crate::limits::LISTENER_IDS;
+pub use endpoint::EndpointCells;
+pub use histogram::{Distribution, Histograms, Span};
+pub use http2::Http2Errors;
+pub use reasons::Reasons;
+pub use route::{NO_CLUSTER, NO_METHOD, RouteCells, RouteStats, Series};
 
 /// A number that one thread writes and others read.
 #[derive(Debug, Default)]
@@ -366,8 +366,8 @@ pub struct Counters {
     pub passing: Counter,
     /// Connections of TCP that were not passed on, by [`TcpRefusal`].
     tcp_refused: [Counter; TcpRefusal::ALL.len()],
-    /// Connections of HTTP/2 that ended with an error of the client's, by its code.
-    http2_errors: [Counter; ErrorCode::ALL.len()],
+    /// Errors of clients over HTTP/2.
+    pub http2_errors: Http2Errors,
 }
 
 impl Default for Counters {
@@ -583,19 +583,6 @@ impl Counters {
     #[must_use]
     pub fn tcp_refused(&self) -> [u64; TcpRefusal::ALL.len()] {
         self.tcp_refused.each_ref().map(Counter::get)
-    }
-
-    /// Counts a connection of HTTP/2 that ends with an error of its client's.
-    pub fn fail_http2(&self, code: ErrorCode) {
-        if let Some(counter) = self.http2_errors.get(code as usize) {
-            counter.add(1);
-        }
-    }
-
-    /// Connections of HTTP/2 that ended with an error of the client's, in the order of [`ErrorCode::ALL`].
-    #[must_use]
-    pub fn http2_errors(&self) -> [u64; ErrorCode::ALL.len()] {
-        self.http2_errors.each_ref().map(Counter::get)
     }
 
     /// Open connections of all listeners.

@@ -8,6 +8,7 @@ use super::{BusyStatus, EndpointStatus, EndpointsUsed, LimitStatus, Status};
 use super::{envoy, series};
 use crate::cluster::Priority;
 use crate::config::{MetricsProfile, MetricsSpec, TenantState};
+use crate::http2::ErrorCode;
 use crate::telemetry::{
     HandshakeFailure, HedgeOutcome, ProxyRefusal, RetryReason, RetryRefusal, Shed, TcpRefusal, TlsFailure,
 };
@@ -56,6 +57,7 @@ fn process(status: &Status, out: &mut Exposition) {
     family("cairn_responses_total", "counter", "Final responses sent, by class of status.", &classes);
     let help = "Connections to endpoints that could not be made.";
     family("cairn_upstream_connect_failures_total", "counter", help, &one(status.connect_failures));
+    client_http2(status, &mut family);
     client_tls(status, &mut family);
     proxied(status, &mut family);
     tcp(status, &mut family);
@@ -218,6 +220,14 @@ fn tcp(status: &Status, family: &mut impl FnMut(&str, &str, &str, &[(String, u64
     let refused = by_reason(TcpRefusal::ALL.map(TcpRefusal::name), status.tcp_refused);
     let help = "Connections of TCP that were not passed on, by why.";
     family("cairn_tcp_connections_refused_total", "counter", help, &refused);
+}
+
+/// HTTP/2 with clients.
+fn client_http2(status: &Status, family: &mut impl FnMut(&str, &str, &str, &[(String, u64)])) {
+    let names = ErrorCode::ALL.map(ErrorCode::name).into_iter().zip(status.http2_errors);
+    let errors: Vec<_> = names.map(|(name, count)| (format!("{{code=\"{name}\"}}"), count)).collect();
+    let help = "Connections of HTTP/2 that ended with an error of their client, by its code.";
+    family("cairn_http2_connection_errors_total", "counter", help, &errors);
 }
 
 /// TLS towards clients.

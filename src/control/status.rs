@@ -13,6 +13,7 @@ use super::reload::Running;
 use super::{AccessLogStatus, BusyStatus, ClusterStatus, Control, DrainStatus, ProcessStatus};
 use crate::config::{Report, TenantState};
 use crate::event_log;
+use crate::http2::ErrorCode;
 use crate::id::{Address, ListenerId};
 use crate::limits::BUFFERS;
 use crate::route::Protocol;
@@ -95,6 +96,9 @@ pub struct Status {
     /// Connections of TCP that were not passed on so far, in the order of `telemetry::TcpRefusal`.
     #[serde(default)]
     pub tcp_refused: [u64; TcpRefusal::ALL.len()],
+    /// Connections of HTTP/2 that ended with an error of the client's so far, in the order of `http2::ErrorCode`.
+    #[serde(default)]
+    pub http2_errors: [u64; ErrorCode::ALL.len()],
     /// Connections shed for want of buffers so far, in the order of `telemetry::Shed`.
     pub shed: [u64; Shed::ALL.len()],
     /// Answers made here so far, by reason code.
@@ -324,6 +328,7 @@ impl Control {
             proxied_refused: self.totals(Counters::proxied_refused),
             passing: sum(&|counters| counters.passing.get()),
             tcp_refused: self.totals(Counters::tcp_refused),
+            http2_errors: self.totals(|counters| counters.http2_errors.get()),
             shed: self.totals(Counters::sheds),
             local_responses: self.by_reason(|counters| &counters.local_responses),
             cuts: self.by_reason(|counters| &counters.cuts),

@@ -100,7 +100,7 @@ impl Downstreams {
     /// Ends a connection because of an error of its client, which it is told of. Its streams are cut.
     #[cold]
     pub(super) fn fail_http2<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32, error: Error) -> Step {
-        engine.counters.fail_http2(error.code);
+        engine.counters.http2_errors.add(error.code);
         self.log_http2(engine, id, error);
         let Some(mut http2) = self.table.get_mut(id as usize).and_then(|connection| connection.http2.take()) else {
             return Step::Wait;
