@@ -17,6 +17,7 @@ pub mod pool;
 pub mod forward;
 pub mod respond;
 pub mod telemetry;
+pub mod observer;
 pub mod access_log;
 pub mod trace;
 pub mod http2;

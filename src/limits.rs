@@ -171,6 +171,10 @@ pub const CLIENT_CERT_BYTES: usize = 8 * 1024;
 pub const IDENTITY_BYTES: usize = 2048;
 /// Fields of a request that the access log may have besides those that it always has.
 pub const LOGGED_HEADERS: usize = 16;
+/// Attempts of one exchange that are told of: the first ones and the last.
+pub const LOGGED_ATTEMPTS: usize = 16;
+/// An exchange that takes so long is slow, unless `log.slow` says otherwise.
+pub const SLOW_EXCHANGE: Duration = Duration::from_secs(1);
 /// How long a tunnel may be silent in both directions.
 pub const TUNNEL_IDLE: Duration = Duration::from_secs(3600);
 /// How long a connection that is to be closed is read on, so that the client gets the answer instead of a reset.

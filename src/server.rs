@@ -16,6 +16,7 @@ use crate::control::{Compiler, Control, DrainEnd, insecure_clusters, tenant_comp
 use crate::event_log::{self, Level, announce, log};
 use crate::id::WorkerId;
 use crate::listener::{self, BoundAddresses, Sockets};
+use crate::observer::Observer;
 use crate::runtime::{self, ExecutorError};
 use crate::snapshot::Snapshot;
 use crate::uring::{BindError, StartError, Workarounds, descriptors_left, raise_descriptor_limit};
@@ -192,6 +193,8 @@ const CONTROL_DESCRIPTORS: usize = 4;
 const WATCH_DESCRIPTORS: usize = 3;
 /// Descriptors of a worker: its executor's rings, its own ring, and the event descriptors that wake them.
 const WORKER_DESCRIPTORS: usize = 6;
+/// Descriptors of the thread that exports spans: its event loop, and its connection to the collector.
+const OBSERVER_DESCRIPTORS: usize = 4;
 /// Descriptors of one exchange: the client's connection and the origin's.
 const EXCHANGE_DESCRIPTORS: usize = 2;
 /// Descriptors of one request to the admin interface: its connection, and a file that is read for it.
@@ -205,7 +208,8 @@ fn require_descriptors(config: &Config, workers: usize, limit: u64) -> Result<()
     let watch = if config.watch == Watch::Notified { WATCH_DESCRIPTORS } else { 0 };
     let worker = WORKER_DESCRIPTORS + config.snapshot.listeners.len() + EXCHANGE_DESCRIPTORS;
     let log = usize::from(config.snapshot.access_log.is_some());
-    let needed = open + CONTROL_DESCRIPTORS + admin + ADMIN_DESCRIPTORS + watch + log + workers * worker;
+    let control = CONTROL_DESCRIPTORS + OBSERVER_DESCRIPTORS;
+    let needed = open + control + admin + ADMIN_DESCRIPTORS + watch + log + workers * worker;
     if needed as u64 <= limit {
         return Ok(());
     }
@@ -247,15 +251,17 @@ async fn serve(start: Startup, mut signals: Signals, mut hangup: Signal, reopen:
     let ready = Arc::new(AtomicBool::new(true));
     let (end, ending) = watch::channel(false);
     let log = start_log(&snapshot, log_sink, &handles, reopen)?;
+    let observer = start_observer(&snapshot, &handles)?;
     let mut control = Control::new(compiler, config, snapshot, bound, handles.clone());
     let state = AdminState { asks, ready: Arc::clone(&ready), checked: control.checked(), served };
     let admin = tokio::spawn(admin.serve(state, ending));
     control.serve_log(log.clone());
+    control.serve_observer(observer.clone());
     let why = tokio::select! {
         () = control.run(&mut asked, &mut hangup) => "cairn drain",
         signal = signals.end() => signal,
         // A worker that ends without an order has panicked, or its ring broke.
-        _ = ends.recv() => return join(executors, &handles, &log),
+        _ = ends.recv() => return join(executors, &handles, &log, &observer),
     };
     ready.store(false, Ordering::Relaxed);
     let (drain_timeout, grace) = (control.drain_timeout(), control.drain_grace());
@@ -285,7 +291,7 @@ async fn serve(start: Startup, mut signals: Signals, mut hangup: Signal, reopen:
     // Lets the admin interface send its last answers, that to `drain` among them.
     let _ = end.send(true);
     let _ = tokio::time::timeout(LAST_ANSWERS, admin).await;
-    join(executors, &handles, &log)
+    join(executors, &handles, &log, &observer)
 }
 
 /// Starts the thread that writes the access log. `reopen` is SIGUSR1.
@@ -306,6 +312,13 @@ fn start_log(
         }
     });
     Ok(log)
+}
+
+/// Starts the thread that makes spans of exchanges.
+fn start_observer(snapshot: &Snapshot, workers: &[WorkerHandle]) -> Result<Observer, ServerError> {
+    let rings = workers.iter().filter_map(|worker| worker.observed.take()).collect();
+    let export = snapshot.export.clone();
+    Observer::start(rings, export).map_err(|error| ServerError::Setup("the observer of exchanges", error))
 }
 
 /// Starts a worker for each set of sockets, and waits until all of them serve or one of them cannot.
@@ -379,14 +392,20 @@ async fn work(
     (id, worker.run(background).await)
 }
 
-/// Ends all workers, then writes what is left of the access log.
-fn join(executors: Vec<Executor>, handles: &[WorkerHandle], log: &AccessLog) -> Result<(), ServerError> {
+/// Ends all workers, then writes what is left of the access log, and exports what is left of spans.
+fn join(
+    executors: Vec<Executor>,
+    handles: &[WorkerHandle],
+    log: &AccessLog,
+    observer: &Observer,
+) -> Result<(), ServerError> {
     handles.iter().for_each(|worker| worker.order(Order::Stop));
     let ended = executors.into_iter().try_for_each(|executor| match executor.join()? {
         (_, Ok(())) => Ok(()),
         (WorkerId(id), Err(error)) => Err(ServerError::Ring(id, error)),
     });
     log.flush();
+    observer.flush();
     ended
 }
 

@@ -346,6 +346,8 @@ pub struct Counters {
     pub log_queued: Counter,
     /// Entries of the access log for which there was no room.
     pub log_dropped: Counter,
+    /// Recorded exchanges for whose spans there was no room.
+    pub spans_dropped: Counter,
     /// Version of the snapshot in use.
     pub version: Counter,
     /// Buffers that nobody holds and the kernel was not offered.
@@ -395,6 +397,7 @@ impl Default for Counters {
             cuts: Reasons::default(),
             log_queued: Counter::default(),
             log_dropped: Counter::default(),
+            spans_dropped: Counter::default(),
             version: Counter::default(),
             free_buffers: Counter::default(),
             starved_receives: Counter::default(),

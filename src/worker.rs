@@ -55,6 +55,8 @@ pub struct WorkerHandle {
     pub counters: Arc<Counters>,
     /// The entries of its access log, for the one who reads them.
     pub access_log: Mailbox<ByteRingReader>,
+    /// The entries of which spans are made, for the one who reads them.
+    pub observed: Mailbox<ByteRingReader>,
 }
 
 impl WorkerHandle {
@@ -155,7 +157,12 @@ impl<D: Driver> Worker<D> {
         if let Some(reader) = engine.access_log.take_reader() {
             access_log.store(reader);
         }
-        let handle = WorkerHandle { order: Arc::clone(&order), mailbox: mailbox.clone(), waker, counters, access_log };
+        let observed = Mailbox::default();
+        if let Some(reader) = engine.access_log.take_observer() {
+            observed.store(reader);
+        }
+        let (its_order, its_mailbox) = (Arc::clone(&order), mailbox.clone());
+        let handle = WorkerHandle { order: its_order, mailbox: its_mailbox, waker, counters, access_log, observed };
         let (draining, next_upkeep, warnings) = (false, UPKEEP, Vec::new());
         (Self { id, engine, downstreams, order, mailbox, draining, next_upkeep, warnings }, handle)
     }

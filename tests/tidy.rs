@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Crates with one importer, by path prefix under `src/`.
-const SOLE_IMPORTERS: [(&str, &str); 13] = [
+const SOLE_IMPORTERS: [(&str, &str); 15] = [
     ("glommio", "runtime/"),
     ("crossbeam", "runtime/"),
     ("io_uring", "uring/"),
     ("socket2", "uring/"),
     ("toml", "config/"),
+    ("opentelemetry_proto", "observer/"),
+    ("prost", "observer/"),
     ("httparse", "nowhere: it is the oracle of tests"),
     ("clap", "cli/"),
     ("rustls", "tls/"),

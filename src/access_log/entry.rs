@@ -4,16 +4,17 @@
 use std::time::Duration;
 
 use super::QueryRule;
-use crate::limits::LOGGED_HEADERS;
+use super::attempt::{AttemptEntry, AttemptLog};
+use crate::limits::{LOGGED_ATTEMPTS, LOGGED_HEADERS};
 
 /// Bytes of a text's tag and length.
-const HEADER: usize = 3;
+pub(super) const HEADER: usize = 3;
 /// Set in the length of a text that was cut.
 const CUT: u16 = 1 << 15;
 /// A time that is not known.
 const UNKNOWN: u64 = u64::MAX;
 /// Numbers of 8 bytes at the beginning of an entry.
-const WORDS: usize = 11;
+const WORDS: usize = 13;
 /// Bytes of them.
 const NUMBER_BYTES: usize = WORDS * 8;
 
@@ -61,10 +62,18 @@ pub enum Text {
     HeaderName,
     /// Its value.
     HeaderValue,
+    /// An attempt, as [`AttemptEntry`] writes it.
+    Attempt,
+    /// Who has to act on the failure.
+    Side,
+    /// The target that the origin was sent.
+    Target,
+    /// The field Tracestate.
+    Tracestate,
 }
 
 impl Text {
-    const ALL: [Self; 20] = [
+    const ALL: [Self; 24] = [
         Self::Client,
         Self::ClientIdentity,
         Self::Listener,
@@ -85,6 +94,10 @@ impl Text {
         Self::Reason,
         Self::HeaderName,
         Self::HeaderValue,
+        Self::Attempt,
+        Self::Side,
+        Self::Target,
+        Self::Tracestate,
     ];
 
     /// The text with this tag.
@@ -96,7 +109,8 @@ impl Text {
     fn bound(self) -> usize {
         match self {
             Self::Path | Self::Query => 1024,
-            Self::Referer | Self::UserAgent => 512,
+            Self::Target => 2048,
+            Self::Referer | Self::UserAgent | Self::Tracestate => 512,
             _ => 256,
         }
     }
@@ -148,6 +162,14 @@ pub struct Numbers {
     pub attempts: u8,
     /// The client's protocol.
     pub protocol: Protocol,
+    /// The response was not sent to its end.
+    pub cut: bool,
+    /// Endpoints of its cluster are spoken to over TLS.
+    pub upstream_tls: bool,
+    /// Id of the span of the exchange; 0: it is not recorded.
+    pub span: u64,
+    /// Id of the span that is its parent; 0: none, the trace begins here.
+    pub parent: u64,
 }
 
 impl Numbers {
@@ -157,7 +179,9 @@ impl Numbers {
         let small = u64::from(self.status)
             | u64::from(self.port) << 16
             | u64::from(self.attempts) << 32
-            | (self.protocol as u64) << 40;
+            | (self.protocol as u64) << 40
+            | u64::from(self.cut) << 48
+            | u64::from(self.upstream_tls) << 49;
         let words = [
             nanoseconds(self.began),
             nanoseconds(self.total),
@@ -170,6 +194,8 @@ impl Numbers {
             self.sent,
             optional(self.queue),
             small,
+            self.span,
+            self.parent,
         ];
         let mut bytes = [0; NUMBER_BYTES];
         for (place, word) in bytes.as_chunks_mut().0.iter_mut().zip(words) {
@@ -204,6 +230,10 @@ impl Numbers {
                 3 => Protocol::Http2,
                 _ => Protocol::Unknown,
             },
+            cut: small >> 48 & 1 == 1,
+            upstream_tls: small >> 49 & 1 == 1,
+            span: word(11),
+            parent: word(12),
         }
     }
 }
@@ -278,6 +308,16 @@ impl Draft {
         }
     }
 
+    /// Adds an attempt.
+    pub fn add_attempt(&mut self, attempt: &AttemptEntry<'_>) {
+        attempt.write(&mut self.bytes);
+    }
+
+    /// Adds attempts that have ended before.
+    pub fn add_attempts(&mut self, attempts: &AttemptLog) {
+        self.bytes.extend_from_slice(&attempts.bytes);
+    }
+
     /// The bytes of the entry with the numbers as they are now.
     pub fn finish(&mut self) -> &[u8] {
         if let Some(place) = self.bytes.first_chunk_mut() {
@@ -304,6 +344,8 @@ pub struct Entry<'a> {
     texts: [Value<'a>; Text::ALL.len()],
     headers: [(Value<'a>, Value<'a>); LOGGED_HEADERS],
     header_count: usize,
+    attempts: [Option<AttemptEntry<'a>>; LOGGED_ATTEMPTS],
+    attempt_count: usize,
 }
 
 impl<'a> Entry<'a> {
@@ -322,6 +364,12 @@ impl<'a> Entry<'a> {
                     entry.headers.get_mut(entry.header_count)?.1 = value;
                     entry.header_count += 1;
                 }
+                Text::Attempt => {
+                    if let Some(place) = entry.attempts.get_mut(entry.attempt_count) {
+                        *place = AttemptEntry::read(value.bytes);
+                        entry.attempt_count += 1;
+                    }
+                }
                 text => entry.texts[text as usize] = value,
             }
             rest = behind;
@@ -333,6 +381,11 @@ impl<'a> Entry<'a> {
     #[must_use]
     pub fn text(&self, text: Text) -> Value<'a> {
         self.texts[text as usize]
+    }
+
+    /// The attempts, in order.
+    pub fn attempts(&self) -> impl Iterator<Item = AttemptEntry<'a>> {
+        self.attempts.iter().flatten().copied()
     }
 
     /// Names and values of the fields that the configuration asks for.

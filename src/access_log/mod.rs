@@ -2,6 +2,7 @@
 //! (`recorder`); one thread makes lines of the entries of all workers (`format`) and writes them (`writer`, `sink`). A worker never waits
 //! for that thread, nor does anybody else: what finds no room in a ring is counted. Not here: what happens to the process (`event_log`).
 
+mod attempt;
 mod entry;
 mod format;
 mod recorder;
@@ -15,9 +16,10 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use attempt::{AttemptEntry, AttemptLog};
 pub use entry::{Draft, Entry, Numbers, Protocol, Text};
 pub use format::{Format, Part};
-pub use recorder::{Recorded, Recorder};
+pub use recorder::{Outcome, Recorded, Recorder};
 pub use sink::{LogError, Sink};
 pub use variable::Variable;
 pub use writer::AccessLog;

@@ -1,8 +1,9 @@
-//! The side of the access log that a worker has: entries under way, which of them are logged, and the ring that they go to. Not here:
-//! what an entry holds of an exchange (`downstream`).
+//! The side of the access log that a worker has: entries under way, which of them are logged, and the ring that they go to; a second
+//! ring is for those of which spans are made (`observer`). Not here: what an entry holds of an exchange (`downstream`).
 
-use super::Rules;
+use super::attempt::AttemptLog;
 use super::entry::{Draft, Numbers};
+use super::{QueryRule, Rules};
 use crate::runtime::{ByteRingReader, ByteRingWriter, byte_ring};
 
 /// Bytes of a worker's ring: some thousand entries, which the thread that writes lines takes several times a second.
@@ -23,6 +24,15 @@ pub enum Recorded {
     LeftOut,
 }
 
+/// What became of an entry in each place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// In the access log.
+    pub log: Recorded,
+    /// Where spans are made of it.
+    pub span: Recorded,
+}
+
 /// The access log of one worker.
 #[derive(Debug)]
 pub struct Recorder {
@@ -30,21 +40,36 @@ pub struct Recorder {
     rules: Option<Rules>,
     ring: ByteRingWriter,
     reader: Option<ByteRingReader>,
+    observed: ByteRingWriter,
+    observer: Option<ByteRingReader>,
     /// Memory for entries under way.
     #[allow(clippy::vec_box, reason = "a box is given to an exchange and comes back")]
     spare: Vec<Box<Draft>>,
+    #[allow(clippy::vec_box, reason = "a box is given to an exchange and comes back")]
+    spare_attempts: Vec<Box<AttemptLog>>,
 }
 
 impl Default for Recorder {
     fn default() -> Self {
-        let (ring, reader) = byte_ring();
-        Self { rules: None, ring, reader: Some(reader), spare: Vec::new() }
+        let ((ring, reader), (observed, observer)) = (byte_ring(), byte_ring());
+        Self {
+            rules: None,
+            ring,
+            reader: Some(reader),
+            observed,
+            observer: Some(observer),
+            spare: Vec::new(),
+            spare_attempts: Vec::new(),
+        }
     }
 }
 
 impl Recorder {
-    /// Goes on under other rules; None: nothing is logged. Allocates.
-    pub fn apply(&mut self, rules: Option<&Rules>) {
+    /// Goes on under other rules; None: nothing is logged. `traced`: some exchanges are recorded as spans. Allocates.
+    pub fn apply(&mut self, rules: Option<&Rules>, traced: bool) {
+        if traced {
+            self.observed.allocate(RING_BYTES);
+        }
         self.rules = rules.cloned();
         if rules.is_some() {
             self.ring.allocate(RING_BYTES);
@@ -54,6 +79,11 @@ impl Recorder {
     /// The side of the ring that is read, once.
     pub fn take_reader(&mut self) -> Option<ByteRingReader> {
         self.reader.take()
+    }
+
+    /// The side that is read of the ring for spans, once.
+    pub fn take_observer(&mut self) -> Option<ByteRingReader> {
+        self.observer.take()
     }
 
     /// Whether anything is logged.
@@ -67,6 +97,30 @@ impl Recorder {
     #[must_use]
     pub fn rules(&self) -> Option<&Rules> {
         self.rules.as_ref()
+    }
+
+    /// What is kept of queries.
+    #[must_use]
+    pub fn query(&self) -> QueryRule {
+        self.rules.as_ref().map_or(QueryRule::Full, |rules| rules.query)
+    }
+
+    /// A list of attempts without any.
+    #[must_use]
+    pub fn attempts(&mut self) -> Box<AttemptLog> {
+        let mut attempts = self.spare_attempts.pop().unwrap_or_default();
+        attempts.clear();
+        attempts
+    }
+
+    /// Keeps the memory of attempts for another exchange.
+    #[inline]
+    pub fn put_back_attempts(&mut self, attempts: Option<Box<AttemptLog>>) {
+        if let Some(attempts) = attempts
+            && self.spare_attempts.len() < SPARE_MAX
+        {
+            self.spare_attempts.push(attempts);
+        }
     }
 
     /// An empty entry.
@@ -84,24 +138,26 @@ impl Recorder {
         }
     }
 
-    /// Writes a complete entry to the ring, if the rules want it. `cut`: the response was not sent to its end. `random`: uniformly
-    /// distributed bits.
-    pub fn record(&mut self, mut draft: Box<Draft>, cut: bool, random: u32) -> Recorded {
-        let wanted = self.rules.as_ref().is_some_and(|rules| rules.want(&draft.numbers, cut, random));
-        let recorded = match wanted {
+    /// Writes a complete entry to the rings that want it. `random`: uniformly distributed bits.
+    pub fn record(&mut self, mut draft: Box<Draft>, random: u32) -> Outcome {
+        let logged = self.rules.as_ref().is_some_and(|rules| rules.want(&draft.numbers, random));
+        let traced = draft.numbers.span != 0;
+        let bytes = draft.finish();
+        let write = |wanted: bool, ring: &mut ByteRingWriter| match wanted {
             false => Recorded::LeftOut,
-            true if self.ring.push(draft.finish()) => Recorded::Queued,
+            true if ring.push(bytes) => Recorded::Queued,
             true => Recorded::Dropped,
         };
+        let outcome = Outcome { log: write(logged, &mut self.ring), span: write(traced, &mut self.observed) };
         self.put_back(draft);
-        recorded
+        outcome
     }
 }
 
 impl Rules {
-    fn want(&self, numbers: &Numbers, cut: bool, random: u32) -> bool {
+    fn want(&self, numbers: &Numbers, random: u32) -> bool {
         let slow = self.slow.is_some_and(|slow| numbers.total >= slow);
-        if slow || cut {
+        if slow || numbers.cut {
             return true;
         }
         if !self.statuses.is_empty() && !self.statuses.iter().any(|range| range.contains(&numbers.status)) {

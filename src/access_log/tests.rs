@@ -27,6 +27,7 @@ fn draft() -> Draft {
         port: 40000,
         attempts: 2,
         protocol: Protocol::Http11,
+        ..Numbers::default()
     };
     let texts: [(Text, &[u8]); 9] = [
         (Text::Client, b"192.0.2.1"),
@@ -235,16 +236,17 @@ fn rules_say_which_exchanges_are_logged() {
         (rules(1.0, second, &[(400, 499)]), 200, 1000, false, 0, true),
     ] {
         let mut recorder = Recorder::default();
-        recorder.apply(Some(&rules));
+        recorder.apply(Some(&rules), false);
         let mut draft = recorder.draft();
-        (draft.numbers.status, draft.numbers.total) = (status, Duration::from_millis(milliseconds));
+        (draft.numbers.status, draft.numbers.cut) = (status, cut);
+        draft.numbers.total = Duration::from_millis(milliseconds);
         let expected = if logged { Recorded::Queued } else { Recorded::LeftOut };
-        assert_eq!(recorder.record(draft, cut, random), expected, "{rules:?} {status} {milliseconds} {cut} {random}");
+        assert_eq!(recorder.record(draft, random).log, expected, "{rules:?} {status} {milliseconds} {cut} {random}");
     }
     // Nothing is logged any more.
     let mut recorder = Recorder::default();
     let draft = recorder.draft();
-    assert_eq!(recorder.record(draft, true, 0), Recorded::LeftOut);
+    assert_eq!(recorder.record(draft, 0).log, Recorded::LeftOut);
 }
 
 #[test]
@@ -253,13 +255,13 @@ fn a_full_ring_drops_and_a_file_holds_the_others() {
     let path = folder.path().join("a.log");
     let mut recorder = Recorder::default();
     let rules = Rules { sample: 1.0, ..Rules::default() };
-    recorder.apply(Some(&rules));
+    recorder.apply(Some(&rules), false);
     let log = AccessLog::start(vec![recorder.take_reader().unwrap()]).unwrap();
     let mut queued = 0;
     loop {
         let mut draft = recorder.draft();
         draft.add(Text::Path, format!("/{queued}").as_bytes());
-        match recorder.record(draft, false, 0) {
+        match recorder.record(draft, 0).log {
             Recorded::Queued => queued += 1,
             other => break assert_eq!(other, Recorded::Dropped),
         }
@@ -276,7 +278,7 @@ fn a_full_ring_drops_and_a_file_holds_the_others() {
     for round in 0..2 {
         let mut draft = recorder.draft();
         draft.add(Text::Path, b"/more");
-        assert_eq!(recorder.record(draft, false, 0), Recorded::Queued);
+        assert_eq!(recorder.record(draft, 0).log, Recorded::Queued);
         log.flush();
         assert_eq!(path.exists(), round == 1);
         assert!(log.reopen().blocking_recv().unwrap().is_ok());
@@ -290,14 +292,14 @@ fn a_full_ring_drops_and_a_file_holds_the_others() {
 fn lines_that_cannot_be_written_are_counted() {
     let mut recorder = Recorder::default();
     let rules = Rules { sample: 1.0, ..Rules::default() };
-    recorder.apply(Some(&rules));
+    recorder.apply(Some(&rules), false);
     let log = AccessLog::start(vec![recorder.take_reader().unwrap()]).unwrap();
     let spec = AccessLogSpec { target: LogTarget::File("/dev/full".into()), format: Format::Json, rules };
     let sink = spec.open().unwrap();
     log.switch(Some((spec, sink)));
     for _ in 0..100 {
         let draft = recorder.draft();
-        assert_eq!(recorder.record(draft, false, 0), Recorded::Queued);
+        assert_eq!(recorder.record(draft, 0).log, Recorded::Queued);
     }
     log.flush();
     assert_eq!(log.lost(), 100);
@@ -312,7 +314,7 @@ fn a_daemon_of_syslog_may_start_again() {
     let before = UnixDatagram::bind(&path).unwrap();
     let mut recorder = Recorder::default();
     let rules = Rules { sample: 1.0, ..Rules::default() };
-    recorder.apply(Some(&rules));
+    recorder.apply(Some(&rules), false);
     let log = AccessLog::start(vec![recorder.take_reader().unwrap()]).unwrap();
     let path_alone = template(&[Ok("request.path")]);
     // Longer than any datagram.
@@ -324,7 +326,7 @@ fn a_daemon_of_syslog_may_start_again() {
     let mut send = |number: usize| {
         let mut draft = recorder.draft();
         draft.add(Text::Path, format!("/{number}").as_bytes());
-        assert_eq!(recorder.record(draft, false, 0), Recorded::Queued);
+        assert_eq!(recorder.record(draft, 0).log, Recorded::Queued);
         log.flush();
     };
     let switch = |spec: &AccessLogSpec| {
@@ -363,7 +365,7 @@ fn a_daemon_of_syslog_gets_a_message_for_each_line() {
     for target in [LogTarget::SyslogSocket(path), LogTarget::SyslogAddress(address)] {
         let mut recorder = Recorder::default();
         let rules = Rules { sample: 1.0, ..Rules::default() };
-        recorder.apply(Some(&rules));
+        recorder.apply(Some(&rules), false);
         let log = AccessLog::start(vec![recorder.take_reader().unwrap()]).unwrap();
         let spec = AccessLogSpec { target: target.clone(), format: template(&[Ok("request.path")]), rules };
         let sink = spec.open().unwrap();
@@ -371,7 +373,7 @@ fn a_daemon_of_syslog_gets_a_message_for_each_line() {
         for path in ["/a", "/b"] {
             let mut draft = recorder.draft();
             draft.add(Text::Path, path.as_bytes());
-            assert_eq!(recorder.record(draft, false, 0), Recorded::Queued);
+            assert_eq!(recorder.record(draft, 0).log, Recorded::Queued);
         }
         log.flush();
         for path in ["/a", "/b"] {
@@ -405,7 +407,7 @@ fn a_blocked_pipe_holds_up_neither_orders_nor_workers() {
     assert!(made.success());
     let mut recorder = Recorder::default();
     let rules = Rules { sample: 1.0, ..Rules::default() };
-    recorder.apply(Some(&rules));
+    recorder.apply(Some(&rules), false);
     let log = AccessLog::start(vec![recorder.take_reader().unwrap()]).unwrap();
     let spec = AccessLogSpec { target: LogTarget::File(path.clone()), format: template(&[Ok("request.path")]), rules };
     assert!(spec.open().is_err(), "a FIFO that nobody reads");
@@ -424,7 +426,7 @@ fn a_blocked_pipe_holds_up_neither_orders_nor_workers() {
     while dropped < 2 {
         let mut draft = recorder.draft();
         draft.add(Text::Path, format!("/{queued}/{}", "x".repeat(200)).as_bytes());
-        match recorder.record(draft, false, 0) {
+        match recorder.record(draft, 0).log {
             Recorded::Queued => queued += 1,
             _ => {
                 dropped += 1;

@@ -73,7 +73,8 @@ pub(super) fn read(sources: &[Source], external: &mut External, problems: &mut P
         error_pages: page::pages(&all("error_pages"), problems),
         overload_delay: root.one("workers").time("overload_delay"),
         access_log: root.table("log").and_then(|log| log::access(log, problems)),
-        trace: trace::trace(root.one("trace")),
+        trace: trace::trace(root.one("trace"), root.table("otlp")),
+        export: root.table("otlp").and_then(|otlp| trace::export(otlp, external, problems)),
         metrics_routes: root.one("metrics").number("routes") as usize,
     };
     clusters.iter().for_each(|cluster| source_map.cluster(*cluster));

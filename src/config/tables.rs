@@ -9,7 +9,7 @@ use super::listener_tables::LISTENER;
 use super::log_tables::LOG;
 use super::resilience_tables::{HEDGE, RETRY};
 use super::schema::{Choice, Key, Kind, Preset, Table};
-use super::trace_tables::TRACE;
+use super::trace_tables::{OTLP, TRACE};
 
 /// Loopback (RFC 1122, RFC 4291), private (RFC 1918) and unique local (RFC 4193) ranges.
 pub(super) const PRIVATE: [&str; 6] =
@@ -59,6 +59,7 @@ pub(super) static ROOT: Table = Table {
         key("log", Kind::One(&LOG), Preset::Absent, ""),
         key("trace", Kind::One(&TRACE), Preset::Optional(""), ""),
         key("metrics", Kind::One(&METRICS), Preset::Optional(""), ""),
+        key("otlp", Kind::One(&OTLP), Preset::Absent, ""),
         key("listener", Kind::Many(&LISTENER), Preset::Optional(""), ""),
         key("route", Kind::Many(&ROUTE), Preset::Optional(""), ""),
         key("cluster", Kind::Many(&CLUSTER), Preset::Optional(""), ""),

@@ -86,6 +86,25 @@ pub(super) fn client(cluster: Section<'_>, external: &mut External, problems: &m
     Some(ClusterTls { spec, name })
 }
 
+/// How a collector of traces is authenticated.
+pub(super) fn collector(section: Section<'_>, external: &mut External, problems: &mut Problems) -> Option<ClientSpec> {
+    let mut reader = Reader { directory: directory(section, "ca"), external, problems };
+    let trust = match section.text("ca") {
+        Some(ca) if ca.value != SYSTEM => Trust::Authorities(reader.authorities(ca)?),
+        _ => Trust::Authorities(reader.external.public_authorities()),
+    };
+    Some(ClientSpec {
+        trust,
+        pins: Arc::default(),
+        spiffe_ids: Arc::default(),
+        revocation: Arc::default(),
+        identity: None,
+        protocols: &[b"http/1.1"],
+        post_quantum: true,
+        tickets: 0,
+    })
+}
+
 impl ClusterTls {
     /// The name that TLS asks an endpoint for, whose host is `host`; None: it has none, which is reported.
     pub(super) fn name_of(&self, host: &str, text: Text<'_>, problems: &mut Problems) -> Option<ServerName<'static>> {

@@ -86,6 +86,11 @@ fn process(status: &Status, out: &mut Exposition) {
     let help = "Entries of the access log that are not in it: there was no room for them (full), or they could not be written (write).";
     let dropped = by_reason(["full", "write"], [log.dropped, log.lost]);
     family("cairn_access_log_dropped_total", "counter", help, &dropped);
+    let traces = &status.traces;
+    family("cairn_spans_exported_total", "counter", "Spans that the collector has taken.", &one(traces.exported));
+    let help = "What the collector has not got: spans of an exchange for which there was no room (full), and spans that were refused or could not be sent (export).";
+    let dropped = by_reason(["full", "export"], [traces.dropped, traces.lost]);
+    family("cairn_spans_dropped_total", "counter", help, &dropped);
     local_responses(status, &mut family);
     workers(status, &mut family);
     turn_delays(status, out);

@@ -18,6 +18,7 @@ mod guard;
 mod health;
 mod metrics;
 mod names;
+mod observer;
 mod plan;
 mod prepare;
 mod process;
@@ -41,6 +42,7 @@ use crate::access_log::AccessLog;
 use crate::config::{Config, Loader};
 use crate::event_log::{Level, log};
 use crate::listener::{self, BoundAddresses};
+use crate::observer::Observer;
 use crate::runtime::Bell;
 use crate::snapshot::Snapshot;
 use crate::worker::WorkerHandle;
@@ -56,6 +58,7 @@ use guard::{GuardedReload, History};
 pub use health::EndpointOrder;
 use health::Health;
 pub use names::{NamedRoute, SeriesNames};
+pub use observer::TraceStatus;
 pub use plan::{Change, Plan};
 pub use prepare::{Compiler, insecure_clusters, tenant_complaints};
 pub use process::{BusyStatus, ProcessStatus};
@@ -144,6 +147,8 @@ pub struct Control {
     threads: process::Threads,
     /// The thread that writes the access log; None: nobody is served.
     access_log: Option<AccessLog>,
+    /// The thread that observes exchanges.
+    observer: Option<Observer>,
 }
 
 impl Control {
@@ -183,6 +188,7 @@ impl Control {
             names: SeriesNames::default(),
             threads: process::Threads::default(),
             access_log: None,
+            observer: None,
         };
         if let Some(first) = control.snapshots.first() {
             control.names.follow(first, control.config.metrics.routes);

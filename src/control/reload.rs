@@ -312,6 +312,7 @@ impl Control {
         }
         self.begin_log(&snapshot, log_sink);
         self.names.follow(&snapshot, config.metrics.routes);
+        self.begin_export(&snapshot);
         event_log::configure(config.events.level, config.events.format);
         for (worker, sockets) in self.workers.iter().zip(sockets) {
             worker.send(ConfigUpdate { snapshot: Arc::clone(&snapshot), sockets });
@@ -343,6 +344,7 @@ impl Control {
         }
         self.collect();
         self.end_log();
+        self.end_export();
         if let Some(outcome) = running.outcome.take() {
             self.done(running, Ok(outcome));
         }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::certificates::{CertificateStatus, certificates};
 use super::prepare::insecure_clusters;
 use super::reload::Running;
-use super::{AccessLogStatus, BusyStatus, ClusterStatus, Control, DrainStatus, ProcessStatus};
+use super::{AccessLogStatus, BusyStatus, ClusterStatus, Control, DrainStatus, ProcessStatus, TraceStatus};
 use crate::config::{Report, TenantState};
 use crate::event_log;
 use crate::http2::ErrorCode;
@@ -133,6 +133,9 @@ pub struct Status {
     /// The access log.
     #[serde(default)]
     pub access_log: AccessLogStatus,
+    /// Spans of traces.
+    #[serde(default)]
+    pub traces: TraceStatus,
     /// What the process uses.
     #[serde(default)]
     pub process: ProcessStatus,
@@ -303,8 +306,7 @@ impl Control {
             free: worker.counters.free_buffers.get(),
             starved: worker.counters.starved_receives.get(),
         });
-        let shaken = |tls13: usize, resumed: usize| sum(&|counters| counters.endpoint_handshakes()[tls13][resumed]);
-        let endpoint_tls_handshakes = [0, 1].map(|tls13| [0, 1].map(|resumed| shaken(tls13, resumed)));
+        let shaken = |tls13: usize| [0, 1].map(|resumed| sum(&|it| it.endpoint_handshakes()[tls13][resumed]));
         Status {
             cairn: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -319,7 +321,7 @@ impl Control {
             responses: [0, 1, 2, 3].map(|class| sum(&|counters| counters.responses()[class])),
             connect_failures: sum(&|counters| counters.connect_failures.get()),
             handshakes: self.handshakes(),
-            endpoint_tls_handshakes,
+            endpoint_tls_handshakes: [0, 1].map(shaken),
             insecure_clusters: insecure_clusters(None, &self.config).len(),
             endpoint_tls_failures: self.totals(Counters::endpoint_tls_failures),
             buffers: buffers.collect(),
@@ -342,6 +344,7 @@ impl Control {
             tenants: self.tenants(),
             events_dropped: event_log::dropped(),
             access_log: self.access_log_status(),
+            traces: self.trace_status(),
             process: ProcessStatus::read(),
             threads: self.threads.status(),
             turns: self.workers.iter().map(|worker| TurnStatus::of(&worker.counters)).collect(),
@@ -440,6 +443,11 @@ impl Status {
                 "access log",
                 format_args!("{queued} lines, {dropped} more were dropped, {lost} could not be written"),
             )?;
+        }
+        let TraceStatus { exported, dropped, lost } = self.traces;
+        if exported + dropped + lost > 0 {
+            let text = format_args!("{exported} spans exported, {lost} lost, and those of {dropped} exchanges dropped");
+            row("traces", text)?;
         }
         Ok(())
     }

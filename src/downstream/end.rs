@@ -260,7 +260,7 @@ impl Downstream {
     /// Ends the exchange with the origin; an answer to the client may follow.
     pub(super) fn close_exchange<D: Driver>(&mut self, engine: &mut Engine<D>, exchange: u32, outcome: Outcome) {
         if let Some(entry) = &mut self.log.entry {
-            engine.name_endpoint(exchange, entry);
+            engine.name_attempts(exchange, entry);
         }
         if let Some(forwarding) = engine.close(exchange, outcome == Outcome::Whole) {
             self.record(engine).forwarded = Some(forwarding);

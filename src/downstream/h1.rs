@@ -123,6 +123,7 @@ impl Downstreams {
                 lease.advance(length);
                 let sent = send_request_head(connection, engine, exchange, lease);
                 connection.record(engine).overhead = engine.ring.elapsed();
+                entry.iter_mut().for_each(|entry| engine.note_target(entry));
                 connection.log.entry = entry;
                 match sent {
                     Ok(()) => Step::Again,
@@ -308,7 +309,7 @@ impl Downstreams {
         connection.send(engine, &mut out);
         if kind == HeadKind::Tunnel {
             if let Some(entry) = &mut connection.log.entry {
-                engine.name_endpoint(exchange, entry);
+                engine.name_attempts(exchange, entry);
             }
             engine.detach(exchange);
             let tunnel = Tunnel { exchange, up: Direction::Open, down: Direction::Open };

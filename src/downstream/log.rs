@@ -40,6 +40,7 @@ impl Downstream {
         });
         if let Some(failure) = record.failure {
             draft.add(Text::Reason, failure.answer().reason.as_bytes());
+            draft.add(Text::Side, failure.side().name().as_bytes());
         }
         let now = record.ended;
         let began = if read || self.begun.is_some() { self.log.begun_at } else { record.began };
@@ -51,7 +52,7 @@ impl Downstream {
         numbers.first_byte = record.answered.map(|answered| answered.saturating_sub(began));
         numbers.own = record.overhead;
         (numbers.received, numbers.sent) = (record.received, record.sent);
-        numbers.status = record.status;
+        (numbers.status, numbers.cut) = (record.status, record.is_cut());
         if let Some(forwarding) = record.forwarded {
             numbers.queue = forwarding.queue;
             numbers.connect = forwarding.connect;
@@ -63,6 +64,6 @@ impl Downstream {
             (true, Version::Http10) => Protocol::Http10,
             (true, Version::Http11) => Protocol::Http11,
         };
-        engine.end_entry(draft, record.is_cut());
+        engine.end_entry(draft);
     }
 }

@@ -25,6 +25,10 @@ pub(super) struct Attempt {
     pub(super) owes: bool,
     /// Whether what it sends is a copy of what the exchange holds of the request.
     pub(super) sends_copy: bool,
+    /// 1 for the first one of its exchange.
+    pub(super) number: u8,
+    /// When it began.
+    pub(super) began: Duration,
     /// When connecting began.
     pub(super) since: Tick,
     /// Since when the origin has taken no byte although some wait to be sent to it.
@@ -258,6 +262,8 @@ impl<D: Driver> Engine<D> {
             stage: Stage::Waiting,
             owes: false,
             sends_copy: false,
+            number: exchange.forwarding.attempts,
+            began: self.ring.clock().now(),
             since: self.ring.clock().tick(),
             sending: Stall::default(),
             answering: Stall::default(),

@@ -113,6 +113,19 @@ pub enum Side {
     Us,
 }
 
+impl Side {
+    /// A word for it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Downstream => "client",
+            Self::Operator => "operator",
+            Self::Upstream => "origin",
+            Self::Us => "cairn",
+        }
+    }
+}
+
 impl Failure {
     /// That of a request of HTTP/2 whose head is malformed or too large.
     #[must_use]

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::attempt::{Attempt, Round, Stage};
 use super::latency::Latencies;
+use super::recover::cause;
 use super::replay::copied;
 use super::state::Exchange;
 use super::waiting::Place;
@@ -27,6 +28,11 @@ use crate::uring::Driver;
 const SHARE: f32 = 0.05;
 /// Second attempts that the requests of before allow at most, over all workers.
 const SAVED: f32 = 10.0;
+
+/// What ended an attempt whose answer was not waited for, because another one had come.
+pub(super) const OUTRUN: &str = "hedge_lost";
+/// What ended one that has sent what is no answer.
+const BAD_HEAD: &str = "malformed_response";
 
 /// The attempt that is under way beside the one of the exchange.
 #[derive(Debug)]
@@ -179,6 +185,8 @@ impl<D: Driver> Engine<D> {
         if let Some(Some(known)) = self.hedges.get_mut(number) {
             known.budget -= 1.0;
         }
+        let number = self.exchanges[id as usize].forwarding.attempts.saturating_add(1);
+        self.name_attempt(id, number, &mut request);
         self.upstreams.send(&mut self.ring, connection, &mut request);
         let attempt = Attempt {
             endpoint,
@@ -187,12 +195,14 @@ impl<D: Driver> Engine<D> {
             stage: Stage::Waiting,
             owes: true,
             sends_copy: true,
+            number,
+            began: self.ring.clock().now(),
             since: self.ring.clock().tick(),
             sending: Stall::default(),
             answering: Stall::default(),
         };
         let exchange = &mut self.exchanges[id as usize];
-        exchange.forwarding.attempts = exchange.forwarding.attempts.saturating_add(1);
+        exchange.forwarding.attempts = number;
         exchange.second = Some(Second { attempt, place, asked: self.ring.clock().now(), held: None });
         self.balancer.begin(endpoint);
         self.balancer.owe(endpoint);
@@ -363,11 +373,27 @@ impl<D: Driver> Engine<D> {
             Some(end) => self.observe_end_of(id, connection, end),
         }
         self.exchanges[id as usize].tries.failed.insert(endpoint);
-        self.end_second(id, HedgeOutcome::Lost);
+        self.note_second(id, end.map_or(BAD_HEAD, |end| cause(end).answer().reason));
+        self.drop_second(id, HedgeOutcome::Lost);
+    }
+
+    /// Notes the second attempt, which ends.
+    fn note_second(&mut self, id: u32, reason: &'static str) {
+        let second = self.exchanges.get(id as usize).and_then(|exchange| exchange.second.as_ref());
+        if let Some((attempt, held)) = second.map(|second| (second.attempt, second.held)) {
+            self.note_ended(id, &attempt, held.unwrap_or(0), if held.is_some() { "" } else { reason });
+        }
+    }
+
+    /// Ends the second attempt, if there is one, which was not needed.
+    #[inline]
+    pub(super) fn end_second(&mut self, id: u32, outcome: HedgeOutcome) {
+        self.note_second(id, OUTRUN);
+        self.drop_second(id, outcome);
     }
 
     /// Ends the second attempt, if there is one, and resets its connection.
-    pub(super) fn end_second(&mut self, id: u32, outcome: HedgeOutcome) {
+    fn drop_second(&mut self, id: u32, outcome: HedgeOutcome) {
         let Some(exchange) = self.exchanges.get_mut(id as usize) else { return };
         let Some(Second { attempt, place, asked, held }) = exchange.second.take() else { return };
         let Attempt { endpoint, connection, owes, sends_copy, .. } = attempt;

@@ -1,10 +1,12 @@
 //! What the access log is told of a request while it is known: texts of its head, its route, its endpoint. Not here: its end
 //! (`downstream`), and which exchanges are logged (`access_log`).
 
-use super::request::AddressText;
-use super::{Decision, Engine, Peer, RouteOf, RouteRequest, client};
-use crate::access_log::{Draft, QueryRule, Recorded, Text};
-use crate::http::FieldName;
+use super::attempt::Attempt;
+use super::hedge::{OUTRUN, Second};
+use super::request::{AddressText, target};
+use super::{Decision, Engine, Failure, Peer, RouteOf, RouteRequest, client};
+use crate::access_log::{AttemptEntry, Draft, Outcome, QueryRule, Recorded, Text};
+use crate::http::{FieldName, RequestHead};
 use crate::id::RouteId;
 use crate::route::Action;
 use crate::snapshot::Snapshot;
@@ -15,7 +17,11 @@ impl<D: Driver> Engine<D> {
     /// The entry of an exchange that begins: what is known of its request. None: nothing is logged.
     #[inline]
     pub fn begin_entry(&mut self, asked: &RouteRequest<'_>, snapshot: &Snapshot) -> Option<Box<Draft>> {
-        if self.access_log.is_on() { Some(self.begin_read_entry(asked, snapshot)) } else { None }
+        if self.access_log.is_on() || self.trace.spans().0 != 0 {
+            Some(self.begin_read_entry(asked, snapshot))
+        } else {
+            None
+        }
     }
 
     #[inline(never)]
@@ -29,27 +35,39 @@ impl<D: Driver> Engine<D> {
         } else {
             self.begin_entry_of((peer.text(), peer.port), &spec.name, tls)
         };
-        let Some(rules) = self.access_log.rules() else { return draft };
         draft.add(Text::Method, request.method_text.of(head));
         draft.add(Text::Authority, request.authority.of(head));
         draft.add(Text::Path, request.path(head));
-        draft.add_query(rules.query, request.query.map_or(b"", |query| query.of(head)));
+        let query_rule = self.access_log.query();
+        draft.add_query(query_rule, request.query.map_or(b"", |query| query.of(head)));
         draft.add(Text::RequestId, id.text());
         draft.add(Text::Traceparent, self.trace.value());
+        (draft.numbers.span, draft.numbers.parent) = self.trace.spans();
+        if draft.numbers.span != 0 {
+            self.add_trace_state(request, head, &mut draft);
+        }
         let agent = request.fields.get(FieldName::UserAgent);
         draft.add(Text::UserAgent, agent.map_or(b"", |field| field.value.of(head)));
         if let Some(referer) = request.fields.named(head, b"referer").next() {
             let value = referer.value.of(head);
             // Its query is one of this host, as a rule.
-            let end = value.iter().position(|byte| *byte == b'?').filter(|_| rules.query != QueryRule::Full);
+            let end = value.iter().position(|byte| *byte == b'?').filter(|_| query_rule != QueryRule::Full);
             draft.add(Text::Referer, &value[..end.unwrap_or(value.len())]);
         }
-        for name in &rules.headers {
+        for name in self.access_log.rules().map_or(&[][..], |rules| &rules.headers) {
             if let Some(field) = request.fields.named(head, name.as_bytes()).next() {
                 draft.add_header(name.as_bytes(), field.value.of(head));
             }
         }
         draft
+    }
+
+    /// Adds what a span has besides of its trace.
+    #[cold]
+    fn add_trace_state(&self, request: &RequestHead, head: &[u8], draft: &mut Draft) {
+        let replaced = self.trace.replaced() & FieldName::Tracestate.bit() != 0;
+        let state = request.fields.get(FieldName::Tracestate).filter(|field| !replaced && !field.dropped);
+        draft.add(Text::Tracestate, state.map_or(b"", |field| field.value.of(head)));
     }
 
     /// The entry of an exchange whose request could not be read.
@@ -72,21 +90,82 @@ impl<D: Driver> Engine<D> {
         draft
     }
 
-    /// Adds the endpoint of the last attempt, while the snapshot of the exchange is known.
-    #[inline(never)]
-    pub fn name_endpoint(&self, id: u32, draft: &mut Draft) {
-        let Some(exchange) = self.exchanges.get(id as usize) else { return };
-        let endpoint = exchange.forwarding.endpoint.and_then(|endpoint| exchange.snapshot.endpoint(endpoint));
-        if let Some((_, endpoint)) = endpoint {
-            draft.add(Text::Endpoint, endpoint.name.as_bytes());
+    /// Adds what the origin was sent, of an exchange that is recorded; the head for it was written last.
+    #[inline]
+    pub fn note_target(&self, draft: &mut Draft) {
+        if draft.numbers.span != 0 {
+            draft.add(Text::Target, target(&self.scratch));
         }
     }
 
-    /// Hands in an entry, and counts what becomes of it. `cut`: the response was not sent to its end.
+    /// Adds the attempts, and the endpoint of the last one, while the snapshot of the exchange is known.
     #[inline(never)]
-    pub fn end_entry(&mut self, draft: Box<Draft>, cut: bool) {
+    pub fn name_attempts(&self, id: u32, draft: &mut Draft) {
+        let Some(exchange) = self.exchanges.get(id as usize) else { return };
+        let endpoint = exchange.forwarding.endpoint.and_then(|endpoint| exchange.snapshot.endpoint(endpoint));
+        let Some((cluster, endpoint)) = endpoint else { return };
+        draft.numbers.upstream_tls = cluster.tls.is_some();
+        draft.add(Text::Endpoint, endpoint.name.as_bytes());
+        if let Some(attempts) = &exchange.attempts {
+            draft.add_attempts(attempts);
+        }
+        if let Some(Second { attempt, held, .. }) = &exchange.second
+            && let Some((_, other)) = exchange.snapshot.endpoint(attempt.endpoint)
+        {
+            draft.add_attempt(&AttemptEntry {
+                number: attempt.number,
+                status: held.unwrap_or(0),
+                began: attempt.began,
+                ended: Some(self.ring.clock().now()),
+                endpoint: other.name.as_bytes(),
+                reason: if held.is_some() { b"" } else { OUTRUN.as_bytes() },
+            });
+        }
+        if let Some(attempt) = exchange.attempt() {
+            draft.add_attempt(&AttemptEntry {
+                number: attempt.number,
+                began: attempt.began,
+                endpoint: endpoint.name.as_bytes(),
+                ..AttemptEntry::default()
+            });
+        }
+    }
+
+    /// Notes an attempt that ends before its exchange: with a response of this status that is not passed on, or with a failure.
+    #[cold]
+    pub(super) fn note_attempt(&mut self, id: u32, status: u16, failure: Option<Failure>) {
+        if let Some(attempt) = self.exchanges[id as usize].attempt().copied() {
+            self.note_ended(id, &attempt, status, failure.map_or("", |failure| failure.answer().reason));
+        }
+    }
+
+    /// Notes one of two attempts.
+    #[cold]
+    pub(super) fn note_ended(&mut self, id: u32, attempt: &Attempt, status: u16, reason: &'static str) {
+        let exchange = &mut self.exchanges[id as usize];
+        let Some((_, endpoint)) = exchange.snapshot.endpoint(attempt.endpoint) else { return };
+        let entry = AttemptEntry {
+            number: attempt.number,
+            status,
+            began: attempt.began,
+            ended: Some(self.ring.clock().now()),
+            endpoint: endpoint.name.as_bytes(),
+            reason: reason.as_bytes(),
+        };
+        let mut attempts = exchange.attempts.take().unwrap_or_else(|| self.access_log.attempts());
+        attempts.add(&entry);
+        self.exchanges[id as usize].attempts = Some(attempts);
+    }
+
+    /// Hands in an entry, and counts what becomes of it.
+    #[inline(never)]
+    pub fn end_entry(&mut self, draft: Box<Draft>) {
         let random = self.balancer.random();
-        match self.access_log.record(draft, cut, random) {
+        let Outcome { log, span } = self.access_log.record(draft, random);
+        if span == Recorded::Dropped {
+            self.counters.spans_dropped.add(1);
+        }
+        match log {
             Recorded::Queued => self.counters.log_queued.add(1),
             Recorded::Dropped => self.counters.log_dropped.add(1),
             Recorded::LeftOut => {}

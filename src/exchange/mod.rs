@@ -203,7 +203,8 @@ impl<D: Driver> Engine<D> {
     pub fn apply(&mut self, snapshot: Arc<Snapshot>) -> SnapshotRef {
         let bound = snapshot.endpoint_bound();
         self.counters.version.set(snapshot.version);
-        self.access_log.apply(snapshot.access_log.as_ref().map(|log| &log.rules));
+        let traced = snapshot.trace.sampling.is_some();
+        self.access_log.apply(snapshot.access_log.as_ref().map(|log| &log.rules), traced);
         self.balancer.apply(&snapshot.clusters);
         self.budgets.resize_with(snapshot.route_bound().max(self.budgets.len()), RetryBudget::default);
         self.apply_hedges(&snapshot);
@@ -279,6 +280,7 @@ impl<D: Driver> Engine<D> {
             offer: offer.unwrap_or_default(),
             priority,
             kept,
+            span: self.trace.spans().0,
             ..Exchange::new(stream, &decision.snapshot, route, cluster, self.ring.clock().now())
         };
         if let Some(hedge) = route.hedge {
@@ -394,6 +396,7 @@ impl<D: Driver> Engine<D> {
         }
         self.give_places(exchange.place.take());
         self.spare(exchange.kept.take());
+        self.access_log.put_back_attempts(exchange.attempts.take());
         Some(exchange.forwarding)
     }
 

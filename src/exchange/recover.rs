@@ -17,6 +17,7 @@ use crate::limits;
 use crate::route::{Retry, RetryOn};
 use crate::telemetry::{HedgeOutcome, RetryReason, RetryRefusal};
 use crate::tls;
+use crate::trace;
 use crate::upstream::{AcquireOptions, End, Upstream};
 use crate::uring::{Driver, Fault, Ring, SocketId};
 
@@ -100,6 +101,7 @@ impl<D: Driver> Engine<D> {
         let Some(place) = place else { return Err(self.fail(id, failure)) };
         let held = if expired { None } else { self.take_request(id) };
         let Some(request) = held else { return Err(self.fail(id, failure)) };
+        self.note_attempt(id, 0, Some(failure));
         self.repeat(id, request, place).map_err(|again| {
             // The cause of the last attempt's failure tells the operator more than that no endpoint is left.
             let exhausted = !matches!(place, Place::Anywhere | Place::Again) && again == Failure::NoEndpoint;
@@ -128,6 +130,7 @@ impl<D: Driver> Engine<D> {
             return false;
         }
         let Some(request) = self.take_request(id) else { return false };
+        self.note_attempt(id, status, None);
         match self.repeat(id, request, Place::Elsewhere) {
             Ok(()) => true,
             Err(failure) => {
@@ -434,9 +437,25 @@ impl<D: Driver> Engine<D> {
             request.clear(self.ring.buffers.pieces());
             return Err(failure);
         }
+        self.name_last(id, &mut request);
         self.send(id, &mut request);
         self.arm(id);
         Ok(())
+    }
+
+    /// [`Engine::name_attempt`] of the attempt that has begun last.
+    pub(super) fn name_last(&mut self, id: u32, request: &mut Queue) {
+        self.name_attempt(id, self.exchanges[id as usize].forwarding.attempts, request);
+    }
+
+    /// Makes the span of an attempt the parent of what its origin does, in a request that was written for an earlier one.
+    pub(super) fn name_attempt(&mut self, id: u32, number: u8, request: &mut Queue) {
+        let exchange = &self.exchanges[id as usize];
+        let Some(mut lease) = (if exchange.span == 0 { None } else { request.pop(self.ring.buffers.pieces()) }) else {
+            return;
+        };
+        trace::replace_parent(lease.bytes_mut(), exchange.span, number);
+        request.push_front(self.ring.buffers.pieces(), lease);
     }
 
     /// Waits before the next attempt. The wait doubles with each retry; half of it is random, so that exchanges that failed together
@@ -471,6 +490,7 @@ impl<D: Driver> Engine<D> {
         let begun = if expired { Err(Failure::ResponseTimeout) } else { self.attempt(id, true) };
         match begun {
             Ok(()) => {
+                self.name_last(id, &mut request);
                 self.send(id, &mut request);
                 self.arm(id);
             }
@@ -497,6 +517,7 @@ impl<D: Driver> Engine<D> {
     /// Ends the attempt, and with it the exchange's chance of a response.
     pub(super) fn fail(&mut self, id: u32, failure: Failure) -> Failure {
         self.end_second(id, HedgeOutcome::Lost);
+        self.note_attempt(id, 0, Some(failure));
         self.end_attempt(id);
         self.exchanges[id as usize].state = State::Failed(failure);
         failure

@@ -2,7 +2,7 @@
 
 use super::{Engine, Peer};
 use crate::http::{FieldName, RequestHead};
-use crate::trace::Received;
+use crate::trace::{Received, Sampling};
 use crate::uring::Driver;
 
 /// Most bytes of an identifier that are known of; a longer one is passed on whole.
@@ -68,7 +68,12 @@ impl<D: Driver> Engine<D> {
         let spec = self.snapshot.trace;
         let received = if spec.believes(trusted) { Received::of(request, head, spec.b3) } else { None };
         match received {
-            Some(received) => self.trace.continue_with(&received),
+            Some(received) => {
+                self.trace.continue_with(&received);
+                if spec.sampling.is_some() && self.trace.is_sampled() {
+                    self.record_span(false);
+                }
+            }
             None if spec.make => {
                 let parent = self.random_digits();
                 match own {
@@ -81,9 +86,27 @@ impl<D: Driver> Engine<D> {
                         self.trace.begin(&id, &parent);
                     }
                 }
+                if let Some(sampling) = spec.sampling {
+                    self.sample(sampling);
+                }
             }
             None => self.trace.clear(),
         }
+    }
+
+    /// Records the trace that begins here, if it is one of those that are recorded.
+    #[cold]
+    fn sample(&mut self, sampling: Sampling) {
+        if self.trace.trace().is_some_and(|id| sampling.records(id)) {
+            self.record_span(true);
+        }
+    }
+
+    /// Records the exchange of the request. `root`: its trace begins with it.
+    #[cold]
+    fn record_span(&mut self, root: bool) {
+        let id = u64::from(self.balancer.random()) << 32 | u64::from(self.balancer.random());
+        self.trace.record(id.max(1), root);
     }
 
     /// 16 random hexadecimal digits; not all zero, which names no span.

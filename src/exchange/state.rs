@@ -11,6 +11,7 @@ use super::replay::Replay;
 use super::request::UpgradeOffer;
 use super::waiting::{Link, Place};
 use super::{Failure, Forwarding, Kept};
+use crate::access_log::AttemptLog;
 use crate::buffer::Queue;
 use crate::cluster::{Cluster, Priority};
 use crate::http::Method;
@@ -51,6 +52,10 @@ pub(super) struct Exchange {
     pub(super) connecting: Option<Duration>,
     /// The part of its record that describes the origin's side.
     pub(super) forwarding: Forwarding,
+    /// Its attempts before the one under way; None: there are none.
+    pub(super) attempts: Option<Box<AttemptLog>>,
+    /// Id of its span; 0: it is not recorded.
+    pub(super) span: u64,
     /// The part of the request that was sent and may be sent again.
     pub(super) replay: Replay,
     /// What its response needs of its request.
@@ -126,6 +131,8 @@ impl Exchange {
                 cluster,
                 snapshot.clusters.get(cluster.index()).map_or(NO_CLUSTER, |it| it.state.series()),
             ),
+            attempts: None,
+            span: 0,
             asked: now,
             request_done: false,
             binds: false,

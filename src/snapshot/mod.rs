@@ -16,6 +16,7 @@ use crate::access_log::AccessLogSpec;
 use crate::cluster::{Balancer, Cluster, ClusterSpec, ClusterViews, Endpoint, Preference, Tried};
 use crate::http::path::{self, EncodedSlash};
 use crate::id::{Address, ClusterId, EndpointId, ListenerId, Network, RouteId, RouteNumber, TenantId};
+use crate::observer::ExportSpec;
 use crate::route::{BuildError, ErrorPageSpec, ErrorPages, Protocol, RouteSpec, Router, Scheme};
 use crate::runtime::Quota;
 use crate::telemetry::RouteStats;
@@ -42,6 +43,8 @@ pub struct Snapshot {
     pub access_log: Option<AccessLogSpec>,
     /// What becomes of trace contexts.
     pub trace: TraceSpec,
+    /// Where spans are exported to; None: nowhere.
+    pub export: Option<Arc<ExportSpec>>,
     /// By `ListenerId`; with gaps, where other snapshots have listeners that this one lacks.
     listeners: Box<[Option<Listener>]>,
     /// By `EndpointId`, with gaps.
@@ -164,6 +167,8 @@ pub struct SnapshotSpec {
     pub trace: TraceSpec,
     /// `metrics.routes`: routes with series of their own.
     pub metrics_routes: usize,
+    /// `[otlp]`; None: nothing is exported.
+    pub export: Option<Arc<ExportSpec>>,
 }
 
 impl SnapshotSpec {
@@ -367,7 +372,7 @@ impl Snapshot {
         let error_pages = ErrorPages::compile(&spec.error_pages);
         let (listeners, endpoints, tenants) = (listeners.into(), endpoints.into(), tenants.into());
         let overload_delay = spec.overload_delay;
-        let (access_log, trace) = (spec.access_log, spec.trace);
+        let (access_log, trace, export) = (spec.access_log, spec.trace, spec.export);
         Ok(Self {
             version,
             router,
@@ -377,6 +382,7 @@ impl Snapshot {
             overload_delay,
             access_log,
             trace,
+            export,
             listeners,
             endpoints,
             tenants,
@@ -397,6 +403,7 @@ impl Snapshot {
             overload_delay: Duration::MAX,
             access_log: None,
             trace: TraceSpec::default(),
+            export: None,
             listeners: Box::default(),
             endpoints: Box::default(),
             tenants: Box::default(),

@@ -14,6 +14,8 @@ const LINE: usize = NAME.len() + VALUE + 2;
 const TRACE: usize = NAME.len() + 3;
 /// Where the id of the parent begins, 16 digits.
 const PARENT: usize = TRACE + 33;
+/// Where the flags begin, 2 digits.
+const FLAGS: usize = PARENT + 17;
 /// A line of a trace that is not sampled.
 const BLANK: [u8; LINE] = *b"traceparent: 00-00000000000000000000000000000000-0000000000000000-00\r\n";
 /// The bits of the fields in a set of names.
@@ -71,6 +73,34 @@ pub(super) fn is_zero(digits: &[u8]) -> bool {
     digits.iter().all(|digit| *digit == b'0')
 }
 
+/// The id of the span of an attempt, by that of its exchange and its number, which begins with 1. Never 0, which names no span.
+#[must_use]
+pub fn attempt_span(exchange: u64, number: u8) -> u64 {
+    // Steps of the golden ratio: no two of 256 attempts meet.
+    exchange.wrapping_add(u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15)).max(1)
+}
+
+/// The digits of a span's id.
+#[must_use]
+pub fn hexadecimal(id: u64) -> [u8; 16] {
+    let mut digits = [0; 16];
+    for (at, digit) in digits.iter_mut().enumerate() {
+        *digit = b"0123456789abcdef"[(id >> (60 - 4 * at) & 15) as usize];
+    }
+    digits
+}
+
+/// Makes the attempt of this number the parent in the line of Traceparent of a head that was written for an earlier one of the same
+/// exchange. A line that a route has set stays as it is.
+pub fn replace_parent(head: &mut [u8], exchange: u64, number: u8) {
+    let end = memchr::memmem::find(head, b"\r\n\r\n").unwrap_or(head.len());
+    let Some(at) = memchr::memmem::find(&head[..end], b"\r\ntraceparent: 00-").map(|at| at + 2) else { return };
+    let Some(parent) = head.get_mut(at + PARENT..at + PARENT + 16) else { return };
+    if (1..number).any(|earlier| *parent == hexadecimal(attempt_span(exchange, earlier))) {
+        parent.copy_from_slice(&hexadecimal(attempt_span(exchange, number)));
+    }
+}
+
 /// The trace context of one request, as its origin is told of it.
 #[derive(Clone, Copy, Debug)]
 pub struct TraceContext {
@@ -82,17 +112,22 @@ pub struct TraceContext {
     replaced: u64,
     /// Whether the line is written.
     written: bool,
+    /// Id of the span of the exchange; 0: it is not recorded.
+    span: u64,
+    /// Id of the span that is its parent; 0: none, the trace begins here.
+    parent: u64,
 }
 
 impl Default for TraceContext {
     fn default() -> Self {
-        Self { line: BLANK, known: false, replaced: FIELDS, written: false }
+        Self { line: BLANK, known: false, replaced: FIELDS, written: false, span: 0, parent: 0 }
     }
 }
 
 impl TraceContext {
     /// The request is part of no trace that goes on.
     pub fn clear(&mut self) {
+        self.span = 0;
         (self.known, self.replaced, self.written) = (false, FIELDS, false);
     }
 
@@ -103,6 +138,7 @@ impl TraceContext {
             Received::B3(value) => (value, FIELDS),
         };
         self.line[NAME.len()..NAME.len() + VALUE].copy_from_slice(value);
+        self.span = 0;
         (self.known, self.replaced, self.written) = (true, replaced, replaced != 0);
     }
 
@@ -110,9 +146,43 @@ impl TraceContext {
     #[inline]
     pub fn begin(&mut self, id: &[u8; 32], parent: &[u8; 16]) {
         self.line = BLANK;
+        self.span = 0;
         self.line[TRACE..TRACE + 32].copy_from_slice(id);
         self.line[PARENT..PARENT + 16].copy_from_slice(parent);
         (self.known, self.replaced, self.written) = (true, FIELDS, true);
+    }
+
+    /// The exchange of the request is recorded as the span `id`: its origin gets that of the first attempt as its parent. `root`: the trace
+    /// begins with it.
+    pub fn record(&mut self, id: u64, root: bool) {
+        let digits = |range: std::ops::Range<usize>| std::str::from_utf8(&self.line[range]).ok();
+        let parent = digits(PARENT..PARENT + 16).and_then(|digits| u64::from_str_radix(digits, 16).ok());
+        (self.span, self.parent) = (id, if root { 0 } else { parent.unwrap_or(0) });
+        self.line[NAME.len()..TRACE].copy_from_slice(b"00-");
+        self.line[PARENT..PARENT + 16].copy_from_slice(&hexadecimal(attempt_span(id, 1)));
+        self.line[PARENT + 16..].copy_from_slice(b"-01\r\n");
+        self.replaced |= FieldName::Traceparent.bit();
+        self.written = true;
+    }
+
+    /// Whether who has begun the trace, or joined it before, records it.
+    #[must_use]
+    pub fn is_sampled(&self) -> bool {
+        let digit = char::from(self.line[FLAGS + 1]).to_digit(16).unwrap_or(0);
+        self.known && digit & 1 == 1
+    }
+
+    /// The trace's id, 32 digits.
+    #[must_use]
+    pub fn trace(&self) -> Option<&[u8; 32]> {
+        self.line[TRACE..].first_chunk().filter(|_| self.known)
+    }
+
+    /// Ids of the span of the exchange and of its parent; 0: there is none.
+    #[must_use]
+    #[inline(always)]
+    pub fn spans(&self) -> (u64, u64) {
+        (self.span, self.parent)
     }
 
     /// Received fields that do not go on, bits of [`FieldName`].
@@ -193,7 +263,37 @@ pub(super) mod tests {
         assert_eq!(context.line(), Some(line));
         context.continue_with(&received(&format!("Traceparent: {GOOD}\r\n"), false).unwrap());
         assert_eq!((context.line(), context.value(), context.replaced()), (None, GOOD.as_bytes(), 0));
+        assert!(context.is_sampled());
+        context.record(0x0123_4567_89ab_cdef, false);
+        assert_eq!(context.spans(), (0x0123_4567_89ab_cdef, 0xb7ad_6b71_6920_3331));
+        let own = hexadecimal(attempt_span(0x0123_4567_89ab_cdef, 1));
+        let own = str::from_utf8(&own).unwrap();
+        let line = format!("traceparent: 00-0af7651916cd43dd8448eb211c80319c-{own}-01\r\n");
+        assert_eq!(context.line().map(|line| &line[..]), Some(line.as_bytes()));
+        assert_eq!(context.replaced(), FieldName::Traceparent.bit(), "Tracestate goes on");
+        context.begin(b"0123456789abcdef0123456789abcdef", b"fedcba9876543210");
+        assert!(!context.is_sampled() && context.spans().0 == 0);
+        context.record(1, true);
+        assert_eq!((context.spans(), context.is_sampled()), ((1, 0), true));
         context.clear();
         assert_eq!((context.value(), context.replaced()), (&b""[..], FIELDS));
+    }
+
+    #[test]
+    fn another_attempt_is_another_parent() {
+        let mut context = TraceContext::default();
+        context.begin(b"0123456789abcdef0123456789abcdef", b"fedcba9876543210");
+        context.record(7, true);
+        let line = str::from_utf8(context.line().unwrap()).unwrap();
+        let head = |line: &str| format!("GET / HTTP/1.1\r\nhost: a\r\n{line}via: b\r\n\r\n{line}");
+        let mut written = head(line).into_bytes();
+        replace_parent(&mut written, 7, 3);
+        let parent = |number| String::from_utf8(hexadecimal(attempt_span(7, number)).to_vec()).unwrap();
+        let expected = head(line).replacen(&parent(1), &parent(3), 1);
+        assert_eq!(String::from_utf8_lossy(&written), expected, "and the body is as it was");
+        let own = head(GOOD).into_bytes();
+        let mut same = own.clone();
+        replace_parent(&mut same, 7, 3);
+        assert_eq!(same, own);
     }
 }

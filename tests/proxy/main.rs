@@ -41,6 +41,7 @@ mod queues;
 mod resilience;
 mod scarcity;
 mod sockets;
+mod spans;
 mod tcp;
 mod tenants;
 mod tls;

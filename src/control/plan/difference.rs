@@ -385,12 +385,26 @@ fn log(old: &Config, new: &Config) -> Aspects {
 
 /// What becomes of trace contexts.
 fn trace(old: &Config, new: &Config) -> Aspects {
+    let exports = |config: &Config| {
+        let export = config.snapshot.export.as_ref();
+        // Headers hold secrets.
+        let headers = export.map(|it| it.headers.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>());
+        let times = export.map(|it| (it.interval, it.timeout));
+        let service = export.map(|it| it.service.clone());
+        [optional(export.map(|it| &it.collector)), optional(service), shown(&headers), shown(&times)]
+    };
+    let names = ["otlp.endpoint", "otlp.service", "otlp.headers", "otlp times"];
+    let both = exports(old).into_iter().zip(exports(new));
+    let otlp: Aspects = names.into_iter().zip(both).map(|(name, (old, new))| (name, old, new)).collect();
     let [old, new] = [old, new].map(|config| config.snapshot.trace);
-    vec![
+    let mut aspects = vec![
         ("trace.accept", shown(&old.accept), shown(&new.accept)),
         ("trace.make", old.make.to_string(), new.make.to_string()),
         ("trace.b3", old.b3.to_string(), new.b3.to_string()),
-    ]
+        ("otlp.sample", shown(&old.sampling), shown(&new.sampling)),
+    ];
+    aspects.extend(otlp);
+    aspects
 }
 
 fn tenants(old: &Config, new: &Config, plan: &mut Plan) {
