@@ -11,6 +11,8 @@ use crate::limits::{LOGGED_ATTEMPTS, LOGGED_HEADERS};
 pub(super) const HEADER: usize = 3;
 /// Set in the length of a text that was cut.
 const CUT: u16 = 1 << 15;
+/// From which status on an exchange has failed.
+pub(super) const FAILED: u16 = 500;
 /// A time that is not known.
 const UNKNOWN: u64 = u64::MAX;
 /// Numbers of 8 bytes at the beginning of an entry.
@@ -164,6 +166,8 @@ pub struct Numbers {
     pub protocol: Protocol,
     /// The response was not sent to its end.
     pub cut: bool,
+    /// It has failed, or was slow.
+    pub remarkable: bool,
     /// Endpoints of its cluster are spoken to over TLS.
     pub upstream_tls: bool,
     /// Id of the span of the exchange; 0: it is not recorded.
@@ -181,7 +185,8 @@ impl Numbers {
             | u64::from(self.attempts) << 32
             | (self.protocol as u64) << 40
             | u64::from(self.cut) << 48
-            | u64::from(self.upstream_tls) << 49;
+            | u64::from(self.upstream_tls) << 49
+            | u64::from(self.remarkable) << 50;
         let words = [
             nanoseconds(self.began),
             nanoseconds(self.total),
@@ -232,6 +237,7 @@ impl Numbers {
             },
             cut: small >> 48 & 1 == 1,
             upstream_tls: small >> 49 & 1 == 1,
+            remarkable: small >> 50 & 1 == 1,
             span: word(11),
             parent: word(12),
         }
@@ -270,6 +276,15 @@ impl Draft {
         let [low, high] = (kept.len() as u16 | cut).to_le_bytes();
         self.bytes.extend_from_slice(&[text as u8, low, high]);
         self.bytes.extend_from_slice(kept);
+    }
+
+    /// Adds a text of which only the beginning is known.
+    pub fn add_beginning(&mut self, text: Text, value: &[u8]) {
+        let start = self.bytes.len();
+        self.add(text, value);
+        if let Some(length) = self.bytes.get_mut(start + 1..start + HEADER).and_then(<[u8]>::first_chunk_mut::<2>) {
+            *length = (u16::from_le_bytes(*length) | CUT).to_le_bytes();
+        }
     }
 
     /// Adds what the configuration has logged of a query.
@@ -381,6 +396,12 @@ impl<'a> Entry<'a> {
     #[must_use]
     pub fn text(&self, text: Text) -> Value<'a> {
         self.texts[text as usize]
+    }
+
+    /// Whether it has failed: by a failure, or by what the origin has answered.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.numbers.status >= FAILED || !self.text(Text::Side).bytes.is_empty()
     }
 
     /// The attempts, in order.

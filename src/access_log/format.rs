@@ -266,6 +266,14 @@ pub(super) fn write_time(time: Duration, out: &mut Vec<u8>) {
     out.push(b'Z');
 }
 
+/// [`write_time`] as a text of its own.
+#[must_use]
+pub fn rfc3339(time: Duration) -> String {
+    let mut text = Vec::new();
+    write_time(time, &mut text);
+    String::from_utf8_lossy(&text).into_owned()
+}
+
 /// `Nov 29 03:22:04`, as syslog on one machine has it (RFC 3164 section 4.1.2).
 pub(super) fn write_syslog_time(time: Duration, out: &mut Vec<u8>) {
     let [_, month, day, clock @ ..] = moment(time.as_secs());

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 pub use attempt::{AttemptEntry, AttemptLog};
 pub use entry::{Draft, Entry, Numbers, Protocol, Text};
-pub use format::{Format, Part};
+pub use format::{Format, Part, rfc3339};
 pub use recorder::{Outcome, Recorded, Recorder};
 pub use sink::{LogError, Sink};
 pub use variable::Variable;

@@ -1,17 +1,18 @@
 //! The side of the access log that a worker has: entries under way, which of them are logged, and the ring that they go to; a second
-//! ring is for those of which spans are made (`observer`). Not here: what an entry holds of an exchange (`downstream`).
+//! ring is for those of which more is made (`observer`). Not here: what an entry holds of an exchange (`downstream`).
+
+use std::time::Duration;
 
 use super::attempt::AttemptLog;
-use super::entry::{Draft, Numbers};
+use super::entry::{Draft, FAILED, Numbers};
 use super::{QueryRule, Rules};
+use crate::limits::SLOW_EXCHANGE;
 use crate::runtime::{ByteRingReader, ByteRingWriter, byte_ring};
 
 /// Bytes of a worker's ring: some thousand entries, which the thread that writes lines takes several times a second.
 const RING_BYTES: usize = 1024 * 1024;
 /// Drafts that are kept for other exchanges.
 const SPARE_MAX: usize = 1024;
-/// From which status on an exchange has failed.
-const FAILED: u16 = 500;
 
 /// What became of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,8 +30,8 @@ pub enum Recorded {
 pub struct Outcome {
     /// In the access log.
     pub log: Recorded,
-    /// Where spans are made of it.
-    pub span: Recorded,
+    /// At the observer, which makes spans of it, or remembers it because it has failed or was slow.
+    pub observed: Recorded,
 }
 
 /// The access log of one worker.
@@ -42,6 +43,8 @@ pub struct Recorder {
     reader: Option<ByteRingReader>,
     observed: ByteRingWriter,
     observer: Option<ByteRingReader>,
+    /// From which time on an exchange is slow.
+    slow: Duration,
     /// Memory for entries under way.
     #[allow(clippy::vec_box, reason = "a box is given to an exchange and comes back")]
     spare: Vec<Box<Draft>>,
@@ -58,6 +61,7 @@ impl Default for Recorder {
             reader: Some(reader),
             observed,
             observer: Some(observer),
+            slow: SLOW_EXCHANGE,
             spare: Vec::new(),
             spare_attempts: Vec::new(),
         }
@@ -65,11 +69,10 @@ impl Default for Recorder {
 }
 
 impl Recorder {
-    /// Goes on under other rules; None: nothing is logged. `traced`: some exchanges are recorded as spans. Allocates.
-    pub fn apply(&mut self, rules: Option<&Rules>, traced: bool) {
-        if traced {
-            self.observed.allocate(RING_BYTES);
-        }
+    /// Goes on under other rules; None: nothing is logged. `slow`: from which time on an exchange is slow. Allocates.
+    pub fn apply(&mut self, rules: Option<&Rules>, slow: Option<Duration>) {
+        self.observed.allocate(RING_BYTES);
+        self.slow = slow.unwrap_or(SLOW_EXCHANGE);
         self.rules = rules.cloned();
         if rules.is_some() {
             self.ring.allocate(RING_BYTES);
@@ -81,7 +84,7 @@ impl Recorder {
         self.reader.take()
     }
 
-    /// The side that is read of the ring for spans, once.
+    /// The side that is read of the observer's ring, once.
     pub fn take_observer(&mut self) -> Option<ByteRingReader> {
         self.observer.take()
     }
@@ -97,6 +100,13 @@ impl Recorder {
     #[must_use]
     pub fn rules(&self) -> Option<&Rules> {
         self.rules.as_ref()
+    }
+
+    /// From which time on an exchange is slow.
+    #[must_use]
+    #[inline]
+    pub fn slow(&self) -> Duration {
+        self.slow
     }
 
     /// What is kept of queries.
@@ -141,14 +151,14 @@ impl Recorder {
     /// Writes a complete entry to the rings that want it. `random`: uniformly distributed bits.
     pub fn record(&mut self, mut draft: Box<Draft>, random: u32) -> Outcome {
         let logged = self.rules.as_ref().is_some_and(|rules| rules.want(&draft.numbers, random));
-        let traced = draft.numbers.span != 0;
+        let observed = draft.numbers.span != 0 || draft.numbers.remarkable;
         let bytes = draft.finish();
         let write = |wanted: bool, ring: &mut ByteRingWriter| match wanted {
             false => Recorded::LeftOut,
             true if ring.push(bytes) => Recorded::Queued,
             true => Recorded::Dropped,
         };
-        let outcome = Outcome { log: write(logged, &mut self.ring), span: write(traced, &mut self.observed) };
+        let outcome = Outcome { log: write(logged, &mut self.ring), observed: write(observed, &mut self.observed) };
         self.put_back(draft);
         outcome
     }

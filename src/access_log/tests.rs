@@ -236,7 +236,7 @@ fn rules_say_which_exchanges_are_logged() {
         (rules(1.0, second, &[(400, 499)]), 200, 1000, false, 0, true),
     ] {
         let mut recorder = Recorder::default();
-        recorder.apply(Some(&rules), false);
+        recorder.apply(Some(&rules), None);
         let mut draft = recorder.draft();
         (draft.numbers.status, draft.numbers.cut) = (status, cut);
         draft.numbers.total = Duration::from_millis(milliseconds);
@@ -255,7 +255,7 @@ fn a_full_ring_drops_and_a_file_holds_the_others() {
     let path = folder.path().join("a.log");
     let mut recorder = Recorder::default();
     let rules = Rules { sample: 1.0, ..Rules::default() };
-    recorder.apply(Some(&rules), false);
+    recorder.apply(Some(&rules), None);
     let log = AccessLog::start(vec![recorder.take_reader().unwrap()]).unwrap();
     let mut queued = 0;
     loop {
@@ -292,7 +292,7 @@ fn a_full_ring_drops_and_a_file_holds_the_others() {
 fn lines_that_cannot_be_written_are_counted() {
     let mut recorder = Recorder::default();
     let rules = Rules { sample: 1.0, ..Rules::default() };
-    recorder.apply(Some(&rules), false);
+    recorder.apply(Some(&rules), None);
     let log = AccessLog::start(vec![recorder.take_reader().unwrap()]).unwrap();
     let spec = AccessLogSpec { target: LogTarget::File("/dev/full".into()), format: Format::Json, rules };
     let sink = spec.open().unwrap();
@@ -314,7 +314,7 @@ fn a_daemon_of_syslog_may_start_again() {
     let before = UnixDatagram::bind(&path).unwrap();
     let mut recorder = Recorder::default();
     let rules = Rules { sample: 1.0, ..Rules::default() };
-    recorder.apply(Some(&rules), false);
+    recorder.apply(Some(&rules), None);
     let log = AccessLog::start(vec![recorder.take_reader().unwrap()]).unwrap();
     let path_alone = template(&[Ok("request.path")]);
     // Longer than any datagram.
@@ -365,7 +365,7 @@ fn a_daemon_of_syslog_gets_a_message_for_each_line() {
     for target in [LogTarget::SyslogSocket(path), LogTarget::SyslogAddress(address)] {
         let mut recorder = Recorder::default();
         let rules = Rules { sample: 1.0, ..Rules::default() };
-        recorder.apply(Some(&rules), false);
+        recorder.apply(Some(&rules), None);
         let log = AccessLog::start(vec![recorder.take_reader().unwrap()]).unwrap();
         let spec = AccessLogSpec { target: target.clone(), format: template(&[Ok("request.path")]), rules };
         let sink = spec.open().unwrap();
@@ -407,7 +407,7 @@ fn a_blocked_pipe_holds_up_neither_orders_nor_workers() {
     assert!(made.success());
     let mut recorder = Recorder::default();
     let rules = Rules { sample: 1.0, ..Rules::default() };
-    recorder.apply(Some(&rules), false);
+    recorder.apply(Some(&rules), None);
     let log = AccessLog::start(vec![recorder.take_reader().unwrap()]).unwrap();
     let spec = AccessLogSpec { target: LogTarget::File(path.clone()), format: template(&[Ok("request.path")]), rules };
     assert!(spec.open().is_err(), "a FIFO that nobody reads");

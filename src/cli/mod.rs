@@ -52,6 +52,8 @@ enum Verb {
     /// See to the access log of the running process
     #[command(subcommand)]
     Log(remote::LogVerb),
+    /// Say what became of a recent request that has failed or was slow
+    Why(remote::WhyArguments),
     /// Have the running process end what is under way, then end
     Drain(remote::Target),
     /// Print cairn's configuration for that of nginx or HAProxy
@@ -100,6 +102,7 @@ pub(crate) fn main() -> ExitCode {
         (Some(Verb::Routes(target)), _) => remote::routes(&target),
         (Some(Verb::Endpoint(verb)), _) => remote::endpoint(&verb),
         (Some(Verb::Log(verb)), _) => remote::log(&verb),
+        (Some(Verb::Why(arguments)), _) => remote::why(&arguments),
         (Some(Verb::Drain(target)), _) => remote::drain(&target),
         (Some(Verb::Import(arguments)), _) => import::run(&arguments),
         (Some(Verb::DevCert(arguments)), _) => dev_cert::run(&arguments),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use cairn::config::{self, TenantState};
 use cairn::control::admin::MEANT;
 use cairn::control::{GUARD_MAX, Plan, Reloaded, RouteLine, Status, Verdict};
+use cairn::observer::Story;
 use form_urlencoded::Serializer;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Bytes;
@@ -216,6 +217,22 @@ pub(super) fn log(verb: &LogVerb) -> ExitCode {
         Ok((_, problem)) => fail(&format!("{}\n", String::from_utf8_lossy(&problem).trim_end())),
         Err(problem) => fail(&format!("{problem}\n")),
     }
+}
+
+/// What `why` takes.
+#[derive(Debug, clap::Args)]
+pub(super) struct WhyArguments {
+    #[command(flatten)]
+    target: Target,
+    /// Its identifier: X-Request-Id as the origin gets it, `request_id` of the access log, `${request.id}` of an error page
+    request_id: String,
+}
+
+/// Success if the request is known.
+pub(super) fn why(arguments: &WhyArguments) -> ExitCode {
+    let target = &arguments.target;
+    let query = Serializer::new(String::new()).append_pair("id", &arguments.request_id).finish();
+    show(target, Method::GET, &target.naming(&format!("/why?{query}")), |story: &Story| (story.to_string(), true))
 }
 
 /// Success if the process has begun to drain.

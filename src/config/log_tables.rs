@@ -37,7 +37,12 @@ pub(super) static LOG: Table = Table {
             Preset::Ratio(1.0),
             "share of exchanges that is logged; cut ones, those with status 5xx and slow ones are in any case",
         ),
-        key("slow", Kind::Time, Preset::Optional("\"1s\""), "from which time on one is slow; absent: none is"),
+        key(
+            "slow",
+            Kind::Time,
+            Preset::Optional("\"1s\""),
+            "from which time on one is slow: it is logged in any case, and `cairn why` remembers it; absent: none is logged for that, and 1 s",
+        ),
         key("filter", Kind::One(&FILTER), Preset::Optional("{ statuses = [\"4xx\", \"5xx\"] }"), "which are logged"),
         key(
             "level",

@@ -52,10 +52,8 @@ pub(super) fn read(sources: &[Source], external: &mut External, problems: &mut P
     let tenants = all("tenant");
     // What is missing may stand there.
     let unknown = roots.iter().any(Section::has_unknown_tables);
-    if !unknown && !roots.iter().any(|root| root.has("listener")) {
-        problems
-            .add(root.at, "the configuration has no listener")
-            .help("add [[listener]] with name = \"public\" and bind = \"127.0.0.1:8080\"");
+    if !unknown {
+        require_listener(&roots, problems);
     }
     let listener_names = Listeners::read(&listeners, unknown, problems);
     let mut names =
@@ -73,6 +71,7 @@ pub(super) fn read(sources: &[Source], external: &mut External, problems: &mut P
         error_pages: page::pages(&all("error_pages"), problems),
         overload_delay: root.one("workers").time("overload_delay"),
         access_log: root.table("log").and_then(|log| log::access(log, problems)),
+        slow: root.table("log").and_then(|log| log.optional_time("slow")),
         trace: trace::trace(root.one("trace"), root.table("otlp")),
         export: root.table("otlp").and_then(|otlp| trace::export(otlp, external, problems)),
         metrics_routes: root.one("metrics").number("routes") as usize,
@@ -101,6 +100,15 @@ pub(super) fn read(sources: &[Source], external: &mut External, problems: &mut P
         source_map,
     };
     Some(Root { config, tenants, listeners: listener_names })
+}
+
+/// Reports that no file has a listener.
+fn require_listener(roots: &[Section<'_>], problems: &mut Problems) {
+    if let Some(root) = roots.first().filter(|_| !roots.iter().any(|root| root.has("listener"))) {
+        problems
+            .add(root.at, "the configuration has no listener")
+            .help("add [[listener]] with name = \"public\" and bind = \"127.0.0.1:8080\"");
+    }
 }
 
 fn routes(

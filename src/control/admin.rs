@@ -289,7 +289,7 @@ fn read_only_paths(state: AdminState, ending: watch::Receiver<bool>) -> Router {
         .merge(events::paths(state, ending))
 }
 
-/// Paths that change the process; served on the socket only.
+/// Paths that change the process, or tell of single requests; served on the socket only.
 fn command_paths(state: AdminState) -> Router {
     Router::new()
         .route("/reload", post(reload))
@@ -305,6 +305,7 @@ fn command_paths(state: AdminState) -> Router {
         .route("/endpoint", post(endpoint))
         .route("/log/reopen", post(reopen_log))
         .route("/log-level", post(set_log_level))
+        .route("/why", get(why))
         .route("/drain", post(async |State(state)| answer(&state, ControlRequest::Drain).await))
         .with_state(state)
 }
@@ -314,12 +315,13 @@ fn forbidden_paths() -> Router {
     let refuse = || post(async || (StatusCode::FORBIDDEN, "only on the admin socket\n"));
     let paths =
         ["/reload", "/reload/accept", "/reload/rollback", "/plan", "/endpoint", "/log/reopen", "/log-level", "/drain"];
-    paths.into_iter().fold(Router::new(), |router, path| router.route(path, refuse()))
+    let commands = paths.into_iter().fold(Router::new(), |router, path| router.route(path, refuse()));
+    commands.route("/why", get(async || (StatusCode::FORBIDDEN, "only on the admin socket\n")))
 }
 
 const HELP: &str = "\
 cairn: /status /routes /clusters /connections /certificates /config /log-level /top /top/events /metrics /ready /live
-on the admin socket also POST /reload /reload/accept /reload/rollback /plan /endpoint /log/reopen /log-level /drain
+on the admin socket also GET /why?id=REQUEST-ID and POST /reload /reload/accept /reload/rollback /plan /endpoint /log/reopen /log-level /drain
 ";
 
 /// The answer when the control thread takes no requests any more: 503.
@@ -394,6 +396,20 @@ async fn reopen_log(State(state): State<AdminState>) -> Result<Response, Control
     Ok(match answer(&state, ControlRequest::ReopenLog).await? {
         Ok(done) => format!("{done}\n").into_response(),
         Err(problem) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{problem}\n")).into_response(),
+    })
+}
+
+/// Query parameters of `/why`.
+#[derive(Debug, Deserialize)]
+struct WhyQuery {
+    /// Identifier of the request.
+    id: String,
+}
+
+async fn why(State(state): State<AdminState>, Query(query): Query<WhyQuery>) -> Result<Response, ControlEnded> {
+    Ok(match answer(&state, |reply| ControlRequest::Why(query.id, reply)).await? {
+        Ok(story) => Json(story).into_response(),
+        Err(problem) => (StatusCode::NOT_FOUND, format!("{problem}\n")).into_response(),
     })
 }
 

@@ -42,7 +42,7 @@ use crate::access_log::AccessLog;
 use crate::config::{Config, Loader};
 use crate::event_log::{Level, log};
 use crate::listener::{self, BoundAddresses};
-use crate::observer::Observer;
+use crate::observer::{Observer, Story};
 use crate::runtime::Bell;
 use crate::snapshot::Snapshot;
 use crate::worker::WorkerHandle;
@@ -101,6 +101,8 @@ pub enum ControlRequest {
     Endpoint(String, String, EndpointOrder, Reply<Result<String, String>>),
     /// Open the file of the access log again. The reply says what was done, or why not.
     ReopenLog(Reply<Result<String, String>>),
+    /// What became of the request with this identifier. The reply says what is known instead, if it is not.
+    Why(String, Reply<Result<Story, String>>),
     /// Drain, then end.
     Drain(Reply<()>),
 }
@@ -264,6 +266,7 @@ impl Control {
                 let _ = reply.send(self.order_endpoint(&cluster, &endpoint, order));
             }
             ControlRequest::ReopenLog(reply) => self.reopen_log(reply),
+            ControlRequest::Why(request_id, reply) => self.why(request_id, reply),
             ControlRequest::Drain(_) => {}
         }
     }

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Control;
-use crate::observer::Observer;
+use super::{Control, Reply};
+use crate::observer::{Observer, Story};
 use crate::snapshot::Snapshot;
 
 /// What has become of spans so far.
@@ -39,6 +39,18 @@ impl Control {
         if let Some(observer) = self.observer.as_ref().filter(|_| !is_on) {
             observer.export(None);
         }
+    }
+
+    /// Says what became of a request. The thread that knows is not waited for.
+    pub(super) fn why(&self, request_id: String, reply: Reply<Result<Story, String>>) {
+        let Some(observer) = &self.observer else { return };
+        let found = observer.why(request_id);
+        tokio::spawn(async move {
+            if let Ok(found) = found.await {
+                // The requester may have hung up.
+                let _ = reply.send(found);
+            }
+        });
     }
 
     pub(super) fn trace_status(&self) -> TraceStatus {

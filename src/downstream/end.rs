@@ -65,6 +65,9 @@ impl Downstreams {
         }
         connection.current.keep_alive &= !failure.is_fatal();
         let style = connection.style(engine.ring.wall_seconds());
+        if connection.id.text().is_empty() {
+            engine.make_request_id(&mut connection.id);
+        }
         let request_id = connection.id;
         let snapshot = connection.snapshot(engine).clone();
         let hsts = if connection.peer.secure { snapshot.listener(connection.listener).hsts_line() } else { b"" };
@@ -246,19 +249,25 @@ impl Downstream {
         if let Some(exchange) = self.phase.exchange() {
             self.close_exchange(engine, exchange, outcome);
         }
-        self.id.clear();
-        let Some(record) = &mut self.current.record else { return };
+        let Some(record) = &mut self.current.record else { return self.id.clear() };
         record.received = self.current.received;
         engine.finish(record);
-        if self.log.entry.is_some() || engine.access_log.is_on() {
+        if self.log.entry.is_some() || engine.access_log.is_on() || engine.is_remarkable(record) {
             let record = *record;
             self.log_exchange(engine, &record);
         }
         self.current.record = None;
+        self.id.clear();
+        self.log.forget_start();
     }
 
     /// Ends the exchange with the origin; an answer to the client may follow.
     pub(super) fn close_exchange<D: Driver>(&mut self, engine: &mut Engine<D>, exchange: u32, outcome: Outcome) {
+        if self.log.entry.is_none() && self.current.record.as_ref().is_some_and(|it| engine.is_remarkable(it)) {
+            let mut entry = self.begin_late_entry(engine);
+            engine.name_exchange(exchange, &mut entry);
+            self.log.entry = Some(entry);
+        }
         if let Some(entry) = &mut self.log.entry {
             engine.name_attempts(exchange, entry);
         }

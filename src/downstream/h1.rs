@@ -100,6 +100,7 @@ impl Downstreams {
             connection.peer = connection.peer.with_trust(|address| spec.trusts(address), !spec.strict_paths);
         }
         connection.begin_current(request, head, spec, !self.draining && carrier.is_none());
+        connection.log.note_start(head);
         connection.record(engine).method = Some(request.method);
         let (listener, peer) = (connection.listener, &connection.peer);
         let session = carrier.map_or(connection.transport.session(), |carrier| carrier.transport.session());
@@ -147,6 +148,7 @@ impl Downstreams {
                 self.send_local_response(engine, id, status, style.keep_alive)
             }
             Err((failure, route)) => {
+                engine.begin_failed_entry(&mut entry, &asked, &snapshot);
                 entry.iter_mut().zip(&route).for_each(|(entry, route)| route.name(entry));
                 let kept = engine.keep_refused(route.as_ref(), &asked);
                 connection.log.entry = entry;

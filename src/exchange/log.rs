@@ -4,13 +4,15 @@
 use super::attempt::Attempt;
 use super::hedge::{OUTRUN, Second};
 use super::request::{AddressText, target};
-use super::{Decision, Engine, Failure, Peer, RouteOf, RouteRequest, client};
+use super::{Decision, Engine, Failure, Peer, Record, RouteOf, RouteRequest, client};
 use crate::access_log::{AttemptEntry, Draft, Outcome, QueryRule, Recorded, Text};
+use crate::buffer::Queue;
 use crate::http::{FieldName, RequestHead};
 use crate::id::RouteId;
 use crate::route::Action;
 use crate::snapshot::Snapshot;
 use crate::tls::ClientHandshake;
+use crate::trace;
 use crate::uring::Driver;
 
 impl<D: Driver> Engine<D> {
@@ -90,6 +92,48 @@ impl<D: Driver> Engine<D> {
         draft
     }
 
+    /// The entry of an exchange that has failed when it began, if it has none yet.
+    #[cold]
+    pub fn begin_failed_entry(
+        &mut self,
+        entry: &mut Option<Box<Draft>>,
+        asked: &RouteRequest<'_>,
+        snapshot: &Snapshot,
+    ) {
+        if entry.is_none() {
+            *entry = Some(self.begin_read_entry(asked, snapshot));
+        }
+    }
+
+    /// Whether an exchange is remembered for the question what became of it: it has failed, or it was slow.
+    #[must_use]
+    #[inline]
+    pub fn is_remarkable(&self, record: &Record) -> bool {
+        // A tunnel may last.
+        let slow = || self.ring.clock().now().saturating_sub(record.began) >= self.access_log.slow();
+        record.failure.is_some() || record.status >= 500 || record.status >= 200 && slow()
+    }
+
+    /// Adds the names of tenant, route and cluster of an exchange.
+    #[cold]
+    pub fn name_exchange(&self, id: u32, draft: &mut Draft) {
+        let Some(exchange) = self.exchanges.get(id as usize) else { return };
+        name_route(&exchange.snapshot, exchange.route, draft);
+        if let Some(cluster) = exchange.own_cluster() {
+            draft.add(Text::Cluster, cluster.name.as_bytes());
+        }
+    }
+
+    /// Adds the names of the route of an exchange that was answered here, if it has one.
+    #[cold]
+    pub fn name_record(&self, record: &Record, draft: &mut Draft) {
+        let Some(number) = record.route else { return };
+        let routes = self.snapshot.router.routes();
+        if let Some(route) = routes.iter().find(|route| self.snapshot.route_number(route.id) == number) {
+            name_route(&self.snapshot, route.id, draft);
+        }
+    }
+
     /// Adds what the origin was sent, of an exchange that is recorded; the head for it was written last.
     #[inline]
     pub fn note_target(&self, draft: &mut Draft) {
@@ -157,12 +201,29 @@ impl<D: Driver> Engine<D> {
         self.exchanges[id as usize].attempts = Some(attempts);
     }
 
+    /// Sends a request over the attempt that has begun last, with its span as the parent of what the origin does.
+    pub(super) fn send_named(&mut self, id: u32, request: &mut Queue) {
+        self.name_attempt(id, self.exchanges[id as usize].forwarding.attempts, request);
+        self.send(id, request);
+    }
+
+    /// Makes the span of an attempt the parent of what its origin does, in a request that was written for an earlier one.
+    pub(super) fn name_attempt(&mut self, id: u32, number: u8, request: &mut Queue) {
+        let exchange = &self.exchanges[id as usize];
+        let Some(mut lease) = (if exchange.span == 0 { None } else { request.pop(self.ring.buffers.pieces()) }) else {
+            return;
+        };
+        trace::replace_parent(lease.bytes_mut(), exchange.span, number);
+        request.push_front(self.ring.buffers.pieces(), lease);
+    }
+
     /// Hands in an entry, and counts what becomes of it.
     #[inline(never)]
     pub fn end_entry(&mut self, draft: Box<Draft>) {
         let random = self.balancer.random();
-        let Outcome { log, span } = self.access_log.record(draft, random);
-        if span == Recorded::Dropped {
+        let traced = draft.numbers.span != 0;
+        let Outcome { log, observed } = self.access_log.record(draft, random);
+        if observed == Recorded::Dropped && traced {
             self.counters.spans_dropped.add(1);
         }
         match log {
@@ -202,10 +263,15 @@ impl Decision {
 }
 
 impl RouteOf {
-    /// Adds the names of tenant and route.
+    /// Adds the names of tenant and route, and of the cluster, if it has one.
     #[cold]
     pub fn name(&self, draft: &mut Draft) {
         name_route(&self.snapshot, self.route, draft);
+        if let Action::Cluster(cluster) = &self.action
+            && let Some(cluster) = self.snapshot.clusters.get(cluster.index())
+        {
+            draft.add(Text::Cluster, cluster.name.as_bytes());
+        }
     }
 }
 

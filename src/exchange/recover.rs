@@ -17,7 +17,6 @@ use crate::limits;
 use crate::route::{Retry, RetryOn};
 use crate::telemetry::{HedgeOutcome, RetryReason, RetryRefusal};
 use crate::tls;
-use crate::trace;
 use crate::upstream::{AcquireOptions, End, Upstream};
 use crate::uring::{Driver, Fault, Ring, SocketId};
 
@@ -56,8 +55,7 @@ pub(super) struct Tries {
 }
 
 impl Tries {
-    /// Whether a request may be sent once more because its connection, which an earlier exchange used, ended without a byte of
-    /// response.
+    /// Whether a request may be sent once more because a connection that was used before has ended without a byte of response.
     fn may_replay<D: Driver>(&self, ring: &Ring<D>, connection: &Upstream, end: End, method: Method) -> bool {
         !self.replayed && is_stale(connection, end) && (method.is_idempotent() || connection.is_untouched(ring))
     }
@@ -84,8 +82,7 @@ enum Place {
 }
 
 impl<D: Driver> Engine<D> {
-    /// The attempt ended before a response: begins another one if the request may be sent again. Else returns why there will be no
-    /// response.
+    /// The attempt ended before a response: begins another one if the request may be sent again, else says why there is none.
     pub(super) fn recover(&mut self, id: u32, end: End) -> Result<(), Failure> {
         if self.reclaims(id, end) {
             return Ok(());
@@ -437,25 +434,9 @@ impl<D: Driver> Engine<D> {
             request.clear(self.ring.buffers.pieces());
             return Err(failure);
         }
-        self.name_last(id, &mut request);
-        self.send(id, &mut request);
+        self.send_named(id, &mut request);
         self.arm(id);
         Ok(())
-    }
-
-    /// [`Engine::name_attempt`] of the attempt that has begun last.
-    pub(super) fn name_last(&mut self, id: u32, request: &mut Queue) {
-        self.name_attempt(id, self.exchanges[id as usize].forwarding.attempts, request);
-    }
-
-    /// Makes the span of an attempt the parent of what its origin does, in a request that was written for an earlier one.
-    pub(super) fn name_attempt(&mut self, id: u32, number: u8, request: &mut Queue) {
-        let exchange = &self.exchanges[id as usize];
-        let Some(mut lease) = (if exchange.span == 0 { None } else { request.pop(self.ring.buffers.pieces()) }) else {
-            return;
-        };
-        trace::replace_parent(lease.bytes_mut(), exchange.span, number);
-        request.push_front(self.ring.buffers.pieces(), lease);
     }
 
     /// Waits before the next attempt. The wait doubles with each retry; half of it is random, so that exchanges that failed together
@@ -490,8 +471,7 @@ impl<D: Driver> Engine<D> {
         let begun = if expired { Err(Failure::ResponseTimeout) } else { self.attempt(id, true) };
         match begun {
             Ok(()) => {
-                self.name_last(id, &mut request);
-                self.send(id, &mut request);
+                self.send_named(id, &mut request);
                 self.arm(id);
             }
             Err(failure) => {

@@ -123,7 +123,7 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Writes a new identifier: 32 random hexadecimal digits.
-    pub(super) fn make_request_id(&mut self, id: &mut RequestId) {
+    pub fn make_request_id(&mut self, id: &mut RequestId) {
         id.length = 32;
         for part in id.text.as_chunks_mut().0.iter_mut().take(4) {
             *part = hexadecimal(self.balancer.random());

@@ -258,8 +258,7 @@ impl<D: Driver> Engine<D> {
             }
             Ok(true) => {
                 self.unlink(id, link, true);
-                self.name_last(id, &mut request);
-                self.send(id, &mut request);
+                self.send_named(id, &mut request);
                 self.arm(id);
             }
             Err(failure) => {

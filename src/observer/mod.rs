@@ -1,9 +1,10 @@
-//! What is made of entries of exchanges besides lines of the access log: spans of traces, which go to a collector. One thread reads the
-//! rings of all workers; nobody waits for it. Not here: entries (`access_log`), and of which trace an exchange is part (`trace`).
+//! What is made of entries of exchanges besides lines of the access log: spans of traces, which go to a collector, and an answer to what
+//! became of one that has failed or was slow. One thread reads the rings of all workers; nobody waits for it. Not here: entries (`access_log`), and of which trace an exchange is part (`trace`).
 
 mod batch;
 mod exporter;
 mod http;
+mod recent;
 mod spans;
 
 use std::io;
@@ -13,17 +14,21 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep};
 
 use crate::access_log::Entry;
 use crate::event_log::{Level, log};
 use crate::runtime::{ByteRingReader, Clock};
 use exporter::Exporter;
 pub use http::Collector;
+use recent::Recent;
+pub use recent::{AttemptStory, Story};
 
-/// How often the rings are looked at: often enough that a ring holds what comes meanwhile.
+/// How often the rings are looked at while spans are exported: often enough that a ring holds what comes meanwhile.
 const INTERVAL: Duration = Duration::from_millis(20);
+/// How often else: only what has failed or was slow comes then.
+const IDLE_INTERVAL: Duration = Duration::from_millis(200);
 /// How long the end of the process waits for the last spans to be taken.
 const FLUSH: Duration = Duration::from_secs(1);
 
@@ -61,6 +66,8 @@ pub struct Observer {
 enum Order {
     /// Export to this collector, or to none.
     Export(Option<Arc<ExportSpec>>),
+    /// Say what became of the request with this identifier.
+    Why(String, oneshot::Sender<Result<Story, String>>),
     /// Export all that is there, then answer.
     Flush(SyncSender<()>),
 }
@@ -78,7 +85,8 @@ impl Observer {
         let run = move || {
             // From the first entry on.
             let exporter = export.map(|spec| Exporter::new(spec, Arc::clone(&its_counts)));
-            let thread = Thread { rings, entry: Vec::new(), exporter, counts: its_counts };
+            let recent = Recent::new(rings.len());
+            let thread = Thread { rings, entry: Vec::new(), recent, exporter, counts: its_counts };
             runtime.block_on(thread.run(ordered));
         };
         thread::Builder::new().name("observer".to_owned()).spawn(run)?;
@@ -89,6 +97,14 @@ impl Observer {
     pub fn export(&self, spec: Option<Arc<ExportSpec>>) {
         // The thread lives as long as the process.
         let _ = self.orders.send(Order::Export(spec));
+    }
+
+    /// What became of the request with this identifier, if it has failed or was slow, not long ago; else what is known instead.
+    #[must_use]
+    pub fn why(&self, request_id: String) -> oneshot::Receiver<Result<Story, String>> {
+        let (reply, answer) = oneshot::channel();
+        let _ = self.orders.send(Order::Why(request_id, reply));
+        answer
     }
 
     /// Waits until the collector has all spans, for a second at most.
@@ -117,15 +133,15 @@ struct Thread {
     rings: Vec<ByteRingReader>,
     /// The entry read last.
     entry: Vec<u8>,
+    recent: Recent,
     exporter: Option<Exporter>,
     counts: Arc<Counts>,
 }
 
 impl Thread {
     async fn run(mut self, mut orders: mpsc::UnboundedReceiver<Order>) {
-        let mut tick = tokio::time::interval(INTERVAL);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            let wait = if self.exporter.is_some() { INTERVAL } else { IDLE_INTERVAL };
             tokio::select! {
                 // Workers begin to record after the order to export.
                 biased;
@@ -133,8 +149,7 @@ impl Thread {
                     Some(order) => self.follow(order).await,
                     None => return,
                 },
-                // Without an exporter nobody writes to the rings.
-                _ = tick.tick(), if self.exporter.is_some() => self.round(),
+                () = sleep(wait) => self.round(),
             }
         }
     }
@@ -148,6 +163,13 @@ impl Thread {
                     tokio::spawn(exporter.end(FLUSH));
                 }
                 self.exporter = spec.map(|spec| Exporter::new(spec, Arc::clone(&self.counts)));
+            }
+            Order::Why(request_id, reply) => {
+                // It may have been the last one.
+                self.read();
+                // The requester may have hung up.
+                let _ =
+                    reply.send(self.recent.story(&request_id, wall_offset()).ok_or_else(|| self.unknown(&request_id)));
             }
             Order::Flush(reply) => {
                 self.read();
@@ -167,20 +189,32 @@ impl Thread {
         }
     }
 
+    /// What is said of a request that is not known.
+    fn unknown(&self, request_id: &str) -> String {
+        let (failed, slow) = self.recent.len();
+        format!(
+            "nothing is known of request {request_id}: the last {failed} that have failed and {slow} that were slow are remembered, and no others; \
+             the access log has all of them, if there is one"
+        )
+    }
+
     /// Takes in what the rings hold.
     fn read(&mut self) {
-        // The wall clock may have been set since the last time.
-        let wall = wall_clock().saturating_sub(Clock::monotonic());
-        let Self { rings, entry, exporter, .. } = self;
+        let wall = wall_offset();
+        let Self { rings, entry, recent, exporter, .. } = self;
         for ring in rings {
             // A worker may write more for ever.
             for _ in 0..RING_ENTRIES {
                 if !ring.pop(entry) {
                     break;
                 }
-                let Some(entry) = Entry::read(entry) else { continue };
-                if let Some(exporter) = exporter {
+                let bytes = &entry[..];
+                let Some(entry) = Entry::read(bytes) else { continue };
+                if let Some(exporter) = exporter.as_mut().filter(|_| entry.numbers.span != 0) {
                     exporter.take(&entry, wall);
+                }
+                if entry.numbers.remarkable {
+                    recent.keep(&entry, bytes);
                 }
             }
         }
@@ -190,6 +224,7 @@ impl Thread {
 /// Entries that are read of a ring at a time.
 const RING_ENTRIES: usize = 16 * 1024;
 
-fn wall_clock() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+/// The time since 1970 when the clock of workers shows zero. The wall clock may have been set since the last time.
+fn wall_offset() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().saturating_sub(Clock::monotonic())
 }

@@ -41,6 +41,8 @@ pub struct Snapshot {
     pub overload_delay: Duration,
     /// The access log; None: there is none.
     pub access_log: Option<AccessLogSpec>,
+    /// From which time on an exchange is slow; None: after `limits::SLOW_EXCHANGE`.
+    pub slow: Option<Duration>,
     /// What becomes of trace contexts.
     pub trace: TraceSpec,
     /// Where spans are exported to; None: nowhere.
@@ -163,6 +165,8 @@ pub struct SnapshotSpec {
     pub overload_delay: Duration,
     /// `[log]`; None: nothing is logged of exchanges.
     pub access_log: Option<AccessLogSpec>,
+    /// `log.slow`, whether there is an access log or not
+    pub slow: Option<Duration>,
     /// `[trace]`
     pub trace: TraceSpec,
     /// `metrics.routes`: routes with series of their own.
@@ -372,7 +376,7 @@ impl Snapshot {
         let error_pages = ErrorPages::compile(&spec.error_pages);
         let (listeners, endpoints, tenants) = (listeners.into(), endpoints.into(), tenants.into());
         let overload_delay = spec.overload_delay;
-        let (access_log, trace, export) = (spec.access_log, spec.trace, spec.export);
+        let (access_log, slow, trace, export) = (spec.access_log, spec.slow, spec.trace, spec.export);
         Ok(Self {
             version,
             router,
@@ -381,6 +385,7 @@ impl Snapshot {
             error_pages,
             overload_delay,
             access_log,
+            slow,
             trace,
             export,
             listeners,
@@ -402,6 +407,7 @@ impl Snapshot {
             error_pages: ErrorPages::default(),
             overload_delay: Duration::MAX,
             access_log: None,
+            slow: None,
             trace: TraceSpec::default(),
             export: None,
             listeners: Box::default(),

@@ -50,5 +50,6 @@ mod tunnels;
 mod variables;
 mod verbs;
 mod watching;
+mod why;
 mod workarounds;
 mod workers;

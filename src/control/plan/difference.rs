@@ -369,7 +369,7 @@ fn log(old: &Config, new: &Config) -> Aspects {
     let of = |config: &Config| {
         let log = config.snapshot.access_log.as_ref();
         let rules = log.map(|log| &log.rules);
-        let slow = optional(rules.and_then(|rules| rules.slow).map(time));
+        let slow = optional(config.snapshot.slow.map(time));
         [
             log.map_or_else(|| "off".to_owned(), |log| log.target.to_string()),
             optional(log.map(|log| &log.format)),
