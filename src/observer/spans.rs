@@ -81,6 +81,7 @@ impl Exchange<'_> {
                 Protocol::Unknown => "",
                 Protocol::Http10 => "1.0",
                 Protocol::Http11 => "1.1",
+                Protocol::Http2 => "2",
             },
         );
         attributes.number("http.response.status_code", numbers.status.into());
