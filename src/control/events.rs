@@ -8,17 +8,17 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{Query, State};
-use axum::http::header;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router, routing};
 use hyper::body::Frame;
 use serde::Deserialize;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::ControlRequest;
 use super::admin::{AdminState, ControlEnded, answer};
-use super::top::{Look, Top};
+use super::top::Look;
 
 /// Default and bounds of the time between two looks, milliseconds.
 const INTERVAL: u64 = 1000;
@@ -26,6 +26,9 @@ const INTERVAL_MIN: u64 = 100;
 const INTERVAL_MAX: u64 = 60_000;
 /// The default where only one answer is asked for.
 const INTERVAL_ONCE: u64 = 500;
+
+/// Who may look at a time: each keeps two looks, of 17 KiB for each route with requests.
+const LOOKING: usize = 8;
 
 /// Query parameters of `/top` and `/top/events`.
 #[derive(Debug, Deserialize)]
@@ -46,6 +49,18 @@ struct TopState {
     admin: AdminState,
     /// True: no further event is sent.
     ending: watch::Receiver<bool>,
+    /// Places of those who look.
+    places: Arc<Semaphore>,
+}
+
+/// Too many look already: 503.
+struct Crowded;
+
+impl IntoResponse for Crowded {
+    fn into_response(self) -> Response {
+        let text = format!("{LOOKING} look already; close one of their pages\n");
+        (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+    }
 }
 
 /// `/top` and `/top/events`.
@@ -53,7 +68,7 @@ pub(super) fn paths(admin: AdminState, ending: watch::Receiver<bool>) -> Router 
     Router::new()
         .route("/top", routing::get(once))
         .route("/top/events", routing::get(again_and_again))
-        .with_state(TopState { admin, ending })
+        .with_state(TopState { admin, ending, places: Arc::new(Semaphore::new(LOOKING)) })
 }
 
 /// A look at all counters, made beside everything else.
@@ -63,15 +78,20 @@ async fn look(state: &AdminState) -> Result<Arc<Look>, ControlEnded> {
     made.await.map_err(|_| ControlEnded)
 }
 
-async fn once(State(state): State<TopState>, Query(query): Query<TopQuery>) -> Result<Json<Top>, ControlEnded> {
+async fn once(State(state): State<TopState>, Query(query): Query<TopQuery>) -> Result<Response, ControlEnded> {
+    let Ok(_place) = state.places.try_acquire() else { return Ok(Crowded.into_response()) };
     let before = look(&state.admin).await?;
     sleep(query.interval(INTERVAL_ONCE)).await;
-    Ok(Json(look(&state.admin).await?.since(&before)))
+    Ok(Json(look(&state.admin).await?.since(&before)).into_response())
 }
 
 async fn again_and_again(State(state): State<TopState>, Query(query): Query<TopQuery>) -> Response {
+    let Ok(place) = Arc::clone(&state.places).try_acquire_owned() else { return Crowded.into_response() };
     let (sender, events) = mpsc::channel(1);
-    tokio::spawn(send(state, query.interval(INTERVAL), sender));
+    tokio::spawn(async move {
+        send(state, query.interval(INTERVAL), sender).await;
+        drop(place);
+    });
     let fields = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-store")];
     (fields, Body::new(Events(events))).into_response()
 }
