@@ -29,6 +29,7 @@ fn pick(criterion: &mut Criterion) {
                 host: "localhost".into(),
                 name: "c".into(),
                 tls: None,
+                http2: None,
                 endpoints: (0..count).map(|at| endpoint(at, even)).collect(),
                 proxy_protocol: None,
                 balance,

@@ -51,7 +51,15 @@ fn requests(criterion: &mut Criterion) {
         assert!(paths.read(request.path(head), Rules::default()).is_ok());
         let route = &snapshot.router.routes()[0];
         let values = RequestValues { asked, snapshot: &snapshot, route, paths: &paths, captures: &captures };
-        let forwarded = Forwarded { values, upgrade: None, fallback: b"", left: None, trace: &trace };
+        let forwarded = Forwarded {
+            values,
+            upgrade: None,
+            key: None,
+            fallback: b"",
+            left: None,
+            trace: &trace,
+            takes_trailers: false,
+        };
         let mut out = Vec::with_capacity(4096);
         forwarded.write(&mut out);
         let written = String::from_utf8_lossy(&out).into_owned();

@@ -100,7 +100,6 @@ impl Downstreams {
             connection.peer = connection.peer.with_trust(|address| spec.trusts(address), !spec.strict_paths);
         }
         connection.begin_current(request, head, spec, !self.draining && carrier.is_none());
-        connection.log.note_start(head);
         connection.record(engine).method = Some(request.method);
         let (listener, peer) = (connection.listener, &connection.peer);
         let session = carrier.map_or(connection.transport.session(), |carrier| carrier.transport.session());
@@ -496,6 +495,7 @@ impl Downstream {
         };
         let keep_alive = stays && !last && self.last_snapshot.is_none() && !self.is_worn();
         self.current = Current::of(request, head, trailers, keep_alive);
+        self.log.note_start(head);
     }
 
     /// The style of an answer made here. It keeps the connection only if the rest of the request can be dropped within a bound.

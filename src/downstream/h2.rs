@@ -191,7 +191,8 @@ impl Downstreams {
     fn add_stream<D: Driver>(&mut self, engine: &Engine<D>, id: u32, slot: Slot) -> u32 {
         let now = engine.ring.clock();
         let connection = &mut self.table[id as usize];
-        let log = LogState { handshake: connection.log.handshake.take(), ..LogState::at(now.now()) };
+        let mut log = LogState::at(now.now());
+        log.handshake = connection.log.handshake.take();
         let stream = Downstream {
             transport: Transport::stream(id, slot.number()),
             serial: connection.serial,

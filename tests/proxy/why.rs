@@ -10,6 +10,7 @@ use std::time::Duration;
 use cairn::exchange::Failure;
 use cairn::http::path::PathError;
 use cairn::http::{RequestError, ResponseError, TrailerError};
+use cairn::http2::head::HeadError;
 use cairn::tls::client_hello::HelloError;
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
@@ -28,7 +29,11 @@ fn why(proxy: &Proxy, id: &str) -> Value {
 }
 
 /// Failures that no test can provoke at will over sockets, or of which nothing could ask, and who shows them instead.
-const ELSEWHERE: [(&str, &str); 7] = [
+const ELSEWHERE: [(&str, &str); 11] = [
+    ("Head", "over HTTP/2: http2.rs"),
+    ("Refused", "by an origin of HTTP/2: http2_origins.rs"),
+    ("NoStream", "the same"),
+    ("Http2", "the same"),
     ("Hello", "of a connection of TCP, which has no request: tcp.rs"),
     ("HelloTimeout", "the same"),
     ("Descriptors", "when the process may open no more: limits.rs, failures.rs"),
@@ -81,11 +86,19 @@ fn name(failure: Failure) -> &'static str {
         Failure::Shed => "Shed",
         Failure::Overloaded => "Overloaded",
         Failure::Connections => "Connections",
+        Failure::Head(_) => "Head",
+        Failure::Refused => "Refused",
+        Failure::NoStream => "NoStream",
+        Failure::Http2 => "Http2",
     }
 }
 
 /// One of each.
-const ALL: [Failure; 40] = [
+const ALL: [Failure; 44] = [
+    Failure::Head(HeadError::MissingPseudo),
+    Failure::Refused,
+    Failure::NoStream,
+    Failure::Http2,
     Failure::Request(RequestError::MissingHost),
     Failure::Path(PathError::EncodedNul),
     Failure::Misdirected,
