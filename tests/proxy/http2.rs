@@ -328,6 +328,7 @@ fn websocket(client: &mut Client) -> (ResponseFuture, SendStream<Bytes>) {
 }
 
 #[test]
+#[allow(clippy::result_large_err, reason = "the library gives the types of its callback")]
 fn a_websocket_on_a_stream_is_an_upgrade_at_the_origin() {
     let (sender, keys) = mpsc::channel();
     let origin = Origin::start(move |wire, _| {
