@@ -221,6 +221,8 @@ pub enum CheckKind {
     Tcp,
     /// Sends a request.
     Http(HttpCheck),
+    /// Asks the health service of gRPC for a service; empty: the server as a whole.
+    Grpc(String),
 }
 
 /// The request of a check, and its good answers.

@@ -19,7 +19,15 @@ pub(super) fn health(cluster: Section<'_>, bounds: &Bounds, problems: &mut Probl
             only_http(section, problems);
             CheckKind::Tcp
         }
-        _ => CheckKind::Http(http(section, problems)),
+        "grpc" => CheckKind::Grpc(grpc(cluster, section, problems)),
+        _ => {
+            if section.alone().has("service") {
+                problems
+                    .add(section.span("service"), "`service` does nothing in a check of HTTP")
+                    .help("leave it out, or write `kind = \"grpc\"`");
+            }
+            CheckKind::Http(http(section, problems))
+        }
     };
     let interval = bounds.timeout(section, "interval", problems).unwrap_or_else(|| section.time("interval"));
     let timeout = bounds.timeout(section, "timeout", problems).unwrap_or_else(|| section.time("timeout"));
@@ -34,13 +42,31 @@ pub(super) fn health(cluster: Section<'_>, bounds: &Bounds, problems: &mut Probl
 
 /// Reports keys of a check that asks for nothing.
 fn only_http(section: Section<'_>, problems: &mut Problems) {
-    for key in ["path", "host", "method", "headers", "expect", "body"] {
+    for key in ["path", "host", "method", "headers", "expect", "body", "service"] {
         if section.alone().has(key) {
+            let kind = if key == "service" { "grpc" } else { "http" };
             problems
                 .add(section.span(key), format!("`{key}` does nothing where only a connection is made"))
-                .help("leave it out, or write `kind = \"http\"`");
+                .help(format!("leave it out, or write `kind = \"{kind}\"`"));
         }
     }
+}
+
+/// The service that a check of gRPC asks for; empty: the server as a whole.
+fn grpc(cluster: Section<'_>, section: Section<'_>, problems: &mut Problems) -> String {
+    if cluster.word("protocol") == "http1" {
+        problems
+            .add(section.span("kind"), "gRPC is spoken over HTTP/2, and the cluster speaks HTTP/1.1")
+            .help("set the cluster's `protocol = \"http2\"`, or \"auto\" with TLS");
+    }
+    for key in ["path", "method", "headers", "expect", "body"] {
+        if section.alone().has(key) {
+            problems
+                .add(section.span(key), format!("`{key}` does nothing in a check of gRPC"))
+                .help("leave it out: `service` says what is asked for, or write `kind = \"http\"`");
+        }
+    }
+    section.text("service").map(|text| text.value.to_owned()).unwrap_or_default()
 }
 
 fn http(section: Section<'_>, problems: &mut Problems) -> HttpCheck {

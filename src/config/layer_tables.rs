@@ -8,7 +8,7 @@ use super::tables::{ROUTE, key};
 
 /// What a route inherits from nothing.
 pub(super) const ROUTE_OWN: &[&str] =
-    &["name", "path", "path_prefix", "path_regex", "sni", "alpn", "cluster", "split", "redirect", "respond"];
+    &["name", "path", "path_prefix", "path_regex", "grpc", "sni", "alpn", "cluster", "split", "redirect", "respond"];
 /// What a cluster inherits from nothing.
 pub(super) const CLUSTER_OWN: &[&str] = &["name", "endpoints"];
 /// What a listener inherits from nothing.

@@ -100,9 +100,15 @@ pub(super) static HEALTH: Table = Table {
     keys: &[
         key(
             "kind",
-            Kind::Word(&["http", "tcp"]),
+            Kind::Word(&["http", "tcp", "grpc"]),
             Preset::Word("http"),
-            "http | tcp: whether a connection can be made, TLS included",
+            "http | tcp: whether a connection can be made, TLS included | grpc: what grpc.health.v1.Health/Check says",
+        ),
+        key(
+            "service",
+            Kind::Text,
+            Preset::Optional("\"shop.Orders\""),
+            "with grpc: the service that is asked for; absent: the server as a whole",
         ),
         key("path", Kind::Text, Preset::Word("/"), "what is asked for, with its query"),
         key(

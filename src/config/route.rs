@@ -13,7 +13,7 @@ use crate::limits::ROUTE_VARIABLES;
 use crate::route::template::{Template, Variable};
 use crate::route::{
     ActionSpec, ConditionsSpec, HeaderEdits, Importance, PathEdit, PathPattern, Protocol, RouteLimits, RouteSpec,
-    count_groups,
+    ValuePattern, count_groups,
 };
 
 /// Names to which routes refer, and bounds of their values.
@@ -86,7 +86,15 @@ impl<'a> Reader<'a> {
         }
         let hosts = host::patterns(&section.texts("hosts"), self.problems);
         let path = self.path_pattern();
-        let conditions = condition::conditions(section, self.context.bounds, self.problems);
+        let mut conditions = condition::conditions(section, self.context.bounds, self.problems);
+        if section.table("grpc").is_some() {
+            if conditions.methods.is_empty() {
+                conditions.methods.push("POST".to_owned());
+            }
+            conditions
+                .headers
+                .push(("content-type".to_owned(), ValuePattern::Regex("(?i)application/grpc([+; ].*)?".to_owned())));
+        }
         let not = condition::not(section, self.context.bounds, self.problems);
         let forwarded = forwarded(section);
         let rewrite = forwarded.one("rewrite");
@@ -177,6 +185,12 @@ impl<'a> Reader<'a> {
             PathPattern::Exact(self.path(text))
         } else if let Some(text) = section.text("path_prefix") {
             PathPattern::Prefix(self.path(text))
+        } else if let Some(grpc) = section.table("grpc") {
+            let service = self.grpc_name(grpc, "service").unwrap_or_default();
+            match self.grpc_name(grpc, "method") {
+                Some(method) => PathPattern::Exact(format!("/{service}/{method}")),
+                None => PathPattern::Prefix(format!("/{service}")),
+            }
         } else if let Some(text) = section.text("path_regex") {
             PathPattern::Regex(path::expression(&condition::regex(text, self.context.bounds, self.problems)))
         } else {
@@ -186,6 +200,18 @@ impl<'a> Reader<'a> {
 
     fn path(&mut self, text: Text<'_>) -> String {
         path::condition(text, self.problems)
+    }
+
+    /// The name of a service or a method of gRPC.
+    fn grpc_name(&mut self, grpc: Section<'_>, key: &str) -> Option<String> {
+        let text = grpc.text(key)?;
+        let is_part = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || (byte == b'.' && key == "service");
+        if text.value.is_empty() || !text.value.bytes().all(is_part) {
+            self.problems
+                .add(text.at, format!("\"{}\" is not the name of a {key} of gRPC", text.shown.escape_debug()))
+                .help("write it as in the .proto file: service = \"shop.Orders\", method = \"Place\"");
+        }
+        Some(text.value.to_owned())
     }
 
     /// Reports keys that map paths of the origin back to the client's where none are mapped.

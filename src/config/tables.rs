@@ -212,6 +212,12 @@ pub(super) static ROUTE: Table = Table {
         condition_tables::PORT,
         condition_tables::NOT,
         key(
+            "grpc",
+            Kind::One(&GRPC),
+            Preset::Optional("{ service = \"shop.Orders\", method = \"Place\" }"),
+            "calls of gRPC of this service: POST, content-type application/grpc…, and the path that stands for it",
+        ),
+        key(
             "sni",
             Kind::Texts,
             Preset::Optional("[\"db.example.com\", \"*.db.corp\"]"),
@@ -322,9 +328,19 @@ pub(super) static ROUTE: Table = Table {
         key("retry", Kind::One(&RETRY), Preset::Absent, ""),
     ],
     choices: &[
-        Choice { keys: &["path", "path_prefix", "path_regex"], required: false },
+        Choice { keys: &["path", "path_prefix", "path_regex", "grpc"], required: false },
         Choice { keys: &["cluster", "split", "redirect", "respond"], required: true },
     ],
+};
+
+static GRPC: Table = Table {
+    title: "route.grpc",
+    doc: "",
+    keys: &[
+        key("service", Kind::Text, Preset::Required("\"shop.Orders\""), "its full name, with its package"),
+        key("method", Kind::Text, Preset::Optional("\"Place\""), "absent: all of its methods"),
+    ],
+    choices: &[],
 };
 
 static ERROR_PAGES: Table = Table {

@@ -23,6 +23,7 @@ use tokio::task::AbortHandle;
 use tokio::time::error::Elapsed;
 use tokio::time::{sleep, timeout};
 
+use super::http2_checks;
 use crate::cluster::{CheckKind, Cluster, Endpoint, EndpointState, HealthSpec, Hold, HttpCheck, Initial};
 use crate::id::{Address, EndpointId};
 use crate::proxy_protocol::{HeaderBytes, Version};
@@ -88,6 +89,8 @@ struct Checked {
     addresses: Vec<Address>,
     tls: Option<(crate::tls::Client, crate::tls::ServerName<'static>)>,
     proxy_protocol: Option<Version>,
+    /// HTTP/2 is spoken, unless TLS chooses HTTP/1.1.
+    http2: bool,
 }
 
 /// A change of what is thought of an endpoint.
@@ -157,6 +160,7 @@ impl Checks {
             addresses: (0..endpoint.addresses()).map(|at| endpoint.address_at(at).clone()).collect(),
             tls: cluster.tls.as_ref().map(crate::tls::Client::apart).zip(endpoint.tls_name.clone()),
             proxy_protocol: cluster.proxy_protocol,
+            http2: cluster.http2.is_some(),
         });
         let known = before.remove(&key);
         let mut judged = false;
@@ -217,13 +221,19 @@ impl Places {
 }
 
 impl Checked {
+    /// What is asked for, with the scheme.
+    fn authority(&self) -> String {
+        format!("{}://{}", if self.tls.is_some() { "https" } else { "http" }, self.host)
+    }
+
     fn key(&self) -> usize {
         Arc::as_ptr(&self.state).addr()
     }
 
     fn is_same(&self, other: &Self) -> bool {
         let tls = |it: &Self| it.tls.as_ref().map(|(client, name)| (client.spec().clone(), name.clone()));
-        let begins_alike = tls(self) == tls(other) && self.proxy_protocol == other.proxy_protocol;
+        let begins_alike =
+            tls(self) == tls(other) && (self.proxy_protocol, self.http2) == (other.proxy_protocol, other.http2);
         let goes_alike = self.spec == other.spec && self.addresses == other.addresses && self.host == other.host;
         self.endpoint == other.endpoint && goes_alike && begins_alike
     }
@@ -348,34 +358,45 @@ async fn check_over<S>(
     connected: Result<io::Result<S>, Elapsed>,
 ) -> Result<Result<(), String>, Option<io::Error>>
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     Ok(check_on(checked, connected.map_err(|_| None)??).await)
 }
 
 async fn check_on<S>(checked: &Checked, mut stream: S) -> Result<(), String>
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     if let Some(version) = checked.proxy_protocol {
         let header = HeaderBytes::local(version);
         stream.write_all(header.bytes()).await.map_err(|error| format!("no connection: {error}"))?;
     }
     match &checked.tls {
-        None => ask(checked, stream).await,
+        None => ask(checked, stream, checked.http2).await,
         Some((client, name)) => {
             let stream = client.connect(name, stream).await.map_err(|error| format!("TLS failed: {error}"))?;
-            ask(checked, stream).await
+            let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+            ask(checked, stream, http2).await
         }
     }
 }
 
 /// Does on a connection what the check asks for.
-async fn ask<S>(checked: &Checked, stream: S) -> Result<(), String>
+async fn ask<S>(checked: &Checked, stream: S, http2: bool) -> Result<(), String>
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let CheckKind::Http(check) = &checked.spec.kind else { return Ok(()) };
+    let check = match &checked.spec.kind {
+        CheckKind::Tcp => return Ok(()),
+        CheckKind::Grpc(_) if !http2 => return Err("it does not speak HTTP/2".to_owned()),
+        CheckKind::Grpc(service) => return http2_checks::ask_grpc(stream, &checked.authority(), service).await,
+        CheckKind::Http(check) if http2 => {
+            let request = request(check, &checked.host).map_err(|error| error.to_string())?;
+            let request = http2_checks::absolute(request, &checked.authority())?;
+            return judge_answer(check, http2_checks::ask(stream, request).await?).await;
+        }
+        CheckKind::Http(check) => check,
+    };
     let mut http = http1::Builder::new();
     http.max_buf_size(HEAD_BYTES);
     let left = Arc::new(AtomicUsize::new(HEADS_BYTES));
@@ -507,6 +528,7 @@ mod tests {
             addresses,
             tls: None,
             proxy_protocol: *proxy_protocol,
+            http2: false,
         }
     }
 

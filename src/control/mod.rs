@@ -16,6 +16,7 @@ mod events;
 mod exposition;
 mod guard;
 mod health;
+mod http2_checks;
 mod metrics;
 mod names;
 mod observer;

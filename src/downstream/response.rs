@@ -4,7 +4,7 @@ use super::{Current, restore};
 use crate::exchange::{AffinityCookie, HeadKind, Kept, RouteOf, appended_lines};
 use crate::forward::Framing;
 use crate::http::{BodyFraming, Field, FieldName, ResponseHead, Version, hop_by_hop, write_decimal};
-use crate::respond::{DATE_LINE, HSTS, write_fields, write_parts};
+use crate::respond::{DATE_LINE, HSTS, phrase, write_fields, write_parts};
 use crate::route::{Restores, Route};
 
 /// What determines the head besides the origin's fields.
@@ -41,7 +41,12 @@ pub(super) fn framing(body: BodyFraming, current: &Current) -> (Framing, bool) {
 /// Writes the head of a response to `out`. `head` holds the received bytes into which the spans of `response` point.
 pub fn write(style: &HeadStyle<'_>, response: &ResponseHead, head: &[u8], out: &mut Vec<u8>) {
     let status = write_decimal(u64::from(response.status), &mut [0; 20]).first_chunk::<3>().copied().unwrap_or(*b"502");
-    write_parts(out, &[b"HTTP/1.1 ", &status, b" ", response.reason.of(head), b"\r\n"]);
+    // HTTP/2 has no reason phrases, and there are clients that need one.
+    let reason = match response.reason.of(head) {
+        b"" => phrase(response.status).as_bytes(),
+        reason => reason,
+    };
+    write_parts(out, &[b"HTTP/1.1 ", &status, b" ", reason, b"\r\n"]);
     let edits = &style.route.response_edits;
     let edited = style.kind == HeadKind::Final && !edits.is_empty();
     let keeps = |field: &Field| {

@@ -72,6 +72,8 @@ pub enum Failure {
     Closed,
     /// Upstream: the connection was reset before a response.
     Reset,
+    /// Operator: a login that holds for a connection (RFC 4559), where requests of all clients share connections.
+    Login,
     /// Upstream: over HTTP/2, it has processed none of many attempts, as it says.
     Refused,
     /// Upstream: over HTTP/2, no stream could be opened within `timeouts.connect`, because all connections were full.
@@ -148,7 +150,7 @@ impl Failure {
             Self::Hello(_) | Self::HelloTimeout => Side::Downstream,
             Self::RequestHeadTimeout | Self::RequestBodyTimeout | Self::RequestBodySlow => Side::Downstream,
             Self::TenantRequests | Self::TenantRate | Self::NoRoute | Self::NoEndpoint => Side::Operator,
-            Self::QueueFull | Self::QueueTimeout => Side::Operator,
+            Self::QueueFull | Self::QueueTimeout | Self::Login => Side::Operator,
             Self::Connect | Self::ConnectTimeout | Self::Closed | Self::Reset => Side::Upstream,
             Self::TlsCertificate | Self::TlsProtocol | Self::TlsAlert => Side::Upstream,
             Self::ResponseTimeout | Self::Response(_) | Self::ResponseBody => Side::Upstream,
@@ -217,6 +219,7 @@ impl Failure {
             Self::TlsAlert => (502, "tls_alert", "tls_alert_received"),
             Self::Closed => (502, "upstream_closed", "connection_terminated"),
             Self::Reset => (502, "upstream_reset", "connection_terminated"),
+            Self::Login => (502, "connection_login", "http_request_denied"),
             Self::Refused => (503, "upstream_refused", "destination_unavailable"),
             Self::NoStream => (503, "no_stream", "connection_limit_reached"),
             Self::Http2 => (502, "http2_protocol", "http_protocol_error"),

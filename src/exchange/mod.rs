@@ -39,7 +39,7 @@ use slab::Slab;
 
 use crate::access_log::Recorder;
 use crate::buffer::{Lease, Queue};
-use crate::cluster::Balancer;
+use crate::cluster::{Balancer, Cluster};
 use crate::forward::prepend_head;
 use crate::http::path::Forms;
 use crate::http::{self, FieldName, Fields, Method, ResponseHead};
@@ -243,12 +243,11 @@ impl<D: Driver> Engine<D> {
         let priority = route.priority.of(&request.fields, head, asked.peer.trusted);
         self.admit(priority)?;
         let allowed = time_allowed(route, asked)?;
+        let binds = http::binds_connection(head, &request.fields, FieldName::Authorization);
+        let must_share = must_share(&decision.snapshot.clusters[cluster.index()], binds)?;
         let tenant = self.take_place(&decision.snapshot, route.tenant)?;
         let due = allowed.map(|allowed| self.ring.clock().deadline(allowed));
-        let http2 = decision.snapshot.clusters[cluster.index()].http2;
-        // A stream has no other protocol to switch to.
-        let switches = http2.is_none_or(|http2| http2.is_negotiated);
-        let mut offer = UpgradeOffer::of(request, head).filter(|_| switches);
+        let mut offer = UpgradeOffer::of(request, head).filter(|_| !must_share);
         if let Some(offer) = offer.as_mut().filter(|_| WebSocketKey::is_missing(request, head)) {
             offer.key = Some(WebSocketKey::new([(); 4].map(|()| self.balancer.random())));
         }
@@ -271,7 +270,7 @@ impl<D: Driver> Engine<D> {
                 asked,
                 decision.snapshot.listener(asked.listener),
             ),
-            binds: http::binds_connection(head, &request.fields, FieldName::Authorization),
+            binds,
             limited: route.limits != RouteLimits::NONE,
             timeout: route.timeout,
             due,
@@ -496,6 +495,13 @@ impl<D: Driver> Engine<D> {
     pub fn is_empty(&self) -> bool {
         self.exchanges.is_empty()
     }
+}
+
+/// Whether requests to a cluster can only be sent on streams of connections that others use, too: they have no other protocol to switch to,
+/// and a login that holds for the connection (`binds`) is refused.
+fn must_share(cluster: &Cluster, binds: bool) -> Result<bool, Failure> {
+    let must_share = cluster.http2.is_some_and(|http2| !http2.is_negotiated);
+    if must_share && binds { Err(Failure::Login) } else { Ok(must_share) }
 }
 
 /// How much time the client of a request allows, if its route keeps to that and the peer is trusted.

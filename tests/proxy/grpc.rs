@@ -112,3 +112,76 @@ fn unavailable_endpoints_are_ejected() {
         assert!(refused.try_iter().count() >= 3);
     }
 }
+
+/// grpc.health.v1: only an endpoint whose service serves is used.
+#[test]
+fn health_is_asked_for_in_grpc() {
+    let origin = |name: &'static str, status: u8| {
+        Origin::start(move |wire, _| {
+            let Some(mut wire) = H2Wire::accept(wire, &[]) else { return };
+            while let Some(call) = wire.request() {
+                wire.headers(
+                    call.stream,
+                    &[(":status", "200"), ("content-type", "application/grpc"), ("x-origin", name)],
+                    false,
+                );
+                if call.field(":path") == Some("/grpc.health.v1.Health/Check") {
+                    assert_eq!(call.body, b"\0\0\0\0\x05\x0a\x03a.B");
+                    assert_eq!(
+                        (call.field("te"), call.field("content-type")),
+                        (Some("trailers"), Some("application/grpc"))
+                    );
+                    wire.send(DATA, 0, call.stream, &[0, 0, 0, 0, 2, 8, status]);
+                }
+                wire.headers(call.stream, &[("grpc-status", "0")], true);
+            }
+        })
+    };
+    let (well, ill) = (origin("well", 1), origin("ill", 2));
+    let keys = "balance = \"round_robin\"\nhealth = { kind = \"grpc\", service = \"a.B\", interval = \"100ms\", initial = \"down\" }";
+    let proxy = setup(&[&well.address, &ill.address]).cluster(keys).start();
+    let ask = || proxy.ask(&call("/a.B/C", "")).field("x-origin");
+    poll(|| (0..4).all(|_| ask().as_deref() == Some("well")).then_some(()));
+}
+
+/// Checks of HTTP speak the version of the cluster.
+#[test]
+fn checks_are_made_over_http2() {
+    let (sender, checks) = mpsc::channel();
+    let origin = Origin::start(move |wire, _| {
+        let Some(mut wire) = H2Wire::accept(wire, &[]) else { return };
+        while let Some(request) = wire.request() {
+            wire.headers(request.stream, &[(":status", "204")], true);
+            // The test may be over.
+            let _ = sender.send(request);
+        }
+    });
+    let keys = "health = { path = \"/well?a\", host = \"b.test\", interval = \"100ms\" }";
+    let _proxy = setup(&[&origin.address]).cluster(keys).start();
+    let check = next(&checks);
+    let told = [":method", ":path", ":authority", "user-agent"].map(|name| check.field(name).unwrap().to_owned());
+    assert_eq!(told, ["GET", "/well?a", "b.test", "cairn-health"]);
+}
+
+/// A route may be for a service, or for one of its methods, and takes nothing else.
+#[test]
+fn routes_are_for_services_and_methods() {
+    let (origin, calls) = serving("0", true);
+    let others =
+        "[[route]]\ngrpc = { service = \"a.B\" }\nrespond = { status = 403 }\n[[route]]\nrespond = { status = 204 }";
+    let proxy = setup(&[&origin.address]).route("grpc = { service = \"a.B\", method = \"C\" }").more(others).start();
+    assert_eq!(proxy.ask(&call("/a.B/C", "")).field("grpc-status").as_deref(), Some("0"));
+    assert_eq!(next(&calls).field(":path"), Some("/a.B/C"));
+    assert_eq!(proxy.ask(&call("/a.B/D", "")).field("grpc-status").as_deref(), Some("7"));
+    assert_eq!(proxy.ask(&get("/a.B/C")).status(), 204);
+    assert_eq!(
+        proxy
+            .ask("POST /a.B/C HTTP/1.1\r\nHost: a\r\nContent-Type: application/grpc-web\r\nContent-Length: 0\r\n\r\n")
+            .status(),
+        204
+    );
+}
+
+fn get(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n")
+}

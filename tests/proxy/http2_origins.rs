@@ -4,10 +4,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
 
-use crate::harness::{End, Origin, Proxy, Setup, next};
+use rcgen::KeyPair;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+use crate::harness::{End, Origin, Proxy, Setup, Wire, next};
 use crate::http2_wire::{
     CANCEL, DATA, END_STREAM, H2Wire, HEADERS, MAX_CONCURRENT_STREAMS, PING, REFUSED_STREAM, RST_STREAM, Request,
 };
+use crate::tls::Authority;
 
 /// A proxy to one origin over HTTP/2, with further keys of the cluster.
 fn start(origin: &Origin, keys: &str) -> Proxy {
@@ -104,7 +110,7 @@ fn all_at_once(proxy: &Proxy, requests: &[String]) -> Vec<(u16, String)> {
     let ask = |request: &String| {
         let (address, request) = (address.clone(), request.clone());
         thread::spawn(move || {
-            let mut client = crate::harness::Wire::connect(&address);
+            let mut client = Wire::connect(&address);
             client.send(request);
             let answer = client.message().unwrap();
             (answer.status(), answer.text().to_owned())
@@ -243,7 +249,7 @@ fn a_dead_connection_takes_only_its_streams_along() {
     let proxy = start(&origin, "");
     let mut half = proxy.client();
     half.send(get("/dies"));
-    assert_eq!(half.head().unwrap().lines().next(), Some("HTTP/1.1 200 "));
+    assert_eq!(half.head().unwrap().lines().next(), Some("HTTP/1.1 200 OK"));
     assert_eq!(next(&arrivals), 0);
     gate.wait();
     // The cut shows: there is no last chunk.
@@ -321,6 +327,91 @@ fn an_origin_of_http1_is_a_named_failure() {
     assert_eq!((answer.status(), &*answer.reason()), (502, "http2_protocol"));
 }
 
+/// An origin with TLS that chooses among these protocols. It answers with the one that was chosen and the number of the connection.
+fn choosing(protocols: &[&str]) -> Origin {
+    let (authority, key) = (Authority::new(), KeyPair::generate().unwrap());
+    let chain = vec![CertificateDer::from_pem_slice(authority.sign(&["a.test"], &key).as_bytes()).unwrap()];
+    let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap();
+    let mut config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).unwrap();
+    config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+    let config = Arc::new(config);
+    Origin::start(move |wire, number| {
+        let mut stream = StreamOwned::new(ServerConnection::new(Arc::clone(&config)).unwrap(), wire.stream);
+        while stream.conn.is_handshaking() {
+            if stream.conn.complete_io(&mut stream.sock).is_err() {
+                return;
+            }
+        }
+        let speaks_http2 = stream.conn.alpn_protocol() == Some(b"h2");
+        let mut wire = Wire::over(stream);
+        if speaks_http2 {
+            let Some(mut wire) = H2Wire::accept(wire, &[]) else { return };
+            while let Some(request) = wire.request() {
+                wire.answer(request.stream, format!("h2 {number}").as_bytes());
+            }
+            return;
+        }
+        while let Some(request) = wire.message() {
+            match request.field("upgrade") {
+                Some(protocol) => {
+                    wire.send(format!(
+                        "HTTP/1.1 101 Ok\r\nConnection: upgrade\r\nUpgrade: {protocol}\r\n\r\nhello {number}"
+                    ));
+                }
+                None => wire.send(format!(
+                    "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\nh1 {number}",
+                    3 + number.to_string().len()
+                )),
+            }
+        }
+    })
+}
+
+/// RFC 7301: what is spoken is what TLS has agreed on.
+#[test]
+fn tls_decides_what_is_spoken() {
+    for (protocol, offered, answers) in [
+        ("auto", &["h2", "http/1.1"][..], ["h2 0", "h2 0"]),
+        ("auto", &["http/1.1"], ["h1 0", "h1 0"]),
+        ("auto", &[], ["h1 0", "h1 0"]),
+        ("http2", &["http/1.1", "h2"], ["h2 0", "h2 0"]),
+        ("http1", &["h2", "http/1.1"], ["h1 0", "h1 0"]),
+        ("http2", &["http/1.1"], ["tls_alert", "tls_alert"]),
+        ("http2", &[], ["http2_protocol", "http2_protocol"]),
+    ] {
+        let origin = choosing(offered);
+        let keys = format!(
+            "protocol = \"{protocol}\"\ntls = {{ insecure = true, server_name = \"a.test\" }}\noutlier.consecutive_failures = 0"
+        );
+        let proxy = Setup::to(&[&origin.address]).cluster(&keys).start();
+        for expected in answers {
+            let answer = proxy.ask("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi");
+            let told = if answer.status() == 200 { answer.text().to_owned() } else { answer.reason() };
+            assert_eq!(told, expected, "{protocol} {offered:?}");
+        }
+        // What many have at once is decided once.
+        let all = all_at_once(&proxy, &[get("/"), get("/"), get("/"), get("/")]);
+        assert!(
+            all.iter().all(|(status, _)| (*status == 200) == (answers[0].len() == 4)),
+            "{protocol} {offered:?} {all:?}"
+        );
+    }
+}
+
+/// A protocol that is switched to needs a connection of its own.
+#[test]
+fn upgrades_go_over_http1_where_tls_decides() {
+    let origin = choosing(&["h2", "http/1.1"]);
+    let keys = "protocol = \"auto\"\ntls = { insecure = true, server_name = \"a.test\" }";
+    let proxy = Setup::to(&[&origin.address]).cluster(keys).start();
+    assert_eq!(proxy.ask(&get("/")).text(), "h2 0");
+    let mut client = proxy.client();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: chat\r\n\r\n");
+    assert!(client.head().unwrap().starts_with("HTTP/1.1 101 "));
+    client.take(7, &mut |part| assert!(b"hello 1".windows(part.len()).any(|window| window == part)));
+    assert_eq!(proxy.ask(&get("/")).text(), "h2 0");
+}
+
 /// An idle connection ends with its time, politely.
 #[test]
 fn idle_connections_end() {
@@ -396,4 +487,54 @@ fn a_reload_lets_streams_end() {
     assert_eq!(proxy.ask(&get("/new")).text(), "/new");
     gate.wait();
     assert_eq!(client.message().unwrap().text(), "late");
+}
+
+/// RFC 9113 section 8.5: a tunnel is a stream, and both of its directions end by themselves.
+#[test]
+fn a_tunnel_is_a_stream() {
+    let origin = Origin::start(|wire, _| {
+        let Some(mut wire) = H2Wire::accept(wire, &[]) else { return };
+        let mut tunnel = 0;
+        while let Some(frame) = wire.frame() {
+            match frame.kind {
+                HEADERS => {
+                    let fields = wire.fields(&frame);
+                    assert_eq!(
+                        fields[..2],
+                        [":method", ":authority"]
+                            .map(str::to_owned)
+                            .into_iter()
+                            .zip(["CONNECT", "a.test:443"].map(str::to_owned))
+                            .collect::<Vec<_>>()
+                    );
+                    tunnel = frame.stream;
+                    wire.headers(tunnel, &[(":status", "200")], false);
+                }
+                DATA if frame.ends() => wire.send(DATA, END_STREAM, tunnel, b"bye"),
+                DATA => wire.send(DATA, 0, tunnel, &frame.payload),
+                _ => {}
+            }
+        }
+    });
+    let proxy = Setup::to(&[&origin.address]).cluster("protocol = \"http2\"").route("methods = [\"CONNECT\"]").start();
+    let mut client = proxy.client();
+    client.send("CONNECT a.test:443 HTTP/1.1\r\nHost: a.test:443\r\n\r\n");
+    assert!(client.head().unwrap().starts_with("HTTP/1.1 200 "));
+    for text in ["ping", "pong"] {
+        client.send(text);
+        assert_eq!(client.bytes(4).unwrap(), text.as_bytes());
+    }
+    client.finish();
+    assert_eq!(client.end(), End::Clean(b"bye".to_vec()));
+}
+
+/// RFC 4559 section 6: whoever has logged in on a connection must not share it.
+#[test]
+fn logins_of_connections_are_refused() {
+    let proxy = start(&echoing(), "");
+    for (scheme, status) in [("NTLM a", 502), ("Negotiate a", 502), ("Basic a", 200)] {
+        let answer = proxy.ask(&format!("GET / HTTP/1.1\r\nHost: a\r\nAuthorization: {scheme}\r\n\r\n"));
+        assert_eq!(answer.status(), status, "{scheme}");
+        assert!(status == 200 || answer.reason() == "connection_login", "{scheme}");
+    }
 }

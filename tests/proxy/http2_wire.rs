@@ -1,6 +1,9 @@
 //! The origin's side of a connection of HTTP/2, frame by frame: fields are decoded by another implementation, and written as literals.
 //! Not here: what an origin does with them.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
 use crate::harness::Wire;
 
 pub(crate) const DATA: u8 = 0;
@@ -61,8 +64,8 @@ impl Request {
 }
 
 /// A connection.
-pub(crate) struct H2Wire {
-    wire: Wire,
+pub(crate) struct H2Wire<S = TcpStream> {
+    wire: Wire<S>,
     decoder: loona_hpack::Decoder<'static>,
     /// Requests that have begun.
     open: Vec<Request>,
@@ -70,16 +73,16 @@ pub(crate) struct H2Wire {
     pub(crate) answers_pings: bool,
 }
 
-impl H2Wire {
+impl<S: Read + Write> H2Wire<S> {
     /// Reads the client's preface and sends SETTINGS. None: the client has gone.
-    pub(crate) fn accept(wire: Wire, settings: &[(u16, u32)]) -> Option<Self> {
+    pub(crate) fn accept(wire: Wire<S>, settings: &[(u16, u32)]) -> Option<Self> {
         let mut this = Self::silent(wire)?;
         this.settings(settings);
         Some(this)
     }
 
     /// Reads the client's preface.
-    pub(crate) fn silent(mut wire: Wire) -> Option<Self> {
+    pub(crate) fn silent(mut wire: Wire<S>) -> Option<Self> {
         let first = wire.until(b"SM\r\n\r\n")?;
         assert_eq!(first.as_bytes(), PREFACE);
         Some(Self { wire, decoder: loona_hpack::Decoder::new(), open: Vec::new(), answers_pings: true })
@@ -93,7 +96,6 @@ impl H2Wire {
 
     /// Sends a frame. That the client has gone is no failure.
     pub(crate) fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
-        use std::io::Write as _;
         let length = (payload.len() as u32).to_be_bytes();
         let head = [&length[1..], &[kind, flags], &stream.to_be_bytes()].concat();
         let _ = self.wire.stream.write_all(&[&head, payload].concat());
@@ -191,7 +193,9 @@ impl H2Wire {
     pub(crate) fn go_away(&mut self, last: u32) {
         self.send(GOAWAY, 0, 0, &[last.to_be_bytes(), [0; 4]].concat());
     }
+}
 
+impl H2Wire {
     /// Closes the connection.
     pub(crate) fn close(self) {
         let _ = self.wire.stream.shutdown(std::net::Shutdown::Both);

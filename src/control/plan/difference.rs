@@ -295,6 +295,7 @@ fn health(spec: &HealthSpec) -> String {
     let HealthSpec { kind, interval, timeout, rise, fall, initial } = spec;
     let what = match kind {
         CheckKind::Tcp => "tcp".to_owned(),
+        CheckKind::Grpc(service) => format!("grpc {service:?}"),
         CheckKind::Http(check) => {
             let HttpCheck { method, path, host, expect, .. } = check;
             let host = host.as_deref().unwrap_or("each endpoint");
