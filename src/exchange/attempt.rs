@@ -238,6 +238,7 @@ impl<D: Driver> Engine<D> {
             is_negotiated: http2.is_negotiated,
             streams: http2.streams,
             connections: http2.connections.div_ceil(self.workers),
+            is_counted: cluster.limits.counts_connections(),
             connect_timeout: Self::connect_timeout(exchange, endpoint),
             idle: cluster.idle,
         });

@@ -326,6 +326,9 @@ impl<D: Driver> Engine<D> {
         if limit == 0 && endpoint_limit == 0 || !fresh && self.upstreams.has_idle(endpoint) {
             return true;
         }
+        if self.upstreams.has_room(endpoint) {
+            return true;
+        }
         let Some(state) = self.balancer.state(endpoint) else { return false };
         let count = || {
             CountedConnection::new(cluster.number(), (places.connected(), limit), (state.connected(), endpoint_limit))
@@ -337,7 +340,8 @@ impl<D: Driver> Engine<D> {
             let mut others = std::iter::once(endpoint).chain(ids.filter(|_| !full));
             others.any(|other| self.upstreams.close_idle_of(&mut self.ring, other)).then(count)?
         });
-        counted.map(|counted| self.upstreams.reserve(counted)).is_some()
+        // Over HTTP/2, it may wait for a stream.
+        counted.map(|counted| self.upstreams.reserve(counted)).is_some() || self.upstreams.is_sharing(endpoint)
     }
 
     /// Gives up an idle connection of a cluster whose limit of connections is reached: a request of another worker waits for it.

@@ -1,7 +1,6 @@
 //! Connections that count against limits, and idle ones that give way where there are too many. Not here: the limits (`cluster`).
 
 use super::Upstreams;
-use super::shared::SharedPool;
 use crate::id::EndpointId;
 use crate::pool::CountedConnection;
 use crate::uring::{Driver, Ring};
@@ -25,11 +24,10 @@ impl Upstreams {
         self.freed.pop()
     }
 
-    /// Whether a request to an endpoint needs no new connection: an idle one is in the pool, or one of HTTP/2 is there, which requests share.
+    /// Whether an idle connection to an endpoint is in the pool.
     #[must_use]
     pub fn has_idle(&self, endpoint: EndpointId) -> bool {
-        let shares = |pool: &SharedPool| !pool.connections.is_empty();
-        self.pool.top(endpoint).is_some() || self.shared.get(endpoint.index()).is_some_and(shares)
+        self.pool.top(endpoint).is_some()
     }
 
     /// Closes an idle connection to an endpoint that can be made anew: one in the pool, or one that is only told of its client. False: there
@@ -39,10 +37,11 @@ impl Upstreams {
             self.get(*index).is_some_and(|it| it.endpoint == endpoint && it.exchange.is_none() && it.header_bytes > 0)
         };
         let idle = self.pool.top(endpoint).or_else(|| self.bound.iter().flatten().copied().find(told));
-        if let Some(index) = idle {
-            self.discard(ring, index);
+        match idle {
+            Some(index) => self.discard(ring, index),
+            None => return self.close_idle_shared(ring, |other| other == endpoint),
         }
-        idle.is_some()
+        true
     }
 
     /// Closes idle connections to an endpoint from before there was a limit.

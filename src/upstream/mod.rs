@@ -181,6 +181,8 @@ pub struct Sharing {
     pub streams: u16,
     /// Most connections of this worker.
     pub connections: u32,
+    /// Connections count against limits of the cluster, so that one is made only if that was reserved.
+    pub is_counted: bool,
     /// Time until a connection is established, TLS and SETTINGS included.
     pub connect_timeout: Duration,
     /// How long one without streams is kept.

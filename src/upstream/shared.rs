@@ -128,6 +128,7 @@ impl Upstreams {
             self.shared.resize_with(endpoint.index() + 1, SharedPool::default);
         }
         if self.lacks_connection(endpoint, 1, sharing, Some(destination.position as u8))
+            && (self.reserved.is_some() || !sharing.is_counted)
             && let Err(error) = self.connect_shared(ring, endpoint, destination, sharing)
             && self.shared[endpoint.index()].connections.is_empty()
         {
@@ -201,8 +202,8 @@ impl Upstreams {
         self.pool.cells(endpoint).connect();
         // tidy: start-up
         self.table.insert(Upstream {
-            shared: Some(Box::new(shared)),
             counted: self.reserved.take(),
+            shared: Some(Box::new(shared)),
             ..Upstream::new(transport, endpoint, destination.position)
         });
         self.shared[endpoint.index()].connections.push(index);
@@ -255,7 +256,7 @@ impl Upstreams {
         let Some(pool) = self.shared.get(endpoint.index()) else { return };
         let Some(&first) = pool.waiting.front() else { return };
         let sharing = pool.connections.iter().find_map(|index| self.get(*index)?.shared.as_ref().map(|it| it.sharing));
-        if sharing.is_none_or(|sharing| self.lacks_connection(endpoint, 0, sharing, None)) {
+        if sharing.is_none_or(|sharing| !sharing.is_counted && self.lacks_connection(endpoint, 0, sharing, None)) {
             self.shared[endpoint.index()].waiting.pop_front();
             self.end_stream(first, End::Refused);
         }
@@ -352,7 +353,7 @@ impl Upstreams {
     pub(super) fn end_shared<D: Driver>(&mut self, ring: &mut Ring<D>, index: u32, end: End) {
         self.retire(index);
         let Some(connection) = self.table.try_remove(index as usize) else { return };
-        let Upstream { mut shared, transport, endpoint, .. } = connection;
+        let Upstream { mut shared, transport, endpoint, counted, .. } = connection;
         let mut was_established = false;
         if let Some(shared) = &mut shared {
             was_established = shared.core.has_peer_settings();
@@ -362,6 +363,9 @@ impl Upstreams {
             shared.core.clear(&mut ring.buffers);
         }
         self.pool.cells(endpoint).close();
+        if let Some(counted) = &counted {
+            self.freed.push(counted.cluster);
+        }
         transport.close(ring, false);
         // Those that wait would have gone to this one.
         if !was_established && self.shared.get(endpoint.index()).is_some_and(|pool| pool.connections.is_empty()) {
@@ -399,17 +403,38 @@ impl Upstreams {
         }
     }
 
-    /// Ends connections without streams for which `which` holds; at once, so that their descriptors are free.
-    pub(super) fn close_idle_shared<D: Driver>(&mut self, ring: &mut Ring<D>, which: impl Fn(EndpointId) -> bool) {
+    /// Whether a connection to an endpoint takes streams, or will.
+    #[must_use]
+    pub fn is_sharing(&self, endpoint: EndpointId) -> bool {
+        self.shared.get(endpoint.index()).is_some_and(|pool| !pool.connections.is_empty())
+    }
+
+    /// Whether no connection has to be made for another stream.
+    #[must_use]
+    pub fn has_room(&self, endpoint: EndpointId) -> bool {
+        let Some(pool) = self.shared.get(endpoint.index()) else { return false };
+        let promises = pool.connections.iter().filter_map(|index| Some(self.get(*index)?.shared.as_ref()?.promise()));
+        promises.sum::<usize>() > pool.waiting.len()
+    }
+
+    /// Ends a connection without streams to an endpoint for which `which` holds; at once, so that its descriptor is free. False: there is
+    /// none.
+    pub(super) fn close_idle_shared<D: Driver>(
+        &mut self,
+        ring: &mut Ring<D>,
+        which: impl Fn(EndpointId) -> bool,
+    ) -> bool {
         for at in 0..self.shared.len() {
             let idle = |index: &u32| {
                 let shared = self.get(*index).and_then(|connection| connection.shared.as_ref());
                 shared.is_some_and(|shared| shared.core.streams() == 0) && which(EndpointId(at as u32))
             };
             if let Some(index) = self.shared[at].connections.iter().copied().find(idle) {
-                return self.end_shared(ring, index, End::Closed);
+                self.end_shared(ring, index, End::Closed);
+                return true;
             }
         }
+        false
     }
 
     /// Has connections to endpoints for which `stays` is false take no more streams.
