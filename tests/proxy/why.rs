@@ -29,7 +29,8 @@ fn why(proxy: &Proxy, id: &str) -> Value {
 }
 
 /// Failures that no test can provoke at will over sockets, or of which nothing could ask, and who shows them instead.
-const ELSEWHERE: [(&str, &str); 11] = [
+const ELSEWHERE: [(&str, &str); 12] = [
+    ("Login", "towards an origin of HTTP/2: http2_origins.rs"),
     ("Head", "over HTTP/2: http2.rs"),
     ("Refused", "by an origin of HTTP/2: http2_origins.rs"),
     ("NoStream", "the same"),
@@ -87,6 +88,7 @@ fn name(failure: Failure) -> &'static str {
         Failure::Overloaded => "Overloaded",
         Failure::Connections => "Connections",
         Failure::Head(_) => "Head",
+        Failure::Login => "Login",
         Failure::Refused => "Refused",
         Failure::NoStream => "NoStream",
         Failure::Http2 => "Http2",
@@ -94,7 +96,8 @@ fn name(failure: Failure) -> &'static str {
 }
 
 /// One of each.
-const ALL: [Failure; 44] = [
+const ALL: [Failure; 45] = [
+    Failure::Login,
     Failure::Head(HeadError::MissingPseudo),
     Failure::Refused,
     Failure::NoStream,
