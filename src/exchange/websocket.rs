@@ -28,7 +28,7 @@ impl WebSocketKey {
     /// Whether a request needs one: it asks for WebSocket, and brings none.
     pub(super) fn is_missing(request: &RequestHead, head: &[u8]) -> bool {
         let asks = request.upgrade.is_some_and(|protocols| protocols.of(head).eq_ignore_ascii_case(b"websocket"));
-        asks && request.fields.named(head, b"sec-websocket-key").next().is_none()
+        asks && request.is_extended_connect
     }
 
     /// The value of Sec-WebSocket-Key.

@@ -41,6 +41,8 @@ pub struct RequestHead {
     pub expect_continue: bool,
     /// The protocols that the client offers to switch to, if the offer may be forwarded.
     pub upgrade: Option<Span>,
+    /// The upgrade was asked for by an extended CONNECT (RFC 8441 section 4), which has no key of its own.
+    pub is_extended_connect: bool,
 }
 
 impl RequestHead {
@@ -402,6 +404,7 @@ fn finish<L: Lanes>(
     head.body = BodyFraming::None;
     head.expect_continue = false;
     head.upgrade = None;
+    head.is_extended_connect = false;
     if head.fields.any(SEMANTIC_FIELDS) { apply(buf, head, field_values) } else { Ok(()) }
 }
 

@@ -118,6 +118,7 @@ impl RequestSink {
         }
         let is_tunnel = self.value(Pseudo::Protocol).is_some();
         set_body(head, end_stream, is_tunnel)?;
+        head.is_extended_connect = is_tunnel;
         let scheme = self.value(Pseudo::Scheme).map(|range| scheme(out.get(range).unwrap_or_default()));
         Ok(ReceivedRequest {
             start,
