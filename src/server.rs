@@ -246,12 +246,12 @@ async fn serve(start: Startup, mut signals: Signals, mut hangup: Signal, reopen:
             return Ok(());
         }
     };
-    log_start(&config, served.as_deref(), &snapshot, &bound, workers);
     let (asks, mut asked) = mpsc::channel(64);
     let ready = Arc::new(AtomicBool::new(true));
     let (end, ending) = watch::channel(false);
     let log = start_log(&snapshot, log_sink, &handles, reopen)?;
     let observer = start_observer(&snapshot, &handles)?;
+    log_start(&config, served.as_deref(), &snapshot, &bound, workers);
     let mut control = Control::new(compiler, config, snapshot, bound, handles.clone());
     let state = AdminState { asks, ready: Arc::clone(&ready), checked: control.checked(), served };
     let admin = tokio::spawn(admin.serve(state, ending));

@@ -6,6 +6,7 @@ use ahash::{HashSet, HashSetExt};
 
 use super::address;
 use super::bounds::Bounds;
+use super::cluster_tables::{CONNECTIONS, STREAMS};
 use super::external::External;
 use super::health;
 use super::names::Names;
@@ -80,7 +81,10 @@ impl Reader<'_> {
         let section = self.section;
         let word = section.word("protocol");
         if word == "http1" {
-            if section.has("http2") {
+            // What `config show` prints has the defaults in it.
+            let written = section.one("http2");
+            let differs = |(key, default): (&str, u64)| written.number(key) != default;
+            if section.has("http2") && [("streams", STREAMS), ("connections", CONNECTIONS)].into_iter().any(differs) {
                 self.problems
                     .add(section.span("http2"), "[cluster.http2] says nothing where `protocol` is \"http1\"")
                     .help("set `protocol = \"http2\"`, or \"auto\" where TLS is to decide; or leave it out");

@@ -178,6 +178,10 @@ static CLUSTER_TLS: Table = Table {
     choices: &[],
 };
 
+/// Defaults of `cluster.http2`.
+pub(super) const STREAMS: u64 = 100;
+pub(super) const CONNECTIONS: u64 = 64;
+
 static CLUSTER_HTTP2: Table = Table {
     title: "[cluster.http2]",
     doc: "Connections that requests share, where `protocol` is \"http2\" or \"auto\".",
@@ -185,13 +189,13 @@ static CLUSTER_HTTP2: Table = Table {
         key(
             "streams",
             Kind::Number(1, 1000),
-            Preset::Number(100),
+            Preset::Number(STREAMS),
             "requests that share a connection at a time, if the endpoint allows for as many",
         ),
         key(
             "connections",
             Kind::Number(1, u16::MAX as u64),
-            Preset::Number(64),
+            Preset::Number(CONNECTIONS),
             "connections to one endpoint, over all workers, of which each may have one at least; where all are full, requests wait",
         ),
     ],

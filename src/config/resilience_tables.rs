@@ -64,7 +64,7 @@ pub(super) static LIMITS: Table = Table {
         key(
             "per_endpoint",
             Kind::One(&ENDPOINT_LIMITS),
-            Preset::Optional("{ requests = 100, connections = 100 }"),
+            Preset::Optional("{ requests = 100 }"),
             "the same for each one",
         ),
         key(
