@@ -28,7 +28,9 @@ impl WebSocketKey {
     /// Whether a request needs one: it asks for WebSocket, and brings none.
     pub(super) fn is_missing(request: &RequestHead, head: &[u8]) -> bool {
         let asks = request.upgrade.is_some_and(|protocols| protocols.of(head).eq_ignore_ascii_case(b"websocket"));
-        asks && request.is_extended_connect
+        // Some clients send one all the same; it goes through as it would over HTTP/1.1.
+        let brings = || request.fields.named(head, b"sec-websocket-key").next().is_some();
+        asks && request.is_extended_connect && !brings()
     }
 
     /// The value of Sec-WebSocket-Key.
