@@ -60,12 +60,7 @@ pub(super) fn client(cluster: Section<'_>, external: &mut External, problems: &m
     let mut reader = Reader { directory: section.directory(), external, problems };
     let identity = reader.own_identity(section);
     let revocation = reader.revocation(section).into();
-    reader.directory = directory(section, "ca");
-    let trust = match section.text("ca") {
-        _ if insecure => Trust::Anyone,
-        Some(ca) if ca.value != SYSTEM => Trust::Authorities(reader.authorities(ca)?),
-        _ => Trust::Authorities(reader.external.public_authorities()),
-    };
+    let trust = if insecure { Trust::Anyone } else { Trust::Authorities(reader.trusted(section)?) };
     if text.is_some() && name.is_none() {
         return None;
     }
@@ -88,21 +83,8 @@ pub(super) fn client(cluster: Section<'_>, external: &mut External, problems: &m
 
 /// How a collector of traces is authenticated.
 pub(super) fn collector(section: Section<'_>, external: &mut External, problems: &mut Problems) -> Option<ClientSpec> {
-    let mut reader = Reader { directory: directory(section, "ca"), external, problems };
-    let trust = match section.text("ca") {
-        Some(ca) if ca.value != SYSTEM => Trust::Authorities(reader.authorities(ca)?),
-        _ => Trust::Authorities(reader.external.public_authorities()),
-    };
-    Some(ClientSpec {
-        trust,
-        pins: Arc::default(),
-        spiffe_ids: Arc::default(),
-        revocation: Arc::default(),
-        identity: None,
-        protocols: &[b"http/1.1"],
-        post_quantum: true,
-        tickets: 0,
-    })
+    let mut reader = Reader { directory: section.directory(), external, problems };
+    Some(ClientSpec::new(Trust::Authorities(reader.trusted(section)?)))
 }
 
 impl ClusterTls {
@@ -232,6 +214,15 @@ impl<'a> Reader<'a> {
     fn chain(&mut self, cert: Text<'_>) -> Option<Chain> {
         let pem = self.read(cert, "a certificate, then those that lead to its authority")?;
         Chain::from_pem(&pem).map_err(|error| self.bad_certificates(cert, &error)).ok()
+    }
+
+    /// The authorities that `ca` names: those of its file, or of this machine.
+    fn trusted(&mut self, section: Section<'a>) -> Option<Authorities> {
+        self.directory = directory(section, "ca");
+        match section.text("ca") {
+            Some(ca) if ca.value != SYSTEM => self.authorities(ca),
+            _ => Some(self.external.public_authorities()),
+        }
     }
 
     fn authorities(&mut self, client_ca: Text<'_>) -> Option<Authorities> {

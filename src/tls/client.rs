@@ -58,6 +58,21 @@ pub struct ClientSpec {
 }
 
 impl ClientSpec {
+    /// HTTP/1.1 with servers that are trusted like this, without a certificate of its own and without resumption.
+    #[must_use]
+    pub fn new(trust: Trust) -> Self {
+        Self {
+            trust,
+            pins: Arc::default(),
+            spiffe_ids: Arc::default(),
+            revocation: Arc::default(),
+            identity: None,
+            protocols: &[b"http/1.1"],
+            post_quantum: true,
+            tickets: 0,
+        }
+    }
+
     /// When the first revocation list is due to be replaced, in seconds since 1970: from then on it says nothing. None: there is none.
     #[must_use]
     pub fn revocation_end(&self) -> Option<u64> {

@@ -5,7 +5,6 @@ use std::fs;
 use std::io;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use cairn::id::Owner;
@@ -97,16 +96,7 @@ pub(super) fn spec(arguments: &TlsArguments) -> Result<ClientSpec, TlsError> {
         }
     };
     let tickets = if arguments.resume { TICKETS } else { 0 };
-    Ok(ClientSpec {
-        trust,
-        pins: Arc::default(),
-        spiffe_ids: Arc::default(),
-        revocation: Arc::default(),
-        identity: None,
-        protocols: &[b"http/1.1"],
-        post_quantum: false,
-        tickets,
-    })
+    Ok(ClientSpec { post_quantum: false, tickets, ..ClientSpec::new(trust) })
 }
 
 /// Performs trial handshakes with hosts, one after the other.

@@ -39,17 +39,7 @@ fn server(wants: bool) -> Server {
 }
 
 fn spec() -> ClientSpec {
-    let trust = believing(&AUTHORITY);
-    ClientSpec {
-        trust,
-        pins: Arc::default(),
-        spiffe_ids: Arc::default(),
-        revocation: Arc::default(),
-        identity: None,
-        protocols: &[b"http/1.1"],
-        post_quantum: false,
-        tickets: 4,
-    }
+    ClientSpec { post_quantum: false, tickets: 4, ..ClientSpec::new(believing(&AUTHORITY)) }
 }
 
 fn client(version: &'static SupportedProtocolVersion) -> Client {
