@@ -48,7 +48,7 @@ impl Default for AbuseLimits {
 /// Something legal that is of no use in large numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Glitch {
-    /// PING that is to be answered, or the answer to none.
+    /// PING that is to be answered, or the answer to one, without content since the one before.
     Ping,
     /// SETTINGS, or an acknowledgement of none.
     Settings,

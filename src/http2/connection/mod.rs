@@ -140,6 +140,8 @@ pub struct Connection {
     is_acknowledged: bool,
     abuse: AbuseCounter,
     streams: Streams,
+    /// Content was sent or received since the last PING.
+    has_moved: bool,
     send: SendWindow,
     receive: ReceiveWindow,
     outbox: Outbox,
@@ -183,6 +185,7 @@ impl Connection {
             is_acknowledged: false,
             abuse: AbuseCounter::new(&spec.abuse),
             streams: Streams::new(spec.streams),
+            has_moved: false,
             send: SendWindow::new(CONNECTION_WINDOW),
             receive: ReceiveWindow::of_connection(spec.connection_window),
             outbox: Outbox::default(),

@@ -109,6 +109,7 @@ impl Connection {
         if is_first {
             self.outbox.bytes(buffers, &head);
         }
+        self.has_moved |= length > 0;
         self.streams.note_moved(slot, length);
         self.streams.make_ready(slot);
     }

@@ -7,7 +7,7 @@ use crate::buffer::Queue;
 use crate::http::{Fields, HeadLimits, Method, RequestHead, ResponseHead};
 use crate::http2::flow::WINDOW_MAX;
 use crate::http2::head::Scheme;
-use crate::http2::{FrameWriter, Setting};
+use crate::http2::{FrameWriter, NoRoom, Setting};
 
 const LIMITS: HeadLimits = HeadLimits { head_bytes: 16 * 1024, field_count: 100, request_line: 8 * 1024 };
 
@@ -158,6 +158,31 @@ impl Pair {
             self.server.read(&mut self.buffers, &mut self.fields, &up, cut).expect("frames of a client");
             self.client.read(&mut self.buffers, &mut self.fields, &down, cut).expect("frames of a server");
         }
+    }
+
+    /// Has one side read frames that no peer of this kind would send; content is zeros.
+    fn send(
+        &mut self,
+        to: Side,
+        content: usize,
+        write: impl FnOnce(&mut FrameWriter<'_>) -> Result<(), NoRoom>,
+    ) -> Result<(), Error> {
+        let mut bytes = [0; 256];
+        let mut frames = FrameWriter::new(&mut bytes);
+        write(&mut frames).expect("room");
+        let len = frames.len() + content;
+        let end = if to == Side::Server { &mut self.server } else { &mut self.client };
+        end.read(&mut self.buffers, &mut self.fields, &bytes[..len], 1000)?;
+        // All is sent at once.
+        end.write(&mut self.buffers);
+        end.connection.drained();
+        Ok(())
+    }
+
+    /// A request of which a server has the head. Returns the server's slot.
+    fn begin(&mut self, id: u32) -> Slot {
+        self.send(Side::Server, 0, |it| it.headers(StreamId::new(id), POST, false, 16_384)).expect("a request");
+        *self.server.slots.last().expect("it was accepted")
     }
 
     fn answer(&mut self, entry: usize, text: &str) {
@@ -312,11 +337,33 @@ fn what_a_peer_does_not_take_is_told_apart() {
     assert_eq!((pair.client.connection.can_open(), pair.server.text.len()), (0, 1));
 }
 
+/// POST with content-length: 5.
+const POST: &[u8] = b"\x83\x86\x84\x41\x01h\x0f\x0d\x015";
+
+/// More than the glitches and the resets that a peer may cause at once.
+const MANY: u32 = 11_000;
+
+#[test]
+fn pings_are_paid_for_by_content() {
+    let mut pair = Pair::new();
+    pair.carry(16_000);
+    let id = StreamId::new(1);
+    let asked = b"\x83\x86\x84\x41\x01h";
+    pair.send(Side::Server, 0, |it| it.headers(id, asked, false, 16_384)).expect("a request");
+    let slot = pair.server.slots[0];
+    for _ in 0..MANY {
+        // Whoever measures the bandwidth and the delay of a connection sends one for each round trip with content.
+        pair.send(Side::Server, 1, |it| it.data(id, 1, false)).expect("content");
+        pair.server.connection.freed(&mut pair.buffers, slot, 0);
+        pair.send(Side::Server, 0, |it| it.ping([0; 8], false)).expect("PING");
+    }
+    let abuse = (0..MANY).find_map(|_| pair.send(Side::Server, 0, |it| it.ping([0; 8], false)).err());
+    assert_eq!(abuse.map(|it| it.code), Some(ErrorCode::EnhanceYourCalm));
+}
+
 #[test]
 fn violations_end_what_they_concern() {
-    type Frames = fn(&mut FrameWriter<'_>) -> Result<(), crate::http2::NoRoom>;
-    // POST with content-length: 5 on stream 1.
-    let open: &[u8] = b"\x83\x86\x84\x41\x01h\x0f\x0d\x015";
+    type Frames = fn(&mut FrameWriter<'_>) -> Result<(), NoRoom>;
     // The code of the stream's reset, or of the connection's end.
     type Outcome = Result<Option<ErrorCode>, ErrorCode>;
     let cases: [(&str, Frames, Outcome); 9] = [
@@ -343,7 +390,7 @@ fn violations_end_what_they_concern() {
         pair.carry(16_000);
         let mut bytes = [0; 256];
         let mut frames = FrameWriter::new(&mut bytes);
-        frames.headers(StreamId::new(1), open, false, 16_384).expect("room");
+        frames.headers(StreamId::new(1), POST, false, 16_384).expect("room");
         write(&mut frames).expect("room");
         // The content of DATA is zeros.
         let len = frames.len() + if what == "too much content" { 6 } else { 0 };
