@@ -60,7 +60,7 @@ pub enum Glitch {
     SmallUpdate,
     /// A frame of an unknown kind.
     Unknown,
-    /// A frame for a stream that has ended.
+    /// A frame of a client for a stream that has ended, other than content and credit, which may have been on their way.
     Late,
     /// GOAWAY after the first.
     GoAway,

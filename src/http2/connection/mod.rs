@@ -19,6 +19,7 @@
 mod message;
 mod outbox;
 mod read;
+mod resets;
 mod section;
 mod send;
 mod stream;
@@ -139,9 +140,9 @@ pub struct Connection {
     /// Whether the peer has acknowledged the own parameters.
     is_acknowledged: bool,
     abuse: AbuseCounter,
-    streams: Streams,
     /// Content was sent or received since the last PING.
     has_moved: bool,
+    streams: Streams,
     send: SendWindow,
     receive: ReceiveWindow,
     outbox: Outbox,
@@ -184,8 +185,8 @@ impl Connection {
             has_peer_settings: false,
             is_acknowledged: false,
             abuse: AbuseCounter::new(&spec.abuse),
-            streams: Streams::new(spec.streams),
             has_moved: false,
+            streams: Streams::new(spec.streams),
             send: SendWindow::new(CONNECTION_WINDOW),
             receive: ReceiveWindow::of_connection(spec.connection_window),
             outbox: Outbox::default(),
@@ -326,17 +327,21 @@ impl Connection {
         self.count_reset(now)
     }
 
-    /// Counts something that costs as much as a reset, for which nothing was asked: a malformed request, that is.
+    /// Counts something that costs as much as a reset, for which nothing was asked: a malformed request, that is. A server can end no more
+    /// streams than were opened here, so that it is not to blame.
     ///
     /// # Errors
     /// The peer has done so too often: the connection is to end.
     pub fn count_reset(&mut self, now: Duration) -> Result<(), Error> {
+        if self.spec.side == Side::Client {
+            return Ok(());
+        }
         self.abuse.reset(&self.spec.abuse, now).map_err(|abuse| abuse.error())
     }
 
     /// Sends RST_STREAM, and remembers it: frames that the peer has sent before it knew are no error.
     fn reset(&mut self, buffers: &mut Buffers, id: StreamId, code: ErrorCode) {
-        self.streams.remember(id);
+        self.streams.resets.add(id);
         self.outbox.control(buffers, |frames| frames.rst_stream(id, code));
     }
 

@@ -106,7 +106,7 @@ impl Connection {
             Event::Ping { .. } if core::mem::take(&mut self.has_moved) => Ok(()),
             Event::Ping { .. } => self.abuse.glitch(Glitch::Ping, &limits, now),
             Event::WindowUpdate { increment, .. } if increment > 0 => self.abuse.window_update(increment, &limits, now),
-            Event::RstStream { .. } => self.abuse.reset(&limits, now),
+            Event::RstStream { .. } if self.spec.side == Side::Server => self.abuse.reset(&limits, now),
             Event::Continuation => self.abuse.continuation(&limits),
             Event::SettingsAck if self.is_acknowledged => self.abuse.glitch(Glitch::Settings, &limits, now),
             Event::GoAway { .. } => self.abuse.glitch(Glitch::GoAway, &limits, now),
@@ -114,7 +114,7 @@ impl Connection {
         };
         checked.map_err(|abuse| abuse.error())?;
         match event {
-            Event::Data { stream, flow_length, .. } => self.begin_data(stream, flow_length, now),
+            Event::Data { stream, flow_length, .. } => self.begin_data(stream, flow_length),
             Event::Padding => {
                 self.free_padding(len);
                 Ok(None)
@@ -141,7 +141,7 @@ impl Connection {
             Event::Ping { ack: false, data } => self.answer(buffers, |frames| frames.ping(data, true)).map(|()| None),
             Event::Ping { ack: true, data } => Ok(Some(Received::Pong(data))),
             Event::GoAway { last, code } => self.take_go_away(last, code),
-            Event::WindowUpdate { stream, increment } => self.take_window(stream, increment, now).map(|()| None),
+            Event::WindowUpdate { stream, increment } => self.take_window(stream, increment).map(|()| None),
             Event::RstStream { stream, code } => self.take_reset(stream, code, now),
             Event::PriorityUpdate { stream, priority } => self.take_priority(stream, priority).map(|()| None),
             _ => Ok(None),
@@ -160,7 +160,7 @@ impl Connection {
     }
 
     /// The stream that a frame is for, if it is open for what the peer sends. None: it was reset, so that what comes is dropped.
-    pub(super) fn receiver(&mut self, id: StreamId, now: Duration) -> Result<Option<Slot>, Error> {
+    pub(super) fn receiver(&self, id: StreamId) -> Result<Option<Slot>, Error> {
         let found = self.streams.find(id);
         if let Some(stream) = found.and_then(|slot| self.streams.get(slot)) {
             return match stream {
@@ -174,7 +174,7 @@ impl Connection {
         if self.is_idle(id) {
             return Err(protocol_error("a frame on an idle stream"));
         }
-        if !self.is_ignored(id, now)? {
+        if !self.is_ignored(id) {
             return Err(Error::connection(ErrorCode::StreamClosed, "a frame on a stream that has ended"));
         }
         Ok(None)
@@ -186,22 +186,24 @@ impl Connection {
         if is_of_peer { id > self.last_peer } else { id.get() >= self.next_own }
     }
 
-    /// Whether frames on a stream that is over are dropped: it was reset here, or came after the last one that is taken.
-    pub(super) fn is_ignored(&mut self, id: StreamId, now: Duration) -> Result<bool, Error> {
-        if self.last_taken.is_some_and(|last| id > last) {
-            return Ok(true);
-        }
-        if !self.streams.was_reset(id) {
-            return Ok(false);
-        }
-        self.abuse.glitch(Glitch::Late, &self.spec.abuse, now).map_err(|abuse| abuse.error())?;
-        Ok(true)
+    /// Whether frames on a stream that is over are dropped: it was reset here, or came after the last one that is taken. They may have been
+    /// on their way for as long as a window lasts, so that they are no glitch.
+    pub(super) fn is_ignored(&self, id: StreamId) -> bool {
+        self.last_taken.is_some_and(|last| id > last) || self.streams.resets.may_have(id)
     }
 
-    fn begin_data(&mut self, id: StreamId, flow_length: u32, now: Duration) -> Result<Option<Received>, Error> {
+    /// Counts a frame of a client for a stream that is over, of which there are few with each stream.
+    pub(super) fn count_late(&mut self, now: Duration) -> Result<(), Error> {
+        if self.spec.side == Side::Client {
+            return Ok(());
+        }
+        self.abuse.glitch(Glitch::Late, &self.spec.abuse, now).map_err(|abuse| abuse.error())
+    }
+
+    fn begin_data(&mut self, id: StreamId, flow_length: u32) -> Result<Option<Received>, Error> {
         (self.data, self.data_content) = (None, 0);
         self.receive.receive(flow_length).map_err(|error| error.of(Scope::Connection))?;
-        let Some(slot) = self.receiver(id, now)? else { return Ok(None) };
+        let Some(slot) = self.receiver(id)? else { return Ok(None) };
         let Some(stream) = self.streams.get_mut(slot) else { return Ok(None) };
         if stream.incoming == Incoming::Head {
             // Of a request, the head is always there; a response has to begin with it.
@@ -222,9 +224,9 @@ impl Connection {
         let len = content.len() as u32;
         self.receive.free(len);
         self.data_content += len;
+        self.has_moved = true;
         let Some(slot) = self.data else { return Ok(None) };
         let is_chunked = |stream: &Stream| matches!(stream.incoming, Incoming::Chunked { .. });
-        self.has_moved = true;
         if self.streams.get(slot).is_some_and(is_chunked) {
             self.make_room(&mut content, rest)?;
         }
@@ -363,7 +365,7 @@ impl Connection {
         }
     }
 
-    fn take_window(&mut self, id: StreamId, increment: u32, now: Duration) -> Result<(), Error> {
+    fn take_window(&mut self, id: StreamId, increment: u32) -> Result<(), Error> {
         if id.is_connection() {
             self.send.increase(increment).map_err(|error| error.of(Scope::Connection))?;
             return Ok(());
@@ -372,7 +374,8 @@ impl Connection {
             if self.is_idle(id) {
                 return Err(protocol_error("WINDOW_UPDATE on an idle stream"));
             }
-            return self.abuse.glitch(Glitch::Late, &self.spec.abuse, now).map_err(|abuse| abuse.error());
+            // Credit for the end of a message whose reader did not know yet that it was the end.
+            return Ok(());
         };
         let Some(stream) = self.streams.get_mut(slot).filter(|stream| !stream.is_reset) else { return Ok(()) };
         stream.send.increase(increment).map_err(|error| error.of(Scope::Stream(id)))?;
@@ -385,10 +388,10 @@ impl Connection {
             if self.is_idle(id) {
                 return Err(protocol_error("RST_STREAM on an idle stream"));
             }
-            self.abuse.glitch(Glitch::Late, &self.spec.abuse, now).map_err(|abuse| abuse.error())?;
+            self.count_late(now)?;
             return Ok(None);
         };
-        self.streams.remember(id);
+        self.streams.resets.add(id);
         Ok(self.give_up(slot, code))
     }
 
@@ -401,7 +404,7 @@ impl Connection {
         now: Duration,
     ) -> Result<Option<Received>, Error> {
         self.reset(buffers, id, code);
-        self.abuse.reset(&self.spec.abuse, now).map_err(|abuse| abuse.error())?;
+        self.count_reset(now)?;
         Ok(self.streams.find(id).and_then(|slot| self.give_up(slot, code)))
     }
 

@@ -78,13 +78,15 @@ impl Connection {
         let dropped = |code| Ok(Purpose::Dropped { id, code });
         if self.spec.side == Side::Server && self.streams.find(id).is_none() {
             if id <= self.last_peer {
-                return match self.is_ignored(id, now)? {
+                self.count_late(now)?;
+                return match self.is_ignored(id) {
                     true => dropped(None),
                     false => Err(Error::connection(ErrorCode::ProtocolError, "HEADERS on a stream that is over")),
                 };
             }
             self.last_peer = id;
             if self.has_ended() {
+                self.count_late(now)?;
                 return dropped(None);
             }
             if self.streams.is_full() {
@@ -92,7 +94,7 @@ impl Connection {
             }
             return Ok(Purpose::Request { id, sink: RequestSink::new(self.spec.settings.enable_connect_protocol) });
         }
-        let Some(slot) = self.receiver(id, now)? else { return dropped(None) };
+        let Some(slot) = self.receiver(id)? else { return dropped(None) };
         let is_head = self.streams.get(slot).is_some_and(|stream| stream.incoming == Incoming::Head);
         match is_head {
             true => Ok(Purpose::Response { slot, sink: ResponseSink::new() }),
@@ -146,7 +148,7 @@ impl Connection {
                     return Err(Error::stream(id, code, "a second field section without END_STREAM"));
                 }
                 self.reset(buffers, id, code);
-                self.abuse.reset(&self.spec.abuse, now).map_err(|abuse| abuse.error())?;
+                self.count_reset(now)?;
                 Ok(None)
             }
         }

@@ -2,13 +2,11 @@
 
 use std::collections::VecDeque;
 
+use super::resets::Resets;
 use crate::buffer::{Buffers, Lease, Queue};
 use crate::http::ChunkedDecoder;
 use crate::http2::flow::{ReceiveWindow, SendWindow};
 use crate::http2::{Priority, StreamId};
-
-/// Streams that this side has reset and that are remembered, because frames may come that the peer has sent before it knew.
-const REMEMBERED: usize = 64;
 
 /// The place of a stream in its connection. It has another stream once that one was closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,9 +149,7 @@ pub(super) struct Streams {
     pub(super) ready: VecDeque<u16>,
     /// Streams of which something was sent.
     pub(super) moved: VecDeque<u16>,
-    /// Identifiers that were reset last.
-    reset: [u32; REMEMBERED],
-    resets: usize,
+    pub(super) resets: Resets,
 }
 
 /// No stream.
@@ -171,8 +167,7 @@ impl Streams {
             free: Vec::new(),
             ready: VecDeque::new(),
             moved: VecDeque::new(),
-            reset: [FREE; REMEMBERED],
-            resets: 0,
+            resets: Resets::default(),
         }
     }
 
@@ -293,19 +288,6 @@ impl Streams {
             stream.has_moved = true;
             self.moved.push_back(slot.0);
         }
-    }
-
-    /// Remembers that a stream was reset.
-    pub(super) fn remember(&mut self, id: StreamId) {
-        if let Some(place) = self.reset.get_mut(self.resets % REMEMBERED) {
-            *place = id.get();
-        }
-        self.resets += 1;
-    }
-
-    /// Whether a stream was reset lately.
-    pub(super) fn was_reset(&self, id: StreamId) -> bool {
-        self.reset.contains(&id.get())
     }
 
     pub(super) fn clear(&mut self, buffers: &mut Buffers) {

@@ -340,8 +340,55 @@ fn what_a_peer_does_not_take_is_told_apart() {
 /// POST with content-length: 5.
 const POST: &[u8] = b"\x83\x86\x84\x41\x01h\x0f\x0d\x015";
 
+#[test]
+fn what_was_on_its_way_to_streams_that_were_reset_is_no_error() {
+    let mut pair = Pair::new();
+    pair.carry(16_000);
+    for id in (1..400).step_by(2) {
+        let slot = pair.begin(id);
+        pair.server.connection.close(&mut pair.buffers, slot, ErrorCode::Cancel);
+    }
+    for id in (1..400).step_by(2) {
+        pair.send(Side::Server, 0, |it| it.data(StreamId::new(id), 0, true)).expect("the end of a request");
+    }
+}
+
 /// More than the glitches and the resets that a peer may cause at once.
 const MANY: u32 = 11_000;
+
+#[test]
+fn what_comes_late_because_it_was_on_its_way_is_no_abuse() {
+    let mut pair = Pair::new();
+    pair.carry(16_000);
+    let (reset, ended) = (StreamId::new(1), StreamId::new(3));
+    let slot = pair.begin(1);
+    pair.server.connection.close(&mut pair.buffers, slot, ErrorCode::Cancel);
+    let slot = pair.begin(3);
+    pair.send(Side::Server, 5, |it| it.data(ended, 5, true)).expect("a body");
+    pair.answer(1, "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+    pair.server.connection.close(&mut pair.buffers, slot, ErrorCode::Cancel);
+    for _ in 0..MANY {
+        pair.send(Side::Server, 1, |it| it.data(reset, 1, false)).expect("content");
+        pair.send(Side::Server, 0, |it| it.window_update(ended, 1000)).expect("credit");
+    }
+    let abuse = (0..MANY).find_map(|_| pair.send(Side::Server, 0, |it| it.headers(reset, POST, true, 16_384)).err());
+    assert_eq!(abuse.map(|it| it.code), Some(ErrorCode::EnhanceYourCalm), "no client sends so many sections");
+}
+
+#[test]
+fn a_server_may_reset_what_it_was_asked_for() {
+    let mut pair = Pair::new();
+    pair.carry(16_000);
+    for number in 0..MANY {
+        let id = StreamId::new(2 * number + 1);
+        pair.ask(Method::Get, Asked::Content, "GET / HTTP/1.1\r\nhost: h\r\n\r\n");
+        pair.client.write(&mut pair.buffers);
+        pair.send(Side::Client, 0, |it| it.rst_stream(id, ErrorCode::RefusedStream)).expect("a reset");
+        // One that has crossed a reset of this side's, and what a response had left.
+        pair.send(Side::Client, 0, |it| it.rst_stream(id, ErrorCode::NoError)).expect("a late reset");
+        pair.send(Side::Client, 0, |it| it.headers(id, b"\x88", true, 16_384)).expect("a late response");
+    }
+}
 
 #[test]
 fn pings_are_paid_for_by_content() {
