@@ -96,7 +96,9 @@ impl Downstream {
         let unread = self.reading.observe(now, unsent, self.transport.taken(&engine.ring));
         let record = self.transport.holds_part();
         let [ordinary, large] = engine.ring.buffers.pieces_by_size(&self.transport.input);
-        let own = ordinary + usize::from(record) + self.transport.pinned(&engine.ring);
+        let section = self.http2.as_ref().map_or([0, 0], |it| it.connection.pinned(&engine.ring.buffers));
+        let own = ordinary + usize::from(record) + self.transport.pinned(&engine.ring) + section[0];
+        let large = large + section[1];
         let holds = own + large > 0;
         let candidate = |since, behind, reason| Some(Candidate { since, id, pieces: [own + behind, large], reason });
         match self.phase {
@@ -110,6 +112,7 @@ impl Downstream {
                 }
             }
             _ if unread.is_some() => candidate(unread?, 0, Shed::SlowReader),
+            Phase::Http2 if section != [0, 0] => candidate(self.http2.as_ref()?.section?, 0, Shed::PartialHead),
             Phase::Head if holds => candidate(self.begun.unwrap_or(self.since), 0, Shed::PartialHead),
             _ if holds => candidate(self.since, 0, Shed::PartialHead),
             _ => None,

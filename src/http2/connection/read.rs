@@ -35,7 +35,10 @@ impl Connection {
             if let Some(text) = self.next_content() {
                 return Ok(Some(text));
             }
-            let Some(mut lease) = self.lease.take().or_else(|| input.pop(buffers.pieces())) else { return Ok(None) };
+            let Some(mut lease) = self.lease.take().or_else(|| input.pop(buffers.pieces())) else {
+                self.fold_section(buffers);
+                return Ok(None);
+            };
             if !self.read_preface(&mut lease)? {
                 continue;
             }
@@ -90,7 +93,7 @@ impl Connection {
                 return self.content(buffers, content, lease);
             }
             Event::Fragment => {
-                let decoded = self.fragment(lease.bytes().get(..len).unwrap_or_default());
+                let decoded = self.fragment(buffers, lease.bytes().get(..len).unwrap_or_default());
                 lease.advance(len);
                 return decoded.map(|()| None);
             }
@@ -125,7 +128,7 @@ impl Connection {
             }
             Event::Headers { stream, end_stream } => {
                 self.abuse.headers();
-                self.begin_section(buffers, stream, end_stream, now).map(|()| None)
+                self.begin_section(stream, end_stream, now).map(|()| None)
             }
             Event::HeadersEnd { .. } => self.end_section(buffers, trailers, now),
             Event::Setting(setting) => self.take_setting(setting).map(|()| None),

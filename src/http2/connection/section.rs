@@ -21,8 +21,10 @@ const EMPTY: &[u8] = b"content-length: 0\r\n\r\n";
 pub(super) struct Section {
     purpose: Purpose,
     end_stream: bool,
-    /// Empty: its room is where the section is decoded.
-    lease: Lease,
+    /// Where the section is decoded. None: there is nothing of it. While it is decoded, the lease is large, and empty: what was decoded stands
+    /// in its room. While more of it has to arrive, these are the bytes of an ordinary one, if they fit: a peer that does not go on holds
+    /// no more than one that sends half a head of HTTP/1.1.
+    lease: Option<Lease>,
     /// Set when it is complete.
     summary: Option<SectionSummary>,
 }
@@ -49,6 +51,40 @@ enum Purpose {
     },
 }
 
+impl Section {
+    /// The lease with all the room that a section may need.
+    fn unfold(&mut self, buffers: &Buffers) -> Result<&mut Lease, Error> {
+        let folded = match self.lease.take() {
+            Some(lease) if lease.is_empty() => return Ok(self.lease.insert(lease)),
+            folded => folded,
+        };
+        let mut lease = buffers.take_large().ok_or(NO_BUFFER)?;
+        if let Some(folded) = folded {
+            let copied = lease.append(folded.bytes());
+            debug_assert_eq!(copied, folded.len(), "it came out of a large one");
+            lease.truncate(0);
+        }
+        Ok(self.lease.insert(lease))
+    }
+
+    /// Moves what was decoded, so many bytes, to an ordinary lease.
+    fn fold(&mut self, buffers: &Buffers, decoded: usize) {
+        let Some(mut lease) = self.lease.take_if(|lease| lease.is_empty()) else { return };
+        let decoded = decoded.min(lease.spare());
+        if decoded == 0 {
+            return;
+        }
+        self.lease = match buffers.take() {
+            Some(mut folded) if folded.spare() >= decoded => {
+                lease.fill(|_| decoded);
+                let _ = folded.append(lease.bytes());
+                Some(folded)
+            }
+            _ => Some(lease),
+        };
+    }
+}
+
 /// Takes no field.
 struct DroppingSink;
 
@@ -60,17 +96,10 @@ impl FieldSink for DroppingSink {
 
 impl Connection {
     /// Begins a section.
-    pub(super) fn begin_section(
-        &mut self,
-        buffers: &Buffers,
-        id: StreamId,
-        end_stream: bool,
-        now: Duration,
-    ) -> Result<(), Error> {
+    pub(super) fn begin_section(&mut self, id: StreamId, end_stream: bool, now: Duration) -> Result<(), Error> {
         let purpose = self.purpose(id, end_stream, now)?;
-        let lease = buffers.take_large().ok_or(NO_BUFFER)?;
         self.decoder.begin(self.spec.section);
-        self.section = Some(Section { purpose, end_stream, lease, summary: None });
+        self.section = Some(Section { purpose, end_stream, lease: None, summary: None });
         Ok(())
     }
 
@@ -105,9 +134,10 @@ impl Connection {
     }
 
     /// Decodes a fragment.
-    pub(super) fn fragment(&mut self, bytes: &[u8]) -> Result<(), Error> {
+    pub(super) fn fragment(&mut self, buffers: &Buffers, bytes: &[u8]) -> Result<(), Error> {
         let Some(section) = &mut self.section else { return Ok(()) };
-        let Section { purpose, lease, .. } = section;
+        section.unfold(buffers)?;
+        let Section { purpose, lease: Some(lease), .. } = section else { return Ok(()) };
         let mut decoded = Ok(());
         lease.fill(|room| {
             decoded = match purpose {
@@ -121,6 +151,20 @@ impl Connection {
         decoded.map_err(|error| error.error())
     }
 
+    /// All was read: gives up the room of a section that is not complete.
+    pub(super) fn fold_section(&mut self, buffers: &Buffers) {
+        if let Some(section) = &mut self.section {
+            section.fold(buffers, self.decoder.written());
+        }
+    }
+
+    /// Ordinary and large buffers that a section holds of which more has to arrive.
+    #[must_use]
+    pub fn pinned(&self, buffers: &Buffers) -> [usize; 2] {
+        let lease = self.section.as_ref().and_then(|section| section.lease.as_ref());
+        buffers.pools().map(|pool| usize::from(lease.is_some_and(|lease| lease.is_of(pool))))
+    }
+
     /// Takes in that a section is complete.
     pub(super) fn end_section(
         &mut self,
@@ -130,6 +174,7 @@ impl Connection {
     ) -> Result<Option<Received>, Error> {
         let summary = self.decoder.end().map_err(|error| error.error())?;
         let Some(section) = &mut self.section else { return Ok(None) };
+        section.unfold(buffers)?;
         section.summary = Some(summary);
         match section.purpose {
             Purpose::Request { id, .. } => match self.add_stream(id) {
@@ -166,7 +211,8 @@ impl Connection {
         head: &mut RequestHead,
     ) -> Result<(ReceivedRequest, Lease), HeadError> {
         let complete = self.section.take().and_then(|section| Some((section.summary?, section)));
-        let Some((summary, Section { purpose: Purpose::Request { sink, .. }, end_stream, mut lease, .. })) = complete
+        let Some((summary, Section { purpose: Purpose::Request { sink, .. }, end_stream, lease: Some(mut lease), .. })) =
+            complete
         else {
             return Err(HeadError::MissingPseudo);
         };
@@ -218,7 +264,10 @@ impl Connection {
         head: &mut ResponseHead,
     ) -> Result<Lease, HeadError> {
         let complete = self.section.take().and_then(|section| Some((section.summary?, section)));
-        let Some((summary, Section { purpose: Purpose::Response { sink, .. }, end_stream, mut lease, .. })) = complete
+        let Some((
+            summary,
+            Section { purpose: Purpose::Response { sink, .. }, end_stream, lease: Some(mut lease), .. },
+        )) = complete
         else {
             return Err(HeadError::MissingPseudo);
         };
@@ -268,8 +317,12 @@ impl Connection {
             field_count: crate::limits::HEADER_COUNT,
             request_line: 0,
         };
-        let Some(Section { purpose: Purpose::Trailers { sink, .. }, mut lease, summary: Some(summary), .. }) =
-            self.section.take()
+        let Some(Section {
+            purpose: Purpose::Trailers { sink, .. },
+            lease: Some(mut lease),
+            summary: Some(summary),
+            ..
+        }) = self.section.take()
         else {
             return Ok(None);
         };

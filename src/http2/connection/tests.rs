@@ -353,6 +353,30 @@ fn what_was_on_its_way_to_streams_that_were_reset_is_no_error() {
     }
 }
 
+#[test]
+fn field_sections_that_do_not_end_hold_no_large_buffer() {
+    // 8 large buffers.
+    let mut pair = Pair::new();
+    let mut bytes = PREFACE.to_vec();
+    let mut room = [0; 256];
+    let mut frames = FrameWriter::new(&mut room);
+    frames.settings([].iter().copied()).expect("room");
+    frames.headers(StreamId::new(1), POST, false, 16_384).expect("room");
+    let len = frames.len();
+    bytes.extend(&room[..len]);
+    let cuts = bytes.len() - POST.len()..=bytes.len();
+    let mut ends = cuts.clone().map(|cut| (cut, End::new(&spec(Side::Server), &mut pair.buffers))).collect::<Vec<_>>();
+    for (cut, end) in &mut ends {
+        end.read(&mut pair.buffers, &mut pair.fields, &bytes[..*cut], 1000).expect("half a section");
+        assert_eq!(end.connection.pinned(&pair.buffers)[1], 0);
+    }
+    for (cut, end) in &mut ends {
+        end.read(&mut pair.buffers, &mut pair.fields, &bytes[*cut..], 1000).expect("the other half");
+        assert_eq!(end.text, ["POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 5\r\n\r\n"]);
+    }
+    assert!(ends.len() > 8);
+}
+
 /// More than the glitches and the resets that a peer may cause at once.
 const MANY: u32 = 11_000;
 

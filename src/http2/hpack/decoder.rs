@@ -275,6 +275,12 @@ impl<M: AsRef<[u8]> + AsMut<[u8]>> Decoder<M> {
         self.is_size_due = self.is_size_due || self.limit < self.table.capacity();
     }
 
+    /// Bytes of `out` that hold what was decoded of the section so far. They have to stand at the beginning of `out` when it goes on.
+    #[must_use]
+    pub fn written(&self) -> usize {
+        self.section.at()
+    }
+
     /// The table, to be inspected.
     #[must_use]
     pub fn table(&self) -> &Table<M> {
@@ -286,8 +292,8 @@ impl<M: AsRef<[u8]> + AsMut<[u8]>> Decoder<M> {
         self.section = Section::new(limits);
     }
 
-    /// Decodes a fragment, which may end anywhere. `out` is the same memory for all fragments of a section; the first field is
-    /// written at its beginning. Unless it has room for as many bytes as the table and two more, a section that is too large may
+    /// Decodes a fragment, which may end anywhere. `out` holds the same for all fragments of a section, as [`Decoder::written`]
+    /// says; the first field is written at its beginning. Unless it has room for as many bytes as the table and two more, a section that is too large may
     /// end the connection.
     ///
     /// # Errors
