@@ -17,7 +17,7 @@ pub(crate) const FIELD_BYTES: usize = 128;
 #[command(
     after_help = "The path of a request may say how it is answered: /size/BYTES, /delay/MS, /drip/MS, /status/CODE, also several \
     of them; /receipt answers length and SHA-256 of the body that came; /healthz says 503 after POST /healthz/down, until POST \
-    /healthz/up. WebSockets are echoed."
+    /healthz/up. WebSockets are echoed, and so are messages of gRPC over HTTP/2, which is spoken on the same port."
 )]
 pub(crate) struct OriginArguments {
     /// IP:PORT or unix:/path; port 0 takes a free one

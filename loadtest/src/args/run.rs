@@ -26,6 +26,15 @@ pub(crate) struct LoadArguments {
     /// Requests that a connection may have unanswered [default: 1]
     #[arg(long, value_name = "N", conflicts_with = "close", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) pipeline: Option<u16>,
+    /// Speak HTTP/2: chosen by ALPN with https://, with prior knowledge with http://
+    #[arg(long, conflicts_with_all = ["pipeline", "close"])]
+    pub(crate) http2: bool,
+    /// Requests that a connection may have unanswered over HTTP/2, a stream each [default: 1]
+    #[arg(long, value_name = "N", requires = "http2", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) streams: Option<u16>,
+    /// Call a method of gRPC: the body is one message, and any grpc-status but 0 is an error
+    #[arg(long, requires = "http2", conflicts_with_all = ["method", "scenario"])]
+    pub(crate) grpc: bool,
     /// Give an unanswered request up after this [default: 10s]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub(crate) timeout: Option<Duration>,

@@ -1,4 +1,5 @@
-//! One client of the origin: requests in, answers out, one after the other. Not here: what is answered.
+//! One client of the origin, or one stream of a client that speaks HTTP/2: requests in, answers out, one after the other. Not here: what
+//! is answered, and frames (`http2`).
 
 use std::time::Duration;
 
@@ -11,11 +12,13 @@ use cairn::transport::Transport;
 use cairn::uring::{Ring, SocketId};
 
 use super::answer::{Answer, Answers, FILLER, has_body};
+use super::grpc::{self, Call};
+use super::http2::Http2;
 use super::receipt::Receipt;
 use super::websocket::{self, Echo, Progress};
 use crate::random::Random;
 
-const LIMITS: HeadLimits = HeadLimits {
+pub(super) const LIMITS: HeadLimits = HeadLimits {
     head_bytes: limits::HEAD_BYTES_MAX,
     field_count: limits::HEADER_COUNT_MAX,
     request_line: limits::HEAD_BYTES_MAX,
@@ -37,7 +40,11 @@ pub(super) struct Service<'a> {
 
 /// One connection.
 pub(super) struct Connection {
-    transport: Transport,
+    pub(super) transport: Transport,
+    /// Frames, if it speaks HTTP/2: then its streams have entries of their own.
+    pub(super) http2: Option<Box<Http2>>,
+    /// Of a stream: whether it is in the list of those that may have something to send.
+    pub(super) is_touched: bool,
     /// Bytes of an incomplete head that were searched for its end.
     scanned: usize,
     /// Progress in the body of the current request.
@@ -62,6 +69,12 @@ enum Phase {
     Dripping(Answer, u64),
     /// Speaks WebSocket.
     Echo(Echo),
+    /// Sends the messages of a call back.
+    Call(Call),
+    /// Speaks HTTP/2.
+    Frames,
+    /// Of a stream: all is read, and all is queued.
+    Done,
     /// The last answer is sent: reads until the client ends.
     Lingering,
 }
@@ -70,6 +83,8 @@ enum Phase {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Next {
     Nothing,
+    /// Read frames.
+    Frames,
     /// Call [`Connection::wake`] at this time.
     WakeAt(Duration),
     /// Close it after a while.
@@ -83,8 +98,25 @@ struct Exhausted;
 
 impl Connection {
     pub(super) fn new(socket: SocketId, session: Option<Box<Session>>) -> Self {
-        let (body, receipt, transport) = (Body::Done, Receipt::new(), Transport::new(socket, session));
-        Self { transport, scanned: 0, body, receipt, phase: Phase::Head, broken: false }
+        Self::over(Transport::new(socket, session))
+    }
+
+    /// A stream of the connection with the entry `carrier`, and its place there.
+    pub(super) fn stream(carrier: u32, slot: u16) -> Self {
+        Self::over(Transport::stream(carrier, slot))
+    }
+
+    fn over(transport: Transport) -> Self {
+        Self {
+            transport,
+            http2: None,
+            is_touched: false,
+            scanned: 0,
+            body: Body::Done,
+            receipt: Receipt::new(),
+            phase: Phase::Head,
+            broken: false,
+        }
     }
 
     pub(super) fn socket(&self) -> SocketId {
@@ -95,8 +127,17 @@ impl Connection {
         matches!(self.phase, Phase::Waiting(_) | Phase::Dripping(..))
     }
 
+    /// Whether a stream has nothing more to read or to queue.
+    pub(super) fn is_done(&self) -> bool {
+        matches!(self.phase, Phase::Done)
+    }
+
     pub(super) fn receive(&mut self, ring: &mut Ring, bytes: Queue) {
-        self.broken |= self.transport.receive(ring, bytes).is_err();
+        match self.transport.receive(ring, bytes) {
+            Ok(Some(agreement)) if agreement.http2 => self.phase = Phase::Frames,
+            Ok(_) => {}
+            Err(_) => self.broken = true,
+        }
     }
 
     pub(super) fn end(&mut self) {
@@ -113,8 +154,17 @@ impl Connection {
     }
 
     /// Releases its buffers and closes the socket.
-    pub(super) fn close(self, ring: &mut Ring) {
+    pub(super) fn close(mut self, ring: &mut Ring) {
+        if let Some(http2) = &mut self.http2 {
+            http2.clear(ring);
+        }
         self.transport.close(ring, false);
+    }
+
+    /// Sends what is queued, and reads on until the client ends.
+    pub(super) fn linger(&mut self, ring: &mut Ring) {
+        self.transport.finish(ring);
+        self.phase = Phase::Lingering;
     }
 
     /// Does all that can be done with the bytes that have arrived and the room to send. Counts the requests that it answers.
@@ -133,6 +183,9 @@ impl Connection {
                 Phase::Waiting(_) | Phase::Dripping(..) => return Next::Nothing,
                 Phase::Sending(answer, left) => self.write_body(ring, answer, left),
                 Phase::Echo(echo) => self.echo(ring, echo),
+                Phase::Call(call) => self.call(ring, call, &mut service.head.fields),
+                Phase::Frames => return Next::Frames,
+                Phase::Done => return Next::Nothing,
                 Phase::Lingering => {
                     self.transport.input.clear(ring.buffers.pieces());
                     return if self.transport.has_ended() { Next::Close } else { Next::Nothing };
@@ -149,29 +202,16 @@ impl Connection {
 
     /// `Some(Nothing)`: continue with the next phase; None: wait.
     fn read_head(&mut self, ring: &mut Ring, service: &mut Service<'_>) -> Step {
-        let Service { answers, random, head: request, .. } = service;
-        let Some(mut lease) = self.transport.input.pop(ring.buffers.pieces()) else {
+        let Some(lease) = self.transport.input.pop(ring.buffers.pieces()) else {
             return Ok(self.transport.has_ended().then_some(Next::Close));
         };
-        match http::parse_request(lease.bytes(), &LIMITS, &mut self.scanned, request) {
-            Ok(Some(length)) => {
-                let answer = answers.choose(lease.bytes(), request, random);
-                let handshake = websocket::handshake(lease.bytes(), request);
-                lease.advance(length);
-                self.transport.input.push_front(ring.buffers.pieces(), lease);
-                if let Some(handshake) = handshake {
-                    service.requests += 1;
-                    self.write(ring, &handshake)?;
-                    self.phase = Phase::Echo(Echo::default());
-                    return Ok(Some(Next::Nothing));
-                }
-                self.body = Body::new(request.body, Trailers::Dropped);
-                if request.expect_continue && has_body(request) {
-                    self.write(ring, b"HTTP/1.1 100 Continue\r\n\r\n")?;
-                }
-                self.phase = Phase::Body(answer);
-                Ok(Some(Next::Nothing))
-            }
+        if Http2::is_begun_by(lease.bytes()) {
+            self.transport.input.push_front(ring.buffers.pieces(), lease);
+            self.phase = Phase::Frames;
+            return Ok(Some(Next::Nothing));
+        }
+        match http::parse_request(lease.bytes(), &LIMITS, &mut self.scanned, &mut service.head) {
+            Ok(Some(length)) => self.take_request(ring, service, lease, length).map(|()| Some(Next::Nothing)),
             Ok(None) => {
                 self.transport.input.push_front(ring.buffers.pieces(), lease);
                 match join(&mut ring.buffers, &mut self.transport.input) {
@@ -181,7 +221,57 @@ impl Connection {
                 }
             }
             Err(error) => {
-                self.phase = Phase::Waiting(answers.refusal(error.status()));
+                self.phase = Phase::Waiting(service.answers.refusal(error.status()));
+                Ok(Some(Next::Nothing))
+            }
+        }
+    }
+
+    /// Takes the request of a stream, whose head was parsed from the first `length` bytes of `lease`. False: no buffer is free.
+    pub(super) fn begin(&mut self, ring: &mut Ring, service: &mut Service<'_>, lease: Lease, length: usize) -> bool {
+        self.take_request(ring, service, lease, length).is_ok()
+    }
+
+    /// Decides how the request is answered whose head was parsed from the first `length` bytes of `lease`.
+    fn take_request(
+        &mut self,
+        ring: &mut Ring,
+        service: &mut Service<'_>,
+        mut lease: Lease,
+        length: usize,
+    ) -> Result<(), Exhausted> {
+        let Service { answers, random, head: request, .. } = service;
+        let answer = answers.choose(lease.bytes(), request, random);
+        let handshake = websocket::handshake(lease.bytes(), request);
+        let is_call = self.transport.stream_link().is_some() && grpc::is_call(lease.bytes(), request);
+        lease.advance(length);
+        self.transport.input.push_front(ring.buffers.pieces(), lease);
+        self.body = Body::new(request.body, Trailers::Dropped);
+        if let Some(handshake) = handshake {
+            service.requests += 1;
+            self.phase = Phase::Echo(Echo::default());
+            return self.write(ring, &handshake);
+        }
+        if is_call {
+            service.requests += 1;
+            self.phase = Phase::Call(Call::default());
+            return self.write(ring, grpc::HEAD);
+        }
+        self.phase = Phase::Body(answer);
+        if request.expect_continue && has_body(request) {
+            self.write(ring, b"HTTP/1.1 100 Continue\r\n\r\n")?;
+        }
+        Ok(())
+    }
+
+    fn call(&mut self, ring: &mut Ring, mut call: Call, trailers: &mut Fields) -> Step {
+        let progress = call.pump(ring, &mut self.transport, &mut self.body, trailers);
+        self.phase = Phase::Call(call);
+        match progress {
+            grpc::Progress::Wait => Ok(None),
+            grpc::Progress::Broken => Ok(Some(Next::Close)),
+            grpc::Progress::Answered => {
+                self.phase = Phase::Done;
                 Ok(Some(Next::Nothing))
             }
         }
@@ -267,6 +357,10 @@ impl Connection {
                 self.phase = Phase::Dripping(answer, left);
                 return Ok(Some(Next::WakeAt(ring.clock().now() + answer.drip)));
             }
+        }
+        if self.transport.stream_link().is_some() {
+            self.phase = Phase::Done;
+            return Ok(Some(Next::Nothing));
         }
         self.phase = Phase::Head;
         if !answer.last {

@@ -2,6 +2,8 @@
 
 mod answer;
 mod connection;
+mod grpc;
+mod http2;
 mod receipt;
 mod websocket;
 
@@ -105,6 +107,9 @@ struct Origin<'a> {
     connections: Slab<Connection>,
     /// Answers that wait, by when they are due. The wheel's ticks are too long for them.
     waiting: BinaryHeap<Reverse<(Duration, u32)>>,
+    /// Streams of HTTP/2 that may have something to send, and connections that may have something to write.
+    touched: Vec<u32>,
+    dirty: Vec<u32>,
     accepted: u64,
 }
 
@@ -112,7 +117,16 @@ impl<'a> Origin<'a> {
     fn new(mut ring: Ring, socket: OwnedFd, answers: &'a Answers, tls: Option<&'a tls::Server>, thread: u64) -> Self {
         ring.listen(ListenerId(0), socket);
         let service = Service { answers, random: Random::new(thread), head: RequestHead::new(), requests: 0 };
-        Self { ring, service, tls, connections: Slab::with_capacity(1024), waiting: BinaryHeap::new(), accepted: 0 }
+        Self {
+            ring,
+            service,
+            tls,
+            connections: Slab::with_capacity(1024),
+            waiting: BinaryHeap::new(),
+            touched: Vec::new(),
+            dirty: Vec::new(),
+            accepted: 0,
+        }
     }
 
     fn run(mut self, stop: &Stop) -> io::Result<Served> {
@@ -130,6 +144,7 @@ impl<'a> Origin<'a> {
                 self.waiting.pop();
                 self.drive(id, |connection, _| connection.wake());
             }
+            self.flush();
         }
         Ok(Served { requests: self.service.requests, connections: self.accepted })
     }
@@ -146,7 +161,10 @@ impl<'a> Origin<'a> {
             Event::Received(Owner::Downstream(id), bytes) => {
                 self.drive(id, |connection, ring| connection.receive(ring, bytes));
             }
-            Event::Sent(Owner::Downstream(id), ..) => self.drive(id, |_, _| {}),
+            Event::Sent(Owner::Downstream(id), ..) => {
+                self.mark_dirty(id);
+                self.drive(id, |_, _| {});
+            }
             Event::Ended(Owner::Downstream(id)) => self.drive(id, |connection, _| connection.end()),
             Event::Failed(Owner::Downstream(id), _) | Event::Expired(Timer::Connection(Owner::Downstream(id))) => {
                 self.close(id)
@@ -161,19 +179,27 @@ impl<'a> Origin<'a> {
         change(connection, &mut self.ring);
         match connection.pump(&mut self.ring, &mut self.service) {
             Next::Nothing => {}
+            Next::Frames => return self.read_frames(id),
             Next::WakeAt(due) => self.waiting.push(Reverse((due, id))),
             Next::Linger => self.ring.set_deadline(connection.socket(), Some(LINGER)),
-            Next::Close => self.close(id),
+            Next::Close => return self.close(id),
         }
+        self.touch(id);
     }
 
+    /// Closes a connection with its streams, or a stream.
     fn close(&mut self, id: u32) {
+        self.close_streams(id);
         if let Some(connection) = self.connections.try_remove(id as usize) {
             let waiting = connection.is_waiting();
+            let stream = connection.transport.stream_link().map(|link| (link.connection, link.slot));
             connection.close(&mut self.ring);
             if waiting {
                 // Its id may be used again before the answer is due.
                 self.waiting.retain(|Reverse((_, waiting))| *waiting != id);
+            }
+            if let Some((carrier, slot)) = stream {
+                self.close_stream(carrier, slot);
             }
         }
     }

@@ -32,7 +32,11 @@ pub(crate) fn text(outcome: &Outcome) -> String {
         loop_name(plan),
         plan.connections,
         plural(plan.connections),
-        if plan.close { " (one request each)" } else { "" },
+        match &**plan {
+            Plan { close: true, .. } => " (one request each)".into(),
+            Plan { http2: true, pipeline, .. } => format!(" of HTTP/2, {pipeline} stream{} each", plural(*pipeline)),
+            _ => String::new(),
+        },
         plan.threads,
         plural(plan.threads),
         time(counts.elapsed),
@@ -58,6 +62,9 @@ pub(crate) fn text(outcome: &Outcome) -> String {
         text += &format!("agreed on   {agreement}\n");
     }
     text += &format!("errors      {}\n", errors(counts));
+    if plan.http2 {
+        text += &format!("streams     {} reset by the server, {} GOAWAY\n", counts.stream_resets, counts.goaways);
+    }
     if counts.unanswered > 0 {
         text += &format!("unanswered  {} when interrupted\n", counts.unanswered);
     }

@@ -13,17 +13,17 @@ use crate::report;
 pub(crate) enum Failure {
     /// No connection could be made.
     Connect,
-    /// The connection ended before the answer did.
+    /// The connection, or the stream, ended before the answer did.
     Reset,
     /// No whole answer in time.
     Timeout,
-    /// Not the status that was expected.
+    /// Not the status that was expected; of a call of gRPC, any but 0.
     Status,
     /// Not the length that was expected, or a broken body.
     Body,
     /// No handshake, or a broken record.
     Tls,
-    /// The bytes are no HTTP/1.1 response, or no request is under way.
+    /// The bytes are no response of the version that is spoken, or no request is under way.
     Protocol,
 }
 
@@ -62,6 +62,9 @@ pub(crate) struct RunCounts {
     pub(crate) handshakes: u64,
     pub(crate) resumed: u64,
     pub(crate) retried: u64,
+    /// Streams of HTTP/2 that the server has reset, and connections that it has ended with GOAWAY.
+    pub(crate) stream_resets: u64,
+    pub(crate) goaways: u64,
     pub(crate) elapsed: Duration,
     /// CPU time of the generator's threads, user and system.
     pub(crate) cpu: Duration,
@@ -83,6 +86,8 @@ impl RunCounts {
             handshakes: 0,
             resumed: 0,
             retried: 0,
+            stream_resets: 0,
+            goaways: 0,
             elapsed: Duration::ZERO,
             cpu: Duration::ZERO,
             interrupted: false,
@@ -139,6 +144,8 @@ impl RunCounts {
         self.handshakes += other.handshakes;
         self.resumed += other.resumed;
         self.retried += other.retried;
+        self.stream_resets += other.stream_resets;
+        self.goaways += other.goaways;
         self.elapsed = self.elapsed.max(other.elapsed);
         self.cpu += other.cpu;
         self.interrupted |= other.interrupted;

@@ -142,10 +142,11 @@ fn request(
         judge("url", located(url, based));
     }
     if let Some(method) = method {
-        judge("method", RequestForm { method, headers: &[], body: None, close: false }.check());
+        judge("method", RequestForm { method, headers: &[], body: None, close: false, grpc: false }.check());
     }
     for (field, at) in &headers {
-        let form = RequestForm { method: "GET", headers: std::slice::from_ref(field), body: None, close: false };
+        let form =
+            RequestForm { method: "GET", headers: std::slice::from_ref(field), body: None, close: false, grpc: false };
         form.check().unwrap_or_else(|error| refuse(*at, &error, problems));
     }
     Some(Request {

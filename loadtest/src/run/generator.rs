@@ -157,13 +157,13 @@ impl<'a> Generator<'a> {
             if counts && self.plan.is_open() {
                 self.counts.late.record(now - due);
             }
-            slot.issued.push_back(Issued { due, request, counts });
+            slot.issued.push_back(Issued { due, at: now, request, counts, is_sent_again: false });
             self.under_way += 1;
             if slot.transport.is_none() && !self.connect(id) {
                 continue;
             }
             let slot = &mut self.slots[id as usize];
-            if slot.issued.len() == 1 {
+            if slot.under_way().nth(1).is_none() {
                 set_deadline(&mut self.ring, slot, Some(self.plan.timeout));
             }
             self.mark_dirty(id);
@@ -183,6 +183,8 @@ impl<'a> Generator<'a> {
         let begun = slot.transport.insert(Transport::new(socket, session)).begin(&mut self.ring);
         if begun.is_err() {
             self.fail(id, Failure::Tls);
+        } else if self.plan.http2 {
+            slot.speak_http2(&mut self.ring, self.plan.pipeline);
         }
         begun.is_ok()
     }
@@ -245,6 +247,7 @@ impl<'a> Generator<'a> {
             _ => {
                 self.slots[id as usize].close(&mut self.ring);
                 self.wake(id);
+                self.reconnect(id);
             }
         }
     }
@@ -271,7 +274,7 @@ impl<'a> Generator<'a> {
                 self.rest(id);
             }
             Event::Failed(Owner::Upstream(id), Fault::Receive(_)) => self.fail(id, Failure::Reset),
-            Event::Expired(Timer::Connection(Owner::Upstream(id))) => self.fail(id, Failure::Timeout),
+            Event::Expired(Timer::Connection(Owner::Upstream(id))) => self.expire(id),
             // After a failed send, an answer may still arrive, and the end of the connection will.
             _ => {}
         }
@@ -279,6 +282,7 @@ impl<'a> Generator<'a> {
 
     fn receive(&mut self, id: u32, bytes: Queue) {
         match self.slots[id as usize].receive(&mut self.ring, bytes) {
+            Ok(Some(agreement)) if agreement.http2 != self.plan.http2 => return self.fail(id, Failure::Protocol),
             Ok(Some(agreement)) => {
                 if self.warm.is_some() {
                     self.counts.handshakes += 1;
@@ -298,20 +302,27 @@ impl<'a> Generator<'a> {
         loop {
             let slot = &mut self.slots[id as usize];
             match slot.read(&mut self.ring, &self.plan.templates, &mut self.head) {
-                Read::More => return,
+                Read::More => break,
                 Read::Broken(failure) => return self.fail(id, failure),
-                Read::Answer(answer) => self.answered(id, answer),
+                Read::Answer { issued, answer, is_usable } => self.answered(id, issued, &answer, is_usable),
+                Read::Failed { issued, failure, by_peer } => self.stream_failed(id, issued, failure, by_peer),
+                Read::GoAway => self.counts.goaways += u64::from(self.warm.is_some()),
             }
+        }
+        let slot = &mut self.slots[id as usize];
+        if slot.is_spent() {
+            self.renew(id);
+        } else if slot.is_http2() {
+            // Windows may have come, and what was received may ask for answers.
+            self.mark_dirty(id);
         }
     }
 
-    fn answered(&mut self, id: u32, answer: Answer) {
+    fn answered(&mut self, id: u32, issued: Issued, answer: &Answer, is_usable: bool) {
         let now = self.now();
-        let slot = &mut self.slots[id as usize];
-        let (issued, whole) = slot.settle();
-        let host = usize::from(slot.host);
-        if let Some(Issued { due, counts: true, request }) = issued {
-            match self.plan.templates[usize::from(request)].expect.check(&answer) {
+        let Issued { due, request, counts, .. } = issued;
+        if counts {
+            match self.plan.templates[usize::from(request)].expect.check(answer) {
                 None => {
                     self.counts.latency.record(now - due);
                     self.meter.record(now - due);
@@ -323,14 +334,74 @@ impl<'a> Generator<'a> {
             }
             self.last_answer = now;
         }
-        self.under_way -= 1;
-        self.permissions += 1;
-        self.free[host].push_back(id);
-        if self.plan.close || !answer.keep_alive || !whole {
+        self.settle(id);
+        if self.plan.close || !is_usable {
             return self.fail(id, Failure::Reset);
         }
-        let timeout = (!slot.issued.is_empty()).then_some(self.plan.timeout);
-        set_deadline(&mut self.ring, slot, timeout);
+        let slot = &self.slots[id as usize];
+        if slot.under_way().next().is_none() {
+            set_deadline(&mut self.ring, slot, None);
+        } else if !slot.is_http2() {
+            set_deadline(&mut self.ring, slot, Some(self.plan.timeout));
+        }
+    }
+
+    /// A request is no longer under way: its connection may be used for another.
+    fn settle(&mut self, id: u32) {
+        self.under_way -= 1;
+        self.permissions += 1;
+        self.free[usize::from(self.slots[id as usize].host)].push_back(id);
+    }
+
+    /// A stream has ended without the answer; its connection goes on.
+    fn stream_failed(&mut self, id: u32, issued: Issued, failure: Failure, by_peer: bool) {
+        if issued.counts {
+            self.counts.fail(failure);
+            self.counts.stream_resets += u64::from(by_peer);
+            self.meter.fail();
+        }
+        self.settle(id);
+        let slot = &self.slots[id as usize];
+        if slot.under_way().next().is_none() {
+            set_deadline(&mut self.ring, slot, None);
+        }
+    }
+
+    /// A request may have waited too long. Over HTTP/2 that ends its stream, else the connection.
+    fn expire(&mut self, id: u32) {
+        let before = self.now().saturating_sub(self.plan.timeout);
+        let slot = &mut self.slots[id as usize];
+        // One that has no stream yet waits for the connection.
+        if !slot.is_http2() || slot.issued.iter().any(|issued| issued.at <= before) {
+            return self.fail(id, Failure::Timeout);
+        }
+        while let Some(Read::Failed { issued, failure, by_peer }) =
+            self.slots[id as usize].give_up_late(&mut self.ring, before)
+        {
+            self.stream_failed(id, issued, failure, by_peer);
+        }
+        let oldest = self.slots[id as usize].under_way().map(|issued| issued.at).min();
+        let left = oldest.map(|at| at.saturating_sub(before));
+        set_deadline(&mut self.ring, &self.slots[id as usize], left);
+        self.mark_dirty(id);
+    }
+
+    /// Leaves a connection on which the server takes no more requests. Those that wait go over another one.
+    fn renew(&mut self, id: u32) {
+        let slot = &mut self.slots[id as usize];
+        if slot.close(&mut self.ring) {
+            self.reconnect(id);
+        } else {
+            slot.resting = Some(0);
+        }
+    }
+
+    /// Connects again if requests wait for that.
+    fn reconnect(&mut self, id: u32) {
+        if !self.slots[id as usize].issued.is_empty() && self.connect(id) {
+            set_deadline(&mut self.ring, &self.slots[id as usize], Some(self.plan.timeout));
+            self.mark_dirty(id);
+        }
     }
 
     /// Closes a connection. Its requests under way fail.
@@ -339,14 +410,12 @@ impl<'a> Generator<'a> {
         if !slot.close(&mut self.ring) {
             slot.resting = Some(0);
         }
-        while let Some(issued) = slot.issued.pop_front() {
+        while let Some(issued) = self.slots[id as usize].issued.pop_front() {
             if issued.counts {
                 self.counts.fail(failure);
                 self.meter.fail();
             }
-            self.under_way -= 1;
-            self.permissions += 1;
-            self.free[usize::from(slot.host)].push_back(id);
+            self.settle(id);
         }
     }
 
@@ -394,7 +463,7 @@ impl<'a> Generator<'a> {
             (false, Some(_)) => self.last_answer.max(self.pace.end()),
             (false, None) => self.last_answer,
         };
-        let issued = self.slots.iter().flat_map(|slot| &slot.issued);
+        let issued = self.slots.iter().flat_map(Slot::under_way);
         self.counts.unanswered = issued.filter(|issued| issued.counts).count() as u64;
         self.counts.unsent = self.pace.abandon(end.min(self.pace.end()));
         self.counts.interrupted = interrupted;

@@ -33,12 +33,13 @@ impl Mix {
             status: arguments.expect_status,
             length: arguments.expect_length,
             sha256: arguments.expect_sha256,
+            grpc: arguments.grpc,
         };
         for text in &arguments.urls {
             let (url, weight) = Url::parse_weighted(text)?;
-            let method = method(arguments.method.as_deref(), body.is_some());
-            let form =
-                RequestForm { method, headers: &arguments.headers, body: body.as_deref(), close: arguments.close };
+            let method = method(arguments.method.as_deref(), body.is_some() || arguments.grpc);
+            let (headers, body, grpc) = (&arguments.headers[..], body.as_deref(), arguments.grpc);
+            let form = RequestForm { method, headers, body, close: arguments.close, grpc };
             mix.add(&url, &form, expect)?;
             weights.push(weight);
         }
@@ -59,9 +60,10 @@ impl Mix {
             let headers: Vec<String> = request.headers.iter().chain(&arguments.headers).cloned().collect();
             let body = request.content.as_deref();
             let method = method(request.method.as_deref(), body.is_some());
-            let form = RequestForm { method, headers: &headers, body, close: arguments.close || scenario.close };
+            let form =
+                RequestForm { method, headers: &headers, body, close: arguments.close || scenario.close, grpc: false };
             let &Request { expect_status: status, expect_length: length, expect_sha256: sha256, .. } = request;
-            mix.add(&url, &form, Expect { status, length, sha256 })?;
+            mix.add(&url, &form, Expect { status, length, sha256, grpc: false })?;
         }
         mix.schedule = schedule(&scenario.requests.iter().map(|request| request.weight).collect::<Vec<_>>());
         Ok(mix)

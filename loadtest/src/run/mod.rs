@@ -3,6 +3,7 @@
 mod template;
 mod file;
 mod generator;
+mod http2;
 mod log;
 mod meter;
 mod mix;
@@ -10,6 +11,7 @@ mod pace;
 mod plan;
 mod progress;
 mod ramp;
+mod response;
 mod series;
 mod slot;
 mod table;

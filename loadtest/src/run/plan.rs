@@ -35,6 +35,8 @@ pub(crate) enum PlanError {
     TwoPaces,
     #[error("--pipeline and --close exclude each other")]
     Pipelined,
+    #[error("the scenario asks for `pipeline` or `close`, which are of HTTP/1.1; leave --http2 out")]
+    Version,
     #[error("cannot read the body from {0}: {1}")]
     Body(PathBuf, io::Error),
 }
@@ -51,7 +53,9 @@ pub(crate) struct Plan {
     /// Indices of `templates` in the order of their turns.
     pub(super) schedule: Box<[u16]>,
     pub(crate) connections: usize,
+    /// Requests that a connection may have under way; over HTTP/2 as many streams.
     pub(crate) pipeline: usize,
+    pub(crate) http2: bool,
     pub(crate) close: bool,
     pub(super) timeout: Duration,
     /// Of an open loop, after the warm-up.
@@ -92,7 +96,10 @@ impl Plan {
             (None, None) => Some(DURATION),
             (duration, _) => duration,
         };
-        let pipeline = usize::from(load.pipeline.or(scenario.pipeline).unwrap_or(1));
+        if load.http2 && (scenario.pipeline.is_some() || scenario.close) {
+            return Err(PlanError::Version);
+        }
+        let pipeline = usize::from(load.streams.or(load.pipeline).or(scenario.pipeline).unwrap_or(1));
         let close = load.close || scenario.close;
         if close && pipeline > 1 {
             return Err(PlanError::Pipelined);
@@ -101,9 +108,10 @@ impl Plan {
         let cpus = crew::cpus(&load.threads.cpus)?;
         let threads = load.threads.threads.map_or(cpus.len(), usize::from).min(connections);
         crew::provide_descriptors(connections * mix.hosts())?;
-        let client = mix.is_secure().then(|| tls::spec(&load.tls)).transpose().map_err(TargetError::from)?;
-        let probe =
-            client.as_ref().map(|spec| Probe::new(spec, load.tls.ca.clone())).transpose().map_err(TargetError::from)?;
+        let client =
+            mix.is_secure().then(|| tls::spec(&load.tls, load.http2)).transpose().map_err(TargetError::from)?;
+        let probe = client.as_ref().map(|spec| Probe::new(spec, load.http2, load.tls.ca.clone()));
+        let probe = probe.transpose().map_err(TargetError::from)?;
         let names = load.scenario.iter().map(|path| path.display().to_string()).chain(load.urls.clone());
         Ok(Self {
             name: names.collect::<Vec<_>>().join(" "),
@@ -113,6 +121,7 @@ impl Plan {
             schedule: mix.schedule,
             connections,
             pipeline,
+            http2: load.http2,
             close,
             timeout: load.timeout.or(scenario.timeout).unwrap_or(TIMEOUT),
             steps,

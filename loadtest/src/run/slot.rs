@@ -1,38 +1,36 @@
-//! One connection of the generator: requests out, answers in. Not here: when requests are due, and counting them.
+//! One connection of the generator: requests out, answers in. Not here: the streams of HTTP/2 (`http2`), when requests are due, and
+//! counting them.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use cairn::buffer::Queue;
-use cairn::forward::{Body, Chunking, Trailers, join};
-use cairn::http::{self, BodyFraming, HeadLimits, ResponseHead};
-use cairn::limits;
+use cairn::http::ResponseHead;
 use cairn::tls::{Agreement, Session};
 use cairn::transport::Transport;
 use cairn::uring::Ring;
-use sha2::{Digest, Sha256};
 
 use super::counts::Failure;
+use super::http2::Http2;
+use super::response::AnswerReader;
 use super::template::{Answer, RequestTemplate};
 use super::tls::GOODBYE;
 
-const LIMITS: HeadLimits = HeadLimits {
-    head_bytes: limits::HEAD_BYTES_MAX,
-    field_count: limits::HEADER_COUNT_MAX,
-    request_line: limits::REQUEST_LINE_BYTES,
-};
-
 /// Most bytes sent in one piece: the content of a TLS record (RFC 8446 section 5.1), which is sealed in place.
-const PIECE_BYTES: usize = 1 << 14;
+pub(super) const PIECE_BYTES: usize = 1 << 14;
 
 /// One request under way.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Issued {
     pub(super) due: Duration,
+    /// When a connection was found for it.
+    pub(super) at: Duration,
     /// Index of its bytes.
     pub(super) request: u16,
     /// Whether it counts: it is not part of the warm-up.
     pub(super) counts: bool,
+    /// Whether a connection that ended has not processed it.
+    pub(super) is_sent_again: bool,
 }
 
 /// Result of reading.
@@ -40,8 +38,22 @@ pub(super) struct Issued {
 pub(super) enum Read {
     /// More bytes have to arrive.
     More,
-    /// The oldest request is answered.
-    Answer(Answer),
+    /// A request is answered.
+    Answer {
+        issued: Issued,
+        answer: Answer,
+        /// Whether the connection can be used for others.
+        is_usable: bool,
+    },
+    /// A stream has ended without the answer.
+    Failed {
+        issued: Issued,
+        failure: Failure,
+        /// Whether the server has reset it.
+        by_peer: bool,
+    },
+    /// The server takes no more requests on this connection.
+    GoAway,
     /// The connection cannot be used any more.
     Broken(Failure),
 }
@@ -51,18 +63,15 @@ pub(super) struct Slot {
     /// Index of the host that it connects to.
     pub(super) host: u16,
     pub(super) transport: Option<Transport>,
-    /// Requests under way, oldest first.
+    /// Requests under way, oldest first; over HTTP/2 those that have no stream yet.
     pub(super) issued: VecDeque<Issued>,
     /// How many of them are queued to be sent whole, and how many bytes of the next.
     written: usize,
     offset: usize,
-    /// Bytes of an incomplete head that were searched for its end.
-    scanned: usize,
-    /// The answer whose body is arriving.
-    answer: Option<Answer>,
-    body: Body,
-    /// Hash of the body so far, if one is expected.
-    hash: Sha256,
+    /// The answer to the oldest one.
+    reader: AnswerReader,
+    /// Streams, once there is a connection that speaks HTTP/2.
+    http2: Option<Box<Http2>>,
     /// Whether close_notify is being sent; after that the connection is closed in any case.
     pub(super) leaving: bool,
     /// Whether the slot is in the generator's list of slots to write.
@@ -79,10 +88,8 @@ impl Slot {
             issued: VecDeque::with_capacity(pipeline),
             written: 0,
             offset: 0,
-            scanned: 0,
-            answer: None,
-            body: Body::Done,
-            hash: Sha256::new(),
+            reader: AnswerReader::new(),
+            http2: None,
             leaving: false,
             dirty: false,
             resting: None,
@@ -98,10 +105,31 @@ impl Slot {
         } else if let Some(transport) = self.transport.take() {
             transport.close(ring, false);
         }
-        self.hash.reset();
-        (self.written, self.offset, self.scanned) = (0, 0, 0);
-        (self.answer, self.body, self.leaving) = (None, Body::Done, goodbye);
+        if let Some(mut http2) = self.http2.take() {
+            http2.clear(&mut ring.buffers, &mut self.issued);
+        }
+        (self.written, self.offset, self.reader, self.leaving) = (0, 0, AnswerReader::new(), goodbye);
         !goodbye
+    }
+
+    /// Speaks HTTP/2 on the connection that was begun, with so many streams at once.
+    pub(super) fn speak_http2(&mut self, ring: &mut Ring, streams: usize) {
+        let secure = self.transport.as_ref().is_some_and(|transport| transport.session().is_some());
+        self.http2 = Some(Http2::new(ring, streams, secure));
+    }
+
+    pub(super) fn is_http2(&self) -> bool {
+        self.http2.is_some()
+    }
+
+    /// Requests under way.
+    pub(super) fn under_way(&self) -> impl Iterator<Item = &Issued> {
+        self.issued.iter().chain(self.http2.iter().flat_map(|http2| http2.issued()))
+    }
+
+    /// Whether nothing is under way on a connection on which nothing can be begun.
+    pub(super) fn is_spent(&self) -> bool {
+        self.http2.as_ref().is_some_and(|http2| http2.is_spent())
     }
 
     /// Notes that the server has sent FIN.
@@ -117,15 +145,23 @@ impl Slot {
     }
 
     pub(super) fn has_unwritten(&self) -> bool {
-        self.written < self.issued.len()
+        match &self.http2 {
+            Some(http2) => http2.is_behind(),
+            None => self.written < self.issued.len(),
+        }
     }
 
     /// Queues what is not sent yet, several requests in one piece; over TLS once it is agreed on. False: buffers are short, try
     /// again.
     pub(super) fn write(&mut self, ring: &mut Ring, templates: &[RequestTemplate]) -> Result<bool, Failure> {
-        let Some(transport) = self.transport.as_mut().filter(|transport| !transport.is_handshaking()) else {
+        let Some(transport) = self.transport.as_mut().filter(|transport| !self.leaving && !transport.is_handshaking())
+        else {
             return Ok(true);
         };
+        if let Some(http2) = &mut self.http2 {
+            let has_buffers = http2.write(ring, transport, &mut self.issued, templates);
+            return if transport.is_broken() { Err(Failure::Tls) } else { Ok(has_buffers) };
+        }
         // Behind the limit, the next send completion goes on.
         while self.written < self.issued.len() && !transport.is_full(ring) {
             let Some(mut piece) = ring.buffers.take() else { return Ok(false) };
@@ -150,102 +186,37 @@ impl Slot {
         }
     }
 
-    /// Reads one answer from what has arrived.
+    /// Reads from what has arrived, up to the next thing that counts.
     pub(super) fn read(&mut self, ring: &mut Ring, templates: &[RequestTemplate], head: &mut ResponseHead) -> Read {
-        loop {
-            let Some(issued) = self.issued.front() else {
-                let surplus = self.transport.as_ref().is_some_and(|transport| !transport.input.is_empty());
-                return if surplus { Read::Broken(Failure::Protocol) } else { Read::More };
-            };
-            let template = &templates[usize::from(issued.request)];
-            let read = match self.answer {
-                Some(_) => self.read_body(ring, template, head),
-                None => self.read_head(ring, template, head),
-            };
-            match read {
-                Ok(None) if self.has_ended() => return Read::Broken(Failure::Reset),
-                Ok(None) => return Read::More,
-                Ok(Some(())) => {}
-                Err(failure) => return Read::Broken(failure),
-            }
-            if let Some(mut answer) = self.answer.take_if(|_| self.body.is_done()) {
-                answer.sha256 = template.expect.sha256.map(|_| self.hash.finalize_reset().into());
-                return Read::Answer(answer);
-            }
+        let has_ended = self.has_ended();
+        let Some(transport) = &mut self.transport else { return Read::More };
+        if let Some(http2) = &mut self.http2 {
+            return http2.read(ring, transport, &mut self.issued, templates, head);
         }
-    }
-
-    /// Takes the oldest request off, which was answered. False: before it was sent whole, so the connection is spoilt.
-    pub(super) fn settle(&mut self) -> (Option<Issued>, bool) {
-        let whole = self.written > 0;
-        self.written -= usize::from(whole);
-        (self.issued.pop_front(), whole)
-    }
-
-    /// Some: something was read; None: more must arrive.
-    fn read_head(
-        &mut self,
-        ring: &mut Ring,
-        template: &RequestTemplate,
-        head: &mut ResponseHead,
-    ) -> Result<Option<()>, Failure> {
-        let Some(Transport { input, .. }) = &mut self.transport else { return Ok(None) };
-        let Some(mut lease) = input.pop(ring.buffers.pieces()) else { return Ok(None) };
-        let parsed = http::parse_response(lease.bytes(), &LIMITS, &mut self.scanned, template.method, head);
-        let Some(length) = parsed.map_err(|_| Failure::Protocol)? else {
-            input.push_front(ring.buffers.pieces(), lease);
-            let joined = join(&mut ring.buffers, input).map_err(|_| Failure::Protocol)?;
-            return Ok(joined.then_some(()));
+        let Some(issued) = self.issued.front() else {
+            return if transport.input.is_empty() { Read::More } else { Read::Broken(Failure::Protocol) };
         };
-        lease.advance(length);
-        match head.status {
-            101 => return Err(Failure::Protocol),
-            // Interim (RFC 9110 section 15.2): the answer is yet to come.
-            100..200 => {}
-            status => {
-                let mut answer = Answer { status, length: 0, sha256: None, keep_alive: head.keep_alive };
-                self.body = Body::new(head.body, Trailers::Dropped);
-                if let BodyFraming::Length(length) = head.body
-                    && length <= lease.len() as u64
-                {
-                    // The usual case: the body came with its head.
-                    if template.expect.sha256.is_some() {
-                        self.hash.update(&lease.bytes()[..length as usize]);
-                    }
-                    lease.advance(length as usize);
-                    (answer.length, self.body) = (length, Body::Done);
-                }
-                self.answer = Some(answer);
+        let template = &templates[usize::from(issued.request)];
+        // Over TLS, FIN alone may be a cut.
+        let is_over = transport.has_ended() && transport.session().is_none_or(Session::has_ended);
+        match self.reader.read(&mut ring.buffers, &mut transport.input, template, head, is_over) {
+            Ok(None) if has_ended => Read::Broken(Failure::Reset),
+            Ok(None) => Read::More,
+            Err(failure) => Read::Broken(failure),
+            Ok(Some(answer)) => {
+                let issued = *issued;
+                self.issued.pop_front();
+                // An answer to a request that was not sent whole spoils the connection.
+                let is_whole = self.written > 0;
+                self.written -= usize::from(is_whole);
+                Read::Answer { issued, answer, is_usable: answer.keep_alive && is_whole }
             }
         }
-        input.push_front(ring.buffers.pieces(), lease);
-        Ok(Some(()))
     }
 
-    fn read_body(
-        &mut self,
-        ring: &mut Ring,
-        template: &RequestTemplate,
-        head: &mut ResponseHead,
-    ) -> Result<Option<()>, Failure> {
-        let Some(transport) = &mut self.transport else { return Ok(None) };
-        let mut dropped = Queue::default();
-        let input = &mut transport.input;
-        let read = self.body.read(&mut ring.buffers, input, &mut dropped, Chunking::Removed, &mut head.fields);
-        if template.expect.sha256.is_some() {
-            dropped.iter(ring.buffers.pieces()).for_each(|piece| self.hash.update(piece.bytes()));
-        }
-        dropped.clear(ring.buffers.pieces());
-        let progress = read.map_err(|_| Failure::Body)?;
-        if let Some(answer) = &mut self.answer {
-            answer.length += progress.data;
-        }
-        // Over TLS, FIN alone may be a cut.
-        let whole = transport.has_ended() && transport.session().is_none_or(Session::has_ended);
-        if whole {
-            self.body.close();
-        }
-        Ok(self.body.is_done().then_some(()))
+    /// Gives up a request on a stream of its own that was sent before `before` and is not answered; None: there is no other.
+    pub(super) fn give_up_late(&mut self, ring: &mut Ring, before: Duration) -> Option<Read> {
+        self.http2.as_mut()?.give_up_late(&mut ring.buffers, before)
     }
 }
 

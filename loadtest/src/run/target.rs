@@ -156,6 +156,16 @@ pub(super) struct RequestForm<'a> {
     pub(super) headers: &'a [String],
     pub(super) body: Option<&'a [u8]>,
     pub(super) close: bool,
+    /// Whether it is a call of gRPC with the body as its message.
+    pub(super) grpc: bool,
+}
+
+/// What a call has besides.
+const GRPC_FIELDS: &str = "Content-Type: application/grpc\r\nTE: trailers\r\nTransfer-Encoding: chunked\r\n";
+
+/// The message of a call as it is sent: not compressed, behind its length.
+pub(crate) fn grpc_message(message: &[u8]) -> Vec<u8> {
+    [&[0][..], &(message.len() as u32).to_be_bytes(), message].concat()
 }
 
 impl RequestForm<'_> {
@@ -168,6 +178,14 @@ impl RequestForm<'_> {
     pub(super) fn write(&self, url: &Url) -> Result<Box<[u8]>, TargetError> {
         let (fields, has_host) = self.fields()?;
         let host = if has_host { String::new() } else { format!("Host: {}\r\n", url.authority) };
+        if self.grpc {
+            // Over HTTP/2, the chunk only says where the content ends.
+            let message = grpc_message(self.body.unwrap_or_default());
+            let head = format!("{} {} HTTP/1.1\r\n{host}{fields}{GRPC_FIELDS}\r\n", self.method, url.target);
+            return Ok([format!("{head}{:x}\r\n", message.len()).as_bytes(), &message, b"\r\n0\r\n\r\n"]
+                .concat()
+                .into());
+        }
         let length = self.body.map_or(String::new(), |body| format!("Content-Length: {}\r\n", body.len()));
         let close = if self.close { "Connection: close\r\n" } else { "" };
         let head = format!("{} {} HTTP/1.1\r\n{host}{fields}{length}{close}\r\n", self.method, url.target);
@@ -184,7 +202,8 @@ impl RequestForm<'_> {
         for header in self.headers {
             let (name, value) = field(header).ok_or_else(|| TargetError::Field(header.clone()))?;
             let is = |other: &str| name.eq_ignore_ascii_case(other);
-            if is("content-length") || is("transfer-encoding") || is("connection") {
+            if is("content-length") || is("transfer-encoding") || is("connection") || (self.grpc && is("content-type"))
+            {
                 return Err(TargetError::Framing(name.into()));
             }
             has_host |= is("host");
@@ -255,7 +274,7 @@ mod tests {
     fn requests_are_written_as_asked() {
         let url = Url::parse("http://a:81/b").expect("a URL");
         let headers = ["X-One:  1 ".to_owned()];
-        let form = RequestForm { method: "PUT", headers: &headers, body: Some(b"hi"), close: true };
+        let form = RequestForm { method: "PUT", headers: &headers, body: Some(b"hi"), close: true, grpc: false };
         let bytes = form.write(&url).expect("a request");
         let expected = "PUT /b HTTP/1.1\r\nHost: a:81\r\nX-One: 1\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi";
         assert_eq!(std::str::from_utf8(&bytes), Ok(expected));
@@ -264,6 +283,9 @@ mod tests {
             assert!(RequestForm { headers: &headers, ..form }.write(&url).is_err(), "{header}");
         }
         assert!(RequestForm { method: "G T", headers: &headers, ..form }.write(&url).is_err());
+        let bytes = RequestForm { method: "POST", grpc: true, close: false, ..form }.write(&url).expect("a call");
+        let head = format!("POST /b HTTP/1.1\r\nHost: a:81\r\nX-One: 1\r\n{GRPC_FIELDS}\r\n");
+        assert_eq!(*bytes, *[head.as_bytes(), b"7\r\n\0\0\0\0\x02hi\r\n0\r\n\r\n"].concat());
     }
 
     #[test]

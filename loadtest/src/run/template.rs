@@ -25,6 +25,8 @@ pub(super) struct Expect {
     pub(super) length: Option<u64>,
     /// Hash of the body.
     pub(super) sha256: Option<Sha256>,
+    /// Whether it is a call of gRPC, whose status has to be 0.
+    pub(super) grpc: bool,
 }
 
 /// One complete answer.
@@ -35,6 +37,8 @@ pub(super) struct Answer {
     pub(super) length: u64,
     /// Hash of the body, if one is expected.
     pub(super) sha256: Option<Sha256>,
+    /// How a call of gRPC went, if there was one and the server has said so.
+    pub(super) grpc_status: Option<u64>,
     /// Whether the connection persists.
     pub(super) keep_alive: bool,
 }
@@ -42,7 +46,8 @@ pub(super) struct Answer {
 impl Expect {
     /// The failure of an answer that is not as expected.
     pub(super) fn check(&self, answer: &Answer) -> Option<Failure> {
-        let good = self.status.map_or(answer.status < 400, |status| answer.status == status);
+        let good = self.status.map_or(answer.status < 400, |status| answer.status == status)
+            && (!self.grpc || answer.grpc_status == Some(0));
         let whole = self.length.is_none_or(|length| answer.length == length)
             && self.sha256.is_none_or(|hash| answer.sha256 == Some(hash));
         match (good, whole) {
@@ -50,5 +55,19 @@ impl Expect {
             (true, false) => Some(Failure::Body),
             (true, true) => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_has_to_end_with_status_0() {
+        let answer = |grpc_status| Answer { status: 200, length: 0, sha256: None, grpc_status, keep_alive: true };
+        let check = |grpc, status| Expect { grpc, ..Expect::default() }.check(&answer(status));
+        let failed = Some(Failure::Status);
+        assert_eq!([Some(0), None, Some(14)].map(|status| check(true, status)), [None, failed, failed]);
+        assert_eq!(check(false, None), None);
     }
 }

@@ -33,6 +33,8 @@ pub(crate) enum TlsError {
     Refused(String, io::Error),
     #[error("no TLS with https://{0}: {1}; {2}")]
     Distrusted(String, Distrust, String),
+    #[error("https://{0} does not speak HTTP/2: it has not chosen h2 by ALPN")]
+    Version(String),
 }
 
 /// Why a trial handshake failed.
@@ -42,6 +44,8 @@ pub(super) enum ProbeError {
     Broken(#[from] io::Error),
     #[error(transparent)]
     Distrusted(Distrust),
+    #[error("no HTTP/2")]
+    Version,
 }
 
 impl ProbeError {
@@ -50,6 +54,7 @@ impl ProbeError {
         match self {
             Self::Broken(error) => TlsError::Refused(name, error),
             Self::Distrusted(why) => TlsError::Distrusted(name, why, cure(why, ca)),
+            Self::Version => TlsError::Version(name),
         }
     }
 }
@@ -85,7 +90,7 @@ fn cure(why: Distrust, ca: Option<&Path>) -> String {
 
 /// The client settings by arguments. Every server is offered the same key share, and no hybrid group, which only some servers would
 /// negotiate.
-pub(super) fn spec(arguments: &TlsArguments) -> Result<ClientSpec, TlsError> {
+pub(super) fn spec(arguments: &TlsArguments, http2: bool) -> Result<ClientSpec, TlsError> {
     let trust = match &arguments.ca {
         _ if arguments.insecure => Trust::Anyone,
         None => Trust::Authorities(Authorities::public()),
@@ -96,20 +101,23 @@ pub(super) fn spec(arguments: &TlsArguments) -> Result<ClientSpec, TlsError> {
         }
     };
     let tickets = if arguments.resume { TICKETS } else { 0 };
-    Ok(ClientSpec { post_quantum: false, tickets, ..ClientSpec::new(trust) })
+    let protocols: &[&[u8]] = if http2 { &[b"h2"] } else { &[b"http/1.1"] };
+    Ok(ClientSpec { post_quantum: false, tickets, protocols, ..ClientSpec::new(trust) })
 }
 
 /// Performs trial handshakes with hosts, one after the other.
 pub(super) struct Probe {
     ring: Ring,
     client: Client,
+    /// Whether HTTP/2 has to be agreed on.
+    http2: bool,
     /// File of the authorities; None: those of the web, or any.
     pub(super) ca: Option<PathBuf>,
 }
 
 impl Probe {
-    pub(super) fn new(spec: &ClientSpec, ca: Option<PathBuf>) -> Result<Self, TlsError> {
-        Ok(Self { ring: Ring::new()?, client: Client::new(&ClientSpec { tickets: 0, ..spec.clone() }), ca })
+    pub(super) fn new(spec: &ClientSpec, http2: bool, ca: Option<PathBuf>) -> Result<Self, TlsError> {
+        Ok(Self { ring: Ring::new()?, client: Client::new(&ClientSpec { tickets: 0, ..spec.clone() }), http2, ca })
     }
 
     /// Does one handshake and returns what was agreed on, or why there cannot be any.
@@ -130,7 +138,11 @@ impl Probe {
         let _ = self.flush(&mut transport);
         transport.close(&mut self.ring, false);
         self.ring.submit_closes();
-        agreed.map(|agreement| agreement.to_string())
+        let agreement = agreed?;
+        if self.http2 && !agreement.http2 {
+            return Err(ProbeError::Version);
+        }
+        Ok(agreement.to_string())
     }
 
     fn shake_hands(&mut self, transport: &mut Transport) -> Result<Agreement, ProbeError> {

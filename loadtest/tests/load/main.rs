@@ -5,6 +5,7 @@
 mod files;
 mod find;
 mod harness;
+mod http2;
 mod mixes;
 mod origin;
 mod tls;

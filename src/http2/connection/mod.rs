@@ -232,6 +232,13 @@ impl Connection {
         self.streams.get(slot).map_or(StreamId::CONNECTION, |stream| stream.id)
     }
 
+    /// Whether the peer sends no more on a stream: it has ended its message, or there is no such stream. A message of known length may be
+    /// complete before.
+    #[must_use]
+    pub fn has_received_end(&self, slot: Slot) -> bool {
+        self.streams.get(slot).is_none_or(|stream| stream.has_received_end() || stream.is_reset)
+    }
+
     /// Whether a field section has begun and is not complete, so that nothing else can be received.
     #[must_use]
     pub fn is_within_section(&self) -> bool {
