@@ -29,6 +29,9 @@ pub const ROUTE_VARIABLES: usize = 64;
 pub const ERROR_PAGE_BYTES: usize = 64 * 1024;
 /// Default of `listener.limits.handshakes`: at one worker, half of its receive buffers could hold a part of each.
 pub const HANDSHAKES: usize = 8 * 1024;
+/// An incomplete message of a handshake of up to so many bytes, as a ClientHello is that a client sends half of, holds no buffer but memory of
+/// its own while nothing more of it comes.
+pub const HANDSHAKE_PART_BYTES: usize = 2 * 1024;
 /// How long a handshake is left alone that is one too many: long enough for two round trips of the farthest client.
 pub const HANDSHAKE_GRACE: Duration = Duration::from_secs(1);
 /// Default of `listener.limits.header_count`.

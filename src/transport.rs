@@ -7,6 +7,9 @@ use crate::limits;
 use crate::tls::{self, Agreement, Session, Wire};
 use crate::uring::{Driver, Ring, SocketId};
 
+/// What a peer may send ahead of its handshake: a ClientHello of the largest record. More stays with the kernel.
+const HANDSHAKE_AHEAD: QueueLimit = QueueLimit { bytes: limits::CLIENT_HELLO_BYTES, pieces: 8 };
+
 /// A connection.
 pub struct Transport {
     /// [`SocketId::NONE`] of a stream.
@@ -212,6 +215,35 @@ impl Transport {
         self.session().is_some_and(Session::holds_part)
     }
 
+    /// How many ordinary and how many large buffers are pinned at most by what was received and not read.
+    #[must_use]
+    pub fn held_buffers<D: Driver>(&self, ring: &Ring<D>) -> [usize; 2] {
+        let [mut ordinary, mut large] = ring.buffers.pieces_by_size(&self.input);
+        if let Some(session) = self.session() {
+            ordinary += session.postponed().pieces();
+            for part in session.parts() {
+                *if ring.buffers.is_large(part) { &mut large } else { &mut ordinary } += 1;
+            }
+        }
+        [ordinary, large]
+    }
+
+    /// Keeps bytes that were received during a handshake until there is time for it: [`Transport::receive`] goes on with them. Receiving is
+    /// paused when they are many.
+    pub fn postpone<D: Driver>(&mut self, ring: &mut Ring<D>, mut received: Queue) {
+        let Link::Tls(session) = &mut self.link else { return self.input.append(ring.buffers.pieces(), &mut received) };
+        session.postpone(&mut ring.buffers, &mut received);
+        if HANDSHAKE_AHEAD.is_reached(session.postponed()) {
+            self.set_paused(ring, true);
+        }
+    }
+
+    /// Whether there are such bytes.
+    #[must_use]
+    pub fn is_postponed(&self) -> bool {
+        self.session().is_some_and(|session| !session.postponed().is_empty())
+    }
+
     /// Goes on with TLS, of which nothing has been received or sent yet; no byte is left in [`Transport::input`].
     pub fn speak_tls(&mut self, session: Box<Session>) {
         debug_assert!(matches!(self.link, Link::Plain) && self.input.is_empty());
@@ -297,8 +329,10 @@ impl Transport {
         if let Some(mut waiting) = self.take_waiting() {
             waiting.clear(ring.buffers.pieces());
         }
-        if let Link::Stream(link) = &mut self.link {
-            link.output.clear(ring.buffers.pieces());
+        match &mut self.link {
+            Link::Plain => {}
+            Link::Tls(session) => session.drop_postponed(&mut ring.buffers),
+            Link::Stream(link) => link.output.clear(ring.buffers.pieces()),
         }
         if reset { ring.abort(self.socket) } else { ring.close(self.socket) }
     }

@@ -21,6 +21,9 @@ use crate::uring::{Driver, Errno, Event, Kernel, Ring, StartError, Waker};
 const UPKEEP: Duration = Duration::from_secs(10);
 /// How often the same warning is logged.
 const WARNING_INTERVAL: Duration = Duration::from_secs(1);
+/// Events of a turn for each of which it may make a step of a handshake besides the one that every turn may: events of small exchanges
+/// take about as long as the steps then.
+const EVENTS_A_STEP: u32 = 16;
 /// Buffers given back between two turns.
 const UPKEEP_STEP: usize = 64;
 
@@ -192,7 +195,7 @@ impl<D: Driver> Worker<D> {
     /// # Errors
     /// When the ring breaks.
     pub fn turn(&mut self, block: bool) -> io::Result<bool> {
-        self.engine.ring.turn(block && !self.downstreams.has_waiting_handshakes())?;
+        self.engine.ring.turn(block && !self.has_waiting_handshakes())?;
         self.engine.begin_turn();
         if self.engine.ring.has_overflowed() {
             self.engine.counters.ring_overflows.add(1);
@@ -204,7 +207,7 @@ impl<D: Driver> Worker<D> {
             events += 1;
             self.dispatch(event);
         }
-        self.downstreams.advance_handshakes(&mut self.engine, events);
+        self.advance_handshakes(events);
         if woken {
             if let Some(update) = self.mailbox.take() {
                 self.apply(update);
@@ -226,6 +229,26 @@ impl<D: Driver> Worker<D> {
     /// sent makes room for what the other one has received.
     fn flush(&mut self) {
         loop {
+    /// Whether handshakes wait for their turn, so that nothing else needs to happen for the worker to go on.
+    fn has_waiting_handshakes(&self) -> bool {
+        self.downstreams.has_waiting_handshakes() || self.engine.has_waiting_handshakes()
+    }
+
+    /// Goes on with handshakes that wait, of clients and with endpoints, each with as many as a turn of so many events may: neither side can
+    /// keep the other one waiting.
+    fn advance_handshakes(&mut self, events: u32) {
+        let mut steps = 1 + events / EVENTS_A_STEP;
+        self.downstreams.advance_handshakes(&mut self.engine, steps);
+        while steps > 0 {
+            let Some((index, stream, took_long)) = self.engine.advance_handshake() else { return };
+            steps -= u32::from(took_long);
+            if let Some(stream) = stream {
+                self.downstreams.pump(&mut self.engine, stream.connection);
+                self.engine.arm_connection(index);
+            }
+        }
+    }
+
             while let Some((index, stream)) = self.engine.next_ready() {
                 self.downstreams.pump(&mut self.engine, stream.connection);
                 self.engine.arm_connection(index);

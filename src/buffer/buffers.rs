@@ -88,8 +88,14 @@ impl Buffers {
     /// How many pieces of a queue are in ordinary buffers, and how many in large ones.
     #[must_use]
     pub fn pieces_by_size(&self, queue: &Queue) -> [usize; 2] {
-        let large = self.iter(queue).filter(|lease| lease.is_of(self.large)).count();
+        let large = self.iter(queue).filter(|lease| self.is_large(lease)).count();
         [queue.pieces() - large, large]
+    }
+
+    /// Whether a lease is one of a large buffer.
+    #[must_use]
+    pub fn is_large(&self, lease: &Lease) -> bool {
+        lease.is_of(self.large)
     }
 
     /// The pool of ordinary buffers and that of large ones.

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::{Downstreams, Phase};
-use crate::buffer::{Queue, QueueLimit};
+use crate::buffer::Queue;
 use crate::exchange::Engine;
 use crate::id::ListenerId;
 use crate::limits;
@@ -20,12 +20,6 @@ pub(super) struct Handshakes {
     /// Number of handshakes under way.
     count: u32,
 }
-
-/// Events of a turn for each of which it may make a step of a handshake besides the one that every turn may: events of small exchanges
-/// take about as long as the steps then.
-const EVENTS_A_STEP: u32 = 16;
-/// What a client may send ahead of its handshake: a ClientHello of the largest record. More stays with the kernel.
-const AHEAD: QueueLimit = QueueLimit { bytes: limits::CLIENT_HELLO_BYTES, pieces: 8 };
 
 /// Handshakes whose client has sent something that was not looked at yet, the one that has waited longest first. Those that have ended
 /// meanwhile stay until it is their turn.
@@ -108,14 +102,11 @@ impl Downstreams {
     }
 
     /// Keeps what the client of a handshake has sent until there is time for it.
-    pub(super) fn postpone_handshake<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32, mut received: Queue) {
+    pub(super) fn postpone_handshake<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32, received: Queue) {
         let connection = &mut self.table[id as usize];
-        let waits = !connection.transport.input.is_empty();
-        connection.transport.input.append(engine.ring.buffers.pieces(), &mut received);
-        if AHEAD.is_reached(&connection.transport.input) {
-            connection.transport.set_paused(&mut engine.ring, true);
-        }
-        if !waits && !connection.transport.input.is_empty() {
+        let waits = connection.transport.is_postponed();
+        connection.transport.postpone(&mut engine.ring, received);
+        if !waits && connection.transport.is_postponed() {
             let begun = Begun { connection: id, serial: connection.serial, at: engine.ring.clock().now() };
             self.waiting_handshakes.0.push_back(begun);
         }
@@ -127,9 +118,8 @@ impl Downstreams {
         !self.waiting_handshakes.0.is_empty()
     }
 
-    /// Goes on with handshakes that wait, with as many as a turn of `events` events may.
-    pub fn advance_handshakes<D: Driver>(&mut self, engine: &mut Engine<D>, events: u32) {
-        let mut steps = 1 + events / EVENTS_A_STEP;
+    /// Goes on with handshakes that wait, until so many steps have been made.
+    pub fn advance_handshakes<D: Driver>(&mut self, engine: &mut Engine<D>, mut steps: u32) {
         while steps > 0 {
             let Some(begun) = self.waiting_handshakes.0.pop_front() else { return };
             if self.is_under_way(begun) {
@@ -143,13 +133,12 @@ impl Downstreams {
     fn advance_handshake<D: Driver>(&mut self, engine: &mut Engine<D>, begun: Begun) -> bool {
         let connection = &mut self.table[begun.connection as usize];
         connection.transport.set_paused(&mut engine.ring, false);
-        let received = std::mem::take(&mut connection.transport.input);
         let sent = |all: &Self, engine: &Engine<D>| {
             let transport = &all.table[begun.connection as usize].transport;
             transport.taken(&engine.ring) + transport.unsent(&engine.ring) as u64
         };
         let before = sent(self, engine);
-        self.receive_content(engine, begun.connection, received);
+        self.receive_content(engine, begun.connection, Queue::default());
         let connection = self.table.get(begun.connection as usize).filter(|it| it.serial == begun.serial);
         match connection.map(|it| it.phase) {
             Some(Phase::Handshake) => sent(self, engine) > before,

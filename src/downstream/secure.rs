@@ -87,7 +87,7 @@ impl Downstreams {
     /// Waits for the end of the handshake, or closes the connection if the client has sent FIN and all before it was looked at.
     pub(super) fn shake_hands<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32) -> Step {
         let transport = &self.table[id as usize].transport;
-        if !transport.has_ended() || !transport.input.is_empty() {
+        if !transport.has_ended() || transport.is_postponed() {
             return Step::Wait;
         }
         self.remove(engine, id, false);

@@ -94,10 +94,9 @@ impl Downstream {
         let now = engine.ring.clock().tick();
         let unsent = self.transport.unsent(&engine.ring) > 0;
         let unread = self.reading.observe(now, unsent, self.transport.taken(&engine.ring));
-        let record = self.transport.holds_part();
-        let [ordinary, large] = engine.ring.buffers.pieces_by_size(&self.transport.input);
+        let [ordinary, large] = self.transport.held_buffers(&engine.ring);
         let section = self.http2.as_ref().map_or([0, 0], |it| it.connection.pinned(&engine.ring.buffers));
-        let own = ordinary + usize::from(record) + self.transport.pinned(&engine.ring) + section[0];
+        let own = ordinary + self.transport.pinned(&engine.ring) + section[0];
         let large = large + section[1];
         let holds = own + large > 0;
         let candidate = |since, behind, reason| Some(Candidate { since, id, pieces: [own + behind, large], reason });

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Engine, Exchange, Stage, State};
 use crate::buffer::Queue;
 use crate::event_log::{Level, log};
-use crate::id::{EndpointId, StreamId};
+use crate::id::{EndpointId, Owner, StreamId};
 use crate::telemetry::TlsFailure;
 use crate::tls::{self, Agreement, Session};
 use crate::upstream::{End, ResponseMemory};
@@ -44,8 +44,38 @@ impl<D: Driver> Engine<D> {
     }
 
     /// Takes in an event of an upstream connection. Returns the stream of the exchange that uses it: the caller pumps that connection
-    /// and then calls [`Engine::arm_connection`].
+    /// and then calls [`Engine::arm_connection`]. None: there is none, or what came has to wait for its turn.
     pub fn on_event(&mut self, index: u32, event: Event) -> Option<StreamId> {
+        let event = match event {
+            Event::Received(owner, queue) => {
+                Event::Received(owner, self.upstreams.postpone(&mut self.ring, index, queue)?)
+            }
+            // What came before the end was sent before it, an alert perhaps.
+            Event::Ended(owner) | Event::Failed(owner, Fault::Receive(_)) if self.upstreams.is_postponed(index) => {
+                self.take_in(index, Event::Received(owner, Queue::default()));
+                event
+            }
+            event => event,
+        };
+        self.take_in(index, event)
+    }
+
+    /// Goes on with the handshake that has waited longest. Returns its connection, with what [`Engine::on_event`] returns, and whether that
+    /// took long: certificates were verified, and keys were made.
+    pub fn advance_handshake(&mut self) -> Option<(u32, Option<StreamId>, bool)> {
+        let index = self.upstreams.next_handshake(&mut self.ring)?;
+        let stream = self.take_in(index, Event::Received(Owner::Upstream(index), Queue::default()));
+        let is_partial = self.upstreams.get(index).is_some_and(|connection| connection.transport.is_handshaking());
+        Some((index, stream, !is_partial))
+    }
+
+    /// Whether handshakes with endpoints wait for their turn.
+    #[must_use]
+    pub fn has_waiting_handshakes(&self) -> bool {
+        self.upstreams.has_handshakes()
+    }
+
+    fn take_in(&mut self, index: u32, event: Event) -> Option<StreamId> {
         let exchange = self.upstreams.get(index)?.exchange;
         if self.upstreams.is_shared(index) {
             self.on_shared_event(index, event);

@@ -8,12 +8,15 @@ use super::handshake::{Handshake, Next};
 use super::traffic::{Traffic, append_contiguous};
 use super::{Agreement, Client, ClientHandshake, Error, Server, ServerName, Wire, record};
 use crate::buffer::{Buffers, Lease, Queue};
+use crate::limits;
 
 /// TLS state of one connection.
 pub struct Session {
     state: State,
     /// An incomplete record. In the handshake it may follow records with an incomplete message.
     held: Option<Lease>,
+    /// What `held` was before the peer has stopped in the middle of a message of its handshake: a few bytes would pin a buffer.
+    aside: Box<[u8]>,
     /// Bytes of `held` that were shown to rustls, which needs them again.
     seen: usize,
     /// Whether the peer has sent anything.
@@ -28,6 +31,8 @@ pub struct Session {
     server_end: u64,
     /// What a client sends before the end of its handshake, in plain text; None after the handshake, and for a server.
     waiting: Option<Queue>,
+    /// What the peer has sent during the handshake and was not looked at yet.
+    postponed: Queue,
 }
 
 #[allow(clippy::large_enum_variant, reason = "a session is boxed as a whole, and spends its life in the large variant")]
@@ -57,6 +62,7 @@ impl Session {
         Self {
             state,
             held: None,
+            aside: Box::default(),
             seen: 0,
             begun: false,
             ended: false,
@@ -64,6 +70,7 @@ impl Session {
             client: None,
             server_end: u64::MAX,
             waiting,
+            postponed: Queue::default(),
         }
     }
 
@@ -148,7 +155,32 @@ impl Session {
     /// Whether an incomplete record or ticket has arrived.
     #[must_use]
     pub fn holds_part(&self) -> bool {
-        self.held.is_some() || matches!(&self.state, State::Traffic(traffic) if traffic.holds_part())
+        !self.aside.is_empty() || self.parts().next().is_some()
+    }
+
+    /// The buffers that hold an incomplete record, message of the handshake, or ticket.
+    pub fn parts(&self) -> impl Iterator<Item = &Lease> {
+        let ticket = match &self.state {
+            State::Traffic(traffic) => traffic.ticket(),
+            State::Handshake(_) | State::Over(_) => None,
+        };
+        self.held.iter().chain(ticket)
+    }
+
+    /// Keeps what the peer has sent until there is time for its handshake: [`Session::receive`] goes on from there.
+    pub fn postpone(&mut self, buffers: &mut Buffers, received: &mut Queue) {
+        self.postponed.append(buffers.pieces(), received);
+    }
+
+    /// What was kept so.
+    #[must_use]
+    pub fn postponed(&self) -> &Queue {
+        &self.postponed
+    }
+
+    /// Drops what was kept so.
+    pub fn drop_postponed(&mut self, buffers: &mut Buffers) {
+        self.postponed.clear(buffers.pieces());
     }
 
     /// Whether the key has sealed so many records that the connection must soon end: TLS 1.2 has no key updates.
@@ -170,12 +202,16 @@ impl Session {
         plain: &mut Queue,
     ) -> Result<Option<Agreement>, Error> {
         self.begun = true;
+        if !self.postponed.is_empty() {
+            self.postponed.append(wire.buffers.pieces(), received);
+            mem::swap(&mut self.postponed, received);
+        }
         if self.ended {
             received.clear(wire.buffers.pieces());
         }
         let mut outcome = Ok(None);
         if self.is_handshaking() {
-            outcome = self.shake_hands(wire, received);
+            outcome = self.bring_back(wire.buffers).and_then(|()| self.shake_hands(wire, received));
         }
         if let Ok(Some(_)) = outcome
             && let Some(mut waiting) = self.waiting.take()
@@ -197,6 +233,7 @@ impl Session {
             self.held = None;
         }
         received.clear(wire.buffers.pieces());
+        self.put_aside();
         outcome
     }
 
@@ -281,6 +318,30 @@ impl Session {
             received.push_front(buffers.pieces(), next);
             self.hold(buffers, taken)?;
         }
+    }
+
+    /// Moves the part of a message with which the peer has stopped in the middle of its handshake to memory of its own, if it is small: the
+    /// peer has proved nothing yet, and may be one of many that go no further.
+    fn put_aside(&mut self) {
+        if self.is_handshaking()
+            && let Some(held) = self.held.take_if(|held| held.len() <= limits::HANDSHAKE_PART_BYTES)
+        {
+            // tidy: start-up
+            self.aside = held.bytes().into();
+        }
+    }
+
+    /// Moves that part back to a buffer, because more of it has come.
+    fn bring_back(&mut self, buffers: &Buffers) -> Result<(), Error> {
+        let aside = mem::take(&mut self.aside);
+        if !aside.is_empty() {
+            let mut held = buffers.take().ok_or(Error::Buffers)?;
+            if held.append(&aside) < aside.len() {
+                return Err(Error::TooLong);
+            }
+            self.held = Some(held);
+        }
+        Ok(())
     }
 
     /// Appends to `held`: rustls reads contiguous bytes.

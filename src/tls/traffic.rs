@@ -69,9 +69,9 @@ impl Traffic {
         Ok((traffic, agreement))
     }
 
-    /// Whether an incomplete ticket has arrived.
-    pub(super) fn holds_part(&self) -> bool {
-        self.ticket.is_some()
+    /// The incomplete ticket that has arrived.
+    pub(super) fn ticket(&self) -> Option<&Lease> {
+        self.ticket.as_ref()
     }
 
     /// The alert by which the peer has ended the connection.

@@ -8,10 +8,12 @@
 mod bound;
 mod counted;
 mod events;
+mod handshakes;
 mod response;
 mod shared;
 mod streams;
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use slab::Slab;
@@ -150,6 +152,9 @@ pub struct Upstreams {
     moved: Vec<u32>,
 }
 
+    /// Connections with something of their handshakes that was not looked at yet, the one that has waited longest first. Those that have
+    /// ended meanwhile stay until it is their turn.
+    handshakes: VecDeque<u32>,
 /// What connections of this worker to one endpoint share of TLS.
 struct EndpointClient {
     client: Client,
@@ -222,6 +227,7 @@ impl Default for Upstreams {
     }
 }
 
+            handshakes: VecDeque::new(),
 impl Upstream {
     /// Whether it has been established, and its TLS handshake completed.
     #[must_use]

@@ -4,6 +4,7 @@ use std::io::{ErrorKind, Write};
 use std::sync::mpsc;
 
 use crate::harness::{Origin, PATIENCE, Proxy, Setup, Wire, poll};
+use crate::tls::{Site, tcp};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -143,4 +144,25 @@ fn clients_leave_descriptors_for_origins() {
         assert_eq!((answer.status(), answer.reason()), (200, String::new()));
     }
     poll(|| (proxy.descriptors() < 60).then_some(()));
+}
+
+/// Clients of TLS that stop in the middle of their first message hold no buffer, however many there are, and others are served.
+#[test]
+fn half_sent_hellos_hold_no_buffers() {
+    const HALVES: usize = 2000;
+    let (site, origin) = (Site::new(), Origin::answering(OK));
+    let proxy = Setup::to(&[&origin.address]).listener(&site.keys(&["a"])).managed().start();
+    let mut hello = Vec::new();
+    site.client().connection("a.test").write_tls(&mut hello).unwrap();
+    let halves = (0..HALVES).map(|at| {
+        let mut client = tcp(proxy.address("public"));
+        client.write_all(&hello[..1 + at % (hello.len() - 1)]).unwrap();
+        client
+    });
+    let halves: Vec<_> = halves.collect();
+    // Who comes last is accepted last, and looked at last.
+    assert_eq!(site.client().ask(&proxy, "public").0.text(), "ok");
+    assert_eq!(proxy.status()["turns"][0]["handshakes"], HALVES);
+    assert!(free(&proxy) > FREE - SHARE, "{}", free(&proxy));
+    drop(halves);
 }
