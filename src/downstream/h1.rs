@@ -86,6 +86,9 @@ impl Downstreams {
         length: usize,
     ) -> Step {
         let carrier = self.table[id as usize].transport.stream_link().map(|link| link.connection as usize);
+        let begins = &mut self.table[carrier.unwrap_or(id as usize)];
+        let snapshot = begins.snapshot(engine).clone();
+        begins.note_arrival(engine, &snapshot);
         let pair = carrier.and_then(|carrier| self.table.get2_mut(id as usize, carrier));
         let (connection, carrier) = match pair {
             Some((stream, carrier)) => (stream, Some(&*carrier)),
@@ -93,7 +96,6 @@ impl Downstreams {
         };
         let request = &self.request;
         let head = &lease.bytes()[..length];
-        let snapshot = connection.snapshot(engine).clone();
         let spec = snapshot.listener(connection.listener);
         if connection.version != snapshot.version {
             connection.version = snapshot.version;

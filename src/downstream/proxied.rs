@@ -6,7 +6,7 @@ use crate::buffer::Queue;
 use crate::exchange::Engine;
 use crate::forward::join;
 use crate::proxy_protocol::{Header, Parsed, parse};
-use crate::snapshot::ProxyProtocol;
+use crate::snapshot::{ProxyProtocol, Snapshot};
 use crate::telemetry::ProxyRefusal;
 use crate::tls;
 use crate::uring::Driver;
@@ -96,11 +96,15 @@ impl Downstreams {
             Some(source) => connection.spec(engine).peer(Some(source)),
             None => connection.peer,
         };
+        // What a client says whom the proxy cannot name is not what the proxy says.
+        peer.is_unnamed = header.is_unnamed;
+        peer.trusted &= !header.is_unnamed;
         peer.secure |= header.tls;
         let connection = &mut self.table[id as usize];
         connection.peer = peer;
         if header.destination.is_some() || !header.authority.is_empty() {
-            let arrival = connection.arrival.get_or_insert_default();
+            let local = engine.ring.local_of(connection.transport.socket());
+            let arrival = connection.arrival.get_or_insert_with(|| Arrival::at(local));
             arrival.destination = header.destination.or(arrival.destination);
             arrival.authority = header.authority.into();
         }
@@ -143,6 +147,13 @@ impl Downstreams {
 }
 
 impl super::Downstream {
+    /// Finds out where its client has connected to, if endpoints may be told of that and were not when the connection was accepted.
+    pub(super) fn note_arrival<D: Driver>(&mut self, engine: &Engine<D>, snapshot: &Snapshot) {
+        if snapshot.tells_of_clients && self.arrival.is_none() {
+            self.arrival = Some(Arrival::at(engine.ring.local_of(self.transport.socket())));
+        }
+    }
+
     /// Where its client has connected to, and what a proxy in front says of it.
     pub(super) fn arrival(&self) -> Option<&Arrival> {
         self.arrival.as_deref()

@@ -31,7 +31,7 @@ impl Arrival {
 /// trusted proxy names in fields, those fields tell.
 #[must_use]
 pub fn ends(peer: &Peer, arrival: Option<&Arrival>, listener: &ListenerSpec) -> Ends {
-    let source = peer.address().map(|address| (address, peer.port));
+    let source = peer.address().filter(|_| !peer.is_unnamed).map(|address| (address, peer.port));
     let bound = match &listener.bind {
         Address::Inet(bind) => (bind.ip(), bind.port()),
         Address::Unix(_) => (Ipv4Addr::UNSPECIFIED.into(), 0),

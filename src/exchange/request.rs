@@ -83,6 +83,8 @@ pub struct Peer {
     pub underscores: bool,
     /// Whether its connection is encrypted with TLS.
     pub secure: bool,
+    /// The address is that of a proxy that does not know whom it passes on: nobody is trusted for it.
+    pub is_unnamed: bool,
 }
 
 impl Peer {
@@ -90,13 +92,14 @@ impl Peer {
     #[must_use]
     pub fn new(address: Option<(IpAddr, u16)>, trusted: bool, underscores: bool, secure: bool) -> Self {
         let port = address.map_or(0, |(_, port)| port);
-        Self { address: AddressText::new(address.map(|(address, _)| address)), port, trusted, underscores, secure }
+        let address = AddressText::new(address.map(|(address, _)| address));
+        Self { address, port, trusted, underscores, secure, is_unnamed: false }
     }
 
     /// The same peer under newer rules: whether it is trusted, and whether `_` is passed on.
     #[must_use]
     pub fn with_trust(&self, trusted: impl Fn(Option<IpAddr>) -> bool, underscores: bool) -> Self {
-        Self { trusted: trusted(self.address()), underscores, ..*self }
+        Self { trusted: !self.is_unnamed && trusted(self.address()), underscores, ..*self }
     }
 
     /// The scheme of its connection.

@@ -56,8 +56,11 @@ impl Ends {
 /// What a header says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Header<'a> {
-    /// The client. None: the header names none, as a check by the proxy itself does; it is who has connected.
+    /// The client. None: the header names none; its address is that of who has connected.
     pub source: Option<End>,
+    /// The connection is a client's that the proxy knows no address of (UNKNOWN, and families without IP addresses), so that what comes over
+    /// it is not the proxy's own, as a check is that it makes itself (LOCAL).
+    pub is_unnamed: bool,
     /// Where the client has connected to.
     pub destination: Option<End>,
     /// The name that the client has asked for, as in TLS's SNI; empty: none is known.

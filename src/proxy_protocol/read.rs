@@ -52,7 +52,7 @@ fn v1(bytes: &[u8]) -> Result<Parsed<'_>, Malformed> {
     let mut words = line.split(' ');
     let header = match words.next() {
         // What follows means nothing.
-        Some("UNKNOWN") => Header::default(),
+        Some("UNKNOWN") => Header { is_unnamed: true, ..Header::default() },
         Some(family @ ("TCP4" | "TCP6")) => {
             let mut next = || words.next().ok_or(Malformed);
             let addresses = [next()?, next()?];
@@ -103,8 +103,11 @@ fn v2(bytes: &[u8]) -> Result<Parsed<'_>, Malformed> {
         }
         // Datagrams do not come over a connection.
         (_, 1 | 2, 2) => return Err(Malformed),
-        (_, 3, _) => tlvs(content.get(UNIX_BYTES..).ok_or(Malformed)?, Header::default())?,
-        _ => Header::default(),
+        (_, 3, _) => {
+            let header = Header { is_unnamed: true, ..Header::default() };
+            tlvs(content.get(UNIX_BYTES..).ok_or(Malformed)?, header)?
+        }
+        _ => Header { is_unnamed: true, ..Header::default() },
     };
     Ok(Parsed::Header(header, length))
 }

@@ -22,6 +22,7 @@ const V4: [u8; 12] = [192, 0, 2, 1, 10, 0, 0, 1, 0x30, 0x39, 0, 80];
 
 /// Valid headers, each with what it says.
 fn valid() -> Vec<(Vec<u8>, Header<'static>)> {
+    let unnamed = Header { is_unnamed: true, ..Header::default() };
     let four = Header { source: end("192.0.2.1:12345"), destination: end("10.0.0.1:80"), ..Header::default() };
     let six = Header { source: end("[2001:db8::1]:65535"), destination: end("[::1]:0"), ..Header::default() };
     let mut v6 = Vec::new();
@@ -38,8 +39,8 @@ fn valid() -> Vec<(Vec<u8>, Header<'static>)> {
         (b"PROXY TCP4 192.0.2.1 10.0.0.1 12345 80\r\n".to_vec(), four),
         (b"PROXY TCP6 2001:db8::1 ::1 65535 0\r\n".to_vec(), six),
         (b"PROXY TCP6 ::ffff:192.0.2.1 ::ffff:10.0.0.1 12345 80\r\n".to_vec(), four),
-        (b"PROXY UNKNOWN\r\n".to_vec(), Header::default()),
-        (b"PROXY UNKNOWN ffff:f...f:ffff ffff:f...f:ffff 65535 65535\r\n".to_vec(), Header::default()),
+        (b"PROXY UNKNOWN\r\n".to_vec(), unnamed),
+        (b"PROXY UNKNOWN ffff:f...f:ffff ffff:f...f:ffff 65535 65535\r\n".to_vec(), unnamed),
         (v2(0x21, 0x11, &V4), four),
         (v2(0x21, 0x21, &v6), six),
         (v2(0x21, 0x21, &mapped), four),
@@ -47,9 +48,9 @@ fn valid() -> Vec<(Vec<u8>, Header<'static>)> {
         // What stands behind LOCAL, or behind no family, is no address.
         (v2(0x20, 0x11, &V4), Header::default()),
         (v2(0x20, 0x11, &[1]), Header::default()),
-        (v2(0x21, 0x00, &[1, 2, 3]), Header::default()),
-        (v2(0x21, 0x31, &unix), Header::default()),
-        (v2(0x21, 0x31, &[&unix[..], &named].concat()), Header { authority: "a.example", ..Header::default() }),
+        (v2(0x21, 0x00, &[1, 2, 3]), unnamed),
+        (v2(0x21, 0x31, &unix), unnamed),
+        (v2(0x21, 0x31, &[&unix[..], &named].concat()), Header { authority: "a.example", ..unnamed }),
         (with(&[tlv(0x03, &[0; 4]), tlv(0xea, b"vpce-1"), tlv(0x04, &[0; 9])]), four),
         (with(std::slice::from_ref(&named)), Header { authority: "a.example", ..four }),
         (with(&[ssl(0)]), four),
@@ -183,7 +184,8 @@ fn what_is_written_is_read() {
             }
         }
         let written = HeaderBytes::new(version, Ends { source: None, destination: end(ends[0]).unwrap() });
-        assert_eq!(parse(written.bytes()), Ok(Parsed::Header(Header::default(), written.bytes().len())));
+        let unnamed = Header { is_unnamed: true, ..Header::default() };
+        assert_eq!(parse(written.bytes()), Ok(Parsed::Header(unnamed, written.bytes().len())));
     }
     assert_eq!(HeaderBytes::local(Version::V1).bytes(), b"PROXY UNKNOWN\r\n");
     assert_eq!(HeaderBytes::local(Version::V2).bytes(), v2(0x20, 0x00, &[]));

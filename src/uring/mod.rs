@@ -470,6 +470,13 @@ impl<D: Driver> Ring<D> {
         self.driver.local(descriptor.as_fd())
     }
 
+    /// The same of a socket that is open; None for others.
+    #[must_use]
+    pub fn local_of(&self, id: SocketId) -> Option<(IpAddr, u16)> {
+        let socket = self.sockets.get(id.slot as usize).filter(|socket| socket.generation == id.generation)?;
+        self.local(socket.descriptor.as_ref()?)
+    }
+
     /// Seconds of the wall clock since 1970.
     #[must_use]
     pub fn wall_seconds(&self) -> u64 {

@@ -438,13 +438,15 @@ fn headers_are_passed_on_before_tls() {
     let config = Arc::new(ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).unwrap());
     let (sender, seen) = mpsc::channel();
     let origin = Origin::start(move |mut wire, _| {
-        let mut header = [0; 28];
+        let mut header = vec![0; 16];
         wire.stream.read_exact(&mut header).unwrap();
+        header.resize(16 + usize::from(u16::from_be_bytes([header[14], header[15]])), 0);
+        wire.stream.read_exact(&mut header[16..]).unwrap();
         let connection = ServerConnection::new(Arc::clone(&config)).unwrap();
         let mut wire = Wire::over(StreamOwned::new(connection, wire.stream));
         while wire.message().is_some() {
             // The test may be over.
-            let _ = sender.send(header.to_vec());
+            let _ = sender.send(header.clone());
             wire.send(OK);
         }
     });
@@ -454,19 +456,16 @@ fn headers_are_passed_on_before_tls() {
     );
     let proxy = Setup::to(&[&origin.address]).listener(REQUIRED).cluster(&tls).start();
     for (header, expected) in [
-        (V1.to_vec(), Some(v2_of_client(&[]))),
-        (v2_of_client(&[(0x04, b"")]), Some(v2_of_client(&[]))),
-        (b"PROXY UNKNOWN\r\n".to_vec(), None),
+        (V1.to_vec(), v2_of_client(&[])),
+        (v2_of_client(&[(0x04, b"")]), v2_of_client(&[])),
+        (b"PROXY UNKNOWN\r\n".to_vec(), v2(0x21, 0x00, &[])),
     ] {
         let mut client = proxy.client();
         for _ in 0..2 {
             client.send([&header[..], GET.as_bytes()].concat());
             assert_eq!(client.message().unwrap().status(), 200);
             let found = next(&seen);
-            match &expected {
-                Some(expected) => assert_eq!(found, *expected),
-                None => assert_eq!(found[16..20], [127, 0, 0, 1]),
-            }
+            assert_eq!(found, expected);
             client.send(GET);
             assert_eq!(client.message().unwrap().status(), 200);
             assert_eq!(next(&seen), found);
@@ -503,6 +502,60 @@ fn a_reload_begins_new_connections() {
         assert_eq!(next(&seen), "GET / HTTP/1.1\r\n");
     }
     assert_eq!(origin.connections(), 4);
+}
+
+/// Where a client has connected to is not where its listener is bound: it has an address of its own there, also if endpoints are told of
+/// clients only since a reload.
+#[test]
+fn a_reload_tells_where_clients_have_connected_to() {
+    let (origin, seen) = told(1);
+    let plain = Origin::answering(OK);
+    let setup = |origin: &Origin, keys: &str| {
+        Setup::to(&[&origin.address]).listener("bind = \"0.0.0.0:0\"").cluster(keys).managed().text()
+    };
+    let proxy = Proxy::start(&setup(&plain, ""), &[]);
+    let port = port_of(proxy.address("public"));
+    let mut client = Wire::connect(&format!("127.0.0.2:{port}"));
+    client.send(GET);
+    assert_eq!(client.message().unwrap().status(), 200);
+    proxy.reload(&setup(&origin, "proxy_protocol = \"v1\""));
+    client.send(GET);
+    assert_eq!(client.message().unwrap().status(), 200);
+    let from = client.stream.local_addr().unwrap().port();
+    assert_eq!(next(&seen).1, format!("PROXY TCP4 127.0.0.1 127.0.0.2 {from} {port}\r\n"));
+}
+
+/// A proxy that passes on somebody whom it cannot name does not lend its trust. What it says for itself is believed, and by its address alone,
+/// which a reload may change.
+#[test]
+fn who_is_not_named_is_not_trusted() {
+    let (origin, requests) = Origin::recording(OK);
+    let setup = |trusted: &str| {
+        let keys = format!("proxy_protocol = \"optional\"\ntrusted_proxies = [{trusted}]");
+        Setup::to(&[&origin.address]).listener(&keys).managed().text()
+    };
+    let claim = GET.replace("\r\n\r\n", "\r\nX-Forwarded-For: 203.0.113.1\r\n\r\n");
+    for (header, trusted) in [
+        (b"".to_vec(), true),
+        (v2(0x20, 0x00, &[]), true),
+        (b"PROXY UNKNOWN\r\n".to_vec(), false),
+        (v2(0x21, 0x00, &[]), false),
+        (v2(0x21, 0x31, &[0; 216]), false),
+    ] {
+        let proxy = Proxy::start(&setup("\"127.0.0.1\""), &[]);
+        let mut wire = proxy.client();
+        wire.send(&header);
+        for (reload, trusted) in
+            [("\"127.0.0.1\"", trusted), ("\"192.0.2.1\"", false), ("\"127.0.0.1\", \"192.0.2.1\"", trusted)]
+        {
+            proxy.reload(&setup(reload));
+            wire.send(&claim);
+            let told = if trusted { "203.0.113.1, 127.0.0.1" } else { "127.0.0.1" };
+            assert_eq!(wire.message().unwrap().status(), 200);
+            let seen = next(&requests).field("x-forwarded-for");
+            assert_eq!(seen.as_deref(), Some(told), "{} {reload}", header.escape_ascii());
+        }
+    }
 }
 
 /// Clients of a Unix-domain socket have no address.
