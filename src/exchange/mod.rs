@@ -16,6 +16,7 @@ mod latency;
 mod local;
 mod log;
 mod measure;
+mod observe;
 mod overload;
 mod passthrough;
 mod preference;

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use super::attempt::{Attempt, Round};
 use super::deadline;
+use super::observe::says_unavailable;
 use super::state::Wait;
 use super::{Engine, Exchange, Failure, Stage, State};
 use crate::buffer::{Buffers, Queue};
-use crate::cluster::{Balance, Outcome, Probe, Tried};
-use crate::forward::BodyEnd;
-use crate::http::{FieldName, Fields, Method, is_grpc, parse_decimal};
+use crate::cluster::{Outcome, Probe, Tried};
+use crate::http::Method;
 use crate::id::EndpointId;
 use crate::limits;
 use crate::route::{Retry, RetryOn};
@@ -28,12 +28,6 @@ const REFUSALS: u8 = 10;
 const REFUSALS_AT_ONCE: u8 = 4;
 /// How long, the first time.
 const REFUSAL_WAIT: Duration = Duration::from_millis(10);
-/// The field in which gRPC says how a call has ended.
-const GRPC_STATUS: &[u8] = b"grpc-status";
-/// Its value where the origin cannot serve now.
-const UNAVAILABLE: &[u8] = b"14";
-/// Longest time for which an endpoint is left alone at its own request, seconds.
-const RETRY_AFTER_MAX: u64 = 300;
 
 /// The attempts of an exchange before the one under way.
 #[derive(Clone, Copy, Debug, Default)]
@@ -250,93 +244,6 @@ impl<D: Driver> Engine<D> {
         exchange.snapshot.has_untried(exchange.cluster, &exchange.tries.failed, &mut self.balancer)
     }
 
-    /// Counts what the end of an attempt before its response says of the endpoint. That an idle connection was closed says nothing.
-    fn observe_end(&mut self, id: u32, end: End) {
-        if let Ok(index) = self.exchanges[id as usize].connection() {
-            self.observe_end_of(id, index, end);
-        }
-    }
-
-    /// Counts what that says of the endpoint of one of the exchange's connections.
-    pub(super) fn observe_end_of(&mut self, id: u32, index: u32, end: End) {
-        let Some(connection) = self.upstreams.get(index) else { return };
-        let (endpoint, connected) = (connection.endpoint, connection.is_connected());
-        // Where no connection could be made, `count_unconnected` counts it, for all addresses of the endpoint.
-        let is_blameless = matches!(end, End::Tls(tls::Error::Buffers) | End::Refused | End::NoStream);
-        if connected && !is_stale(connection, end) && !is_blameless {
-            self.observe(id, endpoint, Outcome::Failed);
-        }
-    }
-
-    /// Counts what a final response says of the endpoint.
-    pub(super) fn observe_status(&mut self, id: u32, head: &[u8]) {
-        let Some(attempt) = self.exchanges[id as usize].attempt() else { return };
-        let endpoint = attempt.endpoint;
-        let failed = matches!(self.response.status, 502..=504) || says_unavailable(&self.response.fields, head);
-        if failed {
-            let after = self.response.fields.named(head, b"retry-after").next();
-            let seconds = after.and_then(|field| parse_decimal(field.value.of(head)));
-            if let (Some(seconds), Some(state)) = (seconds, self.balancer.state(endpoint)) {
-                state.note_retry_after(seconds.min(RETRY_AFTER_MAX) as u32);
-            }
-        }
-        let exchange = &self.exchanges[id as usize];
-        let cluster = exchange.own_cluster();
-        if let Some(cluster) = cluster.filter(|_| !failed && exchange.request_done) {
-            let took = self.ring.clock().now().saturating_sub(exchange.asked);
-            if cluster.balance == Balance::PeakEwma {
-                self.balancer.measure(endpoint, took);
-            }
-            if cluster.limits.adaptive {
-                cluster.state.places().measure(self.worker, took);
-            }
-        }
-        let content_type = self.response.fields.get(FieldName::ContentType);
-        if !failed && content_type.is_some_and(|field| is_grpc(field.value.of(head))) {
-            // What has become of it is said in the trailers.
-            self.exchanges[id as usize].judged_by_trailers = true;
-            return;
-        }
-        self.observe(id, endpoint, if failed { Outcome::Failed } else { Outcome::Answered });
-    }
-
-    /// Counts what the end of a response of gRPC says of the endpoint.
-    pub(super) fn observe_trailers(&mut self, id: u32, end: &BodyEnd) {
-        let Some(endpoint) = self.exchanges[id as usize].attempt().map(|attempt| attempt.endpoint) else { return };
-        self.exchanges[id as usize].judged_by_trailers = false;
-        let failed = match end {
-            BodyEnd::Trailers(section) => section
-                .passed(&self.trailers)
-                .any(|(name, value)| name.eq_ignore_ascii_case(GRPC_STATUS) && value == UNAVAILABLE),
-            BodyEnd::Plain => false,
-        };
-        self.observe(id, endpoint, if failed { Outcome::Failed } else { Outcome::Answered });
-    }
-
-    /// Counts how an attempt has turned out, and has the control thread look where that may lead to an ejection.
-    pub(super) fn observe(&mut self, id: u32, endpoint: EndpointId, outcome: Outcome) {
-        let streak = self.balancer.observe(endpoint, outcome);
-        if self.exchanges[id as usize].tries.probe.is_some_and(|probe| probe.endpoint == endpoint) {
-            self.end_probe(id, Some(outcome));
-        }
-        if streak == 0 {
-            return;
-        }
-        let exchange = &self.exchanges[id as usize];
-        let Some(cluster) = exchange.own_cluster() else { return };
-        let most = cluster.outlier.consecutive_failures;
-        if most > 0 && streak.is_multiple_of(most) {
-            cluster.state.ring();
-        }
-    }
-
-    /// Ends what an exchange was to show of an ejected endpoint. None: it has not been shown, and another request may.
-    pub(super) fn end_probe(&mut self, id: u32, outcome: Option<Outcome>) {
-        if let Some(probe) = self.exchanges[id as usize].tries.probe.take() {
-            self.balancer.end_probe(probe, outcome);
-        }
-    }
-
     /// Whether the whole request so far could be sent again.
     fn is_held(&self, id: u32) -> bool {
         let Some(connection) = self.connection(id) else { return false };
@@ -546,14 +453,9 @@ fn drop_front(buffers: &mut Buffers, queue: &mut Queue, mut count: usize) {
     }
 }
 
-/// Whether fields say with gRPC's status 14 that an origin is unavailable.
-fn says_unavailable(fields: &Fields, text: &[u8]) -> bool {
-    fields.named(text, GRPC_STATUS).next().is_some_and(|field| field.value.of(text) == UNAVAILABLE)
-}
-
 /// Whether a connection has ended that an earlier exchange used, before anything came for this one: the endpoint may have closed it while
 /// it was idle.
-fn is_stale(connection: &Upstream, end: End) -> bool {
+pub(super) fn is_stale(connection: &Upstream, end: End) -> bool {
     connection.reused && !connection.answered && end != End::ResponseTimeout
 }
 
