@@ -92,11 +92,14 @@ impl Pool {
         }
     }
 
-    /// Removes the connection that was used last from the list, and returns it.
-    pub fn take(&mut self, endpoint: EndpointId) -> Option<u32> {
-        let connection = self.top(endpoint)?;
-        self.remove(endpoint, connection);
-        Some(connection)
+    /// The one that was used last of those that `fits`.
+    #[inline]
+    pub fn find(&self, endpoint: EndpointId, fits: impl Fn(u32) -> bool) -> Option<u32> {
+        let mut next = self.top(endpoint);
+        while let Some(connection) = next.filter(|connection| !fits(*connection)) {
+            next = self.links.get(connection as usize).map(|links| links.below).filter(|below| *below != NONE);
+        }
+        next
     }
 
     /// Removes a connection that is in the endpoint's list.
@@ -186,8 +189,15 @@ mod tests {
         pool.remove(one, 5);
         assert_eq!((pool.len(one), pool.len(two)), (2, 1));
         assert!(pool.endpoints().eq([one, two]));
-        assert_eq!([pool.take(one), pool.take(one), pool.take(one)], [Some(4), Some(3), None]);
+        assert_eq!(
+            [pool.find(one, |it| it < 4), pool.find(one, |it| it > 4), pool.find(two, |_| true)],
+            [Some(3), None, Some(9)]
+        );
+        for expected in [Some(4), Some(3), None] {
+            assert_eq!(pool.find(one, |_| true), expected);
+            expected.into_iter().for_each(|connection| pool.remove(one, connection));
+        }
         pool.remove(two, 9);
-        assert_eq!((pool.take(two), pool.len(two), pool.endpoints().count()), (None, 0, 0));
+        assert_eq!((pool.top(two), pool.len(two), pool.endpoints().count()), (None, 0, 0));
     }
 }

@@ -147,7 +147,7 @@ static CLUSTER_TLS: Table = Table {
             "server_name",
             Kind::Text,
             Preset::Optional("\"orders.internal\""),
-            "the name that is asked for (SNI) and that the certificate has to have; absent: the host of the endpoint",
+            "the name that is asked for (SNI) and that the certificate has to have; \"host\": that in the request's Host; absent: the host of the endpoint",
         ),
         key(
             "cert",

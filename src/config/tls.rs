@@ -14,6 +14,9 @@ use crate::tls::{
     ForwardClientCert, Identity, Pin, RevocationList, ServerName, ServerSpec, SpiffeId, Trust,
 };
 
+/// The value of `server_name` for which requests say what the name is.
+const HOST: &str = "host";
+
 /// The TLS settings of a listener; None: it has no TLS.
 pub(super) fn server(listener: Section<'_>, external: &mut External, problems: &mut Problems) -> Option<ServerSpec> {
     if !listener.has("tls") {
@@ -48,7 +51,17 @@ pub(super) fn client(cluster: Section<'_>, external: &mut External, problems: &m
     }
     let section = cluster.one("tls");
     let text = section.text("server_name");
-    let name = text.and_then(|text| server_name(text, problems));
+    let by_host = text.is_some_and(|text| text.value == HOST);
+    let name = text.filter(|_| !by_host).and_then(|text| server_name(text, problems));
+    if by_host && cluster.word("protocol") != "http1" {
+        problems
+            .add(
+                section.span("server_name"),
+                "requests for different hosts cannot share a connection whose certificate has one name",
+            )
+            .note(cluster.span("protocol"), "connections of HTTP/2 are shared")
+            .help("leave `protocol` out, or name one name that the certificates of all endpoints have");
+    }
     let insecure = section.flag("insecure");
     exclude(section, insecure, problems);
     let (pins, spiffe_ids) = (pins(section, problems), spiffe_ids(section, problems));
@@ -61,7 +74,7 @@ pub(super) fn client(cluster: Section<'_>, external: &mut External, problems: &m
     let identity = reader.own_identity(section);
     let revocation = reader.revocation(section).into();
     let trust = if insecure { Trust::Anyone } else { Trust::Authorities(reader.trusted(section)?) };
-    if text.is_some() && name.is_none() {
+    if text.is_some() && name.is_none() && !by_host {
         return None;
     }
     let spec = ClientSpec {
@@ -77,6 +90,7 @@ pub(super) fn client(cluster: Section<'_>, external: &mut External, problems: &m
         },
         post_quantum: true,
         tickets: limits::ENDPOINT_TICKETS,
+        by_host,
     };
     Some(ClusterTls { spec, name })
 }
@@ -95,6 +109,10 @@ impl ClusterTls {
         }
         let host = host.trim_start_matches('[').trim_end_matches(']').trim_end_matches('.');
         let name = ServerName::try_from(host.to_owned()).ok();
+        if name.is_none() && self.spec.by_host {
+            // Of an endpoint without a host, it is asked for only where a request names none.
+            return ServerName::try_from("localhost").ok();
+        }
         if name.is_none() {
             problems
                 .add(text.at, format!("\"{}\" has no name that a certificate could have", text.shown.escape_debug()))

@@ -91,7 +91,9 @@ impl<D: Driver> Engine<D> {
         let leads = |(_, endpoint): &(u32, EndpointId)| {
             snapshot.endpoint(*endpoint).is_some_and(|(of, endpoint)| of.id == cluster && serves(of, endpoint))
         };
-        if let Some((connection, endpoint)) = bound.filter(leads)
+        let host = exchange.tls_host();
+        let named = |(index, _): &(u32, EndpointId)| self.upstreams.get(*index).is_some_and(|it| it.is_named(host));
+        if let Some((connection, endpoint)) = bound.filter(leads).filter(named)
             && self.take_endpoint_place(id, endpoint)
         {
             self.upstreams.reuse(&mut self.ring, connection, id, replay);
@@ -189,8 +191,8 @@ impl<D: Driver> Engine<D> {
         let mut closed = false;
         let connection = loop {
             let position = round.position(spec.addresses());
-            let destination =
-                Destination { address: spec.address_at(position), position, tls, header: header.as_ref(), sharing };
+            let (address, host, header) = (spec.address_at(position), exchange.tls_host(), header.as_ref());
+            let destination = Destination { address, position, tls, host, header, sharing };
             match self.upstreams.acquire(&mut self.ring, endpoint, destination, id, options) {
                 Ok(connection) => break connection,
                 // A machine that lacks IPv6 is treated like a network that lacks it: the next address is tried.

@@ -229,7 +229,7 @@ impl<D: Driver> Engine<D> {
         }
         let state = cluster.state.clone();
         let place = Place::take(&state, endpoint, self.balancer.state(endpoint)?);
-        if place.is_some() && self.reserve_connection(&state, endpoint, false) {
+        if place.is_some() && self.reserve_connection(&state, endpoint, !self.has_idle(id, endpoint)) {
             return Some((endpoint, place));
         }
         self.give_places(place);
@@ -263,7 +263,8 @@ impl<D: Driver> Engine<D> {
         let (tls, sharing) = self.spoken(id, endpoint, cluster);
         let tls = tls.zip(spec.tls_name.as_ref());
         let position = usize::from(self.upstreams.preferred(endpoint)) % spec.addresses();
-        let destination = Destination { address: spec.address_at(position), position, tls, header: None, sharing };
+        let (address, host) = (spec.address_at(position), exchange.tls_host());
+        let destination = Destination { address, position, tls, host, header: None, sharing };
         let options = AcquireOptions { fresh: false, replay: false, method: exchange.method };
         match self.upstreams.acquire(&mut self.ring, endpoint, destination, id, options) {
             Ok(connection) => Some((connection, request)),

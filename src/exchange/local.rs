@@ -101,7 +101,7 @@ impl<D: Driver> Engine<D> {
         let route = route?;
         find_captures(&mut self.captures, route, self.paths.normal(asked.request.path(asked.head)));
         // Where it is too much, the answer goes without those fields.
-        self.keep(&route.snapshot, route, asked).ok().flatten()
+        self.keep(&route.snapshot, route, asked, false).ok().flatten()
     }
 
     /// Writes the answer to a refused request to the scratch buffer, and returns its status.

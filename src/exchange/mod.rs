@@ -255,8 +255,9 @@ impl<D: Driver> Engine<D> {
         // The request is forwarded as HTTP/1.1, which requires Host. An HTTP/1.0 request may lack it.
         let named = !request.authority.is_empty();
         let fallback = if named { &b""[..] } else { decision.snapshot.clusters[cluster.index()].host.as_bytes() };
+        let by_host = decision.snapshot.clusters[cluster.index()].asks_by_host();
         let written = self.write_request(decision, route, asked, offer.as_ref(), fallback, allowed);
-        let kept = match written.and_then(|()| self.keep(&decision.snapshot, route, asked)) {
+        let kept = match written.and_then(|()| self.keep(&decision.snapshot, route, asked, by_host)) {
             Ok(kept) => kept,
             Err(failure) => {
                 self.release_place(tenant);

@@ -10,7 +10,7 @@ use super::observe::says_unavailable;
 use super::state::Wait;
 use super::{Engine, Exchange, Failure, Stage, State};
 use crate::buffer::{Buffers, Queue};
-use crate::cluster::{Outcome, Probe, Tried};
+use crate::cluster::{Cluster, Outcome, Probe, Tried};
 use crate::http::Method;
 use crate::id::EndpointId;
 use crate::limits;
@@ -416,6 +416,12 @@ impl Exchange {
     #[inline]
     pub(super) fn retry(&self) -> &Retry {
         self.snapshot.router.routes().get(self.route.index()).map_or(&Retry::NEVER, |route| &route.retry)
+    }
+
+    /// The name that TLS asks its endpoint for, where that is the one in its Host. None: it is the endpoint's own.
+    pub(super) fn tls_host(&self) -> Option<&str> {
+        let by_host = self.own_cluster().is_some_and(Cluster::asks_by_host);
+        self.kept.as_deref().filter(|_| by_host)?.host()
     }
 
     /// Whether its origin is told how much time is left.

@@ -130,6 +130,11 @@ pub struct Kept {
 const SPARE_MAX: usize = 1024;
 
 impl Kept {
+    /// The name in Host for the origin, without the port. None: there is none.
+    pub(super) fn host(&self) -> Option<&str> {
+        name_in(self.bytes.get(self.lines..self.host).unwrap_or_default())
+    }
+
     /// Whether a reference with this authority leads to the origin itself: it is the one that the origin was sent, or that the client has
     /// sent. `secure`: the reference is one of https. It sends a client of http to another port, where it names what the client knows.
     #[must_use]
@@ -153,8 +158,19 @@ pub fn appended_lines<'a>(route: &'a Route, kept: Option<&'a Kept>) -> &'a [u8] 
     }
 }
 
+/// The name in a value of Host. None: it has none.
+fn name_in(host: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(host).ok()?;
+    let name = match text.strip_prefix('[') {
+        Some(bracketed) => bracketed.split_once(']')?.0,
+        None => text.split(':').next()?,
+    };
+    Some(name.trim_end_matches('.')).filter(|name| !name.is_empty())
+}
+
 impl<D: Driver> Engine<D> {
-    /// What the response to a request of `route` needs of it; its captures have been found.
+    /// What the response to a request of `route` needs of it, or its attempts, if these ask for endpoints `by_host`; its captures have been
+    /// found.
     ///
     /// # Errors
     /// It is more than [`KEPT_BYTES`].
@@ -164,9 +180,10 @@ impl<D: Driver> Engine<D> {
         snapshot: &Snapshot,
         route: &Route,
         asked: &RouteRequest<'_>,
+        by_host: bool,
     ) -> Result<Option<Box<Kept>>, Failure> {
         let plain = route.response_edits.appended().plain().is_some();
-        if plain && !route.restores.location {
+        if plain && !route.restores.location && !by_host {
             return Ok(None);
         }
         let kept = self.keep_parts(snapshot, route, asked);

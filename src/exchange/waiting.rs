@@ -311,6 +311,7 @@ impl<D: Driver> Engine<D> {
             return true;
         }
         let cluster = place.cluster.clone();
+        let fresh = fresh || !self.has_idle(id, endpoint);
         let reserved = self.reserve_connection(&cluster, endpoint, fresh);
         if !reserved {
             self.give_endpoint_place(id);
@@ -318,12 +319,17 @@ impl<D: Driver> Engine<D> {
         reserved
     }
 
+    /// Whether a connection to an endpoint is idle that an exchange can use.
+    pub(super) fn has_idle(&self, id: u32, endpoint: EndpointId) -> bool {
+        self.upstreams.has_idle(endpoint, self.exchanges[id as usize].tls_host())
+    }
+
     /// Has a connection to an endpoint that is about to be made count against the limits of its cluster. Where that has too many, an idle one
     /// of this worker gives way. False: there are too many.
     pub(super) fn reserve_connection(&mut self, cluster: &ClusterState, endpoint: EndpointId, fresh: bool) -> bool {
         let places = cluster.places();
         let [limit, endpoint_limit] = places.connection_limits();
-        if limit == 0 && endpoint_limit == 0 || !fresh && self.upstreams.has_idle(endpoint) {
+        if limit == 0 && endpoint_limit == 0 || !fresh {
             return true;
         }
         if self.upstreams.has_room(endpoint) {

@@ -55,6 +55,8 @@ pub struct ClientSpec {
     pub post_quantum: bool,
     /// Most tickets kept per server for resumption; 0: no resumption.
     pub tickets: usize,
+    /// The server is asked for by the name in Host of the request, where there is one, and has to have that.
+    pub by_host: bool,
 }
 
 impl ClientSpec {
@@ -70,6 +72,7 @@ impl ClientSpec {
             protocols: &[b"http/1.1"],
             post_quantum: true,
             tickets: 0,
+            by_host: false,
         }
     }
 
@@ -190,6 +193,9 @@ impl fmt::Display for ClientSpec {
         }
         for (id, nth) in self.spiffe_ids.iter().zip(0..) {
             write!(f, "{} {id}", if nth == 0 { " for" } else { " or" })?;
+        }
+        if self.by_host {
+            f.write_str(" by the name in Host")?;
         }
         revocation::write(f, &self.revocation)?;
         self.identity.as_ref().map_or(Ok(()), |identity| write!(f, " as {identity}"))

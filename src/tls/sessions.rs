@@ -12,10 +12,13 @@ use rustls::NamedGroup;
 use rustls::client::{ClientSessionStore, Tls12ClientSessionValue, Tls13ClientSessionValue};
 use rustls::pki_types::ServerName;
 
+/// Names of which sessions are kept. Where requests say which name it is, they could be any number.
+const SERVERS: usize = 1024;
+
 /// The store of one client.
 #[derive(Debug)]
 pub(super) struct Sessions {
-    /// By name of the server. The configuration bounds their number.
+    /// By name of the server, at most [`SERVERS`].
     all: Mutex<HashMap<ServerName<'static>, ServerSessions>>,
     /// Most tickets kept per server; the oldest are dropped first.
     tickets: usize,
@@ -37,6 +40,18 @@ impl Sessions {
         Self { all: Mutex::default(), tickets }
     }
 
+    /// What is kept of a server, for something new. Where there are too many, one of them is forgotten, whichever.
+    fn add(&self, name: ServerName<'static>, change: impl FnOnce(&mut ServerSessions)) {
+        let mut servers = self.servers();
+        if servers.len() >= SERVERS
+            && !servers.contains_key(&name)
+            && let Some(other) = servers.keys().next().cloned()
+        {
+            servers.remove(&other);
+        }
+        change(servers.entry(name).or_default());
+    }
+
     fn servers(&self) -> MutexGuard<'_, HashMap<ServerName<'static>, ServerSessions>> {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -44,7 +59,7 @@ impl Sessions {
 
 impl ClientSessionStore for Sessions {
     fn set_kx_hint(&self, name: ServerName<'static>, group: NamedGroup) {
-        self.servers().entry(name).or_default().group = Some(group);
+        self.add(name, |server| server.group = Some(group));
     }
 
     fn kx_hint(&self, name: &ServerName<'_>) -> Option<NamedGroup> {
@@ -52,7 +67,7 @@ impl ClientSessionStore for Sessions {
     }
 
     fn set_tls12_session(&self, name: ServerName<'static>, session: Tls12ClientSessionValue) {
-        self.servers().entry(name).or_default().session = Some(session);
+        self.add(name, |server| server.session = Some(session));
     }
 
     fn tls12_session(&self, name: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
@@ -66,15 +81,31 @@ impl ClientSessionStore for Sessions {
     }
 
     fn insert_tls13_ticket(&self, name: ServerName<'static>, ticket: Tls13ClientSessionValue) {
-        let mut servers = self.servers();
-        let tickets = &mut servers.entry(name).or_default().tickets;
-        if tickets.len() == self.tickets {
-            tickets.pop_front();
-        }
-        tickets.push_back(ticket);
+        self.add(name, |ServerSessions { tickets, .. }| {
+            if tickets.len() == self.tickets {
+                tickets.pop_front();
+            }
+            tickets.push_back(ticket);
+        });
     }
 
     fn take_tls13_ticket(&self, name: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
         self.servers().get_mut(name)?.tickets.pop_back()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn however_many_names_there_are_a_bounded_number_is_kept() {
+        let sessions = Sessions::new(2);
+        let name = |number: usize| ServerName::try_from(format!("n{number}.test")).unwrap();
+        for number in 0..3 * SERVERS {
+            sessions.set_kx_hint(name(number), NamedGroup::X25519);
+            assert_eq!(sessions.kx_hint(&name(number)), Some(NamedGroup::X25519));
+        }
+        assert_eq!(sessions.servers().len(), SERVERS);
     }
 }

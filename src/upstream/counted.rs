@@ -24,10 +24,10 @@ impl Upstreams {
         self.freed.pop()
     }
 
-    /// Whether an idle connection to an endpoint is in the pool.
+    /// Whether an idle connection to an endpoint is in the pool, made for the name `host`.
     #[must_use]
-    pub fn has_idle(&self, endpoint: EndpointId) -> bool {
-        self.pool.top(endpoint).is_some()
+    pub fn has_idle(&self, endpoint: EndpointId, host: Option<&str>) -> bool {
+        self.pool.find(endpoint, |index| self.get(index).is_some_and(|it| it.is_named(host))).is_some()
     }
 
     /// Closes an idle connection to an endpoint that can be made anew: one in the pool, or one that is only told of its client. False: there

@@ -64,6 +64,8 @@ pub struct Upstream {
     body: Body,
     /// Whether the last response allows another request on the connection.
     keep_alive: bool,
+    /// The name that TLS has asked for, where that was the one in a request's Host: no request for another one is sent over it.
+    host: Option<Box<str>>,
     /// That it counts against limits; None: there were none when it was made.
     counted: Option<CountedConnection>,
     /// The method of the current request.
@@ -150,11 +152,11 @@ pub struct Upstreams {
     ready: Vec<u32>,
     /// Streams of which something was sent.
     moved: Vec<u32>,
-}
-
     /// Connections with something of their handshakes that was not looked at yet, the one that has waited longest first. Those that have
     /// ended meanwhile stay until it is their turn.
     handshakes: VecDeque<u32>,
+}
+
 /// What connections of this worker to one endpoint share of TLS.
 struct EndpointClient {
     client: Client,
@@ -171,6 +173,8 @@ pub struct Destination<'a> {
     pub position: usize,
     /// The settings of TLS, and the name that is asked for; None: in the clear.
     pub tls: Option<(&'a Client, &'a ServerName<'static>)>,
+    /// The name in the request's Host, where that is asked for instead; None: it is not.
+    pub host: Option<&'a str>,
     /// What the connection begins with, before TLS, so that it is a new one; None: with nothing of that kind.
     pub header: Option<&'a HeaderBytes>,
     /// How connections of HTTP/2 are shared; None: HTTP/1.1 is spoken.
@@ -223,16 +227,27 @@ impl Default for Upstreams {
             dirty: Vec::new(),
             ready: Vec::new(),
             moved: Vec::new(),
+            handshakes: VecDeque::new(),
         }
     }
 }
 
-            handshakes: VecDeque::new(),
 impl Upstream {
     /// Whether it has been established, and its TLS handshake completed.
     #[must_use]
     pub fn is_connected(&self) -> bool {
         self.connected
+    }
+
+    /// Whether it may be used for requests whose Host has this name; None: for those of which that does not matter.
+    #[must_use]
+    #[inline]
+    pub fn is_named(&self, host: Option<&str>) -> bool {
+        match (self.host.as_deref(), host) {
+            (None, None) => true,
+            (Some(own), Some(asked)) => own.eq_ignore_ascii_case(asked),
+            _ => false,
+        }
     }
 
     /// Whether it is a stream.
@@ -283,6 +298,7 @@ impl Upstream {
             scanned: 0,
             body: Body::Done,
             keep_alive: true,
+            host: None,
             counted: None,
             method: Method::Get,
             shared: None,
@@ -350,8 +366,11 @@ impl Upstreams {
         }
         if !options.fresh
             && destination.header.is_none()
-            && let Some(index) = self.pool.take(endpoint)
+            && let Some(index) = self.pool.find(endpoint, |index| {
+                self.table.get(index as usize).is_some_and(|idle| idle.is_named(destination.host))
+            })
         {
+            self.pool.remove(endpoint, index);
             self.reuse(ring, index, exchange, options.replay);
             return Ok(index);
         }
@@ -371,7 +390,13 @@ impl Upstreams {
             ring.send(socket, header);
         }
         let now = ring.wall_seconds();
-        let session = destination.tls.map(|(client, name)| self.session(endpoint, client, name, now));
+        // tidy: start-up
+        let host = destination.host.map(Box::<str>::from);
+        let named = |host: &str| ServerName::try_from(host).ok().map(|name| name.to_owned());
+        let session = destination.tls.map(|(client, name)| {
+            let name = host.as_deref().and_then(named).unwrap_or_else(|| name.clone());
+            self.session(endpoint, client, name, now)
+        });
         let mut transport = Transport::new(socket, session);
         let end = transport.begin(ring).err().map(End::Tls);
         // What the ring would return is sealed.
@@ -381,6 +406,7 @@ impl Upstreams {
             exchange: Some(exchange),
             end,
             header_bytes,
+            host,
             counted: self.reserved.take(),
             ..Upstream::new(transport, endpoint, destination.position)
         });
@@ -394,7 +420,7 @@ impl Upstreams {
         &mut self,
         endpoint: EndpointId,
         settings: &Client,
-        name: &ServerName<'static>,
+        name: ServerName<'static>,
         now: u64,
     ) -> Box<Session> {
         if self.clients.len() <= endpoint.index() {
@@ -407,7 +433,7 @@ impl Upstreams {
             EndpointClient { until: client.own_end(), client }
         };
         let known = slot.insert(known.unwrap_or_else(fresh));
-        Box::new(Session::client(&known.client, name.clone()))
+        Box::new(Session::client(&known.client, name))
     }
 
     /// Begins to use an idle connection for `exchange`. `replay`: see [`AcquireOptions`].

@@ -179,7 +179,7 @@ impl Upstreams {
         let index = self.table.vacant_key() as u32;
         let socket = ring.connect(destination.address, Owner::Upstream(index))?;
         let wall = ring.wall_seconds();
-        let session = destination.tls.map(|(client, name)| self.session(endpoint, client, name, wall));
+        let session = destination.tls.map(|(client, name)| self.session(endpoint, client, name.clone(), wall));
         let scheme = if session.is_some() { Scheme::Https } else { Scheme::Http };
         let mut transport = Transport::new(socket, session);
         let end = transport.begin(ring).err().map(End::Tls);

@@ -40,6 +40,7 @@ mod reload;
 mod queues;
 mod resilience;
 mod scarcity;
+mod server_names;
 mod sockets;
 mod spans;
 mod tcp;
