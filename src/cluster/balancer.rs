@@ -243,6 +243,13 @@ impl Balancer {
         }
     }
 
+    /// Counts how long the first byte of a response took, where such times are judged.
+    pub fn count_time(&self, endpoint: EndpointId, latency: Duration) {
+        if let Some(state) = self.state(endpoint) {
+            state.count_time(self.worker, latency);
+        }
+    }
+
     /// The state of an endpoint.
     #[must_use]
     #[inline]

@@ -20,6 +20,7 @@ mod spec;
 mod state;
 #[cfg(test)]
 mod tests;
+mod times;
 mod view;
 mod zone;
 
@@ -40,6 +41,7 @@ pub use spec::{
     LimitsSpec, OutlierSpec,
 };
 pub use state::{ClusterState, EndpointState, Hold, Outcome, ProbeProgress, ProbeStage, RAMP};
+pub use times::{TIME_CLASSES, TimeCounts, p95, time_class};
 pub use view::ClusterViews;
 
 use crate::id::{Address, ClusterId, EndpointId};
@@ -164,14 +166,14 @@ impl Endpoint {
 }
 
 impl Cluster {
-    /// The endpoint for a key while all are in use and none is too busy; None: the policy heeds no key.
-    #[must_use]
     /// Whether TLS asks endpoints for the name in a request's Host.
     #[must_use]
     pub fn asks_by_host(&self) -> bool {
         self.tls.as_ref().is_some_and(|tls| tls.spec().by_host)
     }
 
+    /// The endpoint for a key while all are in use and none is too busy; None: the policy heeds no key.
+    #[must_use]
     pub fn owner(&self, key: u64) -> Option<&Endpoint> {
         let seats = Seats::new(&self.endpoints, &self.shares);
         self.endpoints.get(self.hashing.as_ref()?.pick(key, &seats, |_| 0, |_| true)?)

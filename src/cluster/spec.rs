@@ -249,7 +249,9 @@ pub struct OutlierSpec {
     pub consecutive_failures: u32,
     /// Share of the attempts of the last ten seconds that have failed, 0 to 1; 0: never.
     pub failure_rate: f64,
-    /// Attempts in that time from which on the share counts.
+    /// How many times as long as at the others of the cluster all but one in twenty answers take; 0: never.
+    pub latency_factor: u32,
+    /// Attempts in that time from which on the share, and answers from which on their times, count.
     pub min_volume: u32,
     /// How long, the first time; the n-th time n times as long.
     pub ejection: Duration,
@@ -259,11 +261,12 @@ pub struct OutlierSpec {
 
 impl fmt::Display for OutlierSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { consecutive_failures, failure_rate, min_volume, ejection, max_ejected } = self;
+        let Self { consecutive_failures, failure_rate, latency_factor, min_volume, ejection, max_ejected } = self;
         write!(
             f,
             "{consecutive_failures} in a row or {failure_rate} of {min_volume}, for {ejection:?}, at most {max_ejected}"
-        )
+        )?;
+        if *latency_factor > 0 { write!(f, ", {latency_factor} times as slow") } else { Ok(()) }
     }
 }
 
@@ -272,6 +275,7 @@ impl OutlierSpec {
     pub const OFF: Self = Self {
         consecutive_failures: 0,
         failure_rate: 0.0,
+        latency_factor: 0,
         min_volume: 0,
         ejection: Duration::from_secs(10),
         max_ejected: 0.5,

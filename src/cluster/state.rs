@@ -2,11 +2,12 @@
 //! thread decides it, workers read it without a lock; what workers observe travels the other way as counts.
 //! Not here: the decisions (`control`), and which endpoints are in use (`selection`).
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::places::{self, Places};
+use super::times::{TIME_CLASSES, TimeCounts, Times};
 use crate::pool::ConnectionCount;
 use crate::runtime::Bell;
 use crate::telemetry::{Counter, EndpointCells};
@@ -56,6 +57,8 @@ pub struct EndpointState {
     cells: Box<[Cell]>,
     /// By worker.
     counted: Box<[Arc<EndpointCells>]>,
+    /// By worker: how long answers have taken. Made when somebody asks for it.
+    times: OnceLock<Box<[Times]>>,
 }
 
 /// What one worker has under way at one endpoint, and has seen of it; it alone writes.
@@ -163,6 +166,7 @@ impl EndpointState {
             connected: ConnectionCount::default(),
             cells: std::iter::repeat_with(Cell::default).take(workers.max(1)).collect(),
             counted: std::iter::repeat_with(Arc::default).take(workers.max(1)).collect(),
+            times: OnceLock::new(),
         }
     }
 
@@ -327,6 +331,23 @@ impl EndpointState {
     pub fn outcomes(&self) -> (u64, u64) {
         let sum = |count: fn(&Cell) -> &Counter| self.cells.iter().map(|it| count(it).get()).sum();
         (sum(|cell| &cell.answered), sum(|cell| &cell.failed))
+    }
+
+    /// Counts how long an answer took, if somebody has asked for that.
+    #[inline]
+    pub fn count_time(&self, worker: usize, time: Duration) {
+        if let Some(times) = self.times.get().and_then(|times| times.get(worker % times.len())) {
+            times.count(time);
+        }
+    }
+
+    /// How long answers have taken so far, of all workers, since this was asked for the first time; for the control thread.
+    #[must_use]
+    pub fn times(&self) -> Box<TimeCounts> {
+        let mut counts = Box::new([0; TIME_CLASSES]);
+        let times = self.times.get_or_init(|| self.cells.iter().map(|_| Times::default()).collect());
+        times.iter().for_each(|times| times.add_to(&mut counts));
+        counts
     }
 
     /// What a worker counts of it and its connections.

@@ -69,7 +69,7 @@ impl Reader<'_> {
             connect_timeout: self.timeout("connect"),
             response_timeout: self.timeout("response"),
             abort_on_close: section.flag("abort_on_close"),
-            outlier: outlier(section.one("outlier")),
+            outlier: outlier(section.one("outlier"), self.problems),
             panic_threshold: section.ratio("panic_threshold").unwrap_or_default(),
             slow_start: section.optional_time("slow_start").unwrap_or_default(),
             limits: self.limits(),
@@ -258,12 +258,21 @@ fn zones(cluster: Section<'_>) -> Vec<Text<'_>> {
     cluster.texts_or_tables("endpoints").into_iter().filter_map(|item| item.err()?.text("zone")).collect()
 }
 
-fn outlier(section: Section<'_>) -> OutlierSpec {
+fn outlier(section: Section<'_>, problems: &mut Problems) -> OutlierSpec {
+    if section.number("latency_factor") == 1 {
+        problems
+            .add(
+                section.span("latency_factor"),
+                "an endpoint that takes as long as the others is not far slower than they are",
+            )
+            .help("write 2 or more, 5 for instance; 0: never");
+    }
     let count = |key: &str| u32::try_from(section.number(key)).unwrap_or(u32::MAX);
     let ratio = |key: &str| section.ratio(key).unwrap_or_default();
     OutlierSpec {
         consecutive_failures: count("consecutive_failures"),
         failure_rate: ratio("failure_rate"),
+        latency_factor: count("latency_factor"),
         min_volume: count("min_volume"),
         ejection: section.time("ejection"),
         max_ejected: ratio("max_ejected"),

@@ -24,10 +24,16 @@ pub(super) static OUTLIER: Table = Table {
             "share of the attempts of the last 10 seconds that have failed; 0: never",
         ),
         key(
+            "latency_factor",
+            Kind::Number(0, 1000),
+            Preset::Number(0),
+            "answers of the last 10 seconds, all but 5 in 100, take so many times as long as at the others of the cluster; 0: never, else at least 2",
+        ),
+        key(
             "min_volume",
             Kind::Number(1, 1_000_000),
             Preset::Number(100),
-            "attempts in those 10 seconds, below which the share does not count",
+            "attempts in those 10 seconds, below which share and times do not count",
         ),
         key(
             "ejection",

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::checks::Judgement;
+use super::slowness::{self, Counts, RecentTimes};
 use crate::cluster::{
     AdaptiveLimit, Cluster, Endpoint, EndpointState, Hold, OutlierSpec, ProbeProgress, ProbeStage, RAMP,
 };
@@ -65,6 +66,8 @@ struct Watched {
     ramps: bool,
     /// Attempts answered and failed, at moments of the last [`WINDOW`].
     samples: VecDeque<(Instant, (u64, u64))>,
+    /// How long its answers have taken lately, where the cluster asks for that.
+    times: RecentTimes,
     changes: ChangeLog,
 }
 
@@ -127,10 +130,13 @@ impl Health {
         let mut busy = false;
         for cluster in &snapshot.clusters {
             let mut changed = false;
+            let times =
+                if cluster.outlier.latency_factor > 0 { self.take_times(cluster, now) } else { Counts::default() };
+            busy |= cluster.outlier.failure_rate > 0.0 || cluster.outlier.latency_factor > 0;
             for endpoint in &cluster.endpoints {
                 let watched = self.watched(cluster, endpoint, now);
-                changed |= watched.review(cluster, endpoint, now);
-                busy |= watched.phase != Phase::Well || watched.ramps || cluster.outlier.failure_rate > 0.0;
+                changed |= watched.review(cluster, endpoint, &times, now);
+                busy |= watched.phase != Phase::Well || watched.ramps;
             }
             if changed {
                 cluster.state.change();
@@ -141,6 +147,19 @@ impl Health {
             }
         }
         busy
+    }
+
+    /// Takes in how long answers of endpoints have taken. Returns the times of all that are in use.
+    fn take_times(&mut self, cluster: &Cluster, now: Instant) -> Counts {
+        let mut all = Counts::default();
+        for endpoint in &cluster.endpoints {
+            let watched = self.watched(cluster, endpoint, now);
+            watched.times.observe(endpoint.state.times(), now);
+            if watched.phase == Phase::Well {
+                all.add(&watched.times.counts());
+            }
+        }
+        all
     }
 
     /// Sets the limit of a cluster that follows how long answers take.
@@ -249,16 +268,17 @@ impl Health {
 
 impl Watched {
     fn new(state: Arc<EndpointState>, now: Instant) -> Self {
-        let (samples, changes) = (VecDeque::new(), ChangeLog::default());
-        Self { _state: state, phase: Phase::Well, ejections: 0, well_since: now, ramps: false, samples, changes }
+        let (samples, times, changes) = (VecDeque::new(), RecentTimes::default(), ChangeLog::default());
+        Self { _state: state, phase: Phase::Well, ejections: 0, well_since: now, ramps: false, samples, times, changes }
     }
 
-    /// Judges the endpoint. Returns whether its state has changed.
-    fn review(&mut self, cluster: &Cluster, endpoint: &Endpoint, now: Instant) -> bool {
+    /// Judges the endpoint. `all`: how long answers of all endpoints have taken. Returns whether its state has changed.
+    fn review(&mut self, cluster: &Cluster, endpoint: &Endpoint, all: &Counts, now: Instant) -> bool {
         match self.phase {
             Phase::Well => {
                 let ramped = self.ramps && self.ramp(cluster, endpoint, now);
-                let fault = self.fault(&cluster.outlier, endpoint, now);
+                let fault =
+                    self.fault(&cluster.outlier, endpoint, now).or_else(|| self.slowness(&cluster.outlier, all));
                 let Some(fault) = fault.filter(|_| may_eject(cluster, endpoint)) else { return ramped };
                 self.eject(cluster, endpoint, &fault, now);
                 true
@@ -310,7 +330,12 @@ impl Watched {
         true
     }
 
-    /// Why the endpoint should be ejected.
+    /// Why the endpoint should be ejected because its answers take too long.
+    fn slowness(&self, outlier: &OutlierSpec, all: &Counts) -> Option<String> {
+        (outlier.latency_factor > 0).then(|| slowness::fault(outlier, &self.times.counts(), all))?
+    }
+
+    /// Why the endpoint should be ejected because of what has failed.
     fn fault(&mut self, outlier: &OutlierSpec, endpoint: &Endpoint, now: Instant) -> Option<String> {
         let streak = endpoint.state.streak();
         if outlier.consecutive_failures > 0 && streak >= outlier.consecutive_failures {
@@ -348,6 +373,7 @@ impl Watched {
         state.close_probe();
         state.reset_streak();
         self.samples.clear();
+        self.times.clear();
         self.phase = Phase::Ejected { until: now + lasts };
         self.log(cluster, endpoint, now, &format!("is ejected for {lasts:?}: {fault}"));
     }
@@ -370,6 +396,7 @@ impl Watched {
         state.set(Hold::Probing, false);
         (self.phase, self.well_since) = (Phase::Well, now);
         self.samples.clear();
+        self.times.clear();
         self.ramps = !cluster.slow_start.is_zero();
         state.set_ramp(if self.ramps { 1 } else { RAMP });
     }
@@ -561,6 +588,28 @@ mod tests {
         state.end_probe(probe, None);
         health.review(&snapshot, since + SECOND);
         assert!(!state.is_usable() && state.take_probe().is_some());
+    }
+
+    /// One of two endpoints is far slower than the other. It is ejected, and the other one is not, however slow it gets.
+    #[test]
+    fn an_endpoint_that_is_far_slower_than_the_others_is_ejected() {
+        let mut config = config();
+        let outlier = &mut config.snapshot.clusters[0].outlier;
+        (outlier.latency_factor, outlier.min_volume, outlier.max_ejected) = (5, 20, 1.0);
+        let snapshot = config.compile(1, &mut Ledger::default()).unwrap();
+        let (mut health, now) = (Health::default(), Instant::now());
+        let endpoints = &snapshot.clusters[0].endpoints;
+        let mut look = |later: u32, millis: [u64; 2]| {
+            for (endpoint, millis) in endpoints.iter().zip(millis) {
+                (0..20).for_each(|_| endpoint.state.count_time(0, Duration::from_millis(millis)));
+            }
+            assert!(health.review(&snapshot, now + SECOND * later), "it is to be looked at again");
+            endpoints.iter().map(|endpoint| endpoint.state.has(Hold::Ejected)).collect::<Vec<_>>()
+        };
+        assert_eq!(look(0, [1, 1]), [false, false], "from now on it is counted");
+        assert_eq!(look(1, [20, 20]), [false, false], "both are as slow");
+        assert_eq!(look(12, [20, 200]), [false, true]);
+        assert_eq!(look(12, [2000, 20]), [false, true], "the last usable one");
     }
 
     /// Nor has one whose client does not wait for the answer; and that may have cost it as long as it would wait.

@@ -27,6 +27,7 @@ mod reload;
 mod routes;
 mod series;
 mod serving;
+mod slowness;
 mod status;
 mod top;
 mod watch;

@@ -1,8 +1,8 @@
 //! What attempts say of endpoints: how they have ended, and how long answers took. Not here: what follows for the exchange (`recover`), and
 //! for the endpoint (`control`).
 
-use super::recover::is_stale;
 use super::Engine;
+use super::recover::is_stale;
 use crate::cluster::{Balance, Outcome};
 use crate::forward::BodyEnd;
 use crate::http::{FieldName, Fields, is_grpc, parse_decimal};
@@ -55,6 +55,9 @@ impl<D: Driver> Engine<D> {
             let took = self.ring.clock().now().saturating_sub(exchange.asked);
             if cluster.balance == Balance::PeakEwma {
                 self.balancer.measure(endpoint, took);
+            }
+            if cluster.outlier.latency_factor > 0 {
+                self.balancer.count_time(endpoint, took);
             }
             if cluster.limits.adaptive {
                 cluster.state.places().measure(self.worker, took);
