@@ -149,10 +149,16 @@ pub const SHED_STALL: Duration = Duration::from_secs(1);
 pub const HEAD_BUFFER_BYTES: usize = 63 * 1024;
 /// Such buffers of one worker.
 pub const HEAD_BUFFERS: usize = 1024;
-/// Bytes of a sent request that are kept for a replay on a fresh connection, where one is allowed.
+/// Default of `route.retry.buffer`: bytes of a sent request that are kept for a replay on a fresh connection, where one is allowed.
 pub const REPLAY_BYTES: usize = 64 * 1024;
-/// Pieces of them.
-pub const REPLAY_PIECES: usize = 8;
+/// Largest value that can be configured.
+pub const REPLAY_BYTES_MAX: usize = 256 * 1024;
+/// Bytes for each of which one piece may be kept, and so one buffer: an average piece is to be half a receive.
+pub const REPLAY_PIECE_BYTES: usize = RECEIVE_BYTES / 2;
+/// Pieces that may be kept, however few bytes.
+pub const REPLAY_PIECES_MIN: usize = 2;
+/// Most pieces that may be kept.
+pub const REPLAY_PIECES_MAX: usize = REPLAY_BYTES_MAX / REPLAY_PIECE_BYTES;
 /// Pieces in one `sendmsg(2)`.
 pub const SEND_PIECES: usize = 64;
 /// Pieces up to this size are copied behind the one before where that has room, a body behind its head among them: one piece is
@@ -212,7 +218,8 @@ const _: () = assert!(BUFFER_BYTES - BUFFER_HEADROOM >= 16 * 1024 + 256 + 5 && B
 const _: () = assert!(BUFFER_BYTES < HEAD_BUFFER_BYTES && HEAD_BUFFER_BYTES < u16::MAX as usize);
 const _: () = assert!(HEAD_BUFFER_BYTES >= HEAD_BYTES_MAX + BUFFER_HEADROOM + BUFFER_TAILROOM);
 const _: () = assert!(BUFFERS <= u16::MAX as usize + 1 && BUFFERS_OFFERED_MAX.is_power_of_two());
-const _: () = assert!(HANDSHAKES <= BUFFERS / 2);
+const _: () = assert!(REPLAY_BYTES <= REPLAY_BYTES_MAX && REPLAY_PIECES_MAX <= QUEUE_PIECES);
+const _: () = assert!(HANDSHAKES <= BUFFERS / 2 && HANDSHAKE_PART_BYTES < RECEIVE_BYTES);
 const _: () = assert!(STREAMS * STREAM_WINDOW_BYTES <= BUFFERS / CONNECTION_SHARE * RECEIVE_BYTES);
 const _: () = assert!(BUFFERS_OFFERED_MIN < BUFFERS_OFFERED_MAX && BUFFERS_OFFERED_MAX < BUFFERS / SCARCE_SHARE);
 const _: () = assert!(BUFFERS / RESERVED_SHARE + 2 * BUFFERS_OFFERED_MAX < BUFFERS / SCARCE_SHARE);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::schema::{Kind, Preset, Table};
 use super::tables::{key, seconds};
-use crate::limits::RETRIES_MAX;
+use crate::limits::{self, RETRIES_MAX};
 
 pub(super) static OUTLIER: Table = Table {
     title: "[cluster.outlier]",
@@ -195,6 +195,12 @@ pub(super) static RETRY: Table = Table {
             Kind::Time,
             Preset::Time(Duration::from_millis(25)),
             "wait before the same endpoint is tried again, half to whole of it at random, doubled each time",
+        ),
+        key(
+            "buffer",
+            Kind::Size(0, limits::REPLAY_BYTES_MAX as u64),
+            Preset::Size(limits::REPLAY_BYTES as u64),
+            "of a request, its head included, kept to be sent again, for idle connections that turn out to be closed, too; a larger one is sent once",
         ),
         key(
             "budget",

@@ -39,6 +39,7 @@ pub(super) fn retry(route: Section<'_>, bounds: &Bounds, problems: &mut Problems
         backoff: bounds.cut(section.time("backoff")),
         ratio: section.ratio("budget").unwrap_or_else(|| budget.ratio("ratio").unwrap_or_default()),
         min_per_second: u32::try_from(per_second).unwrap_or(u32::MAX),
+        buffer: section.size("buffer") as usize,
     }
 }
 

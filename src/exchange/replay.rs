@@ -1,19 +1,26 @@
 //! The part of a request that was sent, kept so that it can be sent again on another connection. Not here: when that is allowed
 //! (`attempt`).
 
-use crate::buffer::{Buffers, Queue};
-use crate::limits::{REPLAY_BYTES, REPLAY_PIECES};
+use crate::buffer::{Buffers, Queue, QueueLimit};
+use crate::limits::{REPLAY_PIECE_BYTES, REPLAY_PIECES_MAX, REPLAY_PIECES_MIN};
 
 /// The pieces of one request that were sent: returned by the ring, or, over TLS, copied before they were sealed.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Replay {
-    /// Within `limits::REPLAY_BYTES` and `limits::REPLAY_PIECES`; empty unless `whole`.
+    /// Within `most`; empty unless `whole`.
     pieces: Queue,
+    most: QueueLimit,
     /// `pieces` holds everything that was sent; pieces that are sent next will be added.
     whole: bool,
 }
 
 impl Replay {
+    /// Nothing yet, and at most `most` bytes.
+    pub(super) fn new(most: usize) -> Self {
+        let pieces = (most / REPLAY_PIECE_BYTES).clamp(REPLAY_PIECES_MIN, REPLAY_PIECES_MAX);
+        Self { pieces: Queue::default(), most: QueueLimit { bytes: most, pieces }, whole: false }
+    }
+
     /// Drops what was kept. If `keeps`, pieces that are sent from now on are kept.
     #[inline]
     pub(super) fn begin(&mut self, buffers: &mut Buffers, keeps: bool) {
@@ -25,8 +32,8 @@ impl Replay {
 
     /// Takes pieces that were sent, in order. Returns whether later ones will be kept too.
     pub(super) fn keep(&mut self, buffers: &mut Buffers, sent: &mut Queue) -> bool {
-        let fits =
-            self.pieces.bytes() + sent.bytes() <= REPLAY_BYTES && self.pieces.pieces() + sent.pieces() <= REPLAY_PIECES;
+        let fits = self.pieces.bytes() + sent.bytes() <= self.most.bytes
+            && self.pieces.pieces() + sent.pieces() <= self.most.pieces;
         // A request that may have to be sent again is worth less than those that wait for a buffer.
         if self.whole && fits && !buffers.is_scarce() {
             self.pieces.append(buffers.pieces(), sent);
@@ -42,7 +49,7 @@ impl Replay {
         if !self.whole {
             return;
         }
-        let fits = self.pieces.bytes() + content.bytes() <= REPLAY_BYTES;
+        let fits = self.pieces.bytes() + content.bytes() <= self.most.bytes;
         match if fits { copied(buffers, content) } else { None } {
             Some(mut copy) => drop(self.keep(buffers, &mut copy)),
             None => self.begin(buffers, false),
@@ -75,9 +82,9 @@ impl Replay {
     }
 }
 
-/// Copies `content` into as few buffers as hold it. None: not so many are free, or it takes more than `REPLAY_PIECES`.
+/// Copies `content` into as few buffers as hold it. None: not so many are free, or it takes more than `REPLAY_PIECES_MAX`.
 pub(super) fn copied(buffers: &mut Buffers, content: &Queue) -> Option<Queue> {
-    let mut leases = [const { None }; REPLAY_PIECES];
+    let mut leases = [const { None }; REPLAY_PIECES_MAX];
     let (mut room, mut count) = (0, 0);
     while room < content.bytes() {
         let lease = buffers.take()?;
@@ -101,6 +108,7 @@ pub(super) fn copied(buffers: &mut Buffers, content: &Queue) -> Option<Queue> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::{REPLAY_BYTES, REPLAY_BYTES_MAX};
 
     fn sent(buffers: &mut Buffers, sizes: &[usize]) -> Queue {
         let mut queue = Queue::default();
@@ -116,20 +124,24 @@ mod tests {
     fn copies_are_whole_or_gone() {
         let mut buffers = Buffers::new().unwrap();
         let free = buffers.pools()[0].available();
-        for (keeps, sizes, pieces) in [
-            (true, &[100, 200, 300][..], Some(1)),
-            (true, &[0], Some(0)),
-            (true, &[16_000, 16_000, 16_000, 16_000], Some(4)),
-            (true, &[16_000; REPLAY_BYTES / 16_000 + 1], None),
-            (false, &[100], None),
+        for (most, keeps, sizes, pieces) in [
+            (REPLAY_BYTES, true, &[100, 200, 300][..], Some(1)),
+            (REPLAY_BYTES, true, &[0], Some(0)),
+            (REPLAY_BYTES, true, &[16_000, 16_000, 16_000, 16_000], Some(4)),
+            (REPLAY_BYTES, true, &[16_000; REPLAY_BYTES / 16_000 + 1], None),
+            (REPLAY_BYTES_MAX, true, &[16_000; REPLAY_BYTES / 16_000 + 1], Some(5)),
+            (REPLAY_BYTES, false, &[100], None),
+            (600, true, &[100, 200, 300], Some(1)),
+            (599, true, &[100, 200, 300], None),
+            (0, true, &[1], None),
         ] {
-            let mut replay = Replay::default();
+            let mut replay = Replay::new(most);
             replay.begin(&mut buffers, keeps);
             let mut content = sent(&mut buffers, sizes);
             replay.copy(&mut buffers, &content);
             let taken = replay.take();
             let expected = pieces.map(|count| (content.bytes(), count));
-            assert_eq!(taken.as_ref().map(|it| (it.bytes(), it.pieces())), expected, "{sizes:?}");
+            assert_eq!(taken.as_ref().map(|it| (it.bytes(), it.pieces())), expected, "{most} {sizes:?}");
             content.clear(buffers.pieces());
             taken.into_iter().for_each(|mut queue| queue.clear(buffers.pieces()));
             assert_eq!(buffers.pools()[0].available(), free);
@@ -140,21 +152,25 @@ mod tests {
     fn what_was_sent_is_whole_or_gone() {
         let mut buffers = Buffers::new().unwrap();
         let free = buffers.pools()[0].available();
-        for (keeps, sizes, whole) in [
-            (true, &[100, 16_000][..], Some(16_100)),
-            (true, &[3_000; REPLAY_PIECES], Some(3_000 * REPLAY_PIECES)),
-            (true, &[3_000; REPLAY_PIECES + 1], None),
-            (true, &[16_000; REPLAY_BYTES / 16_000 + 1], None),
-            (false, &[100], None),
+        const PIECES: usize = REPLAY_BYTES / REPLAY_PIECE_BYTES;
+        for (most, keeps, sizes, whole) in [
+            (REPLAY_BYTES, true, &[100, 16_000][..], Some(16_100)),
+            (REPLAY_BYTES, true, &[3_000; PIECES], Some(3_000 * PIECES)),
+            (REPLAY_BYTES, true, &[3_000; PIECES + 1], None),
+            (REPLAY_BYTES_MAX, true, &[3_000; PIECES + 1], Some(3_000 * (PIECES + 1))),
+            (REPLAY_BYTES, true, &[16_000; REPLAY_BYTES / 16_000 + 1], None),
+            (REPLAY_BYTES, false, &[100], None),
+            (100, true, &[50, 50], Some(100)),
+            (100, true, &[50, 51], None),
         ] {
-            let mut replay = Replay::default();
+            let mut replay = Replay::new(most);
             replay.begin(&mut buffers, keeps);
             for size in sizes {
                 let mut queue = sent(&mut buffers, &[*size]);
                 replay.keep(&mut buffers, &mut queue);
             }
             let taken = replay.take();
-            assert_eq!(taken.as_ref().map(Queue::bytes), whole, "{sizes:?}");
+            assert_eq!(taken.as_ref().map(Queue::bytes), whole, "{most} {sizes:?}");
             taken.into_iter().for_each(|mut queue| queue.clear(buffers.pieces()));
             assert!(replay.take().is_none());
             assert_eq!(buffers.pools()[0].available(), free);
@@ -164,7 +180,7 @@ mod tests {
     #[test]
     fn nothing_is_kept_while_buffers_are_scarce() {
         let mut buffers = Buffers::new().unwrap();
-        let mut replay = Replay::default();
+        let mut replay = Replay::new(REPLAY_BYTES);
         replay.begin(&mut buffers, true);
         let mut first = sent(&mut buffers, &[100]);
         assert!(replay.keep(&mut buffers, &mut first));

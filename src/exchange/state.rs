@@ -144,7 +144,7 @@ impl Exchange {
             deadline: None,
             interims: 0,
             offer: UpgradeOffer::default(),
-            replay: Replay::default(),
+            replay: Replay::new(route.retry.buffer),
             kept: None,
             priority: Priority::default(),
             place: None,

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::http::Method;
+use crate::limits;
 
 /// `[route.retry]`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -24,6 +25,8 @@ pub struct Retry {
     pub ratio: f64,
     /// `budget.min_per_second`: retries that there may be besides, over all workers.
     pub min_per_second: u32,
+    /// `buffer`: bytes of a request that are kept to be sent again.
+    pub buffer: usize,
 }
 
 impl Retry {
@@ -37,6 +40,7 @@ impl Retry {
         backoff: Duration::ZERO,
         ratio: 0.0,
         min_per_second: 0,
+        buffer: limits::REPLAY_BYTES,
     };
 
     /// Whether requests with a method may be sent again although the origin may have seen them.
@@ -122,8 +126,12 @@ impl RetryOn {
 
 impl fmt::Display for Retry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { attempts, on, methods, per_try_timeout, same_endpoint, backoff, ratio, min_per_second } = self;
-        write!(f, "{attempts} on {on}, methods #{methods:x}, budget {ratio} and {min_per_second} a second")?;
+        let Self { attempts, on, methods, per_try_timeout, same_endpoint, backoff, ratio, min_per_second, buffer } =
+            self;
+        write!(
+            f,
+            "{attempts} on {on}, methods #{methods:x}, budget {ratio} and {min_per_second} a second, buffer {buffer}"
+        )?;
         if let Some(timeout) = per_try_timeout {
             write!(f, ", {timeout:?} a try")?;
         }
