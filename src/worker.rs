@@ -117,6 +117,8 @@ enum Warning {
     Accept(Errno),
     /// Buffers are short.
     Buffers,
+    /// Turns take so long that accepting rests.
+    Overload,
 }
 
 impl Worker {
@@ -221,14 +223,12 @@ impl<D: Driver> Worker<D> {
         self.downstreams.forget_retired(&self.engine);
         self.shed_if_short();
         let ends = self.follow_order();
-        self.engine.end_turn();
+        if self.engine.end_turn() {
+            self.warn(Warning::Overload);
+        }
         Ok(ends)
     }
 
-    /// Brings together what came and what is to go on connections that streams share, until there is nothing more to do: what one side has
-    /// sent makes room for what the other one has received.
-    fn flush(&mut self) {
-        loop {
     /// Whether handshakes wait for their turn, so that nothing else needs to happen for the worker to go on.
     fn has_waiting_handshakes(&self) -> bool {
         self.downstreams.has_waiting_handshakes() || self.engine.has_waiting_handshakes()
@@ -249,6 +249,10 @@ impl<D: Driver> Worker<D> {
         }
     }
 
+    /// Brings together what came and what is to go on connections that streams share, until there is nothing more to do: what one side has
+    /// sent makes room for what the other one has received.
+    fn flush(&mut self) {
+        loop {
             while let Some((index, stream)) = self.engine.next_ready() {
                 self.downstreams.pump(&mut self.engine, stream.connection);
                 self.engine.arm_connection(index);
@@ -363,6 +367,10 @@ impl<D: Driver> Worker<D> {
         match warning {
             Warning::Accept(error) => {
                 log(Level::Warn, format_args!("worker {id}: accepting paused: {error}; {}", error.cure()))
+            }
+            Warning::Overload => {
+                let delay = self.engine.counters.turn_delay.get() / 1000;
+                log(Level::Warn, format_args!("worker {id}: overloaded: what comes waits {delay} ms; accepting rests"));
             }
             Warning::Buffers => {
                 let counters = &self.engine.counters;

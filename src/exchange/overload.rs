@@ -13,6 +13,8 @@ const WINDOW: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Turns that are so many times too long have normal requests refused, too.
 const NORMAL: u32 = 5;
+/// Turns that are so many times too long have the worker accept no connections, besides. Who is refused is told so; who is not accepted waits.
+const ACCEPTING: u32 = 20;
 /// Part of the requests by which the part that is refused grows in each window, and by which it falls.
 const STEPS: (f32, f32) = (0.1, 0.02);
 
@@ -26,6 +28,7 @@ pub(super) struct Overload {
     squares: f64,
     bulk: Shedding,
     normal: Shedding,
+    accepting: Shedding,
 }
 
 /// The part of the requests of one priority that is refused.
@@ -70,7 +73,13 @@ impl Overload {
         (self.began, self.squares) = (now, 0.0);
         self.bulk.observe(delay, window, bound);
         self.normal.observe(delay, window, bound.saturating_mul(NORMAL));
+        self.accepting.observe(delay, window, bound.saturating_mul(ACCEPTING));
         delay
+    }
+
+    /// Whether no connection is accepted: that comes last, when all is refused that may be.
+    fn rests(&self) -> bool {
+        self.accepting.part > 0.0 && self.normal.part >= 1.0
     }
 
     /// Whether a request is refused; `random`: 32 even bits.
@@ -85,8 +94,8 @@ impl Overload {
 }
 
 impl<D: Driver> Engine<D> {
-    /// Takes in that all events of a turn are dealt with.
-    pub fn end_turn(&mut self) {
+    /// Takes in that all events of a turn are dealt with. Returns whether accepting rests from now on, because turns take far too long.
+    pub fn end_turn(&mut self) -> bool {
         let now = self.ring.clock().now();
         let turn = self.ring.elapsed();
         self.counters.busy.add(turn.as_nanos() as u64);
@@ -94,6 +103,11 @@ impl<D: Driver> Engine<D> {
         if let Some(delay) = self.overload.observe(now, turn, self.snapshot.overload_delay) {
             self.counters.turn_delay.set(delay.as_micros() as u64);
         }
+        let rests = self.overload.rests() && !self.ring.is_accepting_at_rest();
+        if rests {
+            self.ring.rest_accepting();
+        }
+        rests
     }
 
     /// Whether requests are refused because the worker has more to do than it can.
@@ -141,10 +155,14 @@ mod tests {
         assert_eq!(run(&mut overload, &mut now, 49, 10), (0.0, 0.0), "long, but not too long");
         assert_eq!(run(&mut overload, &mut now, 60, 10), (1.0, 0.0));
         assert_eq!(run(&mut overload, &mut now, 300, 30), (1.0, 1.0));
+        assert!(!overload.rests(), "accepting stops last");
+        run(&mut overload, &mut now, 1100, 5);
+        assert!(overload.rests());
         assert!(!overload.refuses(Priority::Critical, 0));
         assert!(overload.refuses(Priority::Normal, u32::MAX / 2) && overload.refuses(Priority::Bulk, u32::MAX / 2));
         let (bulk, normal) = run(&mut overload, &mut now, 1, 3);
         assert!((0.3..0.6).contains(&bulk) && (0.3..0.6).contains(&normal), "it is let in again bit by bit");
+        assert!(!overload.rests(), "and begins first");
         assert_eq!(run(&mut overload, &mut now, 1, 5), (0.0, 0.0));
     }
 

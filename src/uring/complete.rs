@@ -4,9 +4,9 @@ use std::io;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
-use super::driver::{Completion, Driver};
+use super::driver::{Completion, Driver, Operation};
 use super::socket::{Phase, Recv, Socket};
-use super::submit::{GENERATION_MASK, Op};
+use super::submit::{GENERATION_MASK, IGNORE, Op};
 use super::{Accept, Errno, Event, Fault, Group, Ring};
 use crate::buffer::Queue;
 use crate::id::{Owner, Timer};
@@ -41,6 +41,23 @@ impl<D: Driver> Ring<D> {
         let now = self.clock.tick();
         self.wheel.expire(now, &mut self.due);
         Ok(())
+    }
+
+    /// Accepts no connection for `ACCEPT_REST`, because there is too much to do: clients wait in the backlog, or go to another worker's.
+    pub fn rest_accepting(&mut self) {
+        self.resume_accepting = Some(self.clock.deadline(ACCEPT_REST));
+        self.accepting_paused = true;
+        for index in 0..self.listeners.len() {
+            if self.listeners[index].armed != Accept::Off {
+                self.driver.submit(IGNORE, Operation::Cancel(Op::Accept.tag(index as u32, 0)));
+            }
+        }
+    }
+
+    /// Whether no connection is accepted for a while.
+    #[must_use]
+    pub fn is_accepting_at_rest(&self) -> bool {
+        self.resume_accepting.is_some()
     }
 
     /// Resumes accepting where it was paused, once `ACCEPT_REST` is over and there is room for clients.

@@ -36,7 +36,7 @@ impl Op {
 }
 
 /// The tag of operations whose result is ignored.
-const IGNORE: u64 = Op::Ignore as u64;
+pub(super) const IGNORE: u64 = Op::Ignore as u64;
 /// Bits of the generation that a tag holds.
 pub(super) const GENERATION_MASK: u32 = 0xff_ffff;
 
@@ -54,6 +54,11 @@ impl<D: Driver> Ring<D> {
     /// The same with room for `room` more clients. Connections are accepted one at a time where the backlogs of all listeners could
     /// hold more than that.
     pub(super) fn accept_within(&mut self, index: usize, room: usize) {
+        if self.resume_accepting.is_some() {
+            // All listeners accept again when it is over.
+            self.accepting_paused = true;
+            return;
+        }
         let storm = room < net::BACKLOG as usize * self.listeners.len();
         let listener = &mut self.listeners[index];
         let Some(socket) = &listener.socket else { return };

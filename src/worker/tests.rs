@@ -421,3 +421,45 @@ fn what_matters_least_is_refused_where_turns_take_too_long() {
     let [critical, normal, bulk] = world.worker.engine.counters.overloaded();
     assert_eq!((critical, normal, bulk), (0, 0, 1));
 }
+
+/// Where turns take far too long, connections that there are come first: idle ones are kept for less time, and in the end no more are
+/// accepted, until turns are short again.
+#[test]
+fn accepting_stops_last_under_overload() {
+    let mut world = World::with(&["a"], &format!("{ROUTE}[workers]\noverload_delay = \"1ms\"\n"));
+    let mut client = world.connect();
+    let get = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    client.write_all(get).unwrap();
+    assert!(world.read(&mut client).starts_with("HTTP/1.1 200 "));
+    let busy_turn = |world: &mut World| {
+        world.turn();
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_millis(60) {
+            std::hint::spin_loop();
+        }
+        world.worker.engine.end_turn()
+    };
+    while !busy_turn(&mut world) {}
+    assert!(world.worker.engine.is_overloaded());
+    // It rests from now on, however long this test has taken; what was armed ends in this turn.
+    world.worker.engine.ring.rest_accepting();
+    world.turn();
+    let mut late = world.connect();
+    late.write_all(get).unwrap();
+    client.write_all(get).unwrap();
+    world.worker.engine.ring.rest_accepting();
+    world.turn();
+    assert_eq!(world.worker.load().downstreams, 1, "it waits in the backlog");
+    assert!(world.read(&mut client).starts_with("HTTP/1.1 200 "), "who is there is served");
+    // Turns are short again, and accepting goes on.
+    let answer = loop {
+        world.turn();
+        world.worker.engine.end_turn();
+        let mut buffer = [0; 4096];
+        match late.read(&mut buffer) {
+            Ok(count) => break String::from_utf8_lossy(&buffer[..count]).into_owned(),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+        }
+    };
+    assert!(answer.starts_with("HTTP/1.1 "), "{answer}");
+}
