@@ -156,6 +156,32 @@ fn streams_are_capped() {
     }
 }
 
+/// Connections that requests share count as others do: where `limits.connections` allows for two, there are two, whatever `http2` would
+/// allow; requests wait for their streams.
+#[test]
+fn shared_connections_stay_within_the_limit() {
+    let both = Barrier::new(2);
+    let origin = Origin::start(move |wire, number| {
+        let Some(mut wire) = H2Wire::accept(wire, &[(MAX_CONCURRENT_STREAMS, 1)]) else { return };
+        let mut waits = number < 2;
+        while let Some(request) = wire.request() {
+            // Neither is answered before there are two, so that there are two.
+            if std::mem::take(&mut waits) {
+                both.wait();
+            }
+            wire.answer(request.stream, request.field(":path").unwrap().as_bytes());
+        }
+    });
+    let keys =
+        "http2 = { streams = 1, connections = 8 }\nlimits = { connections = 2, queue = 100, queue_timeout = \"10s\" }";
+    let proxy = start(&origin, keys);
+    let requests: Vec<_> = (0..40).map(|number| get(&format!("/{number}"))).collect();
+    for (number, answer) in all_at_once(&proxy, &requests).into_iter().enumerate() {
+        assert_eq!(answer, (200, format!("/{number}")));
+    }
+    assert_eq!(origin.connections(), 2);
+}
+
 /// RFC 9113 section 8.7: whatever the method, it was not processed.
 #[test]
 fn refused_streams_are_sent_again() {
