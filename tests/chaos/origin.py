@@ -2,7 +2,7 @@
 
 Usage: origin.py PORT. It answers every request with 200 and two bytes. Lines on standard input change that:
 
-    ok | 503 | silent | close | reset-post | delay MILLISECONDS | idle-close SHARE | width REQUESTS
+    ok | 503 | silent | close | reset | reset-post | delay MILLISECONDS | idle-close SHARE | width REQUESTS
     counts     print the numbers of requests as JSON: GETs, POSTs, POSTs that came twice, requests under way, requests cut by the client
 
 A request is told apart by its field x-number. With a width, the origin works on so many requests at a time; others wait.
@@ -69,7 +69,7 @@ class Origin:
             if method == "POST" and number:
                 self.counts["twice"] += number in self.posts
                 self.posts.add(number)
-        if self.mode == "reset-post" and method == "POST":
+        if self.mode == "reset" or self.mode == "reset-post" and method == "POST":
             sock = writer.get_extra_info("socket")
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             return False
