@@ -5,7 +5,7 @@ use std::fs;
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
@@ -43,7 +43,8 @@ fn broken() -> String {
 /// Asks the admin socket; returns the status.
 fn post(proxy: &Proxy, path: &str) -> u16 {
     let mut client = Wire::over(UnixStream::connect(proxy.folder().join("admin.sock")).unwrap());
-    client.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    // A load may be long on a busy machine; what it may cost is said elsewhere.
+    client.stream.set_read_timeout(Some(12 * PATIENCE)).unwrap();
     client.send(format!("POST {path} HTTP/1.1\r\nHost: cairn\r\n\r\n"));
     client.message().unwrap().status()
 }
@@ -135,7 +136,7 @@ fn the_end_waits_for_no_longer_than_it_is_told() {
     proxy.signal(Signal::TERM);
     assert_eq!(proxy.ended().code(), Some(0));
     let took = begun.elapsed();
-    assert!(took >= std::time::Duration::from_millis(200) && took < PATIENCE, "{took:?}");
+    assert!(took >= Duration::from_millis(200) && took < PATIENCE, "{took:?}");
 }
 
 /// One after the other, at the end too.
@@ -151,7 +152,9 @@ fn what_was_said_last_is_seen() {
     }
 }
 
-/// Each of these took minutes, with a scrape as long as the load.
+/// What a load, and 20 scrapes, of these may cost: each of them took minutes, with a scrape as long as the load.
+const WORK: Duration = Duration::from_secs(30);
+
 #[test]
 fn a_tenants_file_of_bad_lines_costs_little() {
     let origin = Origin::answering(OK);
@@ -169,17 +172,19 @@ fn a_tenants_file_of_bad_lines_costs_little() {
         format!("[[cluster]]\nname = \"c\"\nendpoints = [{}]\n", lines("\"#\",", 100_000)),
     ] {
         fs::write(proxy.folder().join("red.toml"), &text).unwrap();
-        let begun = Instant::now();
+        let begun = proxy.worked();
         assert_eq!(post(&proxy, "/reload"), 200);
-        let load = begun.elapsed();
+        let load = proxy.worked() - begun;
+        assert!(load < WORK, "the load took {load:?}");
         let status = proxy.status();
         let problems = status["tenants"][0]["problems"].as_str().unwrap();
         assert!(problems.len() < 64 * 1024 && problems.contains(" more\n"), "{}", problems.len());
-        let begun = Instant::now();
+        let begun = proxy.worked();
         for _ in 0..20 {
             assert_eq!(metric(&proxy, "cairn_tenant_live{tenant=\"red\"}"), 0);
         }
-        assert!(begun.elapsed() < PATIENCE, "20 scrapes took {:?}, the load {load:?}", begun.elapsed());
+        let scrapes = proxy.worked() - begun;
+        assert!(scrapes < WORK, "20 scrapes took {scrapes:?}, the load {load:?}");
     }
     proxy.signal(Signal::TERM);
     assert_eq!(proxy.ended().code(), Some(0));

@@ -4,10 +4,11 @@
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cairn::config;
 use cairn::snapshot::Ledger;
+use rustix::time::{ClockId, clock_gettime};
 
 use super::*;
 
@@ -163,9 +164,15 @@ fn mutations_of_configurations_never_panic() {
     assert!(taken > 10 * mutations && refused > 3 * mutations, "{taken} {refused}");
 }
 
-/// What is small and means much: each of these costs a bounded time.
+/// What this thread has worked so far. Other processes that keep the machine busy do not count.
+fn worked() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// What is small and means much: each of these costs bounded work. Where one round too many is made of them, it is hours.
 #[test]
-fn hostile_texts_take_a_bounded_time() {
+fn hostile_texts_take_bounded_work() {
     let sets: String = (0..60).map(|at| format!("set $v{} \"$v{at}$v{at}\";", at + 1)).collect();
     let locations: String = (0..120)
         .map(|at| format!("location ~ ^/a{at} {{ if ($http_x{at} != 1) {{ return 403; }} return 200; }}"))
@@ -193,10 +200,11 @@ fn hostile_texts_take_a_bounded_time() {
     ];
     let all = nginx.iter().map(|text| (text, Proxy::Nginx)).chain(haproxy.iter().map(|text| (text, Proxy::Haproxy)));
     for (text, proxy) in all {
-        let start = Instant::now();
+        let start = worked();
         // What becomes of it does not matter here.
         let _ = import_text(text.as_bytes(), proxy);
-        assert!(start.elapsed() < Duration::from_secs(60), "{:?} {}", start.elapsed(), &text[..100]);
+        let work = worked().saturating_sub(start);
+        assert!(work < Duration::from_secs(60), "{work:?} {}", &text[..100]);
     }
 }
 
