@@ -417,8 +417,8 @@ impl Upstreams {
         promises.sum::<usize>() > pool.waiting.len()
     }
 
-    /// Ends a connection without streams to an endpoint for which `which` holds; at once, so that its descriptor is free. False: there is
-    /// none.
+    /// Ends a connection without streams to an endpoint for which `which` holds; at once, so that its descriptor is free. Where streams wait for
+    /// a place, those without are about to get them, when the endpoint has sent SETTINGS. False: there is none.
     pub(super) fn close_idle_shared<D: Driver>(
         &mut self,
         ring: &mut Ring<D>,
@@ -427,7 +427,8 @@ impl Upstreams {
         for at in 0..self.shared.len() {
             let idle = |index: &u32| {
                 let shared = self.get(*index).and_then(|connection| connection.shared.as_ref());
-                shared.is_some_and(|shared| shared.core.streams() == 0) && which(EndpointId(at as u32))
+                let unused = shared.is_some_and(|shared| shared.core.streams() == 0);
+                unused && self.shared[at].waiting.is_empty() && which(EndpointId(at as u32))
             };
             if let Some(index) = self.shared[at].connections.iter().copied().find(idle) {
                 self.end_shared(ring, index, End::Closed);
