@@ -162,8 +162,11 @@ impl Transport {
 
     /// Sends close_notify if there is TLS, and FIN once everything queued was sent. Of a stream, END_STREAM.
     pub fn finish<D: Driver>(&mut self, ring: &mut Ring<D>) {
-        if let Link::Stream(link) = &mut self.link {
-            link.is_finished = true;
+        if let Link::Stream(link) = &mut self.link
+            && !std::mem::replace(&mut link.is_finished, true)
+        {
+            // The end has to be sent, too: until it was moved, it waits here.
+            link.waiting_bytes += 1;
         }
         self.close_notify(ring);
         ring.finish(self.socket);
