@@ -47,6 +47,11 @@ impl Downstreams {
                     return self.begin(engine, id, lease, length);
                 }
                 Ok(None) => connection.transport.input.push_front(engine.ring.buffers.pieces(), lease),
+                Err(_) if connection.may_begin_http2() && Http2::may_be_begun_by(lease.bytes()) => {
+                    // No request line of HTTP/1.1 begins so: whether it is HTTP/2 is not known yet.
+                    connection.scanned = 0;
+                    connection.transport.input.push_front(engine.ring.buffers.pieces(), lease);
+                }
                 Err(error) => {
                     let speaks_http2 = connection.may_begin_http2() && Http2::is_begun_by(lease.bytes());
                     connection.current = Current::default();

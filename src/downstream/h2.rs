@@ -31,12 +31,18 @@ pub(super) struct Http2 {
 }
 
 impl Http2 {
+    /// As much of the client's preface as looks like a request line of HTTP/1.1: what follows is checked by the connection.
+    const LINE: usize = b"PRI * HTTP/2.0\r\n".len();
+
     /// Whether the client's preface may begin with these bytes.
     pub(super) fn is_begun_by(bytes: &[u8]) -> bool {
-        // As much of it as looks like a request line of HTTP/1.1: what follows is checked by the connection.
-        const LINE: usize = b"PRI * HTTP/2.0\r\n".len();
         let len = bytes.len().min(PREFACE.len());
-        len >= LINE && bytes.get(..len) == PREFACE.get(..len)
+        len >= Self::LINE && bytes.get(..len) == PREFACE.get(..len)
+    }
+
+    /// Whether these bytes are too few of the client's preface to say so.
+    pub(super) fn may_be_begun_by(bytes: &[u8]) -> bool {
+        bytes.len() < Self::LINE && PREFACE.starts_with(bytes)
     }
 }
 
