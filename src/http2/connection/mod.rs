@@ -137,6 +137,8 @@ pub struct Connection {
     peer: Settings,
     /// Whether it has.
     has_peer_settings: bool,
+    /// A frame of parameters was read in part: some of them hold, and the peer was not told.
+    is_within_settings: bool,
     /// Whether the peer has acknowledged the own parameters.
     is_acknowledged: bool,
     abuse: AbuseCounter,
@@ -183,6 +185,7 @@ impl Connection {
             encoder: Encoder::new(table(ENCODER_TABLE_BYTES)),
             peer: Settings::default(),
             has_peer_settings: false,
+            is_within_settings: false,
             is_acknowledged: false,
             abuse: AbuseCounter::new(&spec.abuse),
             has_moved: false,

@@ -9,6 +9,7 @@ use crate::http::{Fields, write_hex};
 use crate::http2::abuse::Glitch;
 use crate::http2::settings::Change;
 use crate::http2::{Error, ErrorCode, Event, Part, PrefaceStep, Priority, Scope, Setting, Side, StreamId};
+use crate::limits;
 
 /// The connection cannot go on without a buffer.
 pub(super) const NO_BUFFER: Error = Error::connection(ErrorCode::InternalError, "no buffer is free");
@@ -132,8 +133,12 @@ impl Connection {
             }
             Event::HeadersEnd { .. } => self.end_section(buffers, trailers, now),
             Event::Setting(setting) => self.take_setting(setting).map(|()| None),
+            Event::Settings { .. } => {
+                self.is_within_settings = true;
+                Ok(None)
+            }
             Event::SettingsEnd => {
-                self.has_peer_settings = true;
+                (self.has_peer_settings, self.is_within_settings) = (true, false);
                 self.answer(buffers, |frames| frames.settings_ack())?;
                 Ok(Some(Received::Settings))
             }
@@ -229,6 +234,9 @@ impl Connection {
         self.data_content += len;
         self.has_moved = true;
         let Some(slot) = self.data else { return Ok(None) };
+        if self.streams.get(slot).is_some_and(|stream| stream.held > 0) {
+            content = with_room(buffers, content);
+        }
         let is_chunked = |stream: &Stream| matches!(stream.incoming, Incoming::Chunked { .. });
         if self.streams.get(slot).is_some_and(is_chunked) {
             self.make_room(&mut content, rest)?;
@@ -462,6 +470,20 @@ impl Connection {
             self.streams.make_ready(Slot(index));
         }
     }
+}
+
+/// Small content, of a stream whose owner has not taken what came before, in a buffer with room behind it: the next small piece goes there.
+/// A window bounds bytes alone, and each piece without room would pin a buffer. Where no buffer is free, it stays where it is.
+fn with_room(buffers: &mut Buffers, mut content: Lease) -> Lease {
+    if content.len() <= limits::COALESCE_BYTES
+        && content.spare() < limits::COALESCE_BYTES + limits::BUFFER_TAILROOM
+        && let Some(mut copy) = buffers.take()
+    {
+        let copied = copy.append(content.bytes());
+        debug_assert!(copied == content.len(), "an empty buffer has room for small content");
+        content = copy;
+    }
+    content
 }
 
 /// The line of a chunk; behind the line end of the chunk before it, if that is owed.

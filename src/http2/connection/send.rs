@@ -24,9 +24,11 @@ pub struct Moved {
 }
 
 impl Connection {
-    /// Moves all frames that wait to `out`, and so much content that it holds about `room` bytes.
+    /// Moves all frames that wait to `out`, and so much content that it holds about `room` bytes. Content that new windows allow goes
+    /// behind the acknowledgement of the parameters that say so: until that has come, some peers count by the old ones.
     pub fn write(&mut self, buffers: &mut Buffers, room: usize, out: &mut Queue) {
         while self.outbox.len() < room
+            && !self.is_within_settings
             && let Some(slot) = self.next_ready()
         {
             self.send_frame(buffers, slot);
