@@ -85,6 +85,8 @@ impl WorkerHandle {
 pub struct Load {
     /// Client connections.
     pub downstreams: usize,
+    /// Their streams of HTTP/2.
+    pub streams: usize,
     /// Exchanges under way.
     pub exchanges: usize,
     /// Connections to endpoints, idle ones among them.
@@ -281,8 +283,10 @@ impl<D: Driver> Worker<D> {
     #[must_use]
     pub fn load(&self) -> Load {
         let buffers = self.engine.ring.buffers.pools().iter().map(|pool| pool.available()).sum();
+        let streams = self.downstreams.streams();
         Load {
-            downstreams: self.downstreams.len(),
+            downstreams: self.downstreams.len() - streams,
+            streams,
             exchanges: self.engine.len(),
             upstreams: self.engine.upstreams.len(),
             sockets: self.engine.ring.sockets(),

@@ -468,10 +468,16 @@ impl Downstreams {
         }
     }
 
-    /// Number of open connections.
+    /// Number of entries: open connections, and their streams.
     #[must_use]
     pub fn len(&self) -> usize {
         self.table.len()
+    }
+
+    /// How many of them are streams.
+    #[must_use]
+    pub fn streams(&self) -> usize {
+        self.table.iter().filter(|(_, entry)| entry.is_stream()).count()
     }
 
     /// Whether no connection is open.

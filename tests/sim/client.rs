@@ -16,9 +16,9 @@ use crate::scenario::{Body, ClientEnd, ClientFault, ClientPlan, ExchangePlan, NE
 use crate::tls;
 
 /// How long a client waits for 100 before it sends its body all the same.
-const EXPECT_PATIENCE: Duration = Duration::from_millis(200);
+pub(crate) const EXPECT_PATIENCE: Duration = Duration::from_millis(200);
 /// Connections that a client makes at most.
-const CONNECTIONS: usize = 8;
+pub(crate) const CONNECTIONS: usize = 8;
 
 pub(crate) struct Client {
     number: usize,

@@ -5,12 +5,19 @@ use std::os::fd::IntoRawFd;
 use cairn::buffer::ProvidedRing;
 use cairn::limits;
 
-use crate::net::{Link, LinkId, Net, Spoiled, tell};
+use crate::net::{Brought, Link, LinkId, Net, Spoiled, tell};
 
 /// Bytes that a receive puts in one buffer.
 const PAYLOAD: usize = limits::BUFFER_BYTES - limits::BUFFER_HEADROOM - limits::BUFFER_TAILROOM;
 /// What a receive gives on a connection that was reset.
 const FAILED: i32 = -libc::ECONNRESET;
+
+impl Brought {
+    /// The same with another receive of so many bytes.
+    fn and(self, bytes: usize) -> Self {
+        Self { bytes: self.bytes + bytes, buffers: self.buffers + bytes.div_ceil(PAYLOAD) }
+    }
+}
 
 impl Link {
     /// The completion with this tag says that no further request can go over it.
@@ -60,8 +67,10 @@ impl Net {
         self.links[link].to_worker.bytes.drain(..filled);
         let it = &mut self.links[link];
         it.delivered += filled as u64;
-        it.brought.bytes += filled;
-        it.brought.buffers += filled.div_ceil(PAYLOAD);
+        it.brought = it.brought.and(filled);
+        it.late = if cancelled { it.late.and(filled) } else { Brought::default() };
+        self.late_most.bytes = self.late_most.bytes.max(it.late.bytes);
+        self.late_most.buffers = self.late_most.buffers.max(it.late.buffers);
         self.most.bytes = self.most.bytes.max(it.brought.bytes);
         self.most.buffers = self.most.buffers.max(it.brought.buffers);
         if it.talk.is_some_and(|talk| talk < it.delivered) {

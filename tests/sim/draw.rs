@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::later;
 use crate::random::Random;
 use crate::scenario::{
     Action, AnswerFraming, AnswerPlan, Body, ClientEnd, ClientFault, ClientPlan, ClusterPlan, Connects, EndpointPlan,
@@ -10,8 +11,8 @@ use crate::scenario::{
 use crate::swarm::Swarm;
 
 /// Pieces in which a peer moves one body, at most.
-const PIECES: usize = 500;
-const MILLISECOND: Duration = Duration::from_millis(1);
+pub(crate) const PIECES: usize = 500;
+pub(crate) const MILLISECOND: Duration = Duration::from_millis(1);
 /// In worlds about idle connections, clients pause for multiples of this, and origins wait for about as long.
 const BEAT: Duration = Duration::from_millis(20);
 
@@ -39,6 +40,7 @@ pub(crate) fn draw(seed: u64) -> Scenario {
         scenario.operator =
             (0..random.within(1..=swarm.operations)).map(|_| operator(&mut random, &scenario)).collect();
     }
+    later::add(&mut scenario, &swarm);
     scenario
 }
 
@@ -76,6 +78,7 @@ fn listener(random: &mut Random, swarm: &Swarm, number: usize) -> ListenerPlan {
         handshakes: if random.chance(70) { 0 } else { random.within(1..=2) },
         connections: if random.chance(90) { 0 } else { random.within(1..=4) },
         body_rate: if random.chance(85) { 0 } else { 1000 },
+        http2: None,
     }
 }
 
@@ -181,6 +184,7 @@ fn add_client(scenario: &mut Scenario, random: &mut Random, swarm: &Swarm) {
             _ => ClientEnd::Reset,
         },
         fault,
+        http2: None,
     };
     for _ in 0..random.within(1..=6) {
         let exchange = exchange(scenario, random, swarm, &patience);
@@ -224,6 +228,7 @@ fn add_probe(scenario: &mut Scenario, listener: usize) {
             close: false,
             fault: None,
         },
+        stream: None,
     };
     scenario.clients.push(ClientPlan {
         start: NEVER,
@@ -235,6 +240,7 @@ fn add_probe(scenario: &mut Scenario, listener: usize) {
         calm: true,
         end: ClientEnd::Close,
         fault: None,
+        http2: None,
     });
     scenario.exchanges.push(exchange);
 }
@@ -262,7 +268,12 @@ fn client_fault(random: &mut Random, waits: &[Duration]) -> ClientFault {
     }
 }
 
-fn exchange(scenario: &Scenario, random: &mut Random, swarm: &Swarm, listener: &ListenerPlan) -> ExchangePlan {
+pub(crate) fn exchange(
+    scenario: &Scenario,
+    random: &mut Random,
+    swarm: &Swarm,
+    listener: &ListenerPlan,
+) -> ExchangePlan {
     let odd = swarm.odd_requests;
     let target = match random.below(12) {
         0 => Target::Own,
@@ -318,6 +329,7 @@ fn exchange(scenario: &Scenario, random: &mut Random, swarm: &Swarm, listener: &
         tunnel,
         pause,
         answer: through(tunnel, answer(scenario, random, swarm, target, most)),
+        stream: None,
     }
 }
 

@@ -211,6 +211,7 @@ impl World {
 
     /// The process has ended: the kernel closes what it had, and peers notice.
     pub(crate) fn exit(&mut self) {
+        self.net.exits = true;
         for link in 0..self.net.links.len() {
             let it = &mut self.net.links[link];
             (it.connect, it.receive, it.send) = (None, None, None);
@@ -378,9 +379,12 @@ impl Net {
             }
             spare = lease.spare();
         }
-        let (bytes, most) = (out.bytes(), self.most);
-        if bytes > limits::QUEUE_BYTES + TURNS_ABOVE * most.bytes
-            || held > limits::QUEUE_PIECES + TURNS_ABOVE * (most.buffers + 1)
+        let (bytes, most, late) = (out.bytes(), self.most, self.late_most);
+        // A stream's window may lie behind a full queue, and comes all at once. Of two neighbouring pieces of it one is not small.
+        let streams = [0, limits::STREAM_WINDOW_BYTES][usize::from(self.has_http2)];
+        let small = 2 * streams / limits::COALESCE_BYTES;
+        if bytes > limits::QUEUE_BYTES + TURNS_ABOVE * most.bytes + late.bytes + streams
+            || held > limits::QUEUE_PIECES + TURNS_ABOVE * (most.buffers + 1) + late.buffers + small
         {
             self.violate(format!("{bytes} bytes in {held} buffers wait to be sent to {}", self.name(link)));
         }

@@ -1,10 +1,13 @@
 //! A simulated world around a real worker: clients, origins, an operator, and a kernel that completes operations in any order that it
 //! may. One seed is one world. README.md beside this file says how to use and extend it.
 
+mod carrier;
 mod client;
 mod complete;
 mod content;
 mod draw;
+mod http2_client;
+mod later;
 mod machine;
 mod net;
 mod operator;
@@ -17,6 +20,7 @@ mod scenario;
 mod shrink;
 mod swarm;
 mod tls;
+mod wire;
 mod world;
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -33,6 +37,7 @@ fn number(name: &str) -> Option<u64> {
 fn play_all(first: u64, count: u64) -> Vec<(u64, String)> {
     let (next, count_failed) = (AtomicU64::new(first), AtomicUsize::new(0));
     let (failed, failures) = channel();
+    let only_http2 = number("CAIRN_SIM_HTTP2").is_some();
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..threads {
@@ -43,6 +48,9 @@ fn play_all(first: u64, count: u64) -> Vec<(u64, String)> {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
                     if seed >= first + count || count_failed.load(Ordering::Relaxed) > 20 {
                         return;
+                    }
+                    if only_http2 && !later::has_http2(seed) {
+                        continue;
                     }
                     if let Err(failure) = play::play(&draw::draw(seed), false) {
                         count_failed.fetch_add(1, Ordering::Relaxed);

@@ -115,12 +115,16 @@ pub(crate) struct Link {
     pub(crate) resets_on_close: bool,
     pub(crate) closed_by_worker: bool,
     pub(crate) closed_by_peer: bool,
+    /// It carries HTTP/2.
+    pub(crate) http2: bool,
     /// The peer is to be woken.
     pub(crate) peer_due: bool,
     /// Bytes that the worker has received.
     pub(crate) delivered: u64,
     /// What it has received in this turn.
     pub(crate) brought: Brought,
+    /// What its receive has brought since it was cancelled.
+    pub(crate) late: Brought,
 }
 
 /// A listening socket of the worker.
@@ -171,6 +175,10 @@ pub(crate) struct Net {
     pub(crate) hedges: bool,
     /// The most that one turn has brought on one connection.
     pub(crate) most: Brought,
+    /// The most that a receive has brought after it was to end: all of that may lie behind a full queue.
+    pub(crate) late_most: Brought,
+    /// Some peers speak HTTP/2.
+    pub(crate) has_http2: bool,
     /// The most buffers that one turn has brought on all connections.
     pub(crate) most_of_turn: usize,
     /// The worker has found no descriptor for its last socket.
@@ -181,6 +189,8 @@ pub(crate) struct Net {
     pub(crate) descriptors: usize,
     /// No fault happens any more.
     pub(crate) settled: bool,
+    /// The process has ended.
+    pub(crate) exits: bool,
     /// When a peer did something last.
     pub(crate) active: Duration,
     /// The first thing that was found wrong.
@@ -226,11 +236,14 @@ impl Net {
             sent_over: BTreeMap::new(),
             hedges: false,
             most: Brought::default(),
+            late_most: Brought::default(),
+            has_http2: false,
             most_of_turn: 0,
             lacks_socket: false,
             drains: None,
             descriptors: 0,
             settled: false,
+            exits: false,
             active: Duration::ZERO,
             violation: None,
             story: tells.then(Vec::new),
@@ -326,9 +339,11 @@ impl Net {
             resets_on_close: false,
             closed_by_worker: false,
             closed_by_peer: false,
+            http2: false,
             peer_due: false,
             delivered: 0,
             brought: Brought::default(),
+            late: Brought::default(),
         });
         (link, descriptor)
     }

@@ -138,12 +138,15 @@ impl State {
         let added = (0..self.added_listeners).map(|number| number + scenario.listeners.len());
         for number in numbers.chain(added) {
             let plan = &scenario.listeners[number.min(scenario.listeners.len() - 1)];
+            let http2 = plan.http2.map_or(String::new(), |(streams, window)| {
+                format!("http2 = {{ streams = {streams}, window = {window} }}\n")
+            });
             let tls = if plan.tls { tls::listener() } else { String::new() };
             let _ = write!(
                 text,
                 "[[listener]]\nname = \"l{number}\"\nbind = \"127.0.0.1:{}\"\n{tls}\
                  limits = {{ requests = {}, connections = {}, handshakes = {} }}\n\
-                 timeouts = {{ header = \"{}s\", body = \"{}s\", idle = \"{}s\", body_rate = {} }}\n",
+                 timeouts = {{ header = \"{}s\", body = \"{}s\", idle = \"{}s\", body_rate = {} }}\n{http2}",
                 PORT + number,
                 plan.requests,
                 plan.connections,

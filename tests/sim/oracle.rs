@@ -90,6 +90,15 @@ impl Oracle {
         }
     }
 
+    /// The worker says that it has not processed a request.
+    pub(crate) fn take_back(&mut self, net: &mut Net, exchange: u32) {
+        let known = &mut self.exchanges[exchange as usize];
+        if !known.sightings.is_empty() {
+            net.violate(format!("exchange {exchange} is refused, though an origin has read it"));
+        }
+        known.outcome = Outcome::Unsent;
+    }
+
     pub(crate) fn excuse(&mut self, exchange: u32, why: &'static str) {
         self.exchanges[exchange as usize].excuse.get_or_insert(why);
     }

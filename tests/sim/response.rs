@@ -1,5 +1,6 @@
 //! Reads one response as a client does, and checks that it is that of its exchange, whole or visibly cut. Not here: sending.
 
+use crate::carrier::{Section, value};
 use crate::client::Surroundings;
 use crate::content::{Chunks, Way, mismatch};
 use crate::oracle::Outcome;
@@ -25,6 +26,8 @@ pub(crate) struct Response {
     is_talk: bool,
     /// A tunnel was opened and its way up has not begun.
     opened: bool,
+    /// Of HTTP/2: the length that its head names.
+    length: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +36,8 @@ enum State {
     Length(usize),
     Chunked(Chunks),
     Close,
+    /// It ends with its stream.
+    Stream,
     Tunnel,
 }
 
@@ -52,6 +57,7 @@ impl Response {
             interims: 0,
             is_talk: false,
             opened: false,
+            length: None,
         }
     }
 
@@ -114,7 +120,7 @@ impl Response {
                     }
                     return chunks == Chunks::Done && self.check_whole(around);
                 }
-                State::Close | State::Tunnel => {
+                State::Close | State::Stream | State::Tunnel => {
                     let part = std::mem::take(input);
                     self.take(around, &part);
                     return false;
@@ -137,6 +143,61 @@ impl Response {
             }
             _ => Outcome::Cut,
         }
+    }
+
+    /// Takes the head of a response of HTTP/2.
+    pub(crate) fn take_head(&mut self, around: &mut Surroundings<'_>, fields: &Section) {
+        if let Err(text) = self.read_section(fields).and_then(|()| self.check_head(around)) {
+            self.violate(around, &text);
+        }
+    }
+
+    fn read_section(&mut self, fields: &Section) -> Result<(), String> {
+        let number = |name| value(fields, name).and_then(|value| std::str::from_utf8(value).ok()?.parse::<u32>().ok());
+        for name in ["connection", "keep-alive", "transfer-encoding", "upgrade", "proxy-connection"] {
+            if value(fields, name).is_some() {
+                return Err(format!("{name} in a response of HTTP/2"));
+            }
+        }
+        let id = number("x-id");
+        self.status = number(":status").ok_or("a head without a status")? as u16;
+        self.is_talk = value(fields, "x-talk").is_some();
+        self.from_origin = id.is_some();
+        self.length = number("content-length").map(|length| length as usize);
+        if id.is_some_and(|id| id != self.exchange) {
+            return Err(format!("the answer to exchange {}", id.unwrap_or_default()));
+        }
+        self.state = match self.status {
+            101 => return Err("status 101 over HTTP/2".to_owned()),
+            100..=199 => State::Head,
+            200 if self.wants_tunnel && id.is_none() => State::Tunnel,
+            _ => State::Stream,
+        };
+        if self.state == State::Tunnel {
+            (self.opened, self.from_origin) = (true, true);
+        }
+        Ok(())
+    }
+
+    /// Takes content of a stream.
+    pub(crate) fn take_content(&mut self, around: &mut Surroundings<'_>, part: &[u8]) {
+        self.take(around, part);
+    }
+
+    /// The stream has ended as it should.
+    pub(crate) fn end_stream(&mut self, around: &mut Surroundings<'_>) -> Outcome {
+        match self.state {
+            State::Head => self.violate(around, "a stream ends before a response"),
+            State::Tunnel => return self.end(around, false),
+            _ => {
+                self.check_whole(around);
+                let wanted = self.length.filter(|_| !self.head_only && self.status != 304);
+                if wanted.is_some_and(|length| length != self.received) {
+                    self.violate(around, &format!("{} of {wanted:?} bytes came", self.received));
+                }
+            }
+        }
+        self.outcome()
     }
 
     /// Reads a head. Returns whether it was there.
@@ -211,7 +272,7 @@ impl Response {
             return Err("what an origin had said before it was asked".to_owned());
         }
         let begun = around.oracle.exchanges[self.exchange as usize].begun;
-        if !self.closes && around.net.drains.is_some_and(|drains| drains < begun) {
+        if self.state != State::Stream && !self.closes && around.net.drains.is_some_and(|drains| drains < begun) {
             return Err("the connection is to be kept, though the worker drains".to_owned());
         }
         if self.from_origin && self.status != plan.answer.status {

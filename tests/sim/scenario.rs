@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use crate::carrier::CarrierPlan;
+
 /// The start of clients that come when the others have gone.
 pub(crate) const NEVER: Duration = Duration::from_secs(1 << 40);
 
@@ -72,6 +74,8 @@ pub(crate) struct ListenerPlan {
     pub(crate) handshakes: usize,
     /// Bytes per second; 0: any.
     pub(crate) body_rate: usize,
+    /// Streams of one connection of HTTP/2, and their windows; None: as many and as large as by default.
+    pub(crate) http2: Option<(u32, u32)>,
 }
 
 #[derive(Clone, Debug)]
@@ -158,6 +162,37 @@ pub(crate) struct ClientPlan {
     pub(crate) end: ClientEnd,
     /// What it does after having sent so many bytes.
     pub(crate) fault: Option<(usize, ClientFault)>,
+    /// How it speaks HTTP/2; None: it speaks HTTP/1.1.
+    pub(crate) http2: Option<Http2Plan>,
+}
+
+/// How a peer speaks HTTP/2, and what it does with it.
+#[derive(Clone, Debug)]
+pub(crate) struct Http2Plan {
+    pub(crate) carrier: CarrierPlan,
+    /// Other windows of streams, each so long after the connection was made.
+    pub(crate) changes: Vec<(Duration, u32)>,
+    /// Where a stream is read slowly, the pause between two updates of its window.
+    pub(crate) gap: Duration,
+    /// It sends PING with each stream.
+    pub(crate) pings: bool,
+}
+
+/// What is wrong with a stream, on its client's side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StreamFault {
+    /// It is reset right behind the head of the request.
+    ResetsAtOnce,
+    /// It is reset when so many bytes of the request were sent.
+    ResetsSending(usize),
+    /// It is reset when so many bytes of the response have come.
+    ResetsReceiving(usize),
+    /// No more is sent after so many bytes.
+    StopsSending(usize),
+    /// Its window is never opened again.
+    StopsReading,
+    /// Its window is opened slowly.
+    ReadsSlowly,
 }
 
 /// What a client does when all is answered.
@@ -236,6 +271,8 @@ pub(crate) struct ExchangePlan {
     /// How long the client waits before it begins.
     pub(crate) pause: Duration,
     pub(crate) answer: AnswerPlan,
+    /// What is wrong with its stream.
+    pub(crate) stream: Option<StreamFault>,
 }
 
 /// What the origin does.
@@ -316,19 +353,24 @@ impl Scenario {
             return false;
         }
         let before = client.exchanges.iter().take_while(|other| **other != exchange);
-        if client.depth > 1 && !before.copied().all(|other| self.is_clean(number, other)) {
+        let is_piped = client.depth > 1 && client.http2.is_none();
+        if plan.stream.is_some() {
+            return false;
+        }
+        if is_piped && !before.copied().all(|other| self.is_clean(number, other)) {
             // It waits for others.
             return false;
         }
+        // Streams neither wait for each other nor end together.
         let mut behind = client.exchanges.iter().skip_while(|other| **other != exchange).skip(1).take(client.depth - 1);
-        if behind.any(|other| self.may_be_reset(*other)) {
+        if client.http2.is_none() && behind.any(|other| self.may_be_reset(*other)) {
             // The reset takes along what is not read yet: who pipelines has to ask again (RFC 9112 section 9.3.2).
             return false;
         }
         let Target::Cluster(cluster) = plan.target else { return true };
         let answer = &plan.answer;
         let cluster = &self.clusters[cluster];
-        if client.end == ClientEnd::HalfClose && cluster.abort_on_close {
+        if client.end == ClientEnd::HalfClose && cluster.abort_on_close && client.http2.is_none() {
             return false;
         }
         if cluster.endpoints.iter().any(|endpoint| endpoint.talks.is_some()) {
@@ -370,7 +412,9 @@ impl Scenario {
 
     /// Whether every client reads whatever it gets, and gets only what it asks for.
     pub(crate) fn is_calm(&self) -> bool {
-        self.clients.iter().all(|client| client.calm) && self.listeners.iter().all(|it| it.connections == 0)
+        self.clients.iter().all(|client| client.calm)
+            && self.exchanges.iter().all(|exchange| exchange.stream.is_none())
+            && self.listeners.iter().all(|it| it.connections == 0)
     }
 
     /// Whether a request may be sent again (RFC 9110 section 9.2.2).

@@ -14,6 +14,8 @@ struct Identity {
     certificate: PathBuf,
     key: PathBuf,
     client: Arc<ClientConfig>,
+    /// The same, of clients that offer HTTP/2 alone.
+    http2: Arc<ClientConfig>,
 }
 
 static IDENTITY: LazyLock<Identity> = LazyLock::new(|| {
@@ -25,7 +27,10 @@ static IDENTITY: LazyLock<Identity> = LazyLock::new(|| {
     std::fs::write(&paths[0], certificate.pem()).expect("written");
     std::fs::write(&paths[1], key.serialize_pem()).expect("written");
     let [path, key] = paths;
-    Identity { _folder: folder, certificate: path, key, client: Arc::new(config(certificate.der().clone())) }
+    let client = config(certificate.der().clone());
+    let mut http2 = client.clone();
+    http2.alpn_protocols = vec![b"h2".to_vec()];
+    Identity { _folder: folder, certificate: path, key, client: Arc::new(client), http2: Arc::new(http2) }
 });
 
 fn config(certificate: CertificateDer<'static>) -> ClientConfig {
@@ -42,6 +47,12 @@ fn config(certificate: CertificateDer<'static>) -> ClientConfig {
 pub(crate) fn client() -> ClientConnection {
     let name = ServerName::try_from("sim").expect("a name");
     ClientConnection::new(Arc::clone(&IDENTITY.client), name).expect("a connection")
+}
+
+/// The same, of a client that speaks HTTP/2.
+pub(crate) fn http2_client() -> ClientConnection {
+    let name = ServerName::try_from("sim").expect("a name");
+    ClientConnection::new(Arc::clone(&IDENTITY.http2), name).expect("a connection")
 }
 
 /// What a listener needs, in TOML.

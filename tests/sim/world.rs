@@ -11,6 +11,7 @@ use cairn::limits;
 use cairn::worker::Load;
 
 use crate::client::{Client, Surroundings};
+use crate::http2_client::Http2Client;
 use crate::net::{Event, Link, LinkId, Name, Net, Peer, Spoiled, tell};
 use crate::operator::Operator;
 use crate::oracle::Oracle;
@@ -22,7 +23,7 @@ pub(crate) struct World {
     pub(crate) scenario: Rc<Scenario>,
     pub(crate) net: Net,
     pub(crate) oracle: Oracle,
-    clients: Vec<Client>,
+    clients: Vec<ClientActor>,
     /// By connection.
     origins: Vec<Option<Origin>>,
     pub(crate) operator: Option<Operator>,
@@ -33,6 +34,8 @@ pub(crate) struct World {
     binds: bool,
     /// Connections to origins that were idle after the last turn.
     idle: usize,
+    /// Streams of clients that there were then.
+    streams: usize,
     /// Turns since time went on for more than a moment.
     turns: usize,
     since: Duration,
@@ -57,9 +60,47 @@ const BUFFERS_OF_CONNECTION: usize = limits::QUEUE_PIECES + limits::REPLAY_PIECE
 /// paused for that.
 const TURNS_ABOVE: usize = 2;
 
+/// A client, by the version that it speaks.
+enum ClientActor {
+    Http1(Box<Client>),
+    Http2(Box<Http2Client>),
+}
+
+impl ClientActor {
+    fn new(scenario: &Scenario, number: usize) -> Self {
+        match &scenario.clients[number].http2 {
+            Some(http2) => Self::Http2(Box::new(Http2Client::new(scenario, number, http2))),
+            None => Self::Http1(Box::new(Client::new(scenario, number))),
+        }
+    }
+
+    fn step(&mut self, around: &mut Surroundings<'_>) {
+        match self {
+            Self::Http1(client) => client.step(around),
+            Self::Http2(client) => client.step(around),
+        }
+    }
+
+    fn link(&self) -> Option<LinkId> {
+        match self {
+            Self::Http1(client) => client.link,
+            Self::Http2(client) => client.link(),
+        }
+    }
+
+    /// Whether it has nothing to do any more, or never had.
+    fn is_idle(&self) -> bool {
+        match self {
+            Self::Http1(client) => client.is_idle(),
+            Self::Http2(client) => client.is_idle(),
+        }
+    }
+}
+
 impl World {
     pub(crate) fn new(scenario: Rc<Scenario>, pools: [&'static Pool; 2], tells: bool) -> Self {
         let mut net = Net::new(scenario.kernel.clone(), Random::new(scenario.seed, 2_000_000), tells);
+        net.has_http2 = scenario.clients.iter().any(|client| client.http2.is_some());
         net.hedges = scenario.clusters.iter().any(|cluster| cluster.hedge.is_some());
         for (number, client) in scenario.clients.iter().enumerate() {
             if client.start != NEVER && !client.exchanges.is_empty() {
@@ -76,7 +117,7 @@ impl World {
                 }
             }
         }
-        let clients = (0..scenario.clients.len()).map(|number| Client::new(&scenario, number)).collect();
+        let clients = (0..scenario.clients.len()).map(|number| ClientActor::new(&scenario, number)).collect();
         Self {
             net,
             oracle: Oracle::new(scenario.exchanges.len()),
@@ -87,6 +128,7 @@ impl World {
             held: 0,
             binds: scenario.exchanges.iter().any(|exchange| exchange.logs_in),
             idle: 0,
+            streams: 0,
             turns: 0,
             since: Duration::ZERO,
             idle_turns: 0,
@@ -149,8 +191,9 @@ impl World {
 
     /// Whether every client is done, or waits for nothing but the end of its connection.
     pub(crate) fn is_over(&self) -> bool {
-        let gone =
-            |client: &Client| client.is_idle() || client.link.is_some_and(|link| self.net.links[link].closed_by_worker);
+        let gone = |client: &ClientActor| {
+            client.is_idle() || client.link().is_some_and(|link| self.net.links[link].closed_by_worker)
+        };
         self.clients.iter().all(gone)
     }
 
@@ -162,7 +205,7 @@ impl World {
         let held = self.pools[0].capacity() - self.pools[0].available() - offered[0] - offered[1];
         let open = self.net.links.iter().filter(|link| link.held || link.closing && !link.closed_by_worker).count();
         self.held = held;
-        if held > BUFFERS_OF_CONNECTION * (open + 1) + TURNS_ABOVE * self.net.most_of_turn {
+        if held > BUFFERS_OF_CONNECTION * (open + self.streams + 1) + TURNS_ABOVE * self.net.most_of_turn {
             self.net.violate(format!("{open} connections hold {held} buffers"));
         }
         // A long wait is not for nothing.
@@ -211,11 +254,11 @@ impl World {
             );
             self.net.violate(text);
         }
-        if load.exchanges > load.downstreams || load.sockets < clients + origins {
+        if load.exchanges > load.downstreams + load.streams || load.sockets < clients + origins {
             self.net.violate(format!("{load:?}"));
         }
         // One of each connection, those of endpoints that are used included, and two of each exchange.
-        if load.timers > load.downstreams + load.upstreams + 2 * load.exchanges {
+        if load.timers > load.downstreams + load.streams + load.upstreams + 2 * load.exchanges {
             self.net.violate(format!("timers of nothing are set: {load:?}"));
         }
         // Of the connections that were idle, every exchange has taken one at most.
@@ -229,6 +272,7 @@ impl World {
         if let Some(link) = self.net.links.iter().position(useless).filter(|_| load.exchanges == 0) {
             self.net.violate(format!("{} is kept, which can take no request", self.net.name(link)));
         }
+        self.streams = load.streams;
         self.after_orders(load);
     }
 
@@ -262,15 +306,16 @@ impl World {
     /// What has to be true when nothing is left to happen.
     pub(crate) fn at_rest(&mut self, load: &Load) {
         let free_buffers = load.free_buffers;
-        let nothing = Load { downstreams: 0, exchanges: 0, upstreams: 0, sockets: 0, timers: 0, free_buffers };
+        let nothing =
+            Load { downstreams: 0, streams: 0, exchanges: 0, upstreams: 0, sockets: 0, timers: 0, free_buffers };
         if *load != nothing {
             self.net.violate(format!("at rest there is {load:?}"));
         }
         if self.held > 0 {
             self.net.violate(format!("at rest {} buffers are held", self.held));
         }
-        let waits = |client: &&Client| !client.is_idle();
-        let waiting = self.clients.iter().filter(waits).find_map(|client| client.link);
+        let waits = |client: &&ClientActor| !client.is_idle();
+        let waiting = self.clients.iter().filter(waits).find_map(ClientActor::link);
         if let Some(link) = waiting.filter(|link| !self.net.links[*link].closed_by_worker) {
             let text = format!("{} waits for ever", self.net.name(link));
             self.net.violate(text);
