@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::dashboard;
 use super::events;
 use super::prepare::is_same_file;
 use super::serving::{self, check_host, check_origin, check_token};
@@ -161,7 +162,8 @@ impl AdminListeners {
             let token = self.token.map(Arc::from);
             let answers =
                 answers.layer(middleware::from_fn(move |request, next| check_token(token.clone(), request, next)));
-            let answers = answers.layer(check);
+            // A browser can show no token before it has a page that asks for it.
+            let answers = answers.merge(root()).layer(check);
             serving::serve(listener, answers, ending.clone()).await;
         };
         let private = async {
@@ -169,7 +171,7 @@ impl AdminListeners {
             let _gone = RemoveSocketFile(path);
             let check = middleware::from_fn_with_state(state.served.clone(), check_meant);
             let answers = read_only_paths(state.clone(), ending.clone()).merge(command_paths(state.clone()));
-            let answers = answers.layer(check).layer(middleware::from_fn(check_origin));
+            let answers = answers.merge(root()).layer(check).layer(middleware::from_fn(check_origin));
             serving::serve(ForeignProcesses(listener), answers, ending.clone()).await;
         };
         tokio::join!(public, private);
@@ -271,10 +273,21 @@ fn open_socket(path: &Path, make_folder: bool) -> io::Result<StdListener> {
     Ok(listener)
 }
 
+/// What stands at the root: a page for browsers, and the paths for others. It tells nothing of the process.
+fn root() -> Router {
+    let answer = async |fields: HeaderMap| {
+        if dashboard::is_wanted(&fields) {
+            dashboard::page()
+        } else {
+            ([(header::VARY, "Accept")], HELP).into_response()
+        }
+    };
+    Router::new().route("/", get(answer))
+}
+
 /// Paths that change nothing; served on the address and on the socket.
 fn read_only_paths(state: AdminState, ending: watch::Receiver<bool>) -> Router {
     Router::new()
-        .route("/", get(async || HELP))
         .route("/live", get(async || "live\n"))
         .route("/ready", get(ready))
         .route("/status", get(async |State(state)| answer(&state, ControlRequest::Status).await.map(Json)))

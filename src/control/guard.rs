@@ -227,8 +227,7 @@ impl Control {
             Ok(()) => (Verdict::RolledBack, why),
             Err(problem) => (Verdict::Stuck, format!("{why}, and {problem}")),
         };
-        self.reload_counts.rolled_back += u64::from(verdict == Verdict::RolledBack);
-        self.reload_counts.note();
+        self.reload_counts.note(verdict, self.version(), &message);
         self.reload_counts.problem = Some(message.as_str().into());
         let outcome = Reloaded { verdict, version: self.version(), message, tenants: Vec::new() };
         log(outcome.level(), &outcome);

@@ -10,6 +10,7 @@ mod checks;
 mod clusters;
 pub mod demo;
 mod certificates;
+mod dashboard;
 mod drain;
 mod envoy;
 mod events;
@@ -38,7 +39,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::signal::unix::Signal;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch as watch_channel};
 
 use crate::access_log::AccessLog;
 use crate::config::{Config, Loader};
@@ -69,7 +70,8 @@ pub use reload::{Reloaded, Verdict};
 pub use routes::RouteLine;
 use status::ReloadCounts;
 pub use status::{
-    BufferStatus, ConnectionsStatus, EndpointConnections, ListenerStatus, Status, TenantStatus, TurnStatus,
+    BufferStatus, ConnectionsStatus, EndpointConnections, LastPlan, LastReload, ListenerStatus, Status, TenantStatus,
+    TurnStatus,
 };
 pub use top::Top;
 use watch::Watcher;
@@ -121,6 +123,8 @@ pub struct Control {
     workers: Vec<WorkerHandle>,
     bound: BoundAddresses,
     reload_counts: ReloadCounts,
+    /// What the last plan has said. Plans are made beside everything else.
+    last_plan: watch_channel::Sender<Option<LastPlan>>,
     history: History,
     guarded: Option<GuardedReload>,
     /// The reload under way.
@@ -175,6 +179,7 @@ impl Control {
             workers,
             bound,
             reload_counts: ReloadCounts::default(),
+            last_plan: watch_channel::Sender::default(),
             history: History::default(),
             guarded: None,
             running: None,

@@ -223,9 +223,8 @@ impl Control {
                 return;
             }
             // That says nothing of the files, so it is counted and is no problem of theirs.
-            self.reload_counts.refused += 1;
-            self.reload_counts.note();
             let (verdict, version) = (Verdict::Refused, self.version());
+            self.reload_counts.note(verdict, version, &message);
             return wanted.answer(&Reloaded { verdict, version, message, tenants: Vec::new() });
         }
         if self.running.is_some() {
@@ -367,27 +366,17 @@ impl Control {
                     return;
                 }
                 let mut outcome = result.unwrap_or_else(|problem| self.refused(problem));
-                match outcome.verdict {
-                    Verdict::Unchanged if wanted.guard.is_some() => {
-                        // No guard begins, and the operator has to know that. Nothing is wrong with the files.
-                        self.reload_counts.refused += 1;
-                        self.reload_counts.note();
-                        outcome.verdict = Verdict::Refused;
-                        outcome.message = ALREADY_SERVED.to_owned();
-                    }
-                    Verdict::Unchanged => {
-                        self.reload_counts.unchanged += 1;
-                        self.reload_counts.note();
-                    }
-                    Verdict::Applied => {
-                        self.reload_counts.applied += 1;
-                        self.reload_counts.note();
-                        self.reload_counts.problem = None;
-                        self.rolled_back_config = None;
-                        let insecure = insecure_clusters(Some(&before), &self.config);
-                        insecure.iter().for_each(|warning| log(Level::Warn, warning));
-                    }
-                    _ => {}
+                if outcome.verdict == Verdict::Unchanged && wanted.guard.is_some() {
+                    // No guard begins, and the operator has to know that. Nothing is wrong with the files.
+                    outcome.verdict = Verdict::Refused;
+                    outcome.message = ALREADY_SERVED.to_owned();
+                }
+                self.reload_counts.note(outcome.verdict, outcome.version, &outcome.message);
+                if outcome.verdict == Verdict::Applied {
+                    self.reload_counts.problem = None;
+                    self.rolled_back_config = None;
+                    let insecure = insecure_clusters(Some(&before), &self.config);
+                    insecure.iter().for_each(|warning| log(Level::Warn, warning));
                 }
                 let news = tenant_changes(&before, &self.config).into_iter();
                 outcome.tenants = news.map(|(name, news)| format!("tenant {name} {news}")).collect();
@@ -411,8 +400,6 @@ impl Control {
     }
 
     fn refused(&mut self, problem: String) -> Reloaded {
-        self.reload_counts.refused += 1;
-        self.reload_counts.note();
         self.reload_counts.problem = Some(problem.as_str().into());
         Reloaded { verdict: Verdict::Refused, version: self.version(), message: problem, tenants: Vec::new() }
     }

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::certificates::{CertificateStatus, certificates};
 use super::prepare::insecure_clusters;
-use super::reload::Running;
-use super::{AccessLogStatus, BusyStatus, ClusterStatus, Control, DrainStatus, ProcessStatus, TraceStatus};
+use super::reload::{Running, Verdict};
+use super::{AccessLogStatus, BusyStatus, ClusterStatus, Control, DrainStatus, Plan, ProcessStatus, TraceStatus};
 use crate::config::{Report, TenantState};
 use crate::event_log;
 use crate::http2::ErrorCode;
@@ -36,9 +36,34 @@ pub struct ReloadCounts {
     /// When the last one ended, in seconds since 1970; None: there was none.
     #[serde(default)]
     pub last_at: Option<u64>,
+    /// What became of that one.
+    #[serde(default)]
+    pub last: Option<LastReload>,
     /// Why the files are not served: the last reload of them was refused or rolled back. None: they are what is served. Shared,
     /// because it can be long.
     pub problem: Option<Arc<str>>,
+}
+
+/// What became of a reload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastReload {
+    /// The result.
+    pub verdict: Verdict,
+    /// Version of the configuration that was served then.
+    pub version: u64,
+    /// How much it has changed, or the first line of why it has not.
+    pub summary: Arc<str>,
+}
+
+/// What a plan has said.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastPlan {
+    /// When it was made, in seconds since 1970.
+    pub at: u64,
+    /// Whether a reload would have been accepted.
+    pub accepted: bool,
+    /// How much a reload would have changed, or that it would have been refused.
+    pub summary: Arc<str>,
 }
 
 /// State of a running process.
@@ -126,6 +151,9 @@ pub struct Status {
     pub certificates: Vec<CertificateStatus>,
     /// Reloads so far.
     pub reloads: ReloadCounts,
+    /// The last plan that an operator has asked for; None: there was none.
+    #[serde(default)]
+    pub last_plan: Option<LastPlan>,
     /// Tenants.
     pub tenants: Vec<TenantStatus>,
     /// Lines for stderr that were dropped, because nobody read it.
@@ -291,10 +319,36 @@ pub struct TenantStatus {
 }
 
 impl ReloadCounts {
-    /// Notes that one has ended now.
-    pub(super) fn note(&mut self) {
-        self.last_at = SystemTime::now().duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs());
+    /// Counts one that has ended now.
+    pub(super) fn note(&mut self, verdict: Verdict, version: u64, message: &str) {
+        match verdict {
+            Verdict::Applied => self.applied += 1,
+            Verdict::Unchanged => self.unchanged += 1,
+            Verdict::Refused => self.refused += 1,
+            Verdict::RolledBack => self.rolled_back += 1,
+            Verdict::Stuck => {}
+        }
+        self.last_at = Some(seconds_since_1970());
+        // The whole message may have a section for each of many errors.
+        let summary = message.lines().next().unwrap_or_default().into();
+        self.last = Some(LastReload { verdict, version, summary });
     }
+}
+
+impl LastPlan {
+    /// What a plan that was made now has said.
+    pub(super) fn of(plan: &Result<Plan, String>) -> Self {
+        let summary = match plan {
+            Ok(plan) => plan.summary().into(),
+            // A report quotes the file, which may be any that the operator can read: it is for whoever has asked.
+            Err(_) => "it would be refused".into(),
+        };
+        Self { at: seconds_since_1970(), accepted: plan.is_ok(), summary }
+    }
+}
+
+fn seconds_since_1970() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 impl Control {
@@ -341,6 +395,7 @@ impl Control {
             listeners: self.bound.iter().map(|(id, address)| self.listener(*id, address)).collect(),
             certificates: certificates(&self.config),
             reloads: self.reload_counts.clone(),
+            last_plan: self.last_plan.borrow().clone(),
             tenants: self.tenants(),
             events_dropped: event_log::dropped(),
             access_log: self.access_log_status(),

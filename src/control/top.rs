@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::names::SeriesNames;
 use super::series::{LONG, counts, routes};
 use super::status::ReloadCounts;
-use super::{CertificateStatus, ClusterStatus, DrainStatus, EndpointStatus, EndpointsUsed, Status};
+use super::{CertificateStatus, ClusterStatus, DrainStatus, EndpointStatus, EndpointsUsed, LastPlan, Status};
 use crate::config::TenantState;
 use crate::telemetry::{Distribution, RouteStats, Span};
 
@@ -56,6 +56,8 @@ pub struct Top {
     listeners: Vec<ListenerTop>,
     certificates: Vec<CertificateStatus>,
     reloads: ReloadCounts,
+    /// The last plan that an operator has asked for; none: there was none.
+    last_plan: Option<LastPlan>,
 }
 
 /// The process.
@@ -66,6 +68,10 @@ struct ProcessTop {
     uptime_seconds: u64,
     /// Version of the configuration.
     version: u64,
+    /// Whether a reload is under way.
+    reloading: bool,
+    /// Time until the guard of the last reload ends; none: there is no guard.
+    guard_seconds: Option<u64>,
     draining: Option<DrainStatus>,
     /// CPUs' worth of time that all threads have used.
     cpu: f64,
@@ -240,6 +246,7 @@ impl Look {
             listeners: status.listeners.iter().map(ListenerTop::of).collect(),
             certificates: status.certificates.clone(),
             reloads: status.reloads.clone(),
+            last_plan: status.last_plan.clone(),
         }
     }
 
@@ -321,6 +328,8 @@ impl ProcessTop {
             pid: status.pid,
             uptime_seconds: status.uptime_seconds,
             version: status.version,
+            reloading: status.reloading,
+            guard_seconds: status.guard_seconds,
             draining: status.draining.clone(),
             cpu: (process.cpu_seconds - before.process.cpu_seconds).max(0.0) / seconds,
             resident_bytes: process.resident_bytes,

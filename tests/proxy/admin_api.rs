@@ -36,6 +36,8 @@ fn on_socket(proxy: &Proxy, head: &str) -> Message {
     wire.message().unwrap()
 }
 
+const PLAN: &str = "POST /plan HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n";
+
 /// The names of all members of a document, with `[]` for the items of a list and `*` for names that are no part of the schema.
 fn members(value: &Value, path: &str, found: &mut BTreeSet<String>) {
     const MAPS: [&str; 2] = ["local_responses", "cuts"];
@@ -91,6 +93,7 @@ fn documents_are_what_their_schema_says() {
         assert_eq!(answer.status(), 200, "{host}: {answer:?} {}", proxy.status());
     }
     assert_eq!(proxy.ask("GET / HTTP/1.1\r\n\r\n").status(), 400);
+    assert_eq!(on_socket(&proxy, PLAN).status(), 200);
     for path in ["/status", "/routes", "/clusters", "/connections", "/certificates", "/log-level", "/top"] {
         let mut found = BTreeSet::new();
         members(&json(&proxy, path), "", &mut found);
@@ -103,6 +106,60 @@ fn documents_are_what_their_schema_says() {
         let absent: Vec<_> = rows.difference(&found).filter(hollow).filter(|row| !row.contains(".zone.")).collect();
         assert!(absent.is_empty(), "{path} lacks {absent:?}, which docs/admin.md has");
     }
+}
+
+/// A report quotes the file, which whoever asks at the address may have no business with.
+#[test]
+fn the_last_plan_is_told_and_what_became_of_a_reload() {
+    let origin = Origin::answering(OK);
+    let setup = Setup::to(&[&origin.address]).managed();
+    let proxy = setup.start();
+    let last = |path| {
+        let told = json(&proxy, path);
+        (told["last_plan"].clone(), told["reloads"]["last"].clone())
+    };
+    assert_eq!(last("/status"), (Value::Null, Value::Null));
+    let more = "[[route]]\nname = \"more\"\npath = \"/more\"\nrespond = { status = 204 }\n";
+    proxy.configure(&setup.clone().more(more).text());
+    assert_eq!(on_socket(&proxy, PLAN).status(), 200);
+    let (plan, _) = last("/top");
+    assert_eq!((&plan["accepted"], &plan["summary"]), (&true.into(), &"1 added".into()), "{plan}");
+    proxy.configure("tooth = \"sweet\"\n");
+    let refused = on_socket(&proxy, PLAN);
+    assert!(refused.status() == 422 && refused.text().contains("tooth"), "{refused:?}");
+    let (plan, reload) = last("/status");
+    assert_eq!((&plan["accepted"], &plan["summary"]), (&false.into(), &"it would be refused".into()), "{plan}");
+    assert_eq!(reload, Value::Null);
+    proxy.reload(&setup.clone().more(more).text());
+    let (_, reload) = last("/top");
+    let expected = serde_json::json!({ "verdict": "applied", "version": 2, "summary": "1 added" });
+    assert_eq!(reload, expected);
+}
+
+/// Browsers get the page, others the paths, and neither needs the token for that: the page asks for it.
+#[test]
+fn a_page_stands_at_the_root() {
+    let origin = Origin::answering(OK);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    fs::write(&file, "0123456789abcdef0123\n").unwrap();
+    let admin =
+        format!("[admin]\nlisten = \"127.0.0.1:0\"\nsocket = \"FOLDER/admin.sock\"\ntoken = \"@{}\"", file.display());
+    let proxy = Setup::to(&[&origin.address]).more(&admin).start();
+    let ask = |fields: &str| {
+        let mut wire = Wire::connect(proxy.admin());
+        wire.send(format!("GET / HTTP/1.1\r\n{fields}\r\n"));
+        wire.message().unwrap()
+    };
+    let page = ask("Host: localhost\r\nAccept: text/html,*/*;q=0.8\r\n");
+    assert!(page.status() == 200 && page.text().starts_with("<!doctype html>"), "{page:?}");
+    let policy = page.field("content-security-policy").unwrap();
+    assert!(policy.starts_with("default-src 'none';") && !policy.contains("unsafe"), "{policy}");
+    let text = ask("Host: localhost\r\n");
+    assert!(text.status() == 200 && text.text().contains("/metrics"), "{text:?}");
+    assert_eq!((page.field("vary"), text.field("vary")), (Some("Accept".to_owned()), Some("Accept".to_owned())));
+    // Neither for a page of another site.
+    assert_eq!(ask("Host: evil.example\r\nAccept: text/html\r\n").status(), 403);
 }
 
 /// The next event of a stream.

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::prepare::{ServingState, absolute_path, is_same_file, loader_for, tenant_changes};
-use super::{Control, Reply, beside};
+use super::{Control, LastPlan, Reply, beside};
 use crate::cluster::Hold;
 use crate::config::{Config, Loader};
 use crate::printable::printable;
@@ -120,7 +120,12 @@ impl Control {
     pub(super) fn plan(&mut self, path: Option<PathBuf>, reply: Reply<Result<Plan, String>>) {
         let Some(serving) = self.serving_state() else { return };
         let plan_loader = self.plan_loader.clone();
-        beside(reply, move || make(plan_loader, path, &serving));
+        let last = self.last_plan.clone();
+        beside(reply, move || {
+            let plan = make(plan_loader, path, &serving);
+            last.send_replace(Some(LastPlan::of(&plan)));
+            plan
+        });
     }
 }
 
