@@ -10,8 +10,8 @@ use cairn::http2::{Error, ErrorCode, Settings, Side};
 use cairn::limits;
 use cairn::uring::Ring;
 
-use super::Origin;
 use super::connection::{Connection, LIMITS};
+use super::{LINGER, Origin};
 
 /// The first line of a client's preface (RFC 9113 section 3.4). What follows it is checked with the frames.
 const PREFACE_LINE: &[u8] = b"PRI * HTTP/2.0\r\n";
@@ -134,6 +134,11 @@ impl Origin<'_> {
         }
         self.write_frames(id);
         self.close_streams(id);
+        let Some(connection) = self.connections.get_mut(id as usize) else { return };
+        if let Some(mut http2) = connection.http2.take() {
+            http2.clear(&mut self.ring);
+        }
+        self.ring.set_deadline(connection.socket(), Some(LINGER));
         self.drive(id, Connection::linger);
     }
 

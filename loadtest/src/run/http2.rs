@@ -49,9 +49,20 @@ struct Stream {
     issued: Issued,
     /// Bytes of the request that were queued.
     offset: usize,
+    /// What of it the connection has not taken: a part of its head.
+    output: Queue,
     /// What of the answer was received and not read.
     input: Queue,
     reader: AnswerReader,
+}
+
+impl Stream {
+    /// Gives back what it holds. Returns its place and its request.
+    fn clear(mut self, buffers: &mut Buffers) -> (Place, Issued) {
+        self.output.clear(buffers.pieces());
+        self.input.clear(buffers.pieces());
+        (self.place, self.issued)
+    }
 }
 
 /// What a connection is made with.
@@ -104,9 +115,9 @@ impl Http2 {
 
     /// Gives back all that it holds. Requests under way go to `issued`.
     pub(super) fn clear(&mut self, buffers: &mut Buffers, issued: &mut VecDeque<Issued>) {
-        for mut stream in self.streams.drain() {
-            stream.input.clear(buffers.pieces());
+        for stream in self.streams.drain() {
             issued.push_back(stream.issued);
+            stream.clear(buffers);
         }
         self.frames.clear(buffers);
     }
@@ -123,7 +134,10 @@ impl Http2 {
             && self.frames.can_open() > 0
             && let Some(first) = issued.pop_front()
         {
-            self.open(first, templates);
+            if let Err(first) = self.open(first, templates) {
+                issued.push_front(first);
+                break;
+            }
         }
         let mut has_buffers = true;
         loop {
@@ -145,15 +159,18 @@ impl Http2 {
         }
     }
 
-    fn open(&mut self, issued: Issued, templates: &[RequestTemplate]) {
+    /// Opens a stream for a request. Gives it back if there can be none.
+    fn open(&mut self, issued: Issued, templates: &[RequestTemplate]) -> Result<(), Issued> {
         let entry = self.streams.vacant_entry();
         let asked = match templates[usize::from(issued.request)].method {
             Method::Head => Asked::Head,
             _ => Asked::Content,
         };
-        let Some(place) = self.frames.open(entry.key() as u32, asked) else { return };
-        entry.insert(Stream { place, issued, offset: 0, input: Queue::default(), reader: AnswerReader::new() });
+        let Some(place) = self.frames.open(entry.key() as u32, asked) else { return Err(issued) };
+        let (output, input) = (Queue::default(), Queue::default());
+        entry.insert(Stream { place, issued, offset: 0, output, input, reader: AnswerReader::new() });
         self.is_behind = true;
+        Ok(())
     }
 
     /// Queues more of the requests that are not queued whole. False: buffers are short.
@@ -169,11 +186,9 @@ impl Http2 {
                 };
                 let rest = &bytes[stream.offset..];
                 stream.offset += piece.append(&rest[..rest.len().min(PIECE_BYTES)]);
-                let mut text = Queue::default();
-                text.push(buffers.pieces(), piece);
-                let pushed = self.frames.push(buffers, stream.place, &mut text, false, self.scheme);
-                // A head that the connection does not take yields no answer, so that its request runs into the time-out.
-                text.clear(buffers.pieces());
+                stream.output.push(buffers.pieces(), piece);
+                let pushed = self.frames.push(buffers, stream.place, &mut stream.output, false, self.scheme);
+                // A head that cannot be sent yields no answer, so that its request runs into the time-out.
                 backlog = pushed.unwrap_or_default();
             }
             self.is_behind |= stream.offset < bytes.len() || backlog.bytes > 0;
@@ -274,8 +289,7 @@ impl Http2 {
             }
             Ok(Some(answer)) => {
                 let is_sent = stream.offset == template.bytes.len() && self.frames.backlog(stream.place).bytes == 0;
-                let Stream { place, issued, mut input, .. } = self.streams.remove(entry as usize);
-                input.clear(buffers.pieces());
+                let (place, issued) = self.streams.remove(entry as usize).clear(buffers);
                 if is_sent && !self.frames.has_received_end(place) {
                     self.unended.push(place);
                 } else {
@@ -289,8 +303,7 @@ impl Http2 {
 
     /// Ends a request on whose answer nothing more is read.
     fn give_up(&mut self, buffers: &mut Buffers, entry: u32, code: ErrorCode, failure: Failure) -> Option<Read> {
-        let Stream { place, issued, mut input, .. } = self.streams.try_remove(entry as usize)?;
-        input.clear(buffers.pieces());
+        let (place, issued) = self.streams.try_remove(entry as usize)?.clear(buffers);
         self.frames.close(buffers, place, code);
         Some(Read::Failed { issued, failure, by_peer: false })
     }
@@ -304,8 +317,7 @@ impl Http2 {
         code: ErrorCode,
         waiting: &mut VecDeque<Issued>,
     ) -> Option<Read> {
-        let Stream { mut issued, mut input, .. } = self.streams.try_remove(entry as usize)?;
-        input.clear(buffers.pieces());
+        let (_, mut issued) = self.streams.try_remove(entry as usize)?.clear(buffers);
         if code == ErrorCode::RefusedStream && self.is_ending && !issued.is_sent_again {
             issued.is_sent_again = true;
             waiting.push_front(issued);

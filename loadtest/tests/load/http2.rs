@@ -1,6 +1,7 @@
 //! HTTP/2: the origin, as curl speaks to it, and the generator, against the origin and against scripts of frames.
 
-use std::io::Read;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::mpsc;
@@ -158,6 +159,32 @@ fn bodies_arrive_whole_in_both_directions() {
             assert_eq!(report["answered"], 8, "{path}: {report}");
         }
     }
+}
+
+#[test]
+fn a_head_may_be_longer_than_a_buffer() {
+    let origin = Origin::start(&[]);
+    let field = format!("X-Long: {}", "l".repeat(20_000));
+    let load = ["run", &origin.url, "--json", "--http2", "--streams", "2", "-n", "20", "-c", "1", "-H", &field];
+    assert_eq!(read_report(&command(&load).output().unwrap())["answered"], 20);
+}
+
+#[test]
+fn an_error_of_the_connection_is_told_and_the_origin_goes_on() {
+    let origin = Origin::start(&["--threads", "1"]);
+    let mut stream = TcpStream::connect(origin.url.strip_prefix("http://").unwrap()).unwrap();
+    // DATA on stream 0 behind the preface and SETTINGS.
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0").unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    let mut rest = &answer[..];
+    let mut kinds = Vec::new();
+    while let [a, b, c, kind, _, _, _, _, _, more @ ..] = rest {
+        kinds.push(*kind);
+        rest = &more[u32::from_be_bytes([0, *a, *b, *c]) as usize..];
+    }
+    assert_eq!(kinds.last(), Some(&GOAWAY), "{kinds:?}");
+    assert_eq!(report(&origin.url, "--http2 -n 10 -c 1 --threads 1")["answered"], 10);
 }
 
 #[test]
