@@ -188,7 +188,7 @@ impl Connection {
                 Phase::Done => return Next::Nothing,
                 Phase::Lingering => {
                     self.transport.input.clear(ring.buffers.pieces());
-                    return if self.transport.has_ended() { Next::Close } else { Next::Nothing };
+                    return if self.is_over(ring) { Next::Close } else { Next::Nothing };
                 }
             };
             match stepped {
@@ -292,7 +292,12 @@ impl Connection {
         self.transport.finish(ring);
         self.phase = Phase::Lingering;
         self.transport.input.clear(ring.buffers.pieces());
-        if self.transport.has_ended() { Next::Close } else { Next::Linger }
+        if self.is_over(ring) { Next::Close } else { Next::Linger }
+    }
+
+    /// Whether nothing more comes, and nothing is left to be sent.
+    fn is_over(&self, ring: &Ring) -> bool {
+        self.transport.has_ended() && self.transport.unsent(ring) == 0
     }
 
     fn read_body(&mut self, ring: &mut Ring, mut answer: Answer, request: &mut RequestHead) -> Step {

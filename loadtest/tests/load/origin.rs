@@ -1,7 +1,7 @@
 //! What the origin can be told to do.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 
 use serde_json::Value;
 use tungstenite::Message;
@@ -39,6 +39,17 @@ fn health_is_flipped_by_hand() {
         seen.push(ask(&origin, line)[9..12].to_owned());
     }
     assert_eq!(seen, ["200", "200", "503", "200", "405", "200", "200"]);
+}
+
+#[test]
+fn a_client_that_has_sent_fin_gets_its_answer_whole() {
+    let origin = Origin::start(&[]);
+    let mut stream = TcpStream::connect(origin.url.strip_prefix("http://").unwrap()).unwrap();
+    stream.write_all(b"GET /size/5000000 HTTP/1.1\r\nHost: o\r\nConnection: close\r\n\r\n").unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    assert!(answer.len() > 5_000_000, "{} bytes", answer.len());
 }
 
 #[test]
