@@ -58,7 +58,7 @@ fn fake(folder: &Path, name: &str, script: &str) -> PathBuf {
 }
 
 /// One of each kind.
-const SCENARIOS: [&str; 9] = [
+const SCENARIOS: [&str; 12] = [
     "small",
     "upload-64k",
     "close",
@@ -67,6 +67,9 @@ const SCENARIOS: [&str; 9] = [
     "tls-resumed",
     "tls-beside",
     "tls-both-small",
+    "h2-small",
+    "h1-to-h2",
+    "grpc-unary",
     "open-30",
 ];
 
@@ -127,6 +130,16 @@ fn a_peer_that_fails_or_answers_wrong_is_left_out_with_the_reason() {
     assert_eq!(names(&found["scenarios"][0]["proxies"]), ["cairn"]);
     assert!(table.contains("haproxy was left out: it ended at its start (exit status: 1): no such luck"), "{table}");
     assert!(table.contains("nginx was left out: it answers wrong: 128 (body 128)"), "{table}");
+}
+
+#[test]
+fn a_peer_that_cannot_do_a_scenario_is_left_out_with_the_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let nginx = fake(folder.path(), "nginx", "exit 1");
+    let mut command = compare(&["--scenario", "h1-to-h2", "--repeat", "1"]);
+    let (table, found) = results(command.env("PATH", "").arg("--nginx").arg(nginx), folder.path());
+    assert_eq!(names(&found["scenarios"][0]["proxies"]), ["cairn"]);
+    assert!(table.contains("nginx was left out: its proxy_pass speaks no HTTP/2 to origins"), "{table}");
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::args::{Arguments, RunArguments, Verb};
 use crate::report;
 use crate::run::{self, Outcome, Plan, RunCounts, RunError};
 
-/// Length of the load before each measurement that is not counted.
+/// Length of the load before each measurement that is not counted, unless the measurement is shorter.
 const WARM_UP: Duration = Duration::from_millis(500);
 
 /// Why there is no measurement.
@@ -101,7 +101,7 @@ impl Method {
         // A run of its own, so that nothing is under way when the measurement begins or ends; what it cannot hand over is its
         // connections, so those over TLS begin with a full handshake each.
         let beside = Beside::begin(scenario.beside(&target.address.to_string(), target.folder), &self.load_cpus)?;
-        load(WARM_UP)?;
+        load(WARM_UP.min(self.duration))?;
         let before = Reading::of(target.pid);
         let Outcome { plan, counts, .. } = load(self.duration)?;
         let cpu = Reading::of(target.pid).since(before);

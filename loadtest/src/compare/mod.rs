@@ -182,7 +182,8 @@ impl Testbed {
         let mut outcome = Outcome { scenario, rate, rows: Vec::new(), failed: Vec::new() };
         let mut contenders = Vec::new();
         for rival in &self.rivals {
-            match self.enter(rival, scenario) {
+            let entered = rival.lacks(scenario).map_or_else(|| self.enter(rival, scenario), |why| Err(why.into()));
+            match entered {
                 Ok(contender) => contenders.push(contender),
                 Err(why) => outcome.fail(rival.name(), why),
             }
@@ -227,9 +228,8 @@ impl Testbed {
     fn start(&self, rival: &Rival, scenario: &Scenario) -> Result<(SocketAddr, PathBuf, Process), String> {
         let prepare = || -> io::Result<_> {
             let (address, folder) = (process::free_address()?, self.folder(rival, scenario)?);
-            let &Scenario { tls, origin_tls, .. } = scenario;
-            let origin = self.origins[usize::from(origin_tls)];
-            let places = Places { listen: address, origin, folder: &folder, tls: tls.is_some(), origin_tls };
+            let origin = self.origins[usize::from(scenario.origin_tls)];
+            let places = Places { listen: address, origin, folder: &folder, scenario };
             Ok((address, rival.command(&places)?, folder))
         };
         let (address, command, folder) = prepare().map_err(|error| error.to_string())?;

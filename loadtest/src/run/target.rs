@@ -163,6 +163,11 @@ pub(super) struct RequestForm<'a> {
 /// What a call has besides.
 const GRPC_FIELDS: &str = "Content-Type: application/grpc\r\nTE: trailers\r\nTransfer-Encoding: chunked\r\n";
 
+/// Bytes of a message with its head.
+pub(crate) const fn grpc_message_bytes(message: u64) -> u64 {
+    1 + 4 + message
+}
+
 /// The message of a call as it is sent: not compressed, behind its length.
 pub(crate) fn grpc_message(message: &[u8]) -> Vec<u8> {
     [&[0][..], &(message.len() as u32).to_be_bytes(), message].concat()
