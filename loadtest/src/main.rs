@@ -4,6 +4,7 @@ mod args;
 mod compare;
 mod crew;
 mod find;
+mod floor;
 mod histogram;
 mod machine;
 mod origin;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
             error.to_string()
         }),
         Verb::Origin(arguments) => origin::origin(&arguments).map_err(|error| error.to_string()),
+        Verb::Floor(arguments) => floor::floor(&arguments).map_err(|error| error.to_string()),
         Verb::Compare(arguments) => match compare::compare(&arguments) {
             Ok(compared) => return finish(&compared.table, compared.failure.as_deref()),
             Err(error) => Err(error.to_string()),

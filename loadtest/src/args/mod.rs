@@ -2,6 +2,7 @@
 
 mod compare;
 mod find;
+mod floor;
 mod origin;
 mod run;
 
@@ -11,6 +12,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub(crate) use compare::CompareArguments;
 pub(crate) use find::FindArguments;
+pub(crate) use floor::FloorArguments;
 pub(crate) use origin::{FIELD_BYTES, OriginArguments};
 pub(crate) use run::{LoadArguments, RunArguments, TlsArguments};
 
@@ -30,6 +32,8 @@ pub(crate) enum Verb {
     Find(Box<FindArguments>),
     /// Answer every request from memory
     Origin(OriginArguments),
+    /// Pass bytes on to an origin as they are, on the ring that cairn uses: what a proxy costs at least
+    Floor(FloorArguments),
     /// Run cairn and its installed peers side by side and report what an exchange costs each
     Compare(CompareArguments),
 }

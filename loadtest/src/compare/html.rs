@@ -1,9 +1,10 @@
 //! A comparison as one self-contained page with bar charts. Not here: its figures.
 
 use super::measure::Measure;
-use super::outcome::{Comparison, Outcome, Row, Spread};
+use super::outcome::{Comparison, Outcome, Role, Row, Spread};
 use super::table;
 use crate::page::{self, escape};
+use crate::report::Plot;
 
 /// Geometry of a chart, in SVG units.
 const WIDTH: f64 = 460.0;
@@ -50,9 +51,10 @@ const CHARTS: [Chart; 4] = [
 /// The whole page.
 pub(super) fn page(all: &Comparison) -> String {
     let mut body = format!(
-        "<h1>cairn and its peers</h1>\n<p>{}</p>\n<p>{}</p>\n",
+        "<h1>cairn and its peers</h1>\n<p>{}</p>\n<p>{}</p>\n<p>{}</p>\n",
         escape(&table::machine(all)),
-        escape(&table::method(all))
+        escape(&table::method(all)),
+        escape(table::REFERENCES)
     );
     for missing in &all.missing {
         body += &format!("<p class=\"left-out\">{} was not installed and is left out.</p>\n", missing.name);
@@ -60,16 +62,35 @@ pub(super) fn page(all: &Comparison) -> String {
     for outcome in &all.outcomes {
         body += &section(outcome);
     }
+    body += &curves(all);
     if all.interrupted {
         body += "<p class=\"left-out\">Interrupted: this is what there was.</p>\n";
     }
     page::page("cairn and its peers", &body)
 }
 
+/// The CPU time of an exchange over the rate; nothing where there were no open loops at several rates.
+fn curves(all: &Comparison) -> String {
+    let curves = all.curves();
+    let rates = || curves.iter().flat_map(|curve| curve.points.iter().map(|(rate, _)| *rate));
+    let Some(width) = rates().reduce(f64::max) else { return String::new() };
+    let mut ticks: Vec<f64> = rates().collect();
+    ticks.sort_by(f64::total_cmp);
+    ticks.dedup();
+    let plot = Plot {
+        title: "CPU µs per exchange over requests per second (less is better)",
+        ticks: ticks.into_iter().map(|rate| (rate, format!("{rate:.0}/s"))).collect(),
+        width,
+        lines: curves.into_iter().zip('a'..='f').map(|(curve, class)| (curve.proxy, class, curve.points)).collect(),
+        spreads: Vec::new(),
+    };
+    format!("<section>\n<h2>load</h2>\n{}</section>\n", plot.draw())
+}
+
 fn section(outcome: &Outcome) -> String {
     let mut text =
         format!("<section>\n<h2>{}</h2>\n<p>{}</p>\n", escape(outcome.scenario.name), escape(&table::heading(outcome)));
-    let cairn = outcome.rows.iter().find(|row| row.is_cairn);
+    let cairn = outcome.rows.iter().find(|row| row.role == Role::Cairn);
     if let Some(ratio) = cairn.and_then(|row| outcome.cpu_ratio(row)) {
         text += &format!("<p class=\"ratio\">cairn takes <b>{ratio:.2}</b> of the best peer's CPU</p>\n");
     }
@@ -116,7 +137,7 @@ impl Chart {
         let sum: f64 = self.parts.iter().map(|(_, part)| row.spread(part).median).sum();
         for (class, part) in self.parts {
             let width = row.spread(part).median / sum.max(f64::MIN_POSITIVE) * whole.median * scale;
-            let owner = if row.is_cairn { "cairn" } else { "peer" };
+            let owner = if row.role == Role::Cairn { "cairn" } else { "peer" };
             text += &format!(
                 "<rect x=\"{left:.1}\" y=\"{top}\" width=\"{width:.1}\" height=\"{BAR}\" class=\"{class} {owner}\"/>"
             );
@@ -142,12 +163,12 @@ mod tests {
 
     #[test]
     fn bars_are_drawn_to_scale() {
-        let row = |proxy, is_cairn, rate| {
+        let row = |proxy, role, rate| {
             let measure = |rate| Measure { rate, ..Measure::default() };
             let measures = vec![measure(rate), measure(rate * 0.5), measure(rate * 0.75)];
-            Row { proxy, is_cairn, agreement: None, measures }
+            Row { proxy, role, agreement: None, measures }
         };
-        let svg = CHARTS[1].draw(&[row("cairn", true, 400.0), row("nginx", false, 200.0)]);
+        let svg = CHARTS[1].draw(&[row("cairn", Role::Cairn, 400.0), row("nginx", Role::Peer, 200.0)]);
         let room = WIDTH - LABEL - VALUE;
         for (width, class) in [(room * 0.75, "rate cairn"), (room * 0.375, "rate peer")] {
             assert!(svg.contains(&format!("width=\"{width:.1}\" height=\"20\" class=\"{class}\"")), "{svg}");

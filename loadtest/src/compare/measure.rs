@@ -54,6 +54,8 @@ pub(super) struct Measure {
     /// Share of time in which the proxy's CPU worked for the proxy, and the load's CPUs for the load (without the origin).
     pub(super) busy: f64,
     pub(super) load_busy: f64,
+    /// Context switches of the proxy for each exchange.
+    pub(super) switches: f64,
     pub(super) p50_us: f64,
     pub(super) p99_us: f64,
     pub(super) p999_us: f64,
@@ -104,17 +106,18 @@ impl Method {
         load(WARM_UP.min(self.duration))?;
         let before = Reading::of(target.pid);
         let Outcome { plan, counts, .. } = load(self.duration)?;
-        let cpu = Reading::of(target.pid).since(before);
+        let used = Reading::of(target.pid).since(before);
         check(scenario, &plan, &counts)?;
         beside.map_or(Ok(()), Beside::end)?;
         let us = |time: Duration| time.as_secs_f64() * 1e6;
         let (seconds, exchanges) = (counts.elapsed.as_secs_f64(), counts.latency.count().max(1) as f64);
         Ok(Measure {
             rate: counts.latency.count() as f64 / seconds,
-            user_us: us(cpu.user) / exchanges,
-            system_us: us(cpu.system) / exchanges,
-            busy: (cpu.user + cpu.system).as_secs_f64() / seconds,
+            user_us: us(used.user) / exchanges,
+            system_us: us(used.system) / exchanges,
+            busy: (used.user + used.system).as_secs_f64() / seconds,
             load_busy: counts.cpu.as_secs_f64() / seconds / self.load_cpus.len() as f64,
+            switches: used.switches as f64 / exchanges,
             p50_us: us(counts.latency.quantile(0.5)),
             p99_us: us(counts.latency.quantile(0.99)),
             p999_us: us(counts.latency.quantile(0.999)),

@@ -24,7 +24,7 @@ use crate::args::CompareArguments;
 use crate::crew::{self, CrewError, Stop};
 use crate::machine;
 use measure::{MeasureError, Method, Target};
-use outcome::{Comparison, Outcome, Row};
+use outcome::{Comparison, Outcome, Role, Row};
 use process::{Process, ProcessError};
 use rival::{Places, Rival};
 use scenario::Scenario;
@@ -117,7 +117,8 @@ fn find_peak(testbed: &Testbed, outcomes: &[Outcome], stop: &Stop) -> f64 {
             &measured
         }
     };
-    let own = outcome.rows.first().map(|row| row.spread(|measure| measure.rate).median);
+    let own =
+        outcome.rows.iter().find(|row| row.role == Role::Cairn).map(|row| row.spread(|measure| measure.rate).median);
     outcome.peak().or(own).unwrap_or(1.0)
 }
 
@@ -143,17 +144,22 @@ struct Testbed {
     identity: Identity,
     /// In the clear, and over TLS.
     origins: [SocketAddr; 2],
-    _origins: [Process; 2],
+    origin_processes: [Process; 2],
 }
 
-/// A running proxy.
-struct Contender<'a> {
-    rival: &'a Rival,
-    process: Process,
+/// What is measured: a running proxy, or what stands in its place.
+struct Contender {
+    /// None: the origin itself, without a proxy.
+    process: Option<Process>,
+    pid: u32,
     address: SocketAddr,
     folder: PathBuf,
     row: Row,
 }
+
+/// Name of the bare forwarder, and of the row without a proxy.
+const FLOOR: &str = "floor";
+const DIRECT: &str = "direct";
 
 impl Testbed {
     fn new(rivals: Vec<Rival>, method: Method, proxy_cpu: usize, origin_cpus: &[usize]) -> Result<Self, CompareError> {
@@ -172,8 +178,8 @@ impl Testbed {
         };
         let plain = start("origin.log", &[])?;
         let tls = start("origin-tls.log", &["--tls".into(), tls::both(folder.path()).into()])?;
-        let (origins, _origins) = ([plain.0, tls.0], [plain.1, tls.1]);
-        Ok(Self { rivals, method, proxy_cpu, folder, identity, origins, _origins })
+        let (origins, origin_processes) = ([plain.0, tls.0], [plain.1, tls.1]);
+        Ok(Self { rivals, method, proxy_cpu, folder, identity, origins, origin_processes })
     }
 
     /// Runs one scenario: starts and checks all proxies, then measures them in turn until all repetitions are done or `stop` is
@@ -188,23 +194,33 @@ impl Testbed {
                 Err(why) => outcome.fail(rival.name(), why),
             }
         }
+        // Without a proxy there is nothing to compare.
+        if contenders.is_empty() {
+            return outcome;
+        }
+        for (name, entered) in [(FLOOR, self.enter_floor(scenario)), (DIRECT, self.enter_direct(scenario).map(Some))] {
+            match entered {
+                Ok(contender) => contenders.extend(contender),
+                Err(why) => outcome.fail(name, why),
+            }
+        }
         for turn in 1..=repeat {
             contenders.retain_mut(|contender| {
                 if stop.is_asked() {
                     return true;
                 }
-                let target =
-                    Target { pid: contender.process.id(), address: contender.address, folder: &contender.folder };
+                let target = contender.target();
+                let name = contender.row.proxy;
                 match self.method.measure(scenario, target, rate) {
                     Ok(measure) => {
-                        let (name, proxy, us) = (scenario.name, contender.rival.name(), table::short(measure.cpu_us()));
-                        say(&format!("{name} {turn}/{repeat} {proxy}: {us} µs/exchange, {:.0}/s", measure.rate));
+                        let (scenario, us) = (scenario.name, table::short(measure.cpu_us()));
+                        say(&format!("{scenario} {turn}/{repeat} {name}: {us} µs/exchange, {:.0}/s", measure.rate));
                         contender.row.measures.push(measure);
                         true
                     }
                     Err(MeasureError::Interrupted) => true,
                     Err(why) => {
-                        outcome.fail(contender.rival.name(), why.to_string());
+                        outcome.fail(name, why.to_string());
                         false
                     }
                 }
@@ -216,18 +232,53 @@ impl Testbed {
     }
 
     /// Starts a proxy and checks its answers.
-    fn enter<'a>(&self, rival: &'a Rival, scenario: &'static Scenario) -> Result<Contender<'a>, String> {
-        let (address, folder, mut process) = self.start(rival, scenario)?;
-        process.wait_for(address).map_err(|error| error.to_string())?;
-        let target = Target { pid: process.id(), address, folder: &folder };
-        let agreement = self.method.check(scenario, target).map_err(|error| error.to_string())?;
-        let row = Row { proxy: rival.name(), is_cairn: rival.is_cairn(), agreement, measures: Vec::new() };
-        Ok(Contender { rival, process, address, folder, row })
+    fn enter(&self, rival: &Rival, scenario: &'static Scenario) -> Result<Contender, String> {
+        let (address, folder, process) = self.start(rival, scenario)?;
+        let pid = process.id();
+        self.check(scenario, Contender::new(rival.name(), rival.role(), (address, folder), pid, Some(process)))
+    }
+
+    /// Starts a bare forwarder, where one does what a proxy would do.
+    fn enter_floor(&self, scenario: &'static Scenario) -> Result<Option<Contender>, String> {
+        if !scenario.has_floor() {
+            return Ok(None);
+        }
+        let start = || -> io::Result<_> {
+            let (address, folder) = (process::free_address()?, self.folder(FLOOR, scenario)?);
+            let mut command = Command::new(std::env::current_exe()?);
+            command.args([FLOOR, "--listen", &address.to_string(), "--origin", &self.origins[0].to_string()]);
+            command.args(["--cpus", &self.proxy_cpu.to_string()]);
+            let process = Process::start(command, &[self.proxy_cpu], folder.join("log")).map_err(io::Error::other)?;
+            Ok((address, folder, process))
+        };
+        let (address, folder, process) = start().map_err(|error| error.to_string())?;
+        let pid = process.id();
+        let floor = Contender::new(FLOOR, Role::Floor, (address, folder), pid, Some(process));
+        self.check(scenario, floor).map(Some)
+    }
+
+    /// The origin itself, in the place of a proxy.
+    fn enter_direct(&self, scenario: &'static Scenario) -> Result<Contender, String> {
+        let folder = self.folder(DIRECT, scenario).map_err(|error| error.to_string())?;
+        let which = usize::from(scenario.tls.is_some());
+        let (address, pid) = (self.origins[which], self.origin_processes[which].id());
+        self.check(scenario, Contender::new(DIRECT, Role::Direct, (address, folder), pid, None))
+    }
+
+    /// Checks the answers.
+    fn check(&self, scenario: &'static Scenario, mut contender: Contender) -> Result<Contender, String> {
+        let address = contender.address;
+        if let Some(process) = &mut contender.process {
+            process.wait_for(address).map_err(|error| error.to_string())?;
+        }
+        let agreement = self.method.check(scenario, contender.target()).map_err(|error| error.to_string())?;
+        contender.row.agreement = agreement;
+        Ok(contender)
     }
 
     fn start(&self, rival: &Rival, scenario: &Scenario) -> Result<(SocketAddr, PathBuf, Process), String> {
         let prepare = || -> io::Result<_> {
-            let (address, folder) = (process::free_address()?, self.folder(rival, scenario)?);
+            let (address, folder) = (process::free_address()?, self.folder(rival.name(), scenario)?);
             let origin = self.origins[usize::from(scenario.origin_tls)];
             let places = Places { listen: address, origin, folder: &folder, scenario };
             Ok((address, rival.command(&places)?, folder))
@@ -237,14 +288,25 @@ impl Testbed {
         Ok((address, folder, process.map_err(|error| error.to_string())?))
     }
 
-    fn folder(&self, rival: &Rival, scenario: &Scenario) -> io::Result<PathBuf> {
-        let folder = self.folder.path().join(scenario.name).join(rival.name());
+    fn folder(&self, name: &str, scenario: &Scenario) -> io::Result<PathBuf> {
+        let folder = self.folder.path().join(scenario.name).join(name);
         std::fs::create_dir_all(&folder)?;
         open_to_all(self.folder.path())?;
         if scenario.tls.is_some() || scenario.origin_tls {
             self.identity.write(&folder)?;
         }
         Ok(folder)
+    }
+}
+
+impl Contender {
+    fn new(name: &'static str, role: Role, place: (SocketAddr, PathBuf), pid: u32, process: Option<Process>) -> Self {
+        let row = Row { proxy: name, role, agreement: None, measures: Vec::new() };
+        Self { process, pid, address: place.0, folder: place.1, row }
+    }
+
+    fn target(&self) -> Target<'_> {
+        Target { pid: self.pid, address: self.address, folder: &self.folder }
     }
 }
 

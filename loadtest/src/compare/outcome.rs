@@ -34,11 +34,23 @@ pub(super) struct Outcome {
     pub(super) failed: Vec<(&'static str, String)>,
 }
 
-/// Results of one proxy.
+/// What a row is measured for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    Cairn,
+    /// Another proxy, which ratios are to.
+    Peer,
+    /// `cairn-load floor`: what passing the bytes on costs.
+    Floor,
+    /// No proxy: the CPU time is the origin's.
+    Direct,
+}
+
+/// Results of one proxy, or of what stands in its place.
 #[derive(Debug)]
 pub(super) struct Row {
     pub(super) proxy: &'static str,
-    pub(super) is_cairn: bool,
+    pub(super) role: Role,
     /// Version, cipher suite and group of TLS.
     pub(super) agreement: Option<String>,
     pub(super) measures: Vec<Measure>,
@@ -64,11 +76,44 @@ impl Comparison {
     }
 }
 
+/// The CPU time of an exchange over the rate at which requests are due.
+#[derive(Debug, PartialEq)]
+pub(super) struct Curve {
+    pub(super) proxy: &'static str,
+    /// Rate and microseconds.
+    pub(super) points: Vec<(f64, f64)>,
+}
+
+impl Comparison {
+    /// A curve for each proxy, if there were open loops at several rates.
+    pub(super) fn curves(&self) -> Vec<Curve> {
+        let loads = || self.outcomes.iter().filter_map(|outcome| Some((outcome.rate?, outcome)));
+        let mut curves: Vec<Curve> = Vec::new();
+        if loads().nth(1).is_none() {
+            return curves;
+        }
+        for (rate, row) in loads().flat_map(|(rate, outcome)| outcome.rows.iter().map(move |row| (rate, row))) {
+            let point = (rate, row.spread(Measure::cpu_us).median);
+            match curves.iter_mut().find(|curve| curve.proxy == row.proxy) {
+                Some(curve) => curve.points.push(point),
+                None => curves.push(Curve { proxy: row.proxy, points: vec![point] }),
+            }
+        }
+        curves
+    }
+}
+
 impl Outcome {
     /// CPU time of the proxy relative to the best peer.
     pub(super) fn cpu_ratio(&self, row: &Row) -> Option<f64> {
-        let peers = self.rows.iter().filter(|row| !row.is_cairn).map(|row| row.spread(Measure::cpu_us).median);
+        let peers = self.rows.iter().filter(|row| row.role == Role::Peer).map(|row| row.spread(Measure::cpu_us).median);
         peers.reduce(f64::min).map(|best| row.spread(Measure::cpu_us).median / best)
+    }
+
+    /// CPU time of cairn relative to the floor.
+    pub(super) fn floor_ratio(&self) -> Option<f64> {
+        let cpu = |role| self.rows.iter().find(|row| row.role == role).map(|row| row.spread(Measure::cpu_us).median);
+        Some(cpu(Role::Cairn)? / cpu(Role::Floor)?)
     }
 
     /// Rate of the proxy relative to the best peer.
@@ -78,7 +123,8 @@ impl Outcome {
 
     /// The rate of the fastest peer.
     pub(super) fn peak(&self) -> Option<f64> {
-        let peers = self.rows.iter().filter(|row| !row.is_cairn).map(|row| row.spread(|measure| measure.rate).median);
+        let peers =
+            self.rows.iter().filter(|row| row.role == Role::Peer).map(|row| row.spread(|measure| measure.rate).median);
         peers.reduce(f64::max)
     }
 }
@@ -129,14 +175,53 @@ mod tests {
     fn ratios_are_to_the_best_peer_alone() {
         let row = |proxy, user_us, rate| {
             let measures = vec![Measure { user_us, rate, ..Measure::default() }];
-            Row { proxy, is_cairn: proxy == "cairn", agreement: None, measures }
+            let role = match proxy {
+                "cairn" => Role::Cairn,
+                "floor" => Role::Floor,
+                _ => Role::Peer,
+            };
+            Row { proxy, role, agreement: None, measures }
         };
-        let rows = vec![row("cairn", 10.0, 300.0), row("nginx", 20.0, 100.0), row("haproxy", 40.0, 200.0)];
+        let rows = vec![
+            row("cairn", 10.0, 300.0),
+            row("nginx", 20.0, 100.0),
+            row("haproxy", 40.0, 200.0),
+            row("floor", 8.0, 900.0),
+        ];
         let mut outcome = Outcome { scenario: super::super::scenario::peak(), rate: None, rows, failed: Vec::new() };
         let ratios = |outcome: &Outcome| (outcome.cpu_ratio(&outcome.rows[0]), outcome.rate_ratio(&outcome.rows[0]));
         assert_eq!(ratios(&outcome), (Some(0.5), Some(1.5)));
-        assert_eq!(outcome.cpu_ratio(&outcome.rows[2]), Some(2.0));
+        assert_eq!((outcome.cpu_ratio(&outcome.rows[2]), outcome.floor_ratio()), (Some(2.0), Some(1.25)));
         outcome.rows.truncate(1);
-        assert_eq!(ratios(&outcome), (None, None));
+        assert_eq!((ratios(&outcome), outcome.floor_ratio()), ((None, None), None));
+    }
+
+    #[test]
+    fn a_curve_needs_two_rates() {
+        let row = |proxy, user_us| Row {
+            proxy,
+            role: Role::Peer,
+            agreement: None,
+            measures: vec![Measure { user_us, ..Measure::default() }],
+        };
+        let outcome = |rate, rows| Outcome { scenario: super::super::scenario::peak(), rate, rows, failed: Vec::new() };
+        let mut all = Comparison {
+            machine: crate::machine::Machine::here(None),
+            commit: None,
+            date: String::new(),
+            repeat: 1,
+            seconds: 1.0,
+            proxy_cpu: 0,
+            load_cpus: Vec::new(),
+            origin_cpus: Vec::new(),
+            proxies: Vec::new(),
+            missing: Vec::new(),
+            outcomes: vec![outcome(None, vec![row("a", 9.0)]), outcome(Some(10.0), vec![row("a", 3.0), row("b", 5.0)])],
+            interrupted: false,
+        };
+        assert_eq!(all.curves(), []);
+        all.outcomes.push(outcome(Some(20.0), vec![row("a", 2.0)]));
+        let curve = |proxy, points: &[(f64, f64)]| Curve { proxy, points: points.to_vec() };
+        assert_eq!(all.curves(), [curve("a", &[(10.0, 3.0), (20.0, 2.0)]), curve("b", &[(10.0, 5.0)])]);
     }
 }

@@ -12,35 +12,42 @@ pub(super) struct Reading {
     run_ns: u64,
     user_ticks: u64,
     system_ticks: u64,
+    switches: u64,
 }
 
-/// CPU time between two readings.
+/// What was used between two readings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Cpu {
+pub(super) struct Used {
     pub(super) user: Duration,
     pub(super) system: Duration,
+    /// Context switches of threads that have not ended, whoever wanted them.
+    pub(super) switches: u64,
 }
 
 impl Reading {
     pub(super) fn of(root: u32) -> Self {
-        let mut sum = Self { run_ns: 0, user_ticks: 0, system_ticks: 0 };
+        let mut sum = Self { run_ns: 0, user_ticks: 0, system_ticks: 0, switches: 0 };
         for pid in family(root) {
             let (user, system) = fs::read_to_string(format!("/proc/{pid}/stat")).map_or((0, 0), |text| stat(&text));
             sum.user_ticks += user;
             sum.system_ticks += system;
             // Only `stat` includes threads that have ended. Both are lower bounds.
             sum.run_ns += threads_ns(pid).max((user + system) * TICK_NS);
+            let switches = |task: String| fs::read_to_string(task + "/status").map_or(0, |text| switches(&text));
+            sum.switches += tasks(pid).map(switches).sum::<u64>();
         }
         sum
     }
 
-    /// CPU time between two readings. The sum has nanoseconds, its parts are divided in proportion to the ticks.
-    pub(super) fn since(self, before: Self) -> Cpu {
+    /// What was used between two readings. The sum of CPU time has nanoseconds, its parts are
+    /// divided in proportion to the ticks.
+    pub(super) fn since(self, before: Self) -> Used {
         let run_ns = self.run_ns.saturating_sub(before.run_ns);
         let user = self.user_ticks.saturating_sub(before.user_ticks);
         let system = self.system_ticks.saturating_sub(before.system_ticks);
         let user_ns = (run_ns as f64 * user as f64 / (user + system).max(1) as f64) as u64;
-        Cpu { user: Duration::from_nanos(user_ns), system: Duration::from_nanos(run_ns - user_ns) }
+        let (user, system) = (Duration::from_nanos(user_ns), Duration::from_nanos(run_ns - user_ns));
+        Used { user, system, switches: self.switches.saturating_sub(before.switches) }
     }
 }
 
@@ -82,6 +89,12 @@ fn stat(text: &str) -> (u64, u64) {
     (fields.next().unwrap_or(0), fields.next().unwrap_or(0))
 }
 
+/// Context switches of a thread (proc_pid_status(5)).
+fn switches(status: &str) -> u64 {
+    let counts = status.lines().filter_map(|line| line.split_once("voluntary_ctxt_switches:"));
+    counts.filter_map(|(_, count)| count.trim().parse::<u64>().ok()).sum()
+}
+
 fn high_water(status: &str) -> Option<u64> {
     status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok())
 }
@@ -96,7 +109,8 @@ mod tests {
         assert_eq!(stat(line), (250, 750));
         assert_eq!(stat(""), (0, 0));
         assert_eq!(high_water("VmPeak:\t 9 kB\nVmHWM:\t  1234 kB\n"), Some(1234));
-        let reading = |run_ns, user_ticks, system_ticks| Reading { run_ns, user_ticks, system_ticks };
+        assert_eq!(switches("Threads:\t1\nvoluntary_ctxt_switches:\t150\nnonvoluntary_ctxt_switches:\t45\n"), 195);
+        let reading = |run_ns, user_ticks, system_ticks| Reading { run_ns, user_ticks, system_ticks, switches: 0 };
         let cpu = reading(10_001_000_000, 250, 750).since(reading(1_000, 0, 0));
         assert_eq!((cpu.user.as_nanos(), cpu.system.as_nanos()), (2_500_249_750, 7_500_749_250));
     }

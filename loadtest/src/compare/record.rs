@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::measure::Measure;
-use super::outcome::{Comparison, Outcome, Row};
+use super::outcome::{Comparison, Outcome, Role, Row};
 use super::{html, table};
 use crate::args::CompareArguments;
 
@@ -60,9 +60,16 @@ fn scenario(outcome: &Outcome) -> Value {
         "name": outcome.scenario.name,
         "title": outcome.scenario.describe(),
         "rate": outcome.rate,
-        "proxies": outcome.rows.iter().map(|row| proxy(outcome, row)).collect::<Vec<_>>(),
+        "proxies": rows(outcome, &[Role::Cairn, Role::Peer]),
+        "references": rows(outcome, &[Role::Floor, Role::Direct]),
+        "cpu_to_floor": outcome.floor_ratio(),
         "failed": outcome.failed.iter().map(|(name, why)| json!({ "name": name, "why": why })).collect::<Vec<_>>(),
     })
+}
+
+/// The rows with these roles.
+fn rows(outcome: &Outcome, roles: &[Role]) -> Vec<Value> {
+    outcome.rows.iter().filter(|row| roles.contains(&row.role)).map(|row| proxy(outcome, row)).collect()
 }
 
 fn proxy(outcome: &Outcome, row: &Row) -> Value {
@@ -81,6 +88,7 @@ fn proxy(outcome: &Outcome, row: &Row) -> Value {
         "p99_us": spread(|measure| measure.p99_us),
         "p99_9_us": spread(|measure| measure.p999_us),
         "busy": spread(|measure| measure.busy),
+        "switches_per_exchange": spread(|measure| measure.switches),
         "load_busy": spread(|measure| measure.load_busy),
         "peak_rss_kib": spread(|measure| measure.peak_kib as f64),
         "errors": row.errors(),

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::outcome::Role;
 use super::scenario::Scenario;
 use super::tls::ORIGIN_NAME;
 use crate::args::CompareArguments;
@@ -113,8 +114,8 @@ impl Rival {
         (self.kind.lacks)(scenario)
     }
 
-    pub(super) fn is_cairn(&self) -> bool {
-        self.kind.name == KINDS[0].name
+    pub(super) fn role(&self) -> Role {
+        if self.kind.name == KINDS[0].name { Role::Cairn } else { Role::Peer }
     }
 
     /// Writes its configuration to its folder and returns the command that starts it.

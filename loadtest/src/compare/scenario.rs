@@ -64,6 +64,9 @@ const PLAIN: Scenario = Scenario {
     beside: None,
 };
 
+/// Defaults of an open loop.
+const OPEN: Scenario = Scenario { load: &["-c", "256", "--poisson"], ..PLAIN };
+
 /// Load of clients that speak HTTP/2.
 const STREAMS: &[&str] = &["-c", "16", "--http2", "--streams", "8"];
 
@@ -78,7 +81,7 @@ const HTTP2: Scenario = Scenario {
 };
 
 /// All scenarios, in the order of their runs.
-pub(super) const ALL: [Scenario; 23] = [
+pub(super) const ALL: [Scenario; 26] = [
     PLAIN,
     Scenario { name: "64k", title: "GET of 64 KiB, 64 connections", path: "/size/65536", length: 64 << 10, ..PLAIN },
     Scenario { name: "1m", title: "GET of 1 MiB, 64 connections", path: "/size/1048576", length: 1 << 20, ..PLAIN },
@@ -186,18 +189,34 @@ pub(super) const ALL: [Scenario; 23] = [
         ..PLAIN
     },
     Scenario {
-        name: "open-30",
-        title: "GET of 64 bytes, open loop at 30 % of the best peer's peak",
-        load: &["-c", "256", "--poisson"],
-        share: Some(0.3),
-        ..PLAIN
+        name: "load-10",
+        title: "GET of 64 bytes, open loop at 10 % of the best peer's peak",
+        share: Some(0.1),
+        ..OPEN
     },
     Scenario {
-        name: "open-70",
+        name: "load-30",
+        title: "GET of 64 bytes, open loop at 30 % of the best peer's peak",
+        share: Some(0.3),
+        ..OPEN
+    },
+    Scenario {
+        name: "load-50",
+        title: "GET of 64 bytes, open loop at 50 % of the best peer's peak",
+        share: Some(0.5),
+        ..OPEN
+    },
+    Scenario {
+        name: "load-70",
         title: "GET of 64 bytes, open loop at 70 % of the best peer's peak",
-        load: &["-c", "256", "--poisson"],
         share: Some(0.7),
-        ..PLAIN
+        ..OPEN
+    },
+    Scenario {
+        name: "load-90",
+        title: "GET of 64 bytes, open loop at 90 % of the best peer's peak",
+        share: Some(0.9),
+        ..OPEN
     },
 ];
 
@@ -237,6 +256,12 @@ impl Scenario {
         all.extend(["--timeout".into(), "60s".into()]);
         all.extend(["--expect-sha256".into(), hex(&Sha256::digest(body))]);
         all
+    }
+
+    /// Whether passing bytes on as they are does what a proxy would do: connections are kept, and both sides speak HTTP/1.1 in the clear.
+    pub(super) fn has_floor(&self) -> bool {
+        let is_plain = self.tls.is_none() && !self.origin_tls && !self.http2 && !self.origin_http2;
+        is_plain && !self.load.contains(&"--close")
     }
 
     /// Description of requests, connections and key, on one line.

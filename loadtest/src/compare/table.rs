@@ -3,15 +3,19 @@
 use super::measure::Measure;
 use super::outcome::{Comparison, Outcome, Row, Spread};
 
+/// What the rows are that are no proxy.
+pub(super) const REFERENCES: &str = "floor: bytes passed on as they are, on the ring that cairn uses; direct: no proxy, CPU time and memory are the origin's";
+
 /// The whole report.
 pub(super) fn text(all: &Comparison) -> String {
-    let mut text = format!("{}\n{}\n", machine(all), method(all));
+    let mut text = format!("{}\n{}\n{REFERENCES}\n", machine(all), method(all));
     for missing in &all.missing {
         text += &format!("{} is not installed and left out: {}\n", missing.name, missing.install);
     }
     for outcome in &all.outcomes {
         text += &table(outcome);
     }
+    text += &curves(all);
     if all.interrupted {
         text += "\ninterrupted: this is what there was\n";
     }
@@ -52,7 +56,7 @@ pub(super) fn heading(outcome: &Outcome) -> String {
 
 /// One scenario.
 fn table(outcome: &Outcome) -> String {
-    const HEAD: [&str; 12] = [
+    const HEAD: [&str; 13] = [
         "",
         "CPU µs/exchange",
         "user",
@@ -64,6 +68,7 @@ fn table(outcome: &Outcome) -> String {
         "p99 µs",
         "p99.9 µs",
         "busy",
+        "switches",
         "peak MiB",
     ];
     let mut rows = vec![HEAD.map(str::to_owned).to_vec()];
@@ -79,6 +84,9 @@ fn table(outcome: &Outcome) -> String {
                 &format!("  {}: {} requests found no free connection when they were due\n", row.proxy, row.unsent());
         }
     }
+    if let Some(ratio) = outcome.floor_ratio() {
+        text += &format!("  cairn takes {ratio:.2} of the floor's CPU\n");
+    }
     for line in handshakes(outcome) {
         text += &format!("  {line}\n");
     }
@@ -86,6 +94,25 @@ fn table(outcome: &Outcome) -> String {
         text += &format!("  {proxy} was left out: {why}\n");
     }
     text
+}
+
+/// The CPU time of an exchange over the rate; nothing where there were no open loops at several rates.
+fn curves(all: &Comparison) -> String {
+    let curves = all.curves();
+    let mut rates: Vec<f64> = curves.iter().flat_map(|curve| curve.points.iter().map(|(rate, _)| *rate)).collect();
+    rates.sort_by(f64::total_cmp);
+    rates.dedup();
+    if rates.is_empty() {
+        return String::new();
+    }
+    let row = |name: &str, cells: Vec<String>| [vec![name.to_owned()], cells].concat();
+    let mut rows = vec![row("", rates.iter().map(|rate| format!("{rate:.0}/s")).collect())];
+    for curve in curves {
+        let at =
+            |rate: &f64| curve.points.iter().find(|(found, _)| found == rate).map_or("-".into(), |(_, us)| short(*us));
+        rows.push(row(curve.proxy, rates.iter().map(at).collect()));
+    }
+    format!("\nload: CPU µs/exchange by requests/s\n{}", align(&rows))
 }
 
 /// What proxies agreed on and how their handshakes went, a line for each agreement; none where there is no TLS.
@@ -118,6 +145,7 @@ fn cells(outcome: &Outcome, row: &Row) -> Vec<String> {
         us(|measure| measure.p99_us),
         us(|measure| measure.p999_us),
         format!("{:.0} %", 100.0 * row.spread(|measure| measure.busy).median),
+        us(|measure| measure.switches),
         format!("{:.1}", row.spread(|measure| measure.peak_kib as f64 / 1024.0).max),
     ]
 }
@@ -152,13 +180,14 @@ pub(super) fn short(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compare::outcome::Role;
     use crate::compare::scenario;
 
     #[test]
     fn proxies_that_agreed_on_the_same_share_a_line() {
         let row = |proxy, agreement: Option<&str>, handshakes| {
             let measure = Measure { handshakes, resumed: handshakes - 1, ..Measure::default() };
-            Row { proxy, is_cairn: false, agreement: agreement.map(str::to_owned), measures: vec![measure; 2] }
+            Row { proxy, role: Role::Peer, agreement: agreement.map(str::to_owned), measures: vec![measure; 2] }
         };
         let rows =
             vec![row("a", Some("one"), 5), row("b", Some("two"), 6), row("c", Some("one"), 7), row("d", None, 8)];

@@ -81,7 +81,7 @@ fn tls_server(file: &Path) -> Result<tls::Server, OriginError> {
 }
 
 /// A listening socket for each thread, all on one address.
-fn open(listen: &Address, threads: usize) -> Result<(Vec<OwnedFd>, Address), BindError> {
+pub(crate) fn open(listen: &Address, threads: usize) -> Result<(Vec<OwnedFd>, Address), BindError> {
     let first = uring::bind(listen)?;
     let address = match (listen, uring::local_port(&first)) {
         (Address::Inet(address), Some(port)) => Address::Inet(SocketAddr::new(address.ip(), port)),

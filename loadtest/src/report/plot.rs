@@ -14,7 +14,7 @@ const NEAR: f64 = 0.7;
 /// Approximate number of ticks of the vertical axis.
 const TICKS: f64 = 5.0;
 
-/// One line: its name, its class (`a`, `b` or `c`), its points.
+/// One line: its name, its class (`a` to `f`), its points.
 pub(crate) type Line = (&'static str, char, Vec<(f64, f64)>);
 
 /// A plot. Both axes begin at 0.

@@ -70,6 +70,33 @@ impl Origin {
     }
 }
 
+/// `cairn-load floor` before an origin; killed when dropped.
+pub(crate) struct Floor {
+    child: Child,
+    pub(crate) url: String,
+}
+
+impl Floor {
+    /// One before what listens at this URL.
+    pub(crate) fn before(url: &str) -> Self {
+        let to = url.strip_prefix("http://").unwrap();
+        let mut child =
+            command(&["floor", "--listen", "127.0.0.1:0", "--origin", to, "--threads", "1"]).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
+        let address = line.trim().strip_prefix("cairn-load: floor on ").expect("its address");
+        let url = format!("http://{address}");
+        Self { child, url }
+    }
+}
+
+impl Drop for Floor {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 impl Drop for Origin {
     fn drop(&mut self) {
         // It may have ended already.

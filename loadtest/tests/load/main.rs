@@ -4,6 +4,7 @@
 
 mod files;
 mod find;
+mod floor;
 mod harness;
 mod http2;
 mod mixes;
