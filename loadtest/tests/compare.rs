@@ -110,6 +110,22 @@ fn whatever_is_installed_is_measured_and_recorded() {
 }
 
 #[test]
+fn a_matrix_is_run_with_two_workers() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = compare(&["--matrix", "api-gateway", "--repeat", "1"]);
+    let (table, found) = results(command.env("PATH", ""), folder.path());
+    assert_eq!(names(&found["scenarios"]).len(), 12, "{table}");
+    for scenario in found["scenarios"].as_array().unwrap() {
+        let is_limited = scenario["name"].as_str().unwrap().ends_with("-1000");
+        assert_eq!(scenario["rate"].as_f64(), is_limited.then_some(1000.0), "{scenario:#}");
+        assert_eq!(
+            (names(&scenario["proxies"]), names(&scenario["references"])),
+            (vec!["cairn"], vec!["floor", "direct"])
+        );
+    }
+}
+
+#[test]
 fn without_peers_cairn_is_measured_alone() {
     let folder = tempfile::tempdir().unwrap();
     let mut command = compare(&["--scenario", "small", "--repeat", "1"]);

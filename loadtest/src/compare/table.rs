@@ -42,7 +42,7 @@ pub(super) fn method(all: &Comparison) -> String {
         proxies.join(", "),
         all.repeat,
         all.seconds,
-        all.proxy_cpu,
+        list(&all.proxy_cpus),
         list(&all.load_cpus),
         list(&all.origin_cpus),
     )
