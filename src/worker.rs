@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
+use crate::access_log::{TAPS, TapOrder};
 use crate::buffer::Pool;
 use crate::downstream::Downstreams;
 use crate::event_log::{Level, log};
@@ -60,9 +61,20 @@ pub struct WorkerHandle {
     pub access_log: Mailbox<ByteRingReader>,
     /// The entries of which spans are made, for the one who reads them.
     pub observed: Mailbox<ByteRingReader>,
+    /// What it has to know of those who watch exchanges.
+    taps: [Mailbox<TapOrder>; TAPS],
 }
 
 impl WorkerHandle {
+    /// Says whether somebody watches exchanges at this place; the worker takes it in between two turns.
+    pub fn watch(&self, place: usize, order: TapOrder) {
+        if let Some(mailbox) = self.taps.get(place) {
+            // What is replaced was not taken in, and says less.
+            drop(mailbox.store(order));
+            self.waker.wake();
+        }
+    }
+
     /// Gives the worker an order, which it follows at the end of its current turn.
     pub fn order(&self, order: Order) {
         self.order.store(order as u8, Ordering::Release);
@@ -106,6 +118,7 @@ pub struct Worker<D = Kernel> {
     downstreams: Downstreams,
     order: Arc<AtomicU8>,
     mailbox: Mailbox<ConfigUpdate>,
+    taps: [Mailbox<TapOrder>; TAPS],
     draining: bool,
     next_upkeep: Duration,
     /// Warnings that were logged, and when each may be logged again.
@@ -168,10 +181,19 @@ impl<D: Driver> Worker<D> {
         if let Some(reader) = engine.access_log.take_observer() {
             observed.store(reader);
         }
-        let (its_order, its_mailbox) = (Arc::clone(&order), mailbox.clone());
-        let handle = WorkerHandle { order: its_order, mailbox: its_mailbox, waker, counters, access_log, observed };
+        let taps: [Mailbox<TapOrder>; TAPS] = Default::default();
+        let (its_order, its_mailbox, its_taps) = (Arc::clone(&order), mailbox.clone(), taps.clone());
+        let handle = WorkerHandle {
+            order: its_order,
+            mailbox: its_mailbox,
+            waker,
+            counters,
+            access_log,
+            observed,
+            taps: its_taps,
+        };
         let (draining, next_upkeep, warnings) = (false, UPKEEP, Vec::new());
-        (Self { id, engine, downstreams, order, mailbox, draining, next_upkeep, warnings }, handle)
+        (Self { id, engine, downstreams, order, mailbox, taps, draining, next_upkeep, warnings }, handle)
     }
 
     /// Runs turns until the worker is told to end.
@@ -215,6 +237,11 @@ impl<D: Driver> Worker<D> {
         if woken {
             if let Some(update) = self.mailbox.take() {
                 self.apply(update);
+            }
+            for (place, mailbox) in self.taps.iter().enumerate() {
+                if let Some(order) = mailbox.take() {
+                    self.engine.access_log.watch(place, order);
+                }
             }
             self.engine.note_waiting();
         }

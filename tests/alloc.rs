@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 
+use cairn::access_log::{TapFilter, TapOrder, tap};
 use cairn::http2::{Event, FrameReader, FrameWriter, PREFACE, Side, StreamId};
 use cairn::id::WorkerId;
 use cairn::snapshot::Ledger;
@@ -286,6 +287,17 @@ fn ten_thousand_warm_exchanges_allocate_nothing() {
     let connect = |at: usize| TcpStream::connect(bound[at].1.to_string()).expect("a connection");
     assert_eq!(allocations(connect(0)), 0, "in the clear");
     assert_eq!(stream_allocations(connect(0)), 0, "over HTTP/2");
+    // Who has watched leaves nothing behind.
+    let (begin, mut reader) = tap(TapFilter::default());
+    handle.watch(0, TapOrder::Begin(begin));
+    while !reader.has_begun() {
+        std::thread::yield_now();
+    }
+    let mut client = connect(0);
+    (0..300).for_each(|turn| exchange(&mut client, REQUESTS[turn % REQUESTS.len()]));
+    assert!(reader.pop(&mut Vec::new()), "it is watched");
+    handle.watch(0, TapOrder::End);
+    assert_eq!(allocations(client), 0, "after somebody has watched");
     let name = ServerName::try_from("example.com").expect("a name");
     let tls = ClientConnection::new(Arc::new(tls), name).expect("a client");
     assert_eq!(allocations(StreamOwned::new(tls, connect(1))), 0, "over TLS");

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::QueryRule;
 use super::attempt::{AttemptEntry, AttemptLog};
+use super::tap::{HeadSide, Heads};
 use crate::limits::{LOGGED_ATTEMPTS, LOGGED_HEADERS};
 
 /// Bytes of a text's tag and length.
@@ -250,11 +251,13 @@ pub struct Draft {
     bytes: Vec<u8>,
     /// What is known of the numbers so far.
     pub numbers: Numbers,
+    /// For those who watch exchanges live; empty while nobody does.
+    pub(super) heads: Heads,
 }
 
 impl Default for Draft {
     fn default() -> Self {
-        Self { bytes: Vec::with_capacity(1024), numbers: Numbers::default() }
+        Self { bytes: Vec::with_capacity(1024), numbers: Numbers::default(), heads: Heads::default() }
     }
 }
 
@@ -264,6 +267,7 @@ impl Draft {
         self.bytes.clear();
         self.bytes.resize(NUMBER_BYTES, 0);
         self.numbers = Numbers::default();
+        self.heads.clear();
     }
 
     /// Adds a text, of which no more than a bound is kept. An empty one is left out.
@@ -321,6 +325,25 @@ impl Draft {
             self.add(Text::HeaderName, name);
             self.add(Text::HeaderValue, value);
         }
+    }
+
+    /// Adds a field of a head, for those who watch: what is beyond a bound is left out, and secrets are masked.
+    pub fn add_watched(&mut self, side: HeadSide, name: &[u8], value: &[u8]) {
+        self.heads.add(side, name, value);
+    }
+
+    /// A text that was added; empty: it was not.
+    pub(super) fn text(&self, wanted: Text) -> &[u8] {
+        let mut rest = self.bytes.get(NUMBER_BYTES..).unwrap_or_default();
+        while let Some((&[tag, low, high], behind)) = rest.split_first_chunk::<HEADER>() {
+            let length = usize::from(u16::from_le_bytes([low, high]) & !CUT);
+            let Some((value, behind)) = behind.split_at_checked(length) else { break };
+            if tag == wanted as u8 {
+                return value;
+            }
+            rest = behind;
+        }
+        b""
     }
 
     /// Adds an attempt.

@@ -1,12 +1,13 @@
 //! The access log: a line for each exchange. A worker writes what is known of an exchange as one binary entry into a ring of its own
 //! (`recorder`); one thread makes lines of the entries of all workers (`format`) and writes them (`writer`, `sink`). A worker never waits
-//! for that thread, nor does anybody else: what finds no room in a ring is counted. Not here: what happens to the process (`event_log`).
+//! for that thread, nor does anybody else: what finds no room in a ring is counted. Who watches exchanges live has rings of its own (`tap`). Not here: what happens to the process (`event_log`).
 
 mod attempt;
 mod entry;
 mod format;
 mod recorder;
 mod sink;
+mod tap;
 mod variable;
 mod writer;
 
@@ -21,6 +22,7 @@ pub use entry::{Draft, Entry, Numbers, Protocol, Text};
 pub use format::{Format, Part, rfc3339};
 pub use recorder::{Outcome, Recorded, Recorder};
 pub use sink::{LogError, Sink};
+pub use tap::{HeadSide, MASK, TAPS, Tap, TapFilter, TapOrder, TapReader, TappedField, is_secret, read_tapped, tap};
 pub use variable::Variable;
 pub use writer::AccessLog;
 

@@ -1,10 +1,11 @@
 //! The side of the access log that a worker has: entries under way, which of them are logged, and the ring that they go to; a second
-//! ring is for those of which more is made (`observer`). Not here: what an entry holds of an exchange (`downstream`).
+//! ring is for those of which more is made (`observer`), and each who watches has one (`tap`). Not here: what an entry holds of an exchange (`downstream`).
 
 use std::time::Duration;
 
 use super::attempt::AttemptLog;
 use super::entry::{Draft, FAILED, Numbers};
+use super::tap::{TAPS, Tap, TapOrder};
 use super::{QueryRule, Rules};
 use crate::limits::SLOW_EXCHANGE;
 use crate::runtime::{ByteRingReader, ByteRingWriter, byte_ring};
@@ -39,6 +40,12 @@ pub struct Outcome {
 pub struct Recorder {
     /// None: nothing is logged.
     rules: Option<Rules>,
+    /// Whether every exchange has an entry, for the log or for those who watch.
+    is_on: bool,
+    /// Those who watch.
+    taps: [Option<Tap>; TAPS],
+    /// What one of them was handed last.
+    tapped: Vec<u8>,
     ring: ByteRingWriter,
     reader: Option<ByteRingReader>,
     observed: ByteRingWriter,
@@ -57,6 +64,9 @@ impl Default for Recorder {
         let ((ring, reader), (observed, observer)) = (byte_ring(), byte_ring());
         Self {
             rules: None,
+            is_on: false,
+            taps: Default::default(),
+            tapped: Vec::new(),
             ring,
             reader: Some(reader),
             observed,
@@ -77,6 +87,26 @@ impl Recorder {
         if rules.is_some() {
             self.ring.allocate(RING_BYTES);
         }
+        self.is_on = self.rules.is_some() || self.is_watched();
+    }
+
+    /// Takes in what is said of the watcher at this place.
+    pub fn watch(&mut self, place: usize, order: TapOrder) {
+        let Some(tap) = self.taps.get_mut(place) else { return };
+        *tap = match order {
+            TapOrder::Begin(tap) => {
+                tap.begin();
+                Some(tap)
+            }
+            TapOrder::End => None,
+        };
+        self.is_on = self.rules.is_some() || self.is_watched();
+    }
+
+    /// Whether anybody watches, so that entries have the fields of heads.
+    #[must_use]
+    pub fn is_watched(&self) -> bool {
+        self.taps.iter().any(Option::is_some)
     }
 
     /// The side of the ring that is read, once.
@@ -89,11 +119,11 @@ impl Recorder {
         self.observer.take()
     }
 
-    /// Whether anything is logged.
+    /// Whether every exchange has an entry, because it may be logged or is watched.
     #[must_use]
     #[inline]
     pub fn is_on(&self) -> bool {
-        self.rules.is_some()
+        self.is_on
     }
 
     /// The rules, if anything is logged.
@@ -142,7 +172,10 @@ impl Recorder {
     }
 
     /// Keeps the memory of an entry that is not wanted any more.
-    pub fn put_back(&mut self, draft: Box<Draft>) {
+    pub fn put_back(&mut self, mut draft: Box<Draft>) {
+        if !self.is_watched() {
+            draft.heads.free();
+        }
         if self.spare.len() < SPARE_MAX {
             self.spare.push(draft);
         }
@@ -159,6 +192,9 @@ impl Recorder {
             true => Recorded::Dropped,
         };
         let outcome = Outcome { log: write(logged, &mut self.ring), observed: write(observed, &mut self.observed) };
+        for tap in self.taps.iter_mut().flatten() {
+            tap.offer(&mut draft, &mut self.tapped);
+        }
         self.put_back(draft);
         outcome
     }

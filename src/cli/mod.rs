@@ -8,6 +8,7 @@ mod explain;
 mod import;
 mod remote;
 mod run;
+mod tap;
 
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
@@ -54,6 +55,8 @@ enum Verb {
     Log(remote::LogVerb),
     /// Say what became of a recent request that has failed or was slow
     Why(remote::WhyArguments),
+    /// Show exchanges of the running process as they end, with the fields of their heads; secrets are masked
+    Tap(tap::TapArguments),
     /// Have the running process end what is under way, then end
     Drain(remote::Target),
     /// Print cairn's configuration for that of nginx or HAProxy
@@ -103,6 +106,7 @@ pub(crate) fn main() -> ExitCode {
         (Some(Verb::Endpoint(verb)), _) => remote::endpoint(&verb),
         (Some(Verb::Log(verb)), _) => remote::log(&verb),
         (Some(Verb::Why(arguments)), _) => remote::why(&arguments),
+        (Some(Verb::Tap(arguments)), _) => tap::tap(&arguments),
         (Some(Verb::Drain(target)), _) => remote::drain(&target),
         (Some(Verb::Import(arguments)), _) => import::run(&arguments),
         (Some(Verb::DevCert(arguments)), _) => dev_cert::run(&arguments),

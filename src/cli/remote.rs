@@ -12,7 +12,7 @@ use cairn::observer::Story;
 use form_urlencoded::Serializer;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Bytes;
-use hyper::client::conn::http1;
+use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
@@ -35,8 +35,13 @@ pub(super) struct Target {
 }
 
 impl Target {
+    /// Whether the answer is printed as it came.
+    pub(super) fn json(&self) -> bool {
+        self.json
+    }
+
     /// `path` with the configuration that is meant, so that a process that serves another one refuses.
-    fn naming(&self, path: &str) -> String {
+    pub(super) fn naming(&self, path: &str) -> String {
         let Some(config) = &self.config else { return path.to_owned() };
         let query = Serializer::new(String::new()).append_pair(MEANT, &absolute(config)).finish();
         let mark = if path.contains('?') { '&' } else { '?' };
@@ -273,37 +278,88 @@ fn show<T: DeserializeOwned>(
 type Answer = (StatusCode, Vec<u8>);
 
 fn ask(target: &Target, method: Method, path: &str) -> Result<Answer, String> {
+    on_socket(target, async |socket| {
+        let (mut sender, carry) = connect(socket).await?;
+        let answer = async {
+            let answer = sender.send_request(request(method, path)?).await?;
+            let status = answer.status();
+            Ok((status, answer.into_body().collect().await?.to_bytes().to_vec()))
+        };
+        tokio::select! {
+            answer = answer => answer,
+            () = carry => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+        }
+    })
+}
+
+/// Hands `take` one line after the other of an answer that lasts, until it ends or `take` fails. An answer that is none is a message.
+///
+/// # Errors
+/// With that message.
+pub(super) fn follow(
+    target: &Target,
+    path: &str,
+    mut take: impl FnMut(&[u8]) -> io::Result<()>,
+) -> Result<io::Result<()>, String> {
+    let lines = async |socket: &Path| {
+        let (mut sender, carry) = connect(socket).await?;
+        let lines = async {
+            let answer = sender.send_request(request(Method::GET, path)?).await?;
+            let (status, mut body) = (answer.status(), answer.into_body());
+            if status != StatusCode::OK {
+                return Ok(Err(String::from_utf8_lossy(&body.collect().await?.to_bytes()).into_owned()));
+            }
+            let mut text = Vec::new();
+            // A process that ends may cut its answer off.
+            while let Some(Ok(frame)) = body.frame().await {
+                text.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
+                while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
+                    let line: Vec<_> = text.drain(..=end).collect();
+                    if let Err(error) = take(&line) {
+                        return Ok(Ok(Err(error)));
+                    }
+                }
+            }
+            Ok(Ok(Ok(())))
+        };
+        tokio::select! {
+            shown = lines => shown,
+            () = carry => Ok(Ok(Ok(()))),
+        }
+    };
+    on_socket(target, lines)?
+}
+
+/// Does something with the admin socket of the process that is meant.
+fn on_socket<T>(target: &Target, what: impl AsyncFnOnce(&Path) -> Result<T, Problem>) -> Result<T, String> {
     let default = || config::admin_socket(target.config.as_deref().unwrap_or(Path::new("/etc/cairn/cairn.toml")));
     let Some(socket) = target.socket.clone().or_else(default) else {
         return Err("the configuration turns the admin socket off: set [admin] socket".to_owned());
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("cannot set up the request: {error}"))?;
-    runtime.block_on(exchange(&socket, method, path)).map_err(|problem| {
+    runtime.block_on(what(&socket)).map_err(|problem| {
         let cure =
             "is cairn running, with this configuration, and are you its user? -c PATH or --socket PATH says which one";
         format!("no answer on {}: {problem}; {cure}", socket.display())
     })
 }
 
-async fn exchange(socket: &Path, method: Method, path: &str) -> Result<Answer, Box<dyn std::error::Error>> {
+type Problem = Box<dyn std::error::Error>;
+
+/// A connection, and what drives it. If that fails, so do answers.
+async fn connect(socket: &Path) -> Result<(SendRequest<Empty<Bytes>>, impl Future<Output = ()>), Problem> {
     let stream = UnixStream::connect(socket).await?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let request = Request::builder().method(method).uri(path).header("host", "cairn").body(Empty::<Bytes>::new())?;
-    let answer = async {
-        let answer = sender.send_request(request).await?;
-        let status = answer.status();
-        Ok::<_, hyper::Error>((status, answer.into_body().collect().await?.to_bytes().to_vec()))
-    };
-    // Drives the connection. If it fails, the answer fails, too.
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let carry = async {
         let _ = connection.await;
         std::future::pending::<()>().await;
     };
-    tokio::select! {
-        answer = answer => Ok(answer?),
-        () = carry => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
-    }
+    Ok((sender, carry))
+}
+
+fn request(method: Method, path: &str) -> Result<Request<Empty<Bytes>>, hyper::http::Error> {
+    Request::builder().method(method).uri(path).header("host", "cairn").body(Empty::new())
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

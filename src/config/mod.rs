@@ -80,6 +80,7 @@ pub use nearest::nearest;
 pub use notes::Notes;
 pub use report::{Problem, Problems, Report, Source, SourceSpan};
 pub use show::show;
+pub use status::range as statuses;
 pub use tenant::{TenantReport, TenantState};
 pub use unit::duration;
 

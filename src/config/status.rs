@@ -3,7 +3,8 @@
 use std::ops::RangeInclusive;
 
 /// The statuses that a text such as `404` or `5xx` names, from 100 to 599. None: it names none.
-pub(super) fn range(text: &str) -> Option<RangeInclusive<u16>> {
+#[must_use]
+pub fn range(text: &str) -> Option<RangeInclusive<u16>> {
     match text.strip_suffix("xx") {
         Some(class) => {
             let class: u16 = class.parse().ok().filter(|class| (1..=5).contains(class))?;

@@ -19,13 +19,12 @@ use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::dashboard;
-use super::events;
 use super::prepare::is_same_file;
 use super::serving::{self, check_host, check_origin, check_token};
 use super::{
     ConnectionsStatus, ControlRequest, EndpointOrder, Guard, GuardEnd, GuardError, MetricsFormat, Status, Verdict,
 };
+use super::{dashboard, events, tap};
 use crate::config::{AdminHosts, AdminSpec};
 use crate::event_log::{self, Level, log};
 use crate::printable::printable;
@@ -171,7 +170,8 @@ impl AdminListeners {
             let _gone = RemoveSocketFile(path);
             let check = middleware::from_fn_with_state(state.served.clone(), check_meant);
             let answers = read_only_paths(state.clone(), ending.clone()).merge(command_paths(state.clone()));
-            let answers = answers.merge(root()).layer(check).layer(middleware::from_fn(check_origin));
+            let answers = answers.merge(tap::path(state.clone(), ending.clone())).merge(root());
+            let answers = answers.layer(check).layer(middleware::from_fn(check_origin));
             serving::serve(ForeignProcesses(listener), answers, ending.clone()).await;
         };
         tokio::join!(public, private);
@@ -329,12 +329,13 @@ fn forbidden_paths() -> Router {
     let paths =
         ["/reload", "/reload/accept", "/reload/rollback", "/plan", "/endpoint", "/log/reopen", "/log-level", "/drain"];
     let commands = paths.into_iter().fold(Router::new(), |router, path| router.route(path, refuse()));
-    commands.route("/why", get(async || (StatusCode::FORBIDDEN, "only on the admin socket\n")))
+    let private = || get(async || (StatusCode::FORBIDDEN, "only on the admin socket\n"));
+    commands.route("/why", private()).route("/tap", private())
 }
 
 const HELP: &str = "\
 cairn: /status /routes /clusters /connections /certificates /config /log-level /top /top/events /metrics /ready /live
-on the admin socket also GET /why?id=REQUEST-ID and POST /reload /reload/accept /reload/rollback /plan /endpoint /log/reopen /log-level /drain
+on the admin socket also GET /why?id=REQUEST-ID /tap and POST /reload /reload/accept /reload/rollback /plan /endpoint /log/reopen /log-level /drain
 ";
 
 /// The answer when the control thread takes no requests any more: 503.

@@ -121,7 +121,7 @@ async fn send(mut state: TopState, time: Duration, events: mpsc::Sender<Bytes>) 
 }
 
 /// The body of a response that has no end of its own.
-struct Events(mpsc::Receiver<Bytes>);
+pub(super) struct Events(pub(super) mpsc::Receiver<Bytes>);
 
 impl HttpBody for Events {
     type Data = Bytes;

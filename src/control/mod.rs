@@ -30,6 +30,7 @@ mod series;
 mod serving;
 mod slowness;
 mod status;
+mod tap;
 mod top;
 mod watch;
 
@@ -41,7 +42,7 @@ use std::time::{Duration, Instant};
 use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, oneshot, watch as watch_channel};
 
-use crate::access_log::AccessLog;
+use crate::access_log::{AccessLog, TapFilter};
 use crate::config::{Config, Loader};
 use crate::event_log::{Level, log};
 use crate::listener::{self, BoundAddresses};
@@ -73,6 +74,8 @@ pub use status::{
     BufferStatus, ConnectionsStatus, EndpointConnections, LastPlan, LastReload, ListenerStatus, Status, TenantStatus,
     TurnStatus,
 };
+use tap::TapPlaces;
+pub use tap::Watching;
 pub use top::Top;
 use watch::Watcher;
 
@@ -107,6 +110,8 @@ pub enum ControlRequest {
     ReopenLog(Reply<Result<String, String>>),
     /// What became of the request with this identifier. The reply says what is known instead, if it is not.
     Why(String, Reply<Result<Story, String>>),
+    /// Have exchanges watched that a filter lets through. The reply is None if too many watch already.
+    Tap(TapFilter, Reply<Option<Watching>>),
     /// Drain, then end.
     Drain(Reply<()>),
 }
@@ -157,6 +162,8 @@ pub struct Control {
     access_log: Option<AccessLog>,
     /// The thread that observes exchanges.
     observer: Option<Observer>,
+    /// Those who watch exchanges.
+    tap_places: TapPlaces,
 }
 
 impl Control {
@@ -198,6 +205,7 @@ impl Control {
             threads: process::Threads::default(),
             access_log: None,
             observer: None,
+            tap_places: TapPlaces::default(),
         };
         if let Some(first) = control.snapshots.first() {
             control.names.follow(first, control.config.metrics.routes);
@@ -274,6 +282,10 @@ impl Control {
             }
             ControlRequest::ReopenLog(reply) => self.reopen_log(reply),
             ControlRequest::Why(request_id, reply) => self.why(request_id, reply),
+            ControlRequest::Tap(filter, reply) => {
+                // If the requester has hung up, dropping ends it.
+                drop(reply.send(Watching::begin(&self.tap_places, &self.workers, &filter)));
+            }
             ControlRequest::Drain(_) => {}
         }
     }

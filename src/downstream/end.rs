@@ -100,6 +100,7 @@ impl Downstreams {
         status: u16,
         keep_alive: bool,
     ) -> Step {
+        engine.watch_response(&mut self.table[id as usize].log.entry);
         let mut out = Queue::default();
         if engine.queue_head(&mut out, None).is_err() {
             self.remove(engine, id, true);

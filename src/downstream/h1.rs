@@ -289,6 +289,7 @@ impl Downstreams {
             }
             return Ok(Step::Again);
         }
+        engine.watch_response(&mut connection.log.entry);
         let mut out = Queue::default();
         let mut body = Queue::default();
         // The buffer in which the head was received, to write the new head to if no body follows it.

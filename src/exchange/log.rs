@@ -5,7 +5,7 @@ use super::attempt::Attempt;
 use super::hedge::{OUTRUN, Second};
 use super::request::{AddressText, target};
 use super::{Decision, Engine, Failure, Peer, Record, RouteOf, RouteRequest, client};
-use crate::access_log::{AttemptEntry, Draft, Outcome, QueryRule, Recorded, Text};
+use crate::access_log::{AttemptEntry, Draft, HeadSide, Outcome, QueryRule, Recorded, Text};
 use crate::buffer::Queue;
 use crate::http::{FieldName, RequestHead};
 use crate::id::RouteId;
@@ -61,7 +61,34 @@ impl<D: Driver> Engine<D> {
                 draft.add_header(name.as_bytes(), field.value.of(head));
             }
         }
+        if self.access_log.is_watched() {
+            for field in &request.fields {
+                draft.add_watched(HeadSide::Request, field.name.of(head), field.value.of(head));
+            }
+        }
         draft
+    }
+
+    /// Adds the fields of the response that was written last, if somebody watches.
+    #[inline]
+    pub fn watch_response(&self, entry: &mut Option<Box<Draft>>) {
+        if let Some(draft) = entry
+            && self.access_log.is_watched()
+        {
+            self.add_response(draft);
+        }
+    }
+
+    #[cold]
+    fn add_response(&self, draft: &mut Draft) {
+        let lines = self.scratch.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii_end);
+        // The line of the status comes first, the empty line last.
+        for line in lines.skip(1).take_while(|line| !line.is_empty()) {
+            let colon = line.iter().position(|byte| *byte == b':');
+            if let Some((name, value)) = colon.and_then(|at| line.split_at_checked(at)) {
+                draft.add_watched(HeadSide::Response, name, value[1..].trim_ascii_start());
+            }
+        }
     }
 
     /// Adds what a span has besides of its trace.

@@ -6,6 +6,7 @@ mod exporter;
 mod http;
 mod recent;
 mod spans;
+mod tapped;
 
 use std::io;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use exporter::Exporter;
 pub use http::Collector;
 use recent::Recent;
 pub use recent::{AttemptStory, Story};
+pub use tapped::{TapEvent, Tapped};
 
 /// How often the rings are looked at while spans are exported: often enough that a ring holds what comes meanwhile.
 const INTERVAL: Duration = Duration::from_millis(20);

@@ -95,6 +95,15 @@ async fn body(stream: &mut RecvStream) -> Result<Vec<u8>, h2::Error> {
     Ok(body)
 }
 
+/// Asks for a path on a connection of its own, and returns the status.
+pub(crate) fn ask(proxy: &Proxy, path: &str, fields: &[(&str, &str)]) -> u16 {
+    let mut client = Client::of(proxy);
+    let request = Request::get(format!("http://a.test{path}"));
+    let request = fields.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+    let (response, _) = client.open(request.body(()).unwrap(), true);
+    client.wait(response).unwrap().status
+}
+
 fn post(path: &str) -> Request<()> {
     Request::post(format!("http://a.test{path}")).body(()).unwrap()
 }

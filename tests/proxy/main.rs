@@ -43,6 +43,7 @@ mod scarcity;
 mod server_names;
 mod sockets;
 mod spans;
+mod tap;
 mod tcp;
 mod tenants;
 mod tls;
