@@ -374,8 +374,8 @@ fn only_verbs_that_do_something_are_listed() {
     let verbs = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
     let verbs: Vec<_> = verbs.filter_map(|line| line.split_whitespace().next()).collect();
     let expected = [
-        "run", "check", "explain", "plan", "reload", "status", "routes", "endpoint", "log", "why", "tap", "drain",
-        "import", "dev-cert", "config", "help",
+        "run", "check", "explain", "plan", "reload", "status", "routes", "endpoint", "log", "why", "top", "tap",
+        "drain", "import", "dev-cert", "config", "help",
     ];
     assert_eq!(verbs, expected);
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Crates with one importer, by path prefix under `src/`.
-const SOLE_IMPORTERS: [(&str, &str); 15] = [
+const SOLE_IMPORTERS: [(&str, &str); 16] = [
     ("glommio", "runtime/"),
     ("crossbeam", "runtime/"),
     ("io_uring", "uring/"),
@@ -15,6 +15,7 @@ const SOLE_IMPORTERS: [(&str, &str); 15] = [
     ("prost", "observer/"),
     ("httparse", "nowhere: it is the oracle of tests"),
     ("clap", "cli/"),
+    ("ratatui", "cli/"),
     ("rustls", "tls/"),
     ("webpki", "tls/"),
     ("webpki_roots", "tls/"),

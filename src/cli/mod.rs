@@ -9,6 +9,7 @@ mod import;
 mod remote;
 mod run;
 mod tap;
+mod top;
 
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
@@ -50,11 +51,13 @@ enum Verb {
     /// Drain an endpoint of the running process, have it back, or weigh it differently
     #[command(subcommand)]
     Endpoint(remote::EndpointVerb),
-    /// See to the access log of the running process
+    /// See to the logs of the running process
     #[command(subcommand)]
     Log(remote::LogVerb),
     /// Say what became of a recent request that has failed or was slow
     Why(remote::WhyArguments),
+    /// Show live what the running process does: routes, clusters, endpoints, workers, slow and failed requests
+    Top(top::TopArguments),
     /// Show exchanges of the running process as they end, with the fields of their heads; secrets are masked
     Tap(tap::TapArguments),
     /// Have the running process end what is under way, then end
@@ -106,6 +109,7 @@ pub(crate) fn main() -> ExitCode {
         (Some(Verb::Endpoint(verb)), _) => remote::endpoint(&verb),
         (Some(Verb::Log(verb)), _) => remote::log(&verb),
         (Some(Verb::Why(arguments)), _) => remote::why(&arguments),
+        (Some(Verb::Top(arguments)), _) => top::top(&arguments),
         (Some(Verb::Tap(arguments)), _) => tap::tap(&arguments),
         (Some(Verb::Drain(target)), _) => remote::drain(&target),
         (Some(Verb::Import(arguments)), _) => import::run(&arguments),

@@ -21,7 +21,7 @@ use tokio::net::UnixStream;
 use super::{fail, print, print_document, usage};
 
 /// Which process is meant.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub(super) struct Target {
     /// The configuration of the running process: says where its admin socket is. A process that serves another one refuses
     #[arg(short, long, value_name = "PATH")]
@@ -212,12 +212,23 @@ pub(super) fn endpoint(verb: &EndpointVerb) -> ExitCode {
 pub(super) enum LogVerb {
     /// Open its file again, after it was renamed
     Reopen(Target),
+    /// Say no less than this on stderr from now on, until the next reload
+    Level {
+        #[command(flatten)]
+        target: Target,
+        /// The least that is said
+        #[arg(value_parser = ["info", "warn", "error"])]
+        level: String,
+    },
 }
 
-/// Success if the log is written on, in a file of its name.
+/// Success if the log is written on, in a file of its name, or if the level is what it is to be.
 pub(super) fn log(verb: &LogVerb) -> ExitCode {
-    let LogVerb::Reopen(target) = verb;
-    match ask(target, Method::POST, &target.naming("/log/reopen")) {
+    let (target, path) = match verb {
+        LogVerb::Reopen(target) => (target, "/log/reopen".to_owned()),
+        LogVerb::Level { target, level } => (target, format!("/log-level?level={level}")),
+    };
+    match ask(target, Method::POST, &target.naming(&path)) {
         Ok((StatusCode::OK, done)) => print(&String::from_utf8_lossy(&done), ExitCode::SUCCESS),
         Ok((_, problem)) => fail(&format!("{}\n", String::from_utf8_lossy(&problem).trim_end())),
         Err(problem) => fail(&format!("{problem}\n")),
@@ -274,10 +285,13 @@ fn show<T: DeserializeOwned>(
     }
 }
 
-/// Status and body of the answer.
 type Answer = (StatusCode, Vec<u8>);
 
-fn ask(target: &Target, method: Method, path: &str) -> Result<Answer, String> {
+/// Status and body of an answer.
+///
+/// # Errors
+/// With why there is none.
+pub(super) fn ask(target: &Target, method: Method, path: &str) -> Result<Answer, String> {
     on_socket(target, async |socket| {
         let (mut sender, carry) = connect(socket).await?;
         let answer = async {

@@ -319,6 +319,7 @@ fn command_paths(state: AdminState) -> Router {
         .route("/log/reopen", post(reopen_log))
         .route("/log-level", post(set_log_level))
         .route("/why", get(why))
+        .route("/recent", get(recent))
         .route("/drain", post(async |State(state)| answer(&state, ControlRequest::Drain).await))
         .with_state(state)
 }
@@ -330,12 +331,12 @@ fn forbidden_paths() -> Router {
         ["/reload", "/reload/accept", "/reload/rollback", "/plan", "/endpoint", "/log/reopen", "/log-level", "/drain"];
     let commands = paths.into_iter().fold(Router::new(), |router, path| router.route(path, refuse()));
     let private = || get(async || (StatusCode::FORBIDDEN, "only on the admin socket\n"));
-    commands.route("/why", private()).route("/tap", private())
+    ["/why", "/recent", "/tap"].into_iter().fold(commands, |router, path| router.route(path, private()))
 }
 
 const HELP: &str = "\
 cairn: /status /routes /clusters /connections /certificates /config /log-level /top /top/events /metrics /ready /live
-on the admin socket also GET /why?id=REQUEST-ID /tap and POST /reload /reload/accept /reload/rollback /plan /endpoint /log/reopen /log-level /drain
+on the admin socket also GET /why?id=REQUEST-ID /recent /tap and POST /reload /reload/accept /reload/rollback /plan /endpoint /log/reopen /log-level /drain
 ";
 
 /// The answer when the control thread takes no requests any more: 503.
@@ -425,6 +426,23 @@ async fn why(State(state): State<AdminState>, Query(query): Query<WhyQuery>) -> 
         Ok(story) => Json(story).into_response(),
         Err(problem) => (StatusCode::NOT_FOUND, format!("{problem}\n")).into_response(),
     })
+}
+
+/// Requests of which `/recent` tells at most, and by default.
+const RECENT_MAX: usize = 1000;
+const RECENT: usize = 100;
+
+/// Query parameters of `/recent`.
+#[derive(Debug, Deserialize)]
+struct RecentQuery {
+    /// How many.
+    limit: Option<usize>,
+}
+
+async fn recent(State(state): State<AdminState>, Query(query): Query<RecentQuery>) -> Result<Response, ControlEnded> {
+    let count = query.limit.unwrap_or(RECENT).min(RECENT_MAX);
+    let stories = answer(&state, |reply| ControlRequest::Recent(count, reply)).await?;
+    Ok(Json(stories).into_response())
 }
 
 async fn ready(State(state): State<AdminState>) -> Response {

@@ -63,6 +63,16 @@ pub enum EndpointsUsed {
     All,
 }
 
+impl fmt::Display for EndpointsUsed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Usable => "usable",
+            Self::Backups => "backups",
+            Self::All => "all",
+        })
+    }
+}
+
 /// An endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndpointStatus {

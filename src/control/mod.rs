@@ -76,7 +76,7 @@ pub use status::{
 };
 use tap::TapPlaces;
 pub use tap::Watching;
-pub use top::Top;
+pub use top::{ClusterTop, EndpointTop, Quantiles, ReasonTop, RouteTop, Top, WorkerTop};
 use watch::Watcher;
 
 /// How often counters are sampled for a guard and unused snapshots are dropped.
@@ -110,6 +110,8 @@ pub enum ControlRequest {
     ReopenLog(Reply<Result<String, String>>),
     /// What became of the request with this identifier. The reply says what is known instead, if it is not.
     Why(String, Reply<Result<Story, String>>),
+    /// The last requests that have failed or were slow, so many at most, the newest first.
+    Recent(usize, Reply<Vec<Story>>),
     /// Have exchanges watched that a filter lets through. The reply is None if too many watch already.
     Tap(TapFilter, Reply<Option<Watching>>),
     /// Drain, then end.
@@ -282,6 +284,7 @@ impl Control {
             }
             ControlRequest::ReopenLog(reply) => self.reopen_log(reply),
             ControlRequest::Why(request_id, reply) => self.why(request_id, reply),
+            ControlRequest::Recent(count, reply) => self.recent(count, reply),
             ControlRequest::Tap(filter, reply) => {
                 // If the requester has hung up, dropping ends it.
                 drop(reply.send(Watching::begin(&self.tap_places, &self.workers, &filter)));

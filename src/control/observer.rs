@@ -53,6 +53,18 @@ impl Control {
         });
     }
 
+    /// Tells of the last requests that have failed or were slow. The thread that knows is not waited for.
+    pub(super) fn recent(&self, count: usize, reply: Reply<Vec<Story>>) {
+        let Some(observer) = &self.observer else { return };
+        let found = observer.recent(count);
+        tokio::spawn(async move {
+            if let Ok(found) = found.await {
+                // The requester may have hung up.
+                let _ = reply.send(found);
+            }
+        });
+    }
+
     pub(super) fn trace_status(&self) -> TraceStatus {
         let dropped = self.workers.iter().map(|worker| worker.counters.spans_dropped.get()).sum();
         let count = |count: fn(&Observer) -> u64| self.observer.as_ref().map_or(0, count);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::names::SeriesNames;
 use super::series::{LONG, counts, routes};
@@ -35,167 +35,225 @@ struct RouteLook {
 }
 
 /// What has happened between two looks.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Top {
     /// When the second look was, in seconds since 1970.
-    at: f64,
+    pub at: f64,
     /// Seconds between both.
-    seconds: f64,
-    process: ProcessTop,
+    pub seconds: f64,
+    /// The process.
+    pub process: ProcessTop,
     /// All routes together.
-    total: RouteTop,
+    pub total: RouteTop,
     /// Upper bounds of `heat`, in milliseconds; what is longer comes last.
-    bounds_ms: Vec<f64>,
+    pub bounds_ms: Vec<f64>,
     /// The 200 routes with most requests.
-    routes: Vec<RouteTop>,
-    clusters: Vec<ClusterTop>,
-    workers: Vec<WorkerTop>,
+    pub routes: Vec<RouteTop>,
+    /// Clusters.
+    pub clusters: Vec<ClusterTop>,
+    /// Workers.
+    pub workers: Vec<WorkerTop>,
     /// Why cairn has answered by itself, or has cut responses, most of that first.
-    reasons: Vec<ReasonTop>,
-    tenants: Vec<TenantTop>,
-    listeners: Vec<ListenerTop>,
-    certificates: Vec<CertificateStatus>,
-    reloads: ReloadCounts,
+    pub reasons: Vec<ReasonTop>,
+    /// Tenants.
+    pub tenants: Vec<TenantTop>,
+    /// Listeners.
+    pub listeners: Vec<ListenerTop>,
+    /// Certificates that are served.
+    pub certificates: Vec<CertificateStatus>,
+    /// Reloads so far.
+    pub reloads: ReloadCounts,
     /// The last plan that an operator has asked for; none: there was none.
-    last_plan: Option<LastPlan>,
+    pub last_plan: Option<LastPlan>,
 }
 
 /// The process.
-#[derive(Clone, Debug, Serialize)]
-struct ProcessTop {
-    cairn: String,
-    pid: u32,
-    uptime_seconds: u64,
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ProcessTop {
+    /// Version of the program.
+    pub cairn: String,
+    /// Process id.
+    pub pid: u32,
+    /// Seconds since the start.
+    pub uptime_seconds: u64,
     /// Version of the configuration.
-    version: u64,
+    pub version: u64,
     /// Whether a reload is under way.
-    reloading: bool,
+    pub reloading: bool,
     /// Time until the guard of the last reload ends; none: there is no guard.
-    guard_seconds: Option<u64>,
-    draining: Option<DrainStatus>,
+    pub guard_seconds: Option<u64>,
+    /// The drain under way.
+    pub draining: Option<DrainStatus>,
     /// CPUs' worth of time that all threads have used.
-    cpu: f64,
-    resident_bytes: u64,
-    open_descriptors: u64,
-    max_descriptors: u64,
+    pub cpu: f64,
+    /// Memory that is resident.
+    pub resident_bytes: u64,
+    /// Open descriptors.
+    pub open_descriptors: u64,
+    /// Descriptors that may be open; 0: any number.
+    pub max_descriptors: u64,
     /// Requests with an origin under way.
-    in_flight: u64,
+    pub in_flight: u64,
 }
 
 /// Requests of a route.
-#[derive(Clone, Debug, Default, Serialize)]
-struct RouteTop {
-    name: String,
-    tenant: Option<String>,
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct RouteTop {
+    /// Its name.
+    pub name: String,
+    /// The tenant that it belongs to.
+    pub tenant: Option<String>,
     /// Requests since the start.
-    requests: u64,
-    requests_per_second: f64,
+    pub requests: u64,
+    /// Requests a second.
+    pub requests_per_second: f64,
     /// By class of status.
-    per_second: ClassRates,
+    pub per_second: ClassRates,
     /// Part of the requests that were answered with 5xx, or not at all.
-    error_ratio: f64,
+    pub error_ratio: f64,
     /// As the client sees it.
-    latency_ms: Quantiles,
+    pub latency_ms: Quantiles,
     /// What cairn itself has taken.
-    overhead_ms: Quantiles,
+    pub overhead_ms: Quantiles,
     /// Requests by how long they have taken, of `bounds_ms`.
-    heat: Vec<u64>,
+    pub heat: Vec<u64>,
 }
 
 /// Requests a second by class of status.
-#[derive(Clone, Debug, Default, Serialize)]
-struct ClassRates {
-    none: f64,
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct ClassRates {
+    /// Requests that got no response.
+    pub none: f64,
+    /// Requests with that class of status.
     #[serde(rename = "1xx")]
-    informational: f64,
+    pub informational: f64,
+    /// Requests with that class of status.
     #[serde(rename = "2xx")]
-    successful: f64,
+    pub successful: f64,
+    /// Requests with that class of status.
     #[serde(rename = "3xx")]
-    redirected: f64,
+    pub redirected: f64,
+    /// Requests with that class of status.
     #[serde(rename = "4xx")]
-    refused: f64,
+    pub refused: f64,
+    /// Requests with that class of status.
     #[serde(rename = "5xx")]
-    failed: f64,
+    pub failed: f64,
 }
 
 /// Quantiles of times; none without any.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-struct Quantiles {
-    mean: Option<f64>,
-    p50: Option<f64>,
-    p90: Option<f64>,
-    p99: Option<f64>,
-    p999: Option<f64>,
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct Quantiles {
+    /// Their mean.
+    pub mean: Option<f64>,
+    /// Half of them took at most that.
+    pub p50: Option<f64>,
+    /// Nine of ten.
+    pub p90: Option<f64>,
+    /// 99 of 100.
+    pub p99: Option<f64>,
+    /// 999 of 1,000.
+    pub p999: Option<f64>,
 }
 
 /// A cluster and its endpoints.
-#[derive(Clone, Debug, Serialize)]
-struct ClusterTop {
-    name: String,
-    uses: EndpointsUsed,
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ClusterTop {
+    /// Its name.
+    pub name: String,
+    /// Which of its endpoints are in use.
+    pub uses: EndpointsUsed,
     /// Requests that wait for a place; none where nothing is limited.
-    waiting: Option<u32>,
-    endpoints: Vec<EndpointTop>,
+    pub waiting: Option<u32>,
+    /// Its endpoints.
+    pub endpoints: Vec<EndpointTop>,
 }
 
 /// An endpoint.
-#[derive(Clone, Debug, Serialize)]
-struct EndpointTop {
-    address: String,
-    healthy: bool,
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct EndpointTop {
+    /// Where it is bound, or its address.
+    pub address: String,
+    /// Whether nothing keeps it from traffic.
+    pub healthy: bool,
     /// Why it is kept from traffic.
-    held: Vec<String>,
-    weight: u16,
-    in_flight: u32,
-    open: u64,
-    idle: u64,
-    answered_per_second: f64,
-    failed_per_second: f64,
+    pub held: Vec<String>,
+    /// Its weight.
+    pub weight: u16,
+    /// Attempts under way.
+    pub in_flight: u32,
+    /// Connections that are open.
+    pub open: u64,
+    /// Of these, the ones that wait in pools.
+    pub idle: u64,
+    /// Attempts that were answered.
+    pub answered_per_second: f64,
+    /// Attempts that have failed.
+    pub failed_per_second: f64,
     /// Mean time to the head of a response; none without any.
-    first_byte_ms: Option<f64>,
+    pub first_byte_ms: Option<f64>,
 }
 
 /// A worker.
-#[derive(Clone, Debug, Serialize)]
-struct WorkerTop {
-    worker: usize,
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct WorkerTop {
+    /// Its number.
+    pub worker: usize,
     /// Part of the time that its thread runs.
-    busy_ratio: f64,
-    turn_delay_ms: f64,
-    turns_per_second: f64,
-    connections: u64,
-    handshakes: u64,
-    exchanges: u64,
-    used_buffers: u64,
-    ring_overflows: u64,
+    pub busy_ratio: f64,
+    /// How long the turn is into which an arrival falls.
+    pub turn_delay_ms: f64,
+    /// Turns of its loop.
+    pub turns_per_second: f64,
+    /// Open connections of clients.
+    pub connections: u64,
+    /// Handshakes under way.
+    pub handshakes: u64,
+    /// Exchanges with an origin under way.
+    pub exchanges: u64,
+    /// Receive buffers in use.
+    pub used_buffers: u64,
+    /// Turns with more completions than the ring holds.
+    pub ring_overflows: u64,
 }
 
 /// Something that cairn has done for a reason.
-#[derive(Clone, Debug, Serialize)]
-struct ReasonTop {
-    reason: String,
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ReasonTop {
+    /// Reason code, as in Proxy-Status.
+    pub reason: String,
     /// `answer` or `cut`.
-    kind: &'static str,
-    count: u64,
-    per_second: f64,
+    pub kind: String,
+    /// Since the start.
+    pub count: u64,
+    /// A second.
+    pub per_second: f64,
 }
 
 /// A tenant.
-#[derive(Clone, Debug, Serialize)]
-struct TenantTop {
-    name: String,
-    state: TenantState,
-    routes: usize,
-    requests_per_second: f64,
-    error_ratio: f64,
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TenantTop {
+    /// Its name.
+    pub name: String,
+    /// Which version of its file is served.
+    pub state: TenantState,
+    /// Number of its routes.
+    pub routes: usize,
+    /// Requests a second.
+    pub requests_per_second: f64,
+    /// Part of them that failed.
+    pub error_ratio: f64,
 }
 
 /// A listener.
-#[derive(Clone, Debug, Serialize)]
-struct ListenerTop {
-    name: String,
-    address: String,
-    connections: u64,
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ListenerTop {
+    /// Its name.
+    pub name: String,
+    /// Where it is bound, or its address.
+    pub address: String,
+    /// Open connections of clients.
+    pub connections: u64,
 }
 
 impl Look {
@@ -411,7 +469,7 @@ fn reasons(status: &Status, before: &Status, seconds: f64) -> Vec<ReasonTop> {
         .flat_map(|(kind, now, before)| {
             now.iter().map(move |(reason, count)| ReasonTop {
                 reason: reason.clone(),
-                kind,
+                kind: kind.to_owned(),
                 count: *count,
                 per_second: rate(*count, before.get(reason).copied().unwrap_or(0), seconds),
             })

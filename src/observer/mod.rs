@@ -70,6 +70,8 @@ enum Order {
     Export(Option<Arc<ExportSpec>>),
     /// Say what became of the request with this identifier.
     Why(String, oneshot::Sender<Result<Story, String>>),
+    /// Tell of the last requests, so many at most.
+    Recent(usize, oneshot::Sender<Vec<Story>>),
     /// Export all that is there, then answer.
     Flush(SyncSender<()>),
 }
@@ -106,6 +108,15 @@ impl Observer {
     pub fn why(&self, request_id: String) -> oneshot::Receiver<Result<Story, String>> {
         let (reply, answer) = oneshot::channel();
         let _ = self.orders.send(Order::Why(request_id, reply));
+        answer
+    }
+
+    /// The last requests that have failed or were slow, so many at most, the newest first.
+    #[must_use]
+    pub fn recent(&self, count: usize) -> oneshot::Receiver<Vec<Story>> {
+        let (reply, answer) = oneshot::channel();
+        // The thread lives as long as the process.
+        let _ = self.orders.send(Order::Recent(count, reply));
         answer
     }
 
@@ -172,6 +183,11 @@ impl Thread {
                 // The requester may have hung up.
                 let _ =
                     reply.send(self.recent.story(&request_id, wall_offset()).ok_or_else(|| self.unknown(&request_id)));
+            }
+            Order::Recent(count, reply) => {
+                self.read();
+                // The requester may have hung up.
+                let _ = reply.send(self.recent.last(count, wall_offset()));
             }
             Order::Flush(reply) => {
                 self.read();

@@ -102,6 +102,16 @@ impl Recent {
         Some(Story::of(&found, wall))
     }
 
+    /// The stories of the last ones, so many at most, the newest first.
+    pub(super) fn last(&self, count: usize, wall: Duration) -> Vec<Story> {
+        // Those of one kind are in the order in which they ended, but for workers that were read one after the other.
+        let newest = |kind: &VecDeque<Box<[u8]>>| kind.iter().rev().take(count).cloned().collect::<Vec<_>>();
+        let bytes = [newest(&self.failed), newest(&self.slow)].concat();
+        let mut entries: Vec<_> = bytes.iter().filter_map(|bytes| Entry::read(bytes)).collect();
+        entries.sort_by_key(|entry| std::cmp::Reverse(entry.numbers.began + entry.numbers.total));
+        entries.iter().take(count).map(|entry| Story::of(entry, wall)).collect()
+    }
+
     /// How many are remembered: failed ones and slow ones.
     pub(super) fn len(&self) -> (usize, usize) {
         (self.failed.len(), self.slow.len())

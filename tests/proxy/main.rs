@@ -47,6 +47,7 @@ mod tap;
 mod tcp;
 mod tenants;
 mod tls;
+mod top;
 mod trace;
 mod tunnels;
 mod variables;
