@@ -255,6 +255,8 @@ fn the_process_ends_although_somebody_listens() {
 fn nothing_is_changed_by_get_or_from_elsewhere() {
     let origin = Origin::answering(OK);
     let proxy = Setup::to(&[&origin.address]).managed().start();
+    let foreign = "POST /log-level?level=error HTTP/1.1\r\nHost: localhost\r\nOrigin: http://evil.example\r\nContent-Length: 0\r\n";
+    assert_eq!(on_socket(&proxy, foreign).status(), 403);
     let commands = ["/reload", "/reload/accept", "/reload/rollback", "/plan", "/endpoint", "/log/reopen", "/drain"];
     for path in commands {
         assert_eq!(on_socket(&proxy, &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n")).status(), 405, "{path}");
@@ -279,6 +281,9 @@ fn nothing_is_changed_by_get_or_from_elsewhere() {
     };
     assert_eq!((set("loud"), set("error")), (400, 200));
     assert_eq!(json(&proxy, "/log-level")["level"], "error");
+    assert!(proxy.verb(&["log", "level", "warn"]).status.success());
+    assert_eq!(json(&proxy, "/log-level")["level"], "warn");
+    assert_eq!(proxy.verb(&["log", "level", "loud"]).status.code(), Some(2));
 }
 
 /// Who cannot show the token of an address sees nothing of it, and the token itself is nowhere.

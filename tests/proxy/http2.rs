@@ -37,8 +37,11 @@ struct Answer {
 
 impl Client {
     fn of(proxy: &Proxy) -> Self {
+        Self::at(proxy.address("public"))
+    }
+
+    fn at(address: &str) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let address = proxy.address("public").to_owned();
         let (requests, connection): (_, Connection<TcpStream, Bytes>) = runtime.block_on(async {
             let stream = TcpStream::connect(address).await.unwrap();
             stream.set_nodelay(true).unwrap();
@@ -102,6 +105,15 @@ pub(crate) fn ask(proxy: &Proxy, path: &str, fields: &[(&str, &str)]) -> u16 {
     let request = fields.iter().fold(request, |request, (name, value)| request.header(*name, *value));
     let (response, _) = client.open(request.body(()).unwrap(), true);
     client.wait(response).unwrap().status
+}
+
+/// Sends so many requests on a connection of its own; `of` says the path of each and the status that its answer has.
+pub(crate) fn exchange(address: &str, count: usize, of: impl Fn(usize) -> (&'static str, u16)) {
+    let mut client = Client::at(address);
+    for turn in 0..count {
+        let (path, status) = of(turn);
+        assert_eq!(client.ask(path).status, status);
+    }
 }
 
 fn post(path: &str) -> Request<()> {

@@ -2,6 +2,7 @@
 //! Not here: the text formats as such (`src/control/exposition.rs`).
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io::{Read, Write};
 use std::sync::mpsc;
 use std::thread;
@@ -9,7 +10,8 @@ use std::thread;
 use rustls::StreamOwned;
 
 use crate::harness::{Origin, PATIENCE, Proxy, Setup, Wire, poll};
-use crate::tls::Site;
+use crate::http2;
+use crate::tls::{Client, Site, tcp};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
 
@@ -60,22 +62,54 @@ fn requests_of_each(clients: usize) -> usize {
     all / clients
 }
 
-/// Sends so many requests on a connection, every fourth to a route that answers by itself.
+/// Path and status of a request: every fourth goes to a route that answers by itself.
+fn request(turn: usize) -> (&'static str, u16) {
+    if turn % 4 == 3 { ("/fixed", 204) } else { ("/", 200) }
+}
+
+/// Sends so many requests on a connection.
 fn exchange(wire: &mut Wire<impl Read + Write>, count: usize) {
     for turn in 0..count {
-        let (path, status) = if turn % 4 == 3 { ("/fixed", 204) } else { ("/", 200) };
+        let (path, status) = request(turn);
         wire.send(format!("GET {path} HTTP/1.1\r\nHost: a.test\r\n\r\n"));
         assert_eq!(wire.message().unwrap().status(), status);
     }
 }
 
-/// No request is lost or counted twice: with two workers, plain and over TLS, while configurations change and clients go away.
+/// Sends so many requests in the way of one of three: in the clear, over TLS, over HTTP/2.
+fn send([public, secure]: &[String; 2], client: &Client, number: usize, mut left: usize) {
+    while left > 0 {
+        // Connections end, so that both workers get some.
+        let count = left.min(50);
+        left -= count;
+        match number % 3 {
+            0 => exchange(&mut Wire::connect(public), count),
+            1 => exchange(&mut Wire::over(StreamOwned::new(client.connection("a.test"), tcp(secure))), count),
+            _ => http2::exchange(public, count, request),
+        }
+    }
+}
+
+/// The access log has a line for each exchange, but for those that it has counted as dropped.
+fn log_agrees(proxy: &Proxy, exchanges: u64) {
+    poll(|| {
+        let lines = fs::read_to_string(proxy.folder().join("access.log")).unwrap().lines().count() as u64;
+        let log = &proxy.status()["access_log"];
+        let [dropped, lost] = ["dropped", "lost"].map(|name| log[name].as_u64().unwrap());
+        assert!(lines + dropped + lost <= exchanges, "{lines} lines of {exchanges} exchanges, {log}");
+        (lines + dropped + lost == exchanges).then_some(())
+    });
+}
+
+/// No request is lost or counted twice: with two workers, plain, over TLS and over HTTP/2, while configurations change and clients go
+/// away. The access log has as many lines.
 #[test]
 fn requests_are_counted_exactly() {
-    const CLIENTS: usize = 4;
+    const CLIENTS: usize = 6;
     let site = Site::new();
     let (origin, held) = origin();
-    let more = format!("[[listener]]\nname = \"secure\"\nbind = \"127.0.0.1:0\"\n{}", site.keys(&["a"]));
+    let log = "[log]\naccess = \"FOLDER/access.log\"\n";
+    let more = format!("{log}[[listener]]\nname = \"secure\"\nbind = \"127.0.0.1:0\"\n{}", site.keys(&["a"]));
     let setup = |mark: &str| {
         let keys = format!("name = \"main\"\nresponse_headers = {{ set = {{ x-mark = \"{mark}\" }} }}");
         let other = "[[route]]\nname = \"fixed\"\npath_prefix = \"/fixed\"\nrespond = { status = 204 }\n";
@@ -88,24 +122,11 @@ fn requests_are_counted_exactly() {
     let proxy = Proxy::start(&setup("0"), &[]);
     assert_eq!(proxy.ask("GET /gone HTTP/1.1\r\nHost: a.test\r\n\r\n").status(), 203);
     let (each, client) = (requests_of_each(CLIENTS), site.client());
-    let [public, secure] = ["public", "secure"].map(|listener| proxy.address(listener).to_owned());
+    let addresses = ["public", "secure"].map(|listener| proxy.address(listener).to_owned());
     thread::scope(|scope| {
         for number in 0..CLIENTS {
-            let (public, secure, client) = (&public, &secure, &client);
-            scope.spawn(move || {
-                let mut left = each;
-                while left > 0 {
-                    // Connections end, so that both workers get some.
-                    let count = left.min(50);
-                    left -= count;
-                    if number % 2 == 0 {
-                        exchange(&mut Wire::connect(public), count);
-                    } else {
-                        let stream = Wire::connect(secure).stream;
-                        exchange(&mut Wire::over(StreamOwned::new(client.connection("a.test"), stream)), count);
-                    }
-                }
-            });
+            let (addresses, client) = (&addresses, &client);
+            scope.spawn(move || send(addresses, client, number, each));
         }
         for mark in 1..4 {
             proxy.reload(&setup(&mark.to_string()));
@@ -125,8 +146,8 @@ fn requests_are_counted_exactly() {
     let on_connections = |count: usize| count / 50 * 12 + count % 50 / 4;
     let fixed = (on_connections(each) * CLIENTS) as f64;
     assert_eq!(sum(&text, name, &["route=\"fixed\"", "status=\"204\"", "cluster=\"\""]), fixed, "{text}");
-    assert_eq!(sum(&text, name, &["listener=\"public\""]) - 4.0, all / 2.0, "{text}");
-    assert_eq!(sum(&text, name, &["listener=\"secure\""]), all / 2.0, "{text}");
+    assert_eq!(sum(&text, name, &["listener=\"public\""]) - 4.0, all / 1.5, "{text}");
+    assert_eq!(sum(&text, name, &["listener=\"secure\""]), all / 3.0, "{text}");
     let cut = "{listener=\"public\",route=\"main\",cluster=\"app\",method=\"POST\",status=\"0\"}";
     assert_eq!(samples(&text, name).get(cut), Some(&3.0), "{text}");
     // What a configuration does not have any more stays counted.
@@ -138,6 +159,7 @@ fn requests_are_counted_exactly() {
         assert_eq!(sum(&text, &format!("{name}_bucket"), &["le=\"+Inf\""]), all + 4.0, "{text}");
     }
     endpoints_agree(&text, &origin);
+    log_agrees(&proxy, all as u64 + 4);
 }
 
 /// What is counted of endpoints is what is counted of routes, and what the origin knows.

@@ -1,7 +1,7 @@
 //! `cairn why`: what became of a request; and that each failure has one reason, in the answer, in the log and there. Not here: what
 //! leads to a failure (`failures`, `bounds`, `queues`, …).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
 use std::thread;
@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
 
 use crate::harness::{Origin, Proxy, Setup, Wire, closed, poll};
+use crate::metrics::{metrics, samples};
 use crate::tls::Authority;
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -29,7 +30,7 @@ fn why(proxy: &Proxy, id: &str) -> Value {
 }
 
 /// Failures that no test can provoke at will over sockets, or of which nothing could ask, and who shows them instead.
-const ELSEWHERE: [(&str, &str); 12] = [
+const ELSEWHERE: [(&str, &str); 11] = [
     ("Login", "towards an origin of HTTP/2: http2_origins.rs"),
     ("Head", "over HTTP/2: http2.rs"),
     ("Refused", "by an origin of HTTP/2: http2_origins.rs"),
@@ -41,7 +42,6 @@ const ELSEWHERE: [(&str, &str); 12] = [
     ("Buffers", "when 16,384 buffers are held: scarcity.rs"),
     ("Shed", "the same: scarcity.rs"),
     ("Overloaded", "when turns take too long for a second: src/exchange/overload.rs"),
-    ("TlsAlert", "when the origin wants a certificate: cluster_tls.rs"),
 ];
 
 /// The name of a cause. A new one does not compile before it is here, and then has to be in [`ALL`].
@@ -145,7 +145,7 @@ const ALL: [Failure; 45] = [
 ];
 
 /// Cases: the cause, the listener, the request. A request to `/x` goes to the cluster `x`.
-const CASES: [(&str, &str, &str); 31] = [
+const CASES: [(&str, &str, &str); 32] = [
     ("Request", "public", "GET / HTTP/1.1\r\n\r\n"),
     ("Request", "public", "G@T / HTTP/1.1\r\nHost: a\r\n\r\n"),
     ("Path", "public", "GET /%00 HTTP/1.1\r\nHost: a\r\n\r\n"),
@@ -174,6 +174,7 @@ const CASES: [(&str, &str, &str); 31] = [
     ("ConnectTimeout", "public", "GET /unaccepting HTTP/1.1\r\nHost: a\r\n\r\n"),
     ("TlsCertificate", "public", "GET /certificate HTTP/1.1\r\nHost: a\r\n\r\n"),
     ("TlsProtocol", "public", "GET /plain HTTP/1.1\r\nHost: a\r\n\r\n"),
+    ("TlsAlert", "public", "GET /alert HTTP/1.1\r\nHost: a\r\n\r\n"),
     ("Closed", "public", "GET /closing HTTP/1.1\r\nHost: a\r\n\r\n"),
     ("Reset", "public", "GET /resetting HTTP/1.1\r\nHost: a\r\n\r\n"),
     ("ResponseTimeout", "public", "GET /late HTTP/1.1\r\nHost: a\r\n\r\n"),
@@ -245,6 +246,7 @@ fn cluster(name: &str, address: &str) -> String {
         "unaccepting" => "timeouts.connect = \"100ms\"",
         "certificate" => "tls = { server_name = \"a\" }",
         "plain" => "tls = { server_name = \"a\" }",
+        "alert" => "tls = { ca = \"CERT/ca.pem\", server_name = \"a\" }",
         _ => "",
     };
     format!(
@@ -299,6 +301,27 @@ fn provoke(proxy: &Proxy, (name, listener, request): (&str, &str, &str), number:
     (serde_json::from_str(&line).unwrap(), told)
 }
 
+/// Answers made here and responses that were cut, by reason, as metrics count them.
+fn counted(proxy: &Proxy) -> BTreeMap<String, f64> {
+    let text = metrics(proxy, "");
+    let names = ["cairn_local_responses_total", "cairn_responses_cut_total"];
+    let all = names.iter().flat_map(|name| samples(&text, name));
+    let reason = |labels: &str| labels.split("reason=\"").nth(1)?.split('"').next().map(str::to_owned);
+    all.fold(BTreeMap::new(), |mut sums, (labels, value)| {
+        *sums.entry(reason(labels).unwrap_or_default()).or_default() += value;
+        sums
+    })
+}
+
+/// The reasons that were counted between two looks, each as often as it was.
+fn told_apart(before: &BTreeMap<String, f64>, now: &BTreeMap<String, f64>) -> Vec<String> {
+    let more = |(reason, count): (&String, &f64)| {
+        let times = count - before.get(reason).copied().unwrap_or(0.0);
+        std::iter::repeat_n(reason.clone(), times as usize).collect::<Vec<_>>()
+    };
+    now.iter().flat_map(more).collect()
+}
+
 #[test]
 fn each_failure_has_one_reason_wherever_it_is_told() {
     let (_held, refusing) = closed();
@@ -309,15 +332,20 @@ fn each_failure_has_one_reason_wherever_it_is_told() {
     let _queued = TcpStream::connect(unaccepting).unwrap();
     let (ok, origins) = (Origin::answering(OK), origins());
     let folder = tempfile::tempdir().unwrap();
-    Authority::new().write(folder.path(), "a", &["a"], &rcgen::KeyPair::generate().unwrap());
-    let own = "tls.certificates = [{ cert = \"CERT/a.pem\", key = \"CERT/a.key\" }]";
-    let own = own.replace("CERT", folder.path().to_str().unwrap());
+    let authority = Authority::new();
+    authority.write(folder.path(), "a", &["a"], &rcgen::KeyPair::generate().unwrap());
+    authority.write_ca(folder.path());
+    let placed = |text: &str| text.replace("CERT", folder.path().to_str().unwrap());
+    let own = placed("tls.certificates = [{ cert = \"CERT/a.pem\", key = \"CERT/a.key\" }]");
     let secure = Setup::to(&[&ok.address]).listener(&own).start();
+    let demanding = placed("tls.client_auth = \"require\"\ntls.client_ca = \"CERT/ca.pem\"");
+    let demanding = Setup::to(&[&ok.address]).listener(&format!("{own}\n{demanding}")).start();
     let mut tables: String = origins.iter().map(|(name, origin)| cluster(name, &origin.address)).collect();
     for (name, address) in [
         ("refusing", &*refusing),
         ("unaccepting", &unaccepting.to_string()),
         ("certificate", secure.address("public")),
+        ("alert", demanding.address("public")),
         ("down", &ok.address),
     ] {
         tables += &cluster(name, address);
@@ -330,7 +358,7 @@ fn each_failure_has_one_reason_wherever_it_is_told() {
                [log]\naccess = \"FOLDER/access.log\"\n";
     let listener = "limits.body_bytes = 1000000\ntimeouts = { header = \"100ms\", body = \"100ms\" }";
     let setup = Setup::to(&[&ok.address]).managed().route("hosts = [\"a\"]").listener(listener);
-    let setup = setup.more(&tables.replace("OWN", &own));
+    let setup = setup.more(&placed(&tables.replace("OWN", &own)));
     let proxy = setup.start();
     assert!(proxy.verb(&["endpoint", "drain", "down", &ok.address]).status.success());
     // Each holds the one place of its cluster.
@@ -341,7 +369,9 @@ fn each_failure_has_one_reason_wherever_it_is_told() {
     });
     poll(|| (proxy.status()["exchanges"] == 2).then_some(()));
     for (number, case) in (1..).zip(CASES) {
+        let before = counted(&proxy);
         let (line, told) = provoke(&proxy, case, number);
+        assert_eq!(told_apart(&before, &counted(&proxy)), [line["reason"].as_str().unwrap()], "{case:?}: {line}");
         let reason = &line["reason"];
         assert!(reason.is_string(), "{case:?}: {line}");
         if let Some(failure) = ALL.into_iter().find(|failure| name(*failure) == case.0)
