@@ -169,6 +169,8 @@ pub const COALESCE_BYTES: usize = 2 * 1024;
 pub const SUBMISSIONS: u32 = 1024;
 /// Entries of its completion queue; the kernel keeps what does not fit (IORING_FEAT_NODROP).
 pub const COMPLETIONS: u32 = 8 * 1024;
+/// Completions that end the wait of a worker that waits for several at once.
+pub const BATCH: usize = 16;
 /// Descriptors of one worker that clients cannot take at most: for connections to endpoints. Where a worker has fewer than twice
 /// as many, half of them.
 pub const UPSTREAM_DESCRIPTORS: usize = 8 * 1024;

@@ -1,6 +1,7 @@
 //! The operator's own files, read into a [`Config`] to which tenants are added later. Not here: the tenants' files (`tenant`).
 
 use std::thread;
+use std::time::Duration;
 
 use super::bounds::Bounds;
 use super::external::External;
@@ -70,6 +71,7 @@ pub(super) fn read(sources: &[Source], external: &mut External, problems: &mut P
         tenants: Vec::new(),
         error_pages: page::pages(&all("error_pages"), problems),
         overload_delay: root.one("workers").time("overload_delay"),
+        batch_wait: batch_wait(root.one("workers").word("batch_wait")),
         access_log: root.table("log").and_then(|log| log::access(log, problems)),
         slow: root.table("log").and_then(|log| log.optional_time("slow")),
         trace: trace::trace(root.one("trace"), root.table("otlp")),
@@ -137,6 +139,11 @@ fn watch(root: Section<'_>) -> Watch {
         (false, true) => Watch::Notified,
         (false, false) => Watch::Off,
     }
+}
+
+/// `workers.batch_wait`: zero or microseconds.
+fn batch_wait(word: &str) -> Duration {
+    Duration::from_micros(word.trim_end_matches("us").parse().unwrap_or(0))
 }
 
 /// `workers.count`, or one per CPU in this process's affinity mask and quota.

@@ -95,6 +95,12 @@ static WORKERS: Table = Table {
             Preset::Time(Duration::from_millis(50)),
             "a worker whose turns take longer, for a second, refuses bulk requests, at five times that normal ones, too; never critical ones",
         ),
+        key(
+            "batch_wait",
+            Kind::Word(&["0", "50us", "100us", "200us"]),
+            Preset::Word("0"),
+            "how long a worker that has nothing to do waits for more than one thing to do: less CPU at part of the load, for that much latency on each side (Linux 6.12)",
+        ),
     ],
     choices: &[],
 };

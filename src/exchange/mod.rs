@@ -204,6 +204,7 @@ impl<D: Driver> Engine<D> {
     pub fn apply(&mut self, snapshot: Arc<Snapshot>) -> SnapshotRef {
         let bound = snapshot.endpoint_bound();
         self.counters.version.set(snapshot.version);
+        self.ring.set_batch_wait(snapshot.batch_wait);
         self.access_log.apply(snapshot.access_log.as_ref().map(|log| &log.rules), snapshot.slow);
         self.balancer.apply(&snapshot.clusters);
         self.budgets.resize_with(snapshot.route_bound().max(self.budgets.len()), RetryBudget::default);

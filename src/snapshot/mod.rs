@@ -39,6 +39,8 @@ pub struct Snapshot {
     pub error_pages: ErrorPages,
     /// Turns of workers that are longer than this, for a second, have requests refused.
     pub overload_delay: Duration,
+    /// How long a worker waits for more than one completion.
+    pub batch_wait: Duration,
     /// The access log; None: there is none.
     pub access_log: Option<AccessLogSpec>,
     /// From which time on an exchange is slow; None: after `limits::SLOW_EXCHANGE`.
@@ -163,6 +165,8 @@ pub struct SnapshotSpec {
     pub error_pages: Vec<ErrorPageSpec>,
     /// `workers.overload_delay`
     pub overload_delay: Duration,
+    /// `workers.batch_wait`
+    pub batch_wait: Duration,
     /// `[log]`; None: nothing is logged of exchanges.
     pub access_log: Option<AccessLogSpec>,
     /// `log.slow`, whether there is an access log or not
@@ -375,7 +379,7 @@ impl Snapshot {
         let tells_of_clients = spec.clusters.iter().any(|cluster| cluster.proxy_protocol.is_some());
         let error_pages = ErrorPages::compile(&spec.error_pages);
         let (listeners, endpoints, tenants) = (listeners.into(), endpoints.into(), tenants.into());
-        let overload_delay = spec.overload_delay;
+        let (overload_delay, batch_wait) = (spec.overload_delay, spec.batch_wait);
         let (access_log, slow, trace, export) = (spec.access_log, spec.slow, spec.trace, spec.export);
         Ok(Self {
             version,
@@ -384,6 +388,7 @@ impl Snapshot {
             tells_of_clients,
             error_pages,
             overload_delay,
+            batch_wait,
             access_log,
             slow,
             trace,
@@ -406,6 +411,7 @@ impl Snapshot {
             tells_of_clients: false,
             error_pages: ErrorPages::default(),
             overload_delay: Duration::MAX,
+            batch_wait: Duration::ZERO,
             access_log: None,
             slow: None,
             trace: TraceSpec::default(),

@@ -437,6 +437,36 @@ mod tests {
         }
     }
 
+    /// A wait for several completions ends with fewer once its time is over, and at once when there are enough.
+    #[test]
+    fn a_wait_for_a_batch_ends_without_one() {
+        let mut ring = Ring::new().unwrap();
+        ring.set_batch_wait(Duration::from_micros(200));
+        let (mut peers, mut heard) = (Vec::new(), 0);
+        for number in 0..2 * limits::BATCH as u32 {
+            let (peer, ours) = UnixStream::pair().unwrap();
+            ring.add(ours.into(), Owner::Downstream(number));
+            peers.push(peer);
+        }
+        let all = peers.len();
+        for some in [1, all] {
+            for peer in &mut peers[..some] {
+                peer.write_all(b"x").unwrap();
+            }
+            while heard < some {
+                // Only what was written can end this wait.
+                ring.turn_within(Duration::from_secs(3600)).unwrap();
+                while let Some(event) = ring.next_event() {
+                    if let Event::Received(_, mut queue) = event {
+                        heard += 1;
+                        queue.clear(ring.buffers.pieces());
+                    }
+                }
+            }
+            heard = 0;
+        }
+    }
+
     /// A FIN that both the peek and the kernel report becomes one event, after the data.
     #[test]
     fn an_end_is_told_once() {

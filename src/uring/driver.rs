@@ -36,6 +36,10 @@ pub trait Driver {
     /// Submits what is queued, in the middle of a turn.
     fn submit_now(&mut self);
 
+    /// From now on, a wait of [`Driver::reap`] ends only with `limits::BATCH` completions, or with any after this time. With zero, or on a
+    /// machine that cannot, it ends with the first.
+    fn set_batch_wait(&mut self, _: Duration) {}
+
     /// Submits what is queued, waits at most `wait` for a completion, and passes all completions to `each`. `offered` are the buffers
     /// of each group, for a machine that fills them here.
     ///

@@ -28,6 +28,10 @@ pub struct Kernel {
     /// The kernel may not report a FIN that came with data (`proof`).
     misses_ends: bool,
     arena: Arena,
+    /// The kernel can wait for several completions, for a time (Linux 6.12, IORING_FEAT_MIN_TIMEOUT).
+    batches: bool,
+    /// How long it does.
+    batch_wait: Duration,
     /// Completions that were taken from the completion queue to make room in it.
     taken: VecDeque<Completion>,
     waker: Waker,
@@ -54,11 +58,14 @@ impl Kernel {
         // Saves a descriptor look-up in the kernel each turn. The ring works without it, so errors are ignored.
         let _ = uring.submitter().register_ring_fd();
         let bundles = uring.params().is_feature_recvsend_bundle() && workarounds.no_bundles.is_none();
+        let batches = uring.params().is_feature_min_timeout();
         let waker = Waker::new().map_err(|error| classify("eventfd", error))?;
         Ok(Self {
             uring,
             bundles,
             misses_ends: workarounds.peek_fin.is_some(),
+            batches,
+            batch_wait: Duration::ZERO,
             arena: Arena::default(),
             taken: VecDeque::with_capacity(limits::COMPLETIONS as usize),
             waker,
@@ -100,7 +107,14 @@ impl Kernel {
     fn enter(&mut self, wait: Duration) -> io::Result<()> {
         let time = Timespec::new().sec(wait.as_secs()).nsec(wait.subsec_nanos());
         let args = SubmitArgs::new().timespec(&time);
-        let result = if wait.is_zero() { self.poll() } else { self.uring.submitter().submit_with_args(1, &args) };
+        let result = if wait.is_zero() {
+            self.poll()
+        } else if self.batch_wait.is_zero() || wait <= self.batch_wait {
+            self.uring.submitter().submit_with_args(1, &args)
+        } else {
+            let args = args.min_wait_usec(self.batch_wait.subsec_micros());
+            self.uring.submitter().submit_with_args(limits::BATCH, &args)
+        };
         match result.map_err(|error| (error.raw_os_error(), error)) {
             Ok(_) | Err((Some(libc::ETIME | libc::EINTR), _)) => Ok(()),
             // The completion queue is full or memory is short: the caller makes room and tries again.
@@ -131,6 +145,10 @@ impl Driver for Kernel {
 
     fn misses_ends(&self) -> bool {
         self.misses_ends
+    }
+
+    fn set_batch_wait(&mut self, wait: Duration) {
+        self.batch_wait = if self.batches { wait } else { Duration::ZERO };
     }
 
     fn register(&mut self, group: u16, offered: &ProvidedRing) -> Result<(), StartError> {

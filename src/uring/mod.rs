@@ -440,6 +440,11 @@ impl<D: Driver> Ring<D> {
         self.client_limit = limit;
     }
 
+    /// For how long a turn with nothing to do waits for several completions; zero: it begins with the first.
+    pub fn set_batch_wait(&mut self, wait: Duration) {
+        self.driver.set_batch_wait(wait);
+    }
+
     /// Whether there are more completions than the ring has room for: the kernel keeps the others until the next turn.
     pub fn has_overflowed(&mut self) -> bool {
         self.driver.has_overflowed()

@@ -347,6 +347,7 @@ fn process(old: &Config, new: &Config, plan: &mut Plan) {
         ("drain.timeout", shown(&old.drain_timeout), shown(&new.drain_timeout)),
         ("drain.grace", shown(&old.drain_grace), shown(&new.drain_grace)),
         ("workers.overload_delay", shown(&old.snapshot.overload_delay), shown(&new.snapshot.overload_delay)),
+        ("workers.batch_wait", shown(&old.snapshot.batch_wait), shown(&new.snapshot.batch_wait)),
         ("error_pages", pages(&old.snapshot.error_pages), pages(&new.snapshot.error_pages)),
     ];
     let others = log(old, new).into_iter().chain(trace(old, new));
