@@ -303,6 +303,36 @@ fn the_last_usable_endpoint_is_never_ejected() {
     assert_ne!(usable, [false; 2]);
 }
 
+/// An endpoint that answers well, but far later than the others, is ejected where that is asked for, and only there.
+#[test]
+fn an_endpoint_that_is_far_slower_than_the_others_is_ejected_where_asked() {
+    for factor in [0, 2] {
+        let late = Origin::start(|mut wire, _| {
+            while wire.message().is_some() {
+                std::thread::park_timeout(std::time::Duration::from_secs(1));
+                wire.send(OK);
+            }
+        });
+        let well = Origin::answering(OK);
+        let outlier = format!("outlier = {{ latency_factor = {factor}, min_volume = 4, ejection = \"1h\" }}");
+        let setup = Setup::to(&[&late.address, &well.address]).cluster("balance = \"round_robin\"").cluster(&outlier);
+        let proxy = setup.managed().start();
+        let mut clients: Vec<_> = (0..8).map(|_| proxy.client()).collect();
+        let mut round = || {
+            clients.iter_mut().for_each(|client| client.send(GET));
+            clients.iter_mut().for_each(|client| assert_eq!(client.message().unwrap().status(), 200));
+            held(&proxy, 0)
+        };
+        if factor == 0 {
+            assert_eq!([round(), round()], [vec![], Vec::<String>::new()]);
+        } else {
+            poll(|| (round() == ["ejected"]).then_some(()));
+            assert_eq!(round(), ["ejected"]);
+        }
+        assert!(held(&proxy, 1).is_empty());
+    }
+}
+
 #[test]
 fn checks_take_an_endpoint_out_and_bring_it_back() {
     let (sick, well) = (Sick::new(Symptom::Unavailable), Origin::answering(OK));
