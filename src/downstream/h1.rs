@@ -91,9 +91,7 @@ impl Downstreams {
         length: usize,
     ) -> Step {
         let carrier = self.table[id as usize].transport.stream_link().map(|link| link.connection as usize);
-        let begins = &mut self.table[carrier.unwrap_or(id as usize)];
-        let snapshot = begins.snapshot(engine).clone();
-        begins.note_arrival(engine, &snapshot);
+        let snapshot = self.table[carrier.unwrap_or(id as usize)].note_arrival(engine);
         let pair = carrier.and_then(|carrier| self.table.get2_mut(id as usize, carrier));
         let (connection, carrier) = match pair {
             Some((stream, carrier)) => (stream, Some(&*carrier)),

@@ -107,8 +107,7 @@ impl Downstreams {
         let Some(decision) = decision else { return self.refuse_connection(engine, id, Failure::NoRoute) };
         let connection = &mut self.table[id as usize];
         connection.closes_at = None;
-        let snapshot = connection.snapshot(engine).clone();
-        connection.note_arrival(engine, &snapshot);
+        connection.note_arrival(engine);
         connection.record(engine).route = Some(decision.route_number());
         let ends = ends(&connection.peer, connection.arrival(), connection.spec(engine));
         match engine.open_tunnel(&decision, StreamId { connection: id, stream: 0 }, ends) {

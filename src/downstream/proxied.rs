@@ -6,7 +6,7 @@ use crate::buffer::Queue;
 use crate::exchange::Engine;
 use crate::forward::join;
 use crate::proxy_protocol::{Header, Parsed, parse};
-use crate::snapshot::{ProxyProtocol, Snapshot};
+use crate::snapshot::{ProxyProtocol, SnapshotRef};
 use crate::telemetry::ProxyRefusal;
 use crate::tls;
 use crate::uring::Driver;
@@ -147,11 +147,14 @@ impl Downstreams {
 }
 
 impl super::Downstream {
-    /// Finds out where its client has connected to, if endpoints may be told of that and were not when the connection was accepted.
-    pub(super) fn note_arrival<D: Driver>(&mut self, engine: &Engine<D>, snapshot: &Snapshot) {
+    /// Finds out where its client has connected to, if endpoints may be told of that and were not when the connection was accepted. Returns
+    /// the snapshot that says so, for the next request.
+    pub(super) fn note_arrival<D: Driver>(&mut self, engine: &Engine<D>) -> SnapshotRef {
+        let snapshot = self.snapshot(engine).clone();
         if snapshot.tells_of_clients && self.arrival.is_none() {
             self.arrival = Some(Arrival::at(engine.ring.local_of(self.transport.socket())));
         }
+        snapshot
     }
 
     /// Where its client has connected to, and what a proxy in front says of it.

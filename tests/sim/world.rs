@@ -54,7 +54,7 @@ const IDLE_TURNS: usize = 2_000;
 const SPIN_EVENTS: usize = 2_000_000;
 const SPIN_TIME: Duration = Duration::from_secs(1);
 /// Buffers that one connection may hold: what one direction of an exchange may, what one receive brings besides, and a replay.
-const BUFFERS_OF_CONNECTION: usize = limits::QUEUE_PIECES + limits::REPLAY_PIECES + 6;
+const BUFFERS_OF_CONNECTION: usize = limits::QUEUE_PIECES + limits::REPLAY_BYTES / limits::REPLAY_PIECE_BYTES + 6;
 
 /// Turns whose receives come on top, each of which may bring all that was on offer: one that fills a queue, and one until its source is
 /// paused for that.
