@@ -26,7 +26,7 @@ const PING_AFTER: Duration = Duration::from_secs(5);
 const PING_LIMIT: Duration = Duration::from_secs(5);
 /// The least time between two PING with nothing but answers to them in between: servers of gRPC end connections for less.
 const PING_INTERVAL: Duration = Duration::from_secs(300);
-/// How long a connection that is over waits for the endpoint to close it.
+/// How long a connection that is over waits for the endpoint to close it, and a response that has all of its content for its end.
 const LINGER: Duration = Duration::from_secs(2);
 /// What a PING holds.
 const PING: [u8; 8] = *b"cairn \0\0";
@@ -62,6 +62,8 @@ pub(super) struct Shared {
     pub(super) last_ping: Option<Duration>,
     /// Since when there is no stream.
     idle_since: Option<Duration>,
+    /// Since when there are streams of which only the end is awaited.
+    pub(super) closing_since: Option<Duration>,
     /// FIN was sent, and when.
     over: Option<Duration>,
     /// When its timer fires, at the latest.
@@ -92,15 +94,16 @@ impl Shared {
         if !connected || !self.core.has_peer_settings() {
             return Some(self.made + self.sharing.connect_timeout);
         }
+        let closes = self.closing_since.map(|since| since + LINGER);
         if let Some(ping) = self.ping {
-            return Some(ping + PING_LIMIT);
+            return closes.into_iter().chain([ping + PING_LIMIT]).min();
         }
         let asks = self.unheard.map(|since| {
             let allowed = self.last_ping.map_or(Duration::ZERO, |last| last + PING_INTERVAL);
             allowed.max(since + PING_AFTER)
         });
         let idles = self.idle_since.map(|since| since + self.sharing.idle);
-        asks.into_iter().chain(idles).min()
+        asks.into_iter().chain(idles).chain(closes).min()
     }
 }
 
@@ -196,6 +199,7 @@ impl Upstreams {
             ping: None,
             last_ping: None,
             idle_since: Some(ring.clock().now()),
+            closing_since: None,
             over: None,
             timer: None,
         };
@@ -292,6 +296,9 @@ impl Upstreams {
                     shared.core.close(&mut ring.buffers, slot, ErrorCode::Cancel);
                     if answered {
                         shared.most = (shared.most + 1).min(usize::from(shared.sharing.streams));
+                    }
+                    if shared.core.is_closing() {
+                        shared.closing_since.get_or_insert(now);
                     }
                     if shared.core.streams() == 0 {
                         shared.idle_since = Some(now);
@@ -468,7 +475,7 @@ impl Upstreams {
     pub fn expire_shared<D: Driver>(&mut self, ring: &mut Ring<D>, index: u32) {
         let now = ring.clock().now();
         let Some(connection) = self.table.get_mut(index as usize) else { return };
-        let connected = connection.connected;
+        let (connected, endpoint) = (connection.connected, connection.endpoint);
         let Some(shared) = &mut connection.shared else { return };
         shared.timer = None;
         let is_due = shared.deadline(connected).is_some_and(|deadline| deadline <= now);
@@ -480,6 +487,12 @@ impl Upstreams {
         }
         if !connected || !shared.core.has_peer_settings() {
             return self.end_shared(ring, index, End::ConnectTimeout);
+        }
+        if shared.closing_since.take_if(|since| *since + LINGER <= now).is_some() {
+            shared.core.end_closing(&mut ring.buffers);
+            self.soil(index);
+            self.arm_shared(ring, index);
+            return self.settle(ring, endpoint);
         }
         if shared.ping.is_some() {
             return self.end_shared(ring, index, End::Broken(Fault::Receive(Errno::TIMED_OUT)));

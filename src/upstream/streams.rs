@@ -158,6 +158,7 @@ impl Upstreams {
         if let Some(error) = &error {
             shared.core.fail(&mut ring.buffers, error);
         }
+        shared.closing_since.take_if(|_| !shared.core.is_closing());
         let (is_broken, is_ending) = (shared.core.is_broken(), shared.is_ending);
         if let Some(connection) = self.table.get_mut(index as usize) {
             connection.shared = Some(shared);

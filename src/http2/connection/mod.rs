@@ -145,6 +145,8 @@ pub struct Connection {
     /// Content was sent or received since the last PING.
     has_moved: bool,
     streams: Streams,
+    /// Number of those that nobody uses any more.
+    closing: u16,
     send: SendWindow,
     receive: ReceiveWindow,
     outbox: Outbox,
@@ -190,6 +192,7 @@ impl Connection {
             abuse: AbuseCounter::new(&spec.abuse),
             has_moved: false,
             streams: Streams::new(spec.streams),
+            closing: 0,
             send: SendWindow::new(CONNECTION_WINDOW),
             receive: ReceiveWindow::of_connection(spec.connection_window),
             outbox: Outbox::default(),
@@ -212,10 +215,34 @@ impl Connection {
         self.outbox.is_broken()
     }
 
-    /// Number of streams.
+    /// Number of streams that somebody uses.
     #[must_use]
     pub fn streams(&self) -> usize {
-        self.streams.len()
+        self.streams.len() - usize::from(self.closing)
+    }
+
+    /// Whether there are streams that nobody uses any more, because only END_STREAM is still to come.
+    #[must_use]
+    pub fn is_closing(&self) -> bool {
+        self.closing > 0
+    }
+
+    /// Resets those streams: the peer has had enough time.
+    pub fn end_closing(&mut self, buffers: &mut Buffers) {
+        for slot in (0..self.streams.places()).map(Slot) {
+            let Some(id) = self.streams.get(slot).filter(|stream| stream.is_closing).map(|stream| stream.id) else {
+                continue;
+            };
+            self.forget(slot);
+            self.reset(buffers, id, ErrorCode::Cancel);
+        }
+    }
+
+    /// Drops a stream that nobody uses any more.
+    fn forget(&mut self, slot: Slot) {
+        if self.streams.remove(slot).is_some_and(|stream| stream.is_closing) {
+            self.closing -= 1;
+        }
     }
 
     /// The entries of all streams that have one.
@@ -306,7 +333,18 @@ impl Connection {
 
     /// Ends a stream. If a message is not complete, the peer is told so: with NO_ERROR if only the request was not read to its end,
     /// else with `code`. The owner does not use the stream any more.
+    ///
+    /// Where a response has all of its content, but END_STREAM is to come in a frame of its own, as many servers send it, there is nothing
+    /// to tell: the stream counts for [`Connection::can_open`] until it does, or [`Connection::end_closing`] is called.
     pub fn close(&mut self, buffers: &mut Buffers, slot: Slot, code: ErrorCode) {
+        if self.spec.side == Side::Client
+            && let Some(stream) = self.streams.get_mut(slot)
+            && stream.has_whole_messages()
+        {
+            self.closing += u16::from(!stream.is_closing);
+            (stream.entry, stream.is_closing) = (None, true);
+            return;
+        }
         let Some(stream) = self.streams.remove(slot) else { return };
         let (id, has_sent, has_received) = (stream.id, stream.has_sent_end(), stream.has_received_end());
         let is_silent = stream.is_reset || id.is_connection() || (has_sent && has_received);

@@ -242,6 +242,9 @@ impl Connection {
             self.make_room(&mut content, rest)?;
         }
         let Some(stream) = self.streams.get_mut(slot) else { return Ok(None) };
+        if stream.is_closing {
+            return Err(Error::stream(stream.id, ErrorCode::ProtocolError, "more content than content-length"));
+        }
         let Some(entry) = stream.entry else { return Ok(None) };
         match &mut stream.incoming {
             Incoming::Length(left) => match left.checked_sub(u64::from(len)) {
@@ -329,6 +332,10 @@ impl Connection {
         id: StreamId,
     ) -> Result<Option<Received>, Error> {
         let Some(stream) = self.streams.get_mut(slot) else { return Ok(None) };
+        if stream.is_closing {
+            self.forget(slot);
+            return Ok(None);
+        }
         let before = core::mem::replace(&mut stream.incoming, Incoming::Ended);
         let Some(entry) = stream.entry else { return Ok(None) };
         match before {
@@ -425,6 +432,10 @@ impl Connection {
             self.data = None;
         }
         let stream = self.streams.get_mut(slot).filter(|stream| !stream.is_reset)?;
+        if stream.is_closing {
+            self.forget(slot);
+            return None;
+        }
         stream.is_reset = true;
         let entry = stream.entry?;
         Some(Received::Reset { slot, entry, code })

@@ -111,6 +111,8 @@ pub(super) struct Stream {
     pub(super) moved: u32,
     /// RST_STREAM was sent or received.
     pub(super) is_reset: bool,
+    /// Nobody uses it any more: both messages are complete, and only END_STREAM is still to come.
+    pub(super) is_closing: bool,
 }
 
 impl Stream {
@@ -120,6 +122,11 @@ impl Stream {
 
     pub(super) fn has_sent_end(&self) -> bool {
         matches!(self.end, MessageEnd::Written)
+    }
+
+    /// Whether both messages are complete but for END_STREAM of the one that is received.
+    pub(super) fn has_whole_messages(&self) -> bool {
+        self.incoming == Incoming::Length(0) && self.has_sent_end() && !self.is_reset
     }
 
     /// Whether there is something to be sent but windows.
@@ -222,6 +229,7 @@ impl Streams {
             has_moved: false,
             moved: 0,
             is_reset: false,
+            is_closing: false,
         });
         Some(Slot(index))
     }

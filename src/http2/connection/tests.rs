@@ -377,6 +377,39 @@ fn field_sections_that_do_not_end_hold_no_large_buffer() {
     assert!(ends.len() > 8);
 }
 
+#[test]
+fn a_response_whose_end_comes_alone_is_not_reset() {
+    let mut pair = Pair::new();
+    pair.carry(16_000);
+    let ask = |pair: &mut Pair| {
+        let entry = pair.ask(Method::Get, Asked::Content, "GET / HTTP/1.1\r\nhost: h\r\n\r\n");
+        let id = pair.client.connection.id(pair.client.slots[entry]);
+        pair.client.write(&mut pair.buffers);
+        // 200 with content-length: 2.
+        pair.send(Side::Client, 0, |it| it.headers(id, b"\x88\x0f\x0d\x012", false, 16_384)).expect("a head");
+        pair.send(Side::Client, 2, |it| it.data(id, 2, false)).expect("content");
+        let slot = pair.client.slots[entry];
+        pair.client.connection.close(&mut pair.buffers, slot, ErrorCode::Cancel);
+        (id, pair.client.write(&mut pair.buffers), pair.client.connection.can_open())
+    };
+    let (ended, written, left) = ask(&mut pair);
+    assert_eq!((written.len(), left), (0, 3), "the server may believe that it is open");
+    assert_eq!((pair.client.connection.streams(), pair.client.connection.is_closing()), (0, true));
+    pair.send(Side::Client, 0, |it| it.data(ended, 0, true)).expect("the end");
+    assert_eq!((pair.client.connection.can_open(), pair.client.connection.is_closing()), (4, false));
+    // One that is reset instead, one that has more content, and one that does not end.
+    let (reset, ..) = ask(&mut pair);
+    pair.send(Side::Client, 0, |it| it.rst_stream(reset, ErrorCode::NoError)).expect("a reset");
+    let (longer, ..) = ask(&mut pair);
+    pair.send(Side::Client, 1, |it| it.data(longer, 1, false)).expect("an error of the stream");
+    ask(&mut pair);
+    assert_eq!((pair.client.connection.can_open(), pair.client.connection.is_closing()), (3, true));
+    pair.client.connection.end_closing(&mut pair.buffers);
+    assert_eq!((pair.client.connection.can_open(), pair.client.connection.is_closing()), (4, false));
+    assert_eq!(pair.client.write(&mut pair.buffers).len(), 13, "RST_STREAM");
+    assert_eq!(pair.client.resets, []);
+}
+
 /// More than the glitches and the resets that a peer may cause at once.
 const MANY: u32 = 11_000;
 
