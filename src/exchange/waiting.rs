@@ -240,7 +240,7 @@ impl<D: Driver> Engine<D> {
             return false;
         }
         if !places.is_next(self.worker) {
-            if places.connection_limits() != [0, 0] {
+            if places.waiting() > 0 && places.connection_limits() != [0, 0] {
                 self.give_way(number);
             }
             return false;

@@ -219,6 +219,16 @@ fn refused_streams_are_sent_again() {
 /// An origin that takes 50 streams a connection, and says so when many more are on their way.
 #[test]
 fn nothing_is_lost_when_connections_go_away() {
+    nothing_is_lost("http2 = { connections = 2 }");
+}
+
+/// The next connection is made when the one before is gone, and is not idle while it is being made.
+#[test]
+fn nothing_is_lost_when_the_only_connection_goes_away() {
+    nothing_is_lost("limits = { connections = 1, queue = 100, queue_timeout = \"60s\" }");
+}
+
+fn nothing_is_lost(keys: &str) {
     let executed = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&executed);
     let origin = Origin::start(move |wire, _| {
@@ -236,14 +246,14 @@ fn nothing_is_lost_when_connections_go_away() {
             wire.answer(request.stream, &request.body);
         }
     });
-    let proxy = start(&origin, "http2 = { connections = 2 }");
+    let proxy = start(&origin, keys);
     for round in 0..10 {
         let requests: Vec<_> = (10..50)
             .map(|number| format!("POST /{number} HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n{round}-{number}"))
             .collect();
         let answers = all_at_once(&proxy, &requests);
         for (number, answer) in (10..50).zip(answers) {
-            assert_eq!(answer, (200, format!("{round}-{number}")));
+            assert_eq!(answer, (200, format!("{round}-{number}")), "{keys}");
         }
     }
     assert_eq!(executed.load(Ordering::SeqCst), 400, "each once");
