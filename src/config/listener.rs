@@ -118,6 +118,7 @@ fn http2(section: Section<'_>, problems: &mut Problems) -> Option<Http2Spec> {
         streams: u16::try_from(streams).unwrap_or(u16::MAX),
         window: u32::try_from(window).unwrap_or(u32::MAX),
         connection_window: u32::try_from(section.size("connection_window")).unwrap_or(u32::MAX),
+        max_age: section.optional_time("max_connection_age"),
     })
 }
 

@@ -158,6 +158,12 @@ static LISTENER_HTTP2: Table = Table {
             Preset::Size(limits::CONNECTION_WINDOW_BYTES as u64),
             "of all bodies of a connection that may be on their way to here",
         ),
+        key(
+            "max_connection_age",
+            Kind::Time,
+            Preset::Optional("\"30m\""),
+            "after which clients are told to make another connection, give or take a tenth; streams go on to their end. Absent: never",
+        ),
     ],
     choices: &[],
 };

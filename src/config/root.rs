@@ -14,7 +14,7 @@ use super::section::Section;
 use super::source_map::SourceMap;
 use super::tcp::Listeners;
 use super::tenant::{self, Tenant};
-use super::{Config, Watch, admin, cluster, listener, log, loops, metrics, page, route, trace};
+use super::{Config, Watch, admin, cluster, listener, log, loops, metrics, page, route, tcp, trace};
 use crate::id::TenantId;
 use crate::route::RouteSpec;
 use crate::snapshot::SnapshotSpec;
@@ -81,7 +81,7 @@ pub(super) fn read(sources: &[Source], external: &mut External, problems: &mut P
     clusters.iter().for_each(|cluster| source_map.cluster(*cluster));
     listeners.iter().for_each(|listener| source_map.listener(*listener));
     if problems.is_empty() {
-        loops::report(&snapshot, &clusters, problems);
+        check_ways(&snapshot, &clusters, problems);
     }
     admin::clash(root.one("admin"), &admin, &snapshot.listeners, problems);
     let tenants = tenant::tenants(&tenants, &tenant_names, &listener_names, &admin, problems);
@@ -130,6 +130,12 @@ fn routes(
         routes.extend(route::route(grouped.route, name, context, problems).map(|route| RouteSpec { tenant, ..route }));
     }
     routes
+}
+
+/// Reports what is wrong with where requests and connections lead, of a configuration that is right otherwise.
+fn check_ways(snapshot: &SnapshotSpec, clusters: &[Section<'_>], problems: &mut Problems) {
+    loops::report(snapshot, clusters, problems);
+    tcp::check_clusters(snapshot, clusters, problems);
 }
 
 /// `watch`

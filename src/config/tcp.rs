@@ -9,7 +9,9 @@ use super::report::Problems;
 use super::schema::Table;
 use super::section::{Found, Section, Text};
 use super::tables::ROUTE;
-use crate::route::{HostPattern, Protocol};
+use crate::id::ClusterId;
+use crate::route::{ActionSpec, HostPattern, Protocol, RouteSpec};
+use crate::snapshot::SnapshotSpec;
 
 /// Keys that say something of a route of TCP.
 const ROUTE_KEYS: [&str; 7] = ["name", "listeners", "sni", "alpn", "client_ip", "cluster", "tunnel_idle"];
@@ -184,6 +186,27 @@ fn check_keys(section: Section<'_>, problems: &mut Problems) {
             _ => "leave it out: what passes through is not read; a route of TCP has `sni`, `alpn` and `client_ip`",
         };
         problems.add(found.at(), format!("`{key}` is about requests, and this route takes TCP connections")).help(help);
+    }
+}
+
+/// Reports clusters of HTTP/2 to which connections of TCP are passed on. `clusters` are the sections of the clusters that `spec` has.
+pub(super) fn check_clusters(spec: &SnapshotSpec, clusters: &[Section<'_>], problems: &mut Problems) {
+    for (section, id) in clusters.iter().zip(0..) {
+        let leads = |route: &&RouteSpec| {
+            route.protocol == Protocol::Tcp && matches!(route.action, ActionSpec::Cluster(to) if to == ClusterId(id))
+        };
+        let is_http2 = spec.clusters.get(id as usize).is_some_and(|cluster| cluster.http2.is_some());
+        if let Some(route) = spec.routes.iter().find(leads).filter(|_| is_http2) {
+            problems
+                .add(
+                    section.span("protocol"),
+                    format!(
+                        "its connections carry requests of HTTP/2, and route \"{}\" passes TCP on to it",
+                        route.name
+                    ),
+                )
+                .help("leave `protocol` out: the two ends speak what they like; or write another cluster for requests");
+        }
     }
 }
 

@@ -46,6 +46,8 @@ enum Wait {
     Section,
     /// A stream of HTTP/2, on a connection that has none.
     Stream,
+    /// The age at which a connection of HTTP/2 is to end.
+    Age,
     /// The client's word that it has read of the end of its connection of HTTP/2.
     End,
 }
@@ -128,13 +130,15 @@ impl Downstreams {
                     earliest.add(Wait::Idle, closes_at, Duration::ZERO);
                 }
             }
-            Phase::Exchange(_) => {
+            Phase::Exchange(exchange) => {
                 let current = &mut connection.current;
                 let waits = !current.body.is_done() && !connection.transport.is_paused();
                 // A client that receives a response while its upload is open has to make progress in one of the two directions.
                 let moved =
                     current.received.wrapping_add(if current.response != Response::Awaited { taken } else { 0 });
-                if let Some(since) = current.arriving.observe(now, waits, moved) {
+                if let Some(since) = current.arriving.observe(now, waits, moved)
+                    && !engine.may_be_silent(exchange)
+                {
                     earliest.add(Wait::Body, since, body);
                 }
             }
@@ -181,6 +185,7 @@ impl Downstreams {
                 Wait::Section | Wait::Stream | Wait::End => {
                     return self.expire_http2(engine, id, wait == Wait::Section);
                 }
+                Wait::Age => return self.announce_end(engine, id),
                 Wait::Handshake | Wait::Linger => return self.remove(engine, id, false),
                 Wait::Read | Wait::Drain | Wait::Tunnel => return self.remove(engine, id, true),
             },
@@ -201,6 +206,9 @@ impl Downstream {
         }
         if let Ending::Announced(at) = http2.ending {
             earliest.add(Wait::End, at, Duration::ZERO);
+        }
+        if let Some(at) = http2.ages_at.filter(|_| http2.ending == Ending::Open) {
+            earliest.add(Wait::Age, at, Duration::ZERO);
         }
         if http2.connection.streams() == 0 {
             earliest.add(Wait::Stream, self.since, idle);
@@ -244,8 +252,10 @@ impl Downstream {
     /// The lowest rate at which the client may send its body and take its response.
     pub(super) fn minimum_rate<D: Driver>(&self, engine: &Engine<D>) -> MinimumRate {
         let spec = self.spec(engine);
+        let may_be_silent = self.phase.exchange().is_some_and(|exchange| engine.may_be_silent(exchange));
         match spec.body_rate {
             0 => MinimumRate::ANY,
+            _ if may_be_silent => MinimumRate::ANY,
             rate => MinimumRate { rate, grace: self.body_timeout(engine, spec) },
         }
     }

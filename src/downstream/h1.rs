@@ -193,6 +193,11 @@ impl Downstreams {
             return self.refuse(engine, id, failure);
         }
         engine.request_sent(exchange, connection.current.body.is_done());
+        if connection.current.body.is_done() {
+            // Trailers may have come.
+            self.pass_never_indexed(engine, id, exchange);
+        }
+        let connection = &mut self.table[id as usize];
         if connection.transport.has_ended() && !connection.current.body.is_done() {
             // The client has sent FIN before the end of its request.
             self.remove(engine, id, false);
@@ -228,6 +233,7 @@ impl Downstreams {
                     let moved = !out.is_empty();
                     connection.send(engine, &mut out);
                     if done {
+                        connection.note_never_indexed(engine, exchange);
                         return self.complete(engine, id);
                     }
                     if !moved {
@@ -275,6 +281,7 @@ impl Downstreams {
         let kept_of = kept.as_deref();
         let style = response::HeadStyle { kind, route: &route, kept: kept_of, keep_alive, version, date, hsts, cookie };
         response::write(&style, &engine.response, &lease.bytes()[..length], &mut engine.scratch);
+        connection.note_never_indexed(engine, exchange);
         // The head that follows an interim one, and a refusal, need it, too.
         engine.put_kept(exchange, kept);
         lease.advance(length);

@@ -6,7 +6,7 @@ use super::h2_end::Ending;
 use super::log::LogState;
 use super::rate::RateMeter;
 use super::{Admission, Current, Downstream, Downstreams, Phase, Step, StreamState};
-use crate::buffer::Queue;
+use crate::buffer::{Buffers, Queue};
 use crate::exchange::{Engine, Failure, RequestId};
 use crate::http2::abuse::AbuseLimits;
 use crate::http2::connection::{Connection, Moved, Received, Slot, Spec};
@@ -17,7 +17,7 @@ use crate::id::{Owner, Timer};
 use crate::limits;
 use crate::runtime::{Stall, Tick};
 use crate::snapshot::{Http2Spec, ListenerSpec};
-use crate::transport::Transport;
+use crate::transport::{StreamLink, Transport};
 use crate::uring::Driver;
 
 /// What a connection of HTTP/2 has besides its transport.
@@ -26,6 +26,10 @@ pub(super) struct Http2 {
     /// Since when a field section is not complete.
     pub(super) section: Option<Tick>,
     pub(super) ending: Ending,
+    /// When its client is told to make another one.
+    pub(super) ages_at: Option<Tick>,
+    /// How much was known of origins when it was looked whether one takes an extended CONNECT.
+    known_tunnels: u32,
     /// It is in the list of those that are to be written.
     is_dirty: bool,
 }
@@ -33,6 +37,14 @@ pub(super) struct Http2 {
 impl Http2 {
     /// As much of the client's preface as looks like a request line of HTTP/1.1: what follows is checked by the connection.
     const LINE: usize = b"PRI * HTTP/2.0\r\n".len();
+
+    /// Tells the client how many streams it may have: fewer if the worker has too much to do, or too little memory.
+    fn tell_streams(&mut self, buffers: &mut Buffers, is_short: bool) {
+        /// What is left of the streams then.
+        const PART: u16 = 8;
+        let most = self.connection.spec_streams();
+        self.connection.tell_streams(buffers, if is_short { most / PART } else { most });
+    }
 
     /// Whether the client's preface may begin with these bytes.
     pub(super) fn is_begun_by(bytes: &[u8]) -> bool {
@@ -48,7 +60,7 @@ impl Http2 {
 
 impl Http2Spec {
     /// What a connection of a listener is made with.
-    fn connection(&self, listener: &ListenerSpec) -> Spec {
+    fn connection(&self, listener: &ListenerSpec, takes_tunnels: bool) -> Spec {
         let list_bytes = listener.header_bytes.saturating_add(32 * (listener.header_count + limits::PSEUDO_FIELDS));
         let list_bytes = u32::try_from(list_bytes).unwrap_or(u32::MAX);
         let settings = Settings {
@@ -58,7 +70,7 @@ impl Http2Spec {
             max_header_list_size: list_bytes,
             no_rfc7540_priorities: true,
             // Whether an origin switches to the protocol, it says itself.
-            enable_connect_protocol: true,
+            enable_connect_protocol: takes_tunnels,
             ..Settings::default()
         };
         Spec {
@@ -81,13 +93,22 @@ impl Downstreams {
     pub(super) fn begin_http2<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32) -> bool {
         let draining = self.draining;
         let connection = &mut self.table[id as usize];
+        let listener = connection.listener;
+        let takes_tunnels = engine.takes_tunnels(connection.snapshot(engine), listener);
         let spec = connection.spec(engine);
-        let Some(spec) = spec.http2.map(|http2| http2.connection(spec)) else { return false };
+        let Some(http2) = spec.http2 else { return false };
+        let spec = http2.connection(spec, takes_tunnels);
+        // Connections that were made at once do not end at once.
+        let part = f64::from(engine.random()) / f64::from(u32::MAX);
+        let ages_at = http2.max_age.map(|age| engine.ring.clock().deadline(age.mul_f64(0.9 + part / 5.0)));
+        let connection = &mut self.table[id as usize];
         let now = engine.ring.clock().tick();
         let http2 = Http2 {
             connection: Connection::new(&spec, &mut engine.ring.buffers),
             section: Some(now),
             ending: Ending::Open,
+            ages_at,
+            known_tunnels: engine.known_tunnels(),
             is_dirty: false,
         };
         connection.current = Current::default();
@@ -159,6 +180,9 @@ impl Downstreams {
         let within = http2.connection.is_within_section() || !http2.connection.has_peer_settings();
         let now = engine.ring.clock().tick();
         http2.section = if within { http2.section.or(Some(now)) } else { None };
+        // A worker with too much to do asks each client for less at once.
+        let is_short = engine.is_overloaded() || engine.ring.buffers.is_scarce();
+        http2.tell_streams(&mut engine.ring.buffers, is_short);
         if connection.transport.has_ended() {
             // Nobody is there to read what would be answered.
             self.remove(engine, id, false);
@@ -184,7 +208,11 @@ impl Downstreams {
             Ok((received, lease)) => {
                 let length = lease.len();
                 self.table[stream as usize].stream.is_tunnel = received.is_tunnel;
-                self.begin(engine, stream, lease, length)
+                let step = self.begin(engine, stream, lease, length);
+                if let Some(exchange) = self.table.get(stream as usize).and_then(|stream| stream.phase.exchange()) {
+                    self.pass_never_indexed(engine, stream, exchange);
+                }
+                step
             }
             Err(error) => self.refuse_head(engine, id, stream, error),
         };
@@ -242,6 +270,16 @@ impl Downstreams {
         self.refuse(engine, stream, Failure::of_head(error))
     }
 
+    /// Has fields of a request that came never indexed go on like that. Does nothing for a request of HTTP/1.1.
+    pub(super) fn pass_never_indexed<D: Driver>(&self, engine: &mut Engine<D>, id: u32, exchange: u32) {
+        let link = self.table.get(id as usize).and_then(|stream| stream.transport.stream_link());
+        let carrier = |link: &StreamLink| self.table.get(link.connection as usize)?.http2.as_ref();
+        let names = link.and_then(|link| Some(carrier(link)?.connection.came_never_indexed(Slot::of(link.slot))));
+        if let Some(names) = names.filter(|names| !names.is_empty()) {
+            engine.send_never_indexed(exchange, names);
+        }
+    }
+
     /// Remembers that something may have to be sent on a stream, or more may be received.
     pub(super) fn touch(&mut self, id: u32) {
         let Some(stream) = self.table.get_mut(id as usize) else { return };
@@ -284,6 +322,7 @@ impl Downstreams {
         stream.stream.is_touched = false;
         let held = stream.transport.input.bytes();
         let scheme = if stream.peer.secure { Scheme::Https } else { Scheme::Http };
+        let never_indexed = stream.stream.never_indexed;
         let Some(link) = stream.transport.stream_link_mut() else { return };
         let (carrier, slot, ended) = (link.connection, Slot::of(link.slot), link.is_finished);
         let mut output = std::mem::take(&mut link.output);
@@ -292,6 +331,7 @@ impl Downstreams {
         };
         let buffers = &mut engine.ring.buffers;
         http2.connection.freed(buffers, slot, held);
+        http2.connection.send_never_indexed(slot, never_indexed);
         let pushed = http2.connection.push(buffers, slot, &mut output, ended, scheme);
         let Some(link) = self.table.get_mut(id as usize).and_then(|stream| stream.transport.stream_link_mut()) else {
             return output.clear(engine.ring.buffers.pieces());
@@ -304,8 +344,22 @@ impl Downstreams {
         self.dirty(carrier);
     }
 
+    /// Tells a client that an extended CONNECT is taken, once an origin is known that takes it.
+    fn tell_tunnels<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32) {
+        let known = engine.known_tunnels();
+        let Some(connection) = self.table.get_mut(id as usize) else { return };
+        let Some(http2) = connection.http2.as_mut().filter(|http2| http2.known_tunnels != known) else { return };
+        http2.known_tunnels = known;
+        if engine.takes_tunnels(connection.snapshot(engine), connection.listener)
+            && let Some(http2) = &mut connection.http2
+        {
+            http2.connection.take_tunnels(&mut engine.ring.buffers);
+        }
+    }
+
     /// Writes what a connection has to send, and tells its streams what was sent.
     fn write_http2<D: Driver>(&mut self, engine: &mut Engine<D>, id: u32) {
+        self.tell_tunnels(engine, id);
         let Some(connection) = self.table.get_mut(id as usize) else { return };
         let unsent = connection.transport.unsent(&engine.ring);
         let Some(http2) = &mut connection.http2 else { return };
@@ -395,5 +449,14 @@ impl Downstream {
     /// Whether it is a stream of a connection.
     pub(super) fn is_stream(&self) -> bool {
         self.transport.stream_link().is_some()
+    }
+}
+
+impl Downstream {
+    /// Has fields of the response that came never indexed go on like that. Does nothing for a client of HTTP/1.1.
+    pub(super) fn note_never_indexed<D: Driver>(&mut self, engine: &Engine<D>, exchange: u32) {
+        if self.transport.stream_link().is_some() {
+            self.stream.never_indexed.extend(engine.came_never_indexed(exchange));
+        }
     }
 }

@@ -115,7 +115,7 @@ impl Downstream {
             (false, _) => Protocol::Unknown,
             (true, _) if self.is_stream() => Protocol::Http2,
             (true, Version::Http10) => Protocol::Http10,
-            (true, Version::Http11) => Protocol::Http11,
+            (true, Version::Http11 | Version::Http2) => Protocol::Http11,
         };
         engine.end_entry(draft);
     }

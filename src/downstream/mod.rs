@@ -26,6 +26,7 @@ use slab::Slab;
 use crate::exchange::{Arrival, Engine, Peer, Record, RequestId};
 use crate::forward::{Body, Framing};
 use crate::http::{Method, RequestHead, Version};
+use crate::http2::head::NeverIndexed;
 use crate::id::{ListenerId, Owner};
 use crate::limits;
 use crate::respond::Format;
@@ -135,6 +136,8 @@ struct StreamState {
     is_touched: bool,
     /// Its client asks for a tunnel with an extended CONNECT (RFC 8441), for which a response of 2xx stands.
     is_tunnel: bool,
+    /// Names of fields that are sent never indexed.
+    never_indexed: NeverIndexed,
 }
 
 /// How a connection counts against `limits.connections` of its listener.

@@ -85,6 +85,7 @@ impl<D: Driver> Engine<D> {
         let exchange = &mut self.exchanges[id as usize];
         let snapshot = &exchange.snapshot;
         let (cluster, method) = (exchange.cluster, exchange.method);
+        let upgrades = !exchange.offer.is_empty();
         let bound = self.upstreams.bound_to(exchange.stream.connection).filter(|_| !fresh);
         // A login is worth more than the state of its endpoint; a PROXY header can be written anew.
         let serves = |of: &Cluster, endpoint: &Endpoint| of.proxy_protocol.is_none() || endpoint.takes_traffic();
@@ -101,7 +102,7 @@ impl<D: Driver> Engine<D> {
             return Ok(true);
         }
         let Some((endpoint, round)) = self.pick(id, fresh)? else { return Ok(false) };
-        self.attempt_from(id, endpoint, round, AcquireOptions { fresh, replay, method })
+        self.attempt_from(id, endpoint, round, AcquireOptions { fresh, replay, method, upgrades })
     }
 
     /// Whether what is sent of the request is kept, because it may be sent again: if a reused connection turns out to be stale, or by the
@@ -250,6 +251,9 @@ impl<D: Driver> Engine<D> {
     fn begin_attempt(&mut self, id: u32, connection: u32, endpoint: EndpointId, round: Round, replay: bool) {
         let exchange = &mut self.exchanges[id as usize];
         exchange.replay.begin(&mut self.ring.buffers, replay);
+        if !exchange.never_indexed.is_empty() {
+            self.upstreams.send_never_indexed(connection, exchange.never_indexed);
+        }
         if exchange.request_done {
             exchange.asked = self.ring.clock().now();
             if let Some(hedging) = &mut exchange.hedging {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{Engine, Exchange, Stage, State};
 use crate::buffer::Queue;
 use crate::event_log::{Level, log};
+use crate::http2::head::NeverIndexed;
 use crate::id::{EndpointId, Owner, StreamId};
 use crate::telemetry::TlsFailure;
 use crate::tls::{self, Agreement, Session};
@@ -34,6 +35,22 @@ impl<D: Driver> Engine<D> {
             exchange.replay.copy(&mut self.ring.buffers, out);
         }
         self.upstreams.send(&mut self.ring, index, out);
+    }
+
+    /// Has fields of the request with these names sent as they came: never indexed (RFC 7541 section 6.2.3).
+    pub fn send_never_indexed(&mut self, id: u32, names: NeverIndexed) {
+        let exchange = &mut self.exchanges[id as usize];
+        exchange.never_indexed.extend(names);
+        if let Ok(index) = exchange.connection() {
+            self.upstreams.send_never_indexed(index, names);
+        }
+    }
+
+    /// Names of fields of the response that came never indexed.
+    #[must_use]
+    pub fn came_never_indexed(&self, id: u32) -> NeverIndexed {
+        let index = self.exchanges[id as usize].connection();
+        index.map_or_else(|_| NeverIndexed::default(), |index| self.upstreams.came_never_indexed(index))
     }
 
     /// Sends FIN to the origin after what is queued, because the client has ended its side of the tunnel.

@@ -40,6 +40,10 @@ pub enum Failure {
     Hello(HelloError),
     /// Downstream: the ClientHello was not complete in time.
     HelloTimeout,
+    /// Downstream: an upgrade to WebSocket without a valid key.
+    WebSocketKey,
+    /// Downstream: an extended CONNECT for a protocol with a name so long that none has it.
+    UnknownProtocol,
     /// Downstream: TRACE or CONNECT, which only a route that names the method allows.
     Method,
     /// Downstream: `Max-Forwards: 0`.
@@ -88,6 +92,8 @@ pub enum Failure {
     ResponseBody,
     /// Upstream: it switched to a protocol that was not offered.
     Switch,
+    /// Upstream: over HTTP/2, it does not take what a WebSocket needs (RFC 8441), or has not said so.
+    NoExtendedConnect,
     /// Upstream: more interim responses than `limits::INTERIM_RESPONSES`.
     InterimFlood,
     /// Us: no file descriptor or memory for a connection.
@@ -147,14 +153,14 @@ impl Failure {
             Self::Request(_) | Self::Path(_) | Self::Misdirected | Self::Method | Self::MaxForwards => Side::Downstream,
             Self::Asterisk | Self::ClientGone | Self::RequestWithoutTls | Self::NotSecure => Side::Downstream,
             Self::RequestBody | Self::RequestTrailers(_) | Self::RequestBodySize => Side::Downstream,
-            Self::Hello(_) | Self::HelloTimeout => Side::Downstream,
+            Self::Hello(_) | Self::HelloTimeout | Self::WebSocketKey | Self::UnknownProtocol => Side::Downstream,
             Self::RequestHeadTimeout | Self::RequestBodyTimeout | Self::RequestBodySlow => Side::Downstream,
             Self::TenantRequests | Self::TenantRate | Self::NoRoute | Self::NoEndpoint => Side::Operator,
             Self::QueueFull | Self::QueueTimeout | Self::Login => Side::Operator,
             Self::Connect | Self::ConnectTimeout | Self::Closed | Self::Reset => Side::Upstream,
             Self::TlsCertificate | Self::TlsProtocol | Self::TlsAlert => Side::Upstream,
             Self::ResponseTimeout | Self::Response(_) | Self::ResponseBody => Side::Upstream,
-            Self::Switch | Self::InterimFlood => Side::Upstream,
+            Self::Switch | Self::NoExtendedConnect | Self::InterimFlood => Side::Upstream,
             Self::Refused | Self::NoStream | Self::Http2 => Side::Upstream,
             Self::Descriptors | Self::Buffers | Self::Shed | Self::Overloaded | Self::Connections => Side::Us,
         }
@@ -203,6 +209,8 @@ impl Failure {
             // Nobody who does not speak HTTP is answered so.
             Self::Hello(_) => (400, "bad_hello", "tls_protocol_error"),
             Self::HelloTimeout => (408, "hello_timeout", "connection_timeout"),
+            Self::WebSocketKey => (400, "bad_websocket_key", "http_request_error"),
+            Self::UnknownProtocol => (501, "unknown_protocol", "http_request_denied"),
             Self::Method => (405, "method_not_allowed", "http_request_denied"),
             Self::MaxForwards => (200, "max_forwards", "proxy_internal_response"),
             Self::Asterisk => (200, "options_asterisk", "proxy_internal_response"),
@@ -227,6 +235,7 @@ impl Failure {
             Self::Response(error) => (502, error.reason(), "http_protocol_error"),
             Self::ResponseBody => (502, "malformed_response_body", "http_response_incomplete"),
             Self::Switch => (502, "unexpected_switch", "http_upgrade_failed"),
+            Self::NoExtendedConnect => (502, "no_extended_connect", "http_upgrade_failed"),
             Self::InterimFlood => (502, "interim_flood", "http_protocol_error"),
             Self::Descriptors => (503, "no_descriptors", "proxy_internal_error"),
             Self::Buffers => (503, "no_buffers", "proxy_internal_error"),

@@ -15,6 +15,7 @@ use super::waiting::Place;
 use super::{Engine, State};
 use crate::buffer::Queue;
 use crate::cluster::{Balance, Outcome, Tried};
+use crate::http::UpgradeOffer;
 use crate::id::EndpointId;
 use crate::limits;
 use crate::route::Hedge;
@@ -265,7 +266,7 @@ impl<D: Driver> Engine<D> {
         let position = usize::from(self.upstreams.preferred(endpoint)) % spec.addresses();
         let (address, host) = (spec.address_at(position), exchange.tls_host());
         let destination = Destination { address, position, tls, host, header: None, sharing };
-        let options = AcquireOptions { fresh: false, replay: false, method: exchange.method };
+        let options = AcquireOptions { fresh: false, replay: false, method: exchange.method, upgrades: false };
         match self.upstreams.acquire(&mut self.ring, endpoint, destination, id, options) {
             Ok(connection) => Some((connection, request)),
             Err(_) => {
@@ -316,7 +317,9 @@ impl<D: Driver> Engine<D> {
     fn news(&mut self, id: u32, index: u32) -> News {
         loop {
             let method = self.exchanges[id as usize].method;
-            let Ok(read) = self.upstreams.read_head(&mut self.ring, index, method, &mut self.response) else {
+            let Ok(read) =
+                self.upstreams.read_head(&mut self.ring, index, method, &UpgradeOffer::default(), &mut self.response)
+            else {
                 return News::Failed(None);
             };
             let Some((mut lease, length)) = read else {
@@ -369,7 +372,7 @@ impl<D: Driver> Engine<D> {
         let connected = self.upstreams.get(connection).is_some_and(|connection| connection.is_connected());
         match end {
             None => self.observe(id, endpoint, Outcome::Failed),
-            Some(End::Refused | End::NoStream) => {}
+            Some(End::Refused | End::NoStream | End::NoExtendedConnect) => {}
             Some(_) if !connected => drop(self.count_unconnected(id, endpoint)),
             Some(end) => self.observe_end_of(id, connection, end),
         }

@@ -30,8 +30,8 @@ mod response;
 mod state;
 mod tenancy;
 mod values;
+mod upgrade;
 mod waiting;
-mod websocket;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,7 +43,7 @@ use crate::buffer::{Lease, Queue};
 use crate::cluster::{Balancer, Cluster};
 use crate::forward::prepend_head;
 use crate::http::path::Forms;
-use crate::http::{self, FieldName, Fields, Method, ResponseHead};
+use crate::http::{self, FieldName, Fields, Method, RequestHead, ResponseHead, UpgradeOffer};
 use crate::id::{ClusterId, ListenerId, RouteId, RouteNumber, StreamId, WorkerId};
 use crate::limits;
 use crate::respond::DateLine;
@@ -68,7 +68,7 @@ use preference::Wanted;
 pub use preference::{AffinityCookie, key, named_endpoint, source_key};
 pub use record::{Forwarding, Record};
 pub use request::{Forwarded, Peer};
-use request::{UpgradeOffer, check_made, takes_trailers, target};
+use request::{check_made, takes_trailers, target};
 pub use request_id::RequestId;
 pub use response::{Head, HeadKind};
 use state::{Exchange, State};
@@ -76,7 +76,6 @@ use tenancy::Tenancy;
 use values::write_host;
 pub use values::{Kept, RequestValues, appended_lines, find_captures, write_location};
 use waiting::WaitingRequests;
-pub use websocket::WebSocketKey;
 
 /// The exchanges of a worker and what all of them share.
 pub struct Engine<D = Kernel> {
@@ -247,12 +246,9 @@ impl<D: Driver> Engine<D> {
         let allowed = time_allowed(route, asked)?;
         let binds = http::binds_connection(head, &request.fields, FieldName::Authorization);
         let must_share = must_share(&decision.snapshot.clusters[cluster.index()], binds)?;
+        let offer = self.offer(request, head, must_share)?;
         let tenant = self.take_place(&decision.snapshot, route.tenant)?;
         let due = allowed.map(|allowed| self.ring.clock().deadline(allowed));
-        let mut offer = UpgradeOffer::of(request, head).filter(|_| !must_share);
-        if let Some(offer) = offer.as_mut().filter(|_| WebSocketKey::is_missing(request, head)) {
-            offer.key = Some(WebSocketKey::new([(); 4].map(|()| self.balancer.random())));
-        }
         // The request is forwarded as HTTP/1.1, which requires Host. An HTTP/1.0 request may lack it.
         let named = !request.authority.is_empty();
         let fallback = if named { &b""[..] } else { decision.snapshot.clusters[cluster.index()].host.as_bytes() };
@@ -279,6 +275,7 @@ impl<D: Driver> Engine<D> {
             due,
             deadline: due,
             offer: offer.unwrap_or_default(),
+            is_call: is_call(&decision.snapshot.clusters[cluster.index()], request, head),
             priority,
             kept,
             span: self.trace.spans().0,
@@ -448,6 +445,12 @@ impl<D: Driver> Engine<D> {
         self.exchanges.get(id as usize).map_or(&RouteLimits::NONE, Exchange::limits)
     }
 
+    /// Whether the client may be silent for as long as it likes: it is a call of gRPC, and its route says nothing else.
+    #[must_use]
+    pub fn may_be_silent(&self, id: u32) -> bool {
+        self.exchanges[id as usize].is_call && self.limits(id).body_timeout.is_none()
+    }
+
     /// How long a tunnel may be silent in both directions.
     #[must_use]
     pub fn tunnel_idle(&self, id: u32) -> Duration {
@@ -502,6 +505,12 @@ impl<D: Driver> Engine<D> {
 
 /// Whether requests to a cluster can only be sent on streams of connections that others use, too: they have no other protocol to switch to,
 /// and a login that holds for the connection (`binds`) is refused.
+/// Whether a request is a call of gRPC: it says so, and goes over HTTP/2, without which there is none.
+fn is_call(cluster: &Cluster, request: &RequestHead, head: &[u8]) -> bool {
+    let content_type = request.fields.get(FieldName::ContentType);
+    cluster.http2.is_some() && content_type.is_some_and(|field| http::is_grpc(field.value.of(head)))
+}
+
 fn must_share(cluster: &Cluster, binds: bool) -> Result<bool, Failure> {
     let must_share = cluster.http2.is_some_and(|http2| !http2.is_negotiated);
     if must_share && binds { Err(Failure::Login) } else { Ok(must_share) }

@@ -31,8 +31,7 @@ impl<D: Driver> Engine<D> {
         let Some(connection) = self.upstreams.get(index) else { return };
         let (endpoint, connected) = (connection.endpoint, connection.is_connected());
         // Where no connection could be made, `count_unconnected` counts it, for all addresses of the endpoint.
-        let is_blameless = matches!(end, End::Tls(tls::Error::Buffers) | End::Refused | End::NoStream);
-        if connected && !is_stale(connection, end) && !is_blameless {
+        if connected && !is_stale(connection, end) && !end.is_blameless() {
             self.observe(id, endpoint, Outcome::Failed);
         }
     }

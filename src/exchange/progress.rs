@@ -160,7 +160,7 @@ impl<D: Driver> Engine<D> {
     /// When the attempt ends unless the origin makes progress. The origin has to connect, then to take the request, then to begin its
     /// response, then to continue it. While the client has to send or to read first, the origin owes nothing. If the route has
     /// `retry.per_try_timeout`, that bounds the time until the response begins instead of the cluster's `response_timeout`; if it has
-    /// `timeouts.idle`, that bounds each silence afterwards.
+    /// `timeouts.idle`, that bounds each silence afterwards. A call of gRPC may be silent for longer, if nobody says otherwise.
     #[inline]
     fn progress_deadline(&mut self, id: u32, of: impl Fn(&mut Exchange) -> Option<&mut Attempt>) -> Option<Tick> {
         let ring = &self.ring;
@@ -173,6 +173,7 @@ impl<D: Driver> Engine<D> {
             return Some(clock.deadline_from(since, Self::connect_timeout(exchange, endpoint)));
         }
         let response_idle = exchange.limits().response_idle;
+        let is_call = exchange.is_call;
         let (per_try, interims) = (exchange.retry().per_try_timeout, u64::from(exchange.interims));
         let request_done = exchange.request_done;
         let attempt = of(exchange)?;
@@ -188,7 +189,8 @@ impl<D: Driver> Engine<D> {
         // Before the response begins, bytes are no progress, but interim responses are: half a head, or TLS that brings nothing, must not
         // put it off for ever.
         let brought = if attempt.stage == Stage::Waiting { interims } else { connection.received };
-        let answering = attempt.answering.observe(now, owes, brought);
+        let may_be_silent = is_call && response_idle.is_none() && attempt.stage == Stage::Body;
+        let answering = attempt.answering.observe(now, owes && !may_be_silent, brought);
         let own = if attempt.stage == Stage::Body { response_idle } else { per_try };
         let response = exchange.snapshot.clusters[exchange.cluster.index()].response_timeout;
         let idle = own.unwrap_or(response);

@@ -174,7 +174,7 @@ impl<D: Driver> Engine<D> {
             }
             return free.then_some(Place::Anywhere);
         }
-        if matches!(end, End::Tls(tls::Error::Buffers) | End::NoStream) {
+        if end.is_blameless() {
             return None;
         }
         attempt.round.failed += 1;
@@ -320,8 +320,8 @@ impl<D: Driver> Engine<D> {
             let left = self.ring.clock().until(deadline);
             deadline::shorten(&mut self.ring.buffers, &mut request, left);
         }
-        let method = exchange.method;
-        let options = AcquireOptions { fresh: true, replay: self.keeps_request(id, true), method };
+        let (method, upgrades) = (exchange.method, !exchange.offer.is_empty());
+        let options = AcquireOptions { fresh: true, replay: self.keeps_request(id, true), method, upgrades };
         let begun = match place {
             Place::NextAddress(endpoint, round) if self.take_places_at(id, endpoint, true) => {
                 match self.attempt_from(id, endpoint, round, options) {
@@ -474,7 +474,7 @@ fn event(end: End) -> RetryOn {
         End::Tls(_) => RetryOn::CONNECT.and(RetryOn::RESET),
         End::ResponseTimeout => RetryOn::TIMEOUT,
         End::Reset | End::Protocol => RetryOn::RESET,
-        End::Refused | End::NoStream => RetryOn::NOTHING,
+        End::Refused | End::NoStream | End::NoExtendedConnect => RetryOn::NOTHING,
     }
 }
 
@@ -483,8 +483,8 @@ fn reason(end: End) -> RetryReason {
     match end {
         End::ResponseTimeout => RetryReason::Timeout,
         End::Broken(Fault::Connect(_)) | End::ConnectTimeout | End::Tls(_) => RetryReason::Connect,
-        End::Closed | End::Truncated | End::Broken(_) => RetryReason::Reset,
-        End::Reset | End::Protocol | End::Refused | End::NoStream => RetryReason::Reset,
+        End::Closed | End::Truncated | End::Broken(_) | End::Reset | End::Protocol => RetryReason::Reset,
+        End::Refused | End::NoStream | End::NoExtendedConnect => RetryReason::Reset,
     }
 }
 
@@ -497,12 +497,12 @@ pub(super) fn cause(end: End) -> Failure {
         End::Tls(tls::Error::Buffers) => Failure::Buffers,
         End::Tls(_) => Failure::TlsProtocol,
         End::Broken(Fault::Connect(_)) => Failure::Connect,
-        End::Broken(Fault::Receive(_) | Fault::Send(_)) => Failure::Reset,
+        End::Broken(Fault::Receive(_) | Fault::Send(_)) | End::Reset => Failure::Reset,
         End::ConnectTimeout => Failure::ConnectTimeout,
         End::ResponseTimeout => Failure::ResponseTimeout,
         End::Refused => Failure::Refused,
         End::NoStream => Failure::NoStream,
-        End::Reset => Failure::Reset,
+        End::NoExtendedConnect => Failure::NoExtendedConnect,
         End::Protocol => Failure::Http2,
     }
 }

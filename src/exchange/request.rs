@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use crate::http::path::{EncodedSlash, Forms, PathError, Rules};
 use crate::http::{
-    BodyFraming, ENDS_HERE, Field, FieldName, Method, RequestHead, Version, is_claim, parse_decimal, write_decimal,
+    BodyFraming, ENDS_HERE, Field, FieldName, Method, RequestHead, UpgradeOffer, Version, WebSocketKey, is_claim,
+    parse_decimal, write_decimal,
 };
-use crate::limits::UPGRADE_BYTES;
 use crate::respond::{write_fields, write_parts};
 use crate::route::Scheme;
 use crate::route::template::Use;
@@ -15,37 +15,7 @@ use crate::tls::ClientHandshake;
 use crate::trace::{Received, TraceContext};
 
 use super::deadline::{self, GRPC_TIMEOUT, write_left};
-use super::websocket::WebSocketKey;
 use super::{RequestValues, RouteRequest, write_host};
-
-/// The protocols offered in Upgrade, to which the origin's choice is compared.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct UpgradeOffer {
-    text: [u8; UPGRADE_BYTES],
-    length: u8,
-    /// What the origin has to answer, if the client has no key of its own.
-    pub(super) key: Option<WebSocketKey>,
-}
-
-impl UpgradeOffer {
-    /// The protocols that are offered to the origin. None: the request offers none, or more than `limits::UPGRADE_BYTES`.
-    pub(super) fn of(request: &RequestHead, head: &[u8]) -> Option<Self> {
-        let protocols = request.upgrade?.of(head);
-        let mut offer = Self { length: protocols.len().try_into().ok()?, ..Self::default() };
-        offer.text.get_mut(..protocols.len())?.copy_from_slice(protocols);
-        Some(offer)
-    }
-
-    /// Whether none is offered.
-    pub(super) fn is_empty(&self) -> bool {
-        self.length == 0
-    }
-
-    pub(super) fn contains(&self, protocol: &[u8]) -> bool {
-        let mut offered = self.text[..usize::from(self.length)].split(|&byte| byte == b',');
-        !protocol.is_empty() && offered.any(|one| one.trim_ascii().eq_ignore_ascii_case(protocol))
-    }
-}
 
 /// An IP address as text; empty for none.
 #[derive(Clone, Copy, Debug)]
@@ -379,8 +349,13 @@ impl Forwarded<'_> {
             out.extend_from_slice(line);
         }
         if writes(FieldName::Via) {
-            let old = self.asked().request.version == Version::Http10;
-            write_parts(out, &[if old { b"via: 1.0 cairn\r\n" } else { b"via: 1.1 cairn\r\n" }]);
+            // The version in which the message was received (RFC 9110 section 7.6.3).
+            let line: &[u8] = match self.asked().request.version {
+                Version::Http10 => b"via: 1.0 cairn\r\n",
+                Version::Http11 => b"via: 1.1 cairn\r\n",
+                Version::Http2 => b"via: 2.0 cairn\r\n",
+            };
+            write_parts(out, &[line]);
         }
     }
 

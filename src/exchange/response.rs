@@ -47,7 +47,7 @@ impl<D: Driver> Engine<D> {
         }
         let exchange = &self.exchanges[id as usize];
         let index = exchange.connection()?;
-        match self.upstreams.read_head(&mut self.ring, index, exchange.method, &mut self.response) {
+        match self.upstreams.read_head(&mut self.ring, index, exchange.method, &exchange.offer, &mut self.response) {
             Err(HeadError::Invalid(error)) => {
                 if let Some(attempt) = exchange.attempt() {
                     self.observe(id, attempt.endpoint, Outcome::Failed);

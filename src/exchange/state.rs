@@ -8,13 +8,13 @@ use super::hedge::{Hedging, Second};
 use super::preference::Wanted;
 use super::recover::Tries;
 use super::replay::Replay;
-use super::request::UpgradeOffer;
 use super::waiting::{Link, Place};
 use super::{Failure, Forwarding, Kept};
 use crate::access_log::AttemptLog;
 use crate::buffer::Queue;
 use crate::cluster::{Cluster, Priority};
-use crate::http::Method;
+use crate::http::{Method, UpgradeOffer};
+use crate::http2::head::NeverIndexed;
 use crate::id::{ClusterId, RouteId, StreamId, TenantId};
 use crate::limits;
 use crate::route::{Route, RouteLimits};
@@ -36,6 +36,10 @@ pub(super) struct Exchange {
     pub(super) cluster: ClusterId,
     pub(super) method: Method,
     pub(super) offer: UpgradeOffer,
+    /// It is a call of gRPC, over HTTP/2: it may last, and be silent, for as long as both ends like.
+    pub(super) is_call: bool,
+    /// Names of fields of the request that came never indexed, for an origin that speaks HTTP/2.
+    pub(super) never_indexed: NeverIndexed,
     pub(super) state: State,
     /// Another attempt that is under way beside that of `state`.
     pub(super) second: Option<Second>,
@@ -144,6 +148,8 @@ impl Exchange {
             deadline: None,
             interims: 0,
             offer: UpgradeOffer::default(),
+            is_call: false,
+            never_indexed: NeverIndexed::default(),
             replay: Replay::new(route.retry.buffer),
             kept: None,
             priority: Priority::default(),

@@ -67,4 +67,6 @@ pub enum Version {
     /// HTTP/1.1
     #[default]
     Http11,
+    /// HTTP/2, whose messages are read as those of HTTP/1.1.
+    Http2,
 }

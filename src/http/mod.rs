@@ -18,6 +18,8 @@ mod request;
 mod response;
 mod span;
 mod target;
+mod upgrade;
+mod websocket;
 
 pub use chunked::{ChunkError, ChunkedDecoder, ChunkedPart, ChunkedPartKind, VerbatimRun};
 pub use connection::nominates_fields;
@@ -32,6 +34,8 @@ pub use request::{RequestError, RequestHead, parse_request};
 pub use response::{ResponseError, ResponseHead, parse_response};
 pub use span::Span;
 pub use target::Target;
+pub use upgrade::UpgradeOffer;
+pub use websocket::{WebSocketAccept, WebSocketKey};
 
 #[cfg(test)]
 mod tests;

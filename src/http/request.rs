@@ -431,7 +431,7 @@ fn no_host(head: &RequestHead) -> Result<(), RequestError> {
     match head.version {
         _ if head.fields.repeats(FieldName::Host) => Err(RequestError::DuplicateHost),
         Version::Http10 => Ok(()),
-        Version::Http11 => Err(RequestError::MissingHost),
+        Version::Http11 | Version::Http2 => Err(RequestError::MissingHost),
     }
 }
 
@@ -461,7 +461,7 @@ fn apply<L: Lanes>(
     }
     head.body = body(buf, head, field_values)?;
     head.keep_alive = match head.version {
-        Version::Http11 => !options.has(Options::CLOSE),
+        Version::Http11 | Version::Http2 => !options.has(Options::CLOSE),
         Version::Http10 => options.has(Options::KEEP_ALIVE) && !options.has(Options::CLOSE),
     };
     let expects = head.fields.any(FieldName::Expect.bit());

@@ -205,7 +205,7 @@ fn finish<L: Lanes>(
     head.body = if has_body { framing } else { BodyFraming::None };
     head.keep_alive = match head.version {
         _ if head.body == BodyFraming::Close || options.has(Options::CLOSE) => false,
-        Version::Http11 => true,
+        Version::Http11 | Version::Http2 => true,
         Version::Http10 => options.has(Options::KEEP_ALIVE),
     };
     Ok(())

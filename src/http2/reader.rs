@@ -228,7 +228,10 @@ impl FrameReader {
         }
         // A server that is slow to make its own may acknowledge the client's first.
         let is_early = frame.flags.has(Flags::ACK) && self.sender == Side::Server;
-        if self.is_first && (kind != Some(FrameKind::Settings) || frame.flags.has(Flags::ACK) && !is_early) {
+        // And there are servers that answer what they were sent before that; of any other stream, HEADERS are an error.
+        let answers = kind == Some(FrameKind::Headers) && self.sender == Side::Server;
+        if self.is_first && !answers && (kind != Some(FrameKind::Settings) || frame.flags.has(Flags::ACK) && !is_early)
+        {
             return Err(protocol_error("the first frame is no SETTINGS"));
         }
         self.is_first &= is_early;

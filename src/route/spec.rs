@@ -108,6 +108,20 @@ impl RouteSpec {
         }
     }
 
+    /// The clusters to which a request for a tunnel could be forwarded: an extended CONNECT (RFC 8441), which counts as GET.
+    #[must_use]
+    pub fn tunnel_clusters(&self) -> Vec<ClusterId> {
+        let methods = &self.conditions.methods;
+        if !methods.is_empty() && methods.iter().all(|method| method != "GET") {
+            return Vec::new();
+        }
+        match &self.action {
+            ActionSpec::Cluster(id) => vec![*id],
+            ActionSpec::Split(sides) => sides.iter().map(|(id, _)| *id).collect(),
+            ActionSpec::Redirect { .. } | ActionSpec::Respond { .. } => Vec::new(),
+        }
+    }
+
     /// Whether it is one of the routes of a listener that speaks `protocol`.
     #[must_use]
     pub fn is_of(&self, listener: ListenerId, protocol: Protocol) -> bool {

@@ -3,6 +3,7 @@
 
 mod ledger;
 mod series;
+mod tunnels;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use ledger::Spoken;
 pub use ledger::{Ledger, LedgerNumber, Listened, listened};
 pub use series::CommonStats;
+pub use tunnels::Tunnels;
 
 use crate::access_log::AccessLogSpec;
 use crate::cluster::{Balancer, Cluster, ClusterSpec, ClusterViews, Endpoint, Preference, Tried};
@@ -79,6 +81,7 @@ struct Listener {
     /// Number of its name in metrics.
     series: u16,
     tls: Option<tls::Server>,
+    tunnels: Tunnels,
 }
 
 /// What a tenant may use.
@@ -283,6 +286,8 @@ pub struct Http2Spec {
     pub window: u32,
     /// `connection_window`, bytes.
     pub connection_window: u32,
+    /// `max_connection_age`; None: connections may be as old as they get.
+    pub max_age: Option<Duration>,
 }
 
 impl ListenerSpec {
@@ -342,7 +347,7 @@ impl Snapshot {
                 let clients = tls.clients.as_ref().map(tls::ClientAuth::admission);
                 tls::Server::new(tls, ledger.tickets(&spec.bind, &spec.name, clients))
             });
-            set(&mut listeners, id.index(), Listener { spec, number, series, tls });
+            set(&mut listeners, id.index(), Listener { spec, number, series, tls, tunnels: Tunnels::default() });
         }
         for listener in spec.routes.iter_mut().flat_map(|route| &mut route.listeners) {
             *listener = ids[listener.index()];
@@ -356,6 +361,8 @@ impl Snapshot {
         for tenant in spec.routes.iter_mut().filter_map(|route| route.tenant.as_mut()) {
             *tenant = tenant_ids[tenant.index()];
         }
+        let numbered = listeners.iter_mut().zip(0..).filter_map(|(listener, id)| Some((listener.as_mut()?, id)));
+        numbered.for_each(|(it, id)| it.tunnels = Tunnels::of(&spec.routes, &spec.clusters, ListenerId(id)));
         let protocol = |it: &Option<Listener>| it.as_ref().map_or(Protocol::Http, |it| it.spec.protocol);
         let protocols: Vec<_> = listeners.iter().map(protocol).collect();
         let router = Router::build(&spec.routes, &protocols)?;
@@ -449,6 +456,15 @@ impl Snapshot {
     #[must_use]
     pub fn tls(&self, id: ListenerId) -> Option<&tls::Server> {
         self.known(id).tls.as_ref()
+    }
+
+    /// Whether routes of a listener take an extended CONNECT.
+    ///
+    /// # Panics
+    /// When only another snapshot has it.
+    #[must_use]
+    pub fn tunnels(&self, id: ListenerId) -> &Tunnels {
+        &self.known(id).tunnels
     }
 
     fn known(&self, id: ListenerId) -> &Listener {

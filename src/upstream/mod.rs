@@ -21,6 +21,7 @@ use slab::Slab;
 use crate::forward::Body;
 use crate::http::{Method, ResponseError};
 use crate::http2::connection::Slot;
+use crate::http2::head::NeverIndexed;
 use crate::id::{Address, EndpointId, Owner};
 use crate::pool::{CountedConnection, Pool};
 use crate::proxy_protocol::{Ends, HeaderBytes};
@@ -70,8 +71,12 @@ pub struct Upstream {
     counted: Option<CountedConnection>,
     /// The method of the current request.
     method: Method,
+    /// Of a stream: the request is an extended CONNECT.
+    upgrades: bool,
     /// A connection of HTTP/2; None: one of HTTP/1.1, or a stream.
     shared: Option<Box<Shared>>,
+    /// Of a stream: names of fields that are sent never indexed.
+    never_indexed: NeverIndexed,
     /// Of a stream: its place. None: it waits for one, or has lost it.
     seat: Option<Seat>,
     /// Of a stream: something of its request has gone to the connection.
@@ -109,10 +114,20 @@ pub enum End {
     Refused,
     /// A deadline passed while waiting for a place on a connection of HTTP/2.
     NoStream,
+    /// The endpoint has not said that it takes an extended CONNECT (RFC 8441 section 3).
+    NoExtendedConnect,
     /// The endpoint has ended the stream.
     Reset,
     /// The endpoint breaks the rules of HTTP/2, on the stream or on its connection.
     Protocol,
+}
+
+impl End {
+    /// Whether it says nothing of how well the endpoint is: it is busy, or lacks what this request needs, or the fault is here.
+    #[must_use]
+    pub fn is_blameless(self) -> bool {
+        matches!(self, Self::Tls(tls::Error::Buffers) | Self::Refused | Self::NoStream | Self::NoExtendedConnect)
+    }
 }
 
 /// Why a response head cannot be read.
@@ -142,6 +157,8 @@ pub struct Upstreams {
     freed: Vec<u32>,
     /// By `EndpointId`: connections of HTTP/2, and streams that wait for one.
     shared: Vec<SharedPool>,
+    /// How often an endpoint was found that takes an extended CONNECT.
+    known_tunnels: u32,
     /// Number of entries that are streams.
     streams: usize,
     /// Streams with something for their connections.
@@ -207,6 +224,8 @@ pub struct AcquireOptions {
     pub replay: bool,
     /// The method of the request.
     pub method: Method,
+    /// The request asks for another protocol with Upgrade.
+    pub upgrades: bool,
 }
 
 impl Default for Upstreams {
@@ -222,6 +241,7 @@ impl Default for Upstreams {
             reserved: None,
             freed: Vec::new(),
             shared: Vec::new(),
+            known_tunnels: 0,
             streams: 0,
             touched: Vec::new(),
             dirty: Vec::new(),
@@ -301,7 +321,9 @@ impl Upstream {
             host: None,
             counted: None,
             method: Method::Get,
+            upgrades: false,
             shared: None,
+            never_indexed: NeverIndexed::default(),
             seat: None,
             is_begun: false,
             is_touched: false,

@@ -1,9 +1,9 @@
 //! Responses, which are read as HTTP/1.1. Not here: what is done with them (`exchange`).
 
 use super::{End, HeadError, Upstreams};
-use crate::buffer::{Lease, Queue};
+use crate::buffer::{Buffers, Lease, Queue};
 use crate::forward::{Body, BodyEnd, BodyError, Chunking, Trailers, join};
-use crate::http::{self, Fields, HeadLimits, Method, ResponseHead};
+use crate::http::{self, Fields, HeadLimits, Method, ResponseHead, UpgradeOffer};
 use crate::limits;
 use crate::uring::{Driver, Ring};
 
@@ -16,7 +16,8 @@ pub(super) const LIMITS: HeadLimits = HeadLimits {
 
 impl Upstreams {
     /// Reads a response head. Some: the piece that begins with it, and the length of the head. The next call reads the next head:
-    /// interim responses (1xx) are read one by one.
+    /// interim responses (1xx) are read one by one. `offer`: what the request offers in Upgrade. On a stream it is accepted with 2xx, as an
+    /// extended CONNECT is (RFC 8441 section 5), which becomes the 101 of HTTP/1.1.
     ///
     /// # Errors
     /// When the head cannot be read; the connection cannot be used further.
@@ -25,14 +26,23 @@ impl Upstreams {
         ring: &mut Ring<D>,
         index: u32,
         method: Method,
+        offer: &UpgradeOffer,
         head: &mut ResponseHead,
     ) -> Result<Option<(Lease, usize)>, HeadError> {
         self.touch_stream(index);
         let connection = &mut self.table[index as usize];
         loop {
-            let Some(lease) = connection.transport.input.pop(ring.buffers.pieces()) else { return Ok(None) };
+            let Some(mut lease) = connection.transport.input.pop(ring.buffers.pieces()) else { return Ok(None) };
             let parsed = http::parse_response(lease.bytes(), &LIMITS, &mut connection.scanned, method, head);
             match parsed.map_err(HeadError::Invalid)? {
+                Some(length) if connection.upgrades && (200..300).contains(&head.status) => {
+                    connection.scanned = 0;
+                    let accepted = accepted(&ring.buffers, offer, head, &lease.bytes()[..length]);
+                    lease.advance(length);
+                    connection.transport.input.push_front(ring.buffers.pieces(), lease);
+                    connection.transport.input.push_front(ring.buffers.pieces(), accepted?);
+                    continue;
+                }
                 Some(length) => {
                     connection.scanned = 0;
                     let nominates = http::nominates_fields(&lease.bytes()[..length], &head.fields);
@@ -103,4 +113,18 @@ impl Upstreams {
             self.touch(index);
         }
     }
+}
+
+/// The head of a response of HTTP/1.1 that accepts an upgrade, for one of HTTP/2 that accepts an extended CONNECT.
+fn accepted(buffers: &Buffers, offer: &UpgradeOffer, head: &ResponseHead, text: &[u8]) -> Result<Lease, HeadError> {
+    // What is written in front of the fields.
+    const MORE: usize = 256;
+    let ordinary = buffers.take().filter(|lease| lease.spare() >= text.len() + MORE);
+    let mut lease = ordinary.or_else(|| buffers.take_large()).ok_or(HeadError::Exhausted)?;
+    let mut written = None;
+    lease.fill(|room| {
+        written = offer.write_accepted(head, text, room);
+        written.unwrap_or(0)
+    });
+    written.map(|_| lease).ok_or(HeadError::Exhausted)
 }

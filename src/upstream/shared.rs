@@ -38,6 +38,8 @@ pub(super) struct SharedPool {
     pub(super) connections: Vec<u32>,
     /// Streams that wait for a place, in the order in which they came.
     pub(super) waiting: VecDeque<u32>,
+    /// The endpoint takes an extended CONNECT (RFC 8441).
+    pub(super) takes_tunnels: bool,
     /// The endpoint has chosen HTTP/1.1 by ALPN.
     pub(super) speaks_http1: bool,
 }
@@ -71,19 +73,16 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// How many streams may be opened now. None before the endpoint has sent SETTINGS: until then nothing is known of it, not even that
-    /// it speaks HTTP/2, and a request that has not been sent can go elsewhere.
+    /// How many streams may be opened now. Before the endpoint has sent SETTINGS nothing is known of it, not even that it speaks HTTP/2: one
+    /// stream, for a request that may be sent elsewhere as well.
     pub(super) fn room(&self) -> usize {
-        if self.is_ending || !self.core.has_peer_settings() {
-            0
-        } else {
-            self.core.can_open().min(self.most.saturating_sub(self.core.streams()))
-        }
+        if self.is_ending { 0 } else { self.core.can_open().min(self.most.saturating_sub(self.core.streams())) }
     }
 
     /// How many more streams there will be room for, as far as is known.
     fn promise(&self) -> usize {
-        if self.core.has_peer_settings() || self.is_ending { self.room() } else { self.most }
+        let knows = self.core.has_peer_settings() || self.is_ending;
+        if knows { self.room() } else { self.most.saturating_sub(self.core.streams()) }
     }
 
     /// When something has to be done unless something comes before.
@@ -142,6 +141,7 @@ impl Upstreams {
         let entry = self.table.insert(Upstream {
             exchange: Some(exchange),
             method: options.method,
+            upgrades: options.upgrades,
             ..Upstream::new(transport, endpoint, destination.position)
         }) as u32;
         self.streams += 1;
@@ -223,17 +223,30 @@ impl Upstreams {
         loop {
             let Some(pool) = self.shared.get(endpoint.index()) else { return };
             let Some(&entry) = pool.waiting.front() else { return };
+            let is_harmless = self.get(entry).is_some_and(|stream| stream.method.is_idempotent() && !stream.upgrades);
             let has_room = |index: &u32| {
-                let shared = self.get(*index).and_then(|connection| connection.shared.as_ref());
-                shared.is_some_and(|shared| shared.room() > 0)
+                let connection = self.get(*index);
+                let shared =
+                    connection.and_then(|connection| Some((connection.connected, connection.shared.as_ref()?)));
+                shared.is_some_and(|(connected, shared)| {
+                    let knows = shared.core.has_peer_settings();
+                    shared.room() > 0 && (knows || connected && is_harmless)
+                })
             };
             let Some(index) = pool.connections.iter().copied().find(has_room) else { return };
             self.shared[endpoint.index()].waiting.pop_front();
-            let method = self.get(entry).map_or(Method::Get, |stream| stream.method);
+            let (method, upgrades) =
+                self.get(entry).map_or((Method::Get, false), |stream| (stream.method, stream.upgrades));
             let Some(connection) = self.table.get_mut(index as usize) else { return };
-            let connected = connection.connected;
             let Some(shared) = &mut connection.shared else { return };
+            // Until the endpoint has sent SETTINGS, it counts as being connected to.
+            let connected = shared.core.has_peer_settings();
+            if upgrades && !shared.core.peer().enable_connect_protocol {
+                self.end_stream(entry, End::NoExtendedConnect);
+                continue;
+            }
             let asked = match method {
+                _ if upgrades => Asked::Tunnel,
                 Method::Head => Asked::Head,
                 Method::Connect => Asked::Tunnel,
                 _ => Asked::Content,
@@ -410,6 +423,34 @@ impl Upstreams {
         }
     }
 
+    /// Whether an endpoint takes an extended CONNECT, as far as is known.
+    #[must_use]
+    pub fn takes_tunnels(&self, endpoint: EndpointId) -> bool {
+        self.shared.get(endpoint.index()).is_some_and(|pool| pool.takes_tunnels)
+    }
+
+    /// How often an endpoint was found that does.
+    #[must_use]
+    pub fn known_tunnels(&self) -> u32 {
+        self.known_tunnels
+    }
+
+    /// Takes in what an endpoint has said in its SETTINGS, of which nothing was known before: its streams are established.
+    pub(super) fn take_settings(&mut self, endpoint: EndpointId, shared: &Shared) {
+        for entry in shared.core.entries() {
+            if let Some(stream) = self.table.get_mut(entry as usize) {
+                stream.connected = true;
+                stream.end.take_if(|end| *end == End::ConnectTimeout);
+            }
+            self.note_ready(entry);
+        }
+        let takes_tunnels = shared.core.peer().enable_connect_protocol;
+        if let Some(pool) = self.shared.get_mut(endpoint.index()).filter(|pool| takes_tunnels && !pool.takes_tunnels) {
+            pool.takes_tunnels = true;
+            self.known_tunnels += 1;
+        }
+    }
+
     /// Whether a connection to an endpoint takes streams, or will.
     #[must_use]
     pub fn is_sharing(&self, endpoint: EndpointId) -> bool {
@@ -448,6 +489,7 @@ impl Upstreams {
     /// Has connections to endpoints for which `stays` is false take no more streams.
     pub(super) fn retire_shared<D: Driver>(&mut self, ring: &mut Ring<D>, stays: impl Fn(EndpointId) -> bool) {
         for at in (0..self.shared.len()).filter(|at| !stays(EndpointId(*at as u32))) {
+            self.shared[at].takes_tunnels = false;
             while let Some(index) = self.shared[at].connections.last().copied() {
                 self.retire(index);
                 self.end_unused(ring, index);

@@ -7,6 +7,7 @@ use crate::buffer::Queue;
 use crate::http::{Fields, ResponseHead};
 use crate::http2::ErrorCode;
 use crate::http2::connection::Received;
+use crate::http2::head::NeverIndexed;
 use crate::tls::{self, Agreement};
 use crate::uring::{Driver, Errno, Fault, Ring};
 
@@ -84,16 +85,8 @@ impl Upstreams {
         let Some(connection) = self.table.get_mut(index as usize).filter(|connection| connection.connected) else {
             return;
         };
-        let Some(shared) = connection.shared.take() else { return };
-        for entry in shared.core.entries() {
-            if let Some(stream) = self.table.get_mut(entry as usize) {
-                stream.connected = true;
-                stream.end.take_if(|end| *end == End::ConnectTimeout);
-            }
-            self.touch(entry);
-            self.note_ready(entry);
-        }
-        self.table[index as usize].shared = Some(shared);
+        let endpoint = connection.endpoint;
+        self.assign(ring, endpoint, None);
         self.soil(index);
         self.arm_shared(ring, index);
     }
@@ -147,6 +140,7 @@ impl Upstreams {
         let mut input = std::mem::take(&mut connection.transport.input);
         let now = ring.clock().now();
         shared.unheard = shared.unheard.map(|_| now);
+        let knew = shared.core.has_peer_settings();
         let error = loop {
             match shared.core.read(&mut ring.buffers, &mut input, memory.trailers, now) {
                 Ok(Some(received)) => self.take_received(ring, &mut shared, received, memory.head),
@@ -159,6 +153,9 @@ impl Upstreams {
             shared.core.fail(&mut ring.buffers, error);
         }
         shared.closing_since.take_if(|_| !shared.core.is_closing());
+        if !knew && shared.core.has_peer_settings() {
+            self.take_settings(endpoint, &shared);
+        }
         let (is_broken, is_ending) = (shared.core.is_broken(), shared.is_ending);
         if let Some(connection) = self.table.get_mut(index as usize) {
             connection.shared = Some(shared);
@@ -195,8 +192,18 @@ impl Upstreams {
         match received {
             Received::Response { slot, entry } => {
                 let method = self.get(entry).map_or_else(Default::default, |stream| stream.method);
+                if let Some(stream) = self.table.get_mut(entry as usize) {
+                    stream.connected = true;
+                }
                 match shared.core.finish_response(&ring.buffers, slot, &LIMITS, method, head) {
-                    Ok(text) => self.take_text(ring, entry, text),
+                    Ok(text) => {
+                        self.take_text(ring, entry, text);
+                        // Nothing says so in the text of what may be a tunnel.
+                        let is_over = shared.core.has_ended_tunnel(slot);
+                        if let Some(stream) = self.table.get_mut(entry as usize).filter(|_| is_over) {
+                            stream.end.get_or_insert(End::Closed);
+                        }
+                    }
                     Err(_) => {
                         shared.core.close(&mut ring.buffers, slot, ErrorCode::ProtocolError);
                         self.end_stream(entry, End::Protocol);
@@ -236,6 +243,22 @@ impl Upstreams {
         self.note_ready(entry);
     }
 
+    /// Has fields with these names sent never indexed on a stream, as they came from the client.
+    pub fn send_never_indexed(&mut self, entry: u32, names: NeverIndexed) {
+        if let Some(stream) = self.table.get_mut(entry as usize).filter(|stream| stream.is_stream()) {
+            stream.never_indexed.extend(names);
+        }
+    }
+
+    /// Names of fields that have come never indexed on a stream.
+    #[must_use]
+    pub fn came_never_indexed(&self, entry: u32) -> NeverIndexed {
+        let seat = self.get(entry).and_then(|stream| stream.seat);
+        let carrier = |seat: &Seat| self.get(seat.connection)?.shared.as_ref();
+        let names = seat.and_then(|seat| Some(carrier(&seat)?.core.came_never_indexed(seat.slot)));
+        names.unwrap_or_default()
+    }
+
     /// Moves all that streams have for their connections there, and writes what connections have. Once a turn: all frames of a turn
     /// leave a connection in one send.
     pub fn flush<D: Driver>(&mut self, ring: &mut Ring<D>) {
@@ -253,10 +276,11 @@ impl Upstreams {
     fn push<D: Driver>(&mut self, ring: &mut Ring<D>, entry: u32) {
         let Some(stream) = self.table.get_mut(entry as usize) else { return };
         stream.is_touched = false;
-        let Some(Seat { connection: index, slot }) = stream.seat.filter(|_| stream.connected) else { return };
+        let Some(Seat { connection: index, slot }) = stream.seat else { return };
         let held = stream.transport.input.bytes();
         let Some(link) = stream.transport.stream_link_mut() else { return };
         let (mut output, ended) = (std::mem::take(&mut link.output), link.is_finished);
+        let never_indexed = stream.never_indexed;
         let Some(shared) = self.table.get_mut(index as usize).and_then(|connection| connection.shared.as_mut()) else {
             return output.clear(ring.buffers.pieces());
         };
@@ -264,6 +288,7 @@ impl Upstreams {
         let mut pushed = Ok(shared.core.backlog(slot));
         if sends {
             shared.unheard.get_or_insert(ring.clock().now());
+            shared.core.send_never_indexed(slot, never_indexed);
             pushed = shared.core.push(&mut ring.buffers, slot, &mut output, ended, shared.scheme);
         }
         shared.core.freed(&mut ring.buffers, slot, held);

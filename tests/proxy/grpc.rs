@@ -2,8 +2,8 @@
 
 use std::sync::mpsc;
 
-use crate::harness::{Message, Origin, Proxy, Setup, closed, next, poll};
-use crate::http2_wire::{DATA, H2Wire, Request};
+use crate::harness::{End, Message, Origin, Proxy, Setup, Wire, closed, next, poll};
+use crate::http2_wire::{DATA, H2Wire, HEADERS, Request};
 
 /// A call, as a client of HTTP/1.1 would write it.
 fn call(path: &str, fields: &str) -> String {
@@ -184,4 +184,47 @@ fn routes_are_for_services_and_methods() {
 
 fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n")
+}
+
+/// A call may be silent in both directions for longer than other exchanges may; unless its route says how long.
+#[test]
+fn calls_may_be_silent() {
+    let origin = Origin::start(|wire, _| {
+        let Some(mut wire) = H2Wire::accept(wire, &[]) else { return };
+        while let Some(frame) = wire.frame() {
+            if frame.kind == HEADERS {
+                let of_grpc = wire.fields(&frame).iter().any(|(_, value)| value.starts_with("application/grpc"));
+                let kind = if of_grpc { "application/grpc" } else { "text/plain" };
+                wire.headers(frame.stream, &[(":status", "200"), ("content-type", kind)], false);
+                wire.send(DATA, 0, frame.stream, b"\0\0\0\0\0");
+            } else if frame.kind == DATA && frame.ends() {
+                wire.headers(frame.stream, &[("grpc-status", "0")], true);
+            }
+        }
+    });
+    let keys = "timeouts.response = \"100ms\"\noutlier.consecutive_failures = 0";
+    let started = |route: &str| {
+        setup(&[&origin.address]).cluster(keys).listener("timeouts.body = \"100ms\"").route(route).start()
+    };
+    let open = |proxy: &Proxy, kind: &str| {
+        let mut client = proxy.client();
+        client.send(format!(
+            "POST /a.B/C HTTP/1.1\r\nHost: a\r\nContent-Type: {kind}\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n\0\0\0\0\0\r\n"
+        ));
+        assert!(client.head().unwrap().starts_with("HTTP/1.1 200 "));
+        client
+    };
+    let proxy = started("");
+    let mut call = open(&proxy, "application/grpc");
+    // These begin later and are as silent: when they have been cut, so would the call have been.
+    let is_cut = |client: &mut Wire| !matches!(client.end(), End::Clean(rest) if rest.ends_with(b"0\r\n\r\n"));
+    assert!(is_cut(&mut open(&proxy, "text/plain")));
+    let mut get = proxy.client();
+    get.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert!(is_cut(&mut get));
+    call.send("0\r\n\r\n");
+    assert!(call.until(b"grpc-status: 0\r\n").is_some());
+    // Who asks for a bound gets one.
+    let bounded = started("timeouts.body = \"100ms\"");
+    assert!(is_cut(&mut open(&bounded, "application/grpc")));
 }

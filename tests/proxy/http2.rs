@@ -19,24 +19,24 @@ use crate::tls::Site;
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
 
 /// A client with one connection.
-struct Client {
-    runtime: Runtime,
-    requests: SendRequest<Bytes>,
+pub(crate) struct Client {
+    pub(crate) runtime: Runtime,
+    pub(crate) requests: SendRequest<Bytes>,
     /// Ends with the connection.
     ended: JoinHandle<Result<(), h2::Error>>,
 }
 
 /// What came of a request.
 #[derive(Debug)]
-struct Answer {
-    status: u16,
-    head: HeaderMap,
-    body: Vec<u8>,
-    trailers: Option<HeaderMap>,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: HeaderMap,
+    pub(crate) body: Vec<u8>,
+    pub(crate) trailers: Option<HeaderMap>,
 }
 
 impl Client {
-    fn of(proxy: &Proxy) -> Self {
+    pub(crate) fn of(proxy: &Proxy) -> Self {
         Self::at(proxy.address("public"))
     }
 
@@ -52,7 +52,7 @@ impl Client {
     }
 
     /// Begins a request.
-    fn open(&mut self, request: Request<()>, ends: bool) -> (ResponseFuture, SendStream<Bytes>) {
+    pub(crate) fn open(&mut self, request: Request<()>, ends: bool) -> (ResponseFuture, SendStream<Bytes>) {
         let ready = self.requests.clone().ready();
         let mut requests =
             self.runtime.block_on(async { tokio::time::timeout(PATIENCE, ready).await.unwrap().unwrap() });
@@ -60,21 +60,21 @@ impl Client {
         requests.send_request(request, ends).unwrap()
     }
 
-    fn get(&mut self, path: &str) -> ResponseFuture {
+    pub(crate) fn get(&mut self, path: &str) -> ResponseFuture {
         self.open(Request::get(format!("http://a.test{path}")).body(()).unwrap(), true).0
     }
 
-    fn wait(&self, response: ResponseFuture) -> Result<Answer, h2::Error> {
+    pub(crate) fn wait(&self, response: ResponseFuture) -> Result<Answer, h2::Error> {
         self.runtime.block_on(async { tokio::time::timeout(PATIENCE, answer(response)).await.expect("an answer") })
     }
 
-    fn ask(&mut self, path: &str) -> Answer {
+    pub(crate) fn ask(&mut self, path: &str) -> Answer {
         let response = self.get(path);
         self.wait(response).unwrap()
     }
 
     /// Waits for the end of the connection.
-    fn end(self) -> Result<(), h2::Error> {
+    pub(crate) fn end(self) -> Result<(), h2::Error> {
         let ended = self.ended;
         drop(self.requests);
         self.runtime.block_on(async { tokio::time::timeout(PATIENCE, ended).await.expect("an end").unwrap() })
@@ -137,6 +137,8 @@ fn messages_go_both_ways_over_one_connection() {
     let request = next(&requests);
     assert_eq!(request.line(), "GET /one?a=b HTTP/1.1");
     assert_eq!(request.field("host").unwrap(), "a.test");
+    // RFC 9110 section 7.6.3: the version in which it was received.
+    assert_eq!(request.field("via").unwrap(), "2.0 cairn");
     // Of unknown length, with trailers; then of a known one.
     let big = vec![b'x'; 200_000];
     let (response, mut body) = client.open(post("/two"), false);
@@ -333,7 +335,12 @@ fn a_host_that_another_listener_serves_is_misdirected() {
 }
 
 /// An extended CONNECT (RFC 8441).
-fn websocket(client: &mut Client) -> (ResponseFuture, SendStream<Bytes>) {
+pub(crate) fn websocket(client: &mut Client) -> (ResponseFuture, SendStream<Bytes>) {
+    extended_connect(client, "websocket")
+}
+
+/// The same for another protocol.
+pub(crate) fn extended_connect(client: &mut Client, protocol: &'static str) -> (ResponseFuture, SendStream<Bytes>) {
     client.runtime.block_on(async {
         let opened = async {
             while !client.requests.is_extended_connect_protocol_enabled() {
@@ -343,7 +350,7 @@ fn websocket(client: &mut Client) -> (ResponseFuture, SendStream<Bytes>) {
         tokio::time::timeout(PATIENCE, opened).await.expect("it was announced");
     });
     let mut request = Request::builder().method("CONNECT").uri("http://a.test/chat").body(()).unwrap();
-    request.extensions_mut().insert(h2::ext::Protocol::from_static("websocket"));
+    request.extensions_mut().insert(h2::ext::Protocol::from_static(protocol));
     request.headers_mut().insert("sec-websocket-version", "13".parse().unwrap());
     client.open(request, false)
 }

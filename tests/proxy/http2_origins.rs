@@ -338,8 +338,8 @@ fn a_stalled_handshake_does_not_wedge_the_pool() {
     let origin = Origin::start(|wire, number| {
         if number == 0 {
             // No SETTINGS ever come.
-            let _ = H2Wire::silent(wire)
-                .and_then(|mut wire| wire.frame().and_then(|_| wire.frame()).and_then(|_| wire.frame()));
+            let Some(mut wire) = H2Wire::silent(wire) else { return };
+            while wire.frame().is_some() {}
             return;
         }
         let Some(mut wire) = H2Wire::accept(wire, &[]) else { return };
@@ -353,6 +353,24 @@ fn a_stalled_handshake_does_not_wedge_the_pool() {
         assert_eq!(answer.0, 504);
     }
     assert_eq!(proxy.ask(&get("/")).text(), "ok");
+}
+
+/// A request that may be sent again does not wait for SETTINGS, and there are origins that answer it before they have sent theirs.
+#[test]
+fn one_request_goes_ahead_of_settings() {
+    let origin = Origin::start(|wire, _| {
+        let Some(mut wire) = H2Wire::silent(wire) else { return };
+        let Some((request, _)) = wire.head() else { return };
+        wire.answer(request.stream, b"early");
+        wire.settings(&[(MAX_CONCURRENT_STREAMS, 1)]);
+        while let Some(request) = wire.request() {
+            wire.answer(request.stream, &request.body);
+        }
+    });
+    let proxy = start(&origin, "");
+    assert_eq!(proxy.ask(&get("/")).text(), "early");
+    let answer = proxy.ask("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nlate");
+    assert_eq!((answer.text(), origin.connections()), ("late", 1));
 }
 
 /// An origin that does not speak HTTP/2 is told apart at once.

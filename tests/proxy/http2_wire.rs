@@ -1,4 +1,4 @@
-//! The origin's side of a connection of HTTP/2, frame by frame: fields are decoded by another implementation, and written as literals.
+//! A side of a connection of HTTP/2, the origin's as a rule, frame by frame: fields are decoded by another implementation, and written as literals.
 //! Not here: what an origin does with them.
 
 use std::io::{Read, Write};
@@ -23,6 +23,8 @@ pub(crate) const CANCEL: u32 = 8;
 
 /// A parameter of SETTINGS.
 pub(crate) const MAX_CONCURRENT_STREAMS: u16 = 3;
+/// Another one (RFC 8441 section 3).
+pub(crate) const ENABLE_CONNECT_PROTOCOL: u16 = 8;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -86,6 +88,14 @@ impl<S: Read + Write> H2Wire<S> {
         let first = wire.until(b"SM\r\n\r\n")?;
         assert_eq!(first.as_bytes(), PREFACE);
         Some(Self { wire, decoder: loona_hpack::Decoder::new(), open: Vec::new(), answers_pings: true })
+    }
+
+    /// The client's side: sends the preface and SETTINGS.
+    pub(crate) fn connect(mut wire: Wire<S>) -> Self {
+        wire.stream.write_all(PREFACE).unwrap();
+        let mut this = Self { wire, decoder: loona_hpack::Decoder::new(), open: Vec::new(), answers_pings: true };
+        this.settings(&[]);
+        this
     }
 
     /// Sends SETTINGS.

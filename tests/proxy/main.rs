@@ -26,6 +26,7 @@ mod harness;
 mod hedging;
 mod http2;
 mod http2_origins;
+mod http2_tunnels;
 mod http2_wire;
 mod https;
 mod limits;

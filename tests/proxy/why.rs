@@ -30,12 +30,15 @@ fn why(proxy: &Proxy, id: &str) -> Value {
 }
 
 /// Failures that no test can provoke at will over sockets, or of which nothing could ask, and who shows them instead.
-const ELSEWHERE: [(&str, &str); 11] = [
+const ELSEWHERE: [(&str, &str); 14] = [
     ("Login", "towards an origin of HTTP/2: http2_origins.rs"),
     ("Head", "over HTTP/2: http2.rs"),
     ("Refused", "by an origin of HTTP/2: http2_origins.rs"),
     ("NoStream", "the same"),
     ("Http2", "the same"),
+    ("WebSocketKey", "the same: http2_tunnels.rs"),
+    ("NoExtendedConnect", "the same: http2_tunnels.rs"),
+    ("UnknownProtocol", "from clients of HTTP/2 alone: http2_tunnels.rs"),
     ("Hello", "of a connection of TCP, which has no request: tcp.rs"),
     ("HelloTimeout", "the same"),
     ("Descriptors", "when the process may open no more: limits.rs, failures.rs"),
@@ -92,11 +95,17 @@ fn name(failure: Failure) -> &'static str {
         Failure::Refused => "Refused",
         Failure::NoStream => "NoStream",
         Failure::Http2 => "Http2",
+        Failure::WebSocketKey => "WebSocketKey",
+        Failure::NoExtendedConnect => "NoExtendedConnect",
+        Failure::UnknownProtocol => "UnknownProtocol",
     }
 }
 
 /// One of each.
-const ALL: [Failure; 45] = [
+const ALL: [Failure; 48] = [
+    Failure::WebSocketKey,
+    Failure::NoExtendedConnect,
+    Failure::UnknownProtocol,
     Failure::Login,
     Failure::Head(HeadError::MissingPseudo),
     Failure::Refused,

@@ -5,7 +5,7 @@ use super::Connection;
 use super::stream::{Asked, MessageEnd, Outgoing, Slot};
 use crate::buffer::{Buffers, Lease, Queue};
 use crate::http::{ChunkedDecoder, ChunkedPartKind, parse_decimal};
-use crate::http2::head::{EncodeError, NeverIndexed, Scheme, encode_request, encode_response, encode_trailers};
+use crate::http2::head::{EncodeError, Scheme, encode_request, encode_response, encode_trailers};
 use crate::http2::hpack::encoded_bound;
 use crate::http2::{FRAME_HEAD_BYTES, Side, StreamId, seal_headers, sealed_bytes};
 
@@ -147,6 +147,7 @@ impl Connection {
             status.copy_from_slice(b"200");
         }
         stream.outgoing = outgoing;
+        let never_indexed = stream.never_indexed;
         let ends = matches!(outgoing, Outgoing::Complete);
         if side == Side::Client && stream.id.is_connection() {
             let id = StreamId::new(self.next_own);
@@ -154,7 +155,6 @@ impl Connection {
             self.streams.number(slot, id);
         }
         let head = lease.bytes().get(..length).unwrap_or_default();
-        let never_indexed = NeverIndexed::default();
         let encode = |encoder: &mut _, room: &mut [u8]| match side {
             Side::Server => encode_response(encoder, head, &never_indexed, room),
             Side::Client => encode_request(encoder, head, scheme, &never_indexed, room),
@@ -199,7 +199,7 @@ impl Connection {
 
     /// Sends the trailers that end the message of a stream.
     pub(super) fn send_trailers(&mut self, buffers: &mut Buffers, slot: Slot, text: &Lease) -> Result<(), BadText> {
-        let never_indexed = NeverIndexed::default();
+        let never_indexed = self.streams.get(slot).ok_or(BadText)?.never_indexed;
         let fields = memchr::memchr_iter(b'\n', text.bytes()).count();
         let encode = |encoder: &mut _, room: &mut [u8]| encode_trailers(encoder, text.bytes(), &never_indexed, room);
         self.send_section(buffers, slot, fields, text.len(), true, encode)

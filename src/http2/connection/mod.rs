@@ -31,9 +31,10 @@ use core::time::Duration;
 use crate::buffer::{Buffers, Lease};
 use crate::http2::abuse::{AbuseCounter, AbuseLimits};
 use crate::http2::flow::{CONNECTION_WINDOW, ReceiveWindow, SendWindow};
+use crate::http2::head::NeverIndexed;
 use crate::http2::hpack::{Decoder, Encoder, SectionLimits, TABLE_BYTES, Table, table_memory};
 use crate::http2::settings::FRAME_SIZE_MIN;
-use crate::http2::{Error, ErrorCode, FrameReader, PREFACE, Part, Preface, Settings, Side, StreamId};
+use crate::http2::{Error, ErrorCode, FrameReader, PREFACE, Part, Preface, Setting, Settings, Side, StreamId};
 pub use message::{Backlog, BadText};
 use outbox::Outbox;
 use section::Section;
@@ -139,8 +140,13 @@ pub struct Connection {
     has_peer_settings: bool,
     /// A frame of parameters was read in part: some of them hold, and the peer was not told.
     is_within_settings: bool,
-    /// Whether the peer has acknowledged the own parameters.
+    /// Whether the peer has acknowledged the first parameters of this side.
     is_acknowledged: bool,
+    /// SETTINGS of this side that the peer has not acknowledged.
+    unacknowledged: u8,
+    /// How many streams the peer was told that it may have, and how many it may have as far as it knows.
+    told_streams: u16,
+    most_streams: u16,
     abuse: AbuseCounter,
     /// Content was sent or received since the last PING.
     has_moved: bool,
@@ -189,6 +195,9 @@ impl Connection {
             has_peer_settings: false,
             is_within_settings: false,
             is_acknowledged: false,
+            unacknowledged: 1,
+            told_streams: spec.streams,
+            most_streams: spec.streams,
             abuse: AbuseCounter::new(&spec.abuse),
             has_moved: false,
             streams: Streams::new(spec.streams),
@@ -269,10 +278,22 @@ impl Connection {
         self.streams.get(slot).is_none_or(|stream| stream.has_received_end() || stream.is_reset)
     }
 
+    /// Whether the peer sends no more on a stream that was asked to be a tunnel.
+    #[must_use]
+    pub fn has_ended_tunnel(&self, slot: Slot) -> bool {
+        self.streams.get(slot).is_some_and(|stream| stream.asked == Asked::Tunnel && stream.has_received_end())
+    }
+
     /// Whether a field section has begun and is not complete, so that nothing else can be received.
     #[must_use]
     pub fn is_within_section(&self) -> bool {
         self.reader.is_within_section()
+    }
+
+    /// Most streams that there may be at once.
+    #[must_use]
+    pub fn spec_streams(&self) -> u16 {
+        self.spec.streams
     }
 
     /// Whether the peer has sent SETTINGS.
@@ -320,6 +341,19 @@ impl Connection {
         let own = self.spec.settings.initial_window_size;
         let own = if self.is_acknowledged { own } else { own.max(CONNECTION_WINDOW) };
         self.streams.add(id, SendWindow::new(self.peer.initial_window_size), ReceiveWindow::new(own))
+    }
+
+    /// Names of fields that have come never indexed on a stream.
+    #[must_use]
+    pub fn came_never_indexed(&self, slot: Slot) -> NeverIndexed {
+        self.streams.get(slot).map_or_else(NeverIndexed::default, |stream| stream.came_never_indexed)
+    }
+
+    /// Has fields with these names sent never indexed on a stream, as they came from another peer (RFC 7541 section 6.2.3).
+    pub fn send_never_indexed(&mut self, slot: Slot, names: NeverIndexed) {
+        if let Some(stream) = self.streams.get_mut(slot) {
+            stream.never_indexed.extend(names);
+        }
     }
 
     /// Takes in that the owner has taken text of a stream: `held` bytes lie there still. The rest of what was received is credit again.
@@ -421,6 +455,31 @@ impl Connection {
         let last = self.last_taken.map_or(self.last_peer, |taken| taken.min(self.last_peer));
         self.last_taken = Some(last);
         self.outbox.frame(buffers, |frames| frames.go_away(last, error.code, error.reason.as_bytes()));
+    }
+
+    /// Of a server: tells the peer how many streams it may have, at most as many as at the beginning. It may have as many as before until
+    /// it knows; nothing is said while it has not acknowledged what was said before.
+    pub fn tell_streams(&mut self, buffers: &mut Buffers, most: u16) {
+        let most = most.clamp(1, self.spec.streams);
+        if most == self.told_streams || self.unacknowledged > 0 {
+            return;
+        }
+        (self.told_streams, self.unacknowledged) = (most, 1);
+        // More may come before the peer says that it knows.
+        self.most_streams = self.most_streams.max(most);
+        let setting = Setting { id: Setting::MAX_CONCURRENT_STREAMS, value: u32::from(most) };
+        self.outbox.frame(buffers, |frames| frames.settings(core::iter::once(setting)));
+    }
+
+    /// Of a server: tells the peer that an extended CONNECT is taken from now on (RFC 8441 section 3), unless it knows.
+    pub fn take_tunnels(&mut self, buffers: &mut Buffers) {
+        if self.spec.settings.enable_connect_protocol {
+            return;
+        }
+        self.spec.settings.enable_connect_protocol = true;
+        self.unacknowledged = self.unacknowledged.saturating_add(1);
+        let setting = Setting { id: Setting::ENABLE_CONNECT_PROTOCOL, value: 1 };
+        self.outbox.frame(buffers, |frames| frames.settings(core::iter::once(setting)));
     }
 
     /// Sends PING; [`Received::Pong`] is the answer.

@@ -112,7 +112,7 @@ impl Connection {
             Event::WindowUpdate { increment, .. } if increment > 0 => self.abuse.window_update(increment, &limits, now),
             Event::RstStream { .. } if self.spec.side == Side::Server => self.abuse.reset(&limits, now),
             Event::Continuation => self.abuse.continuation(&limits),
-            Event::SettingsAck if self.is_acknowledged => self.abuse.glitch(Glitch::Settings, &limits, now),
+            Event::SettingsAck if self.unacknowledged == 0 => self.abuse.glitch(Glitch::Settings, &limits, now),
             Event::GoAway { .. } => self.abuse.glitch(Glitch::GoAway, &limits, now),
             _ => Ok(()),
         };
@@ -374,6 +374,10 @@ impl Connection {
 
     /// Takes in that the peer knows the own parameters: from now on, windows are as large as they say.
     fn take_acknowledgement(&mut self) {
+        self.unacknowledged = self.unacknowledged.saturating_sub(1);
+        if self.unacknowledged == 0 {
+            self.most_streams = self.told_streams;
+        }
         if core::mem::replace(&mut self.is_acknowledged, true) {
             return;
         }

@@ -7,7 +7,7 @@ use super::stream::{Asked, Incoming, Slot};
 use super::{Connection, Received};
 use crate::buffer::{Buffers, Lease};
 use crate::http::{BodyFraming, FieldName, Fields, HeadLimits, Method, RequestHead, ResponseHead};
-use crate::http2::head::{HeadError, ReceivedRequest, RequestSink, ResponseSink, TrailerSink};
+use crate::http2::head::{HeadError, NeverIndexed, ReceivedRequest, RequestSink, ResponseSink, TrailerSink};
 use crate::http2::hpack::{DecodedField, FieldSink, Next, SectionSummary};
 use crate::http2::{Error, ErrorCode, Priority, Side, StreamId};
 
@@ -118,7 +118,7 @@ impl Connection {
                 self.count_late(now)?;
                 return dropped(None);
             }
-            if self.streams.is_full() {
+            if self.streams.is_full() || self.streams.len() >= usize::from(self.most_streams) {
                 return dropped(Some(ErrorCode::RefusedStream));
             }
             return Ok(Purpose::Request { id, sink: RequestSink::new(self.spec.settings.enable_connect_protocol) });
@@ -234,6 +234,7 @@ impl Connection {
         let is_tunnel = received.is_tunnel || head.method == Method::Connect;
         if let Some(stream) = self.streams.get_mut(slot) {
             stream.priority = priority.unwrap_or(stream.priority);
+            stream.came_never_indexed.extend(received.never_indexed);
             stream.asked = match head.method {
                 _ if is_tunnel => Asked::Tunnel,
                 Method::Head => Asked::Head,
@@ -279,6 +280,7 @@ impl Connection {
         let received = finished?;
         lease.advance(received.start);
         let Some(stream) = self.streams.get_mut(slot) else { return Ok(ordinary(buffers, lease, 0)) };
+        stream.came_never_indexed.extend(received.never_indexed);
         let is_tunnel = stream.asked == Asked::Tunnel && (200..300).contains(&head.status);
         stream.incoming = match head.body {
             _ if end_stream => Incoming::Ended,
@@ -330,9 +332,10 @@ impl Connection {
         let id = stream.id;
         let Incoming::Chunked { owes_line_end } = stream.incoming else {
             let checked = finish_trailers(sink, &mut lease, &summary, &LIMITS, fields);
-            return checked.map_err(|error| error.error(id)).and_then(|()| self.end_message(buffers, slot, id));
+            return checked.map_err(|error| error.error(id)).and_then(|_| self.end_message(buffers, slot, id));
         };
-        finish_trailers(sink, &mut lease, &summary, &LIMITS, fields).map_err(|error| error.error(id))?;
+        let finished = finish_trailers(sink, &mut lease, &summary, &LIMITS, fields);
+        let never_indexed = finished.map_err(|error| error.error(id))?;
         let line = if owes_line_end { &b"\r\n0\r\n"[..] } else { b"0\r\n" };
         let mut text = ordinary(buffers, lease, line.len());
         if !text.prepend(line) {
@@ -340,25 +343,28 @@ impl Connection {
         }
         let Some(stream) = self.streams.get_mut(slot) else { return Ok(None) };
         stream.incoming = Incoming::Ended;
+        stream.came_never_indexed.extend(never_indexed);
         Ok(stream.entry.map(|entry| Received::Text { slot, entry, lease: text }))
     }
 }
 
-/// Checks trailers, and makes their text the content of the lease. They are parsed once more where the text is read.
+/// Checks trailers, and makes their text the content of the lease. They are parsed once more where the text is read. Returns the names
+/// of those that came never indexed.
 fn finish_trailers(
     sink: TrailerSink,
     lease: &mut Lease,
     summary: &SectionSummary,
     limits: &HeadLimits,
     fields: &mut Fields,
-) -> Result<(), HeadError> {
+) -> Result<NeverIndexed, HeadError> {
     let mut finished = Err(HeadError::MissingPseudo);
     lease.fill(|room| {
         finished = sink.finish(room, summary, limits, fields);
         finished.as_ref().map_or(0, |received| received.end)
     });
-    lease.advance(finished?.start);
-    Ok(())
+    let received = finished?;
+    lease.advance(received.start);
+    Ok(received.never_indexed)
 }
 
 /// Text in an ordinary buffer with `spare` bytes of room behind it, because large ones are few; or as it is, if it is too long or no

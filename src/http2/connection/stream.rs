@@ -6,6 +6,7 @@ use super::resets::Resets;
 use crate::buffer::{Buffers, Lease, Queue};
 use crate::http::ChunkedDecoder;
 use crate::http2::flow::{ReceiveWindow, SendWindow};
+use crate::http2::head::NeverIndexed;
 use crate::http2::{Priority, StreamId};
 
 /// The place of a stream in its connection. It has another stream once that one was closed.
@@ -103,6 +104,10 @@ pub(super) struct Stream {
     pub(super) data: Queue,
     pub(super) end: MessageEnd,
     pub(super) priority: Priority,
+    /// Names of fields that came never indexed.
+    pub(super) came_never_indexed: NeverIndexed,
+    /// Names of fields that are sent never indexed.
+    pub(super) never_indexed: NeverIndexed,
     /// It is in the queue of those that may send.
     pub(super) is_queued: bool,
     /// It is in the queue of those whose owners are to be told.
@@ -225,6 +230,8 @@ impl Streams {
             data: Queue::default(),
             end: MessageEnd::Open,
             priority: Priority::default(),
+            came_never_indexed: NeverIndexed::default(),
+            never_indexed: NeverIndexed::default(),
             is_queued: false,
             has_moved: false,
             moved: 0,

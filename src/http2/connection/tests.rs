@@ -503,3 +503,33 @@ fn violations_end_what_they_concern() {
         assert_eq!(got, want, "{what}");
     }
 }
+
+/// A server under load has its client open fewer streams, and takes what is on its way.
+#[test]
+fn fewer_streams_can_be_allowed() {
+    let mut pair = Pair::new();
+    pair.carry(16_000);
+    assert_eq!(pair.client.connection.can_open(), 4);
+    let get = "GET / HTTP/1.1\r\nhost: h\r\n\r\n";
+    pair.server.connection.tell_streams(&mut pair.buffers, 0);
+    // The client does not know yet.
+    let early = [0, 1].map(|_| pair.ask(Method::Get, Asked::Content, get));
+    pair.carry(16_000);
+    assert_eq!((pair.client.connection.can_open(), pair.client.resets.len()), (0, 0));
+    for entry in early {
+        pair.answer(entry, "HTTP/1.1 204 No Content\r\n\r\n");
+        let (client, server) = (pair.client.slots[entry], pair.server.slots[entry]);
+        pair.carry(16_000);
+        pair.client.connection.close(&mut pair.buffers, client, ErrorCode::Cancel);
+        pair.server.connection.close(&mut pair.buffers, server, ErrorCode::Cancel);
+    }
+    assert_eq!(pair.client.connection.can_open(), 1, "never none at all");
+    // Whoever knows and does not care is refused.
+    pair.client.connection.peer.max_concurrent_streams = 4;
+    let both = [0, 1].map(|_| pair.ask(Method::Get, Asked::Content, get));
+    pair.carry(16_000);
+    assert_eq!(pair.client.resets, [(both[1] as u32, ErrorCode::RefusedStream)]);
+    pair.server.connection.tell_streams(&mut pair.buffers, 100);
+    pair.carry(16_000);
+    assert_eq!(pair.client.connection.peer().max_concurrent_streams, 4, "never more than at first");
+}

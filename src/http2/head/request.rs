@@ -3,7 +3,9 @@
 use core::ops::Range;
 
 use crate::buffer::scan::is_tchar;
-use crate::http::{BodyFraming, FieldError, FieldName, HeadLimits, Method, RequestError, RequestHead, parse_request};
+use crate::http::{
+    BodyFraming, FieldError, FieldName, HeadLimits, Method, RequestError, RequestHead, Version, parse_request,
+};
 use crate::http2::head::lines::{Lines, put};
 use crate::http2::head::{HeadError, NeverIndexed};
 use crate::http2::hpack::{DecodedField, FieldSink, GAP, Next, SectionSummary};
@@ -119,6 +121,7 @@ impl RequestSink {
         let is_tunnel = self.value(Pseudo::Protocol).is_some();
         set_body(head, end_stream, is_tunnel)?;
         head.is_extended_connect = is_tunnel;
+        head.version = Version::Http2;
         let scheme = self.value(Pseudo::Scheme).map(|range| scheme(out.get(range).unwrap_or_default()));
         Ok(ReceivedRequest {
             start,

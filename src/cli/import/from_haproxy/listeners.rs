@@ -79,12 +79,11 @@ impl<'a> Translator<'a> {
                         "write `proxy_protocol = \"require\"` with `trusted_proxies`: HAProxy believes the header of everybody",
                     );
                 }
-                "alpn" | "npn" if words.next().is_some_and(|protocols| protocols.contains("h2")) => {
-                    self.notes.differs(at(line), "there is HTTP/1.1 alone; clients agree on that");
-                }
-                "proto" => {
-                    words.next();
-                    self.notes.differs(at(line), "there is HTTP/1.1 alone");
+                // Without it, HAProxy offers HTTP/2 over TLS since 2.8, and cairn does. In the clear, a client tells by its preface.
+                "alpn" | "npn" | "proto" => {
+                    if !words.next().is_some_and(|names| names.split(',').any(|name| name == "h2")) {
+                        listener.keys.push(("http2.enabled".to_owned(), "false".to_owned()));
+                    }
                 }
                 "v4v6" => listener.keys.push(("ipv6only".to_owned(), "false".to_owned())),
                 "mode" => {

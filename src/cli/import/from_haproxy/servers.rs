@@ -72,6 +72,7 @@ impl<'a> Translator<'a> {
         }
         keys.extend(tls.unwrap_or_default());
         keys.extend(self.proxy_protocol(section, &defaults));
+        keys.extend(self.protocol(section, &defaults));
         for (name, key) in [("connect", "timeouts.connect"), ("server", "timeouts.response")] {
             let time = self.time(section, name);
             keys.extend(time.map(|time| (key.to_owned(), string(&duration(time)))));
@@ -129,6 +130,31 @@ impl<'a> Translator<'a> {
             self.notes.differs(at(line), &how);
         }
         Some(("proxy_protocol".to_owned(), string(first)))
+    }
+
+    /// The version of HTTP that the servers of a section are spoken to in; None: HTTP/1.1.
+    fn protocol(&mut self, section: &'a Section, defaults: &[&'a Line]) -> Option<(String, String)> {
+        let value = |line: &'a Line, name: &str| {
+            let position = line.words.iter().position(|word| word.text == name)?;
+            Some(line.word(position + 1))
+        };
+        let spoken = |line: &'a Line| {
+            let find = |name: &str| value(line, name).or_else(|| defaults.iter().find_map(|it| value(it, name)));
+            let offered = find("alpn").map(|names| names.split(',').collect::<Vec<_>>()).unwrap_or_default();
+            match (find("proto"), offered.contains(&"h2"), offered.len()) {
+                (Some("h2"), _, _) | (None, true, 1) => Some("http2"),
+                (None, true, _) => Some("auto"),
+                _ => None,
+            }
+        };
+        let is_server = |line: &&Line| matches!(line.word(0), "server" | "server-template");
+        let mut lines = section.lines.iter().filter(is_server);
+        let first = spoken(lines.next()?)?;
+        for line in lines.filter(|line| spoken(line) != Some(first)) {
+            let how = format!("cairn speaks `protocol = \"{first}\"` to all endpoints of a cluster, to this one, too");
+            self.notes.differs(at(line), &how);
+        }
+        Some(("protocol".to_owned(), string(first)))
     }
 
     /// Whether a server speaks TLS as the first one of its backend does; where it is the first, `tls` becomes what it does.

@@ -33,7 +33,13 @@ impl<'a> Translator<'a> {
         }
         let other = ["fastcgi_pass", "uwsgi_pass", "scgi_pass", "grpc_pass", "memcached_pass"];
         if let Some(directive) = innermost.iter().find(|it| other.contains(&it.name.as_str())) {
-            self.notes.left(at(directive), "cairn speaks HTTP to origins alone; here it is 501");
+            let how = match directive.name.as_str() {
+                "grpc_pass" => {
+                    "write it by hand: a cluster with `protocol = \"http2\"`, and a route to it; here it is 501"
+                }
+                _ => "cairn speaks HTTP to origins alone; here it is 501",
+            };
+            self.notes.left(at(directive), how);
             return always(self.answered(place, 501));
         }
         if let Some(directive) = find("try_files") {

@@ -74,7 +74,7 @@ impl<'a> Translator<'a> {
     fn flags(&mut self, directive: &'a Directive, flags: &[String]) {
         for flag in flags {
             let why = match flag.as_str() {
-                "http2" | "quic" => "there is HTTP/1.1 alone; clients agree on that",
+                "quic" => "there is no HTTP/3: clients go on with HTTP/2",
                 _ => continue,
             };
             self.notes.differs(at(directive), why);

@@ -209,8 +209,10 @@ pub(super) fn reason(name: &str) -> Option<&'static str> {
             "OCSP responses are not fetched: a timer may fetch one for `ocsp`, beside `cert`"
         }
         _ if begins(&["ssl_"]) => "there is nothing to choose there",
-        _ if begins(&["http2_", "http3", "quic"]) => "there is HTTP/1.1 alone",
-        _ if begins(&["fastcgi_", "uwsgi_", "scgi_", "grpc_", "memcached_"]) => "cairn speaks HTTP to origins alone",
+        _ if begins(&["http2_"]) => "[listener.http2] has limits of its own",
+        _ if begins(&["http3", "quic"]) => "there is no HTTP/3",
+        _ if begins(&["grpc_"]) => "write it by hand: a cluster with `protocol = \"http2\"`, and a route to it",
+        _ if begins(&["fastcgi_", "uwsgi_", "scgi_", "memcached_"]) => "cairn speaks HTTP to origins alone",
         _ if begins(&["sub_filter", "addition", "add_before", "add_after", "xslt"]) => "cairn does not change bodies",
         _ if begins(&["geoip", "geoip2"]) => "there is no condition on the client's country",
         _ if begins(&["auth_", "secure_link"]) => "cairn does not authenticate clients but by certificates",
