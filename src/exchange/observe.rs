@@ -7,7 +7,6 @@ use crate::cluster::{Balance, Outcome};
 use crate::forward::BodyEnd;
 use crate::http::{FieldName, Fields, is_grpc, parse_decimal};
 use crate::id::EndpointId;
-use crate::tls;
 use crate::upstream::End;
 use crate::uring::Driver;
 
