@@ -2,6 +2,8 @@
 
 use std::fmt::{self, Write};
 
+use crate::observer::Exemplar;
+
 /// A text format of metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MetricsFormat {
@@ -49,6 +51,17 @@ pub(super) struct Exposition {
     format: MetricsFormat,
 }
 
+/// A bucket of a histogram.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bucket<'a> {
+    /// Its upper bound in seconds, as text.
+    pub(super) bound: &'static str,
+    /// How many values are at most that.
+    pub(super) below: u64,
+    /// A request that is counted in it, and in none below.
+    pub(super) exemplar: Option<&'a Exemplar>,
+}
+
 /// A label and its value, not escaped.
 pub(super) type Label<'a> = (&'a str, &'a str);
 
@@ -83,23 +96,29 @@ impl Exposition {
         samples.iter().for_each(|(labels, value)| self.sample(name, labels, value));
     }
 
-    /// One sample of a histogram, from what lies below its bounds. `labels` are those of `labels`.
-    pub(super) fn histogram(
+    /// One sample of a histogram, from its buckets, of which the last one has the bound `+Inf`. `labels` are those of `labels`.
+    pub(super) fn histogram<'a>(
         &mut self,
         name: &str,
         labels: &str,
-        below: impl IntoIterator<Item = (&'static str, u64)>,
+        buckets: impl IntoIterator<Item = Bucket<'a>>,
         (count, seconds): (u64, impl fmt::Display),
     ) {
         let inner = labels.strip_suffix('}').unwrap_or("{");
         let comma = if inner.len() > 1 { "," } else { "" };
-        let all = [("+Inf", count)];
-        for (bound, below) in below.into_iter().chain(all) {
+        for Bucket { bound, below, exemplar } in buckets {
             for part in [name, "_bucket", inner, comma, "le=\"", bound, "\"} "] {
                 self.out.push_str(part);
             }
             // Writing to a string cannot fail.
-            let _ = writeln!(self.out, "{below}");
+            let _ = write!(self.out, "{below}");
+            // OpenMetrics 1.0, section "Exemplars"; the older format has none.
+            if let Some(exemplar) = exemplar.filter(|_| self.format == MetricsFormat::OpenMetrics) {
+                let (trace_id, seconds, at) =
+                    (exemplar.trace_id(), exemplar.time.as_secs_f64(), exemplar.at.as_secs_f64());
+                let _ = write!(self.out, " # {{trace_id=\"{trace_id}\"}} {seconds} {at:.3}");
+            }
+            self.out.push('\n');
         }
         let _ = writeln!(self.out, "{name}_sum{labels} {seconds}\n{name}_count{labels} {count}");
     }
@@ -185,8 +204,9 @@ mod tests {
             text.family("cairn_a_total", "counter", "A.", &[(labels(&[("b", "c")]), 1)]);
             text.family("envoy_rq", "counter", "B.", &[(String::new(), 2)]);
             text.begin("cairn_h_seconds", "histogram", "H.");
-            text.histogram("cairn_h_seconds", "{r=\"x\"}", [("0.5", 1)], (3, 1.5));
-            text.histogram("cairn_h_seconds", "", [("0.5", 0)], (0, 0.0));
+            let bucket = |bound, below| Bucket { bound, below, exemplar: None };
+            text.histogram("cairn_h_seconds", "{r=\"x\"}", [bucket("0.5", 1), bucket("+Inf", 3)], (3, 1.5));
+            text.histogram("cairn_h_seconds", "", [bucket("0.5", 0), bucket("+Inf", 0)], (0, 0.0));
             text.end()
         };
         let body = "# HELP cairn_h_seconds H.\n# TYPE cairn_h_seconds histogram\n\

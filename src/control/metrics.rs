@@ -1,6 +1,8 @@
 //! All metrics of the process. Not here: counting (`telemetry`), the text formats (`exposition`), and what is counted by route
 //! (`series`).
 
+use std::borrow::Cow;
+
 use super::exposition::{Exposition, MetricsFormat, escaped, labels};
 use super::names::{OVERFLOW, SeriesNames};
 use super::status::{BufferStatus, TurnStatus};
@@ -9,18 +11,25 @@ use super::{envoy, series};
 use crate::cluster::Priority;
 use crate::config::{MetricsProfile, MetricsSpec, TenantState};
 use crate::http2::ErrorCode;
+use crate::observer::Exemplars;
 use crate::telemetry::{
     HandshakeFailure, HedgeOutcome, ProxyRefusal, RetryReason, RetryRefusal, Shed, TcpRefusal, TlsFailure,
 };
 
 /// All metrics of the process.
-pub(super) fn text(status: &Status, names: &SeriesNames, spec: MetricsSpec, format: MetricsFormat) -> String {
+pub(super) fn text(
+    status: &Status,
+    names: &SeriesNames,
+    spec: MetricsSpec,
+    format: MetricsFormat,
+    exemplars: &Exemplars,
+) -> String {
     let mut out = Exposition::new(format);
     status.process.write(&mut out);
     if spec.profile != MetricsProfile::Envoy {
         process(status, &mut out);
         endpoints(status, spec.endpoints, &mut out);
-        series::native(names, &mut out);
+        series::native(names, exemplars, &mut out);
     }
     if spec.profile != MetricsProfile::Native {
         envoy::series(status, names, &mut out);
@@ -108,14 +117,14 @@ fn local_responses(status: &Status, family: &mut impl FnMut(&str, &str, &str, &[
 }
 
 /// Endpoints as they are shown: labels, and what is known. Those of a cluster beyond so many of all are shown as one.
-fn shown_endpoints(status: &Status, most: usize) -> Vec<(String, EndpointStatus)> {
-    let mut shown = Vec::<(String, EndpointStatus)>::new();
+fn shown_endpoints(status: &Status, most: usize) -> Vec<(String, Cow<'_, EndpointStatus>)> {
+    let mut shown = Vec::new();
     for cluster in &status.clusters {
         let mut rest: Option<EndpointStatus> = None;
         for endpoint in &cluster.endpoints {
             if shown.len() < most {
                 let of = [("cluster", &*cluster.name), ("endpoint", &*endpoint.address)];
-                shown.push((labels(&of), endpoint.clone()));
+                shown.push((labels(&of), Cow::Borrowed(endpoint)));
                 continue;
             }
             match &mut rest {
@@ -123,7 +132,8 @@ fn shown_endpoints(status: &Status, most: usize) -> Vec<(String, EndpointStatus)
                 None => rest = Some(endpoint.clone()),
             }
         }
-        shown.extend(rest.map(|rest| (labels(&[("cluster", &cluster.name), ("endpoint", OVERFLOW)]), rest)));
+        shown
+            .extend(rest.map(|rest| (labels(&[("cluster", &cluster.name), ("endpoint", OVERFLOW)]), Cow::Owned(rest))));
     }
     shown
 }

@@ -275,7 +275,12 @@ impl Control {
             ControlRequest::Routes(reply) => beside(reply, move || routes::lines(&config)),
             ControlRequest::Metrics(format, reply) => {
                 let (status, names, spec) = (self.status(), self.names.clone(), self.config.metrics);
-                beside(reply, move || metrics::text(&status, &names, spec, format));
+                let observer = self.observer.as_ref().filter(|_| format == MetricsFormat::OpenMetrics);
+                let exemplars = observer.map(Observer::exemplars);
+                beside(reply, move || {
+                    let exemplars = exemplars.and_then(|told| told.blocking_recv().ok()).unwrap_or_default();
+                    metrics::text(&status, &names, spec, format, &exemplars)
+                });
             }
             ControlRequest::Config(reply) => beside(reply, move || config.show().map_err(|report| report.to_string())),
             ControlRequest::Endpoint(cluster, endpoint, order, reply) => {

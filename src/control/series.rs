@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::exposition::{Exposition, labels};
+use super::exposition::{Bucket, Exposition, labels};
 use super::names::{NamedRoute, OVERFLOW, SeriesNames};
 use crate::http::Method;
+use crate::observer::{Exemplar, Exemplars, Timed};
 use crate::telemetry::{Distribution, NO_METHOD, RouteStats, Span};
 
 /// Bounds of times as clients see them and of what endpoints take.
@@ -128,7 +129,7 @@ pub(super) fn routes(names: &SeriesNames) -> impl Iterator<Item = (&str, &RouteS
 }
 
 /// Requests and times, by route.
-pub(super) fn native(names: &SeriesNames, out: &mut Exposition) {
+pub(super) fn native(names: &SeriesNames, exemplars: &Exemplars, out: &mut Exposition) {
     let mut tenants = BTreeMap::<&str, [u64; 6]>::new();
     for NamedRoute { tenant, .. } in names.routes.values() {
         tenant.iter().for_each(|tenant| *tenants.entry(tenant).or_default() = [0; 6]);
@@ -177,18 +178,50 @@ pub(super) fn native(names: &SeriesNames, out: &mut Exposition) {
         out.begin(name, "histogram", help);
         for (route, stats) in routes(names).filter(|(_, stats)| stats.has(span)) {
             let times = stats.times(span);
-            histogram(out, name, &labels(&[("route", route)]), span, &times);
+            let find = |above, most| exemplars.find(route, timed(span)?, above, most);
+            histogram(out, name, &labels(&[("route", route)]), (span, &times), find);
         }
     }
 }
 
-fn histogram(out: &mut Exposition, name: &str, labels: &str, span: Span, times: &Distribution) {
+fn histogram<'a>(
+    out: &mut Exposition,
+    name: &str,
+    labels: &str,
+    (span, times): (Span, &Distribution),
+    find: impl Fn(Duration, Duration) -> Option<&'a Exemplar>,
+) {
     let total = (times.count(), times.seconds());
     if span == Span::Overhead {
-        let below = times.cumulative(&SHORT.map(|(_, bound)| bound));
-        out.histogram(name, labels, SHORT.into_iter().map(|(bound, _)| bound).zip(below), total);
+        out.histogram(name, labels, buckets(&SHORT, times, find), total);
     } else {
-        let below = times.cumulative(&LONG.map(|(_, bound)| bound));
-        out.histogram(name, labels, LONG.into_iter().map(|(bound, _)| bound).zip(below), total);
+        out.histogram(name, labels, buckets(&LONG, times, find), total);
+    }
+}
+
+/// The buckets of a histogram with these bounds.
+fn buckets<'a, const N: usize>(
+    bounds: &[(&'static str, Duration); N],
+    times: &Distribution,
+    find: impl Fn(Duration, Duration) -> Option<&'a Exemplar>,
+) -> impl Iterator<Item = Bucket<'a>> {
+    let mut above = Duration::ZERO;
+    let below = times.cumulative(&bounds.map(|(_, bound)| bound)).into_iter().chain([times.count()]);
+    let bounds = bounds.iter().copied().chain([("+Inf", Duration::MAX)]);
+    bounds.zip(below).map(move |((text, bound), below)| {
+        let exemplar = find(above, bound);
+        above = bound;
+        Bucket { bound: text, below, exemplar }
+    })
+}
+
+/// What exemplars know of a part of the time. The first byte is timed there from the beginning of the request, not from its end.
+fn timed(span: Span) -> Option<Timed> {
+    match span {
+        Span::Total => Some(Timed::Total),
+        Span::Overhead => Some(Timed::Own),
+        Span::Queue => Some(Timed::Queue),
+        Span::Connect => Some(Timed::Connect),
+        Span::FirstByte => None,
     }
 }

@@ -2,6 +2,7 @@
 //! became of one that has failed or was slow. One thread reads the rings of all workers; nobody waits for it. Not here: entries (`access_log`), and of which trace an exchange is part (`trace`).
 
 mod batch;
+mod exemplars;
 mod exporter;
 mod http;
 mod recent;
@@ -21,6 +22,7 @@ use tokio::time::{Instant, sleep};
 use crate::access_log::Entry;
 use crate::event_log::{Level, log};
 use crate::runtime::{ByteRingReader, Clock};
+pub use exemplars::{Exemplar, Exemplars, Timed};
 use exporter::Exporter;
 pub use http::Collector;
 use recent::Recent;
@@ -68,6 +70,8 @@ pub struct Observer {
 enum Order {
     /// Export to this collector, or to none.
     Export(Option<Arc<ExportSpec>>),
+    /// Say which requests were exported lately.
+    Exemplars(oneshot::Sender<Exemplars>),
     /// Say what became of the request with this identifier.
     Why(String, oneshot::Sender<Result<Story, String>>),
     /// Tell of the last requests, so many at most.
@@ -90,7 +94,14 @@ impl Observer {
             // From the first entry on.
             let exporter = export.map(|spec| Exporter::new(spec, Arc::clone(&its_counts)));
             let recent = Recent::new(rings.len());
-            let thread = Thread { rings, entry: Vec::new(), recent, exporter, counts: its_counts };
+            let thread = Thread {
+                rings,
+                entry: Vec::new(),
+                recent,
+                exporter,
+                counts: its_counts,
+                exemplars: Exemplars::default(),
+            };
             runtime.block_on(thread.run(ordered));
         };
         thread::Builder::new().name("observer".to_owned()).spawn(run)?;
@@ -117,6 +128,14 @@ impl Observer {
         let (reply, answer) = oneshot::channel();
         // The thread lives as long as the process.
         let _ = self.orders.send(Order::Recent(count, reply));
+        answer
+    }
+
+    /// Requests whose spans were exported lately.
+    #[must_use]
+    pub fn exemplars(&self) -> oneshot::Receiver<Exemplars> {
+        let (reply, answer) = oneshot::channel();
+        let _ = self.orders.send(Order::Exemplars(reply));
         answer
     }
 
@@ -149,6 +168,7 @@ struct Thread {
     recent: Recent,
     exporter: Option<Exporter>,
     counts: Arc<Counts>,
+    exemplars: Exemplars,
 }
 
 impl Thread {
@@ -175,7 +195,16 @@ impl Thread {
                 if let Some(exporter) = self.exporter.take() {
                     tokio::spawn(exporter.end(FLUSH));
                 }
+                if spec.is_none() {
+                    // Nobody has traces that could be looked up from now on.
+                    self.exemplars = Exemplars::default();
+                }
                 self.exporter = spec.map(|spec| Exporter::new(spec, Arc::clone(&self.counts)));
+            }
+            Order::Exemplars(reply) => {
+                self.read();
+                // The requester may have hung up.
+                let _ = reply.send(self.exemplars.clone());
             }
             Order::Why(request_id, reply) => {
                 // It may have been the last one.
@@ -219,7 +248,7 @@ impl Thread {
     /// Takes in what the rings hold.
     fn read(&mut self) {
         let wall = wall_offset();
-        let Self { rings, entry, recent, exporter, .. } = self;
+        let Self { rings, entry, recent, exporter, exemplars, .. } = self;
         for ring in rings {
             // A worker may write more for ever.
             for _ in 0..RING_ENTRIES {
@@ -230,6 +259,7 @@ impl Thread {
                 let Some(entry) = Entry::read(bytes) else { continue };
                 if let Some(exporter) = exporter.as_mut().filter(|_| entry.numbers.span != 0) {
                     exporter.take(&entry, wall);
+                    exemplars.take(&entry, wall);
                 }
                 if entry.numbers.remarkable {
                     recent.keep(&entry, bytes);

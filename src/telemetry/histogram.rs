@@ -116,6 +116,13 @@ fn width(octave: usize) -> u64 {
     1 << (octave.saturating_sub(1) as u32 + UNIT_BITS)
 }
 
+/// How many buckets, from the first on, lie below a bound: those whose middle does.
+fn buckets_below(bound: u64) -> usize {
+    let (octave, step) = bucket(bound);
+    let own = lower_bound(octave, step) + width(octave) / 2 < bound;
+    octave * STEPS + step + usize::from(own)
+}
+
 /// Times of which only the buckets are known.
 #[derive(Clone, Debug)]
 pub struct Distribution {
@@ -149,11 +156,9 @@ impl Distribution {
         let counts = self.counts.as_flattened();
         let (mut at, mut below) = (0, 0);
         bounds.map(|bound| {
-            let bound = bound.as_nanos() as u64;
-            while at < counts.len() && lower_bound(at / STEPS, at % STEPS) + width(at / STEPS) / 2 < bound {
-                below += counts[at];
-                at += 1;
-            }
+            let end = buckets_below(bound.as_nanos() as u64);
+            below += counts.get(at..end).unwrap_or_default().iter().sum::<u64>();
+            at = end;
             below
         })
     }
@@ -214,6 +219,17 @@ mod tests {
         }
         for nanoseconds in [1 << 42, 1 << 50, u64::MAX] {
             assert_eq!(bucket(nanoseconds), (OCTAVES - 1, STEPS - 1), "{nanoseconds}");
+        }
+    }
+
+    #[test]
+    fn a_bound_is_the_end_that_is_next_to_it() {
+        let middles: Vec<_> =
+            (0..OCTAVES * STEPS).map(|at| lower_bound(at / STEPS, at % STEPS) + width(at / STEPS) / 2).collect();
+        let around = middles.iter().flat_map(|middle| [middle - 1, *middle, middle + 1]);
+        for bound in around.chain((0..63).map(|bits| 3 << bits >> 1)).chain([0, 1, u64::MAX]) {
+            let expected = middles.iter().filter(|middle| **middle < bound).count();
+            assert_eq!(buckets_below(bound), expected, "{bound}");
         }
     }
 

@@ -15,6 +15,7 @@ use prost::Message as _;
 use rustix::process::Signal;
 
 use crate::harness::{Message, Origin, Proxy, Setup, closed, next, poll};
+use crate::metrics::metrics;
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 const TAKEN: &str = "HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nContent-Length: 0\r\n\r\n";
@@ -158,6 +159,41 @@ fn parent_and_child_are_right_across_two_proxies() {
     assert_eq!((b_attempt.get("url.full"), b_attempt.get("http.request.resend_count")), (url, String::new()));
     let (host, port) = origin.address.split_once(':').unwrap();
     assert_eq!((b_attempt.get("server.address"), b_attempt.get("server.port")), (host.into(), port.into()));
+}
+
+/// Exemplars of histograms are requests that the collector has: none that was not recorded, each in its bucket, and none in the format
+/// that knows none.
+#[test]
+fn histograms_name_traces_that_were_exported() {
+    let (collector, messages) = collector(&[TAKEN]);
+    let origin = Origin::answering(OK);
+    let proxy =
+        Setup::to(&[&origin.address]).route("name = \"in\"").more(&otlp(&collector.address, "")).managed().start();
+    let unsampled = format!("Traceparent: 00-{}-{PARENT}-00\r\n", "1".repeat(32));
+    assert_eq!(proxy.ask(&get(&unsampled)).status(), 200);
+    let open_metrics = || metrics(&proxy, "application/openmetrics-text");
+    assert!(!open_metrics().contains("trace_id"));
+    assert_eq!(proxy.ask(&get(&format!("Traceparent: 00-{TRACE}-{PARENT}-01\r\n"))).status(), 200);
+    spans(&messages, 2);
+    let text = open_metrics();
+    for name in ["cairn_request_duration_seconds", "cairn_proxy_overhead_seconds", "cairn_upstream_connect_seconds"] {
+        let mut above = 0.0;
+        let mut found = 0;
+        for line in text.lines().filter_map(|line| line.strip_prefix(&format!("{name}_bucket{{route=\"in\",le=\""))) {
+            let (bound, rest) = line.split_once('"').unwrap();
+            let bound = if bound == "+Inf" { f64::INFINITY } else { bound.parse().unwrap() };
+            if let Some((_, exemplar)) = rest.split_once(&format!(" # {{trace_id=\"{TRACE}\"}} ")) {
+                let (value, at) = exemplar.split_once(' ').unwrap();
+                let (value, at): (f64, f64) = (value.parse().unwrap(), at.parse().unwrap());
+                assert!(value > above && value <= bound && at > 1.6e9, "{name}: {line}");
+                found += 1;
+            }
+            above = bound;
+        }
+        // The first request has connected.
+        assert_eq!(found, usize::from(!name.ends_with("connect_seconds")), "{name}: {text}");
+    }
+    assert!(!metrics(&proxy, "text/plain").contains("trace_id"));
 }
 
 #[test]
