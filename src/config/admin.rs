@@ -6,16 +6,18 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::external::External;
 use super::files::FILE_BYTES_MAX;
 use super::reference;
 use super::report::Problems;
 use super::section::{Section, Text};
 use super::tables::ADMIN_SOCKET;
-use super::{external, host};
+use super::{external, host, tls};
 
 use crate::id::Address;
 use crate::route::HostPattern;
 use crate::snapshot::ListenerSpec;
+use crate::tls::ServerSpec;
 
 /// Where the admin interface listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +30,8 @@ pub struct AdminSpec {
     pub hosts: AdminHosts,
     /// What who asks at `listen` has to show; None: nothing.
     pub token: Option<String>,
+    /// TLS of `listen`, with certificates of clients; None: it is spoken to in the clear.
+    pub tls: Option<ServerSpec>,
     /// Path of the socket for the verbs; None: off.
     pub socket: Option<PathBuf>,
     /// Whether `socket` is the default: if it cannot be made there, cairn starts without it. Not if another process has it.
@@ -52,7 +56,7 @@ const OFF: &str = "off";
 /// Longest path of a socket, bytes (unix(7): 108 with the terminating null byte).
 const SOCKET_PATH_BYTES: usize = 107;
 
-pub(super) fn admin(section: Section<'_>, problems: &mut Problems) -> AdminSpec {
+pub(super) fn admin(section: Section<'_>, external: &mut External, problems: &mut Problems) -> AdminSpec {
     let listen = match section.text("listen") {
         Some(text) => listen(text, problems),
         None => section.word("listen").parse().ok(),
@@ -61,17 +65,21 @@ pub(super) fn admin(section: Section<'_>, problems: &mut Problems) -> AdminSpec 
         check_socket(text, problems);
     }
     let token = section.text("token").and_then(|text| token(text, problems));
-    if let Some(address) = listen.filter(|address| !address.ip().to_canonical().is_loopback() && !section.has("token"))
-    {
+    let open = !section.has("token") && !section.has("tls");
+    if let Some(address) = listen.filter(|address| !address.ip().to_canonical().is_loopback() && open) {
         problems
             .add(
                 section.span("listen"),
-                format!("{address} can be reached from other machines, and whoever asks there needs no token"),
+                format!("{address} can be reached from other machines, and whoever asks there needs neither a token nor a certificate"),
             )
-            .help("write token = \"@admin.token\", a file with 16 random characters or more, or listen on 127.0.0.1");
+            .help(
+                "write token = \"@admin.token\", a file with 16 random characters or more, or [admin.tls] with client_ca, or listen on \
+                 127.0.0.1",
+            );
     }
     AdminSpec {
         token,
+        tls: tls::admin(section, external, problems),
         listen,
         listen_is_default: !section.has("listen"),
         hosts: match &*section.texts("hosts") {
@@ -186,6 +194,7 @@ mod tests {
             listen_is_default: true,
             hosts: AdminHosts::Only(Vec::new()),
             token: None,
+            tls: None,
             socket: Some(ADMIN_SOCKET.into()),
             socket_is_default: true,
         };
@@ -194,6 +203,7 @@ mod tests {
             listen_is_default: false,
             hosts: AdminHosts::Only(Vec::new()),
             token: None,
+            tls: None,
             socket: socket.map(PathBuf::from),
             socket_is_default: false,
         };

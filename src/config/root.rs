@@ -62,7 +62,7 @@ pub(super) fn read(sources: &[Source], external: &mut External, problems: &mut P
     let route_names = names("route", &routes);
     let cluster_names = names("cluster", &clusters);
     let tenant_names = names("tenant", &tenants);
-    let (admin, bounds) = (admin::admin(root.one("admin"), problems), Bounds::default());
+    let (admin, bounds) = (admin::admin(root.one("admin"), external, problems), Bounds::default());
     let context = RouteContext { listeners: &listener_names, clusters: &cluster_names, bounds: &bounds };
     let snapshot = SnapshotSpec {
         listeners: listener::listeners(&listeners, &listener_names, external, problems),

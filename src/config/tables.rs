@@ -125,13 +125,30 @@ static ADMIN: Table = Table {
             "token",
             Kind::Text,
             Preset::Optional("\"@admin.token\""),
-            "what who asks at `listen` shows as Authorization: Bearer; has to be there where that is no loopback address; absent: none",
+            "what who asks at `listen` shows as Authorization: Bearer; it or `tls` has to be there where that is no loopback address; absent: none",
         ),
         key(
             "socket",
             Kind::Text,
             Preset::Word(ADMIN_SOCKET),
             "a path, for the verbs of `cairn`: another one for each process; or off",
+        ),
+        key("tls", Kind::One(&ADMIN_TLS), Preset::Absent, ""),
+    ],
+    choices: &[],
+};
+
+static ADMIN_TLS: Table = Table {
+    title: "[admin.tls]",
+    doc: "Who asks at `listen` speaks TLS and shows a certificate. Files are read at the start.",
+    keys: &[
+        key("cert", Kind::Path, Preset::Required("\"admin.pem\""), "in PEM, then those that lead to its authority"),
+        key("key", Kind::Path, Preset::Required("\"admin-key.pem\""), "its private key, in PEM, not encrypted"),
+        key(
+            "client_ca",
+            Kind::Path,
+            Preset::Required("\"operators.pem\""),
+            "authorities, in PEM, that sign the certificates of clients, of which each needs one",
         ),
     ],
     choices: &[],

@@ -37,6 +37,17 @@ pub(super) fn server(listener: Section<'_>, external: &mut External, problems: &
     Some(ServerSpec { clients, forward, permissive, http2, ..ServerSpec::new(identities) })
 }
 
+/// The TLS settings of the admin address; None: it has no TLS, or settings with problems.
+pub(super) fn admin(admin: Section<'_>, external: &mut External, problems: &mut Problems) -> Option<ServerSpec> {
+    if !admin.has("tls") {
+        return None;
+    }
+    let section = admin.one("tls");
+    let mut reader = Reader { directory: section.directory(), external, problems };
+    let (identity, clients) = (reader.identity(section), reader.clients(section));
+    Some(ServerSpec { clients: Some(clients?), ..ServerSpec::new([identity?].into()) })
+}
+
 /// TLS towards the endpoints of a cluster.
 pub(super) struct ClusterTls {
     pub(super) spec: ClientSpec,

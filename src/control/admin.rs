@@ -20,6 +20,7 @@ use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::prepare::is_same_file;
+use super::secured::Secured;
 use super::serving::{self, check_host, check_origin, check_token};
 use super::{
     ConnectionsStatus, ControlRequest, EndpointOrder, Guard, GuardEnd, GuardError, MetricsFormat, Status, Verdict,
@@ -28,6 +29,7 @@ use super::{dashboard, events, tap};
 use crate::config::{AdminHosts, AdminSpec};
 use crate::event_log::{self, Level, log};
 use crate::printable::printable;
+use crate::tls::Acceptor;
 use crate::uring;
 
 /// The listening sockets of the admin interface.
@@ -37,6 +39,8 @@ pub struct AdminListeners {
     hosts: Arc<AdminHosts>,
     /// Who asks at the address has to show it; None: nothing.
     token: Option<String>,
+    /// TLS of the address; None: it is spoken to in the clear.
+    tls: Option<Acceptor>,
     unix: Option<(UnixListener, PathBuf)>,
 }
 
@@ -123,7 +127,9 @@ impl AdminListeners {
     /// # Errors
     /// An address that the configuration names cannot be bound, or the socket is another process's.
     pub async fn open(spec: &AdminSpec, demo: bool) -> Result<Self, AdminError> {
-        let mut admin = Self { tcp: None, hosts: Arc::new(spec.hosts.clone()), token: spec.token.clone(), unix: None };
+        let hosts = Arc::new(spec.hosts.clone());
+        let tls = spec.tls.as_ref().map(Acceptor::new);
+        let mut admin = Self { tcp: None, hosts, token: spec.token.clone(), tls, unix: None };
         if let Some(address) = spec.listen {
             let opened = TcpListener::bind(address).await;
             let fail = |source| AdminError::Bind { place: address.to_string(), key: "admin.listen", source };
@@ -163,7 +169,10 @@ impl AdminListeners {
                 answers.layer(middleware::from_fn(move |request, next| check_token(token.clone(), request, next)));
             // A browser can show no token before it has a page that asks for it.
             let answers = answers.merge(root()).layer(check);
-            serving::serve(listener, answers, ending.clone()).await;
+            match self.tls {
+                Some(tls) => serving::serve(Secured::new(listener, tls), answers, ending.clone()).await,
+                None => serving::serve(listener, answers, ending.clone()).await,
+            }
         };
         let private = async {
             let Some((listener, path)) = self.unix else { return };
@@ -511,6 +520,7 @@ mod tests {
             listen_is_default: true,
             hosts: AdminHosts::Any,
             token: None,
+            tls: None,
             socket: Some(path),
             socket_is_default: true,
         };

@@ -26,6 +26,7 @@ mod prepare;
 mod process;
 mod reload;
 mod routes;
+mod secured;
 mod series;
 mod serving;
 mod slowness;

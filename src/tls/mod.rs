@@ -1,6 +1,7 @@
 //! TLS over our buffers (RFC 8446, RFC 5246). rustls performs handshakes; later records are opened and sealed here, in leases,
 //! where rustls would allocate and copy each. The only importer of rustls and aws-lc. Not here: sockets and HTTP.
 
+mod acceptor;
 mod authorities;
 mod client;
 mod client_auth;
@@ -33,6 +34,7 @@ use rustls::AlertDescription;
 
 use crate::buffer::{Buffers, Lease, Queue};
 
+pub use acceptor::{Accepted, Acceptor};
 pub use authorities::Authorities;
 pub use client::{Client, ClientSpec, Trust};
 pub use client_auth::{Admission, ClientAuth};

@@ -35,6 +35,15 @@ impl Tickets {
         }
     }
 
+    /// No keys, and no tickets.
+    pub(super) fn none() -> Self {
+        Self {
+            keys: None,
+            #[cfg(test)]
+            ahead: std::sync::atomic::AtomicU64::new(0),
+        }
+    }
+
     fn now(&self) -> u64 {
         let now = UnixTime::now().as_secs();
         #[cfg(test)]

@@ -3,15 +3,21 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rcgen::KeyPair;
+use rustls::StreamOwned;
+use rustls::crypto::aws_lc_rs;
+use rustls::version::{TLS12, TLS13};
 use serde_json::Value;
 
-use crate::harness::{Message, Origin, PATIENCE, Proxy, Setup, Wire};
+use crate::harness::{End, Message, Origin, PATIENCE, Proxy, Setup, Wire};
 use crate::metrics::{metrics, sum};
+use crate::tls::{Authority, Client, Site, tcp};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
 
@@ -68,8 +74,8 @@ fn documented(path: &str) -> BTreeSet<String> {
 }
 
 /// A proxy of which all documents have something to say.
-fn full() -> (Origin, crate::tls::Site, Proxy) {
-    let (origin, site) = (Origin::answering(OK), crate::tls::Site::new());
+fn full() -> (Origin, Site, Proxy) {
+    let (origin, site) = (Origin::answering(OK), Site::new());
     let tenant = "[[tenant]]\nname = \"team\"\nfile = \"team.toml\"\nclaims = [{ host = \"team.test\" }]\nlimits.endpoint_networks = [\"127.0.0.1\"]\n";
     let secure = format!("[[listener]]\nname = \"secure\"\nbind = \"127.0.0.1:0\"\n{}", site.keys(&["a"]));
     let proxy = Setup::to(&[&origin.address]).cluster("limits.requests = 100").more(&secure).managed();
@@ -315,6 +321,42 @@ fn a_token_keeps_others_out() {
     let shown = ask(&format!("authorization: bearer {TOKEN}\r\n"));
     assert!(shown.status() == 200 && !shown.text().contains(TOKEN) && shown.text().contains("token ="), "{shown:?}");
     assert!(!proxy.status().to_string().contains(TOKEN));
+}
+
+/// Where the address speaks TLS, who has no certificate of the authority that is named sees nothing.
+#[test]
+fn an_address_with_tls_serves_who_shows_a_certificate() {
+    let (origin, site) = (Origin::answering(OK), Site::new());
+    site.authority.write_ca(site.folder.path());
+    let admin = "[admin]\nlisten = \"127.0.0.1:0\"\nsocket = \"FOLDER/admin.sock\"\n\
+                 tls = { cert = \"SITE/a.pem\", key = \"SITE/a.key\", client_ca = \"SITE/ca.pem\" }";
+    let admin = admin.replace("SITE", site.folder.path().to_str().unwrap());
+    let proxy = Setup::to(&[&origin.address]).more(&admin).start();
+    let ask = |client: &Client| {
+        let mut stream = StreamOwned::new(client.connection("a.test"), tcp(proxy.admin()));
+        stream.write_all(b"GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
+        stream.read_exact(&mut [0]).map(|()| Wire::over(stream).until(b"live\n").unwrap())
+    };
+    let key = KeyPair::generate().unwrap();
+    let showing = |authority: &Authority, version| {
+        let identity = Some((authority.sign(&["operator"], &key), &key));
+        Client::of(site.authority.roots(), &[version], aws_lc_rs::ALL_CIPHER_SUITES, identity)
+    };
+    let other = Authority::new();
+    for version in [&TLS12, &TLS13] {
+        // A second connection shows its certificate as the first one has.
+        let known = showing(&site.authority, version);
+        for _ in 0..2 {
+            assert!(ask(&known).unwrap().starts_with("TTP/1.1 200 "));
+        }
+        for stranger in [showing(&other, version), site.client()] {
+            assert!(ask(&stranger).is_err());
+        }
+    }
+    let mut plain = Wire::connect(proxy.admin());
+    plain.send("GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert!(!matches!(plain.end(), End::Clean(text) | End::Reset(text) if text.starts_with(b"HTTP")));
+    assert!(proxy.verb(&["status"]).status.success(), "the socket is as it was");
 }
 
 /// A scraper that asks and does not read is cut off; others are served meanwhile.

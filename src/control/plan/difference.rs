@@ -360,6 +360,7 @@ fn process(old: &Config, new: &Config, plan: &mut Plan) {
         ("admin.hosts", shown(&old.admin.hosts), shown(&new.admin.hosts)),
         ("admin.socket", socket(old), socket(new)),
         ("admin.token", token(old), token(new)),
+        ("admin.tls", optional(old.admin.tls.as_ref()), optional(new.admin.tls.as_ref())),
     ];
     if let Some(text) = changes(aspects) {
         plan.add(Sign::Changed, "process", "itself", format!("{text}: at the next start, not by a reload"));
