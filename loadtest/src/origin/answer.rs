@@ -71,7 +71,7 @@ impl Answers {
     pub(super) fn choose(&self, bytes: &[u8], request: &RequestHead, random: &mut Random) -> Answer {
         let mut answer = self.usual;
         answer.last = !request.keep_alive;
-        answer.chunked &= request.version == Version::Http11;
+        answer.chunked &= request.version != Version::Http10;
         answer.bodiless |= request.method == Method::Head;
         let range = self.sizes.end() - self.sizes.start();
         if range > 0 {
