@@ -53,9 +53,7 @@ pub(super) fn read(sources: &[Source], external: &mut External, problems: &mut P
     let tenants = all("tenant");
     // What is missing may stand there.
     let unknown = roots.iter().any(Section::has_unknown_tables);
-    if !unknown {
-        require_listener(&roots, problems);
-    }
+    require_listener(&roots, unknown, problems);
     let listener_names = Listeners::read(&listeners, unknown, problems);
     let mut names =
         |what, sections: &[Section<'_>]| Names::read(what, sections, Scope::default(), problems).incomplete_if(unknown);
@@ -104,9 +102,10 @@ pub(super) fn read(sources: &[Source], external: &mut External, problems: &mut P
     Some(Root { config, tenants, listeners: listener_names })
 }
 
-/// Reports that no file has a listener.
-fn require_listener(roots: &[Section<'_>], problems: &mut Problems) {
-    if let Some(root) = roots.first().filter(|_| !roots.iter().any(|root| root.has("listener"))) {
+/// Reports that no file has a listener, unless some have tables that are `unknown`.
+fn require_listener(roots: &[Section<'_>], unknown: bool, problems: &mut Problems) {
+    let is_missing = !unknown && !roots.iter().any(|root| root.has("listener"));
+    if let Some(root) = roots.first().filter(|_| is_missing) {
         problems
             .add(root.at, "the configuration has no listener")
             .help("add [[listener]] with name = \"public\" and bind = \"127.0.0.1:8080\"");

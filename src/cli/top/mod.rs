@@ -72,7 +72,7 @@ pub(super) fn top(arguments: &TopArguments) -> ExitCode {
     let wait = *interval;
     thread::spawn(move || {
         while other.send(requests(&others)).is_ok() {
-            thread::sleep(wait);
+            rest(wait);
         }
     });
     let shown = ratatui::try_init().and_then(|mut terminal| show(&mut terminal, &news));
@@ -109,6 +109,12 @@ fn show(terminal: &mut ratatui::DefaultTerminal, news: &Receiver<News>) -> io::R
     }
 }
 
+/// Lets time pass between two questions.
+#[expect(clippy::disallowed_methods, reason = "a thread of its own, which has nothing else to wait for")]
+fn rest(time: Duration) {
+    thread::sleep(time);
+}
+
 /// Tells of each look, for as long as anybody listens.
 fn follow_top(target: &Target, query: &str, news: &Sender<News>) {
     loop {
@@ -126,7 +132,7 @@ fn follow_top(target: &Target, query: &str, news: &Sender<News>) {
         if news.send(News::Problem(problem)).is_err() {
             return;
         }
-        thread::sleep(AGAIN);
+        rest(AGAIN);
     }
 }
 

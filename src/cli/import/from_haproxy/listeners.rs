@@ -81,9 +81,8 @@ impl<'a> Translator<'a> {
                 }
                 // Without it, HAProxy offers HTTP/2 over TLS since 2.8, and cairn does. In the clear, a client tells by its preface.
                 "alpn" | "npn" | "proto" => {
-                    if !words.next().is_some_and(|names| names.split(',').any(|name| name == "h2")) {
-                        listener.keys.push(("http2.enabled".to_owned(), "false".to_owned()));
-                    }
+                    let offers = words.next().is_some_and(|names| names.split(',').any(|name| name == "h2"));
+                    listener.keys.extend((!offers).then(|| ("http2.enabled".to_owned(), "false".to_owned())));
                 }
                 "v4v6" => listener.keys.push(("ipv6only".to_owned(), "false".to_owned())),
                 "mode" => {
