@@ -44,8 +44,11 @@ pub(super) fn admin(admin: Section<'_>, external: &mut External, problems: &mut 
     }
     let section = admin.one("tls");
     let mut reader = Reader { directory: section.directory(), external, problems };
-    let (identity, clients) = (reader.identity(section), reader.clients(section));
-    Some(ServerSpec { clients: Some(clients?), ..ServerSpec::new([identity?].into()) })
+    let identity = reader.identity(section);
+    reader.directory = directory(section, "client_ca");
+    let authorities = section.text("client_ca").and_then(|text| reader.authorities(text));
+    let clients = ClientAuth::new(authorities?, true, Vec::new());
+    Some(ServerSpec { clients: Some(clients), ..ServerSpec::new([identity?].into()) })
 }
 
 /// TLS towards the endpoints of a cluster.
