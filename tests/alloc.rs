@@ -153,12 +153,20 @@ fn allocations(mut client: impl Read + Write) -> u64 {
     for turn in 0..300 {
         exchange(&mut client, REQUESTS[turn % REQUESTS.len()]);
     }
-    let before = COUNT.load(Ordering::Relaxed);
-    assert!(before > 0, "the counter counts: the first exchanges allocate");
-    for turn in 0..10_000 {
-        exchange(&mut client, REQUESTS[turn % REQUESTS.len()]);
-    }
-    COUNT.load(Ordering::Relaxed) - before
+    assert!(COUNT.load(Ordering::Relaxed) > 0, "the counter counts: the first exchanges allocate");
+    in_rounds(|turn| exchange(&mut client, REQUESTS[turn % REQUESTS.len()]))
+}
+
+/// Allocations of ten thousand exchanges in ten rounds, without the two rounds that have most: every ten seconds the worker gives memory
+/// back, and that is a task, which is allocated. On a slow machine it falls into one round or two; what exchanges allocate is in each.
+fn in_rounds(mut exchange: impl FnMut(usize)) -> u64 {
+    let mut rounds = [0; 10].map(|_: u64| {
+        let before = COUNT.load(Ordering::Relaxed);
+        (0..1_000).for_each(&mut exchange);
+        COUNT.load(Ordering::Relaxed) - before
+    });
+    rounds.sort_unstable();
+    rounds[..8].iter().sum()
 }
 
 /// A client that speaks HTTP/2, in frames that repeat but for the number of the stream.
@@ -230,11 +238,7 @@ fn stream_allocations(client: impl Read + Write) -> u64 {
     for turn in 0..300 {
         client.exchange(bodies[turn % 2]);
     }
-    let before = COUNT.load(Ordering::Relaxed);
-    for turn in 0..10_000 {
-        client.exchange(bodies[turn % 2]);
-    }
-    COUNT.load(Ordering::Relaxed) - before
+    in_rounds(|turn| client.exchange(bodies[turn % 2]))
 }
 
 #[test]

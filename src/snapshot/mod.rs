@@ -386,7 +386,6 @@ impl Snapshot {
         let tells_of_clients = spec.clusters.iter().any(|cluster| cluster.proxy_protocol.is_some());
         let error_pages = ErrorPages::compile(&spec.error_pages);
         let (listeners, endpoints, tenants) = (listeners.into(), endpoints.into(), tenants.into());
-        let (overload_delay, batch_wait) = (spec.overload_delay, spec.batch_wait);
         let (access_log, slow, trace, export) = (spec.access_log, spec.slow, spec.trace, spec.export);
         Ok(Self {
             version,
@@ -394,8 +393,8 @@ impl Snapshot {
             clusters,
             tells_of_clients,
             error_pages,
-            overload_delay,
-            batch_wait,
+            overload_delay: spec.overload_delay,
+            batch_wait: spec.batch_wait,
             access_log,
             slow,
             trace,
