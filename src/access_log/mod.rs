@@ -1,6 +1,7 @@
 //! The access log: a line for each exchange. A worker writes what is known of an exchange as one binary entry into a ring of its own
 //! (`recorder`); one thread makes lines of the entries of all workers (`format`) and writes them (`writer`, `sink`). A worker never waits
-//! for that thread, nor does anybody else: what finds no room in a ring is counted. Who watches exchanges live has rings of its own (`tap`). Not here: what happens to the process (`event_log`).
+//! for that thread, nor does anybody else: what finds no room in a ring is counted. Who watches exchanges live has rings of its own (`tap`).
+//! Not here: what happens to the process (`event_log`).
 
 mod attempt;
 mod entry;

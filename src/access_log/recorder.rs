@@ -1,5 +1,6 @@
 //! The side of the access log that a worker has: entries under way, which of them are logged, and the ring that they go to; a second
-//! ring is for those of which more is made (`observer`), and each who watches has one (`tap`). Not here: what an entry holds of an exchange (`downstream`).
+//! ring is for those of which more is made (`observer`), and each who watches has one (`tap`). Not here: what an entry holds of an exchange
+//! (`downstream`).
 
 use std::time::Duration;
 

@@ -450,12 +450,10 @@ impl Downstream {
     pub(super) fn is_stream(&self) -> bool {
         self.transport.stream_link().is_some()
     }
-}
 
-impl Downstream {
     /// Has fields of the response that came never indexed go on like that. Does nothing for a client of HTTP/1.1.
     pub(super) fn note_never_indexed<D: Driver>(&mut self, engine: &Engine<D>, exchange: u32) {
-        if self.transport.stream_link().is_some() {
+        if self.is_stream() {
             self.stream.never_indexed.extend(engine.came_never_indexed(exchange));
         }
     }

@@ -29,8 +29,8 @@ mod request_id;
 mod response;
 mod state;
 mod tenancy;
-mod values;
 mod upgrade;
+mod values;
 mod waiting;
 
 use std::sync::Arc;
@@ -503,14 +503,14 @@ impl<D: Driver> Engine<D> {
     }
 }
 
-/// Whether requests to a cluster can only be sent on streams of connections that others use, too: they have no other protocol to switch to,
-/// and a login that holds for the connection (`binds`) is refused.
 /// Whether a request is a call of gRPC: it says so, and goes over HTTP/2, without which there is none.
 fn is_call(cluster: &Cluster, request: &RequestHead, head: &[u8]) -> bool {
     let content_type = request.fields.get(FieldName::ContentType);
     cluster.http2.is_some() && content_type.is_some_and(|field| http::is_grpc(field.value.of(head)))
 }
 
+/// Whether requests to a cluster can only be sent on streams of connections that others use, too: they have no other protocol to switch to,
+/// and a login that holds for the connection (`binds`) is refused.
 fn must_share(cluster: &Cluster, binds: bool) -> Result<bool, Failure> {
     let must_share = cluster.http2.is_some_and(|http2| !http2.is_negotiated);
     if must_share && binds { Err(Failure::Login) } else { Ok(must_share) }
