@@ -134,6 +134,19 @@ pub enum Protocol {
     Http2,
 }
 
+impl Protocol {
+    /// Its name; None: none was spoken.
+    #[must_use]
+    pub fn name(self) -> Option<&'static str> {
+        match self {
+            Self::Unknown => None,
+            Self::Http10 => Some("HTTP/1.0"),
+            Self::Http11 => Some("HTTP/1.1"),
+            Self::Http2 => Some("HTTP/2"),
+        }
+    }
+}
+
 /// The numbers of an entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Numbers {

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::entry::{Entry, Protocol, Text};
+use super::entry::{Entry, Text};
 
 /// What can be told of an exchange.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -152,12 +152,7 @@ impl Field {
             Self::Port => Value::Number(numbers.port.into()),
             Self::Attempts if numbers.attempts == 0 => Value::None,
             Self::Attempts => Value::Number(numbers.attempts.into()),
-            Self::Protocol => match numbers.protocol {
-                Protocol::Unknown => Value::None,
-                Protocol::Http10 => Value::Text(b"HTTP/1.0", false),
-                Protocol::Http11 => Value::Text(b"HTTP/1.1", false),
-                Protocol::Http2 => Value::Text(b"HTTP/2", false),
-            },
+            Self::Protocol => numbers.protocol.name().map_or(Value::None, |name| Value::Text(name.as_bytes(), false)),
             Self::Status => Value::Number(numbers.status.into()),
             Self::Received => Value::Number(numbers.received),
             Self::Sent => Value::Number(numbers.sent),

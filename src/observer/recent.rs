@@ -118,6 +118,12 @@ impl Recent {
     }
 }
 
+/// A text of an entry, with a mark where it was cut.
+pub(super) fn text(entry: &Entry<'_>, wanted: Text) -> String {
+    let value = entry.text(wanted);
+    format!("{}{}", String::from_utf8_lossy(value.bytes), if value.cut { "…" } else { "" })
+}
+
 fn milliseconds(time: Duration) -> f64 {
     time.as_micros() as f64 / 1000.0
 }
@@ -125,10 +131,7 @@ fn milliseconds(time: Duration) -> f64 {
 impl Story {
     /// That of an entry.
     pub(super) fn of(entry: &Entry<'_>, wall: Duration) -> Self {
-        let text = |text: Text| {
-            let value = entry.text(text);
-            format!("{}{}", String::from_utf8_lossy(value.bytes), if value.cut { "…" } else { "" })
-        };
+        let text = |wanted: Text| text(entry, wanted);
         let numbers = &entry.numbers;
         let times = [
             ("tls", numbers.tls),

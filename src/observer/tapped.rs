@@ -5,9 +5,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::recent::Story;
+use super::recent::{Story, text};
 use super::wall_offset;
-use crate::access_log::{Entry, HeadSide, MASK, Protocol, TappedField, Text, is_secret, read_tapped};
+use crate::access_log::{HeadSide, MASK, TappedField, Text, is_secret, read_tapped};
 
 /// Parameters of queries that are secrets besides those whose names say so.
 const SECRET_PARAMETERS: [&str; 4] = ["code", "key", "sig", "pwd"];
@@ -47,8 +47,8 @@ impl Tapped {
         let (entry, fields) = read_tapped(bytes)?;
         let mut tapped = Self {
             story: Story::of(&entry, wall_offset()),
-            query: masked_query(&query(&entry)),
-            protocol: protocol(entry.numbers.protocol).to_owned(),
+            query: masked_query(&text(&entry, Text::Query)),
+            protocol: entry.numbers.protocol.name().unwrap_or_default().to_owned(),
             ..Self::default()
         };
         for field in fields {
@@ -59,20 +59,6 @@ impl Tapped {
             fields.push(shown(&field));
         }
         Some(tapped)
-    }
-}
-
-fn query(entry: &Entry<'_>) -> String {
-    let value = entry.text(Text::Query);
-    format!("{}{}", String::from_utf8_lossy(value.bytes), if value.cut { "…" } else { "" })
-}
-
-fn protocol(protocol: Protocol) -> &'static str {
-    match protocol {
-        Protocol::Unknown => "",
-        Protocol::Http10 => "HTTP/1.0",
-        Protocol::Http11 => "HTTP/1.1",
-        Protocol::Http2 => "HTTP/2",
     }
 }
 
