@@ -1,9 +1,12 @@
 //! Text of others made safe to print: a tenant's file is quoted in the operator's log and terminal.
-//! Not here: paths and header fields, which have rules of their own.
+//! Bytes made text, too (`base64`). Not here: paths and header fields, which have rules of their own.
 
+mod base64;
 pub mod escape;
 
 use std::borrow::Cow;
+
+pub use base64::{DIGITS as BASE64_DIGITS, base64};
 
 /// Whether a terminal or a reader of logs takes `character` for a command: line breaks, escape sequences, and those that turn the
 /// direction of the text (Unicode Standard Annex #9, 2).

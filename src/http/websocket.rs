@@ -4,6 +4,7 @@
 use sha1::{Digest, Sha1};
 
 use super::RequestHead;
+use crate::printable::{BASE64_DIGITS, base64};
 
 /// What is hashed behind the key (RFC 6455 section 1.3).
 const GUID: &[u8; 36] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -11,7 +12,6 @@ const GUID: &[u8; 36] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 const KEY_BYTES: usize = 24;
 /// Bytes of the answer to it.
 const ACCEPT_BYTES: usize = 28;
-const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 /// A key that an origin has to answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +23,7 @@ impl WebSocketKey {
     pub fn new(random: [u32; 4]) -> Self {
         let mut bytes = [0; 16];
         bytes.as_chunks_mut().0.iter_mut().zip(random).for_each(|(to, from)| *to = from.to_ne_bytes());
-        Self(base64(&bytes))
+        Self(text_of(&bytes))
     }
 
     /// Whether a request needs one: it asks for WebSocket, and brings none.
@@ -61,12 +61,12 @@ impl WebSocketAccept {
         let (key, others) = (keys.next()?.value.of(head).trim_ascii(), keys.next());
         let key = <&[u8; KEY_BYTES]>::try_from(key).ok()?;
         let (digits, padding) = key.split_at(KEY_BYTES - 2);
-        let is_valid = padding == b"==" && digits.iter().all(|digit| ALPHABET.contains(digit));
+        let is_valid = padding == b"==" && digits.iter().all(|digit| BASE64_DIGITS.contains(digit));
         (is_valid && others.is_none()).then(|| Self::of(key))
     }
 
     fn of(key: &[u8; KEY_BYTES]) -> Self {
-        Self(base64(&Sha1::new().chain_update(key).chain_update(GUID).finalize()))
+        Self(text_of(&Sha1::new().chain_update(key).chain_update(GUID).finalize()))
     }
 
     /// The value of Sec-WebSocket-Accept.
@@ -81,14 +81,10 @@ pub(super) fn is_websocket(protocols: &[u8]) -> bool {
     protocols.eq_ignore_ascii_case(b"websocket")
 }
 
-/// Base64 with padding (RFC 4648 section 4). `N` is the length of the text of so many bytes.
-fn base64<const N: usize>(bytes: &[u8]) -> [u8; N] {
-    let mut text = [b'='; N];
-    for (to, from) in text.chunks_mut(4).zip(bytes.chunks(3)) {
-        let bits = from.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - from.len()));
-        let digits = to.iter_mut().take(from.len() + 1).zip([18, 12, 6, 0]);
-        digits.for_each(|(to, shift)| *to = ALPHABET[(bits >> shift & 63) as usize]);
-    }
+/// Bytes in Base64. `N` is the length of the text of so many.
+fn text_of<const N: usize>(bytes: &[u8]) -> [u8; N] {
+    let mut text = [0; N];
+    text.iter_mut().zip(base64(bytes)).for_each(|(to, from)| *to = from);
     text
 }
 
@@ -101,7 +97,7 @@ mod tests {
         let key = WebSocketKey(*b"dGhlIHNhbXBsZSBub25jZQ==");
         assert!(key.is_answered_by(b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
         assert!(!key.is_answered_by(b"s3pPLMBiTxaQ9kYGzzhZRbK+xOO=") && !key.is_answered_by(b""));
-        assert_eq!(WebSocketKey(base64(b"the sample nonce")), key);
+        assert_eq!(WebSocketKey(text_of(b"the sample nonce")), key);
         assert_ne!(WebSocketKey::new([1, 2, 3, 4]), WebSocketKey::new([1, 2, 3, 5]));
     }
 }

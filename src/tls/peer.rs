@@ -8,6 +8,7 @@ use x509_cert::der::Decode;
 use super::ClientHandshake;
 use super::identity::hash;
 use crate::limits::{CLIENT_CERT_BYTES, IDENTITY_BYTES};
+use crate::printable::base64;
 
 /// How an application is told what the certificate of a client is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,7 +43,7 @@ pub(super) fn read(
         if fits { value.into() } else { Box::default() }
     };
     if forward.client_cert {
-        shown.client_cert = bounded(format!(":{}:", base64(certificate)));
+        shown.client_cert = bounded(format!(":{}:", base64(certificate).map(char::from).collect::<String>()));
     }
     if forward.xfcc {
         shown.xfcc = bounded(element(certificate, own, &shown.subject));
@@ -122,21 +123,6 @@ fn in_hexadecimal(subject: &str) -> String {
     text
 }
 
-/// Base64 with padding (RFC 4648 section 4).
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for three in bytes.chunks(3) {
-        let bits =
-            [16, 8, 0].into_iter().zip(three).fold(0_u32, |bits, (shift, byte)| bits | u32::from(*byte) << shift);
-        for (at, shift) in [18, 12, 6, 0].into_iter().enumerate() {
-            let digit = DIGITS[(bits >> shift & 63) as usize];
-            text.push(if at <= three.len() { char::from(digit) } else { '=' });
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,16 +139,5 @@ mod tests {
         ] {
             assert_eq!(in_hexadecimal(subject), text, "{subject}");
         }
-    }
-
-    /// The vectors of RFC 4648 section 10.
-    #[test]
-    fn base64_is_padded() {
-        for (bytes, text) in
-            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("fooba", "Zm9vYmE=")]
-        {
-            assert_eq!(base64(bytes.as_bytes()), text);
-        }
-        assert_eq!(base64(&[0xfb, 0xff, 0xbf]), "+/+/");
     }
 }
