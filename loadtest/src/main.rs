@@ -5,6 +5,7 @@ mod compare;
 mod crew;
 mod find;
 mod floor;
+mod frames;
 mod histogram;
 mod machine;
 mod origin;

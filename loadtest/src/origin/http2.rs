@@ -2,16 +2,14 @@
 //! leaves at its end, in one send. Not here: frames and windows (`cairn::http2`), and answers.
 
 use cairn::buffer::Queue;
-use cairn::http2::abuse::{AbuseLimits, Rate};
-use cairn::http2::connection::{Connection as Frames, Moved, Received, Slot, Spec};
+use cairn::http2::connection::{Connection as Frames, Moved, Received, Slot};
 use cairn::http2::head::Scheme;
-use cairn::http2::hpack::SectionLimits;
 use cairn::http2::{Error, ErrorCode, Settings, Side};
-use cairn::limits;
 use cairn::uring::Ring;
 
 use super::connection::{Connection, LIMITS};
 use super::{LINGER, Origin};
+use crate::frames::{SECTION_BYTES, spec};
 
 /// The first line of a client's preface (RFC 9113 section 3.4). What follows it is checked with the frames.
 const PREFACE_LINE: &[u8] = b"PRI * HTTP/2.0\r\n";
@@ -20,9 +18,6 @@ const STREAMS: u16 = 1024;
 /// Windows for what clients send on a stream and on a connection: an upload is to be held up by the proxy, not by the origin.
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 1 << 26;
-
-/// A yardstick takes whatever a proxy sends.
-const NO_LIMIT: Rate = Rate { burst: u32::MAX, rate: u32::MAX };
 
 /// What a connection of HTTP/2 has besides its transport.
 pub(super) struct Http2 {
@@ -34,7 +29,16 @@ pub(super) struct Http2 {
 impl Http2 {
     /// A connection on which nothing but what lies in its input was received.
     pub(super) fn new(ring: &mut Ring) -> Box<Self> {
-        Box::new(Self { frames: Frames::new(&spec(), &mut ring.buffers), is_dirty: false })
+        let settings = Settings {
+            enable_push: false,
+            max_concurrent_streams: u32::from(STREAMS),
+            initial_window_size: STREAM_WINDOW,
+            max_header_list_size: SECTION_BYTES,
+            no_rfc7540_priorities: true,
+            ..Settings::default()
+        };
+        let spec = spec(Side::Server, settings, CONNECTION_WINDOW, STREAMS);
+        Box::new(Self { frames: Frames::new(&spec, &mut ring.buffers), is_dirty: false })
     }
 
     /// Whether what a client has sent first is HTTP/2, with prior knowledge.
@@ -44,32 +48,6 @@ impl Http2 {
 
     pub(super) fn clear(&mut self, ring: &mut Ring) {
         self.frames.clear(&mut ring.buffers);
-    }
-}
-
-/// What a connection is made with.
-fn spec() -> Spec {
-    let list_bytes = limits::HEAD_BYTES_MAX as u32;
-    Spec {
-        side: Side::Server,
-        settings: Settings {
-            enable_push: false,
-            max_concurrent_streams: u32::from(STREAMS),
-            initial_window_size: STREAM_WINDOW,
-            max_header_list_size: list_bytes,
-            no_rfc7540_priorities: true,
-            ..Settings::default()
-        },
-        connection_window: CONNECTION_WINDOW,
-        streams: STREAMS,
-        section: SectionLimits { list_bytes, fields: limits::HEADER_COUNT_MAX as u32 },
-        abuse: AbuseLimits {
-            resets: NO_LIMIT,
-            glitches: NO_LIMIT,
-            settings: 64,
-            continuations: u32::MAX,
-            queued_controls: u32::MAX,
-        },
     }
 }
 

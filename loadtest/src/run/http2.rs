@@ -7,12 +7,9 @@ use std::time::Duration;
 
 use cairn::buffer::{Buffers, Queue};
 use cairn::http::{Method, ResponseHead};
-use cairn::http2::abuse::{AbuseLimits, Rate};
-use cairn::http2::connection::{Asked, Connection as Frames, Received, Slot as Place, Spec};
+use cairn::http2::connection::{Asked, Connection as Frames, Received, Slot as Place};
 use cairn::http2::head::Scheme;
-use cairn::http2::hpack::SectionLimits;
 use cairn::http2::{ErrorCode, Settings, Side};
-use cairn::limits;
 use cairn::transport::Transport;
 use cairn::uring::Ring;
 use slab::Slab;
@@ -21,13 +18,12 @@ use super::counts::Failure;
 use super::response::{AnswerReader, LIMITS};
 use super::slot::{Issued, PIECE_BYTES, Read};
 use super::template::RequestTemplate;
+use crate::frames::spec;
 
 /// The windows of a stream and of a connection: so large that what is measured never waits for the generator.
 const WINDOW: u32 = (1 << 30) - 1;
 /// Most bytes of a request that wait on its stream.
 const BACKLOG_BYTES: usize = 2 * PIECE_BYTES;
-/// A generator takes whatever a server sends.
-const NO_LIMIT: Rate = Rate { burst: u32::MAX, rate: u32::MAX };
 
 /// What a connection has besides its transport.
 pub(super) struct Http2 {
@@ -65,31 +61,13 @@ impl Stream {
     }
 }
 
-/// What a connection is made with.
-fn spec(streams: usize) -> Spec {
-    let list_bytes = limits::HEAD_BYTES_MAX as u32;
-    let settings = Settings { enable_push: false, initial_window_size: WINDOW, ..Settings::default() };
-    Spec {
-        side: Side::Client,
-        settings,
-        connection_window: WINDOW,
-        streams: u16::try_from(streams).unwrap_or(u16::MAX),
-        section: SectionLimits { list_bytes, fields: limits::HEADER_COUNT_MAX as u32 },
-        abuse: AbuseLimits {
-            resets: NO_LIMIT,
-            glitches: NO_LIMIT,
-            settings: 64,
-            continuations: u32::MAX,
-            queued_controls: u32::MAX,
-        },
-    }
-}
-
 impl Http2 {
     /// A connection on which nothing was sent, with so many streams at once.
     pub(super) fn new(ring: &mut Ring, streams: usize, secure: bool) -> Box<Self> {
+        let settings = Settings { enable_push: false, initial_window_size: WINDOW, ..Settings::default() };
+        let most = u16::try_from(streams).unwrap_or(u16::MAX);
         Box::new(Self {
-            frames: Frames::new(&spec(streams), &mut ring.buffers),
+            frames: Frames::new(&spec(Side::Client, settings, WINDOW, most), &mut ring.buffers),
             scheme: if secure { Scheme::Https } else { Scheme::Http },
             streams: Slab::with_capacity(streams),
             unended: Vec::with_capacity(streams),
