@@ -2,11 +2,9 @@
 //! it. Not here: reading a response (`response`).
 
 use std::collections::VecDeque;
-use std::io::{Read as _, Write as _};
 use std::time::Duration;
 
-use rustls::ClientConnection;
-
+use crate::channel::Channel;
 use crate::content::{Way, chunked, content};
 use crate::net::{Event, LinkId, Net, Read, tell};
 use crate::oracle::{Oracle, Outcome};
@@ -24,9 +22,7 @@ pub(crate) struct Client {
     number: usize,
     random: Random,
     pub(crate) link: Option<LinkId>,
-    session: Option<Box<ClientConnection>>,
-    /// Bytes for the wire.
-    unsent: Vec<u8>,
+    channel: Channel,
     /// Bytes that went out, over all connections.
     written: usize,
     next_write: Duration,
@@ -74,8 +70,7 @@ impl Client {
             number,
             random: Random::new(scenario.seed, 1_000 + number as u64),
             link: None,
-            session: None,
-            unsent: Vec::new(),
+            channel: Channel::default(),
             written: 0,
             next_write: Duration::ZERO,
             next_read: Duration::ZERO,
@@ -136,10 +131,9 @@ impl Client {
             return None;
         }
         let tls = around.scenario.listeners[plan.listener].tls;
-        self.session = tls.then(|| Box::new(tls::client()));
+        self.channel = Channel::new(tls.then(|| tls::client().into()));
         self.link = link;
         self.answered = around.net.now;
-        self.flush_session();
         tell!(around.net, "client {} connects to listener {}", self.number, plan.listener);
         link
     }
@@ -188,31 +182,12 @@ impl Client {
 
     /// Takes in bytes from the wire.
     fn take(&mut self, around: &mut Surroundings<'_>, bytes: &[u8]) {
-        let Some(session) = &mut self.session else { return self.input.extend_from_slice(bytes) };
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            let read = session.read_tls(&mut rest);
-            let processed = session.process_new_packets();
-            if read.is_err() || processed.is_err() {
-                if !self.garbage && self.fault.is_none() && self.plan(around.scenario).fault.is_none() {
-                    around.net.violate(format!("client {}: TLS breaks: {read:?}, {processed:?}", self.number));
-                }
-                return;
-            }
-            let _ = session.reader().read_to_end(&mut self.input);
-            // Behind close_notify nothing is read.
-            if matches!(read, Ok(0)) {
-                break;
-            }
-        }
-        self.flush_session();
-    }
-
-    fn flush_session(&mut self) {
-        if let Some(session) = &mut self.session {
-            while session.wants_write() {
-                let _ = session.write_tls(&mut self.unsent);
-            }
+        if let Err(text) = self.channel.receive(bytes, &mut self.input)
+            && !self.garbage
+            && self.fault.is_none()
+            && self.plan(around.scenario).fault.is_none()
+        {
+            around.net.violate(format!("client {}: TLS breaks: {text}", self.number));
         }
     }
 
@@ -263,7 +238,7 @@ impl Client {
     fn lose(&mut self, around: &mut Surroundings<'_>, reset: bool) {
         let Some(link) = self.link.take() else { return };
         tell!(around.net, "client {}: connection {link} {}", self.number, if reset { "is reset" } else { "ends" });
-        let cut_by_tls = self.session.is_some() && !self.has_close_notify();
+        let cut_by_tls = self.channel.is_open();
         let mut first = true;
         while let Some(mut response) = self.open.pop_front() {
             let outcome = if first { response.end(around, reset || cut_by_tls) } else { Outcome::Unanswered };
@@ -279,20 +254,15 @@ impl Client {
         }
         around.net.close(link);
         self.input.clear();
-        self.unsent.clear();
+        self.channel = Channel::default();
         self.held = None;
-        (self.closes, self.deaf, self.session) = (false, false, None);
+        (self.closes, self.deaf) = (false, false);
         if self.waiting.is_empty() || self.finished || self.stops_writing {
             self.done = true;
             return;
         }
         // The rest goes over another connection.
         self.wake_at(around.net, around.net.now + Duration::from_micros(50));
-    }
-
-    fn has_close_notify(&mut self) -> bool {
-        let Some(session) = &mut self.session else { return true };
-        matches!(session.reader().read(&mut [0; 1]), Ok(0))
     }
 
     // Writing.
@@ -337,14 +307,7 @@ impl Client {
 
     /// Queues content for the worker.
     pub(crate) fn send(&mut self, bytes: &[u8]) {
-        match &mut self.session {
-            Some(session) => {
-                session.set_buffer_limit(None);
-                let _ = session.writer().write_all(bytes);
-                self.flush_session();
-            }
-            None => self.unsent.extend_from_slice(bytes),
-        }
+        self.channel.send(bytes);
     }
 
     fn write(&mut self, around: &mut Surroundings<'_>, link: LinkId) {
@@ -355,14 +318,14 @@ impl Client {
             None => {}
         }
         self.open_tunnel(around);
-        while !self.unsent.is_empty() && !self.stops_writing && !self.done {
+        while !self.channel.unsent.is_empty() && !self.stops_writing && !self.done {
             if around.net.now < self.next_write {
                 return self.wake_at(around.net, self.next_write);
             }
             let until_fault = self.fault.map_or(usize::MAX, |(at, _)| at.saturating_sub(self.written));
-            let most = pace.chunk.min(self.unsent.len()).min(until_fault.max(1));
-            let written = around.net.write(link, &self.unsent[..most]);
-            self.unsent.drain(..written);
+            let most = pace.chunk.min(self.channel.unsent.len()).min(until_fault.max(1));
+            let written = around.net.write(link, &self.channel.unsent[..most]);
+            self.channel.unsent.drain(..written);
             self.written += written;
             if self.fault.is_some_and(|(at, _)| at <= self.written)
                 && let Some((_, fault)) = self.fault.take()
@@ -414,7 +377,7 @@ impl Client {
             ClientFault::Garbage => {
                 self.garbage = true;
                 let garbage: Vec<u8> = (0..200).map(|_| self.random.next() as u8).collect();
-                self.unsent.splice(0..0, garbage);
+                self.channel.unsent.splice(0..0, garbage);
             }
         }
     }
@@ -431,8 +394,10 @@ impl Client {
     fn end_if_over(&mut self, around: &mut Surroundings<'_>, link: LinkId) {
         let end = self.plan(around.scenario).end;
         let tunnel = self.open.front().is_some_and(Response::is_tunnel);
-        let shakes_hands = self.session.as_ref().is_some_and(|session| session.is_handshaking());
-        let all_sent = !shakes_hands && self.waiting.is_empty() && self.unsent.is_empty() && self.held.is_none();
+        let all_sent = !self.channel.shakes_hands()
+            && self.waiting.is_empty()
+            && self.channel.unsent.is_empty()
+            && self.held.is_none();
         let waits_for_switch = self.open.iter().any(|response| response.wants_tunnel() && !response.is_tunnel());
         // Through every other tunnel the client says nothing of its end before it knows of the other's.
         let waits = self.open.front().is_some_and(|response| response.exchange % 2 == 1) && !self.ended;
@@ -463,10 +428,8 @@ impl Client {
     }
 
     fn say_goodbye(&mut self, around: &mut Surroundings<'_>, link: LinkId) {
-        if let Some(session) = &mut self.session {
-            session.send_close_notify();
-            self.flush_session();
-            around.net.write(link, &std::mem::take(&mut self.unsent));
+        if self.channel.say_goodbye() {
+            around.net.write(link, &std::mem::take(&mut self.channel.unsent));
         }
     }
 }

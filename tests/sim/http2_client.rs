@@ -311,7 +311,7 @@ impl Http2Client {
         let Some(wire) = self.wire.take() else { return };
         let link = wire.link;
         tell!(around.net, "client {}: connection {link} {}", self.number, if reset { "is reset" } else { "ends" });
-        let all_read = around.net.links[link].to_worker.bytes.is_empty() && wire.unsent.is_empty();
+        let all_read = around.net.links[link].to_worker.bytes.is_empty() && wire.channel.unsent.is_empty();
         let is_at_rest = !reset && all_read && self.open.is_empty() && !self.garbage && !around.net.exits;
         if let Err(text) = self.carrier.check_rest().or_else(|text| if is_at_rest { Err(text) } else { Ok(()) }) {
             around.net.violate(format!("client {}: {text}", self.number));
@@ -431,7 +431,7 @@ impl Http2Client {
     fn send_content(&mut self, around: &mut Surroundings<'_>) {
         self.release_bodies(around);
         loop {
-            let queued = self.wire.as_ref().map_or(0, |wire| wire.unsent.len()) + self.carrier.out.len();
+            let queued = self.wire.as_ref().map_or(0, |wire| wire.channel.unsent.len()) + self.carrier.out.len();
             if queued > AHEAD || self.stops_writing {
                 return;
             }
@@ -554,7 +554,7 @@ impl Http2Client {
             ClientFault::Garbage => {
                 self.garbage = true;
                 let garbage: Vec<u8> = (0..200).map(|_| self.random.next() as u8).collect();
-                wire.unsent.splice(0..0, garbage);
+                wire.channel.unsent.splice(0..0, garbage);
             }
         }
     }
@@ -593,7 +593,7 @@ impl Http2Client {
             }
             return;
         }
-        if !wire.unsent.is_empty() {
+        if !wire.channel.unsent.is_empty() {
             return;
         }
         match plan.end {

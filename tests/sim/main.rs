@@ -2,6 +2,7 @@
 //! may. One seed is one world. README.md beside this file says how to use and extend it.
 
 mod carrier;
+mod channel;
 mod client;
 mod complete;
 mod content;
