@@ -200,10 +200,9 @@ pub(super) fn endpoint(verb: &EndpointVerb) -> ExitCode {
     if let Some(weight) = weight {
         query.append_pair("weight", &weight.to_string());
     }
-    match ask(target, Method::POST, &target.naming(&format!("/endpoint?{}", query.finish()))) {
-        Ok((StatusCode::OK, done)) => print(&String::from_utf8_lossy(&done), ExitCode::SUCCESS),
-        Ok((_, problem)) => fail(&format!("{}\n", String::from_utf8_lossy(&problem).trim_end())),
-        Err(problem) => fail(&format!("{problem}\n")),
+    match taken(target, Method::POST, &target.naming(&format!("/endpoint?{}", query.finish()))) {
+        Ok(done) => print(&String::from_utf8_lossy(&done), ExitCode::SUCCESS),
+        Err(code) => code,
     }
 }
 
@@ -228,10 +227,9 @@ pub(super) fn log(verb: &LogVerb) -> ExitCode {
         LogVerb::Reopen(target) => (target, "/log/reopen".to_owned()),
         LogVerb::Level { target, level } => (target, format!("/log-level?level={level}")),
     };
-    match ask(target, Method::POST, &target.naming(&path)) {
-        Ok((StatusCode::OK, done)) => print(&String::from_utf8_lossy(&done), ExitCode::SUCCESS),
-        Ok((_, problem)) => fail(&format!("{}\n", String::from_utf8_lossy(&problem).trim_end())),
-        Err(problem) => fail(&format!("{problem}\n")),
+    match taken(target, Method::POST, &target.naming(&path)) {
+        Ok(done) => print(&String::from_utf8_lossy(&done), ExitCode::SUCCESS),
+        Err(code) => code,
     }
 }
 
@@ -253,10 +251,21 @@ pub(super) fn why(arguments: &WhyArguments) -> ExitCode {
 
 /// Success if the process has begun to drain.
 pub(super) fn drain(target: &Target) -> ExitCode {
-    match ask(target, Method::POST, &target.naming("/drain")) {
-        Ok((StatusCode::OK, _)) => print("draining; it ends when its exchanges have\n", ExitCode::SUCCESS),
-        Ok((_, problem)) => fail(&format!("{}\n", String::from_utf8_lossy(&problem).trim_end())),
-        Err(problem) => fail(&format!("{problem}\n")),
+    match taken(target, Method::POST, &target.naming("/drain")) {
+        Ok(_) => print("draining; it ends when its exchanges have\n", ExitCode::SUCCESS),
+        Err(code) => code,
+    }
+}
+
+/// Sends a request and returns what is answered with 200. Every other answer is a problem, which is printed.
+///
+/// # Errors
+/// With the exit code.
+pub(super) fn taken(target: &Target, method: Method, path: &str) -> Result<Vec<u8>, ExitCode> {
+    match ask(target, method, path) {
+        Ok((StatusCode::OK, body)) => Ok(body),
+        Ok((_, problem)) => Err(fail(&format!("{}\n", String::from_utf8_lossy(&problem).trim_end()))),
+        Err(problem) => Err(fail(&format!("{problem}\n"))),
     }
 }
 

@@ -19,7 +19,7 @@ use cairn::observer::Story;
 use hyper::{Method, StatusCode};
 use ratatui::crossterm::event::{self, Event};
 
-use super::remote::{Target, ask, follow};
+use super::remote::{Target, ask, follow, taken};
 use super::{fail, print, print_document};
 use screen::{Next, Screen};
 use tables::{Table, View, summary};
@@ -146,10 +146,9 @@ fn requests(target: &Target) -> News {
 }
 
 fn print_once(target: &Target, query: &str) -> ExitCode {
-    let body = match ask(target, Method::GET, &target.naming(&format!("/top?{query}"))) {
-        Ok((StatusCode::OK, body)) => body,
-        Ok((_, problem)) => return fail(&format!("{}\n", String::from_utf8_lossy(&problem).trim_end())),
-        Err(problem) => return fail(&format!("{problem}\n")),
+    let body = match taken(target, Method::GET, &target.naming(&format!("/top?{query}"))) {
+        Ok(body) => body,
+        Err(code) => return code,
     };
     if target.json() {
         return print_document(&format!("{}\n", String::from_utf8_lossy(&body)), ExitCode::SUCCESS);
